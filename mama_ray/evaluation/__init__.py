@@ -1,0 +1,1 @@
+"""Metric maths and protocols of the benchmarks; nothing here knows Ray."""

@@ -1,0 +1,1 @@
+"""Names of metrics, their writers, plots and the report page."""

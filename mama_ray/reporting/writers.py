@@ -1,0 +1,132 @@
+"""Write and read metrics.jsonl (one object per line, append-only) and its TensorBoard mirror.
+
+The one design fact: on resume the writer drops the records at or after the resumed step, so no step is there twice
+whatever was killed on the way; a last line torn by a crash is dropped too. On storage that cannot append (S3) the
+files grow in a temporary folder and `flush` copies them.
+"""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from pyarrow import fs
+
+from mama_ray.errors import UserError
+from mama_ray.reporting.metrics import check_value, find_metric
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Appends records of one run; use it on rank 0 only, as a context manager or with `close`."""
+
+    def __init__(
+        self,
+        filesystem: fs.FileSystem,
+        directory: str,
+        *,
+        start_step: int = 0,
+        tensorboard: bool = True,
+    ) -> None:
+        """Open `<directory>/metrics.jsonl`, keeping the records of steps before `start_step`."""
+        self._filesystem, self._directory = filesystem, directory
+        self._is_local = isinstance(filesystem, fs.LocalFileSystem)
+        self._scratch = None if self._is_local else tempfile.TemporaryDirectory(prefix="metrics-")
+        self._local = Path(directory if self._is_local else self._scratch.name)
+        self._local.mkdir(parents=True, exist_ok=True)
+        kept = [record for record in read_metrics(filesystem, directory) if record["step"] < start_step]
+        temporary = self._local / (FILE_NAME + ".tmp")
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.rename(self._local / FILE_NAME)
+        self._file = (self._local / FILE_NAME).open("a")
+        self._tensorboard = _open_tensorboard(self._local / "tensorboard", start_step) if tensorboard else None
+
+    def write(self, step: int, metrics: Mapping[str, float | Sequence[float]]) -> None:
+        """Append one record; unknown names and non-numbers are refused, NaN and infinity are written as null."""
+        for name, value in metrics.items():
+            check_value(name, value)
+        record = {"step": int(step), "time_s": round(time.time(), 3)}
+        record |= {name: _plain(value) for name, value in metrics.items()}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        if self._tensorboard is not None:
+            for name, value in metrics.items():
+                if not find_metric(name).is_curve:
+                    self._tensorboard.add_scalar(name, float(value), int(step))
+
+    def flush(self) -> None:
+        """Make everything written so far visible in the run directory."""
+        self._file.flush()
+        if self._tensorboard is not None:
+            self._tensorboard.flush()
+        if not self._is_local:
+            fs.copy_files(
+                str(self._local),
+                self._directory,
+                fs.LocalFileSystem(),
+                self._filesystem,
+            )
+
+    def close(self) -> None:
+        self.flush()
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def read_metrics(filesystem: fs.FileSystem, directory: str) -> list[dict]:
+    """Return the records in file order; [] when there is no file. A torn last line is left out, any other is an error."""
+    path = f"{directory.rstrip('/')}/{FILE_NAME}"
+    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+        return []
+    with filesystem.open_input_stream(path) as file:
+        lines = file.read().decode().splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            record["step"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise UserError(
+                f"{path} line {number} is not a metrics record",
+                got=line[:60],
+                wanted="a JSON object with a step",
+            ) from error
+        records.append(record)
+    return records
+
+
+def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]:
+    """Return (steps, values) of one metric, without the records that lack it or hold null."""
+    find_metric(name)
+    points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _plain(value: float | Sequence[float]) -> float | None | list:
+    """Return what strict JSON can hold: NaN and infinity are not in it."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _open_tensorboard(directory: Path, start_step: int):
+    # Imported here: it costs a second that readers of metrics need not pay.
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(directory), purge_step=start_step or None)
