@@ -26,7 +26,7 @@ class Metric:
 _TRAIN = (
     Metric("train/loss", "nats", "weighted loss of the global batch"),
     Metric("train/unweighted_loss", "nats", "mean per-sample loss of the global batch, without weights"),
-    Metric("train/grad_norm", "", "norm of the model's gradient before clipping"),
+    Metric("train/gradient_norm", "", "norm of the model's gradient before clipping"),
     Metric("train/learning_rate", "", "learning rate of the model's optimiser"),
     Metric("train/logit_scale", "", "exp of the learned log scale"),
     Metric("train/epoch", "epochs", "epoch of the step, a fraction"),
@@ -68,6 +68,10 @@ _THROUGHPUT = (
     Metric("throughput/data_wait_s", "s", "part of the step spent waiting for data"),
     Metric("throughput/peak_memory_gib", "GiB", "largest memory of one worker"),
 )
+_DATA = (
+    Metric("data/num_invalid", "clips", "clips of the batch that could not be decoded; they carry no weight"),
+    Metric("data/num_quarantined", "clips", "clips that could not be decoded since step 0"),
+)
 _RETRIEVAL = tuple(
     Metric(f"{scope}/{key}", "%" if "R@" in key else "", "retrieval " + where)
     for scope, where in (
@@ -79,7 +83,7 @@ _RETRIEVAL = tuple(
 _VAL = (Metric("val/loss", "nats", "mean contrastive loss on the val split"),)
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _RETRIEVAL + _VAL
+    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL
 }
 _PATTERNS = [
     (
