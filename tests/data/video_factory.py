@@ -1,0 +1,146 @@
+"""Small real videos for tests, encoded on the spot with PyAV.
+
+Every frame tells its number: the left half's grey level is `frame_level(number)`, and a white square marks the upper left
+corner, so that a test sees which frame it got and which way is up.
+"""
+
+import io
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+
+TIME_BASE = Fraction(1, 12_800)
+CONTAINERS = {
+    "libx264": "mp4",
+    "mpeg4": "mp4",
+    "libvpx-vp9": "webm",
+    "libvpx": "webm",
+    "gif": "gif",
+    "libsvtav1": "mp4",
+}
+
+
+def frame_level(number: int) -> int:
+    """The grey level of frame `number`: 16 levels, 14 apart, so that lossy coding cannot confuse neighbours."""
+    return 20 + 14 * (number % 16)
+
+
+def frame_number(frame: np.ndarray) -> int:
+    """The number (modulo 16) of the frame that `frame` (height, width, 3) shows, upright."""
+    height, width = frame.shape[:2]
+    level = np.median(frame[height // 2 :, : width // 2])
+    return int(round((level - 20) / 14)) % 16
+
+
+def is_upright(frame: np.ndarray) -> bool:
+    """Whether the white square is in the upper left corner."""
+    height, width = frame.shape[:2]
+    corner = frame[: height // 8, : width // 8].mean()
+    others = (
+        frame[: height // 8, -(width // 8) :],
+        frame[-(height // 8) :, : width // 8],
+    )
+    return corner > 245 and all(other.mean() < 240 for other in others)
+
+
+def draw_frame(number: int, width: int, height: int) -> np.ndarray:
+    """Frame `number`, uint8 (height, width, 3)."""
+    frame = np.zeros((height, width, 3), dtype=np.uint8)
+    frame[:, : width // 2] = frame_level(number)
+    frame[:, width // 2 :] = (30, 90, 160)
+    frame[: max(1, height // 4), : max(1, width // 4)] = 255
+    return frame
+
+
+def make_video(
+    *,
+    num_frames: int = 8,
+    width: int = 64,
+    height: int = 48,
+    fps: float = 8,
+    codec: str = "libx264",
+    container: str | None = None,
+    rotation: int = 0,
+    timestamps_s: Sequence[float] | None = None,
+    with_audio: bool = False,
+    options: dict[str, str] | None = None,
+) -> bytes:
+    """Encode a video of numbered frames.
+
+    `rotation` is the display matrix's angle, counter-clockwise, a multiple of 90: the stored frames are turned the other
+    way, so an upright decoder shows a width x height picture. `timestamps_s` (one per frame) makes the frame rate variable.
+    """
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container or CONTAINERS[codec]) as output:
+        stream = output.add_stream(
+            codec, rate=Fraction(fps).limit_denominator(1001), options=options or {}
+        )
+        stored = np.rot90(draw_frame(0, width, height), -rotation // 90)
+        stream.height, stream.width = stored.shape[:2]
+        stream.pix_fmt = "gray" if codec == "gif" else "yuv420p"
+        stream.codec_context.time_base = _time_base(codec, container, fps)
+        stream.codec_context.thread_count = 1
+        if rotation:
+            stream.set_display_rotation(rotation)
+        audio = (
+            output.add_stream("aac", rate=16_000, layout="mono") if with_audio else None
+        )
+        for number in range(num_frames):
+            pixels = np.ascontiguousarray(
+                np.rot90(draw_frame(number, width, height), -rotation // 90)
+            )
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+                format=stream.pix_fmt
+            )
+            time_s = timestamps_s[number] if timestamps_s is not None else number / fps
+            frame.time_base = stream.codec_context.time_base
+            frame.pts = round(time_s / frame.time_base)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+        if audio is not None:
+            _add_silence(output, audio, num_frames / fps)
+    return buffer.getvalue()
+
+
+def make_audio_only(duration_s: float = 1.0) -> bytes:
+    """An mp4 that holds a silent sound track and no video."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        _add_silence(
+            output, output.add_stream("aac", rate=16_000, layout="mono"), duration_s
+        )
+    return buffer.getvalue()
+
+
+def make_empty_video(width: int = 64, height: int = 48) -> bytes:
+    """An mp4 whose video stream has a header and not one frame."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as output:
+        stream = output.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        output.start_encoding()
+    return buffer.getvalue()
+
+
+def _time_base(codec: str, container: str | None, fps: float) -> Fraction:
+    if codec == "gif":
+        return Fraction(1, 100)  # the unit of the format
+    return (
+        1 / Fraction(fps).limit_denominator(1001) if container == "avi" else TIME_BASE
+    )
+
+
+def _add_silence(output, stream, duration_s: float) -> None:
+    for start in range(0, int(duration_s * 16_000), 1024):
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = (
+            16_000,
+            start,
+            Fraction(1, 16_000),
+        )
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode())
