@@ -64,12 +64,8 @@ class MetricsWriter:
         if self._tensorboard is not None:
             self._tensorboard.flush()
         if not self._is_local:
-            fs.copy_files(
-                str(self._local),
-                self._directory,
-                fs.LocalFileSystem(),
-                self._filesystem,
-            )
+            self._filesystem.create_dir(self._directory, recursive=True)
+            fs.copy_files(str(self._local), self._directory, fs.LocalFileSystem(), self._filesystem)
 
     def close(self) -> None:
         self.flush()

@@ -1,0 +1,120 @@
+"""The official files read with their documented counts, and each of their traps."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mama_ray.data import benchmarks
+from mama_ray.errors import UserError
+
+ANNOTATIONS = Path(__file__).resolve().parents[2] / "../shared/data/annotations"
+
+
+def official(name: str) -> Path:
+    if not (ANNOTATIONS / name).exists():
+        pytest.skip(f"official annotation file {name} is not beside this checkout")
+    return ANNOTATIONS / name
+
+
+def num_captions(rows) -> int:
+    return sum(len(row["captions"]) for row in rows)
+
+
+def test_msrvtt_1ka_has_1000_pairs_and_995_sentences():
+    rows = benchmarks.read_msrvtt(official("msrvtt/MSRVTT_JSFUSION_test.csv"))
+    assert (len(rows), num_captions(rows)) == (1000, 1000)
+    assert len({row["captions"][0] for row in rows}) == 995
+    assert len({row["video_id"] for row in rows}) == 1000
+
+
+@pytest.mark.parametrize(("split", "videos", "sentences"), [("val", 1065, 4180), ("test", 1004, 4021)])
+def test_didemo_joins_by_stem_without_losing_a_sentence(split, videos, sentences):
+    rows = benchmarks.read_didemo(official(f"didemo/{split}_data.json"), split=split)
+    assert (len(rows), num_captions(rows)) == (videos, sentences)
+
+
+def test_activitynet_val_1_has_4917_paragraphs_of_documented_length():
+    rows = benchmarks.read_activitynet(official("activitynet_captions/val_1.json"))
+    words = [len(" ".join(text.strip() for text in row["captions"]).split()) for row in rows]
+    assert len(rows) == 4917
+    assert num_captions(rows) / len(rows) == pytest.approx(3.56, abs=0.005)
+    assert (sum(count > 50 for count in words) / len(rows), max(words)) == (pytest.approx(0.34, abs=0.005), 332)
+
+
+@pytest.mark.parametrize(
+    ("split", "videos", "captions"), [("train", 1200, 48774), ("val", 100, 4290), ("test", 670, 27763)]
+)
+def test_msvd_has_the_documented_counts(split, videos, captions):
+    rows = benchmarks.read_msvd(official(f"msvd/{split}_list.txt"), official("msvd/captions_msvd.json"), split)
+    assert (len(rows), num_captions(rows)) == (videos, captions)
+    assert {row["split"] for row in rows} == {split}
+
+
+def test_a_didemo_video_under_two_extensions_is_one_row(tmp_path):
+    names = ["a@N00_1.mov", "b.mp4", "a@N00_1.mp4", "c."]
+    path = tmp_path / "test_data.json"
+    path.write_text(json.dumps([{"video": name, "description": f"text {k}"} for k, name in enumerate(names)]))
+    rows = benchmarks.read_didemo(path)
+    assert [(row["video_id"], row["captions"]) for row in rows] == [
+        ("a@N00_1", ["text 0", "text 2"]),
+        ("b", ["text 1"]),
+        ("c", ["text 3"]),
+    ]
+
+
+def test_files_on_disk_decide_the_extension(tmp_path):
+    (tmp_path / "a.mkv").touch()
+    (tmp_path / "b.txt").touch()
+    rows = [benchmarks._row(f"{name}.mp4", name, ["x"], "test") for name in "ab"]
+    assert [row["video"] for row in benchmarks.with_found_files(rows, tmp_path)] == ["a.mkv", "b.mp4"]
+
+
+def test_val_2_of_activitynet_is_refused(tmp_path):
+    with pytest.raises(UserError, match="val_1"):
+        benchmarks.read_activitynet(tmp_path / "val_2.json")
+
+
+def test_a_test_video_with_a_list_of_sentences_is_refused(tmp_path):
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"clip_id": "video1", "text": ["one", "two"]}\n')
+    with pytest.raises(UserError, match="one sentence"):
+        benchmarks.read_msrvtt(path)
+    assert num_captions(benchmarks.read_msrvtt(path, split="train")) == 2
+
+
+def test_msrvtt_train_takes_all_sentences_of_its_own_videos(tmp_path):
+    ids, data = tmp_path / "train.9k.csv", tmp_path / "MSRVTT_data.json"
+    ids.write_text("video_id\nvideo0\nvideo1\n")
+    pairs = [("video1", "a"), ("video0", "b"), ("video1", "c"), ("video7", "d")]
+    data.write_text(json.dumps({"sentences": [{"video_id": name, "caption": text} for name, text in pairs]}))
+    rows = benchmarks.read_msrvtt(ids, data, split="train")
+    assert [row["captions"] for row in rows] == [["b"], ["a", "c"]]
+    with pytest.raises(UserError, match="sentence"):
+        benchmarks.read_msrvtt(ids)
+
+
+def test_hold_out_is_the_same_everywhere_and_only_moves_split():
+    rows = [benchmarks._row(f"v{n}.mp4", f"v{n}", ["x"], "train") for n in range(50)]
+    held, again = benchmarks.hold_out(rows, 7), benchmarks.hold_out(rows[::-1], 7)
+    val = {row["video_id"] for row in held if row["split"] == "val"}
+    assert len(val) == 7
+    assert val == {row["video_id"] for row in again if row["split"] == "val"}
+
+
+def test_the_command_writes_one_json_object_a_row(tmp_path):
+    source, output = tmp_path / "test.csv", tmp_path / "annotations.jsonl"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([["key", "vid_key", "video_id", "sentence"], ["ret0", "msr1", "video1", "a man, é"]])
+    benchmarks.main("msrvtt_1ka", source, output, trim_s=30)
+    assert [json.loads(line) for line in output.read_text().splitlines()] == [
+        {
+            "video": "video1.mp4",
+            "video_id": "video1",
+            "captions": ["a man, é"],
+            "split": "test",
+            "start_s": 0.0,
+            "end_s": 30,
+        }
+    ]
