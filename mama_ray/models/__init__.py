@@ -1,0 +1,1 @@
+"""Dual encoders as plain modules, with import and export of published weights."""

@@ -1,0 +1,91 @@
+"""Attention patterns of CLIP-ViP; every one of them ends in `attend`, the only call of scaled dot-product attention.
+
+That single call lets a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
+differentiation and double backward need `SDPBackend.MATH`, ordinary training takes the fused kernels.
+Queries, keys and values are (batch, tokens, width) with the heads side by side in the width; so folding frames into
+the batch is one contiguous copy.
+"""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class AttentionPattern(Protocol):
+    """Which keys a query sees: a function of queries, keys, values and the number of heads."""
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor: ...
+
+
+def attend(
+    queries: Float[Tensor, "batch queries width"],
+    keys: Float[Tensor, "batch keys width"],
+    values: Float[Tensor, "batch keys width"],
+    num_heads: int,
+    *,
+    mask: Bool[Tensor, "batch 1 queries keys"] | None = None,
+    is_causal: bool = False,
+) -> Float[Tensor, "batch queries width"]:
+    """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key."""
+    queries, keys, values = (
+        rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=num_heads)
+        for x in (queries, keys, values)
+    )
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+    return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor:
+    """Each token sees itself and the tokens before it (the text encoder)."""
+    return attend(queries, keys, values, num_heads, is_causal=True)
+
+
+def causal_attention_at(
+    queries: Float[Tensor, "batch 1 width"],
+    keys: Float[Tensor, "batch tokens width"],
+    values: Float[Tensor, "batch tokens width"],
+    num_heads: int,
+    *,
+    positions: Int[Tensor, " batch"],
+) -> Float[Tensor, "batch 1 width"]:
+    """Causal attention of one query per row, which stands at `positions` of its row."""
+    visible = torch.arange(keys.shape[1], device=keys.device) <= positions[:, None]
+    return attend(queries, keys, values, num_heads, mask=visible[:, None, None, :])
+
+
+def proxy_guided_attention(
+    queries: Float[Tensor, "batch tokens width"],
+    keys: Float[Tensor, "batch tokens width"],
+    values: Float[Tensor, "batch tokens width"],
+    num_heads: int,
+    *,
+    num_proxies: int,
+    num_frames: int,
+) -> Float[Tensor, "batch tokens width"]:
+    """Proxies see every token; a patch sees the proxies and the patches of its own frame (CLIP-ViP, section 3.2).
+
+    Tokens are [num_proxies | num_frames x patches], frame-major. Two calls without a mask tensor: the proxies over
+    everything, and the frames folded into the batch with the proxies' keys and values before each. Cost and memory
+    are linear in the number of frames.
+    """
+    for_proxies = attend(queries[:, :num_proxies], keys, values, num_heads)
+
+    frame_queries = rearrange(
+        queries[:, num_proxies:], "batch (frames n) width -> (batch frames) n width", frames=num_frames
+    )
+    frame_keys = _proxies_and_frame(keys, num_proxies, num_frames)
+    frame_values = _proxies_and_frame(values, num_proxies, num_frames)
+    for_patches = attend(frame_queries, frame_keys, frame_values, num_heads)
+    for_patches = rearrange(for_patches, "(batch frames) n width -> batch (frames n) width", frames=num_frames)
+    return torch.cat([for_proxies, for_patches], dim=1)
+
+
+def _proxies_and_frame(tokens: Tensor, num_proxies: int, num_frames: int) -> Tensor:
+    """(batch, tokens, width) -> (batch * frames, num_proxies + patches, width)."""
+    proxies = tokens[:, None, :num_proxies].expand(-1, num_frames, -1, -1)
+    patches = rearrange(tokens[:, num_proxies:], "batch (frames n) width -> batch frames n width", frames=num_frames)
+    return torch.cat([proxies, patches], dim=2).flatten(0, 1)
