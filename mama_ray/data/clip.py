@@ -1,7 +1,7 @@
 """What a clip is: `[start_s, end_s)` of a video, its captions, and the JSON member that stores them in a shard.
 
-A `clip_id` is made of `[A-Za-z0-9_-]` alone, so it is safe as a file name, as a tar member and as a WebDataset key (which
-ends at the first dot).
+A `clip_id` is made of `[A-Za-z0-9_-]` alone, so it is safe as a file name, as a tar member and as a WebDataset key
+(which ends at the first dot).
 """
 
 import hashlib
@@ -34,21 +34,17 @@ class Caption:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
-            raise ValueError(
-                f"caption: got {self.text!r}, wanted a text that is not empty"
-            )
+            raise ValueError(f"caption: got {self.text!r}, wanted a text that is not empty")
         if self.source not in CAPTION_SOURCES:
-            raise ValueError(
-                f"caption source: got {self.source!r}, wanted one of {', '.join(CAPTION_SOURCES)}"
-            )
+            raise ValueError(f"caption source: got {self.source!r}, wanted one of {', '.join(CAPTION_SOURCES)}")
 
 
 @dataclass(frozen=True)
 class Clip:
     """`[start_s, end_s)` of a video with what is known about it.
 
-    `truth` is a generator's record of what is in the clip and how its caption was spoiled; only a synthetic corpus has it.
-    Raises ValueError, naming the field, for anything that breaks the contract.
+    `truth` is a generator's record of what is in the clip and how its caption was spoiled; only a synthetic corpus
+    has it. Raises ValueError, naming the field, for anything that breaks the contract.
     """
 
     clip_id: str
@@ -67,21 +63,13 @@ class Clip:
             raise ValueError(f"video_id: got {self.video_id!r}, wanted a name")
         check_times(self.start_s, self.end_s)
         if self.split is not None and self.split not in SPLITS:
-            raise ValueError(
-                f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}"
-            )
+            raise ValueError(f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}")
 
 
 def check_clip_id(clip_id: str) -> None:
     """Raise ValueError unless `clip_id` is a legal one."""
-    if (
-        not isinstance(clip_id, str)
-        or not _CLIP_ID.fullmatch(clip_id)
-        or len(clip_id) > MAX_CLIP_ID_LENGTH
-    ):
-        raise ValueError(
-            f"clip_id: got {clip_id!r}, wanted 1 to {MAX_CLIP_ID_LENGTH} of A-Z a-z 0-9 _ -"
-        )
+    if not isinstance(clip_id, str) or not _CLIP_ID.fullmatch(clip_id) or len(clip_id) > MAX_CLIP_ID_LENGTH:
+        raise ValueError(f"clip_id: got {clip_id!r}, wanted 1 to {MAX_CLIP_ID_LENGTH} of A-Z a-z 0-9 _ -")
 
 
 def check_times(start_s: float, end_s: float | None) -> None:
@@ -95,21 +83,15 @@ def check_times(start_s: float, end_s: float | None) -> None:
 def make_clip_id(video_id: str, start_s: float, end_s: float | None) -> str:
     """Name a clip from its video and times alone; different input gives a different name.
 
-    A whole video (`start_s` 0, `end_s` None) with a legal name keeps it. Otherwise the name is a readable part, the times
-    in milliseconds and 12 hexadecimal digits of the exact input's hash.
+    A whole video (`start_s` 0, `end_s` None) with a legal name keeps it. Otherwise the name is a readable part, the
+    times in milliseconds and 12 hexadecimal digits of the exact input's hash.
     """
     whole = start_s == 0 and end_s is None
     if whole and _CLIP_ID.fullmatch(video_id) and len(video_id) <= MAX_CLIP_ID_LENGTH:
         return video_id
-    digest = hashlib.sha256(
-        f"{video_id}\0{float(start_s)!r}\0{end_s if end_s is None else float(end_s)!r}".encode()
-    )
+    digest = hashlib.sha256(f"{video_id}\0{float(start_s)!r}\0{end_s if end_s is None else float(end_s)!r}".encode())
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", video_id).strip("-")[:48] or "clip"
-    times = (
-        ""
-        if whole
-        else f"_{round(start_s * 1000)}-{'end' if end_s is None else round(end_s * 1000)}"
-    )
+    times = "" if whole else f"_{round(start_s * 1000)}-{'end' if end_s is None else round(end_s * 1000)}"
     return f"{readable}{times}_{digest.hexdigest()[:12]}"
 
 
@@ -120,21 +102,11 @@ def clip_to_json(clip: Clip) -> bytes:
         "video_id": clip.video_id,
         "start_s": clip.start_s,
         "end_s": clip.end_s,
-        "captions": [
-            {"text": caption.text, "source": caption.source}
-            for caption in clip.captions
-        ],
+        "captions": [{"text": caption.text, "source": caption.source} for caption in clip.captions],
     }
-    optional = {
-        "topic": clip.topic,
-        "split": clip.split,
-        "questions": list(clip.questions),
-        "truth": clip.truth,
-    }
+    optional = {"topic": clip.topic, "split": clip.split, "questions": list(clip.questions), "truth": clip.truth}
     record |= {name: value for name, value in optional.items() if value}
-    return json.dumps(
-        record, sort_keys=True, ensure_ascii=False, separators=(",", ":")
-    ).encode()
+    return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def clip_from_json(data: bytes) -> Clip:
@@ -151,10 +123,7 @@ def clip_from_json(data: bytes) -> Clip:
             video_id=record["video_id"],
             start_s=float(record["start_s"]),
             end_s=float(record["end_s"]),
-            captions=tuple(
-                Caption(item["text"], item.get("source", "human"))
-                for item in record["captions"]
-            ),
+            captions=tuple(Caption(item["text"], item.get("source", "human")) for item in record["captions"]),
             topic=record.get("topic"),
             split=record.get("split"),
             questions=tuple(record.get("questions") or ()),

@@ -1,0 +1,207 @@
+"""The index beside the shards: `index.parquet`, one row per clip, sorted by (shard, offset).
+
+It says where a clip's video bytes lie and what they hash to, so readers fetch byte ranges and never parse a tar.
+Paths are inside a `pyarrow.fs.FileSystem`; `directory` is the folder that holds the index and its shards.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from mama_ray.data.clip import SPLITS, Clip
+from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError, open_atomic
+from mama_ray.errors import UserError
+
+INDEX_NAME = "index.parquet"
+INDEX_VERSION = "1"
+SHARDS_KEY = b"mama_ray.shards"
+VERSION_KEY = b"mama_ray.version"
+CAPTIONS_TYPE = pa.list_(pa.struct([("text", pa.string()), ("source", pa.string())]))
+INDEX_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("num_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("fps", pa.float64()),
+        ("codec", pa.string()),
+        ("extension", pa.string()),
+        ("split", pa.string()),
+        ("topic", pa.string()),
+        ("captions", CAPTIONS_TYPE),
+        ("truth", pa.string()),
+        ("questions", pa.string()),
+    ]
+)
+_MAKE_ONE = "make one with jobs/prepare.py"
+
+
+def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str, Any]) -> dict[str, Any]:
+    """Build the row of a clip; `video` holds duration_s, width, height, fps and codec of the stored bytes."""
+    return {
+        "clip_id": clip.clip_id,
+        "video_id": clip.video_id,
+        "shard": shard,
+        "offset": location.offset,
+        "num_bytes": location.num_bytes,
+        "sha256": location.sha256,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        **{name: video[name] for name in ("duration_s", "width", "height", "fps", "codec")},
+        "extension": location.extension,
+        "split": clip.split,
+        "topic": clip.topic,
+        "captions": [{"text": caption.text, "source": caption.source} for caption in clip.captions],
+        "truth": json.dumps(clip.truth, sort_keys=True) if clip.truth else None,
+        "questions": json.dumps(list(clip.questions)) if clip.questions else None,
+    }
+
+
+def write_index(
+    filesystem: pafs.FileSystem, directory: str, tables: Iterable[pa.Table], shards: dict[str, dict[str, int]]
+) -> None:
+    """Write the index from tables of INDEX_SCHEMA, one in memory at a time, in the order of (shard, offset).
+
+    `shards` maps each shard's name to {"num_bytes", "num_clips"}. The index appears under its name when it is whole.
+    """
+    metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}
+    schema = INDEX_SCHEMA.with_metadata(metadata)
+    with (
+        open_atomic(filesystem, f"{directory}/{INDEX_NAME}") as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.cast(INDEX_SCHEMA).replace_schema_metadata(metadata))
+
+
+def read_index(filesystem: pafs.FileSystem, directory: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read the index, all columns or some, sorted by (shard, offset), with the shards' sizes in its schema's metadata.
+
+    Raises UserError when it is missing, unreadable, of another schema or version, or not sorted.
+    """
+    path = f"{directory}/{INDEX_NAME}"
+    try:
+        with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+            _check_schema(path, parquet.schema_arrow)
+            table = parquet.read(columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise UserError("no index of clips", got=path, remedy=_MAKE_ONE) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError("the index of clips cannot be read", got=f"{path} ({error})", remedy=_MAKE_ONE) from error
+    if {"shard", "offset"} <= set(table.column_names) and not _is_sorted(table):
+        raise UserError("the index of clips is not sorted by shard and offset", got=path, remedy=_MAKE_ONE)
+    return table
+
+
+def _check_schema(path: str, schema: pa.Schema) -> None:
+    if not schema.remove_metadata().equals(INDEX_SCHEMA):
+        missing = sorted(set(INDEX_SCHEMA.names) - set(schema.names))
+        got = f"{path} without {', '.join(missing)}" if missing else f"{path} with other column types"
+        raise UserError("not an index of clips", got=got, wanted=f"version {INDEX_VERSION}", remedy=_MAKE_ONE)
+    version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    if version != INDEX_VERSION or SHARDS_KEY not in schema.metadata:
+        raise UserError("index of clips of another version", got=version, wanted=INDEX_VERSION, remedy=_MAKE_ONE)
+
+
+def _is_sorted(table: pa.Table) -> bool:
+    if len(table) < 2:
+        return True
+    shard, offset = table["shard"].combine_chunks(), table["offset"].combine_chunks()
+    same = pc.equal(shard[:-1], shard[1:])
+    ordered = pc.or_(pc.less(shard[:-1], shard[1:]), pc.and_(same, pc.less(offset[:-1], offset[1:])))
+    return bool(pc.all(ordered).as_py())
+
+
+def shard_sizes(table: pa.Table) -> dict[str, dict[str, int]]:
+    """The {"num_bytes", "num_clips"} of every shard, as the index recorded them (of all splits)."""
+    return json.loads(table.schema.metadata[SHARDS_KEY])
+
+
+def clips_per_shard(table: pa.Table) -> list[int]:
+    """Rows of each shard in the order of the (sorted, perhaps filtered) table: what an epoch plan wants."""
+    runs = pc.run_end_encode(table["shard"].combine_chunks()) if len(table) else None
+    ends = runs.run_ends.to_pylist() if runs is not None else []
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def select_split(table: pa.Table, split: str) -> pa.Table:
+    """The rows of one split. Raises UserError, naming the splits there are, when it has none."""
+    chosen = table.filter(pc.equal(table["split"], split))
+    if len(chosen) == 0:
+        present = sorted(str(value) for value in pc.unique(table["split"]).to_pylist())
+        known = f"one of {', '.join(SPLITS)} that has clips"
+        raise UserError(
+            "split without clips", got=split, wanted=known, remedy=f"the index has: {', '.join(present) or 'none'}"
+        )
+    return chosen
+
+
+def hash_ids(clip_ids: Iterable[str]) -> str:
+    """sha256 of the sorted ids, joined by newlines: names a set of clips in a protocol."""
+    return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()
+
+
+def read_clip_bytes(
+    filesystem: pafs.FileSystem, directory: str, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None
+) -> bytes:
+    """Fetch one clip's video bytes. Raises ShardError on a short read or another hash; OSError comes from the
+    storage.
+    """
+    with filesystem.open_input_file(f"{directory}/{shard}") as file:
+        data = file.read_at(num_bytes, offset)
+    check_clip_bytes(data, shard, offset, num_bytes, sha256)
+    return data
+
+
+def check_clip_bytes(data: bytes, shard: str, offset: int, num_bytes: int, sha256: str | None) -> None:
+    """Raise ShardError unless `data` is what the index promised."""
+    if len(data) != num_bytes:
+        raise ShardError(f"shard {shard} is truncated: got {len(data)} of {num_bytes} bytes at {offset}")
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise ShardError(f"shard {shard} has other bytes at {offset} than the index says (sha256 differs)")
+
+
+def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -> None:
+    """Check every shard of the index by its size and its end of archive; raise one UserError that names the bad ones.
+
+    This costs a listing and 512 bytes per shard; `scan_shard` is the check that reads everything.
+    """
+    expected = shard_sizes(table)
+    names = sorted(set(pc.unique(table["shard"]).to_pylist()) & set(expected)) or sorted(expected)
+    infos = filesystem.get_file_info([f"{directory}/{name}" for name in names])
+    bad = []
+    for name, info in zip(names, infos, strict=True):
+        reason = _shard_trouble(filesystem, info, expected[name]["num_bytes"])
+        if reason:
+            bad.append(f"{name} ({reason})")
+    if bad:
+        shown = ", ".join(bad[:20]) + (f" and {len(bad) - 20} more" if len(bad) > 20 else "")
+        raise UserError(
+            "shards are not what the index says", got=shown, remedy="restore them or run jobs/prepare.py again"
+        )
+
+
+def _shard_trouble(filesystem: pafs.FileSystem, info: pafs.FileInfo, num_bytes: int) -> str | None:
+    if info.type != pafs.FileType.File:
+        return "missing"
+    if info.size != num_bytes:
+        return f"{'truncated' if info.size < num_bytes else 'grown'}: {info.size} of {num_bytes} bytes"
+    with contextlib.suppress(FileNotFoundError), filesystem.open_input_file(info.path) as file:
+        if file.read_at(TAR_BLOCK, num_bytes - TAR_BLOCK).strip(b"\0"):
+            return "no end of archive"
+        return None
+    return "missing"
