@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mama_ray.errors import UserError
 from mama_ray.models.attention import attend, proxy_guided_attention
 from mama_ray.models.encoder import LAYER_NORM_EPS, Encoder, EncoderConfig, initialise_encoder
+from mama_ray.models.interpolate import interpolate_temporal
 
 NUM_CHANNELS = 3
 MAX_PIXEL = 255.0
@@ -90,15 +91,6 @@ class VideoEmbeddings(nn.Module):
     def temporal_at(self, num_frames: int) -> Float[Tensor, "1 frames dim"]:
         """Temporal embedding for `num_frames` frames, linearly interpolated when the stored count differs."""
         return interpolate_temporal(self.temporal_embedding, num_frames)
-
-
-def interpolate_temporal(embedding: Float[Tensor, "1 frames dim"], num_frames: int) -> Float[Tensor, "1 new dim"]:
-    """Resample a temporal embedding to `num_frames`, linear along time (one frame reads the middle)."""
-    if embedding.shape[1] == num_frames:
-        return embedding
-    by_channel = rearrange(embedding, "1 frames dim -> 1 dim frames")
-    resampled = F.interpolate(by_channel, size=num_frames, mode="linear", align_corners=False)
-    return rearrange(resampled, "1 dim frames -> 1 frames dim")
 
 
 class VideoEncoder(nn.Module):

@@ -1,0 +1,110 @@
+"""Read and write state dicts on local disk without ever unpickling an object.
+
+A directory holds `model.safetensors`, or shards named by `model.safetensors.index.json`. Every damaged or absent file
+is one UserError that names it.
+"""
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mama_ray.errors import UserError
+
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+State = dict[str, Tensor]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; UserError when it is absent, damaged or no object."""
+    if not path.is_file():
+        raise UserError("model file is missing", got=str(path), wanted="a JSON file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON", got=str(error), wanted="a JSON object") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object", got=type(content).__name__, wanted="an object")
+    return content
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write JSON under a temporary name, then rename."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_state(directory: Path) -> State:
+    """Read all tensors of a model directory, sharded or not."""
+    if (directory / WEIGHTS_NAME).is_file():
+        return read_safetensors(directory / WEIGHTS_NAME)
+    if not (directory / INDEX_NAME).is_file():
+        raise UserError(
+            "model directory holds no weights",
+            got=str(directory),
+            wanted=f"{WEIGHTS_NAME} or {INDEX_NAME}",
+            remedy="convert .bin or .pt weights to safetensors once",
+        )
+    weight_map = read_json(directory / INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{directory / INDEX_NAME} is not a shard index", wanted="an object `weight_map`")
+    state: State = {}
+    for name in sorted(set(weight_map.values())):
+        if Path(name).name != name:
+            raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
+        state |= read_safetensors(directory / name)
+    absent = sorted(set(weight_map) - set(state))
+    if absent:
+        raise UserError("shards lack tensors of their index", got=name_some(absent), wanted="every tensor of the index")
+    return state
+
+
+def read_safetensors(path: Path) -> State:
+    """Read one safetensors file; UserError when it is absent, truncated or damaged."""
+    if not path.is_file():
+        raise UserError("weights file is missing", got=str(path), wanted="a safetensors file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is damaged",
+            got=f"{path.stat().st_size} bytes ({error})",
+            wanted="a whole safetensors file",
+            remedy="copy or download it again",
+        ) from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read a .pt file with the tensors-only unpickler; UserError when it holds anything else or is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as tensors only",
+            got=str(error).splitlines()[0],
+            wanted="a state dict saved by torch.save",
+            remedy="convert it to safetensors where you trust its source",
+        ) from error
+
+
+def write_safetensors(state: State, path: Path) -> None:
+    """Write tensors under a temporary name, then rename; the bytes depend on the tensors alone."""
+    temporary = path.with_name(path.name + ".partial")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(contiguous, temporary, metadata={"format": "pt"})
+    os.replace(temporary, path)
+
+
+def name_some(names: list[str], limit: int = 8) -> str:
+    """Join names for a message, cut after `limit`."""
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
