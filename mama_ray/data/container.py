@@ -25,9 +25,9 @@ ALLOWED_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,webp_pipe,mpeg,mpegts,mpegvideo,ogg,flv,asf,mjpeg,h264,hevc,ivf,"
     "rm,mxf,dv,m4v,obu,vc1,wtv,swf,nut,y4m,yuv4mpegpipe"
 )
-DEFAULT_FRAME_S = (
-    0.04  # 25 frames/s, FFmpeg's own guess, for a single frame without any timing
-)
+# Containers without times of presentation: FFmpeg makes some up from the order of decoding, wrong wherever B-frames are.
+WITHOUT_PTS = ("avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu")
+DEFAULT_FRAME_S = 0.04  # 25 frames/s, FFmpeg's own guess, for a single frame without any timing
 
 
 class DecodeError(ValueError):
@@ -77,9 +77,7 @@ class Deadline:
     def check(self) -> None:
         if time.monotonic() > self.end:
             raise DecodeError(
-                "decoding takes too long",
-                got=f"more than {self.limit_s:g} s",
-                limit=f"{self.limit_s:g} s",
+                "decoding takes too long", got=f"more than {self.limit_s:g} s", limit=f"{self.limit_s:g} s"
             )
 
 
@@ -108,23 +106,15 @@ class VideoIndex:
 
 
 @contextmanager
-def open_video(
-    data: bytes | str | Path, config: DecodeConfig
-) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple[InputContainer, VideoStream]]:
     """Yield the open container and its best video stream; every failure inside becomes a DecodeError."""
     source, num_bytes = _source(data)
     if num_bytes == 0:
         raise DecodeError("the file is empty")
     if num_bytes > config.max_bytes:
-        raise DecodeError(
-            "the file is too large",
-            got=f"{num_bytes} bytes",
-            limit=f"{config.max_bytes} bytes",
-        )
+        raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
     try:
-        with av.open(
-            source, options={"format_whitelist": ALLOWED_FORMATS}
-        ) as container:
+        with av.open(source, options={"format_whitelist": ALLOWED_FORMATS}) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise DecodeError("the file has no video stream")
@@ -135,17 +125,11 @@ def open_video(
                 raise DecodeError("the video stream has no frame size")
             if codec.width * codec.height > config.max_pixels:
                 size = f"{codec.width}x{codec.height}"
-                raise DecodeError(
-                    "the frames are too large",
-                    got=size,
-                    limit=f"{config.max_pixels} pixels",
-                )
+                raise DecodeError("the frames are too large", got=size, limit=f"{config.max_pixels} pixels")
             codec.thread_count = 1  # parallelism is one video per process; more threads would only fight over cores
             yield container, stream
     except (av.FFmpegError, EOFError) as error:
-        raise DecodeError(
-            f"not a readable video ({getattr(error, 'strerror', None) or error})"
-        ) from error
+        raise DecodeError(f"not a readable video ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _source(data: bytes | str | Path) -> tuple[io.BytesIO | str, int]:
@@ -157,9 +141,7 @@ def _source(data: bytes | str | Path) -> tuple[io.BytesIO | str, int]:
     return str(path), path.stat().st_size
 
 
-def index_packets(
-    container: InputContainer, stream: VideoStream, config: DecodeConfig
-) -> VideoIndex:
+def index_packets(container: InputContainer, stream: VideoStream, config: DecodeConfig) -> VideoIndex:
     """Read every packet's times without decoding. Raises DecodeError for no frames, too long, or too slow."""
     deadline = Deadline.after(config.timeout_s)
     rows, num_packets = [], 0
@@ -170,22 +152,18 @@ def index_packets(
             deadline.check()
             num_packets += 1
             if not packet.is_discard:
-                rows.append(
-                    (packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe)
-                )
+                rows.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe))
     except av.FFmpegError:
         pass  # the end of a truncated file: what came before it counts
     if not rows:
         raise DecodeError("the video has no frames")
     fps = float(stream.average_rate or stream.guessed_rate or 0)
-    timestamps_s, pts, order, last_s = _order(rows, float(stream.time_base or 0), fps)
+    timestamps_s, pts, order, last_s = _order(
+        rows, float(stream.time_base or 0), fps, container.format.name not in WITHOUT_PTS
+    )
     duration_s = float(timestamps_s[-1]) + last_s
     if duration_s > config.max_duration_s:
-        raise DecodeError(
-            "the video is too long",
-            got=f"{duration_s:.1f} s",
-            limit=f"{config.max_duration_s:g} s",
-        )
+        raise DecodeError("the video is too long", got=f"{duration_s:.1f} s", limit=f"{config.max_duration_s:g} s")
     return VideoIndex(
         timestamps_s=timestamps_s,
         pts=pts,
@@ -201,19 +179,16 @@ def index_packets(
 
 
 def _order(
-    rows: list[tuple], time_base: float, fps: float
+    rows: list[tuple], time_base: float, fps: float, has_pts: bool
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, float]:
     """Timestamps from 0, pts, the order of presentation, and how long the last frame stays, in seconds."""
-    if any(row[0] is None for row in rows) or time_base == 0:
-        # AVI stores no time of presentation. The k-th frame shown takes the k-th place in the order of decoding.
+    if not has_pts or any(row[0] is None for row in rows):
+        # The k-th frame shown takes the k-th place in the order of decoding.
         frame_s = 1 / fps if fps else DEFAULT_FRAME_S
         dts = [row[1] for row in rows]
-        steps = (
-            np.arange(len(rows)) * frame_s
-            if None in dts or not time_base
-            else (np.array(dts) - dts[0]) * time_base
-        )
-        return steps, None, np.arange(len(rows)), frame_s
+        known = time_base > 0 and None not in dts
+        times = (np.sort(dts) - min(dts)) * time_base if known else np.arange(len(rows)) * frame_s
+        return times, None, np.arange(len(rows)), frame_s
     pts = np.array([row[0] for row in rows], dtype=np.int64)
     order = np.argsort(pts, kind="stable")
     timestamps_s = (pts[order] - pts[order[0]]) * time_base

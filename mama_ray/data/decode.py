@@ -69,9 +69,7 @@ class VideoDecoder:
             if width is None or height is None or not decord_rotates:
                 container.seek(0)
                 rotation = first_frame_rotation(container, stream)
-        self.width, self.height = _output_size(
-            self._index, rotation, width, height, short_side
-        )
+        self.width, self.height = _output_size(self._index, rotation, width, height, short_side)
         self.num_frames = self._index.num_frames
         self.fps = self.num_frames / self._index.duration_s
         self.duration_s = self._index.duration_s
@@ -87,13 +85,9 @@ class VideoDecoder:
         """
         times = np.asarray(timestamps_s, dtype=np.float64)
         if not np.isfinite(times).all():
-            raise ValueError(
-                f"timestamps_s: got {times.tolist()}, wanted finite seconds"
-            )
+            raise ValueError(f"timestamps_s: got {times.tolist()}, wanted finite seconds")
         # A microsecond of slack: a time computed as k / fps must find frame k although both are rounded.
-        return self.frames_by_index(
-            np.searchsorted(self.timestamps_s, times + 1e-6, side="right") - 1
-        )
+        return self.frames_by_index(np.searchsorted(self.timestamps_s, times + 1e-6, side="right") - 1)
 
     def frames_by_index(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the frames of these numbers, counted in order of presentation and clamped to the video."""
@@ -110,19 +104,13 @@ class VideoDecoder:
         if self._try_decord:
             try:
                 # A reader lives for one call: kept ones hold their threads and all decoded packets.
-                return DecordReader(
-                    self._data, self._index, self.width, self.height
-                ).read(indices, self._deadline)
+                return DecordReader(self._data, self._index, self.width, self.height).read(indices, self._deadline)
             except DecordFailed as error:
                 logger.debug("decord cannot read this video, PyAV does: %s", error)
                 self._try_decord = False
-        return PyavReader(
-            self._data, self._index, self.width, self.height, self._config
-        ).read(indices, self._deadline)
+        return PyavReader(self._data, self._index, self.width, self.height, self._config).read(indices, self._deadline)
 
-    def _replace_missing(
-        self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray
-    ) -> None:
+    def _replace_missing(self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray) -> None:
         num_missing = int((~is_read).sum())
         if not frames or num_missing > self._config.max_replaced * len(is_read):
             raise DecodeError(
@@ -146,11 +134,7 @@ def _output_size(
 ) -> tuple[int, int]:
     if width is not None and height is not None:
         return width, height
-    shown_width, shown_height = (
-        (index.height, index.width)
-        if rotation in (-90, 90)
-        else (index.width, index.height)
-    )
+    shown_width, shown_height = (index.height, index.width) if rotation in (-90, 90) else (index.width, index.height)
     scale = 1.0
     if width is not None:
         return width, max(1, round(shown_height * width / shown_width))

@@ -13,9 +13,7 @@ import numpy as np
 
 from mama_ray.data.container import Deadline, VideoIndex
 
-SKIP_CHUNK = (
-    32  # frames skipped in one native call: the deadline is looked at in between
-)
+SKIP_CHUNK = 32  # frames skipped in one native call: the deadline is looked at in between
 # decord polls at the end of a damaged file; its default of 10240 rounds can take minutes, fewer than a few hundred fail
 # on sound files whose last packets arrive late.
 EOF_RETRIES = "1024"
@@ -39,22 +37,13 @@ class DecordReader:
         import decord  # here, because loading its libraries takes 0.1 s that jobs without video need not pay
 
         decord.logging.set_level(decord.logging.QUIET)
-        source = (
-            io.BytesIO(data)
-            if isinstance(data, bytes | bytearray | memoryview)
-            else str(data)
-        )
+        source = io.BytesIO(data) if isinstance(data, bytes | bytearray | memoryview) else str(data)
         try:
             # One thread: the default takes every core, and many decoders run side by side.
-            self._reader = decord.VideoReader(
-                source, width=width or -1, height=height or -1, num_threads=1
-            )
+            self._reader = decord.VideoReader(source, width=width or -1, height=height or -1, num_threads=1)
         except (decord.DECORDError, RuntimeError, AssertionError) as error:
             raise DecordFailed(str(error)) from error
-        if (
-            len(self._reader) != index.num_packets
-            or index.num_packets != index.num_frames
-        ):
+        if len(self._reader) != index.num_packets or index.num_packets != index.num_frames:
             raise DecordFailed("the frame counts differ or an edit list hides frames")
         self._error = decord.DECORDError
         self._key_indices = np.flatnonzero(index.is_key)
@@ -74,13 +63,8 @@ class DecordReader:
 
     def _go_to(self, index: int, deadline: Deadline) -> None:
         deadline.check()
-        key = (
-            self._key_indices[
-                np.searchsorted(self._key_indices, index, side="right") - 1
-            ]
-            if self._has_keys
-            else 0
-        )
+        num_keys_before = np.searchsorted(self._key_indices, index, side="right")
+        key = self._key_indices[num_keys_before - 1] if num_keys_before else 0
         if key > self._position or index < self._position:
             self._reader.seek_accurate(index)
             return
@@ -89,16 +73,10 @@ class DecordReader:
             self._reader.skip_frames(min(SKIP_CHUNK, index - start))
             deadline.check()
 
-    @property
-    def _has_keys(self) -> bool:
-        return len(self._key_indices) > 0
-
 
 def _crop_padding(frame: np.ndarray) -> np.ndarray:
     """Undo decord's guess of channels = row bytes / width, which counts the row's padding (48 pixels: 192 bytes, 4)."""
     height, width, channels = frame.shape
     if channels == 3:
         return frame
-    return frame.reshape(height, width * channels)[:, : width * 3].reshape(
-        height, width, 3
-    )
+    return frame.reshape(height, width * channels)[:, : width * 3].reshape(height, width, 3)

@@ -28,25 +28,17 @@ class VideoInfo:
     rotation: int
 
 
-def probe_video(
-    data: bytes | str | Path, config: DecodeConfig | None = None
-) -> VideoInfo:
+def probe_video(data: bytes | str | Path, config: DecodeConfig | None = None) -> VideoInfo:
     """Describe a video given as bytes or as a path. Raises DecodeError with a readable reason when it cannot be used."""
     config = config or DecodeConfig()
     with open_video(data, config) as (container, stream):
         rotation = first_frame_rotation(container, stream)
         container.seek(0)
         index = index_packets(container, stream, config)
-    width, height = (
-        (index.height, index.width)
-        if rotation in (-90, 90)
-        else (index.width, index.height)
-    )
+    width, height = (index.height, index.width) if rotation in (-90, 90) else (index.width, index.height)
     # The average rate of a container counts hidden and dropped frames; this one is what the frames of the index show.
     fps = index.num_frames / index.duration_s
-    return VideoInfo(
-        index.duration_s, width, height, fps, index.codec, index.num_frames, rotation
-    )
+    return VideoInfo(index.duration_s, width, height, fps, index.codec, index.num_frames, rotation)
 
 
 def first_frame_rotation(container: InputContainer, stream: VideoStream) -> int:
@@ -61,6 +53,4 @@ def first_frame_rotation(container: InputContainer, stream: VideoStream) -> int:
         if frames:
             quarter_turns = round(frames[0].rotation / 90) % 4
             return (0, 90, 180, -90)[quarter_turns]
-    raise DecodeError(
-        "no frame of the video can be decoded" + (f" ({reason})" if reason else "")
-    )
+    raise DecodeError("no frame of the video can be decoded" + (f" ({reason})" if reason else ""))

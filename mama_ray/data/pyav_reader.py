@@ -4,6 +4,8 @@ It decodes packet by packet, steps over packets that do not decode, and seeks to
 that lies ahead.
 """
 
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -19,12 +21,7 @@ class PyavReader:
     """Reads frames by index at one output size, upright."""
 
     def __init__(
-        self,
-        data: bytes | str | Path,
-        index: VideoIndex,
-        width: int | None,
-        height: int | None,
-        config: DecodeConfig,
+        self, data: bytes | str | Path, index: VideoIndex, width: int | None, height: int | None, config: DecodeConfig
     ) -> None:
         self._data, self._index, self._config = data, index, config
         self._width, self._height = width, height
@@ -40,38 +37,39 @@ class PyavReader:
         return frames
 
     def _read_by_count(self, container, stream, indices, frames, deadline) -> None:
-        wanted, count = set(indices.tolist()), 0
-        for frame in _decode(container, stream, deadline):
-            if count in wanted:
-                frames[count] = self._to_rgb(frame)
-            count += 1
-            if count > indices[-1]:
+        wanted = set(indices.tolist())
+        for number, frame in enumerate(decode_frames(container, stream, deadline)):
+            if number in wanted:
+                frames[number] = self._to_rgb(frame)
+            if number >= indices[-1]:
                 return
 
     def _read_by_pts(self, container, stream, indices, frames, deadline) -> None:
-        """Go through the video group by group: one pass over the wanted frames that share their nearest key frames."""
-        pts, keys = self._index.pts, np.flatnonzero(self._index.is_key)
-        wanted = {int(pts[index]): index for index in indices.tolist()}
-        key_of = (
-            keys[np.maximum(np.searchsorted(keys, indices, side="right") - 1, 0)]
-            if len(keys)
-            else 0 * indices
-        )
-        start = 0
-        while start < len(indices):
-            stop = start + 1
-            # A gap without a key frame of its own is decoded through; otherwise the next group starts with a seek.
-            while stop < len(indices) and key_of[stop] <= indices[stop - 1] + 1:
-                stop += 1
+        """Go through the wanted frames in groups without a key frame between them, each reached by one seek."""
+        keys = np.flatnonzero(self._index.is_key)
+        previous_key = np.searchsorted(keys, indices, side="right") - 1
+        # A frame before the first presented key frame hangs on one that an edit list hides: decode from the beginning.
+        key_of = np.where(previous_key >= 0, keys[previous_key], 0) if len(keys) else np.zeros_like(indices)
+        starts = [0, *(np.flatnonzero(key_of[1:] > indices[:-1] + 1) + 1).tolist(), len(indices)]
+        for start, stop in pairwise(starts):
             if key_of[start] > 0:
-                container.seek(int(pts[key_of[start]]), stream=stream, backward=True)
-            last = int(pts[indices[stop - 1]])
-            for frame in _decode(container, stream, deadline):
-                if frame.pts in wanted:
-                    frames[wanted[frame.pts]] = self._to_rgb(frame)
-                if frame.pts is not None and frame.pts >= last:
-                    break
-            start = stop
+                container.seek(int(self._index.pts[key_of[start]]), stream=stream, backward=True)
+            self._collect(container, stream, indices[start:stop], frames, deadline)
+        missing = np.array([index for index in indices.tolist() if index not in frames], dtype=np.int64)
+        if len(missing) and key_of[-1] > 0:
+            # Some containers seek past the place asked for; one pass from the beginning decides what cannot be decoded.
+            container.seek(0)
+            self._collect(container, stream, missing, frames, deadline)
+
+    def _collect(self, container, stream, indices, frames, deadline) -> None:
+        """Decode on from the current place and keep the frames of these numbers."""
+        wanted = {int(self._index.pts[index]): index for index in indices.tolist()}
+        last = int(self._index.pts[indices[-1]])
+        for frame in decode_frames(container, stream, deadline):
+            if frame.pts in wanted:
+                frames[wanted[frame.pts]] = self._to_rgb(frame)
+            if frame.pts is not None and frame.pts >= last:
+                return
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
         """Convert one frame, scaled before it is turned upright."""
@@ -80,15 +78,11 @@ class PyavReader:
         if quarter_turns % 2:
             width, height = height, width
         # decord's scaler is bicubic too, so both readers give the same pixels.
-        rgb = frame.to_ndarray(
-            format="rgb24", width=width, height=height, interpolation="BICUBIC"
-        )
-        return (
-            np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
-        )
+        rgb = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
+        return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
 
 
-def _decode(container: InputContainer, stream: VideoStream, deadline: Deadline):
+def decode_frames(container: InputContainer, stream: VideoStream, deadline: Deadline) -> Iterator[VideoFrame]:
     """Yield the frames that decode; a packet that does not is stepped over, the end of a cut-off file ends the video."""
     packets = container.demux(stream)
     while True:

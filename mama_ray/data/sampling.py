@@ -21,17 +21,13 @@ class SamplingConfig(Config):
     """uniform: centres of equal segments; jittered: one random point in each (training only)."""
 
 
-def sample_timestamps(
-    duration_s: float, num_frames: int, *, rng: np.random.Generator | None = None
-) -> np.ndarray:
+def sample_timestamps(duration_s: float, num_frames: int, *, rng: np.random.Generator | None = None) -> np.ndarray:
     """Return one time per equal segment of [0, duration_s), float64 (num_frames,), ascending.
 
     Without `rng` the centres, with it a uniformly random point of each segment.
     """
     if num_frames < 1 or not duration_s >= 0:
-        raise ValueError(
-            f"got num_frames {num_frames} and duration_s {duration_s}, wanted at least 1 and 0"
-        )
+        raise ValueError(f"got num_frames {num_frames} and duration_s {duration_s}, wanted at least 1 and 0")
     offsets = np.full(num_frames, 0.5) if rng is None else rng.random(num_frames)
     return (np.arange(num_frames) + offsets) * (duration_s / num_frames)
 
@@ -45,15 +41,8 @@ def sample_frame_indices(
     rounding half to even. Without `rng` the floor of its midpoint, with it a random number, both ends included.
     """
     if num_frames < 1 or stop <= start:
-        raise ValueError(
-            f"got [{start}, {stop}) and num_frames {num_frames}, wanted at least one frame of each"
-        )
-    edges = (
-        np.round((stop - start - 1) / num_frames * np.arange(num_frames + 1)).astype(
-            np.int64
-        )
-        + start
-    )
+        raise ValueError(f"got [{start}, {stop}) and num_frames {num_frames}, wanted at least one frame of each")
+    edges = np.round((stop - start - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64) + start
     low, high = edges[:-1], np.minimum(edges[1:], stop)
     if rng is None:
         return (low + high) // 2
@@ -62,6 +51,4 @@ def sample_frame_indices(
 
 def row_rng(seed: int, epoch: int, row: int) -> np.random.Generator:
     """Return the generator of one row of one epoch: the same for the same three numbers on every machine and worker."""
-    return np.random.Generator(
-        np.random.Philox(np.random.SeedSequence((seed, epoch, row)))
-    )
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, epoch, row))))

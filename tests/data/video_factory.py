@@ -31,7 +31,7 @@ def frame_number(frame: np.ndarray) -> int:
     """The number (modulo 16) of the frame that `frame` (height, width, 3) shows, upright."""
     height, width = frame.shape[:2]
     level = np.median(frame[height // 2 :, : width // 2])
-    return int(round((level - 20) / 14)) % 16
+    return round(float(level - 20) / 14) % 16
 
 
 def is_upright(frame: np.ndarray) -> bool:
@@ -74,9 +74,7 @@ def make_video(
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container or CONTAINERS[codec]) as output:
-        stream = output.add_stream(
-            codec, rate=Fraction(fps).limit_denominator(1001), options=options or {}
-        )
+        stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
         stored = np.rot90(draw_frame(0, width, height), -rotation // 90)
         stream.height, stream.width = stored.shape[:2]
         stream.pix_fmt = "gray" if codec == "gif" else "yuv420p"
@@ -84,16 +82,10 @@ def make_video(
         stream.codec_context.thread_count = 1
         if rotation:
             stream.set_display_rotation(rotation)
-        audio = (
-            output.add_stream("aac", rate=16_000, layout="mono") if with_audio else None
-        )
+        audio = output.add_stream("aac", rate=16_000, layout="mono") if with_audio else None
         for number in range(num_frames):
-            pixels = np.ascontiguousarray(
-                np.rot90(draw_frame(number, width, height), -rotation // 90)
-            )
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-                format=stream.pix_fmt
-            )
+            pixels = np.ascontiguousarray(np.rot90(draw_frame(number, width, height), -rotation // 90))
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=stream.pix_fmt)
             time_s = timestamps_s[number] if timestamps_s is not None else number / fps
             frame.time_base = stream.codec_context.time_base
             frame.pts = round(time_s / frame.time_base)
@@ -108,9 +100,7 @@ def make_audio_only(duration_s: float = 1.0) -> bytes:
     """An mp4 that holds a silent sound track and no video."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as output:
-        _add_silence(
-            output, output.add_stream("aac", rate=16_000, layout="mono"), duration_s
-        )
+        _add_silence(output, output.add_stream("aac", rate=16_000, layout="mono"), duration_s)
     return buffer.getvalue()
 
 
@@ -127,16 +117,12 @@ def make_empty_video(width: int = 64, height: int = 48) -> bytes:
 def _time_base(codec: str, container: str | None, fps: float) -> Fraction:
     if codec == "gif":
         return Fraction(1, 100)  # the unit of the format
-    return (
-        1 / Fraction(fps).limit_denominator(1001) if container == "avi" else TIME_BASE
-    )
+    return 1 / Fraction(fps).limit_denominator(1001) if container == "avi" else TIME_BASE
 
 
 def _add_silence(output, stream, duration_s: float) -> None:
     for start in range(0, int(duration_s * 16_000), 1024):
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
-        )
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = (
             16_000,
             start,

@@ -1,0 +1,72 @@
+"""Which of a clip's captions is used: drawn from a mix of sources in training, fixed by the protocol in evaluation."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from mama_ray.errors import UserError
+
+CaptionMode = Literal["single", "paragraph", "multi"]
+
+
+def choose_caption(
+    captions: Sequence[Mapping[str, str]], *, probabilities: Mapping[str, float] | None, rng: np.random.Generator
+) -> str:
+    """Draw one caption text of a clip.
+
+    Args:
+        captions: each with `text` and `source`.
+        probabilities: of the sources, renormalised over those that the clip has, uniform within a source. None draws
+            uniformly over the captions.
+
+    Raises UserError when there is no caption, or none of a source with a positive probability.
+    """
+    if not captions:
+        raise UserError("a clip has no caption to draw", got=0, wanted="at least 1")
+    if probabilities is None:
+        return captions[int(rng.integers(len(captions)))]["text"]
+    bad = {source: p for source, p in probabilities.items() if not (math.isfinite(p) and p >= 0)}
+    if bad:
+        raise UserError("caption source probabilities", got=bad, wanted="finite numbers from 0 on")
+    by_source: dict[str, list[str]] = {}
+    for caption in captions:
+        by_source.setdefault(caption["source"], []).append(caption["text"])
+    # Sorted, so that neither the clip's nor the config's order of sources changes the draw.
+    sources = sorted(source for source in by_source if probabilities.get(source, 0) > 0)
+    if not sources:
+        raise UserError(
+            "a clip has no caption of a source that is drawn from",
+            got=sorted(by_source),
+            wanted=sorted(source for source, p in probabilities.items() if p > 0),
+            remedy="give one of its sources a positive probability, or filter such clips",
+        )
+    weights = np.array([probabilities[source] for source in sources], dtype=np.float64)
+    texts = by_source[sources[int(rng.choice(len(sources), p=weights / weights.sum()))]]
+    return texts[int(rng.integers(len(texts)))]
+
+
+def caption_for_evaluation(captions: Sequence[Mapping[str, str]], mode: CaptionMode) -> str | list[str]:
+    """Return the text or texts a benchmark scores, in file order.
+
+    single: the one caption, more or fewer are an error (a list at test time must not become a random draw); paragraph: all
+    sentences stripped and joined by one space (DiDeMo, ActivityNet); multi: the list of all texts.
+    """
+    texts = [caption["text"] for caption in captions]
+    if mode == "single":
+        if len(texts) != 1:
+            raise UserError(
+                "caption mode single",
+                got=f"{len(texts)} captions",
+                wanted="exactly 1 caption per clip",
+                remedy="use paragraph or multi, or keep one caption per clip",
+            )
+        return texts[0]
+    if not texts:
+        raise UserError(f"caption mode {mode}", got="0 captions", wanted="at least 1 caption per clip")
+    if mode == "paragraph":
+        return " ".join(stripped for text in texts if (stripped := text.strip()))
+    if mode == "multi":
+        return texts
+    raise UserError("caption mode", got=mode, wanted="single, paragraph or multi")
