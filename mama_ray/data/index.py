@@ -101,7 +101,9 @@ def read_index(filesystem: pafs.FileSystem, directory: str, columns: Sequence[st
     except FileNotFoundError as error:
         raise UserError("no index of clips", got=path, remedy=_MAKE_ONE) from error
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError("the index of clips cannot be read", got=f"{path} ({error})", remedy=_MAKE_ONE) from error
+        raise UserError(
+            "the index of clips cannot be read", got=f"{path} ({' '.join(str(error).split())})", remedy=_MAKE_ONE
+        ) from error
     if {"shard", "offset"} <= set(table.column_names) and not _is_sorted(table):
         raise UserError("the index of clips is not sorted by shard and offset", got=path, remedy=_MAKE_ONE)
     return table

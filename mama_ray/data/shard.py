@@ -95,7 +95,12 @@ def open_shard(filesystem: pafs.FileSystem, path: str) -> Iterator[ShardWriter]:
     """Yield a writer for the shard `path`, which appears under that name when it is whole."""
     with open_atomic(filesystem, path) as stream:
         writer = ShardWriter(stream)
-        yield writer
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(OSError, ValueError):  # else tarfile tries it again, noisily, on a closed stream
+                writer.close()
+            raise
         writer.close()
 
 
