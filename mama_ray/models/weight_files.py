@@ -90,7 +90,7 @@ def read_torch_file(path: Path) -> Any:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} cannot be read as tensors only",
-            got=str(error).splitlines()[0],
+            got=(str(error).splitlines() or [type(error).__name__])[0],
             wanted="a state dict saved by torch.save",
             remedy="convert it to safetensors where you trust its source",
         ) from error
