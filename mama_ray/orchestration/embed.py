@@ -1,0 +1,173 @@
+"""Embed every clip of a split on the cluster: Ray Data decodes on CPU tasks, a pool of actors holds the model.
+
+The one design fact: pipeline rows are row numbers of a table in the object store, and features go from the actors to Parquet
+in the storage, so neither frames, captions nor features pass through the driver. The last, partial batch is a batch like
+any other. A clip that cannot be decoded keeps its row, with the reason.
+"""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import ray
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from mama_ray.data.captions import CaptionMode, caption_for_evaluation
+from mama_ray.data.decode import DecodeConfig, DecodeError
+from mama_ray.data.index import read_clip_bytes
+from mama_ray.data.loading import load_clip_frames
+from mama_ray.data.shard import ShardError
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.orchestration.storage import filesystem_for, local_folder
+
+logger = logging.getLogger(__name__)
+
+_NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds
+# Half of the CPUs decode while the other half may embed: actors on all CPUs would leave the decoding tasks waiting for ever.
+_DECODE_CPUS = 0.5
+_FEATURES = pa.list_(pa.float32())
+
+
+@dataclass(frozen=True)
+class EmbedPlan:
+    """What the tasks and actors need; picklable and small. `table` holds the split's rows of the index."""
+
+    table: ray.ObjectRef
+    num_clips: int
+    shards: str
+    model: str
+    caption_mode: CaptionMode
+    text_length: int
+    num_frames: int
+    transform: TransformConfig
+    decode: DecodeConfig
+    batch_size: int
+
+
+def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool) -> None:
+    """Write one Parquet row per clip under the URI `output`: row, error, video_features, text_features (flat)."""
+    filesystem, path = filesystem_for(output)
+    filesystem.create_dir(path, recursive=True)
+    DataContext.get_current().enable_progress_bars = False
+    num_blocks = max(1, -(-plan.num_clips // plan.batch_size))
+
+    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return decode_clips(plan, batch["id"])
+
+    rows = ray.data.range(plan.num_clips, override_num_blocks=num_blocks)
+    frames = rows.map_batches(decode, batch_size=plan.batch_size, num_cpus=_DECODE_CPUS)
+    features = frames.map_batches(
+        ClipEmbedder,
+        fn_constructor_args=(plan,),
+        batch_size=plan.batch_size,
+        compute=ActorPoolStrategy(min_size=1, max_size=max(1, num_actors)),
+        num_cpus=_DECODE_CPUS,
+        num_gpus=1 if use_gpu else 0,
+    )
+    features.write_parquet(path, filesystem=filesystem)
+
+
+def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return row, frames (batch, frames, height, width, 3) uint8 and error ('' for a clip that was decoded)."""
+    filesystem, directory = filesystem_for(plan.shards)
+    records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
+    size = plan.transform.image_size
+    frames = np.zeros((len(rows), plan.num_frames, size, size, 3), np.uint8)
+    errors = []
+
+    def read(record: dict) -> bytes | Exception:
+        place = (record["shard"], record["offset"], record["num_bytes"])
+        try:
+            return read_clip_bytes(filesystem, directory, *place, sha256=record["sha256"])
+        except (ShardError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        payloads = list(pool.map(read, records))
+    for position, (record, payload) in enumerate(zip(records, payloads, strict=True)):
+        try:
+            if isinstance(payload, Exception):
+                raise payload
+            options = {"num_frames": plan.num_frames, "transform": plan.transform, "decode": plan.decode}
+            frames[position] = load_clip_frames(payload, **options)
+            errors.append("")
+        except (DecodeError, ShardError, OSError) as error:
+            errors.append(str(error) or type(error).__name__)
+            logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
+    return {"row": np.asarray(rows, np.int64), "frames": frames, "error": np.array(errors, dtype=object)}
+
+
+class ClipEmbedder:
+    """Holds the model in an actor and turns decoded clips and their captions into features."""
+
+    def __init__(self, plan: EmbedPlan) -> None:
+        self._plan = plan
+        self._captions = ray.get(plan.table)["captions"]
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with local_folder(*filesystem_for(plan.model)) as folder:
+            self._model = from_pretrained(folder).eval().to(self._device)
+            self._tokenizer = Tokenizer.from_directory(folder, plan.text_length)
+
+    @torch.inference_mode()
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        frames = torch.from_numpy(np.array(batch["frames"])).to(self._device)
+        video_features = self._model.encode_video(frames).float().cpu().numpy()
+        texts = [self._texts(row) for row in batch["row"]]
+        text_features = np.split(
+            self._encode_texts(list(chain.from_iterable(texts))), np.cumsum([len(own) for own in texts])[:-1]
+        )
+        columns = {
+            "row": pa.array(batch["row"], pa.int64()),
+            "error": pa.array([str(error) for error in batch["error"]], pa.string()),
+            "video_features": pa.array(list(video_features), _FEATURES),
+            "text_features": pa.array([own.reshape(-1) for own in text_features], _FEATURES),
+        }
+        return pa.table(columns)
+
+    def _texts(self, row: int) -> list[str]:
+        texts = caption_for_evaluation(self._captions[int(row)].as_py(), self._plan.caption_mode)
+        return [texts] if isinstance(texts, str) else texts
+
+    def _encode_texts(self, texts: list[str]) -> np.ndarray:
+        size, parts = self._plan.batch_size, []
+        for start in range(0, len(texts), size):
+            token_ids = torch.from_numpy(self._tokenizer(texts[start : start + size])).to(self._device)
+            parts.append(self._model.encode_text(token_ids).float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def read_features(
+    filesystem: pafs.FileSystem, path: str, num_clips: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+    """Return video features (clips, dim), text features (texts, dim), the clip row of each text, and {row: error}.
+
+    Everything ascends by row. Raises RuntimeError unless every row of the split is there: a lost one would flatter.
+    """
+    table = pq.read_table(path, filesystem=filesystem).sort_by("row")
+    rows = table["row"].to_numpy()
+    keep = np.r_[True, np.diff(rows) > 0] if len(rows) else np.zeros(0, bool)  # a task that ran twice wrote twice
+    table, rows = table.filter(pa.array(keep)), rows[keep]
+    if not np.array_equal(rows, np.arange(num_clips)):
+        raise RuntimeError(f"features of {len(rows)} rows were written, wanted {num_clips}")
+    video_features = np.stack([np.asarray(one, np.float32) for one in _lists(table["video_features"])])
+    dim = video_features.shape[1]
+    texts = [one.reshape(-1, dim) for one in _lists(table["text_features"])]
+    text_rows = np.repeat(rows, [len(own) for own in texts])
+    errors = {int(row): error for row, error in zip(rows, table["error"].to_pylist(), strict=True) if error}
+    return video_features, np.concatenate(texts), text_rows, errors
+
+
+def _lists(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Return the rows of a list column as numpy arrays without making Python floats."""
+    whole = column.combine_chunks()
+    values = whole.values.to_numpy()
+    offsets = whole.offsets.to_numpy()
+    return [values[start:stop] for start, stop in pairwise(offsets)]

@@ -1,0 +1,253 @@
+"""The evaluation job: a checkpoint and a benchmark give recall both ways, by topic, with the protocol beside the numbers.
+
+    python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # writes evaluation/<benchmark>.json
+
+`--checkpoint` is a run (its best checkpoint by validation is taken; nothing here ever chooses by test numbers), a
+checkpoint inside a run, or any folder that `from_pretrained` loads.
+"""
+
+import logging
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from mama_ray.config import Config, load_config
+from mama_ray.data.captions import caption_for_evaluation
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.errors import unknown_name
+from mama_ray.evaluation.protocol import (
+    BenchmarkConfig,
+    Protocol,
+    Result,
+    ResultFile,
+    RetrievedExample,
+    comparison_table,
+)
+from mama_ray.evaluation.retrieval import recall_metrics
+from mama_ray.evaluation.topics import head_tail_results, topic_results
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.embed import EmbedPlan, embed_clips
+from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
+from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
+from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways, top_clips
+from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri, write_text
+
+logger = logging.getLogger(__name__)
+
+_BENCHMARKS = Path("configs/benchmark")
+_MAX_NAMED_MISSING = 100
+_NUM_RETRIEVED = 5
+
+
+class EvaluateJob(Config):
+    """One evaluation of one checkpoint on one benchmark."""
+
+    checkpoint: str = "runs/train"
+    """Folder or URI of a run, of a checkpoint in a run, or of a saved model."""
+
+    shards: str = "runs/embedded/shards"
+    """Folder or URI of the shards with their index."""
+
+    benchmark: str = "embedded"
+    """Name of a file in configs/benchmark, or the path of such a YAML file."""
+
+    output: str | None = None
+    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""
+
+    resize: Literal["squash", "center_crop"] | None = None
+    """How frames become squares; null is as in training, squash where the model's folder does not say."""
+
+    batch_size: int = Field(32, ge=1)
+    """Clips decoded and embedded at a time."""
+
+    num_actors: int = Field(1, ge=1)
+    """Most actors that hold the model; each takes a GPU where use_gpu is set."""
+
+    use_gpu: bool = False
+    """Give every actor a GPU."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+    num_examples: int = Field(6, ge=0)
+    """Text queries whose first clips are written down for the report."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and the URI of its JSON."""
+
+    file: ResultFile
+    uri: str
+
+    def tables(self) -> str:
+        """Return a table for each protocol, plain and dual softmax apart."""
+        return "\n\n".join(comparison_table({result.label: result}) for result in self.file.results)
+
+
+def evaluate(job: EvaluateJob) -> Evaluation:
+    """Embed the benchmark's split with the checkpoint, rank, and write `<benchmark>.json`; see `Evaluation.tables`."""
+    start = time.perf_counter()
+    benchmark = load_benchmark(job.benchmark)
+    connect()
+    model = find_model(job.checkpoint, benchmark, resize=job.resize)
+    output = job.output or join_uri(model.home, "evaluation")
+    ensure_writable(output)
+    split = load_evaluated_split(job.shards, benchmark)
+    features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")
+    try:
+        embed_clips(
+            _embed_plan(job, benchmark, model, split), features_uri, num_actors=job.num_actors, use_gpu=job.use_gpu
+        )
+        features = load_features(features_uri, split.table, split.num_clips)
+    finally:
+        _remove(features_uri)
+    results = compute_results(benchmark, model, split, features, num_examples=job.num_examples)
+    file = ResultFile(
+        benchmark=Path(job.benchmark).stem,
+        results=tuple(results),
+        missing=tuple(_named_missing(split, features)),
+        duration_s=round(time.perf_counter() - start, 3),
+    )
+    uri = join_uri(output, f"{file.benchmark}.json")
+    write_text(*filesystem_for(uri), file.to_json())
+    return Evaluation(file, uri)
+
+
+def load_benchmark(name: str) -> BenchmarkConfig:
+    """Load a benchmark by its name in configs/benchmark or by the path of its file."""
+    if name.endswith((".yaml", ".yml")):
+        return load_config(BenchmarkConfig, name)
+    # Of the working directory first: a submitted job's is the copy of the repository that its user edited.
+    folders = [_BENCHMARKS, Path(__file__).resolve().parents[2] / _BENCHMARKS]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return load_config(BenchmarkConfig, folder / f"{name}.yaml")
+    raise unknown_name("benchmark", name, sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
+
+
+def compute_results(
+    benchmark: BenchmarkConfig, model: EvaluatedModel, split: EvaluatedSplit, features: Features, *, num_examples: int
+) -> list[Result]:
+    """Rank under each of the benchmark's protocols; the plain one carries the examples."""
+    queries = queries_of(features, benchmark)
+    present = np.setdiff1d(features.clip_codes, list(features.errors) if benchmark.missing == "excluded" else [])
+    topics, ids_sha256 = split.topics_and_hash(present)
+    query_topics = {way: [topics[row] for row in rows] for way, rows in queries.items()}
+    wanted = {"off": [False], "on": [True], "both": [False, True]}[benchmark.dual_softmax]
+    results = []
+    for dual_softmax in wanted:
+        ranks = rank_both_ways(features, benchmark, dual_softmax=dual_softmax)
+        metrics = {f"{way}_{key}": value for way in ranks for key, value in recall_metrics(ranks[way]).items()}
+        head, tail = head_tail_results(ranks, query_topics, split.train_counts)
+        results.append(
+            Result(
+                label="dual_softmax" if dual_softmax else "plain",
+                protocol=_protocol(benchmark, model, queries, ids_sha256, len(features.errors), dual_softmax),
+                checkpoint=model.name,
+                metrics=metrics,
+                topics=topic_results(ranks, query_topics, split.train_counts),
+                head=head,
+                tail=tail,
+                examples=() if dual_softmax else _examples(benchmark, split, features, queries, ranks, num_examples),
+            )
+        )
+    return results
+
+
+def _protocol(
+    benchmark: BenchmarkConfig,
+    model: EvaluatedModel,
+    queries: dict,
+    ids_sha256: str,
+    num_missing: int,
+    dual_softmax: bool,
+) -> Protocol:
+    return Protocol(
+        dataset=benchmark.dataset,
+        split=benchmark.split,
+        ids_sha256=ids_sha256,
+        num_videos=len(queries["v2t"]),
+        num_texts=len(queries["t2v"]),
+        caption_mode=benchmark.caption_mode,
+        video_to_text=benchmark.video_to_text,
+        text_length=model.text_length,
+        num_frames=model.num_frames,
+        sampling="centres of equal segments",
+        image_size=model.transform.image_size,
+        resize=model.transform.resize,
+        trim_s=benchmark.trim_s,
+        ties=benchmark.ties,
+        dual_softmax=dual_softmax,
+        dual_softmax_negatives="as_is" if dual_softmax else None,
+        missing_rule=benchmark.missing,
+        num_missing=num_missing,
+    )
+
+
+def _embed_plan(
+    job: EvaluateJob, benchmark: BenchmarkConfig, model: EvaluatedModel, split: EvaluatedSplit
+) -> EmbedPlan:
+    return EmbedPlan(
+        table=split.table,
+        num_clips=split.num_clips,
+        shards=job.shards,
+        model=model.uri,
+        caption_mode=benchmark.caption_mode,
+        text_length=model.text_length,
+        num_frames=model.num_frames,
+        transform=TransformConfig(image_size=model.transform.image_size, resize=model.transform.resize),
+        decode=job.decode,
+        batch_size=job.batch_size,
+    )
+
+
+def _examples(
+    benchmark: BenchmarkConfig, split: EvaluatedSplit, features: Features, queries: dict, ranks: dict, count: int
+) -> tuple[RetrievedExample, ...]:
+    """Return queries spread evenly over the split, so that good and bad ones are shown as they come."""
+    texts = np.flatnonzero(~np.isin(features.text_codes, list(features.errors)))
+    count = min(count, len(texts))
+    if not count:
+        return ()
+    positions = texts[((np.arange(count) + 0.5) * len(texts) / count).astype(int)]
+    rows = features.text_codes[positions]
+    found = top_clips(features, positions, _NUM_RETRIEVED)
+    right, retrieved = split.pick(rows), split.pick(found.reshape(-1))
+    names = np.array([clip["clip_id"] for clip in retrieved]).reshape(found.shape)
+    kept = features.text_codes if benchmark.missing == "counted_wrong" else queries["t2v"]
+    examples = []
+    for position, row, clip, own in zip(positions, rows, right, names, strict=True):
+        texts_of_clip = caption_for_evaluation(clip["captions"], benchmark.caption_mode)
+        first = int(np.searchsorted(features.text_codes, row))
+        text = texts_of_clip if isinstance(texts_of_clip, str) else texts_of_clip[position - first]
+        rank = ranks["t2v"][np.searchsorted(kept, row) + position - first]
+        examples.append(
+            RetrievedExample(text=text, clip_id=clip["clip_id"], rank=float(rank), retrieved=tuple(own.tolist()))
+        )
+    return tuple(examples)
+
+
+def _named_missing(split: EvaluatedSplit, features: Features) -> list[dict[str, str]]:
+    rows = np.array(sorted(features.errors)[:_MAX_NAMED_MISSING], dtype=np.int64)
+    if not len(rows):
+        return []
+    logger.warning("%d of %d clips could not be decoded", len(features.errors), split.num_clips)
+    clips = split.pick(rows)
+    return [
+        {"clip_id": clip["clip_id"], "error": features.errors[int(row)]} for clip, row in zip(clips, rows, strict=True)
+    ]
+
+
+def _remove(uri: str) -> None:
+    filesystem, path = filesystem_for(uri)
+    try:
+        filesystem.delete_dir(path)
+    except OSError as error:
+        logger.warning("features stay at %s: %s", uri, error)

@@ -1,0 +1,109 @@
+"""Which model a user's --checkpoint means, how it was chosen, and the frames and text it takes under a benchmark."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import yaml
+
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.errors import UserError
+from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
+from mama_ray.models.clip_vip import ClipVipConfig
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.training.checkpoint import list_checkpoints, resolve_checkpoint, verify_manifest
+
+_CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model folder that was found whole; `home` is the URI beside which results belong."""
+
+    uri: str
+    home: str
+    name: CheckpointName
+    num_frames: int
+    text_length: int
+    transform: TransformConfig
+
+
+def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = None) -> EvaluatedModel:
+    """Resolve and verify a run, a checkpoint or a model folder; raise UserError for one that does not fit the benchmark."""
+    filesystem, path = filesystem_for(uri)
+    folder = resolve_checkpoint(filesystem, path)
+    in_run = _CHECKPOINT.fullmatch(folder)
+    if in_run:
+        problem = verify_manifest(filesystem, folder)
+        if problem:
+            raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
+    prefix = uri.split("://", 1)[0] + "://" if "://" in uri and not uri.startswith("file://") else ""
+    with local_folder(filesystem, folder) as local:
+        config = from_pretrained(local).config
+        context_length = Tokenizer.from_directory(local).context_length
+        trained_resize = _resize_in_training(local / "config.yaml")
+        digest = _hash_of_weights(local)
+    transform = TransformConfig(image_size=config.image_size, resize=resize or trained_resize)
+    text_length = _text_length(benchmark, config, context_length)
+    if benchmark.image_size not in (None, config.image_size):
+        raise UserError(
+            "the benchmark's frames do not fit the model",
+            got=f"{benchmark.image_size} pixels",
+            wanted=f"{config.image_size} pixels",
+            remedy="copy the benchmark's file, set image_size there, and give its path as --benchmark",
+        )
+    selection, step = _selection(filesystem, path, folder, in_run)
+    name = CheckpointName(path=prefix + folder, sha256=digest, step=step, selection=selection)
+    home = prefix + (in_run["run"] if in_run else folder)
+    return EvaluatedModel(
+        prefix + folder, home, name, benchmark.num_frames or config.num_frames, text_length, transform
+    )
+
+
+def _text_length(benchmark: BenchmarkConfig, config: ClipVipConfig, tokenizer_length: int) -> int:
+    longest = min(config.context_length, tokenizer_length)
+    if benchmark.text_length is not None and benchmark.text_length > config.context_length:
+        raise UserError(
+            "the benchmark's texts do not fit the model",
+            got=f"{benchmark.text_length} tokens",
+            wanted=f"at most {config.context_length} tokens",
+            remedy="copy the benchmark's file, set text_length there, and give its path as --benchmark",
+        )
+    return benchmark.text_length or longest
+
+
+def _selection(filesystem: pafs.FileSystem, path: str, folder: str, in_run: re.Match | None) -> tuple[str, int | None]:
+    """Return in words how the checkpoint was chosen, and its step. Only the validation split has a say."""
+    if in_run is None:
+        return "given by its path", None
+    step = int(in_run["step"])
+    if folder == path:
+        return "given by its path", step
+    is_scored = any(ref.selection is not None for ref in list_checkpoints(filesystem, in_run["run"]))
+    return ("best of its run on the val split" if is_scored else "newest of its run"), step
+
+
+def _resize_in_training(path: Path) -> str:
+    """Return the evaluation form of the resize that the run's config names; CLIP's squash where there is none."""
+    if not path.is_file():
+        return "squash"
+    data = (yaml.safe_load(path.read_text()) or {}).get("data") or {}
+    return "squash" if data.get("resize", "squash") == "squash" else "center_crop"
+
+
+def _hash_of_weights(folder: Path) -> str:
+    """Return the SHA-256 of model.safetensors, or of all weight files one after another."""
+    digest = hashlib.sha256()
+    for path in (
+        sorted(folder.glob("*.safetensors"))
+        if not (folder / "model.safetensors").is_file()
+        else [folder / "model.safetensors"]
+    ):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""What a report shows, as plain data: whoever has numbers fills these in, the page only draws them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mama_ray.reporting.metrics import METRICS
+from mama_ray.reporting.writers import read_series
+
+# Weight against loss, read off a figure of the MAMA paper (specification, section 7.2). The shape is a hope, not a test.
+PAPER_WEIGHT_CURVE: tuple[tuple[float, float], ...] = (
+    (0, 0.0615), (1, 0.0642), (2, 0.0667), (3, 0.0682), (4, 0.0709), (4.7, 0.0730), (5, 0.0724), (6, 0.0700),
+    (7, 0.0671), (8, 0.0654), (9, 0.0639), (10, 0.0619), (11, 0.0586), (12, 0.0555), (13, 0.0518), (14, 0.0487),
+    (15, 0.0459), (15.85, 0.0445),
+)  # fmt: skip
+KIND_PREFIX, KIND_SUFFIX = "weights/", "/mean"
+
+
+@dataclass(frozen=True)
+class TopicRecall:
+    """Recall of one topic's queries, in percent, with the number of its training clips."""
+
+    topic: str
+    num_train: int
+    recall: float
+
+
+@dataclass(frozen=True)
+class RetrievedClip:
+    """A clip in a ranking; frames is (frames, height, width, 3)."""
+
+    frames: UInt8[np.ndarray, "frames height width channels"]
+    caption: str
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """A text query with the clips ranked first; `rank` is that of the right clip."""
+
+    query: str
+    rank: float
+    clips: tuple[RetrievedClip, ...]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run: its records as `read_metrics` returns them, and what its evaluation found.
+
+    `metrics` has keys as t2v_R@1; `facts` are short pairs such as {"margin": "0.2"}; `duration_s` is training time.
+    """
+
+    name: str
+    records: Sequence[Mapping] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    duration_s: float | None = None
+    topics: tuple[TopicRecall, ...] = ()
+    head_recall: float | None = None
+    tail_recall: float | None = None
+    retrievals: tuple[Retrieval, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def series(self, metric: str) -> tuple[list[int], list]:
+        """Return (steps, values) of a metric."""
+        return read_series(self.records, metric)
+
+    def weight_curve(self) -> tuple[list[float], list[float]] | None:
+        """Return the last (losses, weights) that the run recorded, None if it learned no weights."""
+        losses, weights = self.series("weights/curve_loss")[1], self.series("weights/curve_weight")[1]
+        return (losses[-1], weights[-1]) if losses and weights else None
+
+    def weights_by_kind(self) -> dict[str, float]:
+        """Return the mean weight of each kind of caption over the last fifth of the records that have one."""
+        values: dict[str, list[float]] = {}
+        for record in self.records:
+            for name, value in record.items():
+                if name.startswith(KIND_PREFIX) and name.endswith(KIND_SUFFIX) and value is not None:
+                    values.setdefault(name[len(KIND_PREFIX) : -len(KIND_SUFFIX)], []).append(value)
+        return {kind: float(np.mean(found[-max(1, len(found) // 5) :])) for kind, found in sorted(values.items())}
+
+    def throughput(self) -> float | None:
+        """Return the median of clips trained on per second."""
+        values = self.series("throughput/clips_per_s")[1]
+        return float(np.median(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page: one run, or several beside each other, the first being the one that the others are compared with."""
+
+    title: str
+    runs: tuple[RunReport, ...]
+    lead: str = ""
+    """One or two sentences: what was asked, on what data."""
+    protocol: str = ""
+    """One line that names the protocol of the recall, as `describe_protocol` gives it."""
+    num_gallery: int | None = None
+    """Items a query chooses from; gives the chance level."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Pairs shown under the title, such as {"training clips": "4,000"}."""
+    shows_paper_curve: bool = True
+
+    def unit(self, metric: str) -> str:
+        return METRICS[metric].unit

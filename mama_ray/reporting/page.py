@@ -1,0 +1,181 @@
+"""The report: one self-contained HTML page for a run, or for several runs beside each other.
+
+Pure: `render_report` takes plain data (content.py) and returns text. Everything is inlined, autoescaping is on, and the
+page loads nothing from anywhere: its content security policy says so to the browser as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+from markupsafe import Markup
+from pyarrow import fs
+
+from mama_ray.reporting import plots
+from mama_ray.reporting.content import Report, RunReport
+from mama_ray.reporting.strips import strip_data_uri
+
+FILE_NAME = "index.html"
+MAX_RETRIEVALS = 6
+# (key of the metric, head of the column, is a larger value better, digits)
+COLUMNS = (
+    ("t2v_R@1", "R@1", True, 1), ("t2v_R@5", "R@5", True, 1), ("t2v_R@10", "R@10", True, 1),
+    ("t2v_median_rank", "median", False, 1), ("v2t_R@1", "R@1", True, 1), ("v2t_R@5", "R@5", True, 1),
+    ("v2t_R@10", "R@10", True, 1), ("v2t_median_rank", "median", False, 1),
+)  # fmt: skip
+CURVES = (
+    ("train/unweighted_loss", "Training loss", "loss before weights (nats)", 25),
+    ("val/t2v_R@1", "Recall on the validation split", "R@1, text to video (%)", 0),
+    ("meta/loss", "Meta loss", "loss after the lookahead (nats)", 15),
+    ("weights/effective_sample_size", "Effective sample size of the weights", "share of the batch (1 = uniform)", 15),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell; `share` of 0 to 1 draws a bar behind it."""
+
+    text: str
+    is_best: bool = False
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot with its heading and its legend: (name, CSS colour, is dashed)."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+    legend: tuple[tuple[str, str, bool], ...] = ()
+    is_wide: bool = False
+
+
+def render_report(report: Report) -> str:
+    """Return the page as HTML text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mama_ray.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        runs=list(zip(report.runs, (_colour(number) for number in range(len(report.runs))), strict=True)),
+        rows=metric_rows(report.runs),
+        cost_rows=cost_rows(report.runs),
+        chance=100 / report.num_gallery if report.num_gallery else None,
+        figures=training_figures(report.runs),
+        weight_figures=weight_figures(report),
+        topic_figures=topic_figures(report.runs),
+        has_head_tail=any(run.head_recall is not None or run.tail_recall is not None for run in report.runs),
+        retrievals=[(run.name, run.retrievals[:MAX_RETRIEVALS]) for run in report.runs if run.retrievals],
+        strip=strip_data_uri,
+        fact_names=list(dict.fromkeys(name for run in report.runs for name in run.facts)),
+    )
+
+
+def write_report(filesystem: fs.FileSystem, directory: str, report: Report) -> str:
+    """Write `<directory>/index.html` whole or not at all and return its path."""
+    path = f"{directory.rstrip('/')}/{FILE_NAME}"
+    text = render_report(report)
+    filesystem.create_dir(directory, recursive=True)
+    with filesystem.open_output_stream(path + ".tmp") as file:
+        file.write(text.encode())
+    filesystem.move(path + ".tmp", path)
+    return path
+
+
+def metric_rows(runs: Sequence[RunReport]) -> list[list[Cell]]:
+    """Return a row of recall cells per run, the best of each column marked when there is something to choose."""
+    rows = [[] for _ in runs]
+    for key, _, larger_is_better, digits in COLUMNS:
+        values = [run.metrics.get(key) for run in runs]
+        known = [value for value in values if value is not None]
+        best = (max if larger_is_better else min)(known) if len(set(known)) > 1 else None
+        for row, value in zip(rows, values, strict=True):
+            text = "–" if value is None else f"{value:.{digits}f}"
+            share = value / 100 if value is not None and "R@" in key else None
+            row.append(Cell(text, value is not None and value == best, share))
+    return rows
+
+
+def cost_rows(runs: Sequence[RunReport]) -> list[list[str]]:
+    """Return training time, its ratio to the first run's, and throughput, per run."""
+    base = runs[0].duration_s if runs else None
+    return [
+        [
+            "–" if run.duration_s is None else format_duration(run.duration_s),
+            f"{run.duration_s / base:.2f}×" if base and run.duration_s is not None else "–",
+            "–" if run.throughput() is None else f"{run.throughput():.0f}",
+        ]
+        for run in runs
+    ]
+
+
+def format_duration(seconds: float) -> str:
+    """Return such as '48 s', '2 min 05 s', '3 h 07 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def training_figures(runs: Sequence[RunReport]) -> list[Figure]:
+    """Return the curves that at least one run recorded."""
+    figures = []
+    for metric, title, label, smoothing in CURVES:
+        found = {run.name: run.series(metric) for run in runs}
+        if any(steps for steps, _ in found.values()):
+            svg = plots.curves_svg(found, xlabel="step", ylabel=label, smoothing=smoothing, from_zero="R@" in metric)
+            figures.append(
+                Figure(title, Markup(svg), legend=_legend(runs, [run for run in runs if found[run.name][0]]))
+            )
+    return figures
+
+
+def weight_figures(report: Report) -> list[Figure]:
+    """Return the learned weight curve and the mean weight by kind of caption, where a run has them.
+
+    Runs keep their colour from figure to figure, so those without a curve are drawn as empty lines.
+    """
+    figures = []
+    curves = {run.name: run.weight_curve() or ((), ()) for run in report.runs}
+    drawn = [run for run in report.runs if run.weight_curve()]
+    if drawn:
+        legend = _legend(report.runs, drawn)
+        note = "Each curve is divided by its own peak."
+        if report.shows_paper_curve:
+            legend += (("the paper's curve, digitised from its figure", "var(--muted)", True),)
+            note += " The paper's models, data and loss scale are others: compare shapes, not values."
+        svg = plots.weight_curve_svg(curves, shows_paper=report.shows_paper_curve)
+        figures.append(Figure("Learned weight against loss", Markup(svg), note, legend))
+    kinds = {run.name: run.weights_by_kind() for run in report.runs}
+    weighted = [run for run in report.runs if kinds[run.name]]
+    if weighted:
+        note = "Known here because the corpus is generated; training never sees it."
+        svg = Markup(plots.kinds_svg(kinds))
+        figures.append(Figure("Mean weight by what the caption really is", svg, note, _legend(report.runs, weighted)))
+    return figures
+
+
+def topic_figures(runs: Sequence[RunReport]) -> list[Figure]:
+    """Return recall by topic frequency, where a run has topics."""
+    topics = {run.name: run.topics for run in runs if run.topics}
+    if not topics:
+        return []
+    note = "Dots: recall on the test split. Bars behind: training clips of the topic, most frequent first."
+    drawn = [run for run in runs if run.topics]
+    svg = Markup(plots.topics_svg({run.name: run.topics for run in runs}))
+    return [Figure("Recall by topic frequency", svg, note, _legend(runs, drawn), is_wide=True)]
+
+
+def _legend(runs: Sequence[RunReport], drawn: Sequence[RunReport]) -> tuple[tuple[str, str, bool], ...]:
+    return tuple((run.name, _colour(number), False) for number, run in enumerate(runs) if run in drawn)
+
+
+def _colour(number: int) -> str:
+    return f"var(--series-{number % len(plots.SERIES) + 1})"

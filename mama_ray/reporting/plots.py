@@ -1,0 +1,181 @@
+"""Plots as inline SVG that follow the page's colours, light or dark.
+
+The one design fact: matplotlib draws in placeholder colours which are replaced by CSS variables, and text stays text, so
+the page's style sheet decides font and colour and nothing outside the page is needed. Figures use matplotlib's object
+interface: no global state, no display.
+"""
+
+import io
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mama_ray.reporting.content import PAPER_WEIGHT_CURVE, TopicRecall
+
+# Placeholders: colours that no plot would use by chance, and the CSS that stands in for each.
+INK, MUTED, GRID, BAND = "#010203", "#010204", "#010205", "#010206"
+SERIES = ("#020101", "#020102", "#020103", "#020104", "#020105", "#020106")
+_CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BAND: "var(--band)"}
+_CSS |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mama_ray",
+    "text.parse_math": False,
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 2,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+}
+HALF, FULL = (5.4, 3.1), (11.0, 3.6)
+
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def curves_svg(series: Series, *, xlabel: str, ylabel: str, smoothing: int = 0, from_zero: bool = False) -> str:
+    """Draw one line per named (x, y); with smoothing, a running mean over so many points above the faint raw line."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(HALF, xlabel, ylabel)
+        for colour, (xs, ys) in zip(_cycle(len(series)), series.values(), strict=True):
+            if smoothing > 1 and len(ys) > smoothing:
+                axes.plot(xs, ys, color=colour, alpha=0.22, linewidth=1)
+                axes.plot(xs, running_mean(ys, smoothing), color=colour)
+            else:
+                axes.plot(xs, ys, color=colour, marker="o" if len(ys) < 40 else None, markersize=3.5)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        return _to_svg(figure)
+
+
+def weight_curve_svg(curves: Series, *, shows_paper: bool) -> str:
+    """Draw learned weight against loss, each curve divided by its own peak so that shapes can be compared."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(HALF, "loss of the sample (nats)", "weight / peak weight")
+        right = max((max(losses) for losses, _ in curves.values() if len(losses)), default=0.0)
+        if shows_paper:
+            losses, weights = np.array(PAPER_WEIGHT_CURVE).T
+            axes.plot(losses, weights / weights.max(), color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
+            right = max(right, 8.0)
+        for name, colour in zip(curves, _cycle(len(curves)), strict=True):
+            losses, weights = (np.asarray(values, dtype=float) for values in curves[name])
+            axes.plot(losses, weights / weights.max(initial=1e-12), color=colour)
+        axes.set_xlim(0, right)
+        low = axes.get_ylim()[0]
+        axes.set_ylim(max(0.0, min(low, 0.6)), 1.04)
+        return _to_svg(figure)
+
+
+def bars_svg(values: Mapping[str, float], *, unit: str, reference: float | None = None, digits: int = 1) -> str:
+    """Draw one horizontal bar per name with its value written at the end; the reference is a dashed line."""
+    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
+        figure, axes = _new((HALF[0], 0.5 + 0.44 * len(values)), "", "")
+        places = np.arange(len(values))[::-1]
+        numbers = list(values.values())
+        axes.barh(places, numbers, height=0.62, color=_cycle(len(values)))
+        top = max([*numbers, reference or 0.0, 1e-12])
+        for place, number in zip(places, numbers, strict=True):
+            axes.text(number + 0.015 * top, place, f"{number:.{digits}f}{unit}", va="center", color=INK)
+        if reference is not None:
+            axes.axvline(reference, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+        axes.set_yticks(places, list(values), color=INK)
+        axes.set_xticks([])
+        axes.set_xlim(0, top * 1.18)
+        return _to_svg(figure)
+
+
+def kinds_svg(weights: Mapping[str, Mapping[str, float]]) -> str:
+    """Draw the mean weight of each kind of caption, a bar per run; the dashed line at 1 is a uniform weight."""
+    kinds = sorted({kind for found in weights.values() for kind in found})
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(HALF, "", "mean weight (1 = uniform)")
+        width = 0.72 / max(1, len(weights))
+        for number, (colour, found) in enumerate(zip(_cycle(len(weights)), weights.values(), strict=True)):
+            places = np.arange(len(kinds)) + (number - (len(weights) - 1) / 2) * width
+            heights = [found.get(kind, np.nan) for kind in kinds]
+            axes.bar(places, heights, width=width * 0.9, color=colour)
+            for place, height in zip(places, heights, strict=True):
+                if np.isfinite(height):
+                    axes.text(place, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8.5)
+        axes.axhline(1, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+        axes.set_xticks(np.arange(len(kinds)), kinds, color=INK)
+        axes.margins(y=0.12)
+        return _to_svg(figure)
+
+
+def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
+    """Draw recall per topic, a dot per run, over bars of the topic's training clips, most frequent first."""
+    first = next(found for found in topics.values() if found)
+    order = [topic.topic for topic in sorted(first, key=lambda topic: (-topic.num_train, topic.topic))]
+    counts = {topic.topic: topic.num_train for topic in first}
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(FULL, "", "R@1, text to video (%)")
+        behind = axes.twinx()
+        behind.bar(range(len(order)), [counts[topic] for topic in order], width=0.78, color=BAND)
+        behind.set_ylabel("training clips")
+        behind.grid(visible=False)
+        axes.set_zorder(2)
+        axes.patch.set_visible(False)
+        for number, (colour, found) in enumerate(zip(_cycle(len(topics)), topics.values(), strict=True)):
+            recall = {topic.topic: topic.recall for topic in found}
+            places = np.arange(len(order)) + (number - (len(topics) - 1) / 2) * 0.2
+            values = [recall.get(topic, np.nan) for topic in order]
+            axes.vlines(places, 0, values, color=colour, linewidth=1.4, alpha=0.55)
+            axes.plot(places, values, "o", color=colour, markersize=6.5)
+        axes.set_ylim(bottom=0)
+        turns = len(order) > 8 or max(map(len, order)) > 14
+        axes.set_xticks(range(len(order)), order, rotation=30 if turns else 0, ha="right" if turns else "center")
+        axes.tick_params(axis="x", labelcolor=INK)
+        return _to_svg(figure)
+
+
+def running_mean(values: Sequence[float], window: int) -> np.ndarray:
+    """Return the centred mean over `window` points, over fewer at the ends."""
+    kernel, numbers = np.ones(window), np.asarray(values, dtype=float)
+    return np.convolve(numbers, kernel, "same") / np.convolve(np.ones(len(numbers)), kernel, "same")
+
+
+def _new(size: tuple[float, float], xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
+def _cycle(count: int) -> list[str]:
+    return [SERIES[number % len(SERIES)] for number in range(count)]
+
+
+def _to_svg(figure: Figure) -> str:
+    """Return an <svg> element that scales with its container and has neither prologue, date nor fixed colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]+"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]+"', r"\1", text, count=1)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", text)
+    for colour, css in _CSS.items():
+        text = text.replace(colour, css)
+    # Inline figures share one document: an id must not be another figure's.
+    salt = f"f{zlib.crc32(text.encode()):08x}"
+    return re.sub(r'((?:id="|url\(#|href="#))', rf"\g<1>{salt}-", text)
