@@ -1,0 +1,1 @@
+"""Per-sample losses: contrastive with an angular margin, and the gathering of features across ranks."""

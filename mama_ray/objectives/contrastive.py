@@ -1,0 +1,93 @@
+"""The contrastive loss, one value per sample, with the angular margin, coupled across ranks.
+
+Local-loss form: a rank computes the rows of its own samples against the features of every rank, so memory is
+O(local x global) and the sum over ranks is the loss of the joined batch.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor
+
+from mama_ray.config import Config
+from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
+from mama_ray.objectives.margin import apply_margin
+
+
+class ContrastiveConfig(Config):
+    """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
+
+    margin: float = Field(0.1, ge=0.0, lt=math.pi / 2)
+    """Angle in radians taken off the positive pair; 0 is InfoNCE. The paper's range is 0.1 to 0.4."""
+
+    obtuse_positives: Literal["acute_only", "always"] = "acute_only"
+    """Whether a positive beyond 90 degrees keeps its plain cosine (the paper) or gets the margin too (the release)."""
+
+    close_negatives: Literal["untouched", "close_too"] = "untouched"
+    """Whether a negative closer than the margin gets the margin as well (an undocumented rule of the release)."""
+
+    direction_reduction: Literal["mean", "sum"] = "mean"
+    """Mean or sum of the video-to-text and text-to-video losses (the release sums)."""
+
+
+def compute_contrastive_losses(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, "local"] | None = None,
+) -> Float[Tensor, "local"]:
+    """Return contrastive_i of this rank's samples against the samples of all ranks.
+
+    Features are unit norm; `logit_scale` is in log form. Computed in float32 at least, whatever the autocast. A sample that
+    is not `valid` (an unreadable clip) has loss 0 and is nobody's negative. MAMA, section 2.1 of its objective.
+    """
+    with torch.autocast(video_features.device.type, enabled=False):
+        video_features, text_features = _at_least_float32(video_features), _at_least_float32(text_features)
+        scale = _at_least_float32(logit_scale).exp()
+        all_videos, all_texts = gather_with_gradient(video_features), gather_with_gradient(text_features)
+        all_valid = None if valid is None else gather_plain(valid)
+        v2t = _direction_losses(video_features, all_texts, scale, config, all_valid)
+        t2v = _direction_losses(text_features, all_videos, scale, config, all_valid)
+        losses = v2t + t2v
+        if config.direction_reduction == "mean":
+            losses = losses / 2
+        return losses if valid is None else losses * valid
+
+
+def combine_losses(
+    contrastive: Float[Tensor, "local"], task: Float[Tensor, "local"] | None, eta: float
+) -> Float[Tensor, "local"]:
+    """Return L_i = contrastive_i + eta * task_i: the sum is what a sample's weight sees and multiplies."""
+    return contrastive if task is None else contrastive + eta * task
+
+
+def _direction_losses(
+    queries: Float[Tensor, "local dim"],
+    gallery: Float[Tensor, "global dim"],
+    scale: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    all_valid: Bool[Tensor, "global"] | None,
+) -> Float[Tensor, "local"]:
+    num_local, num_global = queries.shape[0], gallery.shape[0]
+    positive = torch.arange(num_local, device=queries.device) + rank() * num_local
+    is_positive = positive[:, None] == torch.arange(num_global, device=queries.device)[None, :]
+    cosine = apply_margin(
+        queries @ gallery.T,
+        is_positive,
+        margin=config.margin,
+        acute_only=config.obtuse_positives == "acute_only",
+        close_negatives=config.close_negatives == "close_too",
+    )
+    logits = scale * cosine
+    if all_valid is not None:
+        logits = logits.masked_fill(~all_valid[None, :] & ~is_positive, -math.inf)
+    return logits.logsumexp(dim=1) - logits.gather(1, positive[:, None])[:, 0]
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,0 +1,97 @@
+"""Putting checkpoints into a run's storage, whole or not at all, and keeping the right ones.
+
+Locally a finished folder is renamed into place. On object stores, which have no rename, files go up first and the manifest
+last. Ray Train's own bookkeeping is not used: it counts a checkpoint seconds after its report, rewrites its list in place (a kill
+in between ends every later resume), and a manifest in the storage itself needs neither.
+"""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from mama_ray.orchestration.storage import is_local, local_folder
+from mama_ray.training.checkpoint import (
+    MANIFEST,
+    UPLOADING,
+    best_checkpoint,
+    latest_valid_checkpoint,
+    list_checkpoints,
+    step_directory,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def staging_directory(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Path]:
+    """Give a fresh local folder to write a checkpoint into; on the target's own disk where that is local."""
+    parent = None
+    if is_local(filesystem):
+        parent = Path(run_path) / "checkpoints"
+        parent.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish_checkpoint(filesystem: pafs.FileSystem, run_path: str, staged: Path, step: int) -> str:
+    """Make a staged folder, manifest included, the checkpoint of `step`; returns its path in the storage."""
+    target = f"{run_path}/checkpoints/{step_directory(step)}"
+    exists = filesystem.get_file_info(target).type == pafs.FileType.Directory
+    if exists:  # left by an attempt that was cut off, or damaged and passed over
+        filesystem.delete_dir(target)
+    if is_local(filesystem):
+        staged.rename(target)
+        return target
+    filesystem.create_dir(target, recursive=True)
+    _upload(filesystem, None, f"{target}/{UPLOADING}")
+    for path in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != MANIFEST):
+        _upload(filesystem, path, f"{target}/{path.relative_to(staged).as_posix()}")
+    _upload(filesystem, staged / MANIFEST, f"{target}/{MANIFEST}")
+    filesystem.delete_file(f"{target}/{UPLOADING}")
+    return target
+
+
+def retain_checkpoints(filesystem: pafs.FileSystem, run_path: str, num_to_keep: int) -> None:
+    """Delete old checkpoints, but never the newest `num_to_keep` nor the best by validation."""
+    refs = list_checkpoints(filesystem, run_path)
+    best = best_checkpoint(refs)
+    for ref in refs[:-num_to_keep]:
+        if best is None or ref.path != best.path:
+            # Marked unfinished and without its manifest first: a deletion cut off leaves nothing that looks like a checkpoint.
+            _upload(filesystem, None, f"{ref.path}/{UPLOADING}")
+            if ref.problem is None:
+                filesystem.delete_file(f"{ref.path}/{MANIFEST}")
+            filesystem.delete_dir(ref.path)
+
+
+def remove_stale_staging(filesystem: pafs.FileSystem, run_path: str) -> None:
+    """Delete staging folders that killed processes left on a local disk."""
+    if is_local(filesystem):
+        for path in (Path(run_path) / "checkpoints").glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def newest_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Path | None]:
+    """Give the newest whole checkpoint as a local folder (downloaded if need be), or None for a new run."""
+    ref = latest_valid_checkpoint(filesystem, run_path)
+    if ref is None:
+        yield None
+    else:
+        with local_folder(filesystem, ref.path) as local:
+            yield local
+
+
+def _upload(filesystem: pafs.FileSystem, source: Path | None, target: str) -> None:
+    with filesystem.open_output_stream(target) as out:
+        if source is not None:
+            with source.open("rb") as stream:
+                shutil.copyfileobj(stream, out, length=8 << 20)

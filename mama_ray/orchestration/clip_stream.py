@@ -1,0 +1,147 @@
+"""The stream of training batches of one Train worker: a Ray Data pipeline over step numbers.
+
+Its rows are step numbers, not clips: a decode task works out which clips its rank holds at that step (a pure function of seed,
+epoch and index), reads their byte ranges and decodes them. So nothing about the corpus passes through the driver or the
+trainer, the data cursor is the step, and `preserve_order` keeps the plan's order whatever finishes first.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from ray.data import DataContext, ExecutionResources
+
+from mama_ray.data.assemble import ClipAssembler
+from mama_ray.data.batch import ClipBatch
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.plan import EpochPlan, PlanConfig
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.orchestration.storage import filesystem_for
+
+logger = logging.getLogger(__name__)
+
+# A pipeline lists one read task per step; very long runs are cut into pipelines of this many steps.
+_STEPS_PER_PIPELINE = 4096
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """What a decode task needs to make any batch of the run; picklable, a few hundred bytes beside the table's reference."""
+
+    table: ray.ObjectRef
+    shards: str
+    tokenizer_files: ray.ObjectRef
+    num_frames: int
+    transform: TransformConfig
+    decode: DecodeConfig
+    caption_probabilities: dict[str, float] | None
+    seed: int
+    plan: PlanConfig
+
+    def assembler(self, table: ray.ObjectRef | None = None) -> ClipAssembler:
+        """Build the assembler of `table` (default: training's); it is mapped from shared memory, not copied."""
+        filesystem, directory = filesystem_for(self.shards)
+        return ClipAssembler(
+            filesystem,
+            directory,
+            ray.get(table or self.table),
+            self.tokenizer(),
+            self.num_frames,
+            self.transform,
+            decode=self.decode,
+            caption_probabilities=self.caption_probabilities,
+            seed=self.seed,
+        )
+
+    def tokenizer(self) -> Tokenizer:
+        """Return the run's tokenizer, built once per process."""
+        return _tokenizer_of(self.tokenizer_files)
+
+    def epoch_plan(self) -> EpochPlan:
+        """Return the plan of the table's rows, built once per process."""
+        return _plan_of(self.table, self.plan)
+
+
+def stream_batches(
+    reader: ClipReader,
+    *,
+    first_step: int,
+    num_steps: int,
+    global_batch_size: int,
+    rank: int,
+    world_size: int,
+    num_decode_cpus: float,
+) -> Iterator[ClipBatch]:
+    """Yield this rank's batches of steps first_step .. num_steps - 1 in order."""
+    context = DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources(cpu=num_decode_cpus)
+    context.enable_progress_bars = False
+    local_size = global_batch_size // world_size
+    for start in range(first_step, num_steps, _STEPS_PER_PIPELINE):
+        stop = min(start + _STEPS_PER_PIPELINE, num_steps)
+
+        def read_and_decode(batch: dict[str, np.ndarray], start: int = start) -> dict[str, np.ndarray]:
+            (offset,) = batch["id"]
+            rows, epochs = reader.epoch_plan().local_batch(start + int(offset), global_batch_size, rank, world_size)
+            return reader.assembler().assemble(rows, epochs)
+
+        steps = ray.data.range(stop - start, override_num_blocks=stop - start)
+        dataset = steps.map_batches(read_and_decode, batch_size=1, num_cpus=1)
+        for arrays in dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2):
+            yield to_clip_batch(arrays)
+
+
+def meta_batches(
+    meta_set: dict[str, np.ndarray],
+    *,
+    first_meta_step: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    seed: int,
+) -> Iterator[ClipBatch]:
+    """Yield this rank's part of an endless, shuffled stream of meta batches from the replicated, decoded meta-set."""
+    plan = EpochPlan([len(meta_set["rows"])], PlanConfig(seed=seed))
+    step = first_meta_step
+    while True:
+        rows, _ = plan.local_batch(step, batch_size, rank, world_size)
+        yield to_clip_batch({name: values[rows] for name, values in meta_set.items()})
+        step += 1
+
+
+def to_clip_batch(arrays: dict[str, np.ndarray]) -> ClipBatch:
+    """Wrap arrays as tensors; those from shared memory are read-only and must be copied before torch may own them."""
+    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in ("frames", "token_ids", "rows", "valid")}
+    return ClipBatch(**tensors)
+
+
+def num_clips_per_shard(table: pa.Table) -> list[int]:
+    """Return the lengths of the runs of equal shard names in a table sorted by (shard, offset)."""
+    shards = table.column("shard").combine_chunks().dictionary_encode()
+    codes = shards.indices.to_numpy()
+    if not len(codes):
+        return []
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    return np.diff(np.r_[starts, len(codes)]).tolist()
+
+
+@lru_cache(maxsize=2)
+def _tokenizer_of(files: ray.ObjectRef) -> Tokenizer:
+    with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as directory:
+        for name, content in ray.get(files).items():
+            (Path(directory) / name).write_bytes(content)
+        return Tokenizer.from_directory(directory)
+
+
+@lru_cache(maxsize=2)
+def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
+    return EpochPlan(num_clips_per_shard(ray.get(table)), config)

@@ -1,0 +1,41 @@
+"""Joining or starting Ray: the same call on a laptop, on a head node and inside `ray job submit`."""
+
+import logging
+import os
+
+import ray
+
+logger = logging.getLogger(__name__)
+
+# On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
+_WORKER_GROUP_START_TIMEOUT_S = "240"
+
+
+def connect(*, num_cpus: int | None = None) -> None:
+    """Join the cluster that RAY_ADDRESS names (a submitted job has it set), else start a local one.
+
+    Does nothing when this process is already connected. `num_cpus` only concerns a local start.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=True)
+        return
+    # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
+    # so logical CPUs are counted generously and the operating system shares the real ones.
+    logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
+    ray.init(
+        num_cpus=logical_cpus,
+        include_dashboard=False,
+        log_to_driver=True,
+        logging_level=logging.WARNING,
+        object_store_memory=_object_store_bytes(),
+    )
+    logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def _object_store_bytes() -> int:
+    """A quarter of the memory, at most 2 GiB: batches in flight are small and shared memory may be scarce."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(2 * 1024**3, total // 4))

@@ -1,0 +1,229 @@
+"""The training job: Ray Data streams shards into Ray Train workers that learn the dual encoder.
+
+    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
+"""
+
+import json
+import logging
+import math
+import platform
+from importlib.metadata import version
+from typing import Literal
+
+import ray
+import ray.train
+from pydantic import Field, model_validator
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from mama_ray.config import Config, config_to_yaml, load_yaml
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.errors import UserError
+from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
+from mama_ray.orchestration.train_worker import train_fn_per_worker
+from mama_ray.training.checkpoint import best_checkpoint, list_checkpoints
+from mama_ray.training.optim import OptimConfig
+from mama_ray.weighting.step import MetaConfig
+from mama_ray.weighting.weight_net import WeightingConfig
+
+logger = logging.getLogger(__name__)
+
+
+class ModelConfig(Config):
+    """Which dual encoder is trained."""
+
+    preset: str = "tiny"
+    """Size of a model that starts from scratch: tiny, base_32 or base_16."""
+
+    pretrained: str | None = None
+    """Folder or URI of weights to start from (ours, Hugging Face CLIP's, CLIP-ViP's); takes the place of the preset."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class TrainJob(Config):
+    """One training run."""
+
+    shards: str | None = None
+    """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    """The embedded corpus, where `shards` is null."""
+
+    storage: str = "runs"
+    """Folder or URI under which runs are kept."""
+
+    run: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run; a run that exists is resumed."""
+
+    model: ModelConfig = ModelConfig()
+    """The dual encoder."""
+
+    data: DataConfig = DataConfig()
+    """Clips, captions, tokens, meta-set."""
+
+    objective: ContrastiveConfig = ContrastiveConfig()
+    """The contrastive loss and its margin."""
+
+    weighting: WeightingConfig = WeightingConfig()
+    """How losses become sample weights."""
+
+    meta: MetaConfig = MetaConfig()
+    """How the weight net learns from the meta-set."""
+
+    optim: OptimConfig = OptimConfig()
+    """The model's optimiser."""
+
+    num_epochs: float = Field(10.0, gt=0)
+    """Passes over the training split; a fraction is fine."""
+
+    global_batch_size: int = Field(128, ge=2)
+    """Clips per step over all workers: the negatives of the contrastive loss."""
+
+    num_micro_batches: int = Field(1, ge=1)
+    """Parts a worker's batch is encoded in; the gradient is that of the whole batch, the memory that of a part."""
+
+    num_workers: int = Field(2, ge=1)
+    """Ray Train workers (DDP ranks)."""
+
+    cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs of a train worker; decode tasks use what is left."""
+
+    use_gpu: bool = False
+    """Give each worker a GPU (nccl); else CPU (gloo)."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Autocast of the encoders; auto is bfloat16 on a GPU and float32 on a CPU. Losses are float32 always."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, clip order, frame sampling and caption choice."""
+
+    log_every: int = Field(10, ge=1)
+    """Steps between two records of metrics.jsonl."""
+
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
+
+    num_checkpoints_to_keep: int = Field(2, ge=1)
+    """Newest checkpoints kept; the best one by validation is always kept beside them."""
+
+    max_failures: int = Field(3, ge=-1)
+    """Worker crashes survived before the job fails; -1 is any number."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "TrainJob":
+        parts = self.num_workers * self.num_micro_batches
+        if self.global_batch_size % parts:
+            raise ValueError(f"global_batch_size {self.global_batch_size} is not a multiple of num_workers x num_micro_batches = {parts}")
+        if self.is_meta_learned and self.meta.batch_size % self.num_workers:
+            raise ValueError(f"meta.batch_size {self.meta.batch_size} is not a multiple of num_workers {self.num_workers}")
+        if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
+            raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
+        return self
+
+    @property
+    def is_meta_learned(self) -> bool:
+        """Whether the run needs a meta-set."""
+        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+
+    def to_yaml(self) -> str:
+        """Return the config as YAML that loads back."""
+        return config_to_yaml(self)
+
+
+# What may change between two starts of one run without changing what is learned.
+_MAY_CHANGE = {
+    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every", "num_checkpoints_to_keep",
+    "max_failures", "num_micro_batches",
+}  # fmt: skip
+
+
+def train(job: TrainJob) -> str:
+    """Run or resume a training job; returns the line that names its result."""
+    run_uri = join_uri(job.storage, job.run)
+    filesystem, run_path = filesystem_for(run_uri)
+    ensure_writable(run_uri)
+    _write_config(job, filesystem, run_path)
+    connect()
+    if job.shards is None:
+        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
+    data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, filesystem, run_path))
+    _check_sizes(job, data)
+    _write_environment(data, filesystem, run_path)
+    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
+    logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    trainer = TorchTrainer(
+        train_fn_per_worker,
+        train_loop_config={"job": job, "data": data, "num_steps": num_steps},
+        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=job.num_workers,
+            use_gpu=job.use_gpu,
+            resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": 1} if job.use_gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray_train",
+            storage_path=run_path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
+        ),
+    )
+    trainer.fit()
+    best = best_checkpoint(list_checkpoints(filesystem, run_path))
+    score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
+    return f"trained {num_steps} steps{score}: {run_uri}"
+
+
+def _write_config(job: TrainJob, filesystem, run_path: str) -> None:
+    """Write config.yaml before any work; a run that exists must be started again with what made it."""
+    path = f"{run_path}/config.yaml"
+    if filesystem.get_file_info(path).is_file:
+        with filesystem.open_input_stream(path) as stream:
+            earlier = load_yaml(stream.read().decode(), source=path)
+        ours = load_yaml(job.to_yaml(), source="this start")
+        changed = [key for key in ours if key not in _MAY_CHANGE and earlier.get(key) != ours[key]]
+        if changed:
+            raise UserError(
+                f"run {job.run} exists with another config",
+                got=", ".join(f"{key} = {ours[key]}" for key in changed),
+                wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
+                remedy="start it with its own config to resume, or give --run another name",
+            )
+    write_text(filesystem, path, job.to_yaml())
+
+
+def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
+    """Where the run's tokenizer is, if it has one already: in its newest checkpoint, or with the pretrained weights."""
+    if job.data.tokenizer is None and job.model.pretrained is not None:
+        return job.model.pretrained
+    refs = list_checkpoints(filesystem, run_path)
+    return None if not refs or job.data.tokenizer else join_uri(job.storage, job.run, "checkpoints", refs[-1].path.rsplit("/", 1)[1])
+
+
+def _check_sizes(job: TrainJob, data: RunData) -> None:
+    counts = data.summary["num_clips"]
+    if counts["train"] < job.global_batch_size:
+        raise UserError("fewer training clips than one batch", got=counts["train"], wanted=f">= {job.global_batch_size}")
+    if job.is_meta_learned and counts["meta"] < job.meta.batch_size:
+        raise UserError(
+            "meta-set too small",
+            got=f"{counts['meta']} clips",
+            wanted=f"at least meta.batch_size = {job.meta.batch_size}",
+            remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
+        )
+
+
+def _write_environment(data: RunData, filesystem, run_path: str) -> None:
+    packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "cluster": ray.cluster_resources(),
+        "data": data.summary,
+    }
+    write_text(filesystem, f"{run_path}/environment.json", json.dumps(environment, indent=1, default=str))

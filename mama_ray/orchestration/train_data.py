@@ -1,0 +1,158 @@
+"""What a training run reads: the index split into train, meta and val, the meta-set's hygiene, and the tokenizer.
+
+Everything here runs in one remote task, so the driver holds references and a few counts, whatever the size of the corpus.
+"""
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from pydantic import Field
+
+from mama_ray.config import Config
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
+from mama_ray.data.plan import PlanConfig
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.errors import UserError
+from mama_ray.orchestration.storage import filesystem_for, local_folder
+
+_COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
+_NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
+
+
+class DataConfig(Config):
+    """How clips become training samples."""
+
+    num_frames: int = Field(4, ge=1)
+    """Frames sampled from each clip."""
+
+    resize: str = Field("squash", pattern="^(squash|center_crop|random_resized_crop)$")
+    """Training transform; evaluation uses center_crop where training crops, else the same."""
+
+    captions: dict[str, float] | None = None
+    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly over a clip's captions."""
+
+    plan: PlanConfig = PlanConfig()
+    """Shuffling of clips within windows of shards."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+    meta_draw: int = Field(0, ge=0)
+    """Clips drawn from train, evenly over topics, to be the meta-set (and taken out of train); 0 uses the meta split."""
+
+    tokenizer: str | None = None
+    """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
+
+    vocab_size: int = Field(512, ge=300)
+    """Size of the tokenizer that is trained where none is given."""
+
+    context_length: int = Field(24, ge=4)
+    """Tokens per caption, start and end included, of a tokenizer that is trained here."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """References to the splits' tables in the object store, with what a config needs to know of them."""
+
+    train: ray.ObjectRef
+    meta: ray.ObjectRef
+    val: ray.ObjectRef
+    tokenizer_files: ray.ObjectRef
+    summary: dict
+
+
+def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str | None) -> RunData:
+    """Check the shards and load the splits; raises UserError for anything a user can put right.
+
+    tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained model's).
+    """
+    references = _load.options(num_returns=5).remote(shards, config, seed, tokenizer or config.tokenizer)
+    summary = ray.get(references[-1])
+    return RunData(*references[:-1], summary)
+
+
+@ray.remote(num_cpus=0.5)
+def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
+    filesystem, path = filesystem_for(shards)
+    index = read_index(filesystem, path)
+    check_shards(filesystem, path, index)
+    tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
+    if config.meta_draw:
+        tables["train"], tables["meta"] = draw_meta_set(tables["train"], config.meta_draw, seed=seed)
+    refuse_meta_overlap(tables)
+    if not len(tables["train"]):
+        raise UserError("no training clips", got=f"{len(index)} clips in {shards}", wanted="clips with split train")
+    files = _tokenizer_files(tables["train"], config, tokenizer)
+    summary = {
+        "num_clips": {split: len(table) for split, table in tables.items()},
+        "hash_of_ids": {split: hash_ids(table.column("clip_id").to_pylist()) for split, table in tables.items()},
+        "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
+        "vocab_size": files.pop("vocab_size"),
+        "context_length": files.pop("context_length"),
+    }
+    return tables["train"], tables["meta"], tables["val"], files, summary
+
+
+def draw_meta_set(train: pa.Table, num_clips: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
+    """Return (train without the drawn clips, meta-set): equal counts per topic as far as topics reach."""
+    if num_clips >= len(train):
+        raise UserError("meta_draw takes all training clips", got=num_clips, wanted=f"fewer than {len(train)}")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x6D657461]))
+    topics = np.array([topic or "" for topic in train.column("topic").to_pylist()])
+    order = rng.permutation(len(train))
+    # The k-th clip of its topic gets turn k: taking turns in order spreads the draw over topics evenly.
+    turns = np.empty(len(train), np.int64)
+    for topic in np.unique(topics):
+        members = order[topics[order] == topic]
+        turns[members] = np.arange(len(members))
+    drawn = np.sort(order[np.argsort(turns[order], kind="stable")][:num_clips])
+    rest = np.setdiff1d(np.arange(len(train)), drawn)
+    return train.take(pa.array(rest)), train.take(pa.array(drawn))
+
+
+def refuse_meta_overlap(tables: dict[str, pa.Table]) -> None:
+    """Raise UserError if a clip, its video or its very bytes are in the meta-set and in val or test as well."""
+    for split in ("val", "test"):
+        for column in ("clip_id", "video_id", "sha256"):
+            ours, theirs = tables["meta"].column(column), tables[split].column(column)
+            shared = pc.filter(tables["meta"]["clip_id"], pc.is_in(ours, value_set=theirs.combine_chunks()))
+            if len(shared):
+                raise UserError(
+                    f"meta-set overlaps {split} by {column}",
+                    got=f"{len(shared)} clips, among them {shared[:3].to_pylist()}",
+                    wanted="a meta-set disjoint from val and test",
+                    remedy="give these clips another split",
+                )
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
+
+
+def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> dict:
+    with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
+        if uri is None:
+            captions = train.column("captions").slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist()
+            texts = [caption["text"] for clip in captions for caption in clip]
+            tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
+        else:
+            with local_folder(*filesystem_for(uri)) as directory:
+                tokenizer = Tokenizer.from_directory(directory)
+        tokenizer.save(scratch)
+        files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+    return files | {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+
+
+def truth_kinds(table: pa.Table) -> np.ndarray | None:
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), None where nothing is recorded."""
+    truths = table.column("truth").to_pylist()
+    if not any(truths):
+        return None
+    return np.array([json.loads(truth)["kind"] if truth else "clean" for truth in truths])

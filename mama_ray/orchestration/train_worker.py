@@ -1,0 +1,144 @@
+"""What each Ray Train worker runs: build the state, resume it, stream batches through the loop, record.
+
+Every worker reads the newest whole checkpoint from the run's storage by itself, so a restart after a crash, a resumed job and
+a resized group all take the same path.
+"""
+
+import logging
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+
+from mama_ray.errors import UserError
+from mama_ray.models.clip_vip import ClipVip
+from mama_ray.models.presets import preset
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.objectives.gather import gather_plain
+from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging
+from mama_ray.orchestration.clip_stream import ClipReader, meta_batches, stream_batches
+from mama_ray.orchestration.run_recorder import RunRecorder
+from mama_ray.orchestration.storage import filesystem_for, join_uri, local_folder
+from mama_ray.orchestration.train_data import RunData
+from mama_ray.orchestration.validation import ValidationSet
+from mama_ray.training.checkpoint import load_state
+from mama_ray.training.loop import train
+from mama_ray.training.state import TrainState, build_state
+
+if TYPE_CHECKING:
+    from mama_ray.orchestration.train import TrainJob
+
+logger = logging.getLogger(__name__)
+
+
+def train_fn_per_worker(loop_config: dict) -> None:
+    """Train this worker's share of the run; `loop_config` holds the job, the data references and the number of steps."""
+    job: TrainJob = loop_config["job"]
+    data: RunData = loop_config["data"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    torch.manual_seed(job.seed)
+    model = build_model(job, data.summary).to(device)
+    state = _build_state(job, model, device, loop_config["num_steps"])
+    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
+    if rank == 0:
+        remove_stale_staging(filesystem, run_path)
+    _resume(state, filesystem, run_path)
+    reader = _build_reader(job, data, model, train=True)
+    evaluation_reader = _build_reader(job, data, model, train=False)
+    validation = ValidationSet(evaluation_reader, data.val, rank=rank, world_size=world_size)
+    recorder = RunRecorder(job, state, data, validation, reader, filesystem, run_path, rank=rank, world_size=world_size)
+    batches = stream_batches(
+        reader,
+        first_step=state.step,
+        num_steps=state.num_steps,
+        global_batch_size=job.global_batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_decode_cpus=_decode_cpus(job, world_size),
+    )
+    on_device = (batch.to(device) for batch in recorder.timed(batches))
+    metas = (batch.to(device) for batch in _meta_stream(job, data, evaluation_reader, state, rank, world_size))
+    with recorder:
+        train(state, on_device, metas, report=recorder, measure_every=job.log_every)
+
+
+def build_model(job: "TrainJob", summary: dict) -> ClipVip:
+    """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer."""
+    if job.model.pretrained is not None:
+        with local_folder(*filesystem_for(job.model.pretrained)) as directory:
+            return from_pretrained(directory)
+    overrides = {"vocab_size": summary["vocab_size"], "context_length": summary["context_length"]}
+    return ClipVip(preset(job.model.preset, num_frames=job.data.num_frames, **overrides, **job.model.overrides))
+
+
+def _build_state(job: "TrainJob", model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
+    use_bf16 = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
+    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16) if use_bf16 else nullcontext
+    return build_state(
+        model,
+        objective=job.objective,
+        weighting=job.weighting,
+        meta=job.meta,
+        optim=job.optim,
+        num_steps=num_steps,
+        global_batch_size=job.global_batch_size,
+        num_micro_batches=job.num_micro_batches,
+        autocast=autocast,
+        seed=job.seed,
+    )
+
+
+def _resume(state: TrainState, filesystem, run_path: str) -> None:
+    with newest_checkpoint(filesystem, run_path) as directory:
+        if directory is not None:
+            load_state(state, directory)
+            logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
+    steps = gather_plain(torch.tensor([state.step]).to(next(state.model.parameters()).device))
+    if len(set(steps.tolist())) > 1:
+        raise UserError("workers found different checkpoints", got=steps.tolist(), remedy="give all nodes the same storage")
+
+
+def _build_reader(job: "TrainJob", data: RunData, model: ClipVip, *, train: bool) -> ClipReader:
+    return ClipReader(
+        table=data.train,
+        shards=job.shards,
+        tokenizer_files=data.tokenizer_files,
+        num_frames=job.data.num_frames,
+        transform=job.data.transform(model.config.image_size, train=train),
+        decode=job.data.decode,
+        caption_probabilities=job.data.captions,
+        seed=job.seed,
+        plan=job.data.plan.model_copy(update={"seed": job.seed}),
+    )
+
+
+def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: TrainState, rank: int, world_size: int):
+    if not (state.weighted_step.is_learned and job.weighting.learner == "meta"):
+        return iter(())
+    table = ray.get(data.meta)
+    meta_set = reader.assembler(data.meta).assemble(np.arange(len(table)))
+    if not meta_set["valid"].all():
+        bad = [table["clip_id"][int(row)].as_py() for row in np.flatnonzero(~meta_set["valid"])[:3]]
+        raise UserError("unreadable clips in the meta-set", got=bad, remedy="run jobs/prepare.py again; see its quarantine")
+    first = -(-state.step // job.meta.meta_every)  # meta steps already taken
+    return meta_batches(
+        meta_set,
+        first_meta_step=first,
+        batch_size=job.meta.batch_size,
+        rank=rank,
+        world_size=world_size,
+        seed=job.seed,
+    )
+
+
+def _decode_cpus(job: "TrainJob", world_size: int) -> float:
+    """Share what the train workers leave over; at least one, or nothing would ever be read."""
+    spare = ray.cluster_resources().get("CPU", 1.0) - world_size * job.cpus_per_worker
+    return max(1.0, spare // world_size)

@@ -1,0 +1,210 @@
+"""Checkpoints: what is in one, when it counts, and how it is found.
+
+A checkpoint is a folder `checkpoints/step_XXXXXXXX/` whose `manifest.json`, written last, lists every file with its size and
+SHA-256. Without a valid manifest it does not exist. Nothing in it can run code when loaded: safetensors, JSON, YAML, and the
+optimiser's tensors through `torch.load(weights_only=True)`.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import torch
+from safetensors.torch import load_file, save_file
+
+from mama_ray.errors import UserError
+from mama_ray.training.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+UPLOADING = ".uploading"  # stands in a remote checkpoint folder until its manifest does
+_STEP_DIRECTORY = re.compile(r"step_(\d{8})")
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class CheckpointRef:
+    """A checkpoint folder; `problem` says why it cannot count (files are checked by verify_manifest, not here)."""
+
+    path: str
+    step: int
+    selection: float | None
+    problem: str | None = None
+
+
+def step_directory(step: int) -> str:
+    """Return the folder name of a checkpoint."""
+    return f"step_{step:08d}"
+
+
+def save_state(state: TrainState, directory: Path, *, selection: dict | None, extra: dict | None = None) -> None:
+    """Write everything a run needs to go on, except the model's own files; `directory` exists.
+
+    selection: {"metric": name, "value": number} on the validation split, or None.
+    """
+    if state.weight_optimizer is not None:
+        weights = {name: value.contiguous() for name, value in state.weighting.state_dict().items()}
+        save_file(weights, directory / "weight_net.safetensors")
+        torch.save(state.weight_optimizer.state_dict(), directory / "weight_optimizer.pt")
+    if state.ema is not None:
+        averaged = {name: value.contiguous() for name, value in state.ema.module.state_dict().items()}
+        save_file(averaged, directory / "ema.safetensors")
+    torch.save(state.optimizer.state_dict(), directory / "optimizer.pt")
+    record = {
+        "step": state.step,
+        "samples_seen": state.samples_seen,
+        "num_steps": state.num_steps,
+        "global_batch_size": state.global_batch_size,
+        "ema_num_averaged": int(state.ema.n_averaged) if state.ema is not None else 0,
+        "torch_rng_state": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
+        "selection": selection,
+        **(extra or {}),
+    }
+    (directory / "train_state.json").write_text(json.dumps(record, indent=1))
+
+
+def load_state(state: TrainState, directory: Path) -> dict:
+    """Fill a freshly built state from a verified checkpoint folder; returns train_state.json.
+
+    Raises UserError where the run's shape differs from the checkpoint's, since the data order would not go on.
+    """
+    record = json.loads((directory / "train_state.json").read_text())
+    for key, ours in (("global_batch_size", state.global_batch_size), ("num_steps", state.num_steps)):
+        if record[key] != ours:
+            raise UserError(
+                f"cannot resume: {key} changed", got=ours, wanted=record[key], remedy="use the old value or another run name"
+            )
+    state.model.load_state_dict(load_file(directory / "model.safetensors"))
+    state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
+    if state.weight_optimizer is not None:
+        state.weighting.load_state_dict(load_file(directory / "weight_net.safetensors"))
+        state.weight_optimizer.load_state_dict(torch.load(directory / "weight_optimizer.pt", weights_only=True))
+    if state.ema is not None:
+        state.ema.module.load_state_dict(load_file(directory / "ema.safetensors"))
+        state.ema.n_averaged.fill_(record["ema_num_averaged"])
+    rng = bytearray(base64.b64decode(record["torch_rng_state"]))
+    torch.set_rng_state(torch.frombuffer(rng, dtype=torch.uint8))
+    state.step = record["step"]
+    return record
+
+
+def write_manifest(directory: Path, *, step: int, selection: dict | None) -> None:
+    """Write the manifest of all files in a finished local checkpoint folder."""
+    files = {}
+    for path in sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST):
+        with path.open("rb") as stream:
+            files[path.relative_to(directory).as_posix()] = {
+                "num_bytes": path.stat().st_size,
+                "sha256": hashlib.file_digest(stream, "sha256").hexdigest(),
+            }
+    manifest = {"version": 1, "step": step, "selection": selection, "files": files}
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
+
+
+def verify_manifest(filesystem: pafs.FileSystem, path: str) -> str | None:
+    """Return None when every file of the checkpoint has its recorded size and hash, else what is wrong."""
+    manifest = _read_manifest(filesystem, path)
+    if manifest is None:
+        return f"{path}: no readable {MANIFEST}"
+    for name, recorded in manifest["files"].items():
+        try:
+            num_bytes, digest = _hash_file(filesystem, f"{path}/{name}")
+        except OSError as error:
+            return f"{path}/{name}: {error}"
+        if num_bytes != recorded["num_bytes"]:
+            return f"{path}/{name}: {num_bytes} bytes, manifest says {recorded['num_bytes']}"
+        if digest != recorded["sha256"]:
+            return f"{path}/{name}: content differs from the manifest's sha256"
+    return None
+
+
+def checkpoint_hash(filesystem: pafs.FileSystem, path: str) -> str | None:
+    """Return the SHA-256 of model.safetensors as the manifest records it, None where there is no manifest."""
+    manifest = _read_manifest(filesystem, path)
+    return manifest["files"]["model.safetensors"]["sha256"] if manifest else None
+
+
+def list_checkpoints(filesystem: pafs.FileSystem, run_path: str) -> list[CheckpointRef]:
+    """Return a run's checkpoint folders, oldest first; files are not hashed here.
+
+    A folder whose upload was cut off never was a checkpoint and is left out; one that merely lost its manifest is damaged.
+    """
+    selector = pafs.FileSelector(f"{run_path}/checkpoints", allow_not_found=True)
+    found = []
+    for info in filesystem.get_file_info(selector):
+        match = _STEP_DIRECTORY.fullmatch(info.base_name)
+        if not match:
+            continue
+        manifest = _read_manifest(filesystem, info.path)
+        if manifest is not None:
+            value = (manifest.get("selection") or {}).get("value")
+            found.append(CheckpointRef(info.path, int(match[1]), value))
+        elif filesystem.get_file_info(f"{info.path}/{UPLOADING}").type == pafs.FileType.NotFound:
+            found.append(CheckpointRef(info.path, int(match[1]), None, f"{info.path}: no readable {MANIFEST}"))
+    return sorted(found, key=lambda ref: ref.step)
+
+
+def latest_valid_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> CheckpointRef | None:
+    """Return the newest checkpoint whose files agree with its manifest; every one passed over is named in the log.
+
+    None means that the run has no checkpoint at all. Checkpoints that are all damaged are an error, never a fresh start.
+    """
+    refs = list_checkpoints(filesystem, run_path)
+    problems = []
+    for ref in reversed(refs):
+        problem = ref.problem or verify_manifest(filesystem, ref.path)
+        if problem is None:
+            return ref
+        problems.append(problem)
+        logger.warning("damaged checkpoint passed over: %s", problem)
+    if problems:
+        raise UserError(
+            f"every checkpoint of {run_path} is damaged",
+            got="; ".join(problems),
+            wanted="at least one whole checkpoint",
+            remedy="restore one, or start under another run name",
+        )
+    return None
+
+
+def best_checkpoint(refs: list[CheckpointRef]) -> CheckpointRef | None:
+    """Return the checkpoint with the highest validation metric (the newest of equals), or the newest without metrics."""
+    whole = [ref for ref in refs if ref.problem is None]
+    scored = [ref for ref in whole if ref.selection is not None]
+    if scored:
+        return max(scored, key=lambda ref: (ref.selection, ref.step))
+    return whole[-1] if whole else None
+
+
+def resolve_checkpoint(filesystem: pafs.FileSystem, path: str) -> str:
+    """Return the model directory that a user's path means: a checkpoint, or a run's best one by validation."""
+    if filesystem.get_file_info(f"{path}/config.json").type == pafs.FileType.File:
+        return path
+    best = best_checkpoint(list_checkpoints(filesystem, path))
+    if best is None:
+        raise UserError("no checkpoint", got=path, wanted="a run folder with checkpoints/step_*, or a model directory")
+    return best.path
+
+
+def _read_manifest(filesystem: pafs.FileSystem, path: str) -> dict | None:
+    try:
+        with filesystem.open_input_stream(f"{path}/{MANIFEST}") as stream:
+            manifest = json.loads(stream.read())
+        return manifest if isinstance(manifest.get("files"), dict) else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _hash_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
+    digest, num_bytes = hashlib.sha256(), 0
+    with filesystem.open_input_stream(path) as stream:
+        while chunk := stream.read(_READ_BYTES):
+            digest.update(chunk)
+            num_bytes += len(chunk)
+    return num_bytes, digest.hexdigest()

@@ -1,0 +1,75 @@
+"""What the weights do over a window of steps: means, warnings, and the learned loss-to-weight curve."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mama_ray.training.loop import StepRecord
+from mama_ray.weighting.weight_net import WeightNet
+
+_COLLAPSE_SHARE = 0.05  # an effective sample size below this share of the batch: a few samples decide every step
+_NUM_CURVE_POINTS = 41
+
+
+class StepWindow:
+    """Collects step records between two log lines; numbers leave the device only when asked for."""
+
+    def __init__(self) -> None:
+        self._scalars: list[dict[str, Tensor | float]] = []
+        self._steps: list[int] = []
+        self._weights: list[Tensor] = []
+
+    @property
+    def num_steps(self) -> int:
+        """Steps collected so far."""
+        return len(self._steps)
+
+    def add(self, record: StepRecord) -> None:
+        """Take in the record of a finished step."""
+        self._scalars.append(record.scalars)
+        self._steps.append(record.step)
+        self._weights.append(record.weights)
+
+    def means(self) -> dict[str, float]:
+        """Return each scalar's mean over the steps that have it, and whether the weights have collapsed."""
+        names = dict.fromkeys(name for scalars in self._scalars for name in scalars)
+        values = {
+            name: float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars])) for name in names
+        }
+        if "weights/effective_sample_size" in values:
+            values["weights/collapsed"] = float(values["weights/effective_sample_size"] < _COLLAPSE_SHARE)
+        return values
+
+    def warnings(self, means: dict[str, float]) -> list[str]:
+        """Return in words what a person should look at."""
+        found = []
+        if means.get("weights/collapsed"):
+            share = means["weights/effective_sample_size"]
+            found.append(f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr")
+        before = means.get("meta/loss_before_lookahead")
+        pairs = [(s["meta/loss"], s["meta/loss_before_lookahead"]) for s in self._scalars if "meta/loss_before_lookahead" in s]
+        if before is not None and all(float(after) > float(ahead) for after, ahead in pairs):
+            found.append("the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead")
+        return found
+
+    def rows_and_weights(self, rows_of_step: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the index rows of all samples in the window and their weights, 1 being uniform."""
+        rows = np.concatenate([rows_of_step(step) for step in self._steps])
+        weights = torch.cat([weights * len(weights) for weights in self._weights]).float().cpu().numpy()
+        return rows, weights
+
+
+@torch.no_grad()
+def weight_curve(weighting: nn.Module, losses: Float[Tensor, "batch"] | None) -> dict[str, list[float]]:
+    """Return the curve of a learned weighting over the range of `losses`, scaled so that their mean weight is 1.
+
+    {} for a weighting that is not a function of the single loss alone.
+    """
+    if losses is None or not isinstance(weighting, WeightNet) or weighting.standardise:
+        return {}
+    grid = torch.linspace(0.0, max(float(losses.max()), 1e-3), _NUM_CURVE_POINTS, device=losses.device)
+    mean_weight = weighting(losses).mean().clamp(min=1e-12)
+    return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": (weighting(grid) / mean_weight).tolist()}

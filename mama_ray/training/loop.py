@@ -1,0 +1,71 @@
+"""The loop: batches in, records out. Ray supplies the real iterators, a test passes two lists and `list.append`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mama_ray.data.batch import ClipBatch
+from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.state import TrainState
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What happened in one step; tensors stay on the device until somebody reads them."""
+
+    step: int
+    rows: Int[Tensor, "local"]
+    losses: Float[Tensor, "global"]
+    weights: Float[Tensor, "global"]
+    scalars: dict[str, Tensor | float]
+
+
+def train(
+    state: TrainState,
+    batches: Iterable[ClipBatch],
+    meta_batches: Iterator[ClipBatch] | Iterable[ClipBatch],
+    *,
+    report: Callable[[StepRecord], None],
+    measure_every: int = 0,
+) -> None:
+    """Take one step per batch until the batches or the run end; `report` is called after each.
+
+    meta_batches is asked for one batch per meta step. Every `measure_every` steps the meta loss is also taken before the
+    lookahead (0: never), which costs one more forward pass on the meta batch.
+    """
+    meta_batches = iter(meta_batches)
+    for batch in batches:
+        if state.step >= state.num_steps:
+            return
+        is_meta_step = state.weighted_step.is_meta_step(state.step)
+        meta_batch = next(meta_batches) if is_meta_step else None
+        measures = bool(measure_every) and state.step % measure_every == 0
+        report(train_step(state, batch, meta_batch, measure_lookahead=measures))
+
+
+def train_step(
+    state: TrainState, batch: ClipBatch, meta_batch: ClipBatch | None, *, measure_lookahead: bool = False
+) -> StepRecord:
+    """Take one step of the model (and on a meta step, of the weight net) and advance the state."""
+    learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+    if hasattr(state.weighting, "set_progress"):
+        state.weighting.set_progress(state.step / max(1, state.num_steps))
+    result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
+    scalars: dict[str, Tensor | float] = dict(result.scalars)
+    parameters = list(state.weighted_step.parameters.values())
+    max_norm = state.optim.clip_norm or float("inf")
+    scalars["train/gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    state.optimizer.step()
+    state.model.clamp_logit_scale_()
+    if state.ema is not None:
+        state.ema.update_parameters(state.model)
+    scalars["train/learning_rate"] = learning_rate
+    scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
+    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
+    state.step += 1
+    return record

@@ -1,0 +1,106 @@
+"""Everything a training step changes, in one place: what a checkpoint must hold and nothing else."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from mama_ray.errors import UserError
+from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.training.optim import OptimConfig, build_optimizer
+from mama_ray.weighting.features import Autocast, FeatureModel
+from mama_ray.weighting.step import MetaConfig, WeightedStep
+from mama_ray.weighting.weight_net import WeightingConfig, build_weighting
+
+
+@dataclass
+class TrainState:
+    """The model, the weighting, their optimisers and the position in the run."""
+
+    model: nn.Module
+    weighting: nn.Module
+    optimizer: torch.optim.Optimizer
+    weight_optimizer: torch.optim.Optimizer | None
+    weighted_step: WeightedStep
+    optim: OptimConfig
+    num_steps: int
+    global_batch_size: int
+    step: int = 0
+    ema: AveragedModel | None = None
+
+    @property
+    def samples_seen(self) -> int:
+        """The data cursor: global batch t is rows [t * G, (t + 1) * G) of the epoch plan."""
+        return self.step * self.global_batch_size
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The averaged model where averaging is on, else the model itself."""
+        return self.model if self.ema is None else self.ema.module
+
+
+def build_state(
+    model: nn.Module,
+    *,
+    objective: ContrastiveConfig,
+    weighting: WeightingConfig,
+    meta: MetaConfig,
+    optim: OptimConfig,
+    num_steps: int,
+    global_batch_size: int,
+    num_micro_batches: int = 1,
+    autocast: Autocast = nullcontext,
+    seed: int = 0,
+) -> TrainState:
+    """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
+
+    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32.
+    """
+    _refuse_randomness(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
+    weight_parameters = list(weighting_module.parameters())
+    weight_optimizer = (
+        torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
+    )
+    feature_model: nn.Module = FeatureModel(model)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
+    optimizer = build_optimizer(model, optim)
+    step = WeightedStep(
+        feature_model,
+        weighting_module,
+        objective=objective,
+        weighting_config=weighting,
+        meta=meta,
+        optimizer=optimizer,
+        weight_optimizer=weight_optimizer,
+        num_micro_batches=num_micro_batches,
+        autocast=autocast,
+    )
+    ema = None
+    if optim.ema_decay > 0:
+        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
+    return TrainState(
+        model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size, ema=ema
+    )
+
+
+def _refuse_randomness(model: nn.Module) -> None:
+    """The directional pass must see the very function that the ordinary pass saw."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            raise UserError(f"dropout in {name}", got=module.p, wanted=0.0, remedy="the hypergradient needs a fixed function")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(f"batch normalisation in {name}", wanted="layer norms", remedy="its statistics would move")
+
+
+def require_finite(name: str, value: float, step: int) -> None:
+    """Stop a run whose loss is no longer a number."""
+    if not math.isfinite(value):
+        raise UserError(f"{name} at step {step}", got=value, wanted="a finite number", remedy="lower optim.lr or raise clip_norm")

@@ -1,0 +1,1 @@
+"""Sample weights: the weight net, baseline weightings, the hypergradient and the weighted step."""

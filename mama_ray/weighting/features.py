@@ -1,0 +1,122 @@
+"""Features of a batch with a handle on their graph, so that a loss on features can be sent back once, twice or in parts.
+
+The loss sees features as leaves. Its gradient at the features is sent back through the encoder in one piece, or, micro-batch
+by micro-batch, through encoders run anew (cached gradients): then the global batch does not depend on activation memory and
+the result equals the unsplit one to rounding.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mama_ray.data.batch import ClipBatch
+
+Autocast = Callable[[], AbstractContextManager]
+
+
+class Features(NamedTuple):
+    """Unit-norm features of this rank's clips and the logit scale in log form."""
+
+    video: Float[Tensor, "local dim"]
+    text: Float[Tensor, "local dim"]
+    logit_scale: Float[Tensor, ""]
+
+
+class FeatureModel(nn.Module):
+    """A dual encoder that also returns its logit scale, so that one forward call owns every parameter (DDP needs it)."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, frames: Tensor, token_ids: Tensor) -> Features:
+        video, text = self.model(frames, token_ids)
+        return Features(video, text, self.model.logit_scale.view(()) * 1.0)
+
+
+def unwrap(model: nn.Module) -> FeatureModel:
+    """Return the module inside DDP: functional calls and forward mode cannot pass through the wrapper."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def encode_functionally(
+    model: FeatureModel, parameters: Mapping[str, Tensor], batch: ClipBatch, *, num_micro_batches: int, autocast: Autocast
+) -> Features:
+    """Encode with the given parameters in place of the module's own."""
+    parts = []
+    with autocast():
+        for chunk in batch.chunks(num_micro_batches):
+            inputs = (chunk.frames, chunk.token_ids)
+            parts.append(Features(*torch.func.functional_call(model, dict(parameters), inputs)))
+    return _concatenate(parts)
+
+
+class EncodedBatch:
+    """The training batch's features and the means to send gradients back into the model's parameters."""
+
+    def __init__(self, model: nn.Module, batch: ClipBatch, *, num_micro_batches: int, autocast: Autocast):
+        self._model = model
+        self._autocast = autocast
+        self._chunks = list(batch.chunks(num_micro_batches))
+        if len(self._chunks) == 1:
+            self._graph = self._encode(model, self._chunks[0])
+            encoded = self._graph
+        else:
+            self._graph = None
+            with torch.no_grad():
+                encoded = _concatenate([self._encode(model, chunk) for chunk in self._chunks])
+        self.features = Features(*(part.detach().requires_grad_() for part in encoded))
+
+    def _encode(self, model: nn.Module, chunk: ClipBatch) -> Features:
+        with self._autocast():
+            return Features(*model(chunk.frames, chunk.token_ids))
+
+    def backward(self, gradients: Features, *, keep_graph: bool = False) -> None:
+        """Accumulate into `.grad`; under DDP the result is reduced over ranks once, overlapped with the backward pass."""
+        if self._graph is not None:
+            torch.autograd.backward(*_differentiable(self._graph, gradients), retain_graph=keep_graph)
+            return
+        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._split(gradients), strict=True)):
+            is_last = position == len(self._chunks) - 1
+            reduces_later = isinstance(self._model, DistributedDataParallel) and not is_last
+            with self._model.no_sync() if reduces_later else nullcontext():
+                torch.autograd.backward(*_differentiable(self._encode(self._model, chunk), gradient))
+
+    def parameter_gradients(self, gradients: Features, parameters: list[Tensor]) -> list[Tensor]:
+        """Return this rank's gradients without touching `.grad`, keeping the graph for a later backward pass."""
+        if self._graph is not None:
+            outputs, cotangents = _differentiable(self._graph, gradients)
+            return list(
+                torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True)
+            )
+        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        for chunk, gradient in zip(self._chunks, self._split(gradients), strict=True):
+            outputs, cotangents = _differentiable(self._encode(unwrap(self._model), chunk), gradient)
+            part = torch.autograd.grad(outputs, parameters, cotangents, materialize_grads=True)
+            torch._foreach_add_(totals, part)
+        return totals
+
+    def _split(self, gradients: Features) -> list[Features]:
+        videos = gradients.video.chunk(len(self._chunks))
+        texts = gradients.text.chunk(len(self._chunks))
+        zero = torch.zeros_like(gradients.logit_scale)  # the scale is shared: its gradient goes back once
+        scales = [zero] * (len(self._chunks) - 1) + [gradients.logit_scale]
+        return [Features(*part) for part in zip(videos, texts, scales, strict=True)]
+
+
+def _differentiable(features: Features, gradients: Features) -> tuple[list[Tensor], list[Tensor]]:
+    """Leave out what has no graph: the features of a frozen tower, a frozen logit scale."""
+    pairs = [(value, gradient) for value, gradient in zip(features, gradients, strict=True) if value.requires_grad]
+    return [value for value, _ in pairs], [gradient for _, gradient in pairs]
+
+
+def _concatenate(parts: list[Features]) -> Features:
+    if len(parts) == 1:
+        return parts[0]
+    videos, texts, scales = zip(*parts, strict=True)
+    return Features(torch.cat(videos), torch.cat(texts), scales[0])

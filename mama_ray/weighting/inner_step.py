@@ -1,0 +1,104 @@
+"""The inner optimiser's map A: theta' = theta - A(gradient), and its adjoint.
+
+The map is a model of the real step, chosen by `inner_optimizer`: plain SGD, or Adam with its preconditioner frozen at the
+current state. A relative step fixes the length of the inner step to a fraction of the parameters' norm, since the size of
+the inner step decides which way the learned weights slope.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mama_ray.config import Config
+from mama_ray.weighting.hypergradient import Parameters, norm_of
+
+
+class InnerStepConfig(Config):
+    """The lookahead step of the bi-level problem."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner."""
+
+    lr: float = Field(0.02, ge=0.0)
+    """Inner learning rate; with `relative` the inner step's norm as a fraction of the parameters' norm."""
+
+    relative: bool = False
+    """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient."""
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """theta' and the diagonal d for which A^T v = d * v (elementwise, or one number for every element)."""
+
+    parameters: dict[str, Tensor]
+    scale: Tensor
+    preconditioner: dict[str, Tensor] | None
+    pinned: dict[str, Tensor] = field(default_factory=dict)
+
+    def adjoint(self, gradients: Parameters) -> dict[str, Tensor]:
+        """Return A^T applied to a gradient at theta'; zero where theta' lies on a bound."""
+        direction = {}
+        for name, gradient in gradients.items():
+            value = gradient * self.scale
+            if self.preconditioner is not None:
+                value = value * self.preconditioner[name]
+            direction[name] = value.masked_fill(self.pinned[name], 0.0) if name in self.pinned else value
+        return direction
+
+
+def take_lookahead(
+    parameters: Parameters,
+    gradients: Parameters,
+    config: InnerStepConfig,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    named_parameters: Parameters | None = None,
+    bounds: dict[str, tuple[float, float]] | None = None,
+) -> Lookahead:
+    """Return theta' = theta - A(gradient) as new leaf tensors, with what its adjoint needs.
+
+    `optimizer` and `named_parameters` (its own tensors by name) are needed for the Adam map. `bounds` clamp parameters inside
+    the inner step as the real step clamps them after it (logit_scale).
+    """
+    preconditioner = momentum = None
+    if config.optimizer == "adam":
+        preconditioner, momentum = _frozen_adam(optimizer, named_parameters, gradients)
+    steps = dict(gradients)
+    if preconditioner is not None:
+        steps = {name: preconditioner[name] * gradient + momentum[name] for name, gradient in gradients.items()}
+    any_gradient = next(iter(gradients.values()))
+    scale = torch.as_tensor(config.lr, dtype=any_gradient.dtype, device=any_gradient.device)
+    if config.relative:
+        scale = config.lr * norm_of(parameters) / norm_of(steps).clamp(min=1e-20)
+    ahead, pinned = {}, {}
+    for name, value in parameters.items():
+        moved = value.detach() - scale * steps[name]
+        if bounds and name in bounds:
+            low, high = bounds[name]
+            pinned[name] = (moved < low) | (moved > high)
+            moved = moved.clamp(low, high)
+        ahead[name] = moved.requires_grad_()
+    return Lookahead(ahead, scale, preconditioner, pinned)
+
+
+def _frozen_adam(
+    optimizer: torch.optim.Optimizer, named_parameters: Parameters, gradients: Parameters
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return per-element factors of the gradient and the constant part from the momentum, for a step of unit lr."""
+    beta1, beta2 = optimizer.param_groups[0]["betas"]
+    epsilon = optimizer.param_groups[0]["eps"]
+    factors, constants = {}, {}
+    for name, gradient in gradients.items():
+        state = optimizer.state.get(named_parameters[name], {})
+        step = float(state.get("step", 0)) + 1
+        second = (1 - beta2) * gradient * gradient
+        first = torch.zeros_like(gradient)
+        if "exp_avg_sq" in state:
+            second, first = second + beta2 * state["exp_avg_sq"], beta1 * state["exp_avg"]
+        inverse = 1 / ((second / (1 - beta2**step)).sqrt() + epsilon)
+        factors[name] = inverse * (1 - beta1) / (1 - beta1**step)
+        constants[name] = inverse * first / (1 - beta1**step)
+    return factors, constants

@@ -1,0 +1,256 @@
+"""The weighted step: gradients of sum_i w_i(phi) l_i(theta), and now and then a meta step that improves phi.
+
+    1  features, per-sample losses, weights normalised over the global batch
+    2  lookahead theta' = theta - A(grad sum_i w_i l_i)
+    3  v = A^T grad at theta' of the mean meta loss, all-reduced
+    4  c_i along v at theta (one forward-mode pass); phi steps along sum_i (dw_i/dphi) c_i
+    5  theta's gradient: with the new weights (faithful), or the one of step 2 (shared: the lookahead's gradient is used)
+
+The caller owns the optimiser of theta; `compute_gradients` leaves its gradient in `.grad`, reduced over ranks.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from mama_ray.config import Config
+from mama_ray.data.batch import ClipBatch
+from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
+from mama_ray.objectives.gather import gather_plain, rank, world_size
+from mama_ray.weighting.features import Autocast, EncodedBatch, FeatureModel, Features, encode_functionally, unwrap
+from mama_ray.weighting.hypergradient import Method, directional_derivatives, norm_of
+from mama_ray.weighting.inner_step import InnerStepConfig, take_lookahead
+from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights, effective_sample_size
+
+
+class MetaConfig(Config):
+    """The bi-level step that trains the weight net on the meta-set."""
+
+    inner: InnerStepConfig = InnerStepConfig()
+    """The lookahead."""
+
+    arrangement: Literal["faithful", "shared"] = "shared"
+    """faithful: the batch is weighted anew after the meta step (a second backward pass); shared: its gradient is reused."""
+
+    hypergradient: Method = "forward_mode"
+    """How the directional derivatives are found; forward_mode is exact and needs no second-order graph."""
+
+    meta_every: int = Field(1, ge=1)
+    """Steps between two meta steps."""
+
+    batch_size: int = Field(32, ge=1)
+    """Clips of the meta-set in one meta step, over all workers."""
+
+    lr: float = Field(1e-3, gt=0.0)
+    """Learning rate of the weight net (Adam)."""
+
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """Weight decay of the weight net."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step saw, over the global batch; everything detached."""
+
+    losses: Float[Tensor, "global"]
+    weights: Float[Tensor, "global"]
+    scalars: dict[str, Tensor]
+
+
+class WeightedStep:
+    """Binds a model, its objective and a weighting; holds no state of its own."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        weighting: nn.Module,
+        *,
+        objective: ContrastiveConfig,
+        weighting_config: WeightingConfig,
+        meta: MetaConfig,
+        optimizer: torch.optim.Optimizer | None = None,
+        weight_optimizer: torch.optim.Optimizer | None = None,
+        num_micro_batches: int = 1,
+        autocast: Autocast = nullcontext,
+    ):
+        self.model, self.weighting = model, weighting
+        self.objective, self.weighting_config, self.meta = objective, weighting_config, meta
+        self.optimizer, self.weight_optimizer = optimizer, weight_optimizer
+        self.num_micro_batches, self.autocast = num_micro_batches, autocast
+        self.parameters = {name: value for name, value in unwrap(model).named_parameters() if value.requires_grad}
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the weighting has parameters to train."""
+        return self.weight_optimizer is not None
+
+    def is_meta_step(self, step: int) -> bool:
+        """Whether step number `step` trains the weight net on the meta-set."""
+        return self.is_learned and self.weighting_config.learner == "meta" and step % self.meta.meta_every == 0
+
+    def compute_gradients(
+        self, batch: ClipBatch, meta_batch: ClipBatch | None = None, *, measure_lookahead: bool = False
+    ) -> StepResult:
+        """Leave the gradient of the weighted loss in `.grad`; with a meta batch, step the weight net first.
+
+        `batch` and `meta_batch` are this rank's parts. measure_lookahead also reports the meta loss before the lookahead.
+        """
+        for parameter in self.parameters.values():
+            parameter.grad = None  # the lookahead reads this step's gradient there
+        encoded = EncodedBatch(self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast)
+        losses = self._losses(encoded.features, batch)
+        global_losses, valid = gather_plain(losses.detach()), gather_plain(batch.valid)
+        weights = self._weights(global_losses, valid).detach()
+        gradients = self._feature_gradients(encoded.features, losses, weights)
+        scalars: dict[str, Tensor] = {}
+        if meta_batch is not None:
+            if self.meta.arrangement == "faithful":
+                own = encoded.parameter_gradients(gradients, list(self.parameters.values()))
+                lookahead_gradients = dict(zip(self.parameters, _all_reduce(own), strict=True))
+            else:
+                self._backward(encoded, gradients)
+                lookahead_gradients = {
+                    name: torch.zeros_like(value) if value.grad is None else value.grad
+                    for name, value in self.parameters.items()
+                }
+            scalars = self._meta_step(batch, meta_batch, lookahead_gradients, losses, global_losses, valid, measure_lookahead)
+            if self.meta.arrangement == "faithful":
+                weights = self._weights(global_losses, valid).detach()
+                self._backward(encoded, self._feature_gradients(encoded.features, losses, weights))
+        else:
+            self._backward(encoded, gradients)
+            if self.is_learned and self.weighting_config.learner == "joint":
+                self._step_weight_net(self._weights(global_losses, valid), -global_losses)
+        return StepResult(global_losses, weights, scalars | self._scalars(global_losses, weights, valid))
+
+    def _losses(self, features: Features, batch: ClipBatch) -> Float[Tensor, "local"]:
+        return compute_contrastive_losses(*features, self.objective, valid=batch.valid)
+
+    def _weights(self, global_losses: Tensor, valid: Tensor) -> Float[Tensor, "global"]:
+        return compute_sample_weights(self.weighting, global_losses, self.weighting_config.normalisation, valid=valid)
+
+    def _feature_gradients(self, features: Features, losses: Tensor, weights: Tensor) -> Features:
+        own = weights[rank() * len(losses) : (rank() + 1) * len(losses)]
+        return Features(*torch.autograd.grad((own.to(losses.dtype) * losses).sum(), features, retain_graph=True))
+
+    def _backward(self, encoded: EncodedBatch, gradients: Features) -> None:
+        # DDP averages over ranks, while the weighted loss is a sum over them.
+        scaled = gradients if self.model is unwrap(self.model) else Features(*(g * world_size() for g in gradients))
+        encoded.backward(scaled)
+
+    def _meta_step(
+        self,
+        batch: ClipBatch,
+        meta_batch: ClipBatch,
+        lookahead_gradients: dict[str, Tensor],
+        losses: Tensor,
+        global_losses: Tensor,
+        valid: Tensor,
+        measure_lookahead: bool,
+    ) -> dict[str, Tensor]:
+        model = unwrap(self.model)
+        low_high = getattr(model.model, "logit_scale_bounds", None)
+        ahead = take_lookahead(
+            self.parameters,
+            lookahead_gradients,
+            self.meta.inner,
+            optimizer=self.optimizer,
+            named_parameters=self.parameters,
+            bounds={"model.logit_scale": low_high} if low_high else None,
+        )
+        meta_loss, meta_gradients = self._meta_gradient(ahead.parameters, meta_batch)
+        direction = ahead.adjoint(meta_gradients)
+        del meta_gradients
+        derivatives = directional_derivatives(
+            lambda parameters: self._functional_losses(parameters, batch),
+            self.parameters,
+            direction,
+            self.meta.hypergradient,
+            base_losses=losses,
+        )
+        derivatives = gather_plain(derivatives.detach())
+        self._step_weight_net(self._weights(global_losses, valid), derivatives)
+        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
+        if measure_lookahead:
+            with torch.no_grad():
+                before = _mean_over_ranks(self._functional_losses(self.parameters, meta_batch, num_micro_batches=1), meta_batch)
+            scalars["meta/loss_before_lookahead"] = before
+        return scalars
+
+    def _functional_losses(self, parameters, batch: ClipBatch, *, num_micro_batches: int | None = None) -> Tensor:
+        num_parts = self.num_micro_batches if num_micro_batches is None else num_micro_batches
+        features = encode_functionally(
+            unwrap(self.model), parameters, batch, num_micro_batches=num_parts, autocast=self.autocast
+        )
+        return self._losses(features, batch)
+
+    def _meta_gradient(self, ahead: dict[str, Tensor], batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        inner = _MetaGradient(unwrap(self.model))
+        leaves = list(ahead.values())
+
+        def loss_of(model: FeatureModel) -> tuple[Tensor, list[Tensor]]:
+            with self.autocast():
+                features = Features(*model(batch.frames, batch.token_ids))
+            losses = self._losses(features, batch)
+            num_valid = gather_plain(batch.valid).sum().clamp(min=1)
+            loss = losses.sum() / num_valid
+            return loss.detach(), list(torch.autograd.grad(loss, leaves, materialize_grads=True))
+
+        prefixed = {f"features.{name}": value for name, value in ahead.items()}
+        loss, gradients = torch.func.functional_call(inner, prefixed, (loss_of,))
+        reduced = _all_reduce([loss, *gradients])
+        return reduced[0], dict(zip(ahead, reduced[1:], strict=True))
+
+    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> None:
+        objective = -(weights * derivatives.to(weights.dtype)).sum()
+        if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
+            return
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+        self.weight_optimizer.step()
+
+    def _scalars(self, losses: Tensor, weights: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        num_valid = valid.sum().clamp(min=1)
+        return {
+            "train/loss": (weights * losses).sum(),
+            "train/unweighted_loss": losses.sum() / num_valid,
+            "weights/effective_sample_size": effective_sample_size(weights) / num_valid,
+            "weights/min": weights.min() * num_valid,
+            "weights/max": weights.max() * num_valid,
+            "data/num_invalid": (~valid).sum(),
+        }
+
+
+class _MetaGradient(nn.Module):
+    """Runs forward *and* backward inside one functional call.
+
+    Activation checkpointing recomputes in the backward pass; outside the call it would silently recompute with theta instead
+    of theta'.
+    """
+
+    def __init__(self, features: FeatureModel):
+        super().__init__()
+        self.features = features
+
+    def forward(self, loss_of):
+        return loss_of(self.features)
+
+
+def _all_reduce(tensors: list[Tensor]) -> list[Tensor]:
+    """Sum a list of tensors over ranks in one collective."""
+    if world_size() == 1:
+        return tensors
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def _mean_over_ranks(losses: Tensor, batch: ClipBatch) -> Tensor:
+    return gather_plain(losses).sum() / gather_plain(batch.valid).sum().clamp(min=1)

@@ -1,0 +1,141 @@
+"""The weight net and the baseline weightings: all map detached per-sample losses to raw, non-negative weights.
+
+A weighting sees the losses of the *global* batch (they are gathered first: a few numbers), so every rank computes the same
+weights and nothing depends on the number of ranks.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from mama_ray.config import Config
+
+MIN_WEIGHT_SUM = 1e-12  # below this the weights carry no information and the step falls back to uniform ones
+
+
+class WeightingConfig(Config):
+    """How per-sample losses become sample weights."""
+
+    kind: Literal["uniform", "focal", "self_paced", "learned"] = "learned"
+    """uniform: plain mean; focal: (1 - p)^gamma; self_paced: easy samples first; learned: the weight net."""
+
+    learner: Literal["meta", "joint"] = "meta"
+    """What trains the weight net: the meta-set (bi-level), or the training loss itself (a degenerate control)."""
+
+    hidden_dim: int = Field(64, ge=1)
+    """Width of the weight net's hidden layer."""
+
+    standardise: bool = False
+    """Whether the weight net sees losses standardised over the global batch instead of raw ones."""
+
+    normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
+    """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
+    l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
+
+    focal_gamma: float = Field(1.0, ge=0.0)
+    """Exponent of the focal weighting."""
+
+    self_paced_start: float = Field(0.5, gt=0.0, le=1.0)
+    """Share of each batch that self-paced learning keeps at the start; it grows linearly to 1 at the end."""
+
+
+class WeightNet(nn.Module):
+    """The paper's MLP 1 -> hidden -> 1 with ReLU and sigmoid (193 parameters at width 64)."""
+
+    def __init__(self, hidden_dim: int = 64, *, standardise: bool = False):
+        super().__init__()
+        self.hidden = nn.Linear(1, hidden_dim)
+        self.output = nn.Linear(hidden_dim, 1)
+        self.standardise = standardise
+
+    def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """Return weights in (0, 1); the losses are detached here, so no gradient reaches the model through them."""
+        losses = losses.detach().to(self.hidden.weight.dtype)
+        if self.standardise:
+            losses = (losses - losses.mean()) / (losses.std(correction=0) + 1e-6)
+        return self.output(self.hidden(losses[:, None]).relu())[:, 0].sigmoid()
+
+
+class Uniform(nn.Module):
+    """Every sample weighs the same."""
+
+    def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        return torch.ones_like(losses)
+
+
+class Focal(nn.Module):
+    """Hard samples first: (1 - p)^gamma with p = exp(-loss) (Lin et al. 2017)."""
+
+    def __init__(self, gamma: float):
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        return (-torch.expm1(-losses.detach().clamp(min=0.0))).pow(self.gamma)
+
+
+class SelfPaced(nn.Module):
+    """Easy samples first: keep the share of the batch with the lowest losses (Kumar et al. 2010)."""
+
+    def __init__(self, start: float):
+        super().__init__()
+        self.start = start
+        self.progress = 0.0
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the share of training done, 0 to 1; the kept share grows with it."""
+        self.progress = min(max(progress, 0.0), 1.0)
+
+    def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        share = self.start + (1.0 - self.start) * self.progress
+        num_kept = max(1, round(share * losses.numel()))
+        threshold = losses.detach().kthvalue(num_kept).values
+        return (losses.detach() <= threshold).to(losses.dtype)
+
+
+def build_weighting(config: WeightingConfig) -> nn.Module:
+    """Make the module that maps losses to raw weights."""
+    match config.kind:
+        case "uniform":
+            return Uniform()
+        case "focal":
+            return Focal(config.focal_gamma)
+        case "self_paced":
+            return SelfPaced(config.self_paced_start)
+        case "learned":
+            return WeightNet(config.hidden_dim, standardise=config.standardise)
+
+
+def compute_sample_weights(
+    weighting: nn.Module,
+    losses: Float[Tensor, "batch"],
+    normalisation: str,
+    *,
+    valid: Bool[Tensor, "batch"] | None = None,
+) -> Float[Tensor, "batch"]:
+    """Return the coefficients w_i of the batch loss sum_i w_i L_i, differentiable in the weighting's parameters.
+
+    `losses` and `valid` cover the global batch. Uniform weights give the plain mean under `sum_global` and `none`. Where all
+    raw weights vanish the result is uniform (and carries no gradient): a zero sum must not end a run.
+    """
+    valid = torch.ones_like(losses, dtype=torch.bool) if valid is None else valid
+    weights = losses.new_zeros(losses.shape).masked_scatter(valid, weighting(losses[valid]).to(losses.dtype))
+    num_valid = valid.sum().clamp(min=1)
+    if weights.detach().sum() <= MIN_WEIGHT_SUM:
+        return valid.to(losses.dtype) / num_valid
+    match normalisation:
+        case "sum_global":
+            return weights / weights.sum()
+        case "none":
+            return weights / num_valid
+        case "l2":
+            return weights / weights.norm() / num_valid
+    raise AssertionError(normalisation)
+
+
+def effective_sample_size(weights: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+    """Return (sum w)^2 / sum w^2: how many equally weighted samples the batch is worth (Kish)."""
+    return weights.sum().square() / weights.square().sum().clamp(min=torch.finfo(weights.dtype).tiny)

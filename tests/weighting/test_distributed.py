@@ -1,0 +1,104 @@
+"""Two and three gloo ranks equal one rank on the joined batch: losses, derivatives, phi's gradient, theta after 5 steps."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.weighting.features import FeatureModel
+from mama_ray.weighting.hypergradient import directional_derivatives
+from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net
+
+GLOBAL_BATCH, META_BATCH, NUM_STEPS = 12, 6, 5
+VARIANTS = {
+    "shared": {"arrangement": "shared"},
+    "faithful": {"arrangement": "faithful"},
+    "second_order": {"hypergradient": "second_order"},
+    "finite_difference": {"hypergradient": "finite_difference"},
+    "micro_batches": {"num_micro_batches": 2, "arrangement": "faithful"},
+    "invalid_clips": {"arrangement": "shared"},
+}
+
+
+def slice_of(batch, rank: int, world_size: int):
+    size = len(batch) // world_size
+    return batch[rank * size : (rank + 1) * size]
+
+
+def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
+    """Five steps of SGD; every rank returns the same numbers."""
+    model = ToyEncoder()
+    wrapped = FeatureModel(model)
+    if world_size > 1:
+        wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
+    net = random_weight_net()
+    step = build_step(wrapped, net, objective=ContrastiveConfig(margin=0.2), weight_lr=0.5, **VARIANTS[variant])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    outcome = {}
+    for number in range(NUM_STEPS):
+        batch, meta_batch = random_batch(number, GLOBAL_BATCH), random_batch(100 + number, META_BATCH)
+        if variant == "invalid_clips":
+            batch.valid[[1, 7]] = False
+        batch, meta_batch = slice_of(batch, rank, world_size), slice_of(meta_batch, rank, world_size)
+        if number == 0:
+            generator = torch.Generator().manual_seed(0)
+            direction = {
+                name: torch.randn(value.shape, generator=generator, dtype=value.dtype)
+                for name, value in step.parameters.items()
+            }
+            own = directional_derivatives(
+                lambda values, b=batch: step._functional_losses(values, b), step.parameters, direction, step.meta.hypergradient
+            )
+            parts = [torch.empty_like(own) for _ in range(world_size)]
+            if world_size > 1:
+                dist.all_gather(parts, own.contiguous())
+            outcome["derivatives"] = torch.cat(parts) if world_size > 1 else own
+        result = step.compute_gradients(batch, meta_batch, measure_lookahead=True)
+        outcome[f"losses{number}"], outcome[f"weights{number}"] = result.losses, result.weights
+        outcome[f"meta{number}"] = torch.stack(
+            [result.scalars["meta/loss"], result.scalars["meta/loss_before_lookahead"]]
+        )
+        outcome[f"phi_gradient{number}"] = torch.cat([p.grad.flatten() for p in net.parameters()])
+        optimizer.step()
+    outcome["theta"] = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    outcome["phi"] = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+    return outcome
+
+
+def worker(rank: int, world_size: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
+    outcomes = {variant: run_steps(rank, world_size, variant) for variant in VARIANTS}
+    torch.save(outcomes, Path(folder) / f"rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def outcomes(request, tmp_path_factory) -> list[dict]:
+    """What every rank of a group saw, over all variants."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, args=(request.param, port, str(folder)), nprocs=request.param)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ranks_equal_one_process_on_the_joined_batch(outcomes, variant):
+    alone = run_steps(0, 1, variant)
+    tolerance = 1e-6 if variant == "finite_difference" else 1e-9
+    for of_rank in outcomes:
+        for name, value in alone.items():
+            torch.testing.assert_close(of_rank[variant][name], value, rtol=tolerance, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weight_nets_of_all_ranks_are_bitwise_equal(outcomes, variant):
+    assert all(torch.equal(outcomes[0][variant]["phi"], other[variant]["phi"]) for other in outcomes[1:])

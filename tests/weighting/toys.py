@@ -1,0 +1,114 @@
+"""Small dual encoders and batches for exactness tests, and the published second-order way as their reference."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mama_ray.data.batch import ClipBatch
+from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.weighting.features import FeatureModel
+from mama_ray.weighting.inner_step import InnerStepConfig
+from mama_ray.weighting.step import MetaConfig, WeightedStep
+from mama_ray.weighting.weight_net import WeightingConfig, WeightNet, build_weighting, compute_sample_weights
+
+DTYPE = torch.float64
+NUM_TOKENS, VOCABULARY = 5, 11
+
+
+class ToyEncoder(nn.Module):
+    """A dual encoder of two small MLPs with the interface of the real ones."""
+
+    def __init__(self, seed: int = 0, dim: int = 6):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.video = nn.Sequential(nn.Linear(2 * 2 * 3 * 2, 8), nn.Tanh(), nn.Linear(8, dim))
+            self.embedding = nn.Embedding(VOCABULARY, 8)
+            self.text = nn.Linear(8, dim)
+            self.logit_scale = nn.Parameter(torch.tensor(math.log(8.0)))
+        self.to(DTYPE)
+
+    logit_scale_bounds = (0.0, math.log(200.0))
+
+    def forward(self, frames: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_video(frames), self.encode_text(token_ids)
+
+    def encode_video(self, frames: Tensor) -> Tensor:
+        pixels = frames.to(self.logit_scale.dtype).flatten(1) / 255.0
+        return F.normalize(self.video(pixels), dim=-1)
+
+    def encode_text(self, token_ids: Tensor) -> Tensor:
+        return F.normalize(self.text(self.embedding(token_ids).tanh().mean(1)), dim=-1)
+
+    @torch.no_grad()
+    def clamp_logit_scale_(self) -> None:
+        self.logit_scale.clamp_(*self.logit_scale_bounds)
+
+
+def random_batch(seed: int, size: int) -> ClipBatch:
+    generator = torch.Generator().manual_seed(seed)
+    return ClipBatch(
+        frames=torch.randint(0, 256, (size, 2, 2, 2, 3), generator=generator, dtype=torch.uint8),
+        token_ids=torch.randint(0, VOCABULARY, (size, NUM_TOKENS), generator=generator),
+        rows=torch.arange(size),
+        valid=torch.ones(size, dtype=torch.bool),
+    )
+
+
+def random_weight_net(seed: int = 1, hidden_dim: int = 7) -> WeightNet:
+    """A weight net whose curve is far from flat, so that a wrong hypergradient shows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = WeightNet(hidden_dim).to(DTYPE)
+        for parameter in net.parameters():
+            nn.init.normal_(parameter, std=0.7)
+    return net
+
+
+def build_step(
+    model: nn.Module,
+    weighting: nn.Module | None = None,
+    *,
+    weighting_config: WeightingConfig | None = None,
+    objective: ContrastiveConfig | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    num_micro_batches: int = 1,
+    weight_lr: float = 0.0,
+    **meta,
+) -> WeightedStep:
+    """A step whose weight optimiser (SGD) leaves phi where it is unless weight_lr is given, so phi.grad can be read."""
+    config = weighting_config or WeightingConfig()
+    weighting = weighting if weighting is not None else build_weighting(config)
+    parameters = list(weighting.parameters())
+    return WeightedStep(
+        model if isinstance(model, FeatureModel | DistributedDataParallel) else FeatureModel(model),
+        weighting,
+        objective=objective or ContrastiveConfig(margin=0.2),
+        weighting_config=config,
+        meta=MetaConfig(**({"inner": InnerStepConfig(lr=0.1)} | meta)),
+        optimizer=optimizer,
+        weight_optimizer=torch.optim.SGD(parameters, lr=weight_lr) if parameters else None,
+        num_micro_batches=num_micro_batches,
+    )
+
+
+def weight_gradients(step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch) -> list[Tensor]:
+    """Return phi's hypergradient as the step computes it."""
+    step.compute_gradients(batch, meta_batch)
+    return [parameter.grad.clone() for parameter in step.weighting.parameters()]
+
+
+def meta_loss_after_lookahead(step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch, *, differentiable: bool) -> Tensor:
+    """The published way: the whole map phi -> L_meta(theta'(phi)), SGD lookahead, through a second-order graph."""
+    losses = step._functional_losses(step.parameters, batch)
+    weights = compute_sample_weights(step.weighting, losses.detach(), step.weighting_config.normalisation)
+    parameters = list(step.parameters.values())
+    gradients = torch.autograd.grad((weights * losses).sum(), parameters, create_graph=differentiable)
+    ahead = {
+        name: value - step.meta.inner.lr * gradient
+        for (name, value), gradient in zip(step.parameters.items(), gradients, strict=True)
+    }
+    return step._functional_losses(ahead, meta_batch).mean()
