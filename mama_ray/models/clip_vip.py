@@ -110,9 +110,7 @@ class ClipVip(nn.Module):
         return self.config.logit_scale.min, self.config.logit_scale.max
 
     def forward(
-        self,
-        frames: Num[Tensor, "batch frames height width c"],
-        token_ids: Int[Tensor, "texts tokens"],
+        self, frames: Num[Tensor, "batch frames height width c"], token_ids: Int[Tensor, "texts tokens"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "texts dim"]]:
         """Return (video_features, text_features); the entry that DistributedDataParallel wraps."""
         return self.encode_video(frames), self.encode_text(token_ids)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, ClipVip, ClipVipConfig, LogitScaleConfig
+from mama_ray.models.clip_vip import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, ClipVip, ClipVipConfig
 from mama_ray.models.encoder import LAYER_NORM_EPS, EncoderConfig
 from mama_ray.models.key_layouts import NEW_KEYS, POSITION_KEY
+from mama_ray.models.video_encoder import NUM_CHANNELS
 from mama_ray.models.weight_files import WEIGHTS_NAME, read_json, write_json, write_safetensors
 
 # Configs written before transformers 4.30 say 2 and mean "the largest id".
@@ -21,19 +22,27 @@ LEGACY_EOS_TOKEN_ID = 2
 def config_from_hf(directory: Path, *, num_frames: int, num_proxies: int) -> ClipVipConfig:
     """Read a CLIPModel's config.json, and pixel constants from preprocessor_config.json where there is one.
 
-    UserError for a CLIP variant that this model cannot compute (another activation, epsilon or end-of-text rule).
+    UserError for a damaged config and for a CLIP variant that this model cannot compute (another activation, epsilon or
+    end-of-text rule).
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPConfig
 
-    hf = CLIPConfig.from_dict(read_json(directory / "config.json"))
+    path = directory / "config.json"
+    content = read_json(path)
+    try:
+        hf = CLIPConfig.from_dict(content)
+        _require_supported(directory, hf.text_config, hf.vision_config)
+        return _config_of(hf, *_pixel_constants(directory), num_frames=num_frames, num_proxies=num_proxies)
+    except UserError:
+        raise
+    # pydantic's errors are ValueErrors; the rest is what transformers raises for fields of a wrong kind.
+    except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a usable CLIP config", got=str(error), wanted="CLIPModel's fields") from error
+
+
+def _config_of(hf: Any, mean: Any, std: Any, *, num_frames: int, num_proxies: int) -> ClipVipConfig:
     text, vision = hf.text_config, hf.vision_config
-    _require(directory, "end-of-text id", text.eos_token_id, (LEGACY_EOS_TOKEN_ID, text.vocab_size - 1))
-    _require(directory, "num_channels", vision.num_channels, (3,))
-    for tower in (text, vision):
-        _require(directory, "hidden_act", tower.hidden_act, ("quick_gelu",))
-        _require(directory, "layer_norm_eps", tower.layer_norm_eps, (LAYER_NORM_EPS,))
-        _require(directory, "attention_dropout", tower.attention_dropout, (0.0,))
-    mean, std = _pixel_constants(directory)
     return ClipVipConfig(
         video=_tower_from_hf(vision),
         text=_tower_from_hf(text),
@@ -46,7 +55,6 @@ def config_from_hf(directory: Path, *, num_frames: int, num_proxies: int) -> Cli
         context_length=text.max_position_embeddings,
         pixel_mean=mean,
         pixel_std=std,
-        logit_scale=LogitScaleConfig(),
     )
 
 
@@ -91,9 +99,21 @@ def to_hf_clip(model: ClipVip, directory: str | Path) -> None:
     write_json(hf.to_dict(), directory / "config.json")
 
 
-def _require(directory: Path, what: str, got: object, wanted: tuple[object, ...]) -> None:
-    if got not in wanted:
-        raise UserError(f"{directory} is a CLIP variant that is not supported: {what}", got=got, wanted=wanted[-1])
+def _require_supported(directory: Path, text: Any, vision: Any) -> None:
+    checks = [
+        ("eos_token_id", text.eos_token_id, (LEGACY_EOS_TOKEN_ID, text.vocab_size - 1)),
+        ("num_channels", vision.num_channels, (NUM_CHANNELS,)),
+    ]
+    for tower in (text, vision):
+        checks += [
+            ("hidden_act", tower.hidden_act, ("quick_gelu",)),
+            ("layer_norm_eps", tower.layer_norm_eps, (LAYER_NORM_EPS,)),
+            ("attention_dropout", tower.attention_dropout, (0.0,)),
+            ("intermediate_size % hidden_size", tower.intermediate_size % tower.hidden_size, (0,)),
+        ]
+    for what, got, wanted in checks:
+        if got not in wanted:
+            raise UserError(f"{directory} is a CLIP variant that is not supported: {what}", got=got, wanted=wanted[-1])
 
 
 def _tower_from_hf(tower: Any) -> EncoderConfig:
@@ -119,11 +139,7 @@ def _tower_to_hf(tower: EncoderConfig) -> dict[str, Any]:
 def _pixel_constants(directory: Path) -> tuple[Any, Any]:
     path = directory / "preprocessor_config.json"
     preprocessor = read_json(path) if path.is_file() else {}
-    mean, std = (preprocessor.get(key, default) for key, default in _CONSTANT_KEYS)
-    return tuple(mean), tuple(std)
-
-
-_CONSTANT_KEYS = (("image_mean", CLIP_PIXEL_MEAN), ("image_std", CLIP_PIXEL_STD))
+    return preprocessor.get("image_mean", CLIP_PIXEL_MEAN), preprocessor.get("image_std", CLIP_PIXEL_STD)
 
 
 def _preprocessor(config: ClipVipConfig) -> dict[str, Any]:

@@ -45,8 +45,7 @@ class LoadReport:
         text = "; ".join(f"{kind}: {name_some(list(names))}" for kind, names in faults.items() if names)
         if text:
             raise UserError(
-                f"weights of {source} do not fit the model",
-                got=text,
+                f"weights of {source} do not fit the model ({text})",
                 wanted="exactly the model's keys and shapes",
                 remedy="load with the config the weights were made for; interpolate=True resamples position and"
                 " temporal embeddings",
@@ -136,8 +135,5 @@ def _tower_of_release(state: State, tower: str) -> EncoderConfig:
     hidden_width, width = state[f"{tower}.encoder.layers.0.mlp.fc1.weight"].shape
     layers = {m[1] for key in state if (m := re.match(rf"{tower}\.encoder\.layers\.(\d+)\.", key))}
     return EncoderConfig(
-        width=width,
-        num_layers=len(layers),
-        num_heads=max(1, width // CLIP_HEAD_WIDTH),
-        mlp_ratio=hidden_width // width,
+        width=width, num_layers=len(layers), num_heads=max(1, width // CLIP_HEAD_WIDTH), mlp_ratio=hidden_width // width
     )

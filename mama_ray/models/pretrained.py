@@ -65,11 +65,7 @@ def save_pretrained(model: ClipVip, directory: str | Path, tokenizer: Saveable |
 
 
 def from_pretrained(
-    source: str | Path,
-    *,
-    interpolate: bool = False,
-    local_files_only: bool = False,
-    **overrides: Any,
+    source: str | Path, *, interpolate: bool = False, local_files_only: bool = False, **overrides: Any
 ) -> ClipVip:
     """Load a model from a directory, a released CLIP-ViP file (.pt, .safetensors) or a hub id.
 

@@ -55,7 +55,7 @@ class VideoEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding((image_size // patch_size) ** 2 + 1, width)
         self.temporal_embedding = nn.Parameter(torch.empty(1, num_frames, width))
         # In the config and not in the state dict: the key set stays the published one.
-        mean, std = torch.tensor(pixel_mean, dtype=torch.float64), torch.tensor(pixel_std, dtype=torch.float64)
+        mean, std = (torch.tensor(pixel_mean, dtype=torch.float64), torch.tensor(pixel_std, dtype=torch.float64))
         dtype = torch.get_default_dtype()
         scale, shift = (1 / (MAX_PIXEL * std)).to(dtype), (-mean / std).to(dtype)
         num_pixels = patch_size**2

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-import torch.autograd.forward_ad as forward_ad
+from torch.autograd import forward_ad
 from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 

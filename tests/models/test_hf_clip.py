@@ -112,6 +112,17 @@ def test_clip_variants_the_model_cannot_compute_are_refused(hf_directory, tmp_pa
         import_hf_clip(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("tower", "field", "value"), [("vision_config", "hidden_size", "wide"), ("vision_config", "image_size", [16, 16])]
+)
+def test_damaged_clip_config_is_one_clear_error(hf_directory, tmp_path, tower, field, value):
+    content = json.loads((hf_directory / "config.json").read_text())
+    content[tower][field] = value
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=field):
+        import_hf_clip(tmp_path)
+
+
 def test_export_loads_in_transformers_with_equal_features(hf_directory, frames, token_ids, tmp_path):
     from transformers import CLIPModel
 
