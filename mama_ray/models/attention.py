@@ -6,7 +6,7 @@ Queries, keys and values are (batch, tokens, width) with the heads side by side 
 the batch is one contiguous copy.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
-class AttentionPattern(Protocol):
-    """Which keys a query sees: a function of queries, keys, values and the number of heads."""
-
-    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor: ...
+# Which keys a query sees: a function of queries, keys, values and the number of heads.
+AttentionPattern = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
 def attend(
@@ -27,7 +24,7 @@ def attend(
     values: Float[Tensor, "batch keys width"],
     num_heads: int,
     *,
-    mask: Bool[Tensor, "batch 1 queries keys"] | None = None,
+    mask: Bool[Tensor, "#batch 1 queries keys"] | None = None,
     is_causal: bool = False,
 ) -> Float[Tensor, "batch queries width"]:
     """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key."""

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pydantic
 
@@ -45,6 +45,7 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 LOGIT_SCALE_TOLERANCE = 0.01
 
 
+@runtime_checkable
 class Saveable(Protocol):
     """What a tokenizer must offer to travel with the model."""
 
