@@ -31,8 +31,8 @@ from mama_ray.orchestration.storage import filesystem_for, local_folder
 logger = logging.getLogger(__name__)
 
 _NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds
-# Half of the CPUs decode while the other half may embed: actors on all CPUs would leave the decoding tasks waiting for ever.
-_DECODE_CPUS = 0.5
+# Unlike the actors' CPUs: operators with equal resources are fused, and decoding would then queue inside the actors.
+_DECODE_CPUS, _ACTOR_CPUS = 0.5, 1.0
 _FEATURES = pa.list_(pa.float32())
 
 
@@ -69,7 +69,7 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
         fn_constructor_args=(plan,),
         batch_size=plan.batch_size,
         compute=ActorPoolStrategy(min_size=1, max_size=max(1, num_actors)),
-        num_cpus=_DECODE_CPUS,
+        num_cpus=_ACTOR_CPUS,
         num_gpus=1 if use_gpu else 0,
     )
     features.write_parquet(path, filesystem=filesystem)

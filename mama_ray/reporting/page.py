@@ -24,10 +24,10 @@ COLUMNS = (
     ("v2t_R@10", "R@10", True, 1), ("v2t_median_rank", "median", False, 1),
 )  # fmt: skip
 CURVES = (
-    ("train/unweighted_loss", "Training loss", "loss before weights (nats)", 25),
-    ("val/t2v_R@1", "Recall on the validation split", "R@1, text to video (%)", 0),
-    ("meta/loss", "Meta loss", "loss after the lookahead (nats)", 15),
-    ("weights/effective_sample_size", "Effective sample size of the weights", "share of the batch (1 = uniform)", 15),
+    ("train/unweighted_loss", "Training loss", "loss before weights (nats)", True),
+    ("val/t2v_R@1", "Recall on the validation split", "R@1, text to video (%)", False),
+    ("meta/loss", "Meta loss", "loss after the lookahead (nats)", True),
+    ("weights/effective_sample_size", "Effective sample size of the weights", "share of the batch (1 = uniform)", True),
 )
 
 
@@ -66,6 +66,7 @@ def render_report(report: Report) -> str:
         rows=metric_rows(report.runs),
         cost_rows=cost_rows(report.runs),
         chance=100 / report.num_gallery if report.num_gallery else None,
+        overview=overview_figures(report.runs),
         figures=training_figures(report.runs),
         weight_figures=weight_figures(report),
         topic_figures=topic_figures(report.runs),
@@ -124,13 +125,25 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def overview_figures(runs: Sequence[RunReport]) -> list[Figure]:
+    """Return recall and cost as bars, for a page that compares runs."""
+    recall = {run.name: run.metrics["t2v_R@1"] for run in runs if "t2v_R@1" in run.metrics}
+    seconds = {run.name: run.duration_s for run in runs if run.duration_s is not None}
+    figures = []
+    if len(recall) > 1 and len(recall) == len(runs):
+        figures.append(Figure("R@1, text to video", Markup(plots.bars_svg(recall, unit=" %"))))
+    if len(seconds) > 1 and len(seconds) == len(runs):
+        figures.append(Figure("Training time", Markup(plots.bars_svg(seconds, unit=" s", digits=0))))
+    return figures
+
+
 def training_figures(runs: Sequence[RunReport]) -> list[Figure]:
     """Return the curves that at least one run recorded."""
     figures = []
-    for metric, title, label, smoothing in CURVES:
+    for metric, title, label, is_noisy in CURVES:
         found = {run.name: run.series(metric) for run in runs}
         if any(steps for steps, _ in found.values()):
-            svg = plots.curves_svg(found, xlabel="step", ylabel=label, smoothing=smoothing, from_zero="R@" in metric)
+            svg = plots.curves_svg(found, xlabel="step", ylabel=label, is_noisy=is_noisy, from_zero="R@" in metric)
             figures.append(
                 Figure(title, Markup(svg), legend=_legend(runs, [run for run in runs if found[run.name][0]]))
             )

@@ -50,14 +50,15 @@ HALF, FULL = (5.4, 3.1), (11.0, 3.6)
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def curves_svg(series: Series, *, xlabel: str, ylabel: str, smoothing: int = 0, from_zero: bool = False) -> str:
-    """Draw one line per named (x, y); with smoothing, a running mean over so many points above the faint raw line."""
+def curves_svg(series: Series, *, xlabel: str, ylabel: str, is_noisy: bool = False, from_zero: bool = False) -> str:
+    """Draw one line per named (x, y); a noisy one as a running mean over a twentieth of it, the raw line faint behind."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new(HALF, xlabel, ylabel)
         for colour, (xs, ys) in zip(_cycle(len(series)), series.values(), strict=True):
-            if smoothing > 1 and len(ys) > smoothing:
+            window = len(ys) // 20
+            if is_noisy and window > 1:
                 axes.plot(xs, ys, color=colour, alpha=0.22, linewidth=1)
-                axes.plot(xs, running_mean(ys, smoothing), color=colour)
+                axes.plot(xs, running_mean(ys, window), color=colour)
             else:
                 axes.plot(xs, ys, color=colour, marker="o" if len(ys) < 40 else None, markersize=3.5)
         if from_zero:

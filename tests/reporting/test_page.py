@@ -1,0 +1,98 @@
+"""The page is whole in itself, shows what it is given, and escapes what it is told."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from pyarrow import fs
+
+from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
+from mama_ray.reporting.page import cost_rows, format_duration, metric_rows, render_report, write_report
+
+
+def make_run(name: str, *, recall: float = 30.0, duration_s: float | None = 60.0) -> RunReport:
+    records = [
+        {"step": step, "train/unweighted_loss": 4 - step / 50, "val/t2v_R@1": step / 4, "throughput/clips_per_s": 100.0,
+         "weights/clean/mean": 1.1, "weights/swapped/mean": 0.7}
+        for step in range(60)
+    ]  # fmt: skip
+    records.append({"step": 60, "weights/curve_loss": [0.0, 2.0, 4.0], "weights/curve_weight": [1.0, 1.2, 0.5]})
+    clips = tuple(
+        RetrievedClip(np.full((4, 48, 48, 3), 40 * n, np.uint8), f"caption {n}", is_right=n == 1) for n in range(5)
+    )
+    return RunReport(
+        name=name,
+        records=records,
+        metrics={"t2v_R@1": recall, "v2t_R@1": recall + 1, "t2v_median_rank": 3.0},
+        duration_s=duration_s,
+        topics=(TopicRecall("circle", 900, 40.0), TopicRecall("star & ring", 100, 20.0)),
+        head_recall=40.0,
+        tail_recall=20.0,
+        retrievals=(Retrieval("a red circle", 2.0, clips),),
+        facts={"margin": "0.2"},
+    )
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_report(
+        Report(
+            "Two <runs>", (make_run("plain"), make_run("<b>learned</b>", recall=35.0, duration_s=90.0)), num_gallery=400
+        )
+    )
+
+
+def test_the_page_loads_nothing_from_outside(page):
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert "<script" not in page and "@import" not in page
+    assert set(re.findall(r"https?://[^\s\"<]+", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_what_it_is_told_is_escaped(page):
+    assert "<b>learned" not in page and "&lt;b&gt;learned" in page
+    assert "<title>Two &lt;runs&gt;</title>" in page
+
+
+def test_every_plot_is_well_formed_and_ids_are_unique(page):
+    plots = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(plots) == 7
+    for plot in plots:
+        ElementTree.fromstring(plot)
+        assert "var(--ink)" in plot or "var(--muted)" in plot
+        assert not re.search(r"#0[12]0[12]0\d", plot), "a placeholder colour was left"
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(names) == len(set(names))
+
+
+def test_the_best_of_a_column_is_marked_and_cost_is_relative():
+    runs = [make_run("a"), make_run("b", recall=35.0, duration_s=90.0), make_run("c", duration_s=None)]
+    rows = metric_rows(runs)
+    assert [row[0].is_best for row in rows] == [False, True, False]
+    assert [row[3].is_best for row in rows] == [False, False, False]  # a tie has no best
+    assert [cell[1] for cell in cost_rows(runs)] == ["1.00×", "1.50×", "–"]
+
+
+def test_the_right_clip_is_ringed_and_chance_is_named(page):
+    assert page.count('<li class="right">') == 2
+    assert "Chance is 0.25 % R@1" in page
+
+
+def test_a_run_without_anything_still_makes_a_page():
+    assert "<h1>bare</h1>" in render_report(Report("bare", (RunReport("run"),)))
+
+
+def test_the_page_is_written_whole(tmp_path):
+    path = write_report(fs.LocalFileSystem(), str(tmp_path / "report"), Report("one", (make_run("only"),)))
+    assert [entry.name for entry in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert Path(path).read_text().rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (125, "2 min 05 s"), (3 * 3600 + 420, "3 h 07 min")])
+def test_durations_read_well(seconds, text):
+    assert format_duration(seconds) == text

@@ -1,0 +1,43 @@
+"""Plots that stand on edge cases: gaps, single points, strange names."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from mama_ray.reporting import plots
+from mama_ray.reporting.content import TopicRecall
+
+
+def text_of(svg: str) -> str:
+    return " ".join(ElementTree.fromstring(svg).itertext())
+
+
+def test_a_running_mean_keeps_constants_and_length():
+    assert plots.running_mean([3.0] * 10, 4).tolist() == pytest.approx([3.0] * 10)
+    assert plots.running_mean([0.0, 3.0, 6.0], 3).tolist() == pytest.approx([1.5, 3.0, 4.5])
+
+
+def test_the_same_data_give_the_same_plot():
+    series = {"run": ([0, 1, 2], [3.0, 2.0, 1.0])}
+    one, other = (plots.curves_svg(series, xlabel="step", ylabel="loss") for _ in range(2))
+    assert one == other
+
+
+def test_names_with_markup_or_dollars_are_shown_as_they_are():
+    topics = {"run": [TopicRecall("cash $1 & <more> $2", 5, 50.0), TopicRecall("other", 3, float("nan"))]}
+    assert "cash $1 & <more> $2" in text_of(plots.topics_svg(topics))
+
+
+def test_a_run_without_curve_keeps_the_others_colours():
+    curve = ([0.0, 1.0], [1.0, 0.5])
+    svg = plots.weight_curve_svg({"plain": ((), ()), "learned": curve}, shows_paper=True)
+    assert "var(--series-2)" in svg and "var(--muted)" in svg
+
+
+def test_bars_write_their_values():
+    assert "12.5 %" in text_of(plots.bars_svg({"a": 12.5, "b": 7.0}, unit=" %", reference=1.0))
+
+
+def test_kinds_may_be_missing_in_a_run():
+    svg = plots.kinds_svg({"plain": {}, "learned": {"clean": 1.1, "wrong": 0.8}})
+    assert "0.80" in text_of(svg) and "clean" in text_of(svg)
