@@ -7,6 +7,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +33,8 @@ class DataConfig(Config):
     num_frames: int = Field(4, ge=1)
     """Frames sampled from each clip."""
 
-    resize: str = Field("squash", pattern="^(squash|center_crop|random_resized_crop)$")
-    """Training transform; evaluation uses center_crop where training crops, else the same."""
+    resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
+    """How frames become squares in training; evaluation takes the centre where training crops at random."""
 
     captions: dict[str, float] | None = None
     """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly over a clip's captions."""
@@ -84,14 +85,22 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
     index = read_index(filesystem, path)
     check_shards(filesystem, path, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
+    num_uncaptioned = {split: len(table) for split, table in tables.items()}
+    tables = {split: _captioned(table, config.captions) for split, table in tables.items()}
+    num_uncaptioned = {split: count - len(tables[split]) for split, count in num_uncaptioned.items()}
     if config.meta_draw:
         tables["train"], tables["meta"] = draw_meta_set(tables["train"], config.meta_draw, seed=seed)
     refuse_meta_overlap(tables)
     if not len(tables["train"]):
-        raise UserError("no training clips", got=f"{len(index)} clips in {shards}", wanted="clips with split train")
+        raise UserError(
+            "no training clips",
+            got=f"{len(index)} clips in {shards}, {num_uncaptioned['train']} of split train without a usable caption",
+            wanted="clips with split train and a caption" + (f" of {sorted(config.captions)}" if config.captions else ""),
+        )
     files = _tokenizer_files(tables["train"], config, tokenizer)
     summary = {
         "num_clips": {split: len(table) for split, table in tables.items()},
+        "num_uncaptioned": num_uncaptioned,
         "hash_of_ids": {split: hash_ids(table.column("clip_id").to_pylist()) for split, table in tables.items()},
         "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
         "vocab_size": files.pop("vocab_size"),
@@ -134,6 +143,18 @@ def refuse_meta_overlap(tables: dict[str, pa.Table]) -> None:
 
 def _sorted(table: pa.Table) -> pa.Table:
     return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
+
+
+def _captioned(table: pa.Table, probabilities: dict[str, float] | None) -> pa.Table:
+    """Leave out clips without a caption of a source that is drawn from: nothing can be learned from them yet."""
+    captions = table.column("captions").combine_chunks()
+    flat, parents = pc.list_flatten(captions), pc.list_parent_indices(captions).to_numpy()
+    if probabilities is not None:
+        wanted = pa.array([source for source, share in probabilities.items() if share > 0], pa.string())
+        parents = parents[pc.is_in(pc.struct_field(flat, "source"), value_set=wanted).to_numpy(zero_copy_only=False)]
+    has_caption = np.zeros(len(table), bool)
+    has_caption[parents] = True
+    return table.filter(pa.array(has_caption))
 
 
 def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> dict:

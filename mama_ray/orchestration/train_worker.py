@@ -15,6 +15,8 @@ import ray.train
 import ray.train.torch
 import torch
 
+from mama_ray.config import with_overrides
+from mama_ray.data.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip import ClipVip
 from mama_ray.models.presets import preset
@@ -50,9 +52,8 @@ def train_fn_per_worker(loop_config: dict) -> None:
     if rank == 0:
         remove_stale_staging(filesystem, run_path)
     _resume(state, filesystem, run_path)
-    reader = _build_reader(job, data, model, train=True)
-    evaluation_reader = _build_reader(job, data, model, train=False)
-    validation = ValidationSet(evaluation_reader, data.val, rank=rank, world_size=world_size)
+    reader = _build_reader(job, data, model)
+    validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     recorder = RunRecorder(job, state, data, validation, reader, filesystem, run_path, rank=rank, world_size=world_size)
     batches = stream_batches(
         reader,
@@ -64,18 +65,22 @@ def train_fn_per_worker(loop_config: dict) -> None:
         num_decode_cpus=_decode_cpus(job, world_size),
     )
     on_device = (batch.to(device) for batch in recorder.timed(batches))
-    metas = (batch.to(device) for batch in _meta_stream(job, data, evaluation_reader, state, rank, world_size))
+    metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
     with recorder:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)
 
 
 def build_model(job: "TrainJob", summary: dict) -> ClipVip:
     """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer."""
-    if job.model.pretrained is not None:
-        with local_folder(*filesystem_for(job.model.pretrained)) as directory:
-            return from_pretrained(directory)
-    overrides = {"vocab_size": summary["vocab_size"], "context_length": summary["context_length"]}
-    return ClipVip(preset(job.model.preset, num_frames=job.data.num_frames, **overrides, **job.model.overrides))
+    checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
+    source = job.model.pretrained
+    if source is None:
+        sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
+        return ClipVip(with_overrides(preset(job.model.preset), sizes | checkpointing | {"num_frames": job.data.num_frames}))
+    if "://" not in source:  # a local folder or a hub id
+        return from_pretrained(source, **checkpointing)
+    with local_folder(*filesystem_for(source)) as directory:
+        return from_pretrained(directory, **checkpointing)
 
 
 def _build_state(job: "TrainJob", model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
@@ -105,13 +110,13 @@ def _resume(state: TrainState, filesystem, run_path: str) -> None:
         raise UserError("workers found different checkpoints", got=steps.tolist(), remedy="give all nodes the same storage")
 
 
-def _build_reader(job: "TrainJob", data: RunData, model: ClipVip, *, train: bool) -> ClipReader:
+def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
     return ClipReader(
         table=data.train,
         shards=job.shards,
         tokenizer_files=data.tokenizer_files,
         num_frames=job.data.num_frames,
-        transform=job.data.transform(model.config.image_size, train=train),
+        transform=TransformConfig(image_size=model.config.image_size, resize=job.data.resize),
         decode=job.data.decode,
         caption_probabilities=job.data.captions,
         seed=job.seed,

@@ -1,0 +1,25 @@
+"""The embedded corpus as shards: generated and prepared on first use, found again afterwards."""
+
+import hashlib
+
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.orchestration.corpus import build_corpus
+from mama_ray.orchestration.prepare import PrepareJob, run
+from mama_ray.orchestration.storage import filesystem_for, is_local, join_uri
+
+_DEFAULT_HOME = "runs"  # where the corpus is kept when the run's own storage is not a local folder
+
+
+def embedded_shards(corpus: CorpusConfig, storage: str) -> str:
+    """Return the folder of the corpus's shards under `storage`, making them if need be."""
+    home = storage if is_local(filesystem_for(storage)[0]) else _DEFAULT_HOME
+    name = "embedded"
+    if corpus != CorpusConfig():
+        name += "-" + hashlib.sha256(corpus.model_dump_json().encode()).hexdigest()[:8]
+    folder = join_uri(home, name)
+    build_corpus(corpus, folder)
+    shards = join_uri(folder, "shards")
+    run(
+        PrepareJob(videos=join_uri(folder, "videos"), annotations=join_uri(folder, "annotations.jsonl"), output=shards)
+    )
+    return shards
