@@ -1,0 +1,72 @@
+"""Questions about the fields of a config class: what a dotted path names, which fields are configs themselves."""
+
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+ConfigClass = type[BaseModel]
+
+
+def config_class_of(annotation: Any) -> ConfigClass | None:
+    """Return the config class that a field holds, also where it may be None; None for a field of any other kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) is Annotated:
+        return config_class_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        classes = [found for member in get_args(annotation) if (found := config_class_of(member)) is not None]
+        return classes[0] if len(classes) == 1 else None
+    return None
+
+
+def default_of(field: FieldInfo) -> Any:
+    """Return a field's default, pydantic's own marker where it has none."""
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def find_field(config_class: ConfigClass, path: str) -> FieldInfo | None:
+    """Return the field that a dotted path names, None where there is none."""
+    inner: ConfigClass | None = config_class
+    field = None
+    for name in path.split("."):
+        field = inner.model_fields.get(name) if inner is not None else None
+        if field is None:
+            return None
+        inner = config_class_of(field.annotation)
+    return field
+
+
+def deepest_group(config_class: ConfigClass, path: str) -> tuple[str, ConfigClass]:
+    """Return the prefix ("optim.", or "") and the class of the deepest config along a path whose last name may be wrong."""
+    prefix = ""
+    for name in path.split(".")[:-1]:
+        field = config_class.model_fields.get(name)
+        inner = config_class_of(field.annotation) if field else None
+        if inner is None:
+            break
+        prefix, config_class = f"{prefix}{name}.", inner
+    return prefix, config_class
+
+
+def leaf_paths(config_class: ConfigClass, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted path of every field that is not itself a config."""
+    for name, field in config_class.model_fields.items():
+        inner = config_class_of(field.annotation)
+        if inner is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from leaf_paths(inner, f"{prefix}{name}.")
+
+
+def set_path(values: dict[str, Any], path: str, value: Any) -> bool:
+    """Put a value into nested dicts at a dotted path; False where one of its groups already holds a plain value."""
+    *parents, last = path.split(".")
+    for name in parents:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            return False
+    values[last] = value
+    return True

@@ -1,0 +1,67 @@
+"""Fixtures of all tests: one small local Ray, the shared files, fixed seeds, one thread."""
+
+import os
+
+# Before ray is imported anywhere: it reads these at import.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Starting workers takes seconds each on busy cores; Ray Train gives a group of them 60 s.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "240")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nothing in a test may need a screen, a home directory's settings or a running cluster.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.pop("RAY_ADDRESS", None)
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1] / "../shared"
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Give every test the same random numbers and one torch thread, whatever ran before it."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global state is what is to be fixed
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared data beside the repository; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the shared data folder {SHARED}, which is absent")
+    return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A local Ray of 4 logical CPUs for the whole test session; only its own processes are ended."""
+    import ray
+
+    # Sockets lie below this folder and their paths may have 107 characters, too few for pytest's own folders.
+    folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")  # noqa: S108
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=256 * 1024**2,
+        log_to_driver=False,
+        logging_level="warning",
+        _temp_dir=folder,
+    )
+    yield ray
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
