@@ -1,0 +1,191 @@
+"""What can be seen in a clip: the values of its facts, and which clip shows which.
+
+A clip shows one object (level simple) or two that act one after the other (level full). Training clips draw their facts;
+those of the balanced splits are enumerated through a seeded permutation, so that no two clips of val and test agree
+and number and split alone say what a clip shows.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mama_ray.data.synthetic.config import CorpusConfig
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
+SIZES = ("small", "large")
+MOTIONS = ("left", "right", "up", "down", "orbits", "grows", "shrinks", "blinks")
+DIRECTIONS = MOTIONS[:4]
+ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
+# A clip's topic is the shape of its (first) object.
+TOPICS = SHAPES
+
+# Which random numbers are drawn from a stream; each keeps its meaning when another draws more.
+STREAMS = {
+    "facts": 0,
+    "spoil": 1,
+    "words": 2,
+    "scene": 3,
+    "questions": 4,
+    "enumeration": 5,
+    "topic_ranks": 6,
+}
+_SPLIT_KEYS = {"train": 0, "meta": 1, "val": 2, "test": 3}
+# In level full two shapes lie this far apart in SHAPES (cyclically) in the balanced splits. Distances below half of
+# the circle keep a pair and its twin with the order reversed from ever being enumerated twice.
+_MAX_DISTANCE = (len(SHAPES) - 1) // 2
+_NUM_STATES = len(COLOURS) * len(SIZES) * len(MOTIONS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object. In what a caption states, None is a fact that it leaves out."""
+
+    shape: str | None
+    colour: str | None
+    size: str | None
+    motion: str | None
+
+
+Facts = tuple[Thing, ...]
+"""The objects of a clip in the order in which they act."""
+
+
+def stream_rng(
+    seed: int, stream: str, split: str = "train", number: int = 0
+) -> np.random.Generator:
+    """Return the generator of one stream of one clip: the same on every machine, whatever else was generated."""
+    key = (seed, STREAMS[stream], _SPLIT_KEYS[split], number)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+
+
+def facts_of(config: "CorpusConfig", split: str, number: int) -> Facts:
+    """Return what clip `number` of a split shows."""
+    if split == "train":
+        return _draw_facts(config, number)
+    layer, topic = divmod(number, len(TOPICS))
+    if config.level == "simple":
+        return (_enumerated_thing(config.seed, split, topic, layer),)
+    # Two layers of topics belong together: each clip of the second shows what one of the first does, with the order
+    # reversed. Only who acts first tells them apart.
+    pair, is_twin = divmod(layer, 2)
+    distance = 1 + pair % _MAX_DISTANCE
+    first_topic = (topic - distance) % len(TOPICS) if is_twin else topic
+    facts = _enumerated_pair(config.seed, split, first_topic, distance, pair)
+    return facts[::-1] if is_twin else facts
+
+
+def facts_to_dict(facts: Facts) -> dict:
+    """Return facts as JSON: the objects in the order in which they act, absent facts left out."""
+    return {
+        "objects": [
+            {name: value for name, value in asdict(thing).items() if value}
+            for thing in facts
+        ]
+    }
+
+
+def count_distinct_facts(level: str) -> int:
+    """Return how many clips val and test can have together."""
+    if level == "simple":
+        return len(TOPICS) * _NUM_STATES
+    return 2 * len(TOPICS) * _NUM_STATES * (_NUM_STATES - _NUM_STATES // len(COLOURS))
+
+
+@lru_cache(maxsize=16)
+def topic_ranks(seed: int) -> dict[str, int]:
+    """Return each topic's rank in training, 1 the most frequent. The seed shuffles them: a shape that is hard to
+    recognise should not always be the rare one.
+    """
+    order = stream_rng(seed, "topic_ranks").permutation(len(TOPICS))
+    return {TOPICS[topic]: rank for rank, topic in enumerate(order, start=1)}
+
+
+def topic_shares(seed: int, zipf_exponent: float) -> dict[str, float]:
+    """Return the probability of each topic in training; they sum to 1."""
+    ranks = topic_ranks(seed)
+    weights = np.array([ranks[topic] ** -zipf_exponent for topic in TOPICS])
+    return dict(zip(TOPICS, weights / weights.sum(), strict=True))
+
+
+def _draw_facts(config: "CorpusConfig", number: int) -> Facts:
+    rng = stream_rng(config.seed, "facts", "train", number)
+    shares = np.array(list(topic_shares(config.seed, config.zipf_exponent).values()))
+    facts: list[Thing] = []
+    for _ in range(1 if config.level == "simple" else 2):
+        # The second object follows the same imbalance, else rare shapes would be seen often after all.
+        left = np.where(
+            [shape in {thing.shape for thing in facts} for shape in SHAPES], 0.0, shares
+        )
+        shape = SHAPES[int(rng.choice(len(SHAPES), p=left / left.sum()))]
+        colours = [
+            colour
+            for colour in COLOURS
+            if colour not in {thing.colour for thing in facts}
+        ]
+        facts.append(
+            Thing(shape, draw(rng, colours), draw(rng, SIZES), draw(rng, MOTIONS))
+        )
+    return tuple(facts)
+
+
+def draw(rng: np.random.Generator, values) -> str:
+    """Draw one of a sequence, uniformly."""
+    return values[int(rng.integers(len(values)))]
+
+
+def _place(split: str, number: int) -> tuple[str, int]:
+    """Return which permutation a split reads and at which place: test from its front, val from its back, so that they
+    do not meet and neither changes with the other's size.
+    """
+    return (
+        ("meta", number)
+        if split == "meta"
+        else ("test", number if split == "test" else -1 - number)
+    )
+
+
+def _enumerated_thing(seed: int, split: str, topic: int, number: int) -> Thing:
+    permutation, place = _place(split, number)
+    # A meta-set larger than the facts begins again.
+    state = int(
+        _permutation(seed, permutation, topic, _NUM_STATES)[place % _NUM_STATES]
+    )
+    return _thing(TOPICS[topic], state)
+
+
+def _enumerated_pair(
+    seed: int, split: str, topic: int, distance: int, number: int
+) -> Facts:
+    permutation, place = _place(split, number)
+    num_second = _NUM_STATES - _NUM_STATES // len(COLOURS)
+    num_pairs = _NUM_STATES * num_second
+    first, second = divmod(
+        int(_permutation(seed, permutation, topic, num_pairs)[place % num_pairs]),
+        num_second,
+    )
+    thing = _thing(TOPICS[topic], first)
+    other = _thing(TOPICS[(topic + distance) % len(TOPICS)], second)
+    # `second` counts colour offsets from 0 to 6: one more than that, from the first colour on, never meets it.
+    colour = COLOURS[
+        (COLOURS.index(thing.colour) + 1 + COLOURS.index(other.colour)) % len(COLOURS)
+    ]
+    return (thing, replace(other, colour=colour))
+
+
+def _thing(shape: str, state: int) -> Thing:
+    return Thing(shape, *_states()[state])
+
+
+@lru_cache(maxsize=1)
+def _states() -> list[tuple[str, str, str]]:
+    return list(product(COLOURS, SIZES, MOTIONS))
+
+
+@lru_cache(maxsize=64)
+def _permutation(seed: int, name: str, topic: int, size: int) -> np.ndarray:
+    return stream_rng(seed, "enumeration", name, topic).permutation(size)

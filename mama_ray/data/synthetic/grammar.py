@@ -1,0 +1,70 @@
+"""From facts to a sentence: templates and synonyms, drawn at random."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mama_ray.data.synthetic.facts import Facts, Thing, draw
+from mama_ray.data.synthetic.words import (
+    ANY_MOTION_WORDS,
+    ANY_SHAPE_WORDS,
+    COLOUR_WORDS,
+    MOTION_WORDS,
+    ONE_TEMPLATES,
+    ORDERED_TEMPLATES,
+    SHAPE_WORDS,
+    SIZE_WORDS,
+    UNORDERED_TEMPLATES,
+)
+
+# The plain word is the commoner one, as in real captions.
+_PLAIN_WORD_RATE = 0.5
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a caption says: objects with the facts it gives them, and whether it tells their order."""
+
+    things: Facts
+    tells_order: bool = True
+
+
+def render_caption(statement: Statement, rng: np.random.Generator) -> str:
+    """Put a statement into words; facts that are None are left out."""
+    phrases = [_phrases(thing, rng) for thing in statement.things]
+    if len(phrases) == 1:
+        noun, moves, moving = phrases[0]
+        return draw(rng, ONE_TEMPLATES).format(a=noun, moves=moves, moving=moving)
+    if not statement.tells_order and rng.random() < 0.5:
+        phrases.reverse()  # a caption that tells no order must not tell it by the order of its words
+    templates = ORDERED_TEMPLATES if statement.tells_order else UNORDERED_TEMPLATES
+    (a, moves_a, moving_a), (b, moves_b, moving_b) = phrases
+    return draw(rng, templates).format(
+        a=a, moves_a=moves_a, moving_a=moving_a, b=b, moves_b=moves_b, moving_b=moving_b
+    )
+
+
+def _phrases(thing: Thing, rng: np.random.Generator) -> tuple[str, str, str]:
+    """Return noun phrase, finite verb and participle."""
+    adjectives = [
+        _word(words[value], rng)
+        for words, value in ((SIZE_WORDS, thing.size), (COLOUR_WORDS, thing.colour))
+        if value is not None
+    ]
+    noun = _word(
+        ANY_SHAPE_WORDS if thing.shape is None else SHAPE_WORDS[thing.shape], rng
+    )
+    phrase = " ".join([*adjectives, noun])
+    article = "an" if phrase[0] in "aeiou" else "a"
+    moves, moving = _word(
+        ANY_MOTION_WORDS if thing.motion is None else MOTION_WORDS[thing.motion], rng
+    )
+    return f"{article} {phrase}", moves, moving
+
+
+def _word(words, rng: np.random.Generator):
+    return (
+        words[0]
+        if rng.random() < _PLAIN_WORD_RATE
+        else words[int(rng.integers(1, len(words)))]
+    )

@@ -1,0 +1,105 @@
+"""How a training caption goes bad: it leaves facts out, states a false one, or tells of another clip."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.facts import (
+    ATTRIBUTES,
+    Facts,
+    Thing,
+    draw,
+    facts_of,
+    stream_rng,
+)
+from mama_ray.data.synthetic.grammar import Statement
+
+# In level full an incomplete caption leaves out a whole event, the order, or some attributes.
+_WHOLE_EVENT_RATE = 0.35
+_ORDER_RATE = 0.15
+# In level full a wrong caption turns the order round this often; else one attribute of one object is false.
+_WRONG_ORDER_RATE = 0.2
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """What was done to the captions of one clip. `change` says it in JSON; `caption_number` is the training clip whose
+    words they are.
+    """
+
+    kind: str
+    statement: Statement
+    caption_number: int
+    change: dict
+
+
+def spoil(config: CorpusConfig, number: int, facts: Facts) -> Spoiling:
+    """Draw what the captions of training clip `number`, which shows `facts`, say."""
+    rng = stream_rng(config.seed, "spoil", "train", number)
+    lot = rng.random()
+    if lot < config.incomplete_rate:
+        statement, change = _leave_out(facts, rng)
+        return Spoiling("incomplete", statement, number, change)
+    if lot < config.incomplete_rate + config.wrong_rate:
+        statement, change = _falsify(facts, rng)
+        return Spoiling("wrong", statement, number, change)
+    if lot < config.incomplete_rate + config.wrong_rate + config.swapped_rate:
+        other = _another_clip(config, number, facts, rng)
+        if other is not None:
+            statement = Statement(facts_of(config, "train", other))
+            return Spoiling("swapped", statement, other, {"swapped_with": other})
+    return Spoiling("clean", Statement(facts), number, {})
+
+
+def _leave_out(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
+    if len(facts) == 2:
+        lot = rng.random()
+        if lot < _WHOLE_EVENT_RATE:
+            gone = int(rng.integers(2))
+            return Statement((facts[1 - gone],)), {"omitted": [f"objects.{gone}"]}
+        if lot < _WHOLE_EVENT_RATE + _ORDER_RATE:
+            return Statement(facts, tells_order=False), {"omitted": ["order"]}
+    things, omitted = [], []
+    for place, thing in enumerate(facts):
+        # At least one fact goes and at least one stays.
+        count = int(rng.integers(1, len(ATTRIBUTES)))
+        names = sorted(
+            str(name)
+            for name in rng.choice(list(ATTRIBUTES), size=count, replace=False)
+        )
+        things.append(replace(thing, **dict.fromkeys(names)))
+        omitted += [f"objects.{place}.{name}" for name in names]
+    return Statement(tuple(things)), {"omitted": omitted}
+
+
+def _falsify(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
+    if len(facts) == 2 and rng.random() < _WRONG_ORDER_RATE:
+        return Statement(facts[::-1]), {"wrong": ["order"]}
+    place = int(rng.integers(len(facts)))
+    name = draw(rng, tuple(ATTRIBUTES))
+    # The other object's shape and colour stay apart, else the sentence would speak of one object twice.
+    taken = {
+        getattr(thing, name)
+        for thing in (facts if name in ("shape", "colour") else (facts[place],))
+    }
+    value = draw(rng, [value for value in ATTRIBUTES[name] if value not in taken])
+    things: list[Thing] = list(facts)
+    things[place] = replace(things[place], **{name: value})
+    return Statement(tuple(things)), {"wrong": [f"objects.{place}.{name}"]}
+
+
+def _another_clip(
+    config: CorpusConfig, number: int, facts: Facts, rng: np.random.Generator
+) -> int | None:
+    """A clip with the same facts would not be wrong, so it is passed over; None where there is no other."""
+    start = int(rng.integers(config.num_train))
+    candidates = ((start + step) % config.num_train for step in range(config.num_train))
+    return next(
+        (
+            n
+            for n in candidates
+            if n != number and facts_of(config, "train", n) != facts
+        ),
+        None,
+    )
