@@ -50,8 +50,8 @@ def choose_caption(
 def caption_for_evaluation(captions: Sequence[Mapping[str, str]], mode: CaptionMode) -> str | list[str]:
     """Return the text or texts a benchmark scores, in file order.
 
-    single: the one caption, more or fewer are an error (a list at test time must not become a random draw); paragraph: all
-    sentences stripped and joined by one space (DiDeMo, ActivityNet); multi: the list of all texts.
+    single: the one caption, more or fewer are an error (a list at test time must not become a random draw);
+    paragraph: all sentences stripped and joined by one space (DiDeMo, ActivityNet); multi: the list of all texts.
     """
     texts = [caption["text"] for caption in captions]
     if mode == "single":

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -25,7 +26,8 @@ ALLOWED_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,webp_pipe,mpeg,mpegts,mpegvideo,ogg,flv,asf,mjpeg,h264,hevc,ivf,"
     "rm,mxf,dv,m4v,obu,vc1,wtv,swf,nut,y4m,yuv4mpegpipe"
 )
-# Containers without times of presentation: FFmpeg makes some up from the order of decoding, wrong wherever B-frames are.
+# Containers without times of presentation: FFmpeg makes some up from the order of decoding, wrong wherever B-frames
+# are.
 WITHOUT_PTS = ("avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu")
 DEFAULT_FRAME_S = 0.04  # 25 frames/s, FFmpeg's own guess, for a single frame without any timing
 
@@ -61,6 +63,10 @@ class DecodeConfig(Config):
     """Longest time for one video in seconds, looked at between frames."""
     max_replaced: float = Field(default=0.5, ge=0, le=1)
     """Largest share of the asked frames that may be stood in for by the nearest decodable one, in a damaged file."""
+    reader: Literal["pyav", "decord"] = "pyav"
+    """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
+    frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any
+    limit here."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,9 @@ def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple
     if num_bytes > config.max_bytes:
         raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
     try:
-        with av.open(source, options={"format_whitelist": ALLOWED_FORMATS}) as container:
+        # Titles and the like are in any encoding; they are of no use here, so must not stop a video.
+        options = {"format_whitelist": ALLOWED_FORMATS}
+        with av.open(source, options=options, metadata_errors="replace") as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise DecodeError("the file has no video stream")
@@ -157,6 +165,8 @@ def index_packets(container: InputContainer, stream: VideoStream, config: Decode
         pass  # the end of a truncated file: what came before it counts
     if not rows:
         raise DecodeError("the video has no frames")
+    if num_packets < stream.frames * (1 - config.max_replaced):
+        raise DecodeError("the file is cut off", got=f"{num_packets} of {stream.frames} frames")
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     timestamps_s, pts, order, last_s = _order(
         rows, float(stream.time_base or 0), fps, container.format.name not in WITHOUT_PTS

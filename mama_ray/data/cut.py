@@ -21,9 +21,10 @@ QUALITY = "18"  # x264's constant rate factor: visually lossless, so that cuttin
 def cut_clip(data: bytes | str | Path, start_s: float, end_s: float, config: DecodeConfig | None = None) -> bytes:
     """Return the frames shown in [start_s, end_s) as an H.264 mp4 (yuv420p, even size, upright, no sound).
 
-    Times count from the first presented frame. The first frame of the cut is the one shown at start_s; every frame keeps
-    its own timing, so a variable rate stays variable. An odd width or height loses its last column or row. The same bytes
-    and times give the same bytes. Raises DecodeError when the video cannot be read or the interval holds no frame of it.
+    Times count from the first presented frame. The first frame of the cut is the one shown at start_s; every frame
+    keeps its own timing, so a variable rate stays variable. An odd width or height loses its last column or row. The
+    same bytes and times give the same bytes. Raises DecodeError when the video cannot be read or the interval holds
+    no frame of it.
     """
     config = config or DecodeConfig()
     deadline = Deadline.after(config.timeout_s)

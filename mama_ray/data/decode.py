@@ -1,8 +1,9 @@
 """Frames of a video: timestamps in, uint8 RGB frames out, whatever the container.
 
-`VideoDecoder` reads by decord and falls back to PyAV where decord cannot read (see decord_reader.py). A frame that cannot
-be decoded is replaced by the nearest decodable one and counted; when more than `max_replaced` of the asked frames had to
-be replaced, the video is refused. So a file cut off near its end still serves, and a ruined one never passes as a video.
+`VideoDecoder` reads by PyAV, or by decord where the config asks for it and decord can (decord_reader.py says what it
+cannot). A frame that cannot be decoded is replaced by the nearest decodable one and counted; when more than
+`max_replaced` of the asked frames had to be replaced, the video is refused. So a file cut off near its end still
+serves, and a ruined one never passes as a video.
 """
 
 import logging
@@ -34,8 +35,8 @@ class VideoDecoder:
     """One open video.
 
     Args:
-        data: the file's bytes or its path.
-        width, height: size of the frames, scaled (bicubic) inside the decoder without regard to the aspect ratio; with only
+        data: the file's bytes or its path. width, height: size of the frames, scaled (bicubic) inside the decoder
+        without regard to the aspect ratio; with only
             one given the other follows the aspect ratio; with none the frames keep their size.
         short_side: alternatively, the shorter side's size at most, in proportion.
         config: limits.
@@ -46,8 +47,8 @@ class VideoDecoder:
         width, height: of the frames given out, upright.
         num_replaced: asked frames so far that a neighbour stood in for, because they could not be decoded.
 
-    Raises DecodeError when the video is broken, empty or over a limit; decoding errors of single frames come later, from
-    `frames_at`.
+    Raises DecodeError when the video is broken, empty or over a limit; decoding errors of single frames come later,
+    from `frames_at`.
     """
 
     def __init__(
@@ -75,13 +76,14 @@ class VideoDecoder:
         self.duration_s = self._index.duration_s
         self.timestamps_s = self._index.timestamps_s
         self.num_replaced = 0
-        self._try_decord = decord_rotates or not rotation
+        self._try_decord = self._config.reader == "decord" and (decord_rotates or not rotation)
 
     def frames_at(self, timestamps_s: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the frames shown at these times, uint8 (len(timestamps_s), height, width, 3), RGB.
 
-        The frame shown at t is the last whose timestamp is not later than t; times outside the video are clamped to it, and
-        a video with fewer frames than asked for repeats frames. Order and repetitions are those of the request.
+        The frame shown at t is the last whose timestamp is not later than t; times outside the video are clamped to
+        it, and a video with fewer frames than asked for repeats frames. Order and repetitions are those of the
+        request.
         """
         times = np.asarray(timestamps_s, dtype=np.float64)
         if not np.isfinite(times).all():
@@ -123,6 +125,7 @@ class VideoDecoder:
             if index not in frames:
                 frames[index] = frames[int(good[np.abs(good - index).argmin()])]
         self.num_replaced += num_missing
+        logger.warning("%d of %d frames cannot be decoded; their neighbours stand in", num_missing, len(is_read))
 
 
 def _output_size(

@@ -1,8 +1,10 @@
-"""Pixels by decord, with its known faults kept inside.
+"""Pixels by decord, with its known faults kept inside: an option for videos that are known to be sound.
 
-decord 0.6 carries FFmpeg 4.1. It reads no GIF and no AV1, does not honour edit lists when seeking, reports nonsense times
-for AVI, and mistakes the padding of narrow rows for a fourth channel. Times therefore come from our own index, frames
-one by one through `next`, and what decord cannot do raises `DecordFailed` so that the caller can use PyAV.
+decord 0.6 carries FFmpeg 4.1. It reads no GIF and no AV1, does not honour edit lists when seeking, gives wrong times
+and frames for AVI, and mistakes the padding of narrow rows for a fourth channel. Times therefore come from our own
+index, frames one by one through `next`, and what decord cannot do raises `DecordFailed` so that the caller can use
+PyAV. On damaged files (flipped bits) it was seen to die of a segmentation fault and to wait for ever, which is why it
+is not the default.
 """
 
 import io
@@ -33,6 +35,8 @@ class DecordReader:
         width: int | None,
         height: int | None,
     ) -> None:
+        if index.pts is None:
+            raise DecordFailed("the container has no times of presentation: decord gives wrong frames at its end")
         os.environ.setdefault("DECORD_EOF_RETRY_MAX", EOF_RETRIES)
         import decord  # here, because loading its libraries takes 0.1 s that jobs without video need not pay
 

@@ -37,8 +37,9 @@ def sample_frame_indices(
 ) -> np.ndarray:
     """Return one frame number per equal segment of [start, stop), int64 (num_frames,), as LaViLa's release does.
 
-    Segment i spans round(w i) + start ... min(round(w (i + 1)) + start, stop) with w = (stop - start - 1) / num_frames and
-    rounding half to even. Without `rng` the floor of its midpoint, with it a random number, both ends included.
+    Segment i spans round(w i) + start ... min(round(w (i + 1)) + start, stop) with w = (stop - start - 1) /
+    num_frames and rounding half to even. Without `rng` the floor of its midpoint, with it a random number, both ends
+    included.
     """
     if num_frames < 1 or stop <= start:
         raise ValueError(f"got [{start}, {stop}) and num_frames {num_frames}, wanted at least one frame of each")

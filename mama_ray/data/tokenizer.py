@@ -1,8 +1,9 @@
 """CLIP's tokenizer: byte-level BPE, lower-cased, a word's last piece marked by `</w>`.
 
-Reads a `tokenizer.json` or the OpenAI CLIP layout (`vocab.json` and `merges.txt`), gives the ids transformers' CLIPTokenizer
-gives, and trains a small one. `<|endoftext|>` always has the largest id, because the models take a text's feature at the
-position of the largest id. Long texts lose their tail, never their end token (LaViLa's release loses it).
+Reads a `tokenizer.json` or the OpenAI CLIP layout (`vocab.json` and `merges.txt`), gives the ids transformers'
+CLIPTokenizer gives, and trains a small one. `<|endoftext|>` always has the largest id, because the models take a
+text's feature at the position of the largest id. Long texts lose their tail, never their end token (LaViLa's release
+loses it).
 """
 
 import json
@@ -87,8 +88,8 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int, context_length: int) -> "Tokenizer":
         """Learn merges from `texts`. `vocab_size` is the most there will be; a small corpus may yield fewer.
 
-        The ids are in CLIP's order: bytes, bytes that end a word, merges, start token, end token. All bytes are there, so
-        no text is ever unknown.
+        The ids are in CLIP's order: bytes, bytes that end a word, merges, start token, end token. All bytes are
+        there, so no text is ever unknown.
         """
         if vocab_size < MIN_VOCAB_SIZE:
             raise UserError("vocab_size of the tokenizer", got=vocab_size, wanted=f"at least {MIN_VOCAB_SIZE}")

@@ -27,8 +27,8 @@ class TransformConfig(Config):
     image_size: int = Field(default=224, ge=1)
     """Side of the frames in pixels."""
     resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
-    """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre; random_resized_crop:
-    one random crop per clip in training, center_crop in evaluation."""
+    """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre;
+    random_resized_crop: one random crop per clip in training, center_crop in evaluation."""
 
 
 def transform_frames(frames: np.ndarray, config: TransformConfig, *, rng: np.random.Generator | None) -> np.ndarray:
@@ -65,7 +65,8 @@ def random_resized_crop(frames: np.ndarray, size: int, rng: np.random.Generator)
 
 
 def sample_crop(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Draw (top, left, height, width) of a crop: area uniform in CROP_SCALE of the frame, ratio log-uniform in CROP_RATIO."""
+    """Draw (top, left, height, width) of a crop: area uniform in CROP_SCALE of the frame, ratio log-uniform in
+    CROP_RATIO."""
     log_ratio = (math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1]))
     for _ in range(CROP_ATTEMPTS):
         area = height * width * rng.uniform(*CROP_SCALE)

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
-from mama_ray.errors import UserError
 
 from mama_ray.data.tokenizer import END, MIN_VOCAB_SIZE, START, Tokenizer
+from mama_ray.errors import UserError
 
 CORPUS = [
     "a red circle moves to the left and a blue square stays",
@@ -73,7 +73,8 @@ def test_long_text_keeps_eot(tokenizer):
 def test_eot_has_the_largest_id_and_pads(tokenizer):
     token_ids = tokenizer(["a red circle", "a"])
     assert tokenizer.eot_id == tokenizer.vocab_size - 1 == token_ids.max()
-    assert token_ids.shape == (2, 16) and token_ids.dtype == np.int64
+    assert token_ids.shape == (2, 16)
+    assert token_ids.dtype == np.int64
     first_eot = token_ids.argmax(axis=1)
     for row, position in zip(token_ids, first_eot, strict=True):
         assert row[0] == tokenizer.start_id

@@ -1,7 +1,7 @@
 """Small real videos for tests, encoded on the spot with PyAV.
 
-Every frame tells its number: the left half's grey level is `frame_level(number)`, and a white square marks the upper left
-corner, so that a test sees which frame it got and which way is up.
+Every frame tells its number: the left half's grey level is `frame_level(number)`, and a white square marks the upper
+left corner, so that a test sees which frame it got and which way is up.
 """
 
 import io
@@ -66,14 +66,16 @@ def make_video(
     timestamps_s: Sequence[float] | None = None,
     with_audio: bool = False,
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
 ) -> bytes:
     """Encode a video of numbered frames.
 
-    `rotation` is the display matrix's angle, counter-clockwise, a multiple of 90: the stored frames are turned the other
-    way, so an upright decoder shows a width x height picture. `timestamps_s` (one per frame) makes the frame rate variable.
+    `rotation` is the display matrix's angle, counter-clockwise, a multiple of 90: the stored frames are turned the
+    other way, so an upright decoder shows a width x height picture. `timestamps_s` (one per frame) makes the frame
+    rate variable.
     """
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container or CONTAINERS[codec]) as output:
+    with av.open(buffer, "w", format=container or CONTAINERS[codec], options=container_options or {}) as output:
         stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options or {})
         stored = np.rot90(draw_frame(0, width, height), -rotation // 90)
         stream.height, stream.width = stored.shape[:2]
@@ -94,6 +96,16 @@ def make_video(
         if audio is not None:
             _add_silence(output, audio, num_frames / fps)
     return buffer.getvalue()
+
+
+def make_damaged_video(*, num_frames: int, first_bad: int, num_bad: int) -> bytes:
+    """A video of key frames only, of which `num_bad` are overwritten with zeros."""
+    video = bytearray(make_video(num_frames=num_frames, codec="mpeg4", options={"g": "1", "qscale": "2"}))
+    with av.open(io.BytesIO(bytes(video))) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    for position, size in places[first_bad : first_bad + num_bad]:
+        video[position : position + size] = bytes(size)
+    return bytes(video)
 
 
 def make_audio_only(duration_s: float = 1.0) -> bytes:
