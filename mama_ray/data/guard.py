@@ -20,8 +20,9 @@ from mama_ray.data.container import DecodeConfig, DecodeError
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15
 _STAGES = 3
-_START_S = 60  # a busy machine imports slowly
+_START_S = 120  # a busy machine imports slowly
 _ANSWER_BYTES = 1 << 16
+READY = b"ready\n"
 
 
 class ChildDied(Exception):
@@ -110,14 +111,16 @@ class VideoGuard:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
                 bufsize=0,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path)},
             )
+            # A child that cannot even import must not pass for a crash on some video: all of them would be refused.
+            if self._read_line(self._child, _START_S) != READY:
+                raise RuntimeError(f"the decoding process cannot start: {self._last_words(self._child)}")
         return self._child
 
     def _read_line(self, child: subprocess.Popen, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s + _START_S
+        deadline = time.monotonic() + timeout_s
         line = b""
         while not line.endswith(b"\n"):
             left_s = deadline - time.monotonic()

@@ -76,6 +76,8 @@ def main() -> None:
     # Native libraries may print: what they write must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    answers.write("ready\n")
+    answers.flush()
     serve(sys.stdin, answers)
 
 

@@ -1,0 +1,204 @@
+"""The prepare job: videos and annotations become shards and an index; foreign shards get an index in place.
+
+    python jobs/prepare.py --videos DIR_OR_URI --annotations FILE --output URI
+    python jobs/prepare.py --shards URI
+
+One Ray task makes one shard. Neither annotations nor index rows pass through the driver: tasks leave parts in the
+storage, and a last task joins them. A job that was killed starts again with its finished shards.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import ray
+from pydantic import Field
+from ray.data import DataContext
+
+from mama_ray.config import Config
+from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
+from mama_ray.data.container import DecodeConfig
+from mama_ray.data.index import INDEX_NAME
+from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.prepare_foreign import ShardWork, index_shard, list_shards
+from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_work
+from mama_ray.orchestration.prepare_join import join_parts
+from mama_ray.orchestration.prepare_parts import storage_errors
+from mama_ray.orchestration.prepare_videos import VideoWork, write_chunk_shard, write_chunks
+from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri
+
+logger = logging.getLogger(__name__)
+
+_LIGHT_CPUS = 0.5  # planning and joining wait for the storage most of the time
+
+
+class PrepareJob(Config):
+    """What to prepare, and how."""
+
+    videos: str | None = None
+    """Folder or URI of the videos; with annotations. Without videos and shards the embedded corpus is made and
+    prepared.
+    """
+
+    annotations: str | None = None
+    """CSV, JSON lines or Parquet with the column video (a path in the folder) and what is known about each clip."""
+
+    shards: str | None = None
+    """Folder or URI of WebDataset shards that something else wrote: they are indexed in place."""
+
+    output: str = "runs/embedded/shards"
+    """Folder or URI for the shards and their index; not used with --shards."""
+
+    clips_per_shard: int = Field(default=256, ge=1)
+    """Clips in a shard, which is also what one task does."""
+
+    shard_name: str = Field(default="clips", pattern=f"^{CLIP_ID_PATTERN}$")
+    """First part of the shards' file names."""
+
+    default_split: Literal["train", "meta", "val", "test"] | None = "train"
+    """Split of clips whose annotations name none."""
+
+    unknown_columns: Literal["refuse", "ignore"] = "refuse"
+    """What to do with annotation columns that nobody reads."""
+
+    caption_source: CaptionSource = "human"
+    """Source of the captions of foreign shards that name none."""
+
+    damaged_shards: Literal["refuse", "quarantine"] = "refuse"
+    """Whether a damaged foreign shard fails the job or is left out of the index and named in the quarantine."""
+
+    max_quarantined: int | None = Field(default=None, ge=0)
+    """Most clips that may be refused before the job fails; null for any number, as long as one clip is good."""
+
+    num_trial_frames: int = Field(default=4, ge=1)
+    """Frames decoded on trial from every clip; a clip without them is refused."""
+
+    cpus_per_task: float = Field(default=1.0, gt=0)
+    """CPUs that one shard's task takes: it decodes in a child process with one thread."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+
+def run(config: PrepareJob) -> str:
+    """Run the job and return its last line. Raises UserError for everything a user can put right."""
+    config = _complete(config)
+    connect()
+    DataContext.get_current().enable_progress_bars = False
+    target = config.shards or config.output
+    ensure_writable(target)
+    num_tasks_ref, shard_names = _plan.remote(config)
+    num_tasks = _result_of(num_tasks_ref)
+    if num_tasks is None:
+        return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
+    if num_tasks:
+        _run_tasks(config, num_tasks, shard_names)
+    return _result_of(_join.remote(config, num_tasks))
+
+
+def _complete(config: PrepareJob) -> PrepareJob:
+    """Check which inputs are given together; without any, make the embedded corpus."""
+    if config.shards and (config.videos or config.annotations):
+        raise UserError("prepare takes videos with annotations, or shards", got="both", remedy="leave one of them out")
+    if bool(config.videos) != bool(config.annotations):
+        missing = "annotations" if config.videos else "videos"
+        raise UserError(f"prepare lacks --{missing}", wanted="--videos and --annotations together, or --shards alone")
+    if not config.shards and not config.videos:
+        raise UserError("prepare lacks its inputs", wanted="--videos and --annotations together, or --shards alone")
+    places = {name: getattr(config, name) for name in ("videos", "annotations", "shards", "output")}
+    # Tasks have another working directory, and a resumed job may have.
+    return config.model_copy(update={name: _absolute(uri) for name, uri in places.items() if uri})
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else filesystem_for(uri)[1]
+
+
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, num_returns=2)
+def _plan(config: PrepareJob) -> tuple[int | None, list[str]]:
+    """Return the number of tasks, None when all of it is done, and the foreign shards' names, one per task."""
+    target = config.shards or config.output
+    filesystem, directory = filesystem_for(target)
+    with storage_errors(target):
+        shards = list_shards(config.shards) if config.shards else []
+        # Whatever does not decide what the output holds may be changed between a job and its resumption.
+        decides = config.model_dump(
+            mode="json", exclude={"output", "max_quarantined", "cpus_per_task", "damaged_shards"}
+        )
+        inputs = inputs_of(decides, shards, config.videos, config.annotations)
+        if is_finished(filesystem, directory, inputs, foreign=bool(config.shards)):
+            return None, []
+        start_work(filesystem, directory, inputs)
+        if config.shards:
+            return len(shards), [shard for shard, _ in shards]
+        return write_chunks(_video_work(config)), []
+
+
+def _run_tasks(config: PrepareJob, num_tasks: int, shard_names: ray.ObjectRef) -> None:
+    """One task per shard; the driver gets two counts of each."""
+    target = config.shards or config.output
+    if config.shards:
+        shard_work = ShardWork(
+            config.shards, config.default_split, config.caption_source, config.num_trial_frames, config.decode
+        )
+        make_part = _part_fn(lambda number: index_shard(shard_work, number, ray.get(shard_names)[number]), target)
+    else:
+        video_work = _video_work(config)
+        make_part = _part_fn(lambda number: write_chunk_shard(video_work, number), target)
+    tasks = ray.data.range(num_tasks, override_num_blocks=num_tasks)
+    parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
+    num_clips = num_quarantined = 0
+    for done, part in enumerate(parts.iter_rows(), 1):
+        if part["error"]:
+            raise UserError(part["error"])
+        num_clips, num_quarantined = num_clips + part["num_clips"], num_quarantined + part["num_quarantined"]
+        logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
+
+
+def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[dict], dict]:
+    """Wrap a task so that a failing storage ends the job with its reason, not with a traceback of every retry."""
+
+    def make_part(item: dict[str, Any]) -> dict[str, Any]:
+        try:
+            with storage_errors(target):
+                num_clips, num_quarantined = make(int(item["id"]))
+        except UserError as error:
+            return {"num_clips": 0, "num_quarantined": 0, "error": str(error)}
+        return {"num_clips": num_clips, "num_quarantined": num_quarantined, "error": ""}
+
+    return make_part
+
+
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2)
+def _join(config: PrepareJob, num_parts: int) -> str:
+    return join_parts(
+        config.shards or config.output,
+        num_parts,
+        damaged_shards_are_refused=config.damaged_shards == "refuse",
+        max_quarantined=config.max_quarantined,
+    )
+
+
+def _video_work(config: PrepareJob) -> VideoWork:
+    return VideoWork(
+        config.videos,
+        config.annotations,
+        config.output,
+        config.clips_per_shard,
+        config.shard_name,
+        config.default_split,
+        config.unknown_columns,
+        config.num_trial_frames,
+        config.decode,
+    )
+
+
+def _result_of(reference: ray.ObjectRef) -> Any:
+    """Wait for a task; a user's error comes out as itself, without Ray's wrapping and traceback."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise

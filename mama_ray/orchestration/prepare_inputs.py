@@ -1,0 +1,91 @@
+"""What a prepare is made from, by hash, so that an output never mixes the clips of two inputs."""
+
+import hashlib
+import json
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from mama_ray.data.index import INDEX_NAME
+from mama_ray.data.shard import open_atomic
+from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare_parts import SUMMARY_NAME, WORK_FOLDER, read_json
+from mama_ray.orchestration.storage import filesystem_for
+
+_FORMAT_VERSION = 1  # of the shards and the index: another one is another input
+_NUM_SHOWN = 6
+
+
+def inputs_of(
+    decides: dict[str, Any], shards: list[tuple[str, int]], videos: str | None, annotations: str | None
+) -> dict[str, str]:
+    """Name the inputs and hash all that decides what the output holds: settings, annotations, names and sizes of tars.
+
+    Raises UserError when the folder of videos or the annotations are missing or empty.
+    """
+    digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, shards], sort_keys=True).encode())
+    if annotations:
+        _check_videos(videos)
+        filesystem, path = filesystem_for(annotations)
+        try:
+            with filesystem.open_input_stream(path) as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+        except FileNotFoundError as error:
+            raise UserError("no such annotation file", got=annotations) from error
+        except OSError as error:
+            raise UserError("annotations cannot be read", got=f"{annotations}: {error}") from error
+    return {
+        "sha256": digest.hexdigest(),
+        "from": f"{videos} and {annotations}" if annotations else f"{len(shards)} shards",
+    }
+
+
+def _check_videos(videos: str) -> None:
+    filesystem, directory = filesystem_for(videos)
+    try:
+        infos = filesystem.get_file_info(pafs.FileSelector(directory))
+    except FileNotFoundError as error:
+        raise UserError("no such folder of videos", got=videos) from error
+    except NotADirectoryError as error:
+        raise UserError("not a folder of videos", got=videos) from error
+    if not infos:
+        raise UserError("the folder of videos is empty", got=videos)
+
+
+def is_finished(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, str], *, foreign: bool) -> bool:
+    """Whether the index of these very inputs is there. Raises UserError when the output belongs to others."""
+    remedy = (
+        "delete its index.parquet, prepare.json and .prepare"
+        if foreign
+        else "choose another output, or delete this one"
+    )
+    unfinished = read_json(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json")
+    if unfinished is not None:
+        if unfinished["sha256"] == inputs["sha256"]:
+            return False
+        raise UserError(
+            "output holds an unfinished prepare of other inputs",
+            got=unfinished["from"],
+            wanted=inputs["from"],
+            remedy=remedy,
+        )
+    finished = read_json(filesystem, f"{directory}/{SUMMARY_NAME}")
+    if finished is not None and finished["inputs"]["sha256"] == inputs["sha256"]:
+        return True
+    infos = filesystem.get_file_info(pafs.FileSelector(directory, allow_not_found=True))
+    names = [
+        info.base_name for info in infos if info.base_name == INDEX_NAME or (not foreign and info.extension == "tar")
+    ]
+    if finished is not None or names:
+        got = finished["inputs"]["from"] if finished else ", ".join(sorted(names)[:_NUM_SHOWN])
+        raise UserError("output already holds clips of other inputs", got=got, wanted=inputs["from"], remedy=remedy)
+    return False
+
+
+def start_work(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, str]) -> None:
+    """Make the work folder and write down what it is for."""
+    for name in ("chunks", "parts"):
+        filesystem.create_dir(f"{directory}/{WORK_FOLDER}/{name}", recursive=True)
+    with open_atomic(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json") as stream:
+        stream.write(json.dumps(inputs).encode())

@@ -1,0 +1,110 @@
+"""The work folder of a prepare: what each task leaves behind, and how the parts become the index.
+
+`<output>/.prepare/` holds inputs.json (what is being prepared), chunks/ (checked annotations, one file per shard) and
+parts/ (the index rows and quarantine of a finished shard). A part is written after its shard, so a part means a whole
+shard, and a job that was killed starts again with what it has.
+"""
+
+import contextlib
+import errno
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from mama_ray.data.index import INDEX_SCHEMA
+from mama_ray.data.shard import open_atomic
+from mama_ray.errors import UserError
+
+WORK_FOLDER = ".prepare"
+SUMMARY_NAME = "prepare.json"
+QUARANTINE_NAME = "quarantine.parquet"
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("video", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("reason", pa.string()),
+    ]
+)
+_PART_KEY = b"mama_ray.part"
+_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
+# EFBIG is what a file size limit or an old filesystem gives.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass
+class Part:
+    """What one task found: the rows of its shard and the clips it refused. `damage` says why a whole shard is
+    refused.
+    """
+
+    shard: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    num_bytes: int = 0
+    damage: str | None = None
+
+    def refuse(self, reason: str, **known: Any) -> None:
+        """Add a quarantine row; `known` are the other columns, as far as they are known."""
+        self.quarantine.append({**dict.fromkeys(QUARANTINE_SCHEMA.names), **known, "reason": reason})
+
+
+@contextlib.contextmanager
+def storage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage refuses into one UserError."""
+    try:
+        yield
+    except OSError as error:
+        detail = " ".join(str(error).split())[:500]
+        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
+        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
+
+
+def part_name(number: int) -> str:
+    """Name of task `number`."""
+    return f"{number:06d}"
+
+
+def part_path(directory: str, name: str) -> str:
+    """Path of the part of task `name` in the output folder `directory`."""
+    return f"{directory}/{WORK_FOLDER}/parts/{name}.parquet"
+
+
+def write_part(filesystem: pafs.FileSystem, directory: str, name: str, part: Part) -> None:
+    """Write the part of task `name`, whole or not at all."""
+    facts = {key: getattr(part, key) for key in ("shard", "num_bytes", "quarantine", "damage")}
+    schema = INDEX_SCHEMA.with_metadata({_PART_KEY: json.dumps({**facts, "num_clips": len(part.rows)}).encode()})
+    with open_atomic(filesystem, part_path(directory, name)) as stream:
+        pq.write_table(pa.Table.from_pylist(part.rows, schema=schema), stream, compression="zstd")
+
+
+def read_part_facts(filesystem: pafs.FileSystem, directory: str, name: str) -> dict[str, Any] | None:
+    """Read shard, num_bytes, num_clips, quarantine and damage of a part; None when it is missing or not of a whole
+    shard.
+    """
+    try:
+        with filesystem.open_input_file(part_path(directory, name)) as file:
+            facts = json.loads(pq.read_schema(file).metadata[_PART_KEY])
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+        return None
+    if facts["num_clips"]:
+        info = filesystem.get_file_info(f"{directory}/{facts['shard']}")
+        if info.type != pafs.FileType.File or info.size != facts["num_bytes"]:
+            return None
+    return facts
+
+
+def read_json(filesystem: pafs.FileSystem, path: str) -> Any:
+    """Read a small JSON file; None when it is missing or no JSON."""
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return json.loads(stream.read())
+    except (FileNotFoundError, ValueError):
+        return None
