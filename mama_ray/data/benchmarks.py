@@ -3,8 +3,8 @@
     python -m mama_ray.data.benchmarks msrvtt_1ka --annotations MSRVTT_JSFUSION_test.csv --output annotations.jsonl
 
 One row is one video with all its captions in file order; how they are used (one, joined, each) is the benchmark's
-protocol, not the reader's. The files' traps (evaluation.md, section 2) are met here: DiDeMo joins a video's sentences by
-stem because one video is listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
+protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem because one video is
+listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
 """
 
 import csv
@@ -24,9 +24,9 @@ Split = Literal["train", "val", "test"]
 
 
 def read_msrvtt(annotations: Path, captions: Path | None = None, split: Split = "test") -> list[Row]:
-    """Return the rows of MSRVTT_JSFUSION_test.csv, of MSRVTT_train.9k.csv with MSRVTT_data.json, or of CLIP-ViP's jsonl.
+    """Return the rows of MSRVTT_JSFUSION_test.csv, MSRVTT_train.9k.csv with MSRVTT_data.json, or CLIP-ViP's jsonl.
 
-    The test file repeats five sentences, so a positive is known by its video alone. A test row has exactly one sentence.
+    The test file repeats five sentences, so a positive is known by its video alone. A test row has one sentence.
     """
     if annotations.suffix == ".jsonl":
         records = [json.loads(line) for line in annotations.read_text().splitlines() if line.strip()]

@@ -1,7 +1,7 @@
 """What a result must name, and the refusal to put results of different protocols into one table.
 
-A benchmark file (configs/benchmark/NAME.yaml) is a `BenchmarkConfig`: what is asked. A `Protocol` is what was done, down
-to the hash of the ids; a `Result` adds the checkpoint and the numbers. Plain and dual-softmax numbers are two results.
+A benchmark file (configs/benchmark/NAME.yaml) is a `BenchmarkConfig`: what is asked. A `Protocol` is what was done,
+down to the hash of the ids; a `Result` adds the checkpoint and the numbers. Plain and dual softmax are two results.
 """
 
 import json
@@ -33,7 +33,7 @@ class BenchmarkConfig(Config):
     caption_mode: CaptionMode = "single"
     """single: one caption per clip; paragraph: all sentences joined in file order; multi: every caption is a query."""
     video_to_text: GroupRule = "best_rank"
-    """multi only. best_rank: the gallery is all captions; group_max: a clip's captions compete as one, by their best."""
+    """multi only. best_rank: the gallery is all captions; group_max: a clip's captions compete as one."""
     text_length: int | None = Field(default=None, ge=2)
     """Tokens a caption is cut to, start and end included; None is the model's own length."""
     num_frames: int | None = Field(default=None, ge=1)

@@ -21,6 +21,9 @@ from mama_ray.errors import UserError
 TieRule = Literal["average", "optimistic", "pessimistic"]
 GroupRule = Literal["best_rank", "group_max"]
 
+# An array of row numbers serves as well as names: only equality counts.
+Ids = Sequence[str] | np.ndarray
+
 TIE_SHARE: dict[str, float] = {"average": 0.5, "optimistic": 0.0, "pessimistic": 1.0}
 RECALL_CUTOFFS = (1, 5, 10)
 DSL_TEMPERATURE = 100.0
@@ -31,8 +34,8 @@ QUERY_BLOCK, GALLERY_BLOCK = 1024, 4096
 def retrieval_metrics(
     video_features: Float[np.ndarray, "videos dim"],
     text_features: Float[np.ndarray, "texts dim"],
-    video_ids: Sequence[str],
-    text_video_ids: Sequence[str],
+    video_ids: Ids,
+    text_video_ids: Ids,
     *,
     prefix: str = "",
     ties: TieRule = "average",
@@ -84,9 +87,9 @@ def recall_metrics(ranks: Float64[np.ndarray, " queries"]) -> dict[str, float]:
 
 def compute_ranks(
     queries: Float[np.ndarray, "queries dim"],
-    query_ids: Sequence[str],
+    query_ids: Ids,
     gallery: Float[np.ndarray, "gallery dim"],
-    gallery_ids: Sequence[str],
+    gallery_ids: Ids,
     *,
     ties: TieRule = "average",
     dual_softmax: bool = False,
@@ -118,9 +121,7 @@ def compute_ranks(
     return np.concatenate(blocks) if blocks else np.empty(0)
 
 
-def encode_ids(
-    query_ids: Sequence[str], gallery_ids: Sequence[str]
-) -> tuple[Int64[np.ndarray, " queries"], Int64[np.ndarray, " gallery"]]:
+def encode_ids(query_ids: Ids, gallery_ids: Ids) -> tuple[Int64[np.ndarray, " queries"], Int64[np.ndarray, " gallery"]]:
     """Return one integer per id, the same on both sides. A query without a positive is a UserError."""
     names, codes = np.unique(np.asarray(gallery_ids, dtype=str), return_inverse=True)
     wanted = np.asarray(query_ids, dtype=str)
@@ -137,7 +138,7 @@ def encode_ids(
     return places.astype(np.int64), codes.astype(np.int64)
 
 
-def check_finite(features: Float[np.ndarray, "items dim"], ids: Sequence[str]) -> None:
+def check_finite(features: Float[np.ndarray, "items dim"], ids: Ids) -> None:
     """Raise UserError naming the ids of rows that hold NaN or infinity."""
     bad = np.flatnonzero(~np.isfinite(np.asarray(features)).all(axis=1))
     if bad.size:

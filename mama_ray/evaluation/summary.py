@@ -72,7 +72,7 @@ def training_time_s(records: Sequence[Mapping]) -> float | None:
 def load_retrievals(
     filesystem: fs.FileSystem, directory: str, examples: Sequence[RetrievedExample]
 ) -> tuple[Retrieval, ...]:
-    """Fetch the frames of the retrieved clips from the shards in `directory`; a clip that cannot be read is left out."""
+    """Fetch the frames of the retrieved clips from the shards in `directory`; an unreadable one is left out."""
     wanted = sorted({name for example in examples for name in example.retrieved})
     index = read_index(filesystem, directory, columns=_COLUMNS)
     rows = index.filter(pc.is_in(index["clip_id"], value_set=pa.array(wanted, pa.string()))).to_pylist()

@@ -1,11 +1,12 @@
 """Embed every clip of a split on the cluster: Ray Data decodes on CPU tasks, a pool of actors holds the model.
 
-The one design fact: pipeline rows are row numbers of a table in the object store, and features go from the actors to Parquet
-in the storage, so neither frames, captions nor features pass through the driver. The last, partial batch is a batch like
-any other. A clip that cannot be decoded keeps its row, with the reason.
+The one design fact: pipeline rows are batch numbers over a table in the object store, and features go from the actors
+to Parquet in the storage, so neither frames, captions nor features pass through the driver. The last, partial batch is
+a batch like any other. A clip that cannot be decoded keeps its row, with the reason.
 """
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import ray
 import torch
 from ray.data import ActorPoolStrategy, DataContext
+from torch import Tensor
 
 from mama_ray.data.captions import CaptionMode, caption_for_evaluation
 from mama_ray.data.decode import DecodeConfig, DecodeError
@@ -57,13 +59,14 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
     filesystem, path = filesystem_for(output)
     filesystem.create_dir(path, recursive=True)
     DataContext.get_current().enable_progress_bars = False
-    num_blocks = max(1, -(-plan.num_clips // plan.batch_size))
+    num_batches = -(-plan.num_clips // plan.batch_size)
 
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return decode_clips(plan, batch["id"])
+        start = int(batch["id"][0]) * plan.batch_size
+        return decode_clips(plan, np.arange(start, min(start + plan.batch_size, plan.num_clips)))
 
-    rows = ray.data.range(plan.num_clips, override_num_blocks=num_blocks)
-    frames = rows.map_batches(decode, batch_size=plan.batch_size, num_cpus=_DECODE_CPUS)
+    batches = ray.data.range(num_batches, override_num_blocks=num_batches)
+    frames = batches.map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
     features = frames.map_batches(
         ClipEmbedder,
         fn_constructor_args=(plan,),
@@ -118,8 +121,7 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        frames = torch.from_numpy(np.array(batch["frames"])).to(self._device)
-        video_features = self._model.encode_video(frames).float().cpu().numpy()
+        video_features = self._encode(self._model.encode_video, np.asarray(batch["frames"]))
         texts = [self._texts(row) for row in batch["row"]]
         text_features = np.split(
             self._encode_texts(list(chain.from_iterable(texts))), np.cumsum([len(own) for own in texts])[:-1]
@@ -137,11 +139,18 @@ class ClipEmbedder:
         return [texts] if isinstance(texts, str) else texts
 
     def _encode_texts(self, texts: list[str]) -> np.ndarray:
-        size, parts = self._plan.batch_size, []
-        for start in range(0, len(texts), size):
-            token_ids = torch.from_numpy(self._tokenizer(texts[start : start + size])).to(self._device)
-            parts.append(self._model.encode_text(token_ids).float().cpu().numpy())
-        return np.concatenate(parts)
+        size = self._plan.batch_size
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        return np.concatenate([self._encode(self._model.encode_text, self._tokenizer(part)) for part in parts])
+
+    def _encode(self, encoder: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
+        """Encode inputs filled up to a whole batch.
+
+        A matrix product of another size rounds otherwise; with one size equal captions get equal features and tie.
+        """
+        padding = [(0, self._plan.batch_size - len(inputs))] + [(0, 0)] * (inputs.ndim - 1)
+        whole = torch.from_numpy(np.pad(inputs, padding, mode="edge")).to(self._device)
+        return encoder(whole)[: len(inputs)].float().cpu().numpy()
 
 
 def read_features(

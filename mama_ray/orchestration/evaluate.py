@@ -1,4 +1,4 @@
-"""The evaluation job: a checkpoint and a benchmark give recall both ways, by topic, with the protocol beside the numbers.
+"""The evaluation job: a checkpoint on a benchmark gives recall both ways and by topic, with the protocol beside it.
 
     python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # writes evaluation/<benchmark>.json
 
@@ -17,16 +17,14 @@ import numpy as np
 from pydantic import Field
 
 from mama_ray.config import Config, load_config
-from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.transforms import TransformConfig
-from mama_ray.errors import unknown_name
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.evaluation.protocol import (
     BenchmarkConfig,
     Protocol,
     Result,
     ResultFile,
-    RetrievedExample,
     comparison_table,
 )
 from mama_ray.evaluation.retrieval import recall_metrics
@@ -35,14 +33,15 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
-from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways, top_clips
+from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
+from mama_ray.orchestration.retrieved_examples import pick_examples
+from mama_ray.orchestration.run_report import report_run, write_page
 from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri, write_text
 
 logger = logging.getLogger(__name__)
 
 _BENCHMARKS = Path("configs/benchmark")
 _MAX_NAMED_MISSING = 100
-_NUM_RETRIEVED = 5
 
 
 class EvaluateJob(Config):
@@ -51,8 +50,8 @@ class EvaluateJob(Config):
     checkpoint: str = "runs/train"
     """Folder or URI of a run, of a checkpoint in a run, or of a saved model."""
 
-    shards: str = "runs/embedded/shards"
-    """Folder or URI of the shards with their index."""
+    shards: str | None = None
+    """Folder or URI of the shards with their index; null is what the run was trained on."""
 
     benchmark: str = "embedded"
     """Name of a file in configs/benchmark, or the path of such a YAML file."""
@@ -81,10 +80,12 @@ class EvaluateJob(Config):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found, and the URI of its JSON."""
+    """What an evaluation found, the URI of its JSON, the shards, and the URI of the run when it is one's."""
 
     file: ResultFile
     uri: str
+    shards: str
+    run: str | None
 
     def tables(self) -> str:
         """Return a table for each protocol, plain and dual softmax apart."""
@@ -97,13 +98,19 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     benchmark = load_benchmark(job.benchmark)
     connect()
     model = find_model(job.checkpoint, benchmark, resize=job.resize)
+    shards = job.shards or model.shards
+    if shards is None:
+        raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
-    split = load_evaluated_split(job.shards, benchmark)
+    split = load_evaluated_split(shards, benchmark)
     features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")
     try:
         embed_clips(
-            _embed_plan(job, benchmark, model, split), features_uri, num_actors=job.num_actors, use_gpu=job.use_gpu
+            _embed_plan(job, shards, benchmark, model, split),
+            features_uri,
+            num_actors=job.num_actors,
+            use_gpu=job.use_gpu,
         )
         features = load_features(features_uri, split.table, split.num_clips)
     finally:
@@ -117,7 +124,19 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     )
     uri = join_uri(output, f"{file.benchmark}.json")
     write_text(*filesystem_for(uri), file.to_json())
-    return Evaluation(file, uri)
+    return Evaluation(file, uri, shards, model.home if model.name.step is not None and job.output is None else None)
+
+
+def run(job: EvaluateJob) -> str:
+    """Evaluate, print a table per protocol and, for a run, renew its report; returns the line that names the result."""
+    found = evaluate(job)
+    print(found.tables())  # noqa: T201 - the job's result
+    if found.run is None:
+        return f"evaluated: {found.uri}"
+    name = found.run.rstrip("/").rsplit("/", 1)[-1]
+    page, result = report_run(name, found.run, found.shards, benchmark=found.file.benchmark)
+    report = write_page(join_uri(found.run, "report"), f"Run {name}", [page], result)
+    return f"evaluated: {found.uri}, report {report}"
 
 
 def load_benchmark(name: str) -> BenchmarkConfig:
@@ -155,7 +174,7 @@ def compute_results(
                 topics=topic_results(ranks, query_topics, split.train_counts),
                 head=head,
                 tail=tail,
-                examples=() if dual_softmax else _examples(benchmark, split, features, queries, ranks, num_examples),
+                examples=() if dual_softmax else pick_examples(benchmark, split, features, ranks["t2v"], num_examples),
             )
         )
     return results
@@ -192,12 +211,12 @@ def _protocol(
 
 
 def _embed_plan(
-    job: EvaluateJob, benchmark: BenchmarkConfig, model: EvaluatedModel, split: EvaluatedSplit
+    job: EvaluateJob, shards: str, benchmark: BenchmarkConfig, model: EvaluatedModel, split: EvaluatedSplit
 ) -> EmbedPlan:
     return EmbedPlan(
         table=split.table,
         num_clips=split.num_clips,
-        shards=job.shards,
+        shards=shards,
         model=model.uri,
         caption_mode=benchmark.caption_mode,
         text_length=model.text_length,
@@ -206,32 +225,6 @@ def _embed_plan(
         decode=job.decode,
         batch_size=job.batch_size,
     )
-
-
-def _examples(
-    benchmark: BenchmarkConfig, split: EvaluatedSplit, features: Features, queries: dict, ranks: dict, count: int
-) -> tuple[RetrievedExample, ...]:
-    """Return queries spread evenly over the split, so that good and bad ones are shown as they come."""
-    texts = np.flatnonzero(~np.isin(features.text_codes, list(features.errors)))
-    count = min(count, len(texts))
-    if not count:
-        return ()
-    positions = texts[((np.arange(count) + 0.5) * len(texts) / count).astype(int)]
-    rows = features.text_codes[positions]
-    found = top_clips(features, positions, _NUM_RETRIEVED)
-    right, retrieved = split.pick(rows), split.pick(found.reshape(-1))
-    names = np.array([clip["clip_id"] for clip in retrieved]).reshape(found.shape)
-    kept = features.text_codes if benchmark.missing == "counted_wrong" else queries["t2v"]
-    examples = []
-    for position, row, clip, own in zip(positions, rows, right, names, strict=True):
-        texts_of_clip = caption_for_evaluation(clip["captions"], benchmark.caption_mode)
-        first = int(np.searchsorted(features.text_codes, row))
-        text = texts_of_clip if isinstance(texts_of_clip, str) else texts_of_clip[position - first]
-        rank = ranks["t2v"][np.searchsorted(kept, row) + position - first]
-        examples.append(
-            RetrievedExample(text=text, clip_id=clip["clip_id"], rank=float(rank), retrieved=tuple(own.tolist()))
-        )
-    return tuple(examples)
 
 
 def _named_missing(split: EvaluatedSplit, features: Features) -> list[dict[str, str]]:

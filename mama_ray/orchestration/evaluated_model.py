@@ -30,10 +30,12 @@ class EvaluatedModel:
     num_frames: int
     text_length: int
     transform: TransformConfig
+    shards: str | None
+    """What the run was trained on, where its config says so."""
 
 
 def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = None) -> EvaluatedModel:
-    """Resolve and verify a run, a checkpoint or a model folder; raise UserError for one that does not fit the benchmark."""
+    """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark."""
     filesystem, path = filesystem_for(uri)
     folder = resolve_checkpoint(filesystem, path)
     in_run = _CHECKPOINT.fullmatch(folder)
@@ -45,9 +47,9 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = Non
     with local_folder(filesystem, folder) as local:
         config = from_pretrained(local).config
         context_length = Tokenizer.from_directory(local).context_length
-        trained_resize = _resize_in_training(local / "config.yaml")
+        training = _training_config(local / "config.yaml")
         digest = _hash_of_weights(local)
-    transform = TransformConfig(image_size=config.image_size, resize=resize or trained_resize)
+    transform = TransformConfig(image_size=config.image_size, resize=resize or _evaluation_resize(training))
     text_length = _text_length(benchmark, config, context_length)
     if benchmark.image_size not in (None, config.image_size):
         raise UserError(
@@ -59,9 +61,8 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = Non
     selection, step = _selection(filesystem, path, folder, in_run)
     name = CheckpointName(path=prefix + folder, sha256=digest, step=step, selection=selection)
     home = prefix + (in_run["run"] if in_run else folder)
-    return EvaluatedModel(
-        prefix + folder, home, name, benchmark.num_frames or config.num_frames, text_length, transform
-    )
+    num_frames = benchmark.num_frames or config.num_frames
+    return EvaluatedModel(prefix + folder, home, name, num_frames, text_length, transform, training.get("shards"))
 
 
 def _text_length(benchmark: BenchmarkConfig, config: ClipVipConfig, tokenizer_length: int) -> int:
@@ -87,12 +88,15 @@ def _selection(filesystem: pafs.FileSystem, path: str, folder: str, in_run: re.M
     return ("best of its run on the val split" if is_scored else "newest of its run"), step
 
 
-def _resize_in_training(path: Path) -> str:
-    """Return the evaluation form of the resize that the run's config names; CLIP's squash where there is none."""
-    if not path.is_file():
-        return "squash"
-    data = (yaml.safe_load(path.read_text()) or {}).get("data") or {}
-    return "squash" if data.get("resize", "squash") == "squash" else "center_crop"
+def _training_config(path: Path) -> dict:
+    """Return the training job's config that lies beside its weights, {} beside foreign ones."""
+    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
+
+
+def _evaluation_resize(training: dict) -> str:
+    """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
+    resize = (training.get("data") or {}).get("resize", "squash")
+    return "squash" if resize == "squash" else "center_crop"
 
 
 def _hash_of_weights(folder: Path) -> str:

@@ -110,21 +110,22 @@ def _rank(
     normalisers = None
     if dual_softmax:
         parts = [
-            _normalise.remote(gallery.features, queries.features, *shared, start)
-            for start in range(0, len(gallery), _TASK_QUERIES)
+            _normalise.remote(gallery.features, queries.features, *shared, block) for block in _blocks(len(gallery))
         ]
         normalisers = np.concatenate(ray.get(parts))
     reference = ray.put(normalisers)
     blocks = [
-        _rank_block.remote(queries.features, gallery.features, *shared, reference, start, benchmark.ties, group_rule)
-        for start in range(0, len(queries), _TASK_QUERIES)
+        _rank_block.remote(
+            queries.features, gallery.features, *shared, reference, block, ties=benchmark.ties, group_rule=group_rule
+        )
+        for block in _blocks(len(queries))
     ]
     return np.concatenate(ray.get(blocks)) if blocks else np.empty(0)
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
-def _rank_block(query_features, gallery_features, queries, gallery, normalisers, start: int, ties, group_rule):
-    chosen = np.flatnonzero(queries.keep)[start : start + _TASK_QUERIES]
+def _rank_block(query_features, gallery_features, queries, gallery, normalisers, block: slice, *, ties, group_rule):
+    chosen = np.flatnonzero(queries.keep)[block]
     return rank_queries(
         query_features[chosen],
         queries.codes[chosen],
@@ -137,8 +138,8 @@ def _rank_block(query_features, gallery_features, queries, gallery, normalisers,
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
-def _normalise(gallery_features, query_features, queries, gallery, start: int) -> np.ndarray:
-    chosen = np.flatnonzero(gallery.keep)[start : start + _TASK_QUERIES]
+def _normalise(gallery_features, query_features, queries, gallery, block: slice) -> np.ndarray:
+    chosen = np.flatnonzero(gallery.keep)[block]
     return dual_softmax_normalisers(gallery_features[chosen], queries.kept(query_features))
 
 
@@ -146,6 +147,10 @@ def _normalise(gallery_features, query_features, queries, gallery, start: int) -
 def _top(text_features, video_features, text_positions, known, count: int) -> np.ndarray:
     similarity = text_features[text_positions].astype(np.float64) @ video_features[known].astype(np.float64).T
     return known[np.argsort(-similarity, axis=1, kind="stable")[:, :count]]
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(start, start + _TASK_QUERIES) for start in range(0, count, _TASK_QUERIES)]
 
 
 def _fill(ranks: np.ndarray, known: np.ndarray, last: int) -> np.ndarray:

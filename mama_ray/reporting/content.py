@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from mama_ray.reporting.metrics import METRICS
 from mama_ray.reporting.writers import read_series
 
-# Weight against loss, read off a figure of the MAMA paper (specification, section 7.2). The shape is a hope, not a test.
+# Weight against loss, read off a figure of the MAMA paper. That ours has this shape is a hope, not a test.
 PAPER_WEIGHT_CURVE: tuple[tuple[float, float], ...] = (
     (0, 0.0615), (1, 0.0642), (2, 0.0667), (3, 0.0682), (4, 0.0709), (4.7, 0.0730), (5, 0.0724), (6, 0.0700),
     (7, 0.0671), (8, 0.0654), (9, 0.0639), (10, 0.0619), (11, 0.0586), (12, 0.0555), (13, 0.0518), (14, 0.0487),

@@ -1,8 +1,8 @@
 """Plots as inline SVG that follow the page's colours, light or dark.
 
-The one design fact: matplotlib draws in placeholder colours which are replaced by CSS variables, and text stays text, so
-the page's style sheet decides font and colour and nothing outside the page is needed. Figures use matplotlib's object
-interface: no global state, no display.
+The one design fact: matplotlib draws in placeholder colours which are replaced by CSS variables, and text stays text,
+so the page's style sheet decides font and colour and nothing outside the page is needed. Figures use matplotlib's
+object interface: no global state, no display.
 """
 
 import io
@@ -51,7 +51,7 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
 def curves_svg(series: Series, *, xlabel: str, ylabel: str, is_noisy: bool = False, from_zero: bool = False) -> str:
-    """Draw one line per named (x, y); a noisy one as a running mean over a twentieth of it, the raw line faint behind."""
+    """Draw one line per named (x, y); a noisy one as a running mean with the raw line faint behind it."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new(HALF, xlabel, ylabel)
         for colour, (xs, ys) in zip(_cycle(len(series)), series.values(), strict=True):

@@ -83,7 +83,7 @@ class MetricsWriter:
 
 
 def read_metrics(filesystem: fs.FileSystem, directory: str) -> list[dict]:
-    """Return the records in file order; [] when there is no file. A torn last line is left out, any other is an error."""
+    """Return the records in file order; [] when there is no file. A torn last line is left out, other damage raises."""
     path = f"{directory.rstrip('/')}/{FILE_NAME}"
     if filesystem.get_file_info(path).type == fs.FileType.NotFound:
         return []
@@ -113,7 +113,7 @@ def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _plain(value: float | Sequence[float]) -> float | None | list:
+def _plain(value: float | Sequence[float]) -> float | list | None:
     """Return what strict JSON can hold: NaN and infinity are not in it."""
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]

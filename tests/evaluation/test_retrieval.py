@@ -76,7 +76,7 @@ def test_dsl_v2t_uses_its_own_axis(official_similarity):
     # The release ranks v2t by its t2v matrix transposed: a softmax over the gallery of each query, not over queries.
     matrix = official_similarity.astype(np.float64)
     t2v_scores = matrix * np.exp(100 * matrix) / np.exp(100 * matrix).sum(axis=0)
-    reused = recall_metrics(1.0 + (t2v_scores.T > np.diag(t2v_scores)[:, None]).sum(axis=1))
+    reused = recall_metrics(1.0 + (np.diag(t2v_scores)[:, None] < t2v_scores.T).sum(axis=1))
     assert [reused["R@1"], reused["R@5"], reused["R@10"]] == pytest.approx([15.8, 34.3, 45.2])
     assert recall_metrics(own_axis)["R@1"] == pytest.approx(14.6)
 

@@ -46,8 +46,9 @@ def page() -> str:
 
 def test_the_page_loads_nothing_from_outside(page):
     addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
-    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
-    assert "<script" not in page and "@import" not in page
+    assert addresses
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search("<script|@import", page)
     assert set(re.findall(r"https?://[^\s\"<]+", page)) <= {
         "http://www.w3.org/2000/svg",
         "http://www.w3.org/1999/xlink",
@@ -55,7 +56,8 @@ def test_the_page_loads_nothing_from_outside(page):
 
 
 def test_what_it_is_told_is_escaped(page):
-    assert "<b>learned" not in page and "&lt;b&gt;learned" in page
+    assert "<b>learned" not in page
+    assert "&lt;b&gt;learned" in page
     assert "<title>Two &lt;runs&gt;</title>" in page
 
 

@@ -1,0 +1,10 @@
+"""Evaluate a checkpoint on a benchmark: recall both ways, by topic, with the protocol beside the numbers.
+
+python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # writes evaluation/<benchmark>.json
+"""
+
+from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.evaluate import EvaluateJob, run
+
+if __name__ == "__main__":
+    run_job(EvaluateJob, run, description=__doc__)
