@@ -19,8 +19,10 @@ from mama_ray.config import Config
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.container import DecodeConfig
 from mama_ray.data.index import INDEX_NAME
+from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.corpus import build_corpus
 from mama_ray.orchestration.prepare_foreign import ShardWork, index_shard, list_shards
 from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_work
 from mama_ray.orchestration.prepare_join import join_parts
@@ -30,6 +32,8 @@ from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join
 
 logger = logging.getLogger(__name__)
 
+# Whatever does not decide what the output holds may be changed between a job and its resumption.
+_DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}
 _LIGHT_CPUS = 0.5  # planning and joining wait for the storage most of the time
 
 
@@ -49,6 +53,12 @@ class PrepareJob(Config):
 
     output: str = "runs/embedded/shards"
     """Folder or URI for the shards and their index; not used with --shards."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    """The embedded corpus that is made where neither videos nor shards are given."""
+
+    corpus_folder: str = "runs/embedded"
+    """Folder or URI for its videos."""
 
     clips_per_shard: int = Field(default=256, ge=1)
     """Clips in a shard, which is also what one task does."""
@@ -105,7 +115,9 @@ def _complete(config: PrepareJob) -> PrepareJob:
         missing = "annotations" if config.videos else "videos"
         raise UserError(f"prepare lacks --{missing}", wanted="--videos and --annotations together, or --shards alone")
     if not config.shards and not config.videos:
-        raise UserError("prepare lacks its inputs", wanted="--videos and --annotations together, or --shards alone")
+        corpus = build_corpus(config.corpus, config.corpus_folder)
+        videos, annotations = join_uri(corpus, "videos"), join_uri(corpus, "annotations.jsonl")
+        config = config.model_copy(update={"videos": videos, "annotations": annotations})
     places = {name: getattr(config, name) for name in ("videos", "annotations", "shards", "output")}
     # Tasks have another working directory, and a resumed job may have.
     return config.model_copy(update={name: _absolute(uri) for name, uri in places.items() if uri})
@@ -122,10 +134,7 @@ def _plan(config: PrepareJob) -> tuple[int | None, list[str]]:
     filesystem, directory = filesystem_for(target)
     with storage_errors(target):
         shards = list_shards(config.shards) if config.shards else []
-        # Whatever does not decide what the output holds may be changed between a job and its resumption.
-        decides = config.model_dump(
-            mode="json", exclude={"output", "max_quarantined", "cpus_per_task", "damaged_shards"}
-        )
+        decides = config.model_dump(mode="json", exclude=_DECIDES_NOTHING)
         inputs = inputs_of(decides, shards, config.videos, config.annotations)
         if is_finished(filesystem, directory, inputs, foreign=bool(config.shards)):
             return None, []

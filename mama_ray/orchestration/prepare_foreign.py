@@ -20,7 +20,8 @@ from mama_ray.data.index import index_row
 from mama_ray.data.shard import Sample, ShardError, scan_shard
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
-from mama_ray.orchestration.prepare_videos import guard_for, with_retries
+from mama_ray.orchestration.prepare_videos import guard_for
+from mama_ray.orchestration.retries import with_retries
 from mama_ray.orchestration.storage import filesystem_for
 
 _CAPTION_FIELDS = ("caption", "text", "captions")

@@ -4,12 +4,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow.fs as pafs
 
@@ -20,14 +19,13 @@ from mama_ray.data.guard import VideoGuard
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import ShardWriter, open_atomic, open_shard
 from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_json, read_part_facts, write_part
+from mama_ray.orchestration.retries import with_retries
 from mama_ray.orchestration.storage import filesystem_for, is_local
 
-_ATTEMPTS = 4
 _COPY_BYTES = 8 << 20
 # Refused rows per part: bounds the memory of a table whose rows are all bad.
 _REFUSED_PER_PART = 10_000
 _KNOWN = ("clip_id", "video_id", "video", "start_s", "end_s")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -167,20 +165,6 @@ class _Sources:
     def _download(self, path: str, target: str) -> None:
         with self._filesystem.open_input_stream(path) as source, open(target, "wb") as file:
             shutil.copyfileobj(source, file, _COPY_BYTES)
-
-
-def with_retries(read: Callable[[], _Result], attempts: int = _ATTEMPTS) -> _Result:
-    """Call `read`, again after 1, 2, 4 ... seconds when the storage fails; a missing file is not tried again."""
-    for attempt in range(attempts):
-        try:
-            return read()
-        except (FileNotFoundError, PermissionError, IsADirectoryError):
-            raise
-        except OSError:
-            if attempt == attempts - 1:
-                raise
-            time.sleep(2**attempt)
-    raise AssertionError("unreachable")
 
 
 def _checked_rows(work: VideoWork) -> Iterator[tuple[str | None, str, dict]]:

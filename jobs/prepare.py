@@ -1,0 +1,13 @@
+"""Turn videos and annotations into shards and an index, or index foreign WebDataset shards in place.
+
+    python jobs/prepare.py --videos DIR_OR_URI --annotations FILE --output URI
+    python jobs/prepare.py --shards URI
+
+Without arguments it makes the embedded corpus and prepares that.
+"""
+
+from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.prepare import PrepareJob, run
+
+if __name__ == "__main__":
+    run_job(PrepareJob, run, description=__doc__)
