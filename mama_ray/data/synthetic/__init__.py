@@ -1,1 +1,1 @@
-"""The embedded corpus: short real H.264 clips drawn by a program, captions from a grammar, and the truth beside each."""
+"""The embedded corpus: short real H.264 clips drawn by a program, captions from a grammar, and the truth about both."""

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config
-from mama_ray.data.synthetic.facts import count_distinct_facts
+from mama_ray.data.synthetic.facts import count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]
@@ -68,18 +68,16 @@ class CorpusConfig(Config):
     def _is_possible(self) -> "CorpusConfig":
         spoiled = self.incomplete_rate + self.wrong_rate + self.swapped_rate
         if spoiled > 1 + 1e-9:
-            raise ValueError(
-                f"incomplete_rate + wrong_rate + swapped_rate: got {spoiled:g}, wanted at most 1"
-            )
+            raise ValueError(f"incomplete_rate + wrong_rate + swapped_rate: got {spoiled:g}, wanted at most 1")
         if self.swapped_rate and self.num_train < 2:
             raise ValueError(
                 f"swapped_rate {self.swapped_rate} needs two training clips, got num_train {self.num_train}"
             )
-        distinct = count_distinct_facts(self.level)
-        if self.num_val + self.num_test > distinct:
+        if not has_room(self.level, self.num_val, self.num_test):
+            distinct = count_distinct_facts(self.level)
             raise ValueError(
-                f"num_val + num_test: got {self.num_val + self.num_test}, wanted at most {distinct}, the distinct facts "
-                f"of level {self.level}"
+                f"num_val {self.num_val} + num_test {self.num_test}: wanted at most {distinct} together, the distinct "
+                f"facts of level {self.level}, each rounded up to whole rounds of topics"
             )
         return self
 

@@ -1,8 +1,8 @@
 """What can be seen in a clip: the values of its facts, and which clip shows which.
 
-A clip shows one object (level simple) or two that act one after the other (level full). Training clips draw their facts;
-those of the balanced splits are enumerated through a seeded permutation, so that no two clips of val and test agree
-and number and split alone say what a clip shows.
+A clip shows one object (level simple) or two that act one after the other (level full). Training clips draw their
+facts; those of the balanced splits are enumerated through a seeded permutation, so that no two clips of val and test
+agree, and number and split alone say what a clip shows.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -55,9 +55,7 @@ Facts = tuple[Thing, ...]
 """The objects of a clip in the order in which they act."""
 
 
-def stream_rng(
-    seed: int, stream: str, split: str = "train", number: int = 0
-) -> np.random.Generator:
+def stream_rng(seed: int, stream: str, split: str = "train", number: int = 0) -> np.random.Generator:
     """Return the generator of one stream of one clip: the same on every machine, whatever else was generated."""
     key = (seed, STREAMS[stream], _SPLIT_KEYS[split], number)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
@@ -81,12 +79,7 @@ def facts_of(config: "CorpusConfig", split: str, number: int) -> Facts:
 
 def facts_to_dict(facts: Facts) -> dict:
     """Return facts as JSON: the objects in the order in which they act, absent facts left out."""
-    return {
-        "objects": [
-            {name: value for name, value in asdict(thing).items() if value}
-            for thing in facts
-        ]
-    }
+    return {"objects": [{name: value for name, value in asdict(thing).items() if value} for thing in facts]}
 
 
 def count_distinct_facts(level: str) -> int:
@@ -94,6 +87,13 @@ def count_distinct_facts(level: str) -> int:
     if level == "simple":
         return len(TOPICS) * _NUM_STATES
     return 2 * len(TOPICS) * _NUM_STATES * (_NUM_STATES - _NUM_STATES // len(COLOURS))
+
+
+def has_room(level: str, num_val: int, num_test: int) -> bool:
+    """Whether val and test can be enumerated without meeting."""
+    round_size = len(TOPICS) * (1 if level == "simple" else 2)
+    rounds = -(-num_val // round_size) + -(-num_test // round_size)
+    return rounds * round_size <= count_distinct_facts(level)
 
 
 @lru_cache(maxsize=16)
@@ -118,18 +118,10 @@ def _draw_facts(config: "CorpusConfig", number: int) -> Facts:
     facts: list[Thing] = []
     for _ in range(1 if config.level == "simple" else 2):
         # The second object follows the same imbalance, else rare shapes would be seen often after all.
-        left = np.where(
-            [shape in {thing.shape for thing in facts} for shape in SHAPES], 0.0, shares
-        )
+        left = np.where([shape in {thing.shape for thing in facts} for shape in SHAPES], 0.0, shares)
         shape = SHAPES[int(rng.choice(len(SHAPES), p=left / left.sum()))]
-        colours = [
-            colour
-            for colour in COLOURS
-            if colour not in {thing.colour for thing in facts}
-        ]
-        facts.append(
-            Thing(shape, draw(rng, colours), draw(rng, SIZES), draw(rng, MOTIONS))
-        )
+        colours = [colour for colour in COLOURS if colour not in {thing.colour for thing in facts}]
+        facts.append(Thing(shape, draw(rng, colours), draw(rng, SIZES), draw(rng, MOTIONS)))
     return tuple(facts)
 
 
@@ -142,25 +134,17 @@ def _place(split: str, number: int) -> tuple[str, int]:
     """Return which permutation a split reads and at which place: test from its front, val from its back, so that they
     do not meet and neither changes with the other's size.
     """
-    return (
-        ("meta", number)
-        if split == "meta"
-        else ("test", number if split == "test" else -1 - number)
-    )
+    return ("meta", number) if split == "meta" else ("test", number if split == "test" else -1 - number)
 
 
 def _enumerated_thing(seed: int, split: str, topic: int, number: int) -> Thing:
     permutation, place = _place(split, number)
     # A meta-set larger than the facts begins again.
-    state = int(
-        _permutation(seed, permutation, topic, _NUM_STATES)[place % _NUM_STATES]
-    )
+    state = int(_permutation(seed, permutation, topic, _NUM_STATES)[place % _NUM_STATES])
     return _thing(TOPICS[topic], state)
 
 
-def _enumerated_pair(
-    seed: int, split: str, topic: int, distance: int, number: int
-) -> Facts:
+def _enumerated_pair(seed: int, split: str, topic: int, distance: int, number: int) -> Facts:
     permutation, place = _place(split, number)
     num_second = _NUM_STATES - _NUM_STATES // len(COLOURS)
     num_pairs = _NUM_STATES * num_second
@@ -171,9 +155,7 @@ def _enumerated_pair(
     thing = _thing(TOPICS[topic], first)
     other = _thing(TOPICS[(topic + distance) % len(TOPICS)], second)
     # `second` counts colour offsets from 0 to 6: one more than that, from the first colour on, never meets it.
-    colour = COLOURS[
-        (COLOURS.index(thing.colour) + 1 + COLOURS.index(other.colour)) % len(COLOURS)
-    ]
+    colour = COLOURS[(COLOURS.index(thing.colour) + 1 + COLOURS.index(other.colour)) % len(COLOURS)]
     return (thing, replace(other, colour=colour))
 
 

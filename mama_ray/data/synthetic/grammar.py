@@ -39,9 +39,7 @@ def render_caption(statement: Statement, rng: np.random.Generator) -> str:
         phrases.reverse()  # a caption that tells no order must not tell it by the order of its words
     templates = ORDERED_TEMPLATES if statement.tells_order else UNORDERED_TEMPLATES
     (a, moves_a, moving_a), (b, moves_b, moving_b) = phrases
-    return draw(rng, templates).format(
-        a=a, moves_a=moves_a, moving_a=moving_a, b=b, moves_b=moves_b, moving_b=moving_b
-    )
+    return draw(rng, templates).format(a=a, moves_a=moves_a, moving_a=moving_a, b=b, moves_b=moves_b, moving_b=moving_b)
 
 
 def _phrases(thing: Thing, rng: np.random.Generator) -> tuple[str, str, str]:
@@ -51,20 +49,12 @@ def _phrases(thing: Thing, rng: np.random.Generator) -> tuple[str, str, str]:
         for words, value in ((SIZE_WORDS, thing.size), (COLOUR_WORDS, thing.colour))
         if value is not None
     ]
-    noun = _word(
-        ANY_SHAPE_WORDS if thing.shape is None else SHAPE_WORDS[thing.shape], rng
-    )
+    noun = _word(ANY_SHAPE_WORDS if thing.shape is None else SHAPE_WORDS[thing.shape], rng)
     phrase = " ".join([*adjectives, noun])
     article = "an" if phrase[0] in "aeiou" else "a"
-    moves, moving = _word(
-        ANY_MOTION_WORDS if thing.motion is None else MOTION_WORDS[thing.motion], rng
-    )
+    moves, moving = _word(ANY_MOTION_WORDS if thing.motion is None else MOTION_WORDS[thing.motion], rng)
     return f"{article} {phrase}", moves, moving
 
 
 def _word(words, rng: np.random.Generator):
-    return (
-        words[0]
-        if rng.random() < _PLAIN_WORD_RATE
-        else words[int(rng.integers(1, len(words)))]
-    )
+    return words[0] if rng.random() < _PLAIN_WORD_RATE else words[int(rng.integers(1, len(words)))]

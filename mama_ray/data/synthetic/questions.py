@@ -24,9 +24,7 @@ def ask(facts: Facts, rng: np.random.Generator) -> tuple[dict, ...]:
         ),
         _question(
             "colour",
-            draw(
-                rng, (f"what colour is the {shape}?", f"which colour has the {shape}?")
-            ),
+            draw(rng, (f"what colour is the {shape}?", f"which colour has the {shape}?")),
             colour,
         ),
         _question("size", f"is the {shape} small or large?", thing.size),
@@ -45,32 +43,21 @@ def _question(kind: str, question: str, answer: str) -> dict:
 def _count(facts: Facts, rng: np.random.Generator) -> dict:
     """Half of these ask for something that is there, so that zero is no safe guess."""
     name = draw(rng, ("colour", "size", "motion"))
-    value = (
-        getattr(facts[0], name) if rng.random() < 0.5 else draw(rng, ATTRIBUTES[name])
-    )
+    value = getattr(facts[0], name) if rng.random() < 0.5 else draw(rng, ATTRIBUTES[name])
     count = _NUMBERS[sum(getattr(thing, name) == value for thing in facts)]
     if name == "motion":
-        verb = MOTION_WORDS[value][0][0].replace("moves", "move").replace("goes", "go")
-        return _question(
-            "count",
-            f"how many objects {verb.removesuffix('s') if ' ' not in verb else verb}?",
-            count,
-        )
+        verb, _, rest = MOTION_WORDS[value][0][0].partition(" ")
+        plural = " ".join(filter(None, ("go" if verb == "goes" else verb.removesuffix("s"), rest)))
+        return _question("count", f"how many objects {plural}?", count)
     return _question("count", f"how many {value} objects are there?", count)
 
 
 def _motion(thing: Thing, rng: np.random.Generator) -> dict:
-    named = draw(
-        rng, (SHAPE_WORDS[thing.shape][0], f"{COLOUR_WORDS[thing.colour][0]} object")
-    )
+    named = draw(rng, (SHAPE_WORDS[thing.shape][0], f"{COLOUR_WORDS[thing.colour][0]} object"))
     if thing.motion in DIRECTIONS:
-        template = draw(
-            rng, ("which direction does the {} move?", "which way does the {} go?")
-        )
+        template = draw(rng, ("which direction does the {} move?", "which way does the {} go?"))
         return _question("direction", template.format(named), thing.motion)
-    return _question(
-        "action", f"what does the {named} do?", MOTION_WORDS[thing.motion][0][0]
-    )
+    return _question("action", f"what does the {named} do?", MOTION_WORDS[thing.motion][0][0])
 
 
 def _order(facts: Facts, rng: np.random.Generator) -> list[dict]:

@@ -64,10 +64,7 @@ def _leave_out(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]
     for place, thing in enumerate(facts):
         # At least one fact goes and at least one stays.
         count = int(rng.integers(1, len(ATTRIBUTES)))
-        names = sorted(
-            str(name)
-            for name in rng.choice(list(ATTRIBUTES), size=count, replace=False)
-        )
+        names = sorted(str(name) for name in rng.choice(list(ATTRIBUTES), size=count, replace=False))
         things.append(replace(thing, **dict.fromkeys(names)))
         omitted += [f"objects.{place}.{name}" for name in names]
     return Statement(tuple(things)), {"omitted": omitted}
@@ -79,27 +76,18 @@ def _falsify(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
     place = int(rng.integers(len(facts)))
     name = draw(rng, tuple(ATTRIBUTES))
     # The other object's shape and colour stay apart, else the sentence would speak of one object twice.
-    taken = {
-        getattr(thing, name)
-        for thing in (facts if name in ("shape", "colour") else (facts[place],))
-    }
+    taken = {getattr(thing, name) for thing in (facts if name in ("shape", "colour") else (facts[place],))}
     value = draw(rng, [value for value in ATTRIBUTES[name] if value not in taken])
     things: list[Thing] = list(facts)
     things[place] = replace(things[place], **{name: value})
     return Statement(tuple(things)), {"wrong": [f"objects.{place}.{name}"]}
 
 
-def _another_clip(
-    config: CorpusConfig, number: int, facts: Facts, rng: np.random.Generator
-) -> int | None:
+def _another_clip(config: CorpusConfig, number: int, facts: Facts, rng: np.random.Generator) -> int | None:
     """A clip with the same facts would not be wrong, so it is passed over; None where there is no other."""
     start = int(rng.integers(config.num_train))
     candidates = ((start + step) % config.num_train for step in range(config.num_train))
     return next(
-        (
-            n
-            for n in candidates
-            if n != number and facts_of(config, "train", n) != facts
-        ),
+        (n for n in candidates if n != number and facts_of(config, "train", n) != facts),
         None,
     )

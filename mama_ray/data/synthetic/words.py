@@ -1,4 +1,4 @@
-"""The words of the captions: several for every fact, none shared by two facts, so that a caption's facts can be read back.
+"""The words of the captions: several for every fact, none shared by two facts, so a caption's facts can be read back.
 
 The first word of each is the plain one; it is also the answer to questions.
 """
@@ -26,20 +26,28 @@ COLOUR_WORDS = {
 SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
 
 # Finite form and participle of each way to tell a motion.
-MOTION_WORDS = {
-    "left": (("moves left", "moving left"), ("slides to the left", "sliding to the left"), ("drifts leftward", "drifting leftward")),
-    "right": (("moves right", "moving right"), ("slides to the right", "sliding to the right"), ("drifts rightward", "drifting rightward")),
+MOTION_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
+    "left": (
+        ("moves left", "moving left"),
+        ("slides to the left", "sliding to the left"),
+        ("drifts leftward", "drifting leftward"),
+    ),
+    "right": (
+        ("moves right", "moving right"),
+        ("slides to the right", "sliding to the right"),
+        ("drifts rightward", "drifting rightward"),
+    ),
     "up": (("moves up", "moving up"), ("rises", "rising"), ("climbs upward", "climbing upward")),
     "down": (("moves down", "moving down"), ("falls", "falling"), ("sinks downward", "sinking downward")),
     "orbits": (("goes round", "going round"), ("loops around", "looping around"), ("orbits", "orbiting")),
     "grows": (("grows", "growing"), ("expands", "expanding"), ("swells up", "swelling up")),
     "shrinks": (("shrinks", "shrinking"), ("contracts", "contracting"), ("dwindles", "dwindling")),
     "blinks": (("blinks", "blinking"), ("flashes", "flashing"), ("flickers", "flickering")),
-}  # fmt: skip
+}
 
 # What stands for a fact that the caption leaves out.
 ANY_SHAPE_WORDS = ("object", "thing", "shape")
-ANY_MOTION_WORDS = (("is seen", "being seen"), ("appears", "appearing"))
+ANY_MOTION_WORDS = (("is seen", "being seen"), ("does something", "doing something"))
 
 # {a} is "a small red circle"; {moves} and {moving} are the two forms of its motion.
 ONE_TEMPLATES = (

@@ -1,0 +1,53 @@
+"""The synthetic corpus made on Ray: one task per chunk of clips, which writes its videos itself."""
+
+import logging
+import time
+
+import ray
+
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.prepare_parts import storage_errors
+from mama_ray.orchestration.storage import filesystem_for
+
+logger = logging.getLogger(__name__)
+
+# Drawing and encoding run on one thread. A retry redoes what its chunk had not finished, byte for byte.
+_CPUS_PER_CHUNK = 1.0
+_MAX_RETRIES = 3
+
+
+def build_corpus(config: CorpusConfig, directory: str) -> str:
+    """Make the corpus in a folder that all nodes see, and return the folder: `videos/` and `annotations.jsonl`.
+
+    A folder or URI. A corpus of the same config that is there is used as it is; one that was left unfinished is
+    completed. Raises UserError when the folder holds another corpus or other files, or the storage fails.
+    """
+    filesystem, path = filesystem_for(directory)
+    with storage_errors(directory):
+        if open_corpus(filesystem, path, config):
+            return directory
+        connect()
+        started_s = time.monotonic()
+        # Tasks have another working directory: a local path goes to them absolute.
+        shared = directory if "://" in directory else path
+        waiting = [_write_chunk.remote(config, shared, chunk) for chunk in range(num_chunks(config))]
+        num_clips = 0
+        try:
+            while waiting:
+                done, waiting = ray.wait(waiting)
+                num_clips += sum(ray.get(done))
+        except ray.exceptions.RayTaskError as error:
+            for task in waiting:
+                ray.cancel(task)
+            raise error.cause from error
+        close_corpus(filesystem, path, config)
+    logger.info("made %d clips in %.1f s at %s", num_clips, time.monotonic() - started_s, directory)
+    return directory
+
+
+@ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES)
+def _write_chunk(config: CorpusConfig, directory: str, chunk: int) -> int:
+    filesystem, path = filesystem_for(directory)
+    return write_chunk(filesystem, path, config, chunk)
