@@ -96,13 +96,13 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     """Embed the benchmark's split with the checkpoint, rank, and write `<benchmark>.json`; see `Evaluation.tables`."""
     start = time.perf_counter()
     benchmark = load_benchmark(job.benchmark)
-    connect()
     model = find_model(job.checkpoint, benchmark, resize=job.resize)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
+    connect()
     split = load_evaluated_split(shards, benchmark)
     features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")
     try:

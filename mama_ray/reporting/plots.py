@@ -139,7 +139,7 @@ def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
             places = np.arange(len(order)) + (number - (len(topics) - 1) / 2) * 0.2
             values = [recall.get(topic, np.nan) for topic in order]
             axes.vlines(places, 0, values, color=colour, linewidth=1.4, alpha=0.55)
-            axes.plot(places, values, "o", color=colour, markersize=6.5)
+            axes.plot(places, values, "o", color=colour, markersize=6.5, clip_on=False)
         axes.set_ylim(bottom=0)
         turns = len(order) > 8 or max(map(len, order)) > 14
         axes.set_xticks(range(len(order)), order, rotation=30 if turns else 0, ha="right" if turns else "center")
