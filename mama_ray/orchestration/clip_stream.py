@@ -28,8 +28,8 @@ from mama_ray.orchestration.storage import filesystem_for
 
 logger = logging.getLogger(__name__)
 
-# A pipeline lists one read task per step; very long runs are cut into pipelines of this many steps.
-_STEPS_PER_PIPELINE = 4096
+# A pipeline holds one block per step; long runs are cut into pipelines of this many steps.
+_STEPS_PER_PIPELINE = 1024
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,17 @@ def stream_batches(
     context.execution_options.resource_limits = ExecutionResources(cpu=num_decode_cpus)
     context.enable_progress_bars = False
     local_size = global_batch_size // world_size
+
+    def read_and_decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        (step,) = batch["item"]
+        rows, epochs = reader.epoch_plan().local_batch(int(step), global_batch_size, rank, world_size)
+        return reader.assembler().assemble(rows, epochs)
+
     for start in range(first_step, num_steps, _STEPS_PER_PIPELINE):
         stop = min(start + _STEPS_PER_PIPELINE, num_steps)
 
-        def read_and_decode(batch: dict[str, np.ndarray], start: int = start) -> dict[str, np.ndarray]:
-            (offset,) = batch["id"]
-            rows, epochs = reader.epoch_plan().local_batch(start + int(offset), global_batch_size, rank, world_size)
-            return reader.assembler().assemble(rows, epochs)
-
-        steps = ray.data.range(stop - start, override_num_blocks=stop - start)
+        # Blocks that are there already: a read operator would run as a task of its own before every decode task.
+        steps = ray.data.from_items(list(range(start, stop)), override_num_blocks=stop - start)
         dataset = steps.map_batches(read_and_decode, batch_size=1, num_cpus=1)
         for arrays in dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2):
             yield to_clip_batch(arrays)

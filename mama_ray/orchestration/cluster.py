@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 
 import ray
 
@@ -33,6 +34,17 @@ def connect(*, num_cpus: int | None = None) -> None:
         object_store_memory=_object_store_bytes(),
     )
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def start_worker_logging() -> None:
+    """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
+    handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    package = logging.getLogger("mama_ray")
+    package.handlers, package.propagate = [handler], False
+    package.setLevel(logging.INFO)
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _object_store_bytes() -> int:

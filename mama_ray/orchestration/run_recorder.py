@@ -14,7 +14,6 @@ import pyarrow.fs as pafs
 import ray
 import ray.train
 import torch
-from ray.experimental import tqdm_ray
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.pretrained import save_pretrained
@@ -60,21 +59,20 @@ class RunRecorder:
         self._data_wait_s = 0.0
         self._window_start = time.perf_counter()
         self._num_quarantined = 0
+        self._warned: set[str] = set()
+        self._started, self._first_step = time.perf_counter(), state.step
         self._kinds = truth_kinds(ray.get(data.train)) if rank == 0 else None
-        self._writer = self._bar = None
+        self._writer: MetricsWriter | None = None
 
     def __enter__(self) -> "RunRecorder":
         if self._rank == 0:
             self._writer = MetricsWriter(self._filesystem, self._run_path, start_step=self._state.step)
-            self._bar = tqdm_ray.tqdm(desc=f"train {self._job.run}", total=self._state.num_steps, unit="step")
-            self._bar.update(self._state.step)
-        self._window_start = time.perf_counter()
+        self._window_start = self._started = time.perf_counter()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._rank == 0:
             self._writer.close()
-            self._bar.close()
 
     def timed(self, batches: Iterable[ClipBatch]) -> Iterator[ClipBatch]:
         """Pass batches through and count the time spent waiting for them."""
@@ -115,12 +113,31 @@ class RunRecorder:
         scalars["data/num_quarantined"] = self._num_quarantined
         if self._rank == 0:
             scalars |= self._weights_by_kind()
-            for warning in self._window.warnings(scalars):
-                logger.warning("step %d: %s", record.step, warning)
+            self._warn_once(record.step, self._window.warnings(scalars))
             self._writer.write(record.step, scalars)
-            self._bar.update(num_steps)
+            self._tell_progress(scalars)
         self._window = StepWindow()
         self._data_wait_s, self._window_start = 0.0, time.perf_counter()
+
+    def _tell_progress(self, scalars: dict[str, float]) -> None:
+        done, total = self._state.step, self._state.num_steps
+        seconds_left = (time.perf_counter() - self._started) / (done - self._first_step) * (total - done)
+        logger.info(
+            "%s: step %d of %d (%.0f%%), loss %.3f, %.0f clips/s, %.0f s left",
+            self._job.run,
+            done,
+            total,
+            100 * done / total,
+            scalars["train/unweighted_loss"],
+            scalars["throughput/clips_per_s"],
+            seconds_left,
+        )
+
+    def _warn_once(self, step: int, warnings: dict[str, str]) -> None:
+        for kind, text in warnings.items():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                logger.warning("step %d: %s (told once; metrics.jsonl has every step)", step, text)
 
     def _weights_by_kind(self) -> dict[str, float]:
         """Mean weight (1 is uniform) of the clips whose captions are recorded as clean, wrong and so on."""

@@ -51,7 +51,7 @@ class DataConfig(Config):
     tokenizer: str | None = None
     """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
 
-    vocab_size: int = Field(512, ge=300)
+    vocab_size: int = Field(1024, ge=514)
     """Size of the tokenizer that is trained where none is given."""
 
     context_length: int = Field(24, ge=4)

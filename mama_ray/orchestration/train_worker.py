@@ -23,6 +23,7 @@ from mama_ray.models.presets import preset
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging
+from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.clip_stream import ClipReader, meta_batches, stream_batches
 from mama_ray.orchestration.run_recorder import RunRecorder
 from mama_ray.orchestration.storage import filesystem_for, join_uri, local_folder
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 def train_fn_per_worker(loop_config: dict) -> None:
     """Train this worker's share of the run; `loop_config` holds the job, the data references and the number of steps."""
+    start_worker_logging()
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
     context = ray.train.get_context()

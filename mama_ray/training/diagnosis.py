@@ -43,16 +43,16 @@ class StepWindow:
             values["weights/collapsed"] = float(values["weights/effective_sample_size"] < _COLLAPSE_SHARE)
         return values
 
-    def warnings(self, means: dict[str, float]) -> list[str]:
-        """Return in words what a person should look at."""
-        found = []
+    def warnings(self, means: dict[str, float]) -> dict[str, str]:
+        """Return what a person should look at: a name for the kind of trouble and a sentence."""
+        found = {}
         if means.get("weights/collapsed"):
             share = means["weights/effective_sample_size"]
-            found.append(f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr")
+            found["collapse"] = f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr"
         before = means.get("meta/loss_before_lookahead")
         pairs = [(s["meta/loss"], s["meta/loss_before_lookahead"]) for s in self._scalars if "meta/loss_before_lookahead" in s]
         if before is not None and all(float(after) > float(ahead) for after, ahead in pairs):
-            found.append("the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead")
+            found["lookahead"] = "the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead"
         return found
 
     def rows_and_weights(self, rows_of_step: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

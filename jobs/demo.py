@@ -1,0 +1,10 @@
+"""Show the method at work: one noisy corpus, three ways to learn from it, one table and one report page.
+
+    python jobs/demo.py [configs/demo/NAME.yaml] --storage URI
+"""
+
+from mama_ray.orchestration.demo import DemoJob, run_demo
+from mama_ray.orchestration.entry import run_job
+
+if __name__ == "__main__":
+    run_job(DemoJob, run_demo, description=__doc__)

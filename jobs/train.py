@@ -1,0 +1,12 @@
+"""Train a dual encoder on shards with the angular margin and meta-learned sample weights.
+
+    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
+
+Without arguments it trains on the embedded corpus, which is made on first use.
+"""
+
+from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.train import TrainJob, train
+
+if __name__ == "__main__":
+    run_job(TrainJob, train, description=__doc__)

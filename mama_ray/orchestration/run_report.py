@@ -1,0 +1,43 @@
+"""From run directories to one report page: what the demo shows of its three runs and a training job of its one."""
+
+from collections.abc import Mapping
+
+from mama_ray.evaluation.protocol import Result, describe_protocol
+from mama_ray.evaluation.summary import load_result, load_retrievals, summarise_run
+from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.reporting.content import Report, RunReport
+from mama_ray.reporting.page import write_report
+
+
+def report_run(
+    name: str, run_uri: str, shards: str, *, benchmark: str | None, facts: Mapping[str, str] | None = None
+) -> tuple[RunReport, Result | None]:
+    """Collect a run's curves and, where it was evaluated on `benchmark`, its recall and retrieved clips."""
+    filesystem, run_path = filesystem_for(run_uri)
+    if benchmark is None:
+        return summarise_run(name, filesystem, run_path, facts=facts), None
+    result = load_result(filesystem, run_path, benchmark)
+    retrievals = load_retrievals(*filesystem_for(shards), result.examples)
+    return summarise_run(name, filesystem, run_path, result=result, retrievals=retrievals, facts=facts), result
+
+
+def write_page(
+    directory_uri: str,
+    title: str,
+    runs: list[RunReport],
+    result: Result | None,
+    *,
+    lead: str = "",
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """Write the page of one run, or of several beside each other; returns its URI."""
+    report = Report(
+        title=title,
+        runs=tuple(runs),
+        lead=lead,
+        protocol=describe_protocol(result.protocol) if result else "",
+        num_gallery=result.protocol.num_videos if result else None,
+        facts=facts or {},
+    )
+    write_report(*filesystem_for(directory_uri), report)
+    return join_uri(directory_uri, "index.html")
