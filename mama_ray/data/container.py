@@ -60,9 +60,9 @@ class DecodeConfig(Config):
     max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     """Longest video in seconds."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """Longest time for one video in seconds, looked at between frames."""
+    """Longest time in seconds for one reading of a video, looked at between frames: no single frame is cut short."""
     max_replaced: float = Field(default=0.5, ge=0, le=1)
-    """Largest share of the asked frames that may be stood in for by the nearest decodable one, in a damaged file."""
+    """Largest share of the asked frames that may be stood in for by the nearest one that decodes, in a damaged file."""
     reader: Literal["pyav", "decord"] = "pyav"
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any

@@ -1,8 +1,8 @@
 """Frames of a video: timestamps in, uint8 RGB frames out, whatever the container.
 
 `VideoDecoder` reads by PyAV, or by decord where the config asks for it and decord can (decord_reader.py says what it
-cannot). A frame that cannot be decoded is replaced by the nearest decodable one and counted; when more than
-`max_replaced` of the asked frames had to be replaced, the video is refused. So a file cut off near its end still
+cannot). An asked frame that cannot be decoded is replaced by the nearest asked one that can, and counted; when more
+than `max_replaced` of the asked frames had to be replaced, the video is refused. So a file cut off near its end still
 serves, and a ruined one never passes as a video.
 """
 
@@ -35,9 +35,9 @@ class VideoDecoder:
     """One open video.
 
     Args:
-        data: the file's bytes or its path. width, height: size of the frames, scaled (bicubic) inside the decoder
-        without regard to the aspect ratio; with only
-            one given the other follows the aspect ratio; with none the frames keep their size.
+        data: the file's bytes or its path.
+        width, height: size of the frames, scaled (bicubic) inside the decoder without regard to the aspect ratio;
+            with only one given the other follows the aspect ratio; with none the frames keep their size.
         short_side: alternatively, the shorter side's size at most, in proportion.
         config: limits.
 
@@ -62,7 +62,6 @@ class VideoDecoder:
     ) -> None:
         self._data = data
         self._config = config or DecodeConfig()
-        self._deadline = Deadline.after(self._config.timeout_s)
         rotation = None
         with open_video(data, self._config) as (container, stream):
             self._index = index_packets(container, stream, self._config)
@@ -103,14 +102,15 @@ class VideoDecoder:
         return np.stack([frames[index] for index in indices.tolist()])
 
     def _read(self, indices: np.ndarray) -> dict[int, np.ndarray]:
+        deadline = Deadline.after(self._config.timeout_s)
         if self._try_decord:
             try:
                 # A reader lives for one call: kept ones hold their threads and all decoded packets.
-                return DecordReader(self._data, self._index, self.width, self.height).read(indices, self._deadline)
+                return DecordReader(self._data, self._index, self.width, self.height).read(indices, deadline)
             except DecordFailed as error:
                 logger.debug("decord cannot read this video, PyAV does: %s", error)
                 self._try_decord = False
-        return PyavReader(self._data, self._index, self.width, self.height, self._config).read(indices, self._deadline)
+        return PyavReader(self._data, self._index, self.width, self.height, self._config).read(indices, deadline)
 
     def _replace_missing(self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray) -> None:
         num_missing = int((~is_read).sum())
