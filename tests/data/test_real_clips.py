@@ -19,7 +19,7 @@ SHARED = ROOT / "../shared/data"
 ROWS = list(csv.DictReader((SHARED / "clips.csv").open(newline=""))) if (SHARED / "clips.csv").is_file() else []
 # Where the table and the file disagree, and the file is right.
 BEST_STREAM = "nasa_13013.mp4"  # six streams: the table describes the first, players show the largest
-NUM_DAMAGED = {"corrupted.mp4"}  # one packet in the middle does not decode: 49 of 50 frames
+DAMAGED = "corrupted.mp4"  # 50 packets: one does not decode, and the frame after it is patched up by the decoder
 CONTAINER_DURATION_SLACK_S = 0.15  # the table has the container's duration: sound, a late start, or gaps add to it
 
 pytestmark = pytest.mark.skipif(not ROWS, reason="../shared/data/clips.csv is not there")
@@ -34,7 +34,7 @@ def same_as_table(info: VideoInfo, row: dict[str, str]) -> None:
     assert (info.rotation - int(row["rotation"])) % 360 == 0
     size = (info.width, info.height) if info.rotation in (0, 180) else (info.height, info.width)
     assert size == (int(row["width"]), int(row["height"]))
-    assert abs(info.num_frames - int(row["frames"])) <= (Path(row["file"]).name in NUM_DAMAGED)
+    assert abs(info.num_frames - int(row["frames"])) <= row["file"].endswith(DAMAGED)
     assert info.duration_s == pytest.approx(float(row["duration_s"]), abs=CONTAINER_DURATION_SLACK_S)
     assert info.fps == pytest.approx(float(row["fps"]), rel=0.035)
     assert info.codec == row["codec"]
@@ -57,7 +57,7 @@ def test_every_clip_gives_the_asked_frames_and_agrees_with_its_description(row):
 @each_clip
 def test_every_frame_of_every_clip_decodes_but_the_one_known(row):
     data = (SHARED / row["file"]).read_bytes()
-    num_bad = 1 if Path(row["file"]).name in NUM_DAMAGED else 0
+    num_bad = 2 if row["file"].endswith(DAMAGED) else 0
     assert count_decodable_frames(data) == probe_video(data).num_frames - num_bad
 
 
@@ -71,8 +71,8 @@ def test_both_readers_give_the_same_frames_of_real_clips(row):
         indices = row_rng(0, 0, 0).integers(decoder.num_frames, size=6)
         frames = decoder.frames_by_index(indices)
         wanted = frames if wanted is None else wanted
-    # 10-bit sources are rounded differently by the two versions of FFmpeg; all others are equal to the bit.
-    limit = 5 if "10bits" in row["file"] else 0
+    # The two versions of FFmpeg round 10-bit sources differently, and a few values of MPEG-4; all else is equal.
+    limit = 5 if "10bits" in row["file"] else 0.001
     assert np.abs(frames.astype(int) - wanted).mean() <= limit
 
 
@@ -87,14 +87,16 @@ def test_rotated_clips_come_out_upright_with_their_aspect_ratio():
 
 
 @pytest.mark.slow
-def test_no_clip_kills_or_stalls_a_process_of_its_own():
+@pytest.mark.parametrize("start", range(0, len(ROWS), 20))
+def test_no_clip_kills_or_stalls_its_process(start):
+    """In processes of their own, so that a crash is a failed test that names the clip, not the end of the test run."""
     program = (
-        "import sys; from mama_ray.data.loading import load_clip_frames; "
-        "from mama_ray.data.transforms import TransformConfig; "
-        "load_clip_frames(sys.argv[1], num_frames=8, transform=TransformConfig(image_size=48))"
+        "import sys; from mama_ray.data.decode import VideoDecoder\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(path, flush=True)\n"
+        "    decoder = VideoDecoder(path, width=48, height=48)\n"
+        "    decoder.frames_at([0.0, decoder.duration_s / 2, decoder.duration_s])\n"
     )
-    for row in ROWS:
-        run = subprocess.run(
-            [sys.executable, "-c", program, str(SHARED / row["file"])], cwd=ROOT, capture_output=True, timeout=60
-        )
-        assert run.returncode == 0, (row["file"], run.stderr.decode()[-300:])
+    paths = [str(SHARED / row["file"]) for row in ROWS[start : start + 20]]
+    run = subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, (run.stdout.splitlines()[-1:], run.stderr[-300:])
