@@ -77,7 +77,7 @@ def from_pretrained(
     if path.is_file():
         model, report = import_clip_vip_release(path, interpolate=interpolate, **overrides)
     else:
-        directory = path if path.is_dir() else _download(str(source), local_files_only=local_files_only)
+        directory = path if path.is_dir() else fetch_from_hub(str(source), local_files_only=local_files_only)
         model, report = _load_directory(directory, interpolate=interpolate, **overrides)
     for keys, fate in ((report.fresh, "not in the file, freshly initialised"), (report.interpolated, "interpolated")):
         if keys:
@@ -167,7 +167,7 @@ def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
         ) from error
 
 
-def _download(repo_id: str, *, local_files_only: bool) -> Path:
+def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
     """Fetch config, safetensors and tokenizer of a hub repository, or find them in the local cache."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo_id) or repo_id.startswith("."):
         raise UserError(
@@ -180,7 +180,7 @@ def _download(repo_id: str, *, local_files_only: bool) -> Path:
 
     try:
         return Path(
-            huggingface_hub.snapshot_download(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
+            huggingface_hub.snapshotfetch_from_hub(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
         )
     # OSError holds every way a download fails: no network, no such repository, not in the cache, disk full.
     except (OSError, HFValidationError) as error:

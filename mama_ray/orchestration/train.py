@@ -18,6 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from mama_ray.config import Config, config_to_yaml, load_yaml
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
+from mama_ray.models.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
@@ -148,6 +149,8 @@ def train(job: TrainJob) -> str:
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
     _write_config(job, filesystem, run_path)
+    if job.model.pretrained is None:
+        preset(job.model.preset)  # an unknown name fails here, not in a worker
     connect()
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
@@ -156,6 +159,9 @@ def train(job: TrainJob) -> str:
     _write_environment(data, filesystem, run_path)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    refs = list_checkpoints(filesystem, run_path)
+    if refs and refs[-1].step >= num_steps and refs[-1].problem is None:
+        return f"done already, {num_steps} steps: {run_uri}"
     trainer = TorchTrainer(
         train_fn_per_worker,
         train_loop_config={"job": job, "data": data, "num_steps": num_steps},

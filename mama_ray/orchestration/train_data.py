@@ -5,6 +5,8 @@ Everything here runs in one remote task, so the driver holds references and a fe
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +23,7 @@ from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
+from mama_ray.models.pretrained import fetch_from_hub
 from mama_ray.orchestration.storage import filesystem_for, local_folder
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
@@ -164,11 +167,21 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
             texts = [caption["text"] for clip in captions for caption in clip]
             tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
         else:
-            with local_folder(*filesystem_for(uri)) as directory:
+            with _tokenizer_folder(uri) as directory:
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
     return files | {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+
+
+@contextmanager
+def _tokenizer_folder(source: str) -> Iterator[Path]:
+    """Give the folder that a path, a URI or the hub id of a pretrained model means."""
+    if "://" in source or Path(source).is_dir():
+        with local_folder(*filesystem_for(source)) as directory:
+            yield directory
+    else:
+        yield fetch_from_hub(source)
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:

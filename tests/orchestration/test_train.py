@@ -1,0 +1,126 @@
+"""The training job whole: resume after any kill equals an undisturbed run; bad input is one clear error."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from mama_ray.config import with_overrides
+from mama_ray.errors import UserError
+from mama_ray.orchestration.entry import find_user_error
+from mama_ray.orchestration.train import TrainJob, train
+from tests.orchestration.training_runs import (
+    NUM_STEPS,
+    SETTINGS,
+    checkpoint,
+    kill_all,
+    outcome,
+    start_training,
+    train_workers,
+    wait_until,
+    write_shards,
+)
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("corpus") / "shards")
+
+
+def job_on(shards: Path, folder: Path, **overrides) -> TrainJob:
+    base = TrainJob.model_validate(SETTINGS | {"shards": str(shards), "storage": str(folder)})
+    return with_overrides(base, overrides)
+
+
+def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cluster, shards, folder):
+    line = train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
+    assert str(folder / "whole") in line
+    result = outcome(folder, "whole")
+    assert [step for step, *_ in result["losses"]] == list(range(NUM_STEPS))
+    assert [step for step, *_ in result["validation"]] == [3, 7, 11]
+    assert result["state"] == {"step": NUM_STEPS, "samples_seen": NUM_STEPS * 16}
+    best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0] + 1
+    kept = {path.name for path in (folder / "whole" / "checkpoints").iterdir()}
+    assert kept == {checkpoint(folder, "whole", step).name for step in {best_step, NUM_STEPS}}
+    assert {"config.yaml", "environment.json", "metrics.jsonl"} <= {p.name for p in (folder / "whole").iterdir()}
+    assert "done already" in train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
+
+
+@pytest.mark.slow
+@pytest.mark.promise
+def test_resume_on_one_worker_is_bit_exact_after_the_whole_job_was_killed(shards, folder):
+    for run in ("undisturbed-1", "killed-1"):
+        process = start_training(folder, shards, run, num_workers=1)
+        if run == "killed-1":
+            wait_until(checkpoint(folder, run, 4).is_dir)
+            kill_all(process)
+            assert not checkpoint(folder, run, NUM_STEPS).is_dir(), "it was killed too late to prove anything"
+            process = start_training(folder, shards, run, num_workers=1)
+        assert process.wait(timeout=400) == 0, (folder / f"{run}.log").read_text()[-3000:]
+    assert "resumed at step" in (folder / "killed-1.log").read_text()
+    assert outcome(folder, "killed-1") == outcome(folder, "undisturbed-1")
+
+
+@pytest.mark.slow
+@pytest.mark.promise
+def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
+    """Two workers: the losses, weights and validation of every step equal an undisturbed run's, so did the data."""
+    for run in ("undisturbed-2", "killed-2"):
+        process = start_training(folder, shards, run, num_workers=2, max_failures=2)
+        if run == "killed-2":
+            wait_until(checkpoint(folder, run, 4).is_dir)
+            workers = train_workers(process.pid)
+            assert len(workers) == 2
+            workers[1].send_signal(signal.SIGKILL)
+            assert not checkpoint(folder, run, NUM_STEPS).is_dir(), "it was killed too late to prove anything"
+        assert process.wait(timeout=400) == 0, (folder / f"{run}.log").read_text()[-3000:]
+    ours, theirs = outcome(folder, "killed-2"), outcome(folder, "undisturbed-2")
+    assert "resumed at step" in (folder / "killed-2.log").read_text()
+    assert ours["state"] == theirs["state"]
+    assert [step for step, *_ in ours["losses"]] == list(range(NUM_STEPS))
+    for mine, other in zip(ours["losses"], theirs["losses"], strict=True):
+        assert mine == pytest.approx(other, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"shards": "missing-folder"}, "missing-folder"),
+        ({"model.preset": "gigantic"}, "gigantic"),
+        ({"meta.batch_size": 64}, "meta-set too small"),
+        ({"global_batch_size": 128}, "fewer training clips than one batch"),
+        ({"data.captions": {"asr": 1.0}}, "caption"),
+        ({"storage": "/proc/no-such-place"}, "not writable"),
+        ({"model.pretrained": "no/such-model"}, "no/such-model"),
+    ],
+)
+def test_bad_input_is_one_clear_error_before_any_worker_starts(ray_cluster, shards, folder, overrides, named):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what matters is the user's error inside
+        train(job_on(shards, folder, **({"run": "bad"} | overrides)))
+    error = find_user_error(caught.value)
+    assert isinstance(error, UserError)
+    assert named in str(error)
+
+
+def test_a_truncated_shard_is_named_and_refused(ray_cluster, folder, tmp_path):
+    damaged = write_shards(tmp_path / "damaged")
+    tar = damaged / "clips-000001.tar"
+    tar.write_bytes(tar.read_bytes()[:-4096])
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        train(job_on(damaged, folder, run="damaged"))
+    assert "clips-000001.tar" in str(find_user_error(caught.value))
+
+
+def test_a_run_that_exists_is_not_continued_with_another_config(ray_cluster, shards, folder, tmp_path):
+    job = job_on(shards, tmp_path, run="once")
+    (tmp_path / "once").mkdir()
+    (tmp_path / "once" / "config.yaml").write_text(job.to_yaml())
+    with pytest.raises(UserError, match="objective"):
+        train(with_overrides(job, {"objective.margin": 0.3}))
