@@ -58,8 +58,8 @@ def serve(requests: object, answers: object) -> None:
             answer = {"error": str(error)}
         except MemoryError:
             answer = {"error": "decoding needs too much memory"}
-        except OSError as error:
-            answer = {"trouble": str(error), "errno": error.errno}
+        except (OSError, ImportError) as error:
+            answer = {"trouble": str(error), "errno": getattr(error, "errno", None)}
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}
         signal.alarm(0)

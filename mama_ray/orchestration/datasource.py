@@ -20,6 +20,7 @@ from ray.data.datasource import Datasource, ReadTask
 
 from mama_ray.data.index import CAPTIONS_TYPE, check_clip_bytes, read_index, select_split
 from mama_ray.data.shard import ShardError
+from mama_ray.errors import UserError
 from mama_ray.orchestration.retries import with_retries
 from mama_ray.orchestration.storage import filesystem_for
 
@@ -66,18 +67,26 @@ def read_clips(
 
     Raises UserError when the index is missing or damaged. The index's rows stay in the object store.
     """
-    table, num_rows, num_bytes = _load_rows.remote(uri, split)
-    source = ClipDatasource(uri, table, *ray.get([num_rows, num_bytes]), max_block_bytes=max_block_bytes)
+    table, counts = _load_rows.remote(uri, split)
+    counts = ray.get(counts)
+    if isinstance(counts, UserError):
+        raise counts
+    source = ClipDatasource(uri, table, *counts, max_block_bytes=max_block_bytes)
     return ray.data.read_datasource(source, override_num_blocks=override_num_blocks, num_cpus=_LIGHT_CPUS)
 
 
-@ray.remote(num_cpus=_LIGHT_CPUS, num_returns=3)
-def _load_rows(uri: str, split: str | None) -> tuple[pa.Table, int, int]:
-    table = read_index(*filesystem_for(uri), columns=_INDEX_COLUMNS)
-    table = table.append_column("row", pa.array(np.arange(len(table))))
-    if split is not None:
-        table = select_split(table, split)
-    return table.drop_columns("split").combine_chunks(), len(table), pc.sum(table["num_bytes"]).as_py() or 0
+@ray.remote(num_cpus=_LIGHT_CPUS, num_returns=2)
+def _load_rows(uri: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int] | UserError]:
+    """Return the rows and their counts. An error is returned: raised, it would also hang on the table nobody gets."""
+    try:
+        table = read_index(*filesystem_for(uri), columns=_INDEX_COLUMNS)
+        table = table.append_column("row", pa.array(np.arange(len(table))))
+        if split is not None:
+            table = select_split(table, split)
+    except UserError as error:
+        return None, error
+    num_bytes = pc.sum(table["num_bytes"]).as_py() or 0
+    return table.drop_columns("split").combine_chunks(), (len(table), num_bytes)
 
 
 class ClipDatasource(Datasource):

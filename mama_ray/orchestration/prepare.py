@@ -98,12 +98,12 @@ def run(config: PrepareJob) -> str:
     DataContext.get_current().enable_progress_bars = False
     target = config.shards or config.output
     ensure_writable(target)
-    num_tasks_ref, shard_names = _plan.remote(config)
-    num_tasks = _result_of(num_tasks_ref)
-    if num_tasks is None:
+    plan = _result_of(_plan.remote(config))
+    if plan is None:
         return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
+    num_tasks, shard_names = plan
     if num_tasks:
-        _run_tasks(config, num_tasks, shard_names)
+        _run_tasks(config, num_tasks, ray.put(shard_names))
     return _result_of(_join.remote(config, num_tasks))
 
 
@@ -127,9 +127,9 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else filesystem_for(uri)[1]
 
 
-@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, num_returns=2)
-def _plan(config: PrepareJob) -> tuple[int | None, list[str]]:
-    """Return the number of tasks, None when all of it is done, and the foreign shards' names, one per task."""
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2)
+def _plan(config: PrepareJob) -> tuple[int, list[str]] | None:
+    """Return the number of tasks and, one per task, the names of the foreign shards; None when all of it is done."""
     target = config.shards or config.output
     filesystem, directory = filesystem_for(target)
     with storage_errors(target):
@@ -137,7 +137,7 @@ def _plan(config: PrepareJob) -> tuple[int | None, list[str]]:
         decides = config.model_dump(mode="json", exclude=_DECIDES_NOTHING)
         inputs = inputs_of(decides, shards, config.videos, config.annotations)
         if is_finished(filesystem, directory, inputs, foreign=bool(config.shards)):
-            return None, []
+            return None
         start_work(filesystem, directory, inputs)
         if config.shards:
             return len(shards), [shard for shard, _ in shards]
