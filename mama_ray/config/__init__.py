@@ -1,8 +1,8 @@
 """Configs: classes of checked values that reach a job from a YAML file, the command line or a dict of overrides.
 
-One spelling everywhere: YAML `optim: {lr: 1e-3}`, command line `--optim.lr 5e-4`, override `{"optim.lr": 5e-4}`. All end in
-the same validation, strict about types, so a mistake is told in the same words wherever it was made. A config class
-derives from `Config` and sits beside the code that reads it.
+One spelling everywhere: YAML `optim: {lr: 1e-3}`, command line `--optim.lr 5e-4`, override `{"optim.lr": 5e-4}`. All
+end in the same validation, strict about types, so a mistake is told in the same words wherever it was made. A config
+class derives from `Config` and sits beside the code that reads it.
 """
 
 from mama_ray.config.command_line import parse_config

@@ -1,18 +1,19 @@
 """The command line of every job: `[config.yaml] [--key value ...]`, keys dotted as in the file.
 
 tyro prints `--help` and the shell completions. The values are read here and go the way of the file's: tyro's own parser
-answers a mistake with a box of its own on the terminal, which says nothing of ranges and cannot be the one last line of a job.
+answers a mistake with a box on the terminal, which says nothing of ranges and cannot be the one last line of a job.
 """
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from mama_ray.config.fields import ConfigClass, config_class_of, default_of, find_field, set_path
-from mama_ray.config.mistakes import ConfigError, unknown_key
+from mama_ray.config.mistakes import ConfigError, MissingValueError, unknown_key
 from mama_ray.config.schema import ConfigT, build_config, overlay
 from mama_ray.config.yaml_text import parse_flow, read_yaml, resolve_scalar
 
@@ -24,10 +25,10 @@ def parse_config(
     prog: str | None = None,
     description: str | None = None,
 ) -> ConfigT:
-    """Read `[config.yaml] [--key value ...]`; a value of the command line goes before the file's, that before the class's.
+    """Read `[config.yaml] [--key value ...]`; the command line goes before the file, the file before the defaults.
 
-    `argv` is without the program's name; None takes the process's. `--help` prints the fields with the file's values and
-    raises SystemExit(0). Any mistake raises ConfigError.
+    `argv` is without the program's name; None takes the process's. `--help` prints the fields with the file's values
+    and raises SystemExit(0). Any mistake raises ConfigError.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     file = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
@@ -42,7 +43,7 @@ def parse_config(
             raise ConfigError(f"--{path}", got="a value for its group as well", wanted="one of the two")
 
     def describe(path: str) -> str:
-        if path.partition("[")[0] in given:
+        if any(path == option or path.startswith((f"{option}.", f"{option}[")) for option in given):
             return f"--{path}"
         return path if file is None else f"{path} in {file}"
 
@@ -90,18 +91,18 @@ def _read_option(config_class: ConfigClass, option: str, words: list[str]) -> tu
         raise ConfigError(option, got="no value", wanted="--key value")
     if len(words) > 1 and (extra := next((word for word in words if word.endswith((".yaml", ".yml"))), None)):
         raise ConfigError(option, got=" ".join(words), wanted="one value", remedy=_misplaced(extra))
-    return path, _read_value(field.annotation, words)
+    return path, _read_value(option, field.annotation, words)
 
 
-def _read_value(annotation: Any, words: list[str]) -> Any:
-    """Read the words after an option as the first form that the field's type accepts; unfit words are left to validation."""
+def _read_value(option: str, annotation: Any, words: list[str]) -> Any:
+    """Read the words after an option in the first form that the field's type accepts; unfit ones fail in validation."""
     if not words:
         return True
     resolved = [resolve_scalar(word) for word in words]
     if len(words) == 1:
         forms = [*([None] if words[0] == "None" else []), resolved[0], words[0], resolved, words]
         if words[0].startswith(("[", "{")) and not _accepts(annotation, words[0]):
-            forms.insert(0, parse_flow(words[0]))
+            forms.insert(0, parse_flow(words[0], source=option))
     else:
         forms = [resolved, words]
         if len(words) % 2 == 0:  # name value name value ..., for a mapping
@@ -138,12 +139,12 @@ def _print_help(
     import tyro  # slow to import, and needed for nothing else
 
     try:
-        default = build_config(config_class, from_file)
-    except ConfigError:
+        default = build_config(config_class, from_file, describe=lambda path: f"{path} in the config file")
+    except MissingValueError:
         default = _with_gaps(config_class, overlay(config_class, {}, from_file))
     tyro.cli(
         config_class,
-        prog=f"{prog or sys.argv[0]} [config.yaml]",
+        prog=f"{prog or Path(sys.argv[0]).name} [config.yaml]",
         description=description,
         args=words,
         default=default,

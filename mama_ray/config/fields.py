@@ -40,7 +40,7 @@ def find_field(config_class: ConfigClass, path: str) -> FieldInfo | None:
 
 
 def deepest_group(config_class: ConfigClass, path: str) -> tuple[str, ConfigClass]:
-    """Return the prefix ("optim.", or "") and the class of the deepest config along a path whose last name may be wrong."""
+    """Return prefix ("optim.", or "") and class of the deepest config along a path whose last name may be wrong."""
     prefix = ""
     for name in path.split(".")[:-1]:
         field = config_class.model_fields.get(name)

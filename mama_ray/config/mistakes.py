@@ -44,6 +44,10 @@ class ConfigError(UserError):
     """A config file, a command line or an override that says something the config class does not allow."""
 
 
+class MissingValueError(ConfigError):
+    """Nothing is wrong but that values without a default are not given."""
+
+
 def explain(
     config_class: ConfigClass, error: ValidationError, values: Mapping[str, Any], describe: Callable[[str], str]
 ) -> ConfigError:
@@ -60,7 +64,8 @@ def explain(
     text = str(_explain_one(config_class, first, mistakes[first], describe))
     if others:
         text += f" (and {len(others)} more: {', '.join(path or 'the whole' for path in others[:5])})"
-    return ConfigError(text)
+    lacks_only = all(mistake["type"] == "missing" for group in mistakes.values() for mistake in group)
+    return MissingValueError(text) if lacks_only else ConfigError(text)
 
 
 def unknown_key(config_class: ConfigClass, path: str, *, where: str | None = None) -> ConfigError:

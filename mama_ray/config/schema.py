@@ -53,7 +53,7 @@ def build_config(
     """
     merged = _plain(overlay(config_class, {}, values))
     try:
-        # Strictly, and as JSON: there a list is a tuple's natural form and a whole number a float's, while "4" is no number.
+        # Strictly, and as JSON: there a list may be a tuple and a whole number a float, while "4" is no number.
         return config_class.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         raise explain(config_class, error, merged, describe) from None

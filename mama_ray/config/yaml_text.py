@@ -68,8 +68,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data):
         return True
 
+    def represent_text(self, text):
+        # PyYAML writes U+0085 and its like as line breaks of single-quoted text, which are then read as blanks.
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Dumper.add_representer(str, _Dumper.represent_text)
 for _tag, (_pattern, _first) in _PLAIN_VALUES.items():
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
@@ -119,9 +124,9 @@ def load_yaml(text: str, *, source: object) -> dict[str, Any]:
     return values
 
 
-def parse_flow(text: str) -> Any:
+def parse_flow(text: str, *, source: object) -> Any:
     """Parse one value in YAML's flow form, e.g. `[1, 2]` or `{human: 0.5}`."""
-    return _parse(text, text)
+    return _parse(text, source)
 
 
 def resolve_scalar(text: str) -> bool | int | float | str | None:

@@ -1,12 +1,14 @@
 """How every program in jobs/ starts and ends: arguments in, exit status and one last line out.
 
-Exit status: 0 done, the last line of stdout names where the result lies; 1 failed, the last line of stderr says why; 2 bad
-usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
+Exit status: 0 done, the last line of stdout names where the result lies; 1 failed, the last line of stderr says why;
+2 bad usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
 """
 
 import logging
+import os
 import re
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +19,37 @@ from mama_ray.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-_DONE, _FAILED, _BAD_USAGE = 0, 1, 2
+_DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
 _RESUMES = "started again with the same --storage and --run, a run goes on from its last checkpoint"
-# The last line of a remote traceback, for a cause that could only be sent as text.
-_TOLD_IN_TEXT = re.compile(r"^(?:mama_ray\.[\w.]+\.)?(?:UserError|ConfigError): (.+)$", re.MULTILINE)
+# Python's own words between the tracebacks of a chain, and the line that ends a traceback.
+_CAUSED = "The above exception was the direct cause of the following exception"
+_HANDLED = "During handling of the above exception, another exception occurred"
+_RAISED = re.compile(r"^(?:([\w.]+)\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.+)$", re.MULTILINE)
 
 
 class _Terminated(BaseException):
     """SIGTERM has arrived."""
+
+
+class _SignalRecord:
+    """Remembers which signals have arrived, whoever handles them.
+
+    ray.init() and Ray Train put their own handlers in the place of ours and of Python's; what they raise passes Ray's
+    compiled code and comes out of `run` as a SystemExit that has lost its code.
+    """
+
+    def __init__(self):
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def received(self) -> set[int]:
+        """Return the numbers of the signals that have arrived."""
+        try:
+            return set(self._reader.recv(1 << 16))
+        except BlockingIOError:
+            return set()
 
 
 def run_job(
@@ -36,89 +61,101 @@ def run_job(
 ) -> NoReturn:
     """Read the config from the command line, do `run(config)` and leave the process with the job's exit status.
 
-    `run` returns the line that names where the result lies. `argv` is without the program's name; None takes the process's.
+    `run` returns the line that names where the result lies. `argv` is without the program's name; None takes the
+    process's.
     """
     try:
         config = parse_config(config_class, argv, prog=_program(), description=description)
     except ConfigError as error:
         _leave(_BAD_USAGE, f"error: {error}")
     _start_logging()
-    # Ray replaces this handler when it starts: then SIGTERM comes as SystemExit(15) out of `run`. Both are told alike below.
+    signals = _SignalRecord()
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         line = run(config)
-    except Exception as error:  # noqa: BLE001 - the end of the program: whatever it is becomes an exit status and a line
+    except Exception as error:
         _leave(*_failure(error))
     except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
-        _leave(*_interruption(stop))
+        _leave(*_interruption(stop, signals.received()))
     _leave(_DONE, line)
 
 
 def find_user_error(error: BaseException) -> UserError | None:
-    """Return the UserError that an exception stands for, through the wrappers that Ray puts around it; None if there is none."""
+    """Return the UserError that an exception stands for, through the wrappers of Ray; None if there is none."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, UserError) and not _is_remote(link):
+            return link
+    for link in chain:
+        module, name, message = _told_cause(link)
+        if issubclass(getattr(sys.modules.get(module), name, object), UserError):
+            return UserError(message)
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it wraps, outermost first."""
     seen: set[int] = set()
     pending = [error]
-    told: UserError | None = None
     while pending:
-        current = pending.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        inner = list(_causes(current))
-        pending.extend(inner)
-        # Ray raises one that is of both classes, its own and the cause's; the cause itself has the short text.
-        if isinstance(current, UserError) and not hasattr(current, "traceback_str"):
-            return current
-        if told is None and not inner and (found := _TOLD_IN_TEXT.findall(str(current))):
-            told = UserError(found[-1])
-    return told
+        link = pending.pop(0)
+        if id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            pending.extend(_causes(link))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield what an exception wraps: Python's chain, RayTaskError's cause, Ray Train's failures per worker."""
+    """Yield what an exception wraps: what it was raised from, RayTaskError's cause, Ray Train's failures per worker."""
     failures = getattr(error, "worker_failures", None)
-    candidates = [getattr(error, name, None) for name in ("cause", "controller_failure", "__cause__", "__context__")]
+    candidates = [getattr(error, name, None) for name in ("cause", "controller_failure", "__cause__")]
     candidates += list(failures.values()) if isinstance(failures, dict) else []
     yield from (candidate for candidate in candidates if isinstance(candidate, BaseException))
+
+
+def _is_remote(error: BaseException) -> bool:
+    """Tell Ray's stand-in for a worker's exception: often of the cause's class too, its text is a whole traceback."""
+    return any(kind.__name__ == "RayTaskError" for kind in type(error).__mro__)
+
+
+def _told_cause(error: BaseException) -> tuple[str, str, str]:
+    """Return module, class name and message line of what set off a remote error, as its text tells it; "" for none.
+
+    An exception loses what it was raised from when it is pickled; only the text of the remote traceback keeps it.
+    """
+    if not _is_remote(error):
+        return "", "", ""
+    raised = _RAISED.findall(str(error).split(_CAUSED)[0].split(_HANDLED)[-1])
+    return raised[-1] if raised else ("", "", "")
 
 
 def _failure(error: Exception) -> tuple[int, str]:
     """Return exit status and last line for what `run` raised; what nobody foresaw is logged with its traceback."""
     user_error = find_user_error(error)
-    if isinstance(user_error, ConfigError):
-        return _BAD_USAGE, f"error: {user_error}"
     if user_error is not None:
-        return _FAILED, f"error: {user_error}"
+        return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
     sys.stderr.write("".join(traceback.format_exception(error)))
-    first_line = next((line for line in str(error).splitlines() if line.strip()), "")
-    root = _root_cause(error)
-    if root is not error:
-        return _FAILED, f"error: {type(root).__name__}: {_last_line(root)} (raised as {type(error).__name__})"
-    hint = "; `make setup` installs what is missing" if isinstance(error, ImportError) else ""
-    return _FAILED, f"error: {type(error).__name__}: {first_line}{hint}"
+    innermost = list(_chain(error))[-1]
+    name, message = type(innermost).__name__, str(innermost)
+    for link in _chain(error):
+        _, told_name, told_message = _told_cause(link)
+        name, message = (told_name, told_message) if told_name else (name, message)
+    hint = "; `make setup` installs what is missing" if name in ("ImportError", "ModuleNotFoundError") else ""
+    return _FAILED, f"error: {name}: {_first_line(message)}{hint}"
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    """Follow the first cause of each to the end of the chain."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        error = next((cause for cause in _causes(error) if id(cause) not in seen), error)
-    return error
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "(no message)")
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else ""
-
-
-def _interruption(stop: BaseException) -> tuple[int, str]:
-    code = stop.code if isinstance(stop, SystemExit) else None
-    if isinstance(stop, _Terminated) or code == signal.SIGTERM:
-        return 128 + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
-    if isinstance(stop, KeyboardInterrupt) or code in (0, None):  # Ray Train leaves with 0 after Ctrl-C
-        return 128 + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
-    return (code, f"error: exit status {code}") if isinstance(code, int) else (_FAILED, f"error: {code}")
+def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
+    """Return exit status and last line for a job that was stopped, or that called sys.exit."""
+    if isinstance(stop, _Terminated) or signal.SIGTERM in signals:
+        return _STOPPED + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
+    if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
+        return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
+    sys.stderr.write("".join(traceback.format_exception(stop)))
+    return _FAILED, f"error: the job left by sys.exit({stop.code!r}) before it was done"
 
 
 def _leave(status: int, line: str) -> NoReturn:
@@ -126,9 +163,11 @@ def _leave(status: int, line: str) -> NoReturn:
     if status != _BAD_USAGE:
         _shut_ray_down()
     stream = sys.stdout if status == _DONE else sys.stderr
-    sys.stdout.flush()
     stream.write(" ".join(line.split()) + "\n")
-    stream.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
+        os._exit(status)
     sys.exit(status)
 
 
