@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -14,6 +15,7 @@ from mama_ray.orchestration.storage import filesystem_for
 
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input
 _NUM_SHOWN = 6
+_LEFT_OVER = re.compile(r"\.(tar|parquet|json)\.[0-9a-f]{8}\.tmp$")  # as open_atomic names what is not whole yet
 
 
 def inputs_of(
@@ -84,8 +86,11 @@ def is_finished(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, s
 
 
 def start_work(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, str]) -> None:
-    """Make the work folder and write down what it is for."""
+    """Make the work folder, write down what it is for, and remove what a killed job was writing beside it."""
     for name in ("chunks", "parts"):
         filesystem.create_dir(f"{directory}/{WORK_FOLDER}/{name}", recursive=True)
     with open_atomic(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json") as stream:
         stream.write(json.dumps(inputs).encode())
+    for info in filesystem.get_file_info(pafs.FileSelector(directory)):
+        if _LEFT_OVER.search(info.base_name):
+            filesystem.delete_file(info.path)

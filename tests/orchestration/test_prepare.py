@@ -185,10 +185,10 @@ def test_bad_inputs_are_one_clear_error(source, ray_cluster, change, message):
         run(job(source, **change))
 
 
-def start_prepare(source: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    """Start the job's program on the session's Ray or on its own."""
+def start_prepare(source: Path, *arguments: str, output: str = "output", **environment: str) -> subprocess.Popen:
+    """Start the job's program."""
     command = [sys.executable, "jobs/prepare.py", "--videos", str(source / "videos"), "--annotations"]
-    command += [str(source / "a.jsonl"), "--output", str(source / "output"), "--clips-per-shard", "4", *arguments]
+    command += [str(source / "a.jsonl"), "--output", str(source / output), "--clips-per-shard", "4", *arguments]
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -238,7 +238,9 @@ def test_a_half_written_shard_is_made_again(source, ray_cluster):
     with pytest.raises(UserError, match="too many clips"):  # leaves the work folder with all parts
         run(job(source, max_quarantined=0, output=str(source / "again")))
     (source / "again" / "clips-000001.tar").write_bytes(whole[:1000])
+    (source / "again" / "clips-000002.tar.0123abcd.tmp").write_bytes(whole[:1000])  # of a job that was killed
     run(job(source, output=str(source / "again")))
+    assert not list((source / "again").glob("*.tmp"))
     assert (source / "again" / "clips-000001.tar").read_bytes() == whole
 
 
@@ -248,7 +250,7 @@ def test_the_job_ends_with_a_status_and_one_clear_line(source, ray_cluster):
     output, errors = start_prepare(source, RAY_ADDRESS=address).communicate(timeout=200)
     assert output.splitlines()[-1].startswith("10 clips in 3 shards: index at "), errors
     (source / "a.jsonl").write_text('{"video": "v0.mp4", "capton": "x"}\n')
-    process = start_prepare(source, RAY_ADDRESS=address)
+    process = start_prepare(source, output="other", RAY_ADDRESS=address)
     assert "capton (meant caption?)" in process.communicate(timeout=200)[1].splitlines()[-1]
     assert process.returncode == 1
     process = start_prepare(source, "--clips-per-shard", "0", RAY_ADDRESS=address)
