@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow.fs as pafs
-import webdataset
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Clip, clip_to_json
 
@@ -57,6 +56,8 @@ class ShardWriter:
     """Append clips to an open binary stream. `close` writes the end of the archive; the stream stays open."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        import webdataset  # here, because it loads torch: seconds that those who only read shards need not pay
+
         # A fixed time makes the same clips give the same bytes, so a repeated prepare changes nothing.
         self._writer = webdataset.TarWriter(stream, encoder=False, mtime=0)
 
