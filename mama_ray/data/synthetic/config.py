@@ -13,7 +13,7 @@ Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]
 
 # Part of the hash: a change of what the generator draws or says must not reuse a corpus made before it.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 
 class CorpusConfig(Config):

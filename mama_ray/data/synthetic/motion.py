@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 # Distances as shares of the picture's side.
-TRAVEL = {"simple": 0.44, "full": 0.3}
-ORBIT_RADIUS = {"simple": 0.17, "full": 0.13}
-_SMALLEST, _LARGEST = 0.5, 1.4
+TRAVEL = {"simple": 0.8, "full": 0.3}
+ORBIT_RADIUS = {"simple": 0.27, "full": 0.13}
+_SMALLEST, _LARGEST = 0.4, 1.6
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
