@@ -144,7 +144,7 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 
 def _parse(text: str, source: object) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f" line {mark.line + 1}" if mark else ""
