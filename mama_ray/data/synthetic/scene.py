@@ -63,15 +63,15 @@ def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generat
 
 
 def _place(paths: tuple[Path, ...], radii: list[float], rng: np.random.Generator) -> np.ndarray:
-    """Draw places at which the objects stay inside the picture and, of a few tries, meet least."""
+    """Draw places: one object about the middle, two so that they stay in the picture and, of a few tries, meet least."""
+    if len(paths) == 1:
+        return rng.uniform(0.5 - _STRAY, 0.5 + _STRAY, size=(1, 2))
     boxes = [_box(path, radius) for path, radius in zip(paths, radii, strict=True)]
     low = np.array([_MAX_DRIFT - box[0] for box in boxes])
     high = np.array([1 - _MAX_DRIFT - box[1] for box in boxes])
     middle = (low + high) / 2
     # A path too long for the picture is centred.
     low, high = np.minimum(low, middle), np.maximum(high, middle)
-    if len(paths) == 1:
-        return rng.uniform(0.5 - _STRAY, 0.5 + _STRAY, size=(1, 2))
     tries = rng.uniform(low, high, size=(_PLACEMENTS, len(paths), 2))
     corners = np.array(boxes)
     shared = np.minimum(tries[:, 0] + corners[0, 1], tries[:, 1] + corners[1, 1]) - np.maximum(
