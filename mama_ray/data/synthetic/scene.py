@@ -63,7 +63,7 @@ def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generat
 
 
 def _place(paths: tuple[Path, ...], radii: list[float], rng: np.random.Generator) -> np.ndarray:
-    """Draw places: one object about the middle, two so that they stay in the picture and, of a few tries, meet least."""
+    """Draw places: one object about the middle; two inside the picture, meeting least of a few tries."""
     if len(paths) == 1:
         return rng.uniform(0.5 - _STRAY, 0.5 + _STRAY, size=(1, 2))
     boxes = [_box(path, radius) for path, radius in zip(paths, radii, strict=True)]
