@@ -19,6 +19,7 @@ PROGRAM = '''
     python jobs/thing.py [config.yaml] --number N
 """
 import logging
+import signal
 import sys
 import time
 from mama_ray.config import Config, load_yaml
@@ -38,6 +39,8 @@ def run(job):
     return "did 3 things:\\n runs/thing"
 
 if __name__ == "__main__":
+    # A shell's background job, which the tests may run in, hands on that Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_job(Job, run, description=__doc__)
 '''
 
