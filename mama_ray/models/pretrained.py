@@ -180,7 +180,7 @@ def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
 
     try:
         return Path(
-            huggingface_hub.snapshotfetch_from_hub(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
+            huggingface_hub.snapshot_download(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
         )
     # OSError holds every way a download fails: no network, no such repository, not in the cache, disk full.
     except (OSError, HFValidationError) as error:

@@ -20,6 +20,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
+    quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
         return
@@ -28,7 +29,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     ray.init(
         num_cpus=logical_cpus,
-        include_dashboard=False,
+        include_dashboard=True,  # Ray Train's controller asks its API whether it is alive itself, and warns every second without
         log_to_driver=True,
         logging_level=logging.WARNING,
         object_store_memory=_object_store_bytes(),
@@ -43,8 +44,14 @@ def start_worker_logging() -> None:
     package = logging.getLogger("mama_ray")
     package.handlers, package.propagate = [handler], False
     package.setLevel(logging.INFO)
-    for name in ("ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_ray_data()
+
+
+def quieten_ray_data() -> None:
+    """Keep Ray Data's warnings, leave out its account of every pipeline's start and end."""
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns in every process that progress bars are off, as they are here: jobs tell their own progress.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
 
 
 def _object_store_bytes() -> int:

@@ -176,6 +176,7 @@ def train(job: TrainJob) -> str:
             storage_path=run_path,
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     )
     trainer.fit()

@@ -6,7 +6,7 @@ Everything here runs in one remote task, so the driver holds references and a fe
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -78,7 +78,13 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
     tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained model's).
     """
     references = _load.options(num_returns=5).remote(shards, config, seed, tokenizer or config.tokenizer)
-    summary = ray.get(references[-1])
+    try:
+        summary = ray.get(references[-1])
+    except ray.exceptions.RayTaskError:
+        for reference in references[:-1]:  # they hold the same error; one nobody asks for is logged as unhandled
+            with suppress(ray.exceptions.RayTaskError):
+                ray.get(reference)
+        raise
     return RunData(*references[:-1], summary)
 
 

@@ -34,9 +34,9 @@ def shards(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("corpus") / "shards")
 
 
-def job_on(shards: Path, folder: Path, **overrides) -> TrainJob:
-    base = TrainJob.model_validate(SETTINGS | {"shards": str(shards), "storage": str(folder)})
-    return with_overrides(base, overrides)
+def job_on(shards: Path, folder: Path, /, **overrides) -> TrainJob:
+    base = TrainJob.model_validate(SETTINGS)
+    return with_overrides(base, {"shards": str(shards), "storage": str(folder)} | overrides)
 
 
 def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cluster, shards, folder):
@@ -101,11 +101,11 @@ def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
         ({"model.pretrained": "no/such-model"}, "no/such-model"),
     ],
 )
-def test_bad_input_is_one_clear_error_before_any_worker_starts(ray_cluster, shards, folder, overrides, named):
+def test_bad_input_is_one_clear_error_before_any_worker_starts(ray_cluster, shards, tmp_path, overrides, named):
     with pytest.raises(Exception) as caught:  # noqa: PT011 - what matters is the user's error inside
-        train(job_on(shards, folder, **({"run": "bad"} | overrides)))
+        train(job_on(shards, tmp_path, **overrides))
     error = find_user_error(caught.value)
-    assert isinstance(error, UserError)
+    assert isinstance(error, UserError), repr(caught.value)
     assert named in str(error)
 
 
