@@ -1,4 +1,4 @@
-"""What the training stream costs over bare decoding: clips/s through Ray Data against one process reading the same frames.
+"""What the training stream costs over bare decoding: clips/s of Ray Data and of one process for the same frames.
 
     python benchmarks/data_loading.py [--shards DIR] [--steps 30] [--batch 64] [--output FILE]
 
@@ -23,8 +23,8 @@ import ray
 from mama_ray.data.sampling import row_rng, sample_timestamps
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.transforms import TransformConfig
-from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.clip_stream import ClipReader, stream_batches
+from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.train_data import DataConfig, load_run_data
 

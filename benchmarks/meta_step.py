@@ -1,11 +1,12 @@
-"""What a meta-optimised step costs: time and peak memory of each method over a plain step, and the hypergradient's error.
+"""What a meta-optimised step costs: time and peak memory of each method over a plain step, the hypergradient's error.
 
-    python benchmarks/meta_step.py [--preset small] [--batch 32] [--meta-batch 8] [--device cpu] [--rounds 5] [--output FILE]
+    python benchmarks/meta_step.py [--preset small] [--batch 32] [--meta-batch 8] [--device cpu] [--rounds 5] [--output
+    FILE]
 
-All methods see the same model and batches; they are timed interleaved, round by round, and reported as ratios of medians
-within this one run. Memory is measured in a fresh process per method: the peak over the level before the step, so model and
-batch do not count. `published` builds the second-order graph through the lookahead, as Meta-Weight-Net and the MAMA release
-intend; it needs the math attention kernel.
+All methods see the same model and batches; they are timed interleaved, round by round, and reported as ratios of
+medians within this one run. Memory is measured in a fresh process per method: the peak over the level before the step,
+so model and batch do not count. `published` builds the second-order graph through the lookahead, as Meta-Weight-Net and
+the MAMA release intend; it needs the math attention kernel.
 """
 
 import argparse
@@ -60,7 +61,11 @@ class Case:
         net = WeightNet(64).to(args.device, dtype)
         self.how = METHODS[method]
         kind = "uniform" if self.how is None else "learned"
-        options = {} if self.how in (None, "published") else dict(zip(("hypergradient", "arrangement"), self.how, strict=True))
+        options = (
+            {}
+            if self.how in (None, "published")
+            else dict(zip(("hypergradient", "arrangement"), self.how, strict=True))
+        )
         is_bf16 = args.device == "cuda" and dtype == torch.float32
         self.step = WeightedStep(
             FeatureModel(model),
@@ -85,7 +90,9 @@ class Case:
             losses = step._functional_losses(step.parameters, self.batch)
             weights = compute_sample_weights(step.weighting, losses.detach(), "sum_global")
             gradients = torch.autograd.grad((weights * losses).sum(), parameters, create_graph=True)
-            ahead = {n: v - step.meta.inner.lr * g for (n, v), g in zip(step.parameters.items(), gradients, strict=True)}
+            ahead = {
+                n: v - step.meta.inner.lr * g for (n, v), g in zip(step.parameters.items(), gradients, strict=True)
+            }
             meta_loss = step._functional_losses(ahead, self.meta_batch).mean()
             hypergradient = torch.autograd.grad(meta_loss, list(step.weighting.parameters()))
         for parameter, gradient in zip(step.weighting.parameters(), hypergradient, strict=True):

@@ -1,6 +1,7 @@
 """Train a dual encoder on shards with the angular margin and meta-learned sample weights.
 
-    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
+    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two:
+    resumes
 
 Without arguments it trains on the embedded corpus, which is made on first use.
 """

@@ -1,7 +1,7 @@
 """From index rows to arrays: read the bytes, decode and transform the frames, choose and tokenise a caption.
 
-A pure function of (seed, epoch, row), so a batch is the same whoever assembles it, on whatever try. A clip that cannot be
-read becomes a row with `valid` False and a reason, never an exception: one bad file must not end a run.
+A pure function of (seed, epoch, row), so a batch is the same whoever assembles it, on whatever try. A clip that cannot
+be read becomes a row with `valid` False and a reason, never an exception: one bad file must not end a run.
 """
 
 import logging
@@ -45,8 +45,8 @@ class ClipAssembler:
     def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
 
-        With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch and row;
-        without, everything is deterministic evaluation: segment centres and the first caption.
+        With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
+        and row; without, everything is deterministic evaluation: segment centres and the first caption.
         """
         chosen = self.table.take(pa.array(rows, pa.int64())).to_pylist()
         size = self.transform.image_size

@@ -17,8 +17,8 @@ _MIN_SINE_SQUARED = {torch.float32: 1e-7, torch.float64: 1e-15}
 def subtract_margin(cosine: Float[Tensor, "*shape"], margin: float) -> Float[Tensor, "*shape"]:
     """Return cos(angle - margin) for angle = arccos(cosine), without ever calling arccos.
 
-    Uses cos(a - m) = cos a cos m + sin a sin m with sin a = sqrt(max(1 - cos^2 a, eps)); values and gradients are finite
-    everywhere, also for cosines that rounding put just outside [-1, 1]. `margin` in radians; float32 or float64.
+    Uses cos(a - m) = cos a cos m + sin a sin m with sin a = sqrt(max(1 - cos^2 a, eps)); values and gradients are
+    finite everywhere, also for cosines that rounding put just outside [-1, 1]. `margin` in radians; float32 or float64.
     """
     cosine = cosine.clamp(-1.0, 1.0)
     sine_squared = 1.0 - cosine * cosine

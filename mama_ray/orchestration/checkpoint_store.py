@@ -1,8 +1,8 @@
 """Putting checkpoints into a run's storage, whole or not at all, and keeping the right ones.
 
-Locally a finished folder is renamed into place. On object stores, which have no rename, files go up first and the manifest
-last. Ray Train's own bookkeeping is not used: it counts a checkpoint seconds after its report, rewrites its list in place (a kill
-in between ends every later resume), and a manifest in the storage itself needs neither.
+Locally a finished folder is renamed into place. On object stores, which have no rename, files go up first and the
+manifest last. Ray Train's own bookkeeping is not used: it counts a checkpoint seconds after its report, rewrites its
+list in place (a kill in between ends every later resume), and a manifest in the storage itself needs neither.
 """
 
 import logging
@@ -65,7 +65,8 @@ def retain_checkpoints(filesystem: pafs.FileSystem, run_path: str, num_to_keep: 
     best = best_checkpoint(refs)
     for ref in refs[:-num_to_keep]:
         if best is None or ref.path != best.path:
-            # Marked unfinished and without its manifest first: a deletion cut off leaves nothing that looks like a checkpoint.
+            # Marked unfinished and without its manifest first: a deletion cut off leaves nothing that looks like a
+            # checkpoint.
             _upload(filesystem, None, f"{ref.path}/{UPLOADING}")
             if ref.problem is None:
                 filesystem.delete_file(f"{ref.path}/{MANIFEST}")

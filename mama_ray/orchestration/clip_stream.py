@@ -1,8 +1,8 @@
 """The stream of training batches of one Train worker: a Ray Data pipeline over step numbers.
 
-Its rows are step numbers, not clips: a decode task works out which clips its rank holds at that step (a pure function of seed,
-epoch and index), reads their byte ranges and decodes them. So nothing about the corpus passes through the driver or the
-trainer, the data cursor is the step, and `preserve_order` keeps the plan's order whatever finishes first.
+Its rows are step numbers, not clips: a decode task works out which clips its rank holds at that step (a pure function
+of seed, epoch and index), reads their byte ranges and decodes them. So nothing about the corpus passes through the
+driver or the trainer, the data cursor is the step, and `preserve_order` keeps the plan's order whatever finishes first.
 """
 
 import logging
@@ -34,7 +34,7 @@ _STEPS_PER_PIPELINE = 1024
 
 @dataclass(frozen=True)
 class ClipReader:
-    """What a decode task needs to make any batch of the run; picklable, a few hundred bytes beside the table's reference."""
+    """What a decode task needs to make any batch of the run; picklable: a few hundred bytes, the table's reference."""
 
     table: ray.ObjectRef
     shards: str

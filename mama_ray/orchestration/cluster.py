@@ -27,14 +27,27 @@ def connect(*, num_cpus: int | None = None) -> None:
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
-    ray.init(
-        num_cpus=logical_cpus,
-        include_dashboard=True,  # Ray Train's controller asks its API whether it is alive itself, and warns every second without
-        log_to_driver=True,
-        logging_level=logging.WARNING,
-        object_store_memory=_object_store_bytes(),
-    )
+    _start(logical_cpus)
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def _start(logical_cpus: int) -> None:
+    """Start a local Ray; once more if its node missed Ray's fixed 30 s, as it may on busy cores."""
+    options = {
+        "num_cpus": logical_cpus,
+        # Ray Train asks the dashboard's API whether its controller is alive, and warns every second without one.
+        "include_dashboard": True,
+        "log_to_driver": True,
+        "logging_level": logging.WARNING,
+        "object_store_memory": _object_store_bytes(),
+    }
+    try:
+        ray.init(**options)
+    except Exception as error:  # Ray raises a bare Exception for a node that was too slow
+        if "timed out during startup" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**options)
 
 
 def start_worker_logging() -> None:

@@ -1,6 +1,6 @@
 """The demo: plain InfoNCE, learned weights, learned weights with margin, on the same noisy corpus and budget.
 
-    python jobs/demo.py [configs/demo/NAME.yaml] --storage URI
+python jobs/demo.py [configs/demo/NAME.yaml] --storage URI
 """
 
 import logging
@@ -44,7 +44,9 @@ class DemoJob(Config):
 def run_demo(job: DemoJob) -> str:
     """Make the corpus, train and evaluate the three variants, print the table; returns the line naming the report."""
     if job.train.objective.margin == 0:
-        raise UserError("train.objective.margin", got=0, wanted="a margin for the third run", remedy="0.1 is the default")
+        raise UserError(
+            "train.objective.margin", got=0, wanted="a margin for the third run", remedy="0.1 is the default"
+        )
     start = time.perf_counter()
     connect()
     shards = job.train.shards or embedded_shards(job.train.corpus, job.storage)
@@ -77,14 +79,15 @@ def run_demo(job: DemoJob) -> str:
 def _lead(job: DemoJob) -> str:
     corpus = job.train.corpus
     return (
-        f"Three dual encoders learned from the same {corpus.num_train} clips, of whose captions {corpus.swapped_rate:.0%} belong to "
-        f"another clip, {corpus.wrong_rate:.0%} state a wrong fact and {corpus.incomplete_rate:.0%} leave facts out. "
+        f"Three dual encoders learned from the same {corpus.num_train} clips, of whose captions "
+        f"{corpus.swapped_rate:.0%} belong to another clip, "
+        f"{corpus.wrong_rate:.0%} state a wrong fact and {corpus.incomplete_rate:.0%} leave facts out. "
         f"The weight net learned on {corpus.num_meta} clean clips; all are evaluated on a clean, balanced test split."
     )
 
 
 def _table(pages: list[RunReport], results: dict[str, Result]) -> str:
-    """Recall and cost of the runs in one table; the cost is the time spent in steps, without start-up and validation."""
+    """Recall and cost of the runs in one table; the cost is the time of the steps, without start-up and validation."""
     check_comparable(results)
     heads = [f"{way}_{key}" for way in ("t2v", "v2t") for key in ("R@1", "R@5", "R@10", "median_rank")]
     head = " " * 26 + "".join(f"{name.replace('median_rank', 'median'):>11}" for name in heads)

@@ -19,7 +19,5 @@ def embedded_shards(corpus: CorpusConfig, storage: str) -> str:
     folder = join_uri(home, name)
     build_corpus(corpus, folder)
     shards = join_uri(folder, "shards")
-    run(
-        PrepareJob(videos=join_uri(folder, "videos"), annotations=join_uri(folder, "annotations.jsonl"), output=shards)
-    )
+    run(PrepareJob(videos=join_uri(folder, "videos"), annotations=join_uri(folder, "annotations.jsonl"), output=shards))
     return shards

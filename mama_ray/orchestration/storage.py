@@ -1,7 +1,7 @@
 """One function that gives a filesystem for a URI: local paths, s3://, gs:// and whatever fsspec knows.
 
-Everything below orchestration takes the pair (pyarrow filesystem, path) and never sees a URI. Credentials, endpoint, region
-and profile come from the environment, as users of boto expect; none is accepted inside a URI.
+Everything below orchestration takes the pair (pyarrow filesystem, path) and never sees a URI. Credentials, endpoint,
+region and profile come from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import os
@@ -53,7 +53,7 @@ def is_local(filesystem: pafs.FileSystem) -> bool:
 
 @contextmanager
 def local_folder(filesystem: pafs.FileSystem, path: str) -> Iterator[Path]:
-    """Give a local folder with the content of `path`: the folder itself where it is local, else a temporary download."""
+    """Give a local folder with the content of `path`: the folder itself if it is local, else a temporary download."""
     if is_local(filesystem):
         yield Path(path)
         return

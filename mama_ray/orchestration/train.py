@@ -1,6 +1,6 @@
 """The training job: Ray Data streams shards into Ray Train workers that learn the dual encoder.
 
-    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
+python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
 """
 
 import json
@@ -119,9 +119,14 @@ class TrainJob(Config):
     def _sizes_fit(self) -> "TrainJob":
         parts = self.num_workers * self.num_micro_batches
         if self.global_batch_size % parts:
-            raise ValueError(f"global_batch_size {self.global_batch_size} is not a multiple of num_workers x num_micro_batches = {parts}")
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of "
+                f"num_workers x num_micro_batches = {parts}"
+            )
         if self.is_meta_learned and self.meta.batch_size % self.num_workers:
-            raise ValueError(f"meta.batch_size {self.meta.batch_size} is not a multiple of num_workers {self.num_workers}")
+            raise ValueError(
+                f"meta.batch_size {self.meta.batch_size} is not a multiple of num_workers {self.num_workers}"
+            )
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
             raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
         return self
@@ -138,8 +143,8 @@ class TrainJob(Config):
 
 # What may change between two starts of one run without changing what is learned.
 _MAY_CHANGE = {
-    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every", "num_checkpoints_to_keep",
-    "max_failures", "num_micro_batches",
+    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every",
+    "num_checkpoints_to_keep", "max_failures", "num_micro_batches",
 }  # fmt: skip
 
 
@@ -208,13 +213,19 @@ def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
     if job.data.tokenizer is None and job.model.pretrained is not None:
         return job.model.pretrained
     refs = list_checkpoints(filesystem, run_path)
-    return None if not refs or job.data.tokenizer else join_uri(job.storage, job.run, "checkpoints", refs[-1].path.rsplit("/", 1)[1])
+    return (
+        None
+        if not refs or job.data.tokenizer
+        else join_uri(job.storage, job.run, "checkpoints", refs[-1].path.rsplit("/", 1)[1])
+    )
 
 
 def _check_sizes(job: TrainJob, data: RunData) -> None:
     counts = data.summary["num_clips"]
     if counts["train"] < job.global_batch_size:
-        raise UserError("fewer training clips than one batch", got=counts["train"], wanted=f">= {job.global_batch_size}")
+        raise UserError(
+            "fewer training clips than one batch", got=counts["train"], wanted=f">= {job.global_batch_size}"
+        )
     if job.is_meta_learned and counts["meta"] < job.meta.batch_size:
         raise UserError(
             "meta-set too small",

@@ -1,6 +1,7 @@
 """What a training run reads: the index split into train, meta and val, the meta-set's hygiene, and the tokenizer.
 
-Everything here runs in one remote task, so the driver holds references and a few counts, whatever the size of the corpus.
+Everything here runs in one remote task, so the driver holds references and a few counts, whatever the size of the
+corpus.
 """
 
 import json
@@ -40,7 +41,7 @@ class DataConfig(Config):
     """How frames become squares in training; evaluation takes the centre where training crops at random."""
 
     captions: dict[str, float] | None = None
-    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly over a clip's captions."""
+    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly of a clip's."""
 
     plan: PlanConfig = PlanConfig()
     """Shuffling of clips within windows of shards."""
@@ -49,7 +50,7 @@ class DataConfig(Config):
     """Limits of the video decoder."""
 
     meta_draw: int = Field(0, ge=0)
-    """Clips drawn from train, evenly over topics, to be the meta-set (and taken out of train); 0 uses the meta split."""
+    """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
 
     tokenizer: str | None = None
     """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
@@ -75,7 +76,8 @@ class RunData:
 def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str | None) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
-    tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained model's).
+    tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained
+    model's).
     """
     references = _load.options(num_returns=5).remote(shards, config, seed, tokenizer or config.tokenizer)
     try:
@@ -104,7 +106,8 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
         raise UserError(
             "no training clips",
             got=f"{len(index)} clips in {shards}, {num_uncaptioned['train']} of split train without a usable caption",
-            wanted="clips with split train and a caption" + (f" of {sorted(config.captions)}" if config.captions else ""),
+            wanted="clips with split train and a caption"
+            + (f" of {sorted(config.captions)}" if config.captions else ""),
         )
     files = _tokenizer_files(tables["train"], config, tokenizer)
     summary = {
@@ -191,7 +194,7 @@ def _tokenizer_folder(source: str) -> Iterator[Path]:
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), None where nothing is recorded."""
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is."""
     truths = table.column("truth").to_pylist()
     if not any(truths):
         return None

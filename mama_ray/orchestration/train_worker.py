@@ -1,7 +1,7 @@
 """What each Ray Train worker runs: build the state, resume it, stream batches through the loop, record.
 
-Every worker reads the newest whole checkpoint from the run's storage by itself, so a restart after a crash, a resumed job and
-a resized group all take the same path.
+Every worker reads the newest whole checkpoint from the run's storage by itself, so a restart after a crash, a resumed
+job and a resized group all take the same path.
 """
 
 import logging
@@ -23,8 +23,8 @@ from mama_ray.models.presets import preset
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging
-from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.clip_stream import ClipReader, meta_batches, stream_batches
+from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.run_recorder import RunRecorder
 from mama_ray.orchestration.storage import filesystem_for, join_uri, local_folder
 from mama_ray.orchestration.train_data import RunData
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 
 def train_fn_per_worker(loop_config: dict) -> None:
-    """Train this worker's share of the run; `loop_config` holds the job, the data references and the number of steps."""
+    """Train this worker's share of the run; `loop_config` holds the job, the data's references, the number of steps."""
     start_worker_logging()
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
@@ -78,7 +78,9 @@ def build_model(job: "TrainJob", summary: dict) -> ClipVip:
     source = job.model.pretrained
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
-        return ClipVip(with_overrides(preset(job.model.preset), sizes | checkpointing | {"num_frames": job.data.num_frames}))
+        return ClipVip(
+            with_overrides(preset(job.model.preset), sizes | checkpointing | {"num_frames": job.data.num_frames})
+        )
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
     with local_folder(*filesystem_for(source)) as directory:
@@ -109,7 +111,9 @@ def _resume(state: TrainState, filesystem, run_path: str) -> None:
             logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
     steps = gather_plain(torch.tensor([state.step]).to(next(state.model.parameters()).device))
     if len(set(steps.tolist())) > 1:
-        raise UserError("workers found different checkpoints", got=steps.tolist(), remedy="give all nodes the same storage")
+        raise UserError(
+            "workers found different checkpoints", got=steps.tolist(), remedy="give all nodes the same storage"
+        )
 
 
 def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
@@ -133,7 +137,9 @@ def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: Trai
     meta_set = reader.assembler(data.meta).assemble(np.arange(len(table)))
     if not meta_set["valid"].all():
         bad = [table["clip_id"][int(row)].as_py() for row in np.flatnonzero(~meta_set["valid"])[:3]]
-        raise UserError("unreadable clips in the meta-set", got=bad, remedy="run jobs/prepare.py again; see its quarantine")
+        raise UserError(
+            "unreadable clips in the meta-set", got=bad, remedy="run jobs/prepare.py again; see its quarantine"
+        )
     first = -(-state.step // job.meta.meta_every)  # meta steps already taken
     return meta_batches(
         meta_set,

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mama_ray.evaluation.retrieval import retrieval_metrics
-from mama_ray.objectives.gather import gather_plain, rank as current_rank
+from mama_ray.objectives.gather import gather_plain
+from mama_ray.objectives.gather import rank as current_rank
 from mama_ray.orchestration.clip_stream import ClipReader, to_clip_batch
 
 _CHUNK = 64
@@ -32,7 +33,7 @@ class ValidationSet:
 
     @torch.no_grad()
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Return val/t2v_R@1 and so on, on rank 0; {} elsewhere and without a val split. Unreadable clips are left out."""
+        """Return val/t2v_R@1 etc. on rank 0; {} elsewhere and without a val split. Leaves out unreadable clips."""
         if not len(self):
             return {}
         was_training = model.training

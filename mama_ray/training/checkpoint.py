@@ -1,8 +1,8 @@
 """Checkpoints: what is in one, when it counts, and how it is found.
 
-A checkpoint is a folder `checkpoints/step_XXXXXXXX/` whose `manifest.json`, written last, lists every file with its size and
-SHA-256. Without a valid manifest it does not exist. Nothing in it can run code when loaded: safetensors, JSON, YAML, and the
-optimiser's tensors through `torch.load(weights_only=True)`.
+A checkpoint is a folder `checkpoints/step_XXXXXXXX/` whose `manifest.json`, written last, lists every file with its
+size and SHA-256. Without a valid manifest it does not exist. Nothing in it can run code when loaded: safetensors, JSON,
+YAML, and the optimiser's tensors through `torch.load(weights_only=True)`.
 """
 
 import base64
@@ -78,7 +78,10 @@ def load_state(state: TrainState, directory: Path) -> dict:
     for key, ours in (("global_batch_size", state.global_batch_size), ("num_steps", state.num_steps)):
         if record[key] != ours:
             raise UserError(
-                f"cannot resume: {key} changed", got=ours, wanted=record[key], remedy="use the old value or another run name"
+                f"cannot resume: {key} changed",
+                got=ours,
+                wanted=record[key],
+                remedy="use the old value or another run name",
             )
     state.model.load_state_dict(load_file(directory / "model.safetensors"))
     state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
@@ -133,7 +136,8 @@ def checkpoint_hash(filesystem: pafs.FileSystem, path: str) -> str | None:
 def list_checkpoints(filesystem: pafs.FileSystem, run_path: str) -> list[CheckpointRef]:
     """Return a run's checkpoint folders, oldest first; files are not hashed here.
 
-    A folder whose upload was cut off never was a checkpoint and is left out; one that merely lost its manifest is damaged.
+    A folder whose upload was cut off never was a checkpoint and is left out; one that merely lost its manifest is
+    damaged.
     """
     selector = pafs.FileSelector(f"{run_path}/checkpoints", allow_not_found=True)
     found = []
@@ -153,7 +157,8 @@ def list_checkpoints(filesystem: pafs.FileSystem, run_path: str) -> list[Checkpo
 def latest_valid_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> CheckpointRef | None:
     """Return the newest checkpoint whose files agree with its manifest; every one passed over is named in the log.
 
-    None means that the run has no checkpoint at all. Checkpoints that are all damaged are an error, never a fresh start.
+    None means that the run has no checkpoint at all. Checkpoints that are all damaged are an error, never a fresh
+    start.
     """
     refs = list_checkpoints(filesystem, run_path)
     problems = []
@@ -174,7 +179,7 @@ def latest_valid_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> Check
 
 
 def best_checkpoint(refs: list[CheckpointRef]) -> CheckpointRef | None:
-    """Return the checkpoint with the highest validation metric (the newest of equals), or the newest without metrics."""
+    """Return the checkpoint with the highest validation metric (of equals the newest), or the newest without metric."""
     whole = [ref for ref in refs if ref.problem is None]
     scored = [ref for ref in whole if ref.selection is not None]
     if scored:

@@ -37,7 +37,8 @@ class StepWindow:
         """Return each scalar's mean over the steps that have it, and whether the weights have collapsed."""
         names = dict.fromkeys(name for scalars in self._scalars for name in scalars)
         values = {
-            name: float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars])) for name in names
+            name: float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars]))
+            for name in names
         }
         if "weights/effective_sample_size" in values:
             values["weights/collapsed"] = float(values["weights/effective_sample_size"] < _COLLAPSE_SHARE)
@@ -50,9 +51,15 @@ class StepWindow:
             share = means["weights/effective_sample_size"]
             found["collapse"] = f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr"
         before = means.get("meta/loss_before_lookahead")
-        pairs = [(s["meta/loss"], s["meta/loss_before_lookahead"]) for s in self._scalars if "meta/loss_before_lookahead" in s]
+        pairs = [
+            (s["meta/loss"], s["meta/loss_before_lookahead"])
+            for s in self._scalars
+            if "meta/loss_before_lookahead" in s
+        ]
         if before is not None and all(float(after) > float(ahead) for after, ahead in pairs):
-            found["lookahead"] = "the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead"
+            found["lookahead"] = (
+                "the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead"
+            )
         return found
 
     def rows_and_weights(self, rows_of_step: Callable[[int], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

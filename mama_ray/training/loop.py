@@ -33,8 +33,8 @@ def train(
 ) -> None:
     """Take one step per batch until the batches or the run end; `report` is called after each.
 
-    meta_batches is asked for one batch per meta step. Every `measure_every` steps the meta loss is also taken before the
-    lookahead (0: never), which costs one more forward pass on the meta batch.
+    meta_batches is asked for one batch per meta step. Every `measure_every` steps the meta loss is also taken before
+    the lookahead (0: never), which costs one more forward pass on the meta batch.
     """
     meta_batches = iter(meta_batches)
     for batch in batches:

@@ -95,7 +95,9 @@ def _refuse_randomness(model: nn.Module) -> None:
     """The directional pass must see the very function that the ordinary pass saw."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and module.p > 0:
-            raise UserError(f"dropout in {name}", got=module.p, wanted=0.0, remedy="the hypergradient needs a fixed function")
+            raise UserError(
+                f"dropout in {name}", got=module.p, wanted=0.0, remedy="the hypergradient needs a fixed function"
+            )
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise UserError(f"batch normalisation in {name}", wanted="layer norms", remedy="its statistics would move")
 
@@ -103,4 +105,6 @@ def _refuse_randomness(model: nn.Module) -> None:
 def require_finite(name: str, value: float, step: int) -> None:
     """Stop a run whose loss is no longer a number."""
     if not math.isfinite(value):
-        raise UserError(f"{name} at step {step}", got=value, wanted="a finite number", remedy="lower optim.lr or raise clip_norm")
+        raise UserError(
+            f"{name} at step {step}", got=value, wanted="a finite number", remedy="lower optim.lr or raise clip_norm"
+        )

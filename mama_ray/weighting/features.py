@@ -1,8 +1,8 @@
-"""Features of a batch with a handle on their graph, so that a loss on features can be sent back once, twice or in parts.
+"""Features of a batch with a handle on their graph, so that a loss on features can be sent back once, twice, in parts.
 
-The loss sees features as leaves. Its gradient at the features is sent back through the encoder in one piece, or, micro-batch
-by micro-batch, through encoders run anew (cached gradients): then the global batch does not depend on activation memory and
-the result equals the unsplit one to rounding.
+The loss sees features as leaves. Its gradient at the features is sent back through the encoder in one piece, or,
+micro-batch by micro-batch, through encoders run anew (cached gradients): then the global batch does not depend on
+activation memory and the result equals the unsplit one to rounding.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class Features(NamedTuple):
 
 
 class FeatureModel(nn.Module):
-    """A dual encoder that also returns its logit scale, so that one forward call owns every parameter (DDP needs it)."""
+    """A dual encoder that also returns its logit scale, so that one forward call owns all parameters (DDP needs it)."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -45,7 +45,12 @@ def unwrap(model: nn.Module) -> FeatureModel:
 
 
 def encode_functionally(
-    model: FeatureModel, parameters: Mapping[str, Tensor], batch: ClipBatch, *, num_micro_batches: int, autocast: Autocast
+    model: FeatureModel,
+    parameters: Mapping[str, Tensor],
+    batch: ClipBatch,
+    *,
+    num_micro_batches: int,
+    autocast: Autocast,
 ) -> Features:
     """Encode with the given parameters in place of the module's own."""
     parts = []
@@ -77,7 +82,7 @@ class EncodedBatch:
             return Features(*model(chunk.frames, chunk.token_ids))
 
     def backward(self, gradients: Features, *, keep_graph: bool = False) -> None:
-        """Accumulate into `.grad`; under DDP the result is reduced over ranks once, overlapped with the backward pass."""
+        """Accumulate into `.grad`; under DDP the result is reduced over ranks once, while the backward pass runs."""
         if self._graph is not None:
             torch.autograd.backward(*_differentiable(self._graph, gradients), retain_graph=keep_graph)
             return
@@ -91,9 +96,7 @@ class EncodedBatch:
         """Return this rank's gradients without touching `.grad`, keeping the graph for a later backward pass."""
         if self._graph is not None:
             outputs, cotangents = _differentiable(self._graph, gradients)
-            return list(
-                torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True)
-            )
+            return list(torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True))
         totals = [torch.zeros_like(parameter) for parameter in parameters]
         for chunk, gradient in zip(self._chunks, self._split(gradients), strict=True):
             outputs, cotangents = _differentiable(self._encode(unwrap(self._model), chunk), gradient)

@@ -1,14 +1,14 @@
 """The per-sample directional derivatives c_i = <grad l_i(theta), v> that make up the hypergradient.
 
-With theta' = theta - A(sum_i w_i(phi) grad l_i) and v = A^T grad L_meta(theta'), dL_meta/dphi = -sum_i (dw_i/dphi) c_i. All c_i come
-from one pass over the training batch, so no second-order graph is built. Three interchangeable methods:
+With theta' = theta - A(sum_i w_i(phi) grad l_i) and v = A^T grad L_meta(theta'), dL_meta/dphi = -sum_i (dw_i/dphi) c_i.
+All c_i come from one pass over the training batch, so no second-order graph is built. Three interchangeable methods:
 
 forward_mode       exact, memory of a forward pass; needs the math attention kernel (fused ones have no forward AD)
 finite_difference  one or two forward passes with any kernel; a relative error of about 1e-3 in float32, useless in bf16
 second_order       exact, double backward with its graph: the reference, not for use
 
-Prior art: Meta-Weight-Net (second order), SAMA (finite difference), EMLC and LMOps (forward mode, decomposable losses). Here
-l_i may depend on every sample of every rank: `loss_fn` gathers features together with their tangents.
+Prior art: Meta-Weight-Net (second order), SAMA (finite difference), EMLC and LMOps (forward mode, decomposable losses).
+Here l_i may depend on every sample of every rank: `loss_fn` gathers features together with their tangents.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,8 @@ def directional_derivatives(
 ) -> Float[Tensor, "local"]:
     """Return c_i = d/d eps l_i(theta + eps v) at 0 for this rank's samples.
 
-    loss_fn maps parameters to per-sample losses; it must be a deterministic function (no dropout). `direction` is v. With
+    loss_fn maps parameters to per-sample losses; it must be a deterministic function (no dropout). `direction` is v.
+    With
     `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
     """
     match method:

@@ -1,8 +1,8 @@
 """The inner optimiser's map A: theta' = theta - A(gradient), and its adjoint.
 
-The map is a model of the real step, chosen by `inner_optimizer`: plain SGD, or Adam with its preconditioner frozen at the
-current state. A relative step fixes the length of the inner step to a fraction of the parameters' norm, since the size of
-the inner step decides which way the learned weights slope.
+The map is a model of the real step, chosen by `inner_optimizer`: plain SGD, or Adam with its preconditioner frozen at
+the current state. A relative step fixes the length of the inner step to a fraction of the parameters' norm, since the
+size of the inner step decides which way the learned weights slope.
 """
 
 from dataclasses import dataclass, field
@@ -60,8 +60,8 @@ def take_lookahead(
 ) -> Lookahead:
     """Return theta' = theta - A(gradient) as new leaf tensors, with what its adjoint needs.
 
-    `optimizer` and `named_parameters` (its own tensors by name) are needed for the Adam map. `bounds` clamp parameters inside
-    the inner step as the real step clamps them after it (logit_scale).
+    `optimizer` and `named_parameters` (its own tensors by name) are needed for the Adam map. `bounds` clamp parameters
+    inside the inner step as the real step clamps them after it (logit_scale).
     """
     preconditioner = momentum = None
     if config.optimizer == "adam":

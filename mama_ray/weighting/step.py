@@ -4,7 +4,8 @@
     2  lookahead theta' = theta - A(grad sum_i w_i l_i)
     3  v = A^T grad at theta' of the mean meta loss, all-reduced
     4  c_i along v at theta (one forward-mode pass); phi steps along sum_i (dw_i/dphi) c_i
-    5  theta's gradient: with the new weights (faithful), or the one of step 2 (shared: the lookahead's gradient is used)
+    5  theta's gradient: with the new weights (faithful), or the one of step 2 (shared: the lookahead's gradient is
+    used)
 
 The caller owns the optimiser of theta; `compute_gradients` leaves its gradient in `.grad`, reduced over ranks.
 """
@@ -36,7 +37,7 @@ class MetaConfig(Config):
     """The lookahead."""
 
     arrangement: Literal["faithful", "shared"] = "shared"
-    """faithful: the batch is weighted anew after the meta step (a second backward pass); shared: its gradient is reused."""
+    """faithful: the batch is weighted anew after the meta step (a further backward); shared: its gradient is reused."""
 
     hypergradient: Method = "forward_mode"
     """How the directional derivatives are found; forward_mode is exact and needs no second-order graph."""
@@ -99,7 +100,8 @@ class WeightedStep:
     ) -> StepResult:
         """Leave the gradient of the weighted loss in `.grad`; with a meta batch, step the weight net first.
 
-        `batch` and `meta_batch` are this rank's parts. measure_lookahead also reports the meta loss before the lookahead.
+        `batch` and `meta_batch` are this rank's parts. measure_lookahead also reports the meta loss before the
+        lookahead.
         """
         for parameter in self.parameters.values():
             parameter.grad = None  # the lookahead reads this step's gradient there
@@ -119,7 +121,9 @@ class WeightedStep:
                     name: torch.zeros_like(value) if value.grad is None else value.grad
                     for name, value in self.parameters.items()
                 }
-            scalars = self._meta_step(batch, meta_batch, lookahead_gradients, losses, global_losses, valid, measure_lookahead)
+            scalars = self._meta_step(
+                batch, meta_batch, lookahead_gradients, losses, global_losses, valid, measure_lookahead
+            )
             if self.meta.arrangement == "faithful":
                 weights = self._weights(global_losses, valid).detach()
                 self._backward(encoded, self._feature_gradients(encoded.features, losses, weights))
@@ -179,7 +183,9 @@ class WeightedStep:
         scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
         if measure_lookahead:
             with torch.no_grad():
-                before = _mean_over_ranks(self._functional_losses(self.parameters, meta_batch, num_micro_batches=1), meta_batch)
+                before = _mean_over_ranks(
+                    self._functional_losses(self.parameters, meta_batch, num_micro_batches=1), meta_batch
+                )
             scalars["meta/loss_before_lookahead"] = before
         return scalars
 
@@ -230,8 +236,8 @@ class WeightedStep:
 class _MetaGradient(nn.Module):
     """Runs forward *and* backward inside one functional call.
 
-    Activation checkpointing recomputes in the backward pass; outside the call it would silently recompute with theta instead
-    of theta'.
+    Activation checkpointing recomputes in the backward pass; outside the call it would silently recompute with theta
+    instead of theta'.
     """
 
     def __init__(self, features: FeatureModel):

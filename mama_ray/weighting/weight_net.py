@@ -1,7 +1,7 @@
 """The weight net and the baseline weightings: all map detached per-sample losses to raw, non-negative weights.
 
-A weighting sees the losses of the *global* batch (they are gathered first: a few numbers), so every rank computes the same
-weights and nothing depends on the number of ranks.
+A weighting sees the losses of the *global* batch (they are gathered first: a few numbers), so every rank computes the
+same weights and nothing depends on the number of ranks.
 """
 
 from typing import Literal
@@ -118,8 +118,8 @@ def compute_sample_weights(
 ) -> Float[Tensor, "batch"]:
     """Return the coefficients w_i of the batch loss sum_i w_i L_i, differentiable in the weighting's parameters.
 
-    `losses` and `valid` cover the global batch. Uniform weights give the plain mean under `sum_global` and `none`. Where all
-    raw weights vanish the result is uniform (and carries no gradient): a zero sum must not end a run.
+    `losses` and `valid` cover the global batch. Uniform weights give the plain mean under `sum_global` and `none`.
+    Where all raw weights vanish the result is uniform (and carries no gradient): a zero sum must not end a run.
     """
     valid = torch.ones_like(losses, dtype=torch.bool) if valid is None else valid
     weights = losses.new_zeros(losses.shape).masked_scatter(valid, weighting(losses[valid]).to(losses.dtype))

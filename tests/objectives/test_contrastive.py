@@ -213,7 +213,9 @@ def test_gradients_are_finite_at_cosine_one(cosine, dtype):
 def test_permuting_the_batch_permutes_the_losses():
     video, text = unit_features(1)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
-    torch.testing.assert_close(losses_of(video[order], text[order], margin=0.2), losses_of(video, text, margin=0.2)[order])
+    torch.testing.assert_close(
+        losses_of(video[order], text[order], margin=0.2), losses_of(video, text, margin=0.2)[order]
+    )
 
 
 def test_swapping_inputs_swaps_directions():

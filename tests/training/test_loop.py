@@ -1,5 +1,6 @@
 """The loop without Ray: lists in, records out; resuming is bit-exact; checkpoints are whole or do not exist."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_learning_rate_warms_up_and_falls_to_its_end():
     config = OptimConfig(lr=1.0, warmup_share=0.1, final_lr_share=0.1)
     rates = [learning_rate_at(step, 100, config) for step in range(101)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rates[100] == pytest.approx(0.1)
 
 

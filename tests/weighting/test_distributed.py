@@ -1,4 +1,4 @@
-"""Two and three gloo ranks equal one rank on the joined batch: losses, derivatives, phi's gradient, theta after 5 steps."""
+"""Two and three gloo ranks equal one rank on the joined batch: losses, derivatives, phi's gradient, theta's steps."""
 
 import socket
 from pathlib import Path
@@ -52,7 +52,10 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
                 for name, value in step.parameters.items()
             }
             own = directional_derivatives(
-                lambda values, b=batch: step._functional_losses(values, b), step.parameters, direction, step.meta.hypergradient
+                lambda values, b=batch: step._functional_losses(values, b),
+                step.parameters,
+                direction,
+                step.meta.hypergradient,
             )
             parts = [torch.empty_like(own) for _ in range(world_size)]
             if world_size > 1:
@@ -96,7 +99,9 @@ def test_ranks_equal_one_process_on_the_joined_batch(outcomes, variant):
     tolerance = 1e-6 if variant == "finite_difference" else 1e-9
     for of_rank in outcomes:
         for name, value in alone.items():
-            torch.testing.assert_close(of_rank[variant][name], value, rtol=tolerance, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                of_rank[variant][name], value, rtol=tolerance, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

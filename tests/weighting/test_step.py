@@ -172,7 +172,9 @@ def test_weights_of_corrupted_pairs_fall_over_training():
     model = Linear()
     model.text_map = nn.Linear(dim, 6).double()
     nn.init.normal_(model.text_map.weight, std=0.01)
-    step = build_step(model, None, objective=ContrastiveConfig(margin=0.0), weighting_config=WeightingConfig(hidden_dim=16))
+    step = build_step(
+        model, None, objective=ContrastiveConfig(margin=0.0), weighting_config=WeightingConfig(hidden_dim=16)
+    )
     step.weighting.double()
     step.weight_optimizer = torch.optim.Adam(step.weighting.parameters(), lr=0.01)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

@@ -101,7 +101,9 @@ def weight_gradients(step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch
     return [parameter.grad.clone() for parameter in step.weighting.parameters()]
 
 
-def meta_loss_after_lookahead(step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch, *, differentiable: bool) -> Tensor:
+def meta_loss_after_lookahead(
+    step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch, *, differentiable: bool
+) -> Tensor:
     """The published way: the whole map phi -> L_meta(theta'(phi)), SGD lookahead, through a second-order graph."""
     losses = step._functional_losses(step.parameters, batch)
     weights = compute_sample_weights(step.weighting, losses.detach(), step.weighting_config.normalisation)
