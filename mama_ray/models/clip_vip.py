@@ -67,6 +67,8 @@ class ClipVipConfig(Config):
     """RGB standard deviation, full scale 1."""
     logit_scale: LogitScaleConfig = LogitScaleConfig()
     """Start, bounds and freezing of the logit scale."""
+    place_init_std: float | None = Field(default=None, gt=0)
+    """Spread of the video's position and temporal embeddings at the start; null is CLIP-ViP's start (temporal zero)."""
     gradient_checkpointing: bool = False
     """Recompute each layer in backward: less memory, about a third more time, the same gradients."""
 
@@ -94,6 +96,7 @@ class ClipVip(nn.Module):
             num_proxies=config.num_proxies,
             pixel_mean=config.pixel_mean,
             pixel_std=config.pixel_std,
+            place_init_std=config.place_init_std,
         )
         self.visual_projection = nn.Linear(config.video.width, config.dim, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.dim, bias=False)

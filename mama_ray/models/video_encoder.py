@@ -106,6 +106,7 @@ class VideoEncoder(nn.Module):
         num_proxies: int,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
+        place_init_std: float | None = None,
     ) -> None:
         super().__init__()
         self.num_proxies = num_proxies
@@ -121,7 +122,7 @@ class VideoEncoder(nn.Module):
         self.pre_layrnorm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)  # Hugging Face's spelling, kept for its keys
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
-        self._initialise(config)
+        self._initialise(config, place_init_std)
 
     def forward(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Encode any number of frames per clip."""
@@ -135,7 +136,7 @@ class VideoEncoder(nn.Module):
         return self.post_layernorm(hidden)
 
     @torch.no_grad()
-    def _initialise(self, config: EncoderConfig) -> None:
+    def _initialise(self, config: EncoderConfig, place_init_std: float | None) -> None:
         embeddings = self.embeddings
         nn.init.normal_(embeddings.class_embedding, std=config.width**-0.5)
         nn.init.normal_(embeddings.position_embedding.weight, std=config.width**-0.5)
@@ -143,4 +144,7 @@ class VideoEncoder(nn.Module):
         if embeddings.added_cls.numel():  # init warns about empty tensors
             nn.init.normal_(embeddings.added_cls)
         nn.init.zeros_(embeddings.temporal_embedding)
+        if place_init_std is not None:
+            nn.init.normal_(embeddings.temporal_embedding, std=place_init_std)
+            nn.init.normal_(embeddings.position_embedding.weight, std=place_init_std)
         initialise_encoder(self.encoder, config)

@@ -26,6 +26,7 @@ def connect(*, num_cpus: int | None = None) -> None:
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a laptop is not reclaimed, and it polls
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     _start(logical_cpus)
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)

@@ -15,7 +15,7 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.evaluate import EvaluateJob, evaluate
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import join_uri
+from mama_ray.orchestration.storage import absolute_uri, join_uri
 from mama_ray.orchestration.train import TrainJob, train
 from mama_ray.reporting.content import RunReport
 
@@ -48,6 +48,7 @@ def run_demo(job: DemoJob) -> str:
             "train.objective.margin", got=0, wanted="a margin for the third run", remedy="0.1 is the default"
         )
     start = time.perf_counter()
+    job = with_overrides(job, {"storage": absolute_uri(job.storage)})
     connect()
     shards = job.train.shards or embedded_shards(job.train.corpus, job.storage)
     logger.info("shards ready after %.0f s", time.perf_counter() - start)

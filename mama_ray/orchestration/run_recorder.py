@@ -75,8 +75,9 @@ class RunRecorder:
             self._writer.close()
 
     def timed(self, batches: Iterable[ClipBatch]) -> Iterator[ClipBatch]:
-        """Pass batches through and count the time spent waiting for them."""
+        """Pass batches through and count the time spent waiting for them, from the first one on."""
         iterator = iter(batches)
+        is_first = True
         while True:
             start = time.perf_counter()
             try:
@@ -84,6 +85,8 @@ class RunRecorder:
             except StopIteration:
                 return
             self._data_wait_s += time.perf_counter() - start
+            if is_first:  # starting the decode processes is no part of a step
+                self._data_wait_s, self._window_start, is_first = 0.0, time.perf_counter(), False
             yield batch
 
     def __call__(self, record: StepRecord) -> None:

@@ -46,6 +46,11 @@ def join_uri(uri: str, *parts: str) -> str:
     return "/".join([uri.rstrip("/"), *parts])
 
 
+def absolute_uri(uri: str) -> str:
+    """Return a local path made absolute, any other URI as it is: workers have another working directory."""
+    return str(Path(uri).expanduser().absolute()) if "://" not in uri else uri
+
+
 def is_local(filesystem: pafs.FileSystem) -> bool:
     """Tell whether the filesystem is this machine's own disk."""
     return isinstance(filesystem, pafs.LocalFileSystem)

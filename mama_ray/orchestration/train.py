@@ -8,6 +8,7 @@ import logging
 import math
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 import ray
@@ -15,14 +16,14 @@ import ray.train
 from pydantic import Field, model_validator
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mama_ray.config import Config, config_to_yaml, load_yaml
+from mama_ray.config import Config, config_to_yaml, load_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
 from mama_ray.models.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
-from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
 from mama_ray.orchestration.train_worker import train_fn_per_worker
 from mama_ray.training.checkpoint import best_checkpoint, list_checkpoints
@@ -150,6 +151,7 @@ _MAY_CHANGE = {
 
 def train(job: TrainJob) -> str:
     """Run or resume a training job; returns the line that names its result."""
+    job = _with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
@@ -188,6 +190,18 @@ def train(job: TrainJob) -> str:
     best = best_checkpoint(list_checkpoints(filesystem, run_path))
     score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
+
+
+def _with_absolute_paths(job: TrainJob) -> TrainJob:
+    """Name every place so that workers, whose working directory is another, find it too."""
+    changes = {"storage": absolute_uri(job.storage)}
+    if job.shards is not None:
+        changes["shards"] = absolute_uri(job.shards)
+    if job.data.tokenizer is not None:
+        changes["data.tokenizer"] = absolute_uri(job.data.tokenizer)
+    if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
+        changes["model.pretrained"] = absolute_uri(job.model.pretrained)
+    return with_overrides(job, changes)
 
 
 def _write_config(job: TrainJob, filesystem, run_path: str) -> None:

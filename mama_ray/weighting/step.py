@@ -42,7 +42,7 @@ class MetaConfig(Config):
     hypergradient: Method = "forward_mode"
     """How the directional derivatives are found; forward_mode is exact and needs no second-order graph."""
 
-    meta_every: int = Field(1, ge=1)
+    meta_every: int = Field(2, ge=1)
     """Steps between two meta steps."""
 
     batch_size: int = Field(32, ge=1)

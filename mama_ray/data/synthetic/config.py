@@ -25,7 +25,7 @@ class CorpusConfig(Config):
     level: Level = "simple"
     """simple: one object. full: two objects that act one after the other, so captions tell an order of events."""
 
-    num_train: int = Field(default=2000, ge=1)
+    num_train: int = Field(default=3000, ge=1)
     """Training clips."""
 
     num_meta: int = Field(default=128, ge=0)
@@ -40,13 +40,13 @@ class CorpusConfig(Config):
     num_captions: int = Field(default=1, ge=1, le=8)
     """Captions of a training or meta clip, all of the same facts; val and test have one."""
 
-    incomplete_rate: float = Field(default=0.2, ge=0, le=1)
+    incomplete_rate: float = Field(default=0.15, ge=0, le=1)
     """Share of training clips whose captions leave facts out."""
 
-    wrong_rate: float = Field(default=0.2, ge=0, le=1)
+    wrong_rate: float = Field(default=0.1, ge=0, le=1)
     """Share of training clips whose captions state one false fact."""
 
-    swapped_rate: float = Field(default=0.1, ge=0, le=1)
+    swapped_rate: float = Field(default=0.3, ge=0, le=1)
     """Share of training clips that carry the captions of another training clip."""
 
     zipf_exponent: float = Field(default=1.0, ge=0, le=4)
