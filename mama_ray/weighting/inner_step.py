@@ -23,8 +23,8 @@ class InnerStepConfig(Config):
     """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner."""
 
     lr: float = Field(0.1, ge=0.0)
-    """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it is
-    the inner step's norm as a fraction of the parameters' norm."""
+    """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it
+    is the inner step's norm as a fraction of the parameters' norm."""
 
     relative: bool = False
     """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient."""
