@@ -28,7 +28,7 @@ SETTINGS = {
     "num_epochs": 2.0,
     "log_every": 1,
     "checkpoint_every": 4,
-    "meta": {"batch_size": 8},
+    "meta": {"batch_size": 8, "meta_every": 1},
     "model": {"preset": "tiny"},
 }
 NUM_STEPS = 12
