@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import ray
 import torch
 from ray.data import DataContext, ExecutionResources
@@ -21,6 +20,7 @@ from ray.data import DataContext, ExecutionResources
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import ClipBatch
 from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
@@ -126,16 +126,6 @@ def to_clip_batch(arrays: dict[str, np.ndarray]) -> ClipBatch:
     return ClipBatch(**tensors)
 
 
-def num_clips_per_shard(table: pa.Table) -> list[int]:
-    """Return the lengths of the runs of equal shard names in a table sorted by (shard, offset)."""
-    shards = table.column("shard").combine_chunks().dictionary_encode()
-    codes = shards.indices.to_numpy()
-    if not len(codes):
-        return []
-    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-    return np.diff(np.r_[starts, len(codes)]).tolist()
-
-
 @lru_cache(maxsize=2)
 def _tokenizer_of(files: ray.ObjectRef) -> Tokenizer:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as directory:
@@ -146,4 +136,4 @@ def _tokenizer_of(files: ray.ObjectRef) -> Tokenizer:
 
 @lru_cache(maxsize=2)
 def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
-    return EpochPlan(num_clips_per_shard(ray.get(table)), config)
+    return EpochPlan(clips_per_shard(ray.get(table)), config)

@@ -26,7 +26,7 @@ from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
 from mama_ray.orchestration.train_worker import train_fn_per_worker
-from mama_ray.training.checkpoint import best_checkpoint, list_checkpoints
+from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig
@@ -223,15 +223,13 @@ def _write_config(job: TrainJob, filesystem, run_path: str) -> None:
 
 
 def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
-    """Where the run's tokenizer is, if it has one already: in its newest checkpoint, or with the pretrained weights."""
-    if job.data.tokenizer is None and job.model.pretrained is not None:
+    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
+    if job.data.tokenizer is not None:
+        return None
+    if job.model.pretrained is not None:
         return job.model.pretrained
-    refs = list_checkpoints(filesystem, run_path)
-    return (
-        None
-        if not refs or job.data.tokenizer
-        else join_uri(job.storage, job.run, "checkpoints", refs[-1].path.rsplit("/", 1)[1])
-    )
+    newest = latest_valid_checkpoint(filesystem, run_path)
+    return newest and join_uri(job.storage, job.run, "checkpoints", newest.path.rsplit("/", 1)[1])
 
 
 def _check_sizes(job: TrainJob, data: RunData) -> None:

@@ -81,10 +81,10 @@ class EncodedBatch:
         with self._autocast():
             return Features(*model(chunk.frames, chunk.token_ids))
 
-    def backward(self, gradients: Features, *, keep_graph: bool = False) -> None:
+    def backward(self, gradients: Features) -> None:
         """Accumulate into `.grad`; under DDP the result is reduced over ranks once, while the backward pass runs."""
         if self._graph is not None:
-            torch.autograd.backward(*_differentiable(self._graph, gradients), retain_graph=keep_graph)
+            torch.autograd.backward(*_differentiable(self._graph, gradients))
             return
         for position, (chunk, gradient) in enumerate(zip(self._chunks, self._split(gradients), strict=True)):
             is_last = position == len(self._chunks) - 1
