@@ -1,10 +1,11 @@
 """Ranks against official outputs, a double loop, and properties that hold for any features."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mama_ray.errors import UserError
@@ -29,23 +30,27 @@ def ranks_of_matrix(similarity: np.ndarray, **options) -> np.ndarray:
 def naive_ranks(
     queries, query_ids, gallery, gallery_ids, *, ties="average", dual_softmax=False, group_rule="best_rank"
 ):
-    """The definition as loops over every pair."""
+    """The definition as loops over every pair; scores are told apart by 24 bits, as the module's docstring says."""
 
     def similarity(one, other):
         return float(np.float32(sum(float(a) * float(b) for a, b in zip(one, other, strict=True))))
 
+    def rounded(value):
+        mantissa, exponent = math.frexp(value)
+        return math.ldexp(float(np.float32(mantissa)), exponent)
+
     score = [[similarity(query, item) for item in gallery] for query in queries]
     if dual_softmax:
         sums = [sum(np.exp(100 * row[k]) for row in score) for k in range(len(gallery))]
-        score = [[s * np.exp(100 * s) / sums[k] for k, s in enumerate(row)] for row in score]
+        score = [[rounded(s * np.exp(100 * s) / sums[k]) for k, s in enumerate(row)] for row in score]
     ranks = []
     for row, query_id in zip(score, query_ids, strict=True):
         best = max(s for s, item_id in zip(row, gallery_ids, strict=True) if item_id == query_id)
         rivals = [(s, item_id) for s, item_id in zip(row, gallery_ids, strict=True) if item_id != query_id]
         if group_rule == "group_max":
             rivals = [(max(s for s, i in rivals if i == name), name) for name in sorted({i for _, i in rivals})]
-        above = sum(s > best and not np.isclose(s, best, rtol=1e-7, atol=0) for s, _ in rivals)
-        equal = sum(bool(np.isclose(s, best, rtol=1e-7, atol=0)) for s, _ in rivals)
+        above = sum(s > best for s, _ in rivals)
+        equal = sum(s == best for s, _ in rivals)
         ranks.append(1 + above + {"average": 0.5, "optimistic": 0, "pessimistic": 1}[ties] * equal)
     return np.array(ranks, dtype=float)
 
@@ -121,6 +126,8 @@ def test_equal_items_tie_whatever_their_place(monkeypatch):
 
 
 @settings(max_examples=40, deadline=None)
+# Two scores of this seed differ by 6.5e-8 of their size: one unit of the last of 24 bits.
+@example(seed=1, videos=7, texts_per_video=1, ties="average", dual_softmax=True, rule="best_rank", block=1)
 @given(
     seed=st.integers(0, 2**31),
     videos=st.integers(1, 9),
