@@ -39,12 +39,13 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 	@test -x $(PY) || $(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
 	@$(PY) -c 'import uv' 2>/dev/null || $(PY) -m pip install --quiet 'uv>=0.13' 2>/dev/null \
 	  || $(PYTHON) -m pip --python $(PY) install --quiet 'uv>=0.13'
+	@# Compiled once here, not in every start of a worker: it halves the start of Ray where bytecode is not written.
 	@# A local wheel folder holds the torch build that fits this machine; else uv picks it by the driver.
 	@if [ -n "$${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}"; torch=; else torch=--torch-backend=auto; fi; \
 	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; only=; \
 	else extra=cpu; only="--excludes cpu-excludes.txt --constraints constraints-cpu.txt"; fi; \
 	echo "setting up .venv for $$extra (once)"; \
-	$(PY) -m uv pip install --quiet --python $(PY) $$torch $$only --constraints constraints.txt --editable ".[$$extra,dev]"
+	$(PY) -m uv pip install --quiet --compile-bytecode --python $(PY) $$torch $$only --constraints constraints.txt --editable ".[$$extra,dev]"
 	@touch $@
 
 demo: setup
