@@ -1,6 +1,6 @@
 """Show the method at work: one noisy corpus, three ways to learn from it, one table and one report page.
 
-python jobs/demo.py [configs/demo/NAME.yaml] --storage URI
+python jobs/demo.py --storage URI
 """
 
 from mama_ray.orchestration.demo import DemoJob, run_demo

@@ -58,6 +58,7 @@ def start_worker_logging() -> None:
     package = logging.getLogger("mama_ray")
     package.handlers, package.propagate = [handler], False
     package.setLevel(logging.INFO)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
     quieten_ray_data()
 
 

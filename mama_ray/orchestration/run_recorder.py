@@ -19,6 +19,7 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
 from mama_ray.orchestration.clip_stream import ClipReader
+from mama_ray.orchestration.progress import Progress
 from mama_ray.orchestration.train_data import RunData, truth_kinds
 from mama_ray.orchestration.validation import ValidationSet
 from mama_ray.reporting.writers import MetricsWriter
@@ -50,6 +51,7 @@ class RunRecorder:
         *,
         rank: int,
         world_size: int,
+        show_bar: bool = False,
     ):
         self._job, self._state, self._validation, self._reader = job, state, validation, reader
         self._filesystem, self._run_path = filesystem, run_path
@@ -60,18 +62,22 @@ class RunRecorder:
         self._window_start = time.perf_counter()
         self._num_quarantined = 0
         self._warned: set[str] = set()
-        self._started, self._first_step = time.perf_counter(), state.step
         self._kinds = truth_kinds(ray.get(data.train)) if rank == 0 else None
+        self._show_bar = show_bar
         self._writer: MetricsWriter | None = None
+        self._progress: Progress | None = None
 
     def __enter__(self) -> "RunRecorder":
         if self._rank == 0:
             self._writer = MetricsWriter(self._filesystem, self._run_path, start_step=self._state.step)
-        self._window_start = self._started = time.perf_counter()
+            steps = {"num_steps": self._state.num_steps, "first_step": self._state.step}
+            self._progress = Progress(self._job.run, **steps, show_bar=self._show_bar)
+        self._window_start = time.perf_counter()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._rank == 0:
+            self._progress.close()
             self._writer.close()
 
     def timed(self, batches: Iterable[ClipBatch]) -> Iterator[ClipBatch]:
@@ -118,23 +124,13 @@ class RunRecorder:
             scalars |= self._weights_by_kind()
             self._warn_once(record.step, self._window.warnings(scalars))
             self._writer.write(record.step, scalars)
-            self._tell_progress(scalars)
+            self._progress.tell(
+                self._state.step,
+                loss=scalars["train/unweighted_loss"],
+                clips_per_s=scalars["throughput/clips_per_s"],
+            )
         self._window = StepWindow()
         self._data_wait_s, self._window_start = 0.0, time.perf_counter()
-
-    def _tell_progress(self, scalars: dict[str, float]) -> None:
-        done, total = self._state.step, self._state.num_steps
-        seconds_left = (time.perf_counter() - self._started) / (done - self._first_step) * (total - done)
-        logger.info(
-            "%s: step %d of %d (%.0f%%), loss %.3f, %.0f clips/s, %.0f s left",
-            self._job.run,
-            done,
-            total,
-            100 * done / total,
-            scalars["train/unweighted_loss"],
-            scalars["throughput/clips_per_s"],
-            seconds_left,
-        )
 
     def _warn_once(self, step: int, warnings: dict[str, str]) -> None:
         for kind, text in warnings.items():

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -171,7 +172,7 @@ def train(job: TrainJob) -> str:
         return f"done already, {num_steps} steps: {run_uri}"
     trainer = TorchTrainer(
         train_fn_per_worker,
-        train_loop_config={"job": job, "data": data, "num_steps": num_steps},
+        train_loop_config={"job": job, "data": data, "num_steps": num_steps, "show_bar": sys.stderr.isatty()},
         torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
         scaling_config=ray.train.ScalingConfig(
             num_workers=job.num_workers,
@@ -205,9 +206,9 @@ def _with_absolute_paths(job: TrainJob) -> TrainJob:
 
 
 def _write_config(job: TrainJob, filesystem, run_path: str) -> None:
-    """Write config.yaml before any work; a run that exists must be started again with what made it."""
+    """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
     path = f"{run_path}/config.yaml"
-    if filesystem.get_file_info(path).is_file:
+    if filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path):
         with filesystem.open_input_stream(path) as stream:
             earlier = load_yaml(stream.read().decode(), source=path)
         ours = load_yaml(job.to_yaml(), source="this start")

@@ -195,7 +195,7 @@ def _tokenizer_folder(source: str) -> Iterator[Path]:
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:
     """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is."""
-    truths = table.column("truth").to_pylist()
-    if not any(truths):
+    truths = table.column("truth")
+    if truths.null_count == len(truths):  # as in every corpus that was not made here, however large
         return None
-    return np.array([json.loads(truth)["kind"] if truth else "clean" for truth in truths])
+    return np.array([json.loads(truth)["kind"] if truth else "clean" for truth in truths.to_pylist()])

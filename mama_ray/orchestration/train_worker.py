@@ -40,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 
 def train_fn_per_worker(loop_config: dict) -> None:
-    """Train this worker's share of the run; `loop_config` holds the job, the data's references, the number of steps."""
+    """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps and
+    whether to show_bar."""
     start_worker_logging()
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
@@ -56,7 +57,18 @@ def train_fn_per_worker(loop_config: dict) -> None:
     _resume(state, filesystem, run_path)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
-    recorder = RunRecorder(job, state, data, validation, reader, filesystem, run_path, rank=rank, world_size=world_size)
+    recorder = RunRecorder(
+        job,
+        state,
+        data,
+        validation,
+        reader,
+        filesystem,
+        run_path,
+        rank=rank,
+        world_size=world_size,
+        show_bar=loop_config["show_bar"],
+    )
     batches = stream_batches(
         reader,
         first_step=state.step,
@@ -152,6 +164,9 @@ def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: Trai
 
 
 def _decode_cpus(job: "TrainJob", world_size: int) -> float:
-    """Share what the train workers leave over; at least one, or nothing would ever be read."""
+    """Share what the train workers leave over, twice: Ray then always has a decode task waiting when one ends.
+
+    With the plain share Ray Data was seen to keep half of the CPUs busy. At least one, or nothing would ever be read.
+    """
     spare = ray.cluster_resources().get("CPU", 1.0) - world_size * job.cpus_per_worker
-    return max(1.0, spare // world_size)
+    return max(1.0, 2 * spare // world_size)

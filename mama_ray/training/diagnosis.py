@@ -11,6 +11,9 @@ from mama_ray.training.loop import StepRecord
 from mama_ray.weighting.weight_net import WeightNet
 
 _COLLAPSE_SHARE = 0.05  # an effective sample size below this share of the batch: a few samples decide every step
+# Some rise is the rule: a lookahead long enough to tell samples apart overshoots, and weights that end up right were
+# seen to double the meta loss. Far beyond that its gradient speaks of another place.
+_LOOKAHEAD_RISE = 3.0
 _NUM_CURVE_POINTS = 41
 
 
@@ -50,15 +53,15 @@ class StepWindow:
         if means.get("weights/collapsed"):
             share = means["weights/effective_sample_size"]
             found["collapse"] = f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr"
-        before = means.get("meta/loss_before_lookahead")
         pairs = [
-            (s["meta/loss"], s["meta/loss_before_lookahead"])
-            for s in self._scalars
-            if "meta/loss_before_lookahead" in s
+            (float(scalars["meta/loss"]), float(scalars["meta/loss_before_lookahead"]))
+            for scalars in self._scalars
+            if "meta/loss_before_lookahead" in scalars
         ]
-        if before is not None and all(float(after) > float(ahead) for after, ahead in pairs):
+        if pairs and all(after > _LOOKAHEAD_RISE * before for after, before in pairs):
             found["lookahead"] = (
-                "the lookahead raises the meta loss: lower meta.inner.lr, or the learned weights mislead"
+                f"the lookahead multiplies the meta loss by over {_LOOKAHEAD_RISE:g}: "
+                "lower meta.inner.lr, or the learned weights mislead"
             )
         return found
 

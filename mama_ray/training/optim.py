@@ -12,7 +12,7 @@ from mama_ray.config import Config
 class OptimConfig(Config):
     """AdamW with linear warm-up and cosine decay."""
 
-    lr: float = Field(2e-3, gt=0.0)
+    lr: float = Field(1e-3, gt=0.0)
     """Peak learning rate."""
 
     weight_decay: float = Field(0.05, ge=0.0)

@@ -120,7 +120,16 @@ def test_a_truncated_shard_is_named_and_refused(ray_cluster, folder, tmp_path):
 
 def test_a_run_that_exists_is_not_continued_with_another_config(ray_cluster, shards, folder, tmp_path):
     job = job_on(shards, tmp_path, run="once")
-    (tmp_path / "once").mkdir()
+    (tmp_path / "once" / "checkpoints" / "step_00000004").mkdir(parents=True)
     (tmp_path / "once" / "config.yaml").write_text(job.to_yaml())
     with pytest.raises(UserError, match="objective"):
         train(with_overrides(job, {"objective.margin": 0.3}))
+
+
+def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cluster, shards, tmp_path):
+    job = job_on(shards, tmp_path, run="typo", **{"model.preset": "tiniest"})
+    for _ in range(2):
+        with pytest.raises(UserError, match="tiniest"):
+            train(job)
+        job = with_overrides(job, {"objective.margin": 0.3})
+    assert "margin: 0.3" in (tmp_path / "typo" / "config.yaml").read_text()

@@ -1,0 +1,44 @@
+"""How a run tells how far it is: a bar where a person watches a terminal, a line now and then in a log."""
+
+import logging
+import time
+
+from ray.experimental import tqdm_ray
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """Tells the progress of one run from its first worker; Ray carries bar and lines to the driver."""
+
+    def __init__(self, run: str, *, num_steps: int, first_step: int, show_bar: bool) -> None:
+        self._run, self._num_steps, self._first_step = run, num_steps, first_step
+        self._started = time.perf_counter()
+        self._bar = tqdm_ray.tqdm(desc=run, total=num_steps, position=0, unit="steps") if show_bar else None
+        if self._bar is not None:
+            self._bar.update(first_step)
+        self._shown = first_step
+
+    def tell(self, num_done: int, *, loss: float, clips_per_s: float) -> None:
+        """Show that `num_done` steps are done."""
+        if self._bar is not None:
+            self._bar.set_description(f"{self._run}: loss {loss:.3f}, {clips_per_s:.0f} clips/s")
+            self._bar.update(num_done - self._shown)
+            self._shown = num_done
+            return
+        seconds_per_step = (time.perf_counter() - self._started) / (num_done - self._first_step)
+        logger.info(
+            "%s: step %d of %d (%.0f%%), loss %.3f, %.0f clips/s, %.0f s left",
+            self._run,
+            num_done,
+            self._num_steps,
+            100 * num_done / self._num_steps,
+            loss,
+            clips_per_s,
+            seconds_per_step * (self._num_steps - num_done),
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
