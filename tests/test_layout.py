@@ -158,6 +158,19 @@ def test_nothing_that_comes_from_outside_can_run_code():
     assert not found
 
 
+def test_nothing_is_pickled_but_state_dicts():
+    """torch.save writes a pickle, and numpy's save pickles objects unless told not to."""
+    found = []
+    for path in python_files("mama_ray", "jobs"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            name, words = ast.unparse(call.func), {word.arg: ast.unparse(word.value) for word in call.keywords}
+            is_object = name == "torch.save" and not ast.unparse(call.args[0]).endswith(".state_dict()")
+            may_pickle = name in ("np.save", "numpy.save") and words.get("allow_pickle") != "False"
+            if is_object or may_pickle or name.endswith(".to_pickle"):
+                found.append((module_name(path), f"{name}, line {call.lineno}"))
+    assert not found
+
+
 def test_files_and_functions_stay_short_enough_to_read():
     long_files = {
         str(path.relative_to(ROOT)): lines

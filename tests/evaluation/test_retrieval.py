@@ -194,6 +194,16 @@ def test_keys_name_their_direction():
     assert (metrics["val/t2v_R@1"], metrics["val/v2t_R@1"]) == (50, 100)
 
 
+@pytest.mark.parametrize("dual_softmax", [False, True])
+def test_swapping_the_sides_swaps_the_directions(dual_softmax):
+    videos, texts = np.random.default_rng(0).standard_normal((2, 40, 6)) / 10
+    straight = retrieval_metrics(videos, texts, ids_of(40), ids_of(40), dual_softmax=dual_softmax)
+    swapped = retrieval_metrics(texts, videos, ids_of(40), ids_of(40), dual_softmax=dual_softmax)
+    other = {"t2v": "v2t", "v2t": "t2v"}
+    assert swapped == {other[key[:3]] + key[3:]: value for key, value in straight.items()}
+    assert straight["t2v_mean_rank"] != straight["v2t_mean_rank"]
+
+
 def test_features_that_are_not_finite_are_named():
     features = np.eye(3)
     features[1, 2] = np.nan

@@ -33,21 +33,6 @@ def losses_of(video: Tensor, text: Tensor, scale: float = 10.0, **rules) -> Tens
     return compute_contrastive_losses(video, text, log_scale, ContrastiveConfig(**rules))
 
 
-def losses_of_similarity(similarity: Tensor, scale: float, margin: float, obtuse: str, close: str) -> Tensor:
-    """The loss of a given similarity matrix, which need not come from unit vectors."""
-    adjusted = apply_margin(
-        similarity,
-        torch.eye(len(similarity), dtype=torch.bool),
-        margin=margin,
-        acute_only=obtuse == "acute_only",
-        close_negatives=close == "close_too",
-    )
-    labels = torch.arange(len(similarity))
-    v2t = F.cross_entropy(scale * adjusted, labels, reduction="none")
-    t2v = F.cross_entropy(scale * adjusted.T, labels, reduction="none")
-    return (v2t + t2v) / 2
-
-
 def naive_losses(video: Tensor, text: Tensor, scale: float, margin: float, obtuse: str, close: str) -> list[float]:
     """A double loop with arccos, straight from the definition."""
     size = len(video)
@@ -83,7 +68,8 @@ GOLDEN = [
 @pytest.mark.parametrize(("margin", "obtuse", "close", "expected"), GOLDEN)
 def test_golden_values(margin, obtuse, close, expected):
     similarity = torch.tensor([[0.80, 0.10, 0.30], [0.20, 0.60, 0.99], [0.40, 0.05, -0.20]], dtype=torch.float64)
-    losses = losses_of_similarity(similarity, 10.0, margin, obtuse, close)
+    texts = torch.eye(3, dtype=torch.float64)  # against these the matrix itself is the similarity
+    losses = losses_of(similarity, texts, margin=margin, obtuse_positives=obtuse, close_negatives=close)
     assert losses.tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -91,7 +77,7 @@ def test_golden_values(margin, obtuse, close, expected):
 @pytest.mark.parametrize("margin", [0.0, 0.2, 0.5])
 def test_losses_equal_a_naive_double_loop(margin, obtuse, close):
     video, text = unit_features(3)
-    text[1] = F.normalize(text[2] + 0.01, dim=-1)  # a close negative
+    text[1] = F.normalize(video[2] + 0.05, dim=-1)  # a negative closer than any margin here
     losses = losses_of(video, text, margin=margin, obtuse_positives=obtuse, close_negatives=close)
     assert losses.tolist() == pytest.approx(naive_losses(video, text, 10.0, margin, obtuse, close), rel=1e-9)
 
@@ -192,6 +178,13 @@ def test_logit_drops_by_s_sin_margin_at_a_right_angle(margin, jump):
     assert float(below - above) == pytest.approx(jump, abs=0.005)
 
 
+def test_a_right_angle_still_takes_the_margin():
+    adjusted = apply_margin(
+        torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), margin=0.2, acute_only=True, close_negatives=False
+    )
+    assert float(adjusted) == pytest.approx(math.sin(0.2))
+
+
 def test_margin_identity_holds_over_all_angles():
     angle = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
     shifted = subtract_margin(torch.cos(angle), 0.3)
@@ -210,6 +203,13 @@ def test_gradients_are_finite_at_cosine_one(cosine, dtype):
         assert all(torch.isfinite(tensor).all() for tensor in (losses, *gradients))
 
 
+def test_losses_under_autocast_equal_those_without():
+    video, text = (features.float() for features in unit_features(7))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = losses_of(video, text, margin=0.2)
+    assert torch.equal(losses, losses_of(video, text, margin=0.2))
+
+
 def test_permuting_the_batch_permutes_the_losses():
     video, text = unit_features(1)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
@@ -223,6 +223,16 @@ def test_swapping_inputs_swaps_directions():
     assert torch.equal(losses_of(video, text, margin=0.2), losses_of(text, video, margin=0.2))
     both = losses_of(video, text, margin=0.2, direction_reduction="sum")
     torch.testing.assert_close(both, 2 * losses_of(video, text, margin=0.2))
+
+
+def test_default_rules_shift_acute_positives_and_no_negative():
+    video, text = unit_features(3)
+    text[1] = F.normalize(video[2] + 0.05, dim=-1)
+    text[4] = -text[4]
+    explicit = losses_of(video, text, margin=0.2, obtuse_positives="acute_only", close_negatives="untouched")
+    assert torch.equal(losses_of(video, text, margin=0.2), explicit)
+    for others in ({"obtuse_positives": "always"}, {"close_negatives": "close_too"}):
+        assert not torch.equal(losses_of(video, text, margin=0.2, **others), explicit)
 
 
 def test_margin_from_config_changes_the_loss():
@@ -242,11 +252,9 @@ def test_invalid_clips_have_no_loss_and_are_no_negatives():
 def test_positives_come_from_ids_not_strings():
     video, text = unit_features(6)
     text[1] = text[0]  # the same sentence for two clips: still two samples with a positive each
-    losses = losses_of(video, text, margin=0.0)
-    logits = 10.0 * video @ text.T
-    assert float(losses[1]) == pytest.approx(
-        float((logits[1].logsumexp(0) - logits[1, 1] + logits[:, 1].logsumexp(0) - logits[1, 1]) / 2)
-    )
+    for margin in (0.0, 0.2):
+        expected = naive_losses(video, text, 10.0, margin, "acute_only", "untouched")
+        assert losses_of(video, text, margin=margin).tolist() == pytest.approx(expected)
 
 
 def test_task_loss_is_added_before_any_weight():

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -26,6 +28,7 @@ from mama_ray.training.checkpoint import (
 from mama_ray.training.loop import train
 from mama_ray.training.optim import OptimConfig, learning_rate_at
 from mama_ray.training.state import TrainState, build_state
+from mama_ray.weighting.features import Autocast
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig
 from tests.weighting.toys import ToyEncoder, random_batch
@@ -34,7 +37,7 @@ LOCAL = pafs.LocalFileSystem()
 NUM_STEPS, BATCH = 12, 8
 
 
-def new_state(**optim) -> TrainState:
+def new_state(*, autocast: Autocast = nullcontext, **optim) -> TrainState:
     return build_state(
         ToyEncoder(),
         objective=ContrastiveConfig(margin=0.2),
@@ -43,6 +46,7 @@ def new_state(**optim) -> TrainState:
         optim=OptimConfig(lr=0.01, **optim),
         num_steps=NUM_STEPS,
         global_batch_size=BATCH,
+        autocast=autocast,
     )
 
 
@@ -97,8 +101,7 @@ def test_the_loop_reports_every_step_and_stops_at_the_end_of_the_run():
     assert float(records[-1].scalars["train/unweighted_loss"]) != first
 
 
-def test_meta_batches_cover_the_meta_set():
-    """One meta batch is taken per meta step and none between."""
+def test_one_meta_batch_is_taken_per_meta_step_and_none_between():
     taken = []
 
     def stream():
@@ -108,6 +111,32 @@ def test_meta_batches_cover_the_meta_set():
 
     train(new_state(), batches(0, NUM_STEPS), stream(), report=lambda record: None)
     assert len(taken) == NUM_STEPS // 2
+
+
+def test_one_step_moves_weight_net():
+    state = new_state()
+    before = [parameter.clone() for parameter in state.weighting.parameters()]
+    train(state, batches(0, 1), meta_stream(0), report=lambda record: None)
+    assert all((now != then).any() for now, then in zip(state.weighting.parameters(), before, strict=True))
+
+
+def test_the_weight_net_is_float32_beside_a_model_in_half_precision():
+    state, records = new_state(autocast=partial(torch.autocast, "cpu", dtype=torch.bfloat16)), []
+    state.model.float()
+    train(state, batches(0, 2), meta_stream(0), report=records.append)
+    moments = [value for kept in state.weight_optimizer.state.values() for value in kept.values()]
+    assert {value.dtype for value in (*state.weighting.parameters(), *moments)} == {torch.float32}
+    with torch.no_grad():  # the last step had no meta step, so the net is as it was then
+        raw = state.weighting(records[-1].losses)
+    assert torch.equal(records[-1].weights, raw / raw.sum())
+
+
+def test_the_logit_scale_is_back_within_its_bounds_after_a_step():
+    state = new_state()
+    with torch.no_grad():
+        state.model.logit_scale.fill_(state.model.logit_scale_bounds[1] + 1.0)
+    train(state, batches(0, 1), meta_stream(0), report=lambda record: None)
+    assert state.model.logit_scale.item() == state.model.logit_scale_bounds[1]
 
 
 def test_training_lowers_the_loss_on_a_repeated_batch():

@@ -5,9 +5,20 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
+from mama_ray.models.encoder import EncoderConfig
 from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.weighting.inner_step import InnerStepConfig
 from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights
-from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net, weight_gradients
+from tests.weighting.toys import (
+    NUM_TOKENS,
+    VOCABULARY,
+    ToyEncoder,
+    build_step,
+    random_batch,
+    random_weight_net,
+    weight_gradients,
+)
 
 
 def parameter_gradients(step) -> list[torch.Tensor]:
@@ -129,6 +140,46 @@ def test_checkpointing_does_not_change_the_hypergradient(method, arrangement):
         step = build_step(encoder, random_weight_net(), hypergradient=method, arrangement=arrangement)
         gradients.append(weight_gradients(step, batch, meta_batch) + parameter_gradients(step))
     assert_all_close(*gradients)
+
+
+@pytest.mark.parametrize("method", ["forward_mode", "second_order"])
+def test_checkpointing_the_real_towers_does_not_change_the_hypergradient(method):
+    tower = EncoderConfig(width=8, num_layers=2, num_heads=2)
+    config = ClipVipConfig(
+        video=tower,
+        text=tower,
+        dim=6,
+        image_size=2,
+        patch_size=1,
+        num_frames=2,
+        vocab_size=VOCABULARY,
+        context_length=NUM_TOKENS,
+    )
+    batch, meta_batch = random_batch(1, 6), random_batch(2, 4)
+    gradients = []
+    for is_checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = ClipVip(config).double()
+        model.set_gradient_checkpointing(is_checkpointed)
+        step = build_step(model, random_weight_net(), hypergradient=method, inner=InnerStepConfig(lr=1.0))
+        gradients.append(weight_gradients(step, batch, meta_batch) + parameter_gradients(step))
+    assert_all_close(*gradients)
+    assert all(gradient.abs().max() > 0 for gradient in gradients[0][:4])
+
+
+def test_a_logit_scale_held_by_its_bounds_is_like_a_frozen_one():
+    """The lookahead clamps the scale as the real step does, and no direction points out of the bounds."""
+    outcomes = []
+    for is_frozen in (False, True):
+        model = ToyEncoder()
+        if is_frozen:
+            model.logit_scale.requires_grad_(False)
+        else:
+            model.logit_scale_bounds = (model.logit_scale.item(), model.logit_scale.item())
+        step = build_step(model, random_weight_net(), inner=InnerStepConfig(lr=1.0))
+        result = step.compute_gradients(random_batch(1, 8), random_batch(2, 4))
+        outcomes.append([result.scalars["meta/loss"], *(value.grad for value in step.weighting.parameters())])
+    assert_all_close(*outcomes)
 
 
 def test_invalid_clips_change_nothing():

@@ -1,0 +1,49 @@
+"""The stream of meta batches: shuffled, endless, every clip of the meta-set, in the same order after a resume."""
+
+from itertools import islice
+
+import numpy as np
+
+from mama_ray.orchestration.clip_stream import meta_batches
+
+NUM_CLIPS, BATCH = 12, 4
+META_SET = {
+    "frames": np.arange(NUM_CLIPS, dtype=np.uint8)[:, None, None, None, None],
+    "token_ids": np.arange(NUM_CLIPS)[:, None],
+    "rows": np.arange(NUM_CLIPS),
+    "valid": np.ones(NUM_CLIPS, bool),
+}
+
+
+def rows_of(num_batches: int, *, first: int = 0, rank: int = 0, world_size: int = 1, seed: int = 3) -> np.ndarray:
+    """Rows of the next meta batches, (num_batches, batch)."""
+    stream = meta_batches(
+        META_SET, first_meta_step=first, batch_size=BATCH, rank=rank, world_size=world_size, seed=seed
+    )
+    return np.stack([batch.rows.numpy() for batch in islice(stream, num_batches)])
+
+
+def test_meta_batches_cover_the_meta_set():
+    rounds = rows_of(9).reshape(3, NUM_CLIPS)  # three times through, so the stream does not end with the set
+    assert all(sorted(one) == list(range(NUM_CLIPS)) for one in rounds.tolist())
+
+
+def test_every_round_of_meta_batches_is_shuffled_anew():
+    rounds = rows_of(9).reshape(3, NUM_CLIPS).tolist()
+    assert len({tuple(one) for one in (*rounds, range(NUM_CLIPS))}) == 4
+    assert rows_of(3, seed=4).tolist() != rows_of(3).tolist()
+
+
+def test_meta_batches_go_on_where_they_were_left():
+    np.testing.assert_array_equal(rows_of(5, first=4), rows_of(9)[4:])
+
+
+def test_the_workers_parts_make_up_the_meta_batch():
+    parts = [rows_of(4, rank=rank, world_size=2) for rank in range(2)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), rows_of(4))
+
+
+def test_frames_and_texts_of_a_meta_batch_belong_to_its_rows():
+    stream = meta_batches(META_SET, first_meta_step=0, batch_size=BATCH, rank=0, world_size=1, seed=0)
+    batch = next(stream)
+    assert batch.frames.flatten().tolist() == batch.token_ids.flatten().tolist() == batch.rows.tolist()
