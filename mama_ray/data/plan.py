@@ -23,7 +23,7 @@ class PlanConfig(Config):
 
     seed: int = Field(default=0, ge=0)
     """Seed of the order; a new epoch gets a new order from the same seed."""
-    window_shards: int = Field(default=4, ge=1)
+    window_shards: int = Field(default=16, ge=1)
     """Shards whose clips are mixed with each other. More mixes better and keeps more shards open."""
     run_length: int = Field(default=1, ge=1)
     """Neighbouring clips that stay together, to be fetched with one request. 1 shuffles single clips."""

@@ -164,9 +164,11 @@ def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: Trai
 
 
 def _decode_cpus(job: "TrainJob", world_size: int) -> float:
-    """Share what the train workers leave over, twice: Ray then always has a decode task waiting when one ends.
+    """Share what the train workers leave over; at least one CPU, or nothing would ever be read.
 
-    With the plain share Ray Data was seen to keep half of the CPUs busy. At least one, or nothing would ever be read.
+    Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
+    (benchmarks/data_loading.py), so the limit is twice the share.
     """
     spare = ray.cluster_resources().get("CPU", 1.0) - world_size * job.cpus_per_worker
-    return max(1.0, 2 * spare // world_size)
+    share = max(1.0, spare // world_size)
+    return share if share == 1.0 else 2 * share

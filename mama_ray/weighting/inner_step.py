@@ -20,7 +20,8 @@ class InnerStepConfig(Config):
     """The lookahead step of the bi-level problem."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner."""
+    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner. Decoupled weight decay is no part
+    of it: it does not depend on the weights."""
 
     lr: float = Field(0.1, ge=0.0)
     """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it

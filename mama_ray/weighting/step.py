@@ -48,7 +48,7 @@ class MetaConfig(Config):
     batch_size: int = Field(32, ge=1)
     """Clips of the meta-set in one meta step, over all workers."""
 
-    lr: float = Field(1e-3, gt=0.0)
+    lr: float = Field(3e-3, gt=0.0)
     """Learning rate of the weight net (Adam)."""
 
     weight_decay: float = Field(1e-4, ge=0.0)

@@ -90,6 +90,8 @@ class SelfPaced(nn.Module):
         self.progress = min(max(progress, 0.0), 1.0)
 
     def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        if losses.numel() == 0:  # a batch of which no clip could be read
+            return torch.ones_like(losses)
         share = self.start + (1.0 - self.start) * self.progress
         num_kept = max(1, round(share * losses.numel()))
         threshold = losses.detach().kthvalue(num_kept).values

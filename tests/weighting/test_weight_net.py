@@ -72,6 +72,12 @@ def test_self_paced_weights_start_with_the_easy_and_end_with_all():
     assert weighting(LOSSES).tolist() == [1, 1, 1, 1, 1]
 
 
+def test_self_paced_weights_of_no_samples_are_none():
+    weighting = build_weighting(WeightingConfig(kind="self_paced"))
+    valid = torch.zeros(3, dtype=torch.bool)
+    assert compute_sample_weights(weighting, torch.ones(3), "sum_global", valid=valid).tolist() == [0, 0, 0]
+
+
 def test_effective_sample_size_counts_equal_weights():
     assert float(effective_sample_size(torch.tensor([0.25, 0.25, 0.25, 0.25]))) == pytest.approx(4.0)
     assert float(effective_sample_size(torch.tensor([1.0, 0.0, 0.0]))) == pytest.approx(1.0)
