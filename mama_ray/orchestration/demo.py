@@ -37,7 +37,7 @@ class DemoJob(Config):
     name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """First part of the runs' names and name of the report's folder."""
 
-    train: TrainJob = TrainJob(num_epochs=8.0)
+    train: TrainJob = TrainJob(num_epochs=8.0, checkpoint_every=64)
     """What the three runs share; its storage and run are not used, its margin is the third run's."""
 
 

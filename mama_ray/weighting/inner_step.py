@@ -23,7 +23,7 @@ class InnerStepConfig(Config):
     """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner. Decoupled weight decay is no part
     of it: it does not depend on the weights."""
 
-    lr: float = Field(0.1, ge=0.0)
+    lr: float = Field(0.05, ge=0.0)
     """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it
     is the inner step's norm as a fraction of the parameters' norm."""
 
