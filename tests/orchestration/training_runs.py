@@ -50,7 +50,7 @@ def write_shards(directory: Path) -> Path:
     return directory
 
 
-def start_training(folder: Path, shards: Path, run: str, **settings) -> subprocess.Popen:
+def start_training(folder: Path, shards: Path | str, run: str, **settings) -> subprocess.Popen:
     """Start jobs/train.py as a user would; its output goes to <run>.log."""
     config = folder / f"{run}.yaml"
     config.write_text(yaml.safe_dump(SETTINGS | {"shards": str(shards), "storage": str(folder), "run": run} | settings))
