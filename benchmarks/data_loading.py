@@ -93,7 +93,16 @@ def main() -> None:
     data = load_run_data(shards, config, seed=0, tokenizer=None)
     transform = TransformConfig(image_size=args.image_size, resize=config.resize)
     reader = ClipReader(
-        data.train, shards, data.tokenizer_files, args.frames, transform, config.decode, None, 0, config.plan
+        table=data.train,
+        shards=shards,
+        tokenizer_files=data.tokenizer_files,
+        num_frames=args.frames,
+        transform=transform,
+        decode=config.decode,
+        caption_probabilities=None,
+        joins_captions=False,
+        seed=0,
+        plan=config.plan,
     )
     rates = {}
     for name, read in (("decord", read_with_decord), ("assemble", read_in_process)):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from mama_ray.data.captions import choose_caption
+from mama_ray.data.captions import caption_for_evaluation, choose_caption
 from mama_ray.data.decode import DecodeConfig, DecodeError
 from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.loading import load_clip_frames
@@ -39,6 +39,7 @@ class ClipAssembler:
     transform: TransformConfig
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     caption_probabilities: Mapping[str, float] | None = None
+    joins_captions: bool = False
     seed: int = 0
     verify_hashes: bool = True
 
@@ -46,7 +47,8 @@ class ClipAssembler:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
-        and row; without, everything is deterministic evaluation: segment centres and the first caption.
+        and row; without, everything is deterministic evaluation: segment centres and the first caption. With
+        `joins_captions` the text is the paragraph of all captions in either case.
         """
         chosen = self.table.take(pa.array(rows, pa.int64())).to_pylist()
         size = self.transform.image_size
@@ -84,6 +86,8 @@ class ClipAssembler:
             return error
 
     def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
+        if self.joins_captions:
+            return caption_for_evaluation(captions, "paragraph")
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)

@@ -43,6 +43,7 @@ class ClipReader:
     transform: TransformConfig
     decode: DecodeConfig
     caption_probabilities: dict[str, float] | None
+    joins_captions: bool
     seed: int
     plan: PlanConfig
 
@@ -58,6 +59,7 @@ class ClipReader:
             self.transform,
             decode=self.decode,
             caption_probabilities=self.caption_probabilities,
+            joins_captions=self.joins_captions,
             seed=self.seed,
         )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import Config
 from mama_ray.data.decode import DecodeConfig
@@ -43,6 +43,10 @@ class DataConfig(Config):
     captions: dict[str, float] | None = None
     """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly of a clip's."""
 
+    caption_mode: Literal["draw", "paragraph"] = "draw"
+    """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
+    and ActivityNet are evaluated."""
+
     plan: PlanConfig = PlanConfig()
     """Shuffling of clips within windows of shards."""
 
@@ -60,6 +64,12 @@ class DataConfig(Config):
 
     context_length: int = Field(24, ge=4)
     """Tokens per caption, start and end included, of a tokenizer that is trained here."""
+
+    @model_validator(mode="after")
+    def _captions_fit_their_mode(self) -> "DataConfig":
+        if self.caption_mode == "paragraph" and self.captions is not None:
+            raise ValueError("caption_mode paragraph joins all captions: give no probabilities per source")
+        return self
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
         transform=TransformConfig(image_size=model.config.image_size, resize=job.data.resize),
         decode=job.data.decode,
         caption_probabilities=job.data.captions,
+        joins_captions=job.data.caption_mode == "paragraph",
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
     )

@@ -1,0 +1,48 @@
+"""The text of an assembled clip: one of its captions, or all of them as a paragraph."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from mama_ray.data.assemble import ClipAssembler
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+
+SENTENCES = ("a red ball rolls", "a dog follows it")
+
+
+@pytest.fixture
+def tokenizer():
+    return Tokenizer.train(SENTENCES, vocab_size=600, context_length=32)
+
+
+def texts_of(tokenizer, tmp_path, epochs, **options) -> set[str]:
+    """The texts of one clip over these epochs; None is evaluation. Its video is missing, which leaves the text."""
+    captions = [{"text": text, "source": "human"} for text in SENTENCES]
+    record = {"clip_id": "c", "shard": "none.tar", "offset": 0, "num_bytes": 1, "sha256": "", "captions": captions}
+    assembler = ClipAssembler(
+        pafs.LocalFileSystem(),
+        str(tmp_path),
+        pa.Table.from_pylist([record]),
+        tokenizer,
+        num_frames=1,
+        transform=TransformConfig(image_size=8),
+        **options,
+    )
+    known = {tuple(tokenizer([text])[0]): text for text in (*SENTENCES, " ".join(SENTENCES))}
+    found = set()
+    for epoch in epochs:
+        batch = assembler.assemble([0], None if epoch is None else [epoch])
+        assert not batch["valid"][0]
+        found.add(known[tuple(np.asarray(batch["token_ids"][0]))])
+    return found
+
+
+def test_training_draws_one_caption_and_evaluation_takes_the_first(tokenizer, tmp_path):
+    assert texts_of(tokenizer, tmp_path, range(20)) == set(SENTENCES)
+    assert texts_of(tokenizer, tmp_path, [None]) == {SENTENCES[0]}
+
+
+def test_a_paragraph_joins_all_captions_in_training_and_evaluation(tokenizer, tmp_path):
+    assert texts_of(tokenizer, tmp_path, [0, 1, 2, None], joins_captions=True) == {" ".join(SENTENCES)}
