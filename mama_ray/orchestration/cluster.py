@@ -27,6 +27,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a laptop is not reclaimed, and it polls
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it breaks progress bars with a blank line per update
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     _start(logical_cpus)
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
@@ -58,7 +59,10 @@ def start_worker_logging() -> None:
     package = logging.getLogger("mama_ray")
     package.handlers, package.propagate = [handler], False
     package.setLevel(logging.INFO)
-    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    # Ray Train tells every report, with all metrics, through a logger that is named by its file.
+    for name in list(logging.root.manager.loggerDict):
+        if name.endswith("ray/train/v2/_internal/execution/context.py"):
+            logging.getLogger(name).setLevel(logging.WARNING)
     quieten_ray_data()
 
 

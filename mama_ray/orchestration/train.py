@@ -24,6 +24,7 @@ from mama_ray.models.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.run_report import report_run, write_page
 from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
 from mama_ray.orchestration.train_worker import train_fn_per_worker
@@ -189,6 +190,9 @@ def train(job: TrainJob) -> str:
     )
     trainer.fit()
     best = best_checkpoint(list_checkpoints(filesystem, run_path))
+    page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
+    report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
+    logger.info("curves of the run: %s", report)
     score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
 

@@ -49,6 +49,7 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0] + 1
     kept = {path.name for path in (folder / "whole" / "checkpoints").iterdir()}
     assert kept == {checkpoint(folder, "whole", step).name for step in {best_step, NUM_STEPS}}
+    assert "Learned weight" in (folder / "whole" / "report" / "index.html").read_text()
     assert {"config.yaml", "environment.json", "metrics.jsonl"} <= {p.name for p in (folder / "whole").iterdir()}
     assert "done already" in train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
 
