@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=4)
     # Not the corpus's own 48: decord's get_batch fails at widths whose rows it pads (16, 24, 48, 72).
     parser.add_argument("--image-size", type=int, default=64)
-    # Twice the two cores, as training does: a task is always waiting when one ends.
+    # Twice the two cores, as training does: Ray Data runs half as many tasks as its limit allows.
     parser.add_argument("--decode-cpus", type=float, default=4)
     parser.add_argument("--output")
     args = parser.parse_args()

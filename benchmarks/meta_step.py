@@ -1,7 +1,6 @@
 """What a meta-optimised step costs: time and peak memory of each method over a plain step, the hypergradient's error.
 
-    python benchmarks/meta_step.py [--preset small] [--batch 32] [--meta-batch 8] [--device cpu] [--rounds 5] [--output
-    FILE]
+    python benchmarks/meta_step.py [--preset small] [--batch 32] [--meta-batch 8] [--device cpu] [--rounds 5]
 
 All methods see the same model and batches; they are timed interleaved, round by round, and reported as ratios of
 medians within this one run. Memory is measured in a fresh process per method: the peak over the level before the step,

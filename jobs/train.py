@@ -1,7 +1,6 @@
 """Train a dual encoder on shards with the angular margin and meta-learned sample weights.
 
-    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two:
-    resumes
+    python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # again with the same two: resumes
 
 Without arguments it trains on the embedded corpus, which is made on first use.
 """

@@ -18,14 +18,12 @@ class Progress:
         self._bar = tqdm_ray.tqdm(**bar) if show_bar else None
         if self._bar is not None:
             self._bar.update(first_step)
-        self._shown = first_step
 
     def tell(self, num_done: int, *, loss: float, clips_per_s: float) -> None:
         """Show that `num_done` steps are done."""
         if self._bar is not None:
             self._bar.set_description(f"{self._run}: loss {loss:.3f}, {clips_per_s:.0f} clips/s")
-            self._bar.update(num_done - self._shown)
-            self._shown = num_done
+            self._bar.update(num_done - self._bar.n)
             return
         seconds_per_step = (time.perf_counter() - self._started) / (num_done - self._first_step)
         logger.info(

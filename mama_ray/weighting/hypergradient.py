@@ -39,8 +39,7 @@ def directional_derivatives(
     """Return c_i = d/d eps l_i(theta + eps v) at 0 for this rank's samples.
 
     loss_fn maps parameters to per-sample losses; it must be a deterministic function (no dropout). `direction` is v.
-    With
-    `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
+    With `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
     """
     match method:
         case "forward_mode":
