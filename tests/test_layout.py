@@ -20,6 +20,7 @@ CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
     "demo": "mama_ray.orchestration.demo:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluate:EvaluateJob",
+    "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare:PrepareJob",
     "train": "mama_ray.orchestration.train:TrainJob",
 }

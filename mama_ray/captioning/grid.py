@@ -31,9 +31,9 @@ class GridConfig(Config):
 
 
 def make_grid(
-    frames: UInt8[np.ndarray, "frames height width 3"], config: GridConfig
+    frames: UInt8[np.ndarray, "frames height width 3"], config: GridConfig, side: int | None = None
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Return the square picture of the frames; ValueError unless there is one frame per cell."""
+    """Return the square picture of the frames, padded to `side`; ValueError unless there is one frame per cell."""
     num_frames, height, width, _ = frames.shape
     if num_frames != config.num_cells:
         raise ValueError(
@@ -41,13 +41,15 @@ def make_grid(
             f" = {config.num_cells}; set the number of key frames to that"
         )
     cells = frames.reshape(config.rows, config.columns, height, width, 3)
-    return pad_to_square(cells.transpose(0, 2, 1, 3, 4).reshape(config.rows * height, config.columns * width, 3))
+    return pad_to_square(cells.transpose(0, 2, 1, 3, 4).reshape(config.rows * height, config.columns * width, 3), side)
 
 
-def pad_to_square(picture: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "side side 3"]:
-    """Return the picture in the middle of a square of its longer side."""
+def pad_to_square(
+    picture: UInt8[np.ndarray, "height width 3"], side: int | None = None
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Return the picture in the middle of a square, of its longer side or of a given larger one."""
     height, width, _ = picture.shape
-    side = max(height, width)
+    side = side or max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     square = np.empty((side, side, 3), np.uint8)
     square[:] = _PADDING_COLOUR

@@ -39,6 +39,8 @@ class VideoDecoder:
         width, height: size of the frames, scaled (bicubic) inside the decoder without regard to the aspect ratio;
             with only one given the other follows the aspect ratio; with none the frames keep their size.
         short_side: alternatively, the shorter side's size at most, in proportion.
+        fit: alternatively, the (width, height) that the frames are to fill in one of them, in proportion, scaled up or
+            down.
         config: limits.
 
     Attributes:
@@ -58,6 +60,7 @@ class VideoDecoder:
         width: int | None = None,
         height: int | None = None,
         short_side: int | None = None,
+        fit: tuple[int, int] | None = None,
         config: DecodeConfig | None = None,
     ) -> None:
         self._data = data
@@ -69,7 +72,7 @@ class VideoDecoder:
             if width is None or height is None or not decord_rotates:
                 container.seek(0)
                 rotation = first_frame_rotation(container, stream)
-        self.width, self.height = _output_size(self._index, rotation, width, height, short_side)
+        self.width, self.height = _output_size(self._index, rotation, width, height, short_side, fit)
         self.num_frames = self._index.num_frames
         self.fps = self.num_frames / self._index.duration_s
         self.duration_s = self._index.duration_s
@@ -134,6 +137,7 @@ def _output_size(
     width: int | None,
     height: int | None,
     short_side: int | None,
+    fit: tuple[int, int] | None,
 ) -> tuple[int, int]:
     if width is not None and height is not None:
         return width, height
@@ -143,6 +147,8 @@ def _output_size(
         return width, max(1, round(shown_height * width / shown_width))
     if height is not None:
         return max(1, round(shown_width * height / shown_height)), height
-    if short_side is not None:
+    if fit is not None:
+        scale = min(fit[0] / shown_width, fit[1] / shown_height)
+    elif short_side is not None:
         scale = min(1.0, short_side / min(shown_width, shown_height))
     return max(1, round(shown_width * scale)), max(1, round(shown_height * scale))

@@ -1,0 +1,69 @@
+"""From the bytes of a clip to the one picture that a captioner sees, with the record of what is in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from pydantic import Field, model_validator
+
+from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid
+from mama_ray.captioning.keyframes import KeyFrameConfig, choose_key_frames
+from mama_ray.config import Config
+from mama_ray.data.decode import DecodeConfig, VideoDecoder
+
+
+class ClipGridConfig(Config):
+    """What of a clip a captioner sees: key frames, one per cell of a grid."""
+
+    key_frames: KeyFrameConfig = KeyFrameConfig()
+    """Which frames, and how many."""
+
+    layout: GridConfig = GridConfig()
+    """Rows and columns."""
+
+    num_candidates: int = Field(96, ge=1)
+    """Frames that key frames are chosen from, evenly spread over a clip that has more: bounds the work of a long one."""
+
+    @model_validator(mode="after")
+    def _frames_fill_the_grid(self) -> "ClipGridConfig":
+        if self.key_frames.num_frames != self.layout.num_cells:
+            raise ValueError(
+                f"key_frames.num_frames {self.key_frames.num_frames} is not layout.rows x layout.columns = "
+                f"{self.layout.rows} x {self.layout.columns} = {self.layout.num_cells}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class ClipGrid:
+    """The picture of one clip.
+
+    Attributes:
+        pixels: uint8 (side, side, 3), RGB.
+        frame_indices: int64 (Q,), ascending numbers of the clip's frames, one per cell.
+        num_filled: cells that the method of choosing left to evenly spread or repeated frames.
+        sha256: of the pixels, as `hash_pixels` gives it.
+    """
+
+    pixels: UInt8[np.ndarray, "side side 3"]
+    frame_indices: Int64[np.ndarray, " key_frames"]
+    num_filled: int
+    sha256: str
+
+
+def make_clip_grid(
+    data: bytes | str | Path, config: ClipGridConfig, *, side: int, decode: DecodeConfig | None = None
+) -> ClipGrid:
+    """Decode a clip, choose its key frames and lay them out in a square of `side` pixels.
+
+    Raises DecodeError with a readable reason for a video that cannot be used.
+    """
+    layout = config.layout
+    decoder = VideoDecoder(data, fit=(side // layout.columns, side // layout.rows), config=decode)
+    num_candidates = min(config.num_candidates, decoder.num_frames)
+    candidates = ((np.arange(num_candidates) + 0.5) * decoder.num_frames / num_candidates).astype(np.int64)
+    frames = decoder.frames_by_index(candidates)
+    chosen = choose_key_frames(frames, config.key_frames)
+    pixels = make_grid(frames[chosen.indices], layout, side)
+    return ClipGrid(pixels, candidates[chosen.indices], chosen.num_filled, hash_pixels(pixels))

@@ -1,0 +1,86 @@
+"""The caption table: Parquet files of one row per clip and generated caption, tied to the pixels it was written from.
+
+A finished table is a folder of `captions-XXXXXX.parquet`, in the order of the shards' index, and `captions.json`, which
+is written last and names the files with their numbers of rows. A folder without it is no table.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from mama_ray.errors import UserError
+
+SUMMARY_NAME = "captions.json"
+TABLE_VERSION = 1
+CAPTION_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("sample", pa.int32()),  # number of the caption among those of its clip, from 0
+        ("video_sha256", pa.string()),
+        ("frame_indices", pa.list_(pa.int32())),
+        ("num_filled", pa.int32()),  # grid cells that the choice of key frames left to other frames
+        ("grid_sha256", pa.string()),
+        ("caption", pa.string()),  # null where there is an error
+        ("source", pa.string()),
+        ("model", pa.string()),
+        ("weights_sha256", pa.string()),
+        ("prompt", pa.string()),
+        ("temperature", pa.float32()),
+        ("top_p", pa.float32()),
+        ("max_tokens", pa.int32()),
+        ("seed", pa.int64()),  # of this caption's sampling
+        ("num_tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("mean_logprob", pa.float32()),  # natural logarithm, mean over the caption's tokens
+        ("similarity", pa.float32()),  # cosine of video and caption, null where no dual encoder was given
+        ("flags", pa.list_(pa.string())),  # what the quality gate found, [] for a good caption
+        ("error", pa.string()),  # why there is no caption, null for a caption
+    ]
+)
+_CAPTION_AGAIN = "run jobs/caption.py with the same arguments; it goes on where it stopped"
+
+
+def file_name(number: int) -> str:
+    """Return the name of file `number` of a table."""
+    return f"captions-{number:06d}.parquet"
+
+
+def read_summary(filesystem: pafs.FileSystem, directory: str) -> dict[str, Any]:
+    """Return captions.json of a finished table; UserError where there is none."""
+    path = f"{directory}/{SUMMARY_NAME}"
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            summary = json.loads(stream.read())
+    except FileNotFoundError as error:
+        raise UserError("no finished caption table", got=path, remedy=_CAPTION_AGAIN) from error
+    except (OSError, ValueError) as error:
+        raise UserError("the caption table's summary cannot be read", got=f"{path} ({error})") from error
+    if summary.get("version") != TABLE_VERSION:
+        raise UserError("caption table of another version", got=summary.get("version"), wanted=TABLE_VERSION)
+    return summary
+
+
+def read_caption_files(
+    filesystem: pafs.FileSystem, directory: str, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
+    """Yield the files of a finished table, one in memory at a time, all columns or some.
+
+    Raises UserError for an unfinished table and for files that are not those that its summary names.
+    """
+    for name, num_rows in read_summary(filesystem, directory)["files"].items():
+        path = f"{directory}/{name}"
+        try:
+            with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+                table = parquet.read(columns=list(columns) if columns is not None else None)
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError("a file of the caption table cannot be read", got=f"{path} ({reason})") from error
+        if len(table) != num_rows:
+            raise UserError(
+                "a file of the caption table is another one", got=f"{path}, {len(table)} rows", wanted=num_rows
+            )
+        yield table
