@@ -23,7 +23,7 @@ class ClipGridConfig(Config):
     """Rows and columns."""
 
     num_candidates: int = Field(96, ge=1)
-    """Frames that key frames are chosen from, evenly spread over a clip that has more: bounds the work of a long one."""
+    """Frames that key frames are chosen from, evenly spread over a clip that has more."""
 
     @model_validator(mode="after")
     def _frames_fill_the_grid(self) -> "ClipGridConfig":

@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "clip_vip"
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
-HUB_FILES += ["vocab.json", "merges.txt"]
+HUB_FILES += ["vocab.json", "merges.txt", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"]
+HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01

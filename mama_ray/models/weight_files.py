@@ -4,6 +4,7 @@ A directory holds `model.safetensors`, or shards named by `model.safetensors.ind
 is one UserError that names it.
 """
 
+import hashlib
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
 State = dict[str, Tensor]
+_HASHED_BYTES = 1 << 20
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -108,3 +110,14 @@ def name_some(names: list[str], limit: int = 8) -> str:
     """Join names for a message, cut after `limit`."""
     rest = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def hash_weights(directory: Path) -> str:
+    """Return the SHA-256 of model.safetensors, or of all weight files one after another, by name."""
+    whole = directory / WEIGHTS_NAME
+    digest = hashlib.sha256()
+    for path in [whole] if whole.is_file() else sorted(directory.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(_HASHED_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -16,10 +16,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from mama_ray.config import Config, load_config
+from mama_ray.config import Config
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.transforms import TransformConfig
-from mama_ray.errors import UserError, unknown_name
+from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import (
     BenchmarkConfig,
     Protocol,
@@ -33,6 +33,7 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
+from mama_ray.orchestration.named_configs import load_named
 from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
 from mama_ray.orchestration.retrieved_examples import pick_examples
 from mama_ray.orchestration.run_report import report_run, write_page
@@ -40,7 +41,6 @@ from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join
 
 logger = logging.getLogger(__name__)
 
-_BENCHMARKS = Path("configs/benchmark")
 _MAX_NAMED_MISSING = 100
 
 
@@ -141,14 +141,7 @@ def run(job: EvaluateJob) -> str:
 
 def load_benchmark(name: str) -> BenchmarkConfig:
     """Load a benchmark by its name in configs/benchmark or by the path of its file."""
-    if name.endswith((".yaml", ".yml")):
-        return load_config(BenchmarkConfig, name)
-    # Of the working directory first: a submitted job's is the copy of the repository that its user edited.
-    folders = [_BENCHMARKS, Path(__file__).resolve().parents[2] / _BENCHMARKS]
-    for folder in folders:
-        if (folder / f"{name}.yaml").is_file():
-            return load_config(BenchmarkConfig, folder / f"{name}.yaml")
-    raise unknown_name("benchmark", name, sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
+    return load_named(BenchmarkConfig, "benchmark", name)
 
 
 def compute_results(

@@ -1,6 +1,5 @@
 """Which model a user's --checkpoint means, how it was chosen, and the frames and text it takes under a benchmark."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.clip_vip import ClipVipConfig
 from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.storage import filesystem_for, local_folder
 from mama_ray.training.checkpoint import list_checkpoints, resolve_checkpoint, verify_manifest
 
@@ -48,7 +48,7 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = Non
         config = from_pretrained(local).config
         context_length = Tokenizer.from_directory(local).context_length
         training = _training_config(local / "config.yaml")
-        digest = _hash_of_weights(local)
+        digest = hash_weights(local)
     transform = TransformConfig(image_size=config.image_size, resize=resize or _evaluation_resize(training))
     text_length = _text_length(benchmark, config, context_length)
     if benchmark.image_size not in (None, config.image_size):
@@ -97,17 +97,3 @@ def _evaluation_resize(training: dict) -> str:
     """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
     resize = (training.get("data") or {}).get("resize", "squash")
     return "squash" if resize == "squash" else "center_crop"
-
-
-def _hash_of_weights(folder: Path) -> str:
-    """Return the SHA-256 of model.safetensors, or of all weight files one after another."""
-    digest = hashlib.sha256()
-    for path in (
-        sorted(folder.glob("*.safetensors"))
-        if not (folder / "model.safetensors").is_file()
-        else [folder / "model.safetensors"]
-    ):
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()

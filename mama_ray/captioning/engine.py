@@ -1,0 +1,247 @@
+"""The captioner: vLLM in this very process, fed from any number of threads, one picture per request.
+
+The one design fact: a single thread owns the engine and steps it; callers hand in pictures and get futures, so the
+requests of several batches run together and no batch waits for the slowest caption of another. Answers are matched to
+requests by id, never by order. An engine that fails is dead: all its callers are told, and its process should end.
+"""
+
+import logging
+import math
+import os
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.vllm_llava import register_llava
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GeneratedText:
+    """One caption as the model wrote it; mean_logprob is over its tokens, in nats."""
+
+    text: str
+    num_tokens: int
+    finish_reason: str
+    mean_logprob: float
+
+
+class EngineDied(RuntimeError):
+    """The engine failed and will answer no more; the process should end and be started anew."""
+
+
+class RequestRefused(ValueError):
+    """The engine took no such request, as one with more tokens than the model can hold; others go on."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    number: int
+    pixels: np.ndarray
+    seed: int
+    future: Future
+
+
+class CaptionEngine:
+    """A model that writes captions of pictures.
+
+    Args:
+        model: local folder in Hugging Face's layout.
+        prompt: rendered, with the model's image token in it (prompts.render_prompt).
+
+    Attributes: busy_s and idle_s, seconds with and without a request, from the end of the start on; num_tokens written.
+    Raises whatever vLLM raises when it cannot load the model.
+    """
+
+    def __init__(self, model: Path, prompt: str, sampling: SamplingConfig, config: EngineConfig) -> None:
+        self._prompt, self._sampling = prompt, sampling
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting: dict[str, _Request] = {}
+        self._failure: BaseException | None = None
+        self._num_requests = 0
+        self._count_lock = threading.Lock()
+        self.busy_s = self.idle_s = 0.0
+        self.num_tokens = 0
+        self.last_step_s = time.monotonic()
+        started: Future = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(model, config, started), name="caption-engine", daemon=True
+        )
+        self._thread.start()
+        started.result()
+
+    def submit(self, pixels: UInt8[np.ndarray, "height width 3"], seed: int) -> Future:
+        """Queue a picture; the future gives its list of GeneratedText, or raises RequestRefused or EngineDied."""
+        with self._count_lock:
+            self._num_requests += 1
+            request = _Request(self._num_requests, pixels, seed, Future())
+        self._requests.put(request)
+        if self._failure is not None:  # the thread may have emptied the queue just before
+            _fail(request.future, self._failure)
+        return request.future
+
+    def caption(self, pictures: list[np.ndarray], seeds: list[int]) -> list[list[GeneratedText]]:
+        """Caption several pictures and wait for all of them."""
+        futures = [self.submit(pixels, seed) for pixels, seed in zip(pictures, seeds, strict=True)]
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """End the engine's thread once all requests are answered."""
+        self._requests.put(None)
+        self._thread.join()
+
+    def _run(self, model: Path, config: EngineConfig, started: Future) -> None:
+        """The engine's thread: it builds the engine, too, because devices and thread counts belong to threads."""
+        try:
+            self._engine = _build_engine(model, config)
+            self._params = _sampling_params(self._sampling)
+            self._warm_up()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        try:
+            while self._take_requests():
+                if self._engine.has_unfinished_requests():
+                    self._step()
+        except BaseException as error:
+            logger.exception("the captioning engine failed")
+            self._failure = error
+            for request in [*self._waiting.values(), *self._drain()]:
+                _fail(request.future, error)
+
+    def _warm_up(self) -> None:
+        """Write two tokens about nothing: the first call of every kernel takes seconds, which belong to the start."""
+        params = self._params.clone()
+        params.n, params.max_tokens = 1, 2
+        blank = _to_pil(np.zeros((64, 64, 3), np.uint8))
+        self._engine.add_request("warm-up", {"prompt": self._prompt, "multi_modal_data": {"image": blank}}, params)
+        while self._engine.has_unfinished_requests():
+            self._engine.step()
+
+    def _take_requests(self) -> bool:
+        """Move queued requests into the engine, waiting for one if it has none; False when it is to end."""
+        if not self._engine.has_unfinished_requests():
+            began = time.perf_counter()
+            first = self._requests.get()
+            self.idle_s += time.perf_counter() - began
+            if first is None:
+                return False
+            self.last_step_s = time.monotonic()
+            self._add(first)
+        while not self._requests.empty():
+            request = self._requests.get()
+            if request is None:
+                self._requests.put(None)  # seen again when the work is done
+                return True
+            self._add(request)
+        return True
+
+    def _add(self, request: _Request) -> None:
+        began = time.perf_counter()
+        identity = str(request.number)
+        params = self._params.clone()
+        params.seed = request.seed
+        picture = {"prompt": self._prompt, "multi_modal_data": {"image": _to_pil(request.pixels)}}
+        # A picture comes once: naming it saves vLLM from hashing its pixels.
+        picture["multi_modal_uuids"] = {"image": [identity]}
+        try:
+            self._engine.add_request(identity, picture, params)
+        except (ValueError, TypeError) as error:
+            request.future.set_exception(RequestRefused(" ".join(str(error).split())))
+        else:
+            self._waiting[identity] = request
+        self.busy_s += time.perf_counter() - began
+
+    def _step(self) -> None:
+        began = time.perf_counter()
+        outputs = self._engine.step()
+        self.busy_s += time.perf_counter() - began
+        self.last_step_s = time.monotonic()
+        for output in outputs:
+            if output.finished:
+                request = self._waiting.pop(output.request_id)
+                texts = [_generated(completion) for completion in output.outputs]
+                self.num_tokens += sum(text.num_tokens for text in texts)
+                request.future.set_result(texts)
+
+    def _drain(self) -> list[_Request]:
+        requests = []
+        while not self._requests.empty():
+            request = self._requests.get()
+            if request is not None:
+                requests.append(request)
+        return requests
+
+
+def _fail(future: Future, cause: BaseException) -> None:
+    if not future.done():
+        error = EngineDied(f"{type(cause).__name__}: {cause}")
+        error.__cause__ = cause
+        future.set_exception(error)
+
+
+def _build_engine(model: Path, config: EngineConfig) -> Any:
+    # In this process: an engine's death is then this process's, which whoever started it can see and repair.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
+    # "auto" pins every engine of a machine to the same cores (vllm#27953).
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    register_llava()
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    on_cpu = current_platform.is_cpu()
+    options: dict[str, Any] = {
+        "dtype": "float32" if on_cpu and config.dtype == "auto" else config.dtype,
+        "max_num_seqs": config.max_num_seqs,
+        "max_model_len": config.max_model_len,
+        "gpu_memory_utilization": config.gpu_memory_utilization,
+        "limit_mm_per_prompt": {"image": 1},
+        "seed": 0,
+    }
+    # Compiling a model takes longer on a CPU than it saves.
+    if on_cpu:
+        options |= {"enforce_eager": True, "kv_cache_memory_bytes": (config.kv_cache_mib or 256) << 20}
+    elif config.kv_cache_mib is not None:
+        options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
+    return LLM(model=str(model), **(options | config.options)).llm_engine
+
+
+def _sampling_params(sampling: SamplingConfig) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=sampling.num_captions,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        logprobs=0,  # that of the written token alone
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _to_pil(pixels: np.ndarray) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _generated(completion: Any) -> GeneratedText:
+    num_tokens = len(completion.token_ids)
+    logprob = completion.cumulative_logprob if num_tokens else None
+    mean = math.nan if logprob is None else logprob / num_tokens
+    return GeneratedText(completion.text, num_tokens, str(completion.finish_reason), mean)

@@ -1,0 +1,66 @@
+"""How captions are generated: the sampling, the engine's limits, and each clip's own seed."""
+
+import hashlib
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mama_ray.config import Config
+
+_SEED_BITS = 62  # of a clip's seed: its captions count on from there, and vLLM takes 64 bits with a sign
+
+
+class SamplingConfig(Config):
+    """How captions are drawn from the model."""
+
+    num_captions: int = Field(1, ge=1, le=64)
+    """Captions per clip, all from one prefill."""
+
+    temperature: float = Field(0.0, ge=0.0, le=5.0)
+    """0 takes the likeliest token always; MAMA's release samples at 0.2."""
+
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of probability mass that is sampled from."""
+
+    max_tokens: int = Field(64, ge=1)
+    """Tokens after which a caption is cut off (and flagged so)."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the sampling; each clip and caption has its own, made from it."""
+
+    @model_validator(mode="after")
+    def _captions_differ(self) -> "SamplingConfig":
+        if self.num_captions > 1 and self.temperature == 0:
+            raise ValueError("num_captions above 1 needs a temperature above 0: greedy captions of one clip are equal")
+        return self
+
+
+class EngineConfig(Config):
+    """How vLLM runs the model."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: float32 on a CPU, the model's own on a GPU."""
+
+    max_num_seqs: int = Field(64, ge=1)
+    """Captions that are written at a time."""
+
+    max_model_len: int | None = Field(None, ge=16)
+    """Tokens of prompt, picture and caption together; null takes the model's own limit."""
+
+    kv_cache_mib: int | None = Field(None, ge=1)
+    """Memory of the key-value cache; null is 256 on a CPU and what gpu_memory_utilization leaves on a GPU."""
+
+    gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
+    """Share of a GPU's memory that vLLM may take."""
+
+    batch_invariant: bool = False
+    """vLLM's kernels whose rounding does not depend on the batch, where the GPU has them; slower."""
+
+    options: dict[str, bool | int | float | str] = {}
+    """Further arguments of vLLM's LLM class, such as {quantization: awq}."""
+
+
+def clip_seed(seed: int, clip_id: str) -> int:
+    """Return the sampling seed of a clip's first caption; sample k has the k-th after it. No history goes into it."""
+    digest = hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> (64 - _SEED_BITS)

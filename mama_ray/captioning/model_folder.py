@@ -1,0 +1,123 @@
+"""Looking at a captioner's folder before an engine is started: is it whole, is it a model that can be served, and of
+what size are its pictures?
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from mama_ray.captioning.prompts import PromptConfig, render_prompt
+from mama_ray.errors import UserError, unknown_name
+from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights, read_json
+
+# The architectures that vLLM serves pictures to; whether the Hugging Face processor needs torchvision.
+NEEDS_TORCHVISION = {
+    "LlavaForConditionalGeneration": False,
+    "LlavaNextForConditionalGeneration": False,
+    "LlavaOnevisionForConditionalGeneration": True,
+    "Qwen2_5_VLForConditionalGeneration": True,
+}
+_DEFAULT_SIDE = 336  # of LLaVA-1.5; for processors that take pictures of any size
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A folder that was found servable.
+
+    Attributes:
+        architecture: the model's class.
+        side: pixels of the square that its processor makes of a picture.
+        prompt: rendered.
+        num_prompt_tokens: of one request, picture included.
+        weights_sha256: of its weight files.
+    """
+
+    architecture: str
+    side: int
+    prompt: str
+    num_prompt_tokens: int
+    weights_sha256: str
+
+
+def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = None) -> Captioner:
+    """Check config, weights, processor and prompt of a model folder; `side` overrides the processor's own.
+
+    Raises UserError that names what is missing, damaged or not servable. Weights are hashed, so reading takes the time
+    that the disk needs for them.
+    """
+    if not folder.is_dir():
+        raise UserError("no such model folder", got=str(folder), wanted="a folder in Hugging Face's layout")
+    config = read_json(folder / "config.json")
+    architectures = config.get("architectures") or ["none"]
+    architecture = str(architectures[0])
+    if architecture not in NEEDS_TORCHVISION:
+        raise unknown_name("architecture of a captioner", architecture, NEEDS_TORCHVISION)
+    if NEEDS_TORCHVISION[architecture] and importlib.util.find_spec("torchvision") is None:
+        raise UserError(
+            f"{architecture} needs torchvision", got="no torchvision", remedy="pip install torchvision==0.28.0"
+        )
+    _check_weights(folder)
+    processor = _load_processor(folder)
+    side = side or picture_side(processor)
+    text = render_prompt(prompt, processor)
+    return Captioner(architecture, side, text, _count_tokens(processor, text, side, folder), hash_weights(folder))
+
+
+def picture_side(processor: Any) -> int:
+    """Return the pixels of the square that a processor makes of a picture; 336 where it takes any size."""
+    images = processor.image_processor
+    for size in (getattr(images, "crop_size", None), getattr(images, "size", None)):
+        for key in ("height", "shortest_edge"):
+            value = _item(size, key)
+            if isinstance(value, int) and 16 <= value <= 4096:
+                return value
+    return _DEFAULT_SIDE
+
+
+def _item(size: Any, key: str) -> Any:
+    return size.get(key) if hasattr(size, "get") else getattr(size, key, None)
+
+
+def _check_weights(folder: Path) -> None:
+    """Read the headers: safetensors compares them with the length of the file."""
+    if (folder / INDEX_NAME).is_file():
+        names = sorted(set((read_json(folder / INDEX_NAME).get("weight_map") or {}).values()))
+    else:
+        names = [WEIGHTS_NAME]
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise UserError(
+                "weights are missing", got=str(path), wanted="a safetensors file", remedy="download it again"
+            )
+        try:
+            with safe_open(path, framework="numpy") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise UserError("weights are damaged", got=f"{path} ({error})", remedy="download it again") from error
+
+
+def _load_processor(folder: Path) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    # Whatever a damaged tokenizer or processor file makes of it: there is no common class.
+    except Exception as error:
+        raise UserError("the model's processor cannot be loaded", got=f"{folder} ({error})") from error
+    if not hasattr(processor, "image_processor"):
+        raise UserError("the model's processor takes no pictures", got=f"{type(processor).__name__} of {folder}")
+    return processor
+
+
+def _count_tokens(processor: Any, prompt: str, side: int, folder: Path) -> int:
+    from PIL import Image
+
+    try:
+        inputs = processor(images=Image.new("RGB", (side, side)), text=prompt, return_tensors="pt")
+    except Exception as error:  # a processor raises what its parts raise
+        raise UserError("the model's processor refuses prompt and picture", got=f"{folder} ({error})") from error
+    return inputs["input_ids"].shape[-1]

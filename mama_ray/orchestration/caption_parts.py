@@ -1,0 +1,98 @@
+"""What a captioning job has committed: small Parquet parts, whose names alone say which clips they hold.
+
+`<output>/.captioning/parts/<chunk>-<mask>.parquet` holds the clips of chunk `chunk` (so many neighbouring rows of the
+index) whose bits are set in the hexadecimal `mask`. A part is written whole or not at all, so a listing tells what is
+done, to the clip, and a clip that was written twice, by a task that ran again, is found by its name as well.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from mama_ray.data.shard import open_atomic
+
+WORK_FOLDER = ".captioning"
+CHUNK_CLIPS = 32
+PART_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),  # of the job's list of clips
+        ("clip_id", pa.string()),
+        ("video_sha256", pa.string()),
+        ("sample", pa.int32()),
+        ("frame_indices", pa.list_(pa.int32())),
+        ("num_filled", pa.int32()),
+        ("grid_sha256", pa.string()),
+        ("text", pa.string()),  # as the model wrote it
+        ("seed", pa.int64()),
+        ("num_tokens", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("mean_logprob", pa.float32()),
+        ("error", pa.string()),
+    ]
+)
+_NAME = re.compile(r"(\d{8})-([0-9a-f]{8})\.parquet")
+
+
+def parts_folder(directory: str) -> str:
+    """Return the folder of a job's parts."""
+    return f"{directory}/{WORK_FOLDER}/parts"
+
+
+def part_names(rows: Iterable[int]) -> dict[str, list[int]]:
+    """Return the names of the parts that hold these rows, with the rows of each."""
+    by_chunk: dict[int, list[int]] = {}
+    for row in sorted(set(rows)):
+        by_chunk.setdefault(row // CHUNK_CLIPS, []).append(row)
+    return {
+        f"{chunk:08d}-{sum(1 << (row % CHUNK_CLIPS) for row in own):08x}.parquet": own
+        for chunk, own in by_chunk.items()
+    }
+
+
+def rows_of_part(name: str) -> list[int] | None:
+    """Return the rows that a part of this name holds, None for a file that is no part."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    chunk, mask = int(match[1]), int(match[2], 16)
+    return [chunk * CHUNK_CLIPS + bit for bit in range(CHUNK_CLIPS) if mask >> bit & 1]
+
+
+def list_parts(filesystem: pafs.FileSystem, directory: str) -> list[str]:
+    """Return the names of the parts that were committed, sorted."""
+    infos = filesystem.get_file_info(pafs.FileSelector(parts_folder(directory), allow_not_found=True))
+    return sorted(info.base_name for info in infos if info.is_file and _NAME.fullmatch(info.base_name))
+
+
+def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
+    """Return bool (num_clips,): which rows the parts of these names hold."""
+    done = np.zeros(num_clips, bool)
+    for name in names:
+        rows = rows_of_part(name)
+        done[[row for row in rows if row < num_clips]] = True
+    return done
+
+
+def write_parts(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -> None:
+    """Commit all rows of a table of PART_SCHEMA, as one part per chunk."""
+    rows = table["row"].to_numpy()
+    for name, own in part_names(rows.tolist()).items():
+        part = table.filter(pa.array(np.isin(rows, own)))
+        with open_atomic(filesystem, f"{parts_folder(directory)}/{name}") as stream:
+            pq.write_table(part, stream, compression="zstd")
+
+
+def read_part(filesystem: pafs.FileSystem, directory: str, name: str) -> pa.Table | None:
+    """Read a part; None when it is not what its name says, as after a power failure."""
+    try:
+        with filesystem.open_input_file(f"{parts_folder(directory)}/{name}") as file, pq.ParquetFile(file) as parquet:
+            table = parquet.read()
+    except (pa.ArrowInvalid, OSError):
+        return None
+    if not table.schema.equals(PART_SCHEMA) or sorted(set(table["row"].to_pylist())) != rows_of_part(name):
+        return None
+    return table

@@ -1,0 +1,21 @@
+"""Configs that go by a name: the files of a folder in configs/."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from mama_ray.config import Config, load_config
+from mama_ray.errors import unknown_name
+
+_Config = TypeVar("_Config", bound=Config)
+
+
+def load_named(config_class: type[_Config], kind: str, name: str) -> _Config:
+    """Load `configs/<kind>/<name>.yaml`, or the file whose path `name` is; UserError lists the known names."""
+    if name.endswith((".yaml", ".yml")):
+        return load_config(config_class, name)
+    # Of the working directory first: a submitted job's is the copy of the repository that its user edited.
+    folders = [Path("configs", kind), Path(__file__).resolve().parents[2] / "configs" / kind]
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return load_config(config_class, folder / f"{name}.yaml")
+    raise unknown_name(kind, name, sorted({path.stem for folder in folders for path in folder.glob("*.yaml")}))
