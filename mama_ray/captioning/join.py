@@ -1,0 +1,164 @@
+"""Joins caption tables to clips: the captions of a table become captions of the very videos they were written from.
+
+A row belongs to a clip by `clip_id` and by the hash of its video. Everything is done on columns, a bounded number of
+rows at a time: what grows with the corpus is its captions alone.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mama_ray.errors import UserError
+
+COLUMNS = ("clip_id", "video_sha256", "caption", "source", "flags", "error")
+# Arrow builds the hash table of all clips for each look-up: few look-ups of many rows, some 100 MiB of them.
+_ROWS_PER_LOOKUP = 1 << 18
+
+
+@dataclass(frozen=True)
+class TableUse:
+    """What became of the rows of one table.
+
+    Attributes:
+        used: rows that are captions of the clips now.
+        flagged: rows left out because of an excluded flag.
+        errors: rows without a caption.
+        other_clips: rows of clips that are not among these.
+        sha256: of the used captions with their clips and sources, in their order: names what was taken from the table.
+    """
+
+    used: int
+    flagged: int
+    errors: int
+    other_clips: int
+    sha256: str
+
+
+def join_captions(
+    clips: pa.Table,
+    tables: Mapping[str, Iterable[pa.Table]],
+    *,
+    exclude_flags: Sequence[str],
+    rows_per_lookup: int = _ROWS_PER_LOOKUP,
+) -> tuple[pa.Table, dict[str, TableUse]]:
+    """Append the captions of tables to the captions of their clips, in the order of tables, files and rows.
+
+    Args:
+        clips: rows of the index, with clip_id, sha256 and captions.
+        tables: by name, the parts of each table in order, with COLUMNS.
+        exclude_flags: rows with one of these flags are left out.
+        rows_per_lookup: rows of a table in memory at a time, in whole parts; changes nothing but time.
+
+    Returns the clips with their captions in 64-bit Arrow lists, and what was used of each table. Raises UserError for
+    a table that was written from other videos and for one of which nothing can be used.
+    """
+    uses, chosen = {}, []
+    for name, parts in tables.items():
+        captions, uses[name] = _choose(clips, name, _in_batches(parts, rows_per_lookup), list(exclude_flags))
+        chosen += captions
+    if not chosen:
+        return clips, uses
+    captions = _append(clips["captions"].combine_chunks(), chosen)
+    return clips.set_column(clips.schema.get_field_index("captions"), "captions", captions), uses
+
+
+def _choose(
+    clips: pa.Table, name: str, parts: Iterable[pa.Table], exclude_flags: list[str]
+) -> tuple[list[pa.Table], TableUse]:
+    """Return the usable rows of one table as (row of the clip, text, source), and the count of all its rows."""
+    counts = dict.fromkeys(("used", "flagged", "errors", "other_clips"), 0)
+    chosen, strangers, digest = [], [], hashlib.sha256()
+    for part in parts:
+        rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"])
+        is_ours = pc.is_valid(rows)
+        counts["other_clips"] += len(part) - _count(is_ours)
+        part = part.append_column("row", rows).filter(is_ours)
+        has_caption = pc.and_(pc.is_null(part["error"]), pc.is_valid(part["caption"]))
+        counts["errors"] += len(part) - _count(has_caption)
+        part = part.filter(has_caption)
+        is_same = pc.equal(part["video_sha256"], clips["sha256"].take(part["row"]))
+        strangers.append(part.filter(pc.invert(pc.fill_null(is_same, False))).select(["clip_id", "video_sha256"]))
+        has_flag = _has_flag(part["flags"].combine_chunks(), exclude_flags)
+        counts["flagged"] += int(has_flag.sum())
+        part = part.filter(pa.array(~has_flag)).select(["row", "clip_id", "caption", "source"])
+        counts["used"] += len(part)
+        _add_to_digest(digest, part)
+        chosen.append(part.drop_columns("clip_id"))
+    _refuse_strangers(clips, name, pa.concat_tables(strangers) if strangers else None)
+    if not counts["used"]:
+        raise UserError(
+            f"caption table {name} has no caption for these clips",
+            got=", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()),
+            remedy="leave the table out, caption these shards with jobs/caption.py, or exclude fewer flags",
+        )
+    return chosen, TableUse(**counts, sha256=digest.hexdigest())
+
+
+def _in_batches(parts: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Gather small parts until they are worth a look-up."""
+    pending: list[pa.Table] = []
+    for part in parts:
+        pending.append(part.select(COLUMNS))
+        if sum(map(len, pending)) >= num_rows:
+            yield pa.concat_tables(pending)
+            pending = []
+    if any(map(len, pending)):
+        yield pa.concat_tables(pending)
+
+
+def _has_flag(flags: pa.ListArray, excluded: list[str]) -> np.ndarray:
+    is_excluded = pc.is_in(pc.list_flatten(flags), value_set=pa.array(excluded, pa.string()))
+    has_flag = np.zeros(len(flags), bool)
+    has_flag[pc.filter(pc.list_parent_indices(flags), is_excluded).to_numpy(zero_copy_only=False)] = True
+    return has_flag
+
+
+def _refuse_strangers(clips: pa.Table, name: str, strangers: pa.Table | None) -> None:
+    if not strangers:
+        return
+    clip_id, found = (strangers[column][0].as_py() for column in ("clip_id", "video_sha256"))
+    ours = clips["sha256"][pc.index(clips["clip_id"], clip_id).as_py()].as_py()
+    raise UserError(
+        f"caption table {name} was written from other videos than those of the shards",
+        got=f"{len(strangers)} captions, among them one of clip {clip_id} from video_sha256 {found}",
+        wanted=f"that of the clip's video, {ours}",
+        remedy="caption these shards with jobs/caption.py, or leave the table out",
+    )
+
+
+def _add_to_digest(digest, part: pa.Table) -> None:
+    """Hash rows field by field, each ended by a zero byte, so that the cut into parts makes no difference."""
+    if not len(part):
+        return
+    text = pa.large_string()
+    empty, zero = pa.scalar("", text), pa.scalar("\0", text)
+    fields = [pc.fill_null(part[name].cast(text), empty) for name in ("clip_id", "caption", "source")]
+    lines = pc.binary_join_element_wise(*fields, empty, zero).combine_chunks()
+    whole = pc.binary_join(pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines), empty)
+    digest.update(whole[0].as_buffer())
+
+
+def _append(captions: pa.ListArray, chosen: list[pa.Table]) -> pa.LargeListArray:
+    """Return the lists with the chosen texts behind those they had."""
+    flat = pc.list_flatten(captions)
+    added = pa.concat_tables(chosen)
+    rows = np.concatenate([pc.list_parent_indices(captions).to_numpy(), added["row"].to_numpy()]).astype(np.int64)
+    # 64-bit offsets: a list type of 32 bits ends at 2 GiB of text, some ten million clips.
+    texts = _concatenate(pc.struct_field(flat, "text"), added["caption"], pa.large_string())
+    sources = _concatenate(pc.struct_field(flat, "source"), added["source"], pa.string())
+    order = pa.array(np.argsort(rows, kind="stable"))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(captions)))])
+    values = pa.StructArray.from_arrays([texts.take(order), sources.take(order)], ["text", "source"])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
+
+
+def _concatenate(earlier: pa.Array, added: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    return pa.concat_arrays([earlier.cast(kind), *added.cast(kind).chunks])
+
+
+def _count(mask: pa.ChunkedArray) -> int:
+    return pc.sum(mask).as_py() or 0
