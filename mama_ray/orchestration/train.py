@@ -165,6 +165,7 @@ def train(job: TrainJob) -> str:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
     data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, filesystem, run_path))
     _check_sizes(job, data)
+    _refuse_other_captions(job, data, filesystem, run_path)
     _write_environment(data, filesystem, run_path)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
@@ -204,6 +205,8 @@ def _with_absolute_paths(job: TrainJob) -> TrainJob:
         changes["shards"] = absolute_uri(job.shards)
     if job.data.tokenizer is not None:
         changes["data.tokenizer"] = absolute_uri(job.data.tokenizer)
+    if job.data.caption_tables:
+        changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
     if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
         changes["model.pretrained"] = absolute_uri(job.model.pretrained)
     return with_overrides(job, changes)
@@ -250,6 +253,23 @@ def _check_sizes(job: TrainJob, data: RunData) -> None:
             wanted=f"at least meta.batch_size = {job.meta.batch_size}",
             remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
         )
+
+
+def _refuse_other_captions(job: TrainJob, data: RunData, filesystem, run_path: str) -> None:
+    """Raise UserError if a run that has a checkpoint finds other captions in its tables than it began with."""
+    path = f"{run_path}/environment.json"
+    if not (filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path)):
+        return
+    with filesystem.open_input_stream(path) as stream:
+        earlier = json.loads(stream.read())["data"].get("caption_tables", {})
+    for uri, use in data.summary["caption_tables"].items():
+        if uri in earlier and earlier[uri]["sha256"] != use["sha256"]:
+            raise UserError(
+                f"run {job.run} began with other captions in {uri}",
+                got=f"{use['used']} captions with sha256 {use['sha256']}",
+                wanted=f"{earlier[uri]['used']} with {earlier[uri]['sha256']}",
+                remedy="put that table back to resume, or give --run another name",
+            )
 
 
 def _write_environment(data: RunData, filesystem, run_path: str) -> None:

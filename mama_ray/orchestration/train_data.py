@@ -1,4 +1,5 @@
-"""What a training run reads: the index split into train, meta and val, the meta-set's hygiene, and the tokenizer.
+"""What a training run reads: the index split into train, meta and val, generated captions from caption tables, the
+meta-set's hygiene, and the tokenizer.
 
 Everything here runs in one remote task, so the driver holds references and a few counts, whatever the size of the
 corpus.
@@ -8,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,9 @@ import pyarrow.compute as pc
 import ray
 from pydantic import Field, model_validator
 
+from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
+from mama_ray.captioning.quality import FLAGS, Flag
+from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import Config
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
@@ -41,7 +45,19 @@ class DataConfig(Config):
     """How frames become squares in training; evaluation takes the centre where training crops at random."""
 
     captions: dict[str, float] | None = None
-    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}; null draws evenly of a clip's."""
+    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}, renormalised over the sources that a
+    clip has; null draws evenly of a clip's captions."""
+
+    caption_tables: tuple[str, ...] = ()
+    """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
+    test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
+
+    exclude_flags: tuple[Flag, ...] = FLAGS
+    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does."""
+
+    meta_captions: Literal["human", "all"] = "human"
+    """human: the meta-set has none of the tables' captions, and is drawn as it would be without tables; all: theirs
+    come after its own, so they count for clips that had no caption."""
 
     caption_mode: Literal["draw", "paragraph"] = "draw"
     """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
@@ -69,6 +85,12 @@ class DataConfig(Config):
     def _captions_fit_their_mode(self) -> "DataConfig":
         if self.caption_mode == "paragraph" and self.captions is not None:
             raise ValueError("caption_mode paragraph joins all captions: give no probabilities per source")
+        if self.caption_mode == "paragraph" and self.caption_tables:
+            raise ValueError(
+                "caption_mode paragraph would join generated captions to the others: give no caption_tables"
+            )
+        if len(set(self.caption_tables)) < len(self.caption_tables):
+            raise ValueError("caption_tables names a table twice, which would double its captions")
         return self
 
 
@@ -106,11 +128,7 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
     index = read_index(filesystem, path)
     check_shards(filesystem, path, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
-    num_uncaptioned = {split: len(table) for split, table in tables.items()}
-    tables = {split: _captioned(table, config.captions) for split, table in tables.items()}
-    num_uncaptioned = {split: count - len(tables[split]) for split, count in num_uncaptioned.items()}
-    if config.meta_draw:
-        tables["train"], tables["meta"] = draw_meta_set(tables["train"], config.meta_draw, seed=seed)
+    tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
     refuse_meta_overlap(tables)
     if not len(tables["train"]):
         raise UserError(
@@ -127,8 +145,40 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
         "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
         "vocab_size": files.pop("vocab_size"),
         "context_length": files.pop("context_length"),
+        "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
     }
     return tables["train"], tables["meta"], tables["val"], files, summary
+
+
+def _choose_clips(
+    tables: dict[str, pa.Table], config: DataConfig, seed: int
+) -> tuple[dict[str, pa.Table], dict[str, int], dict[str, TableUse]]:
+    """Add the captions of the caption tables, draw the meta-set and leave out clips without a caption.
+
+    Returns the splits, how many clips each lost for want of a caption, and what was used of each table.
+    """
+    train, meta, uses = tables["train"], tables["meta"], {}
+    if config.meta_captions == "all":
+        both, uses = _join(pa.concat_tables([train, meta]).combine_chunks(), config)
+        train, meta = both.slice(0, len(train)), both.slice(len(train))
+    # A mix without human captions is about the tables' captions, which the other splits have none of.
+    is_of_tables = bool(config.caption_tables and config.captions and not config.captions.get("human"))
+    other_mix = None if is_of_tables else config.captions
+    chosen = {split: _captioned(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()}
+    num_uncaptioned = {split: len(tables[split]) - len(table) for split, table in chosen.items()}
+    if config.meta_draw:
+        _, chosen["meta"] = draw_meta_set(chosen["train"], config.meta_draw, seed=seed)
+        drawn = chosen["meta"]["clip_id"].combine_chunks()
+        train = train.filter(pc.invert(pc.is_in(train["clip_id"], value_set=drawn)))
+    if config.meta_captions == "human":  # after the draw, which is then the same with tables as without
+        train, uses = _join(train, config)
+    chosen["train"] = _captioned(train, config.captions)
+    return chosen, num_uncaptioned | {"train": len(train) - len(chosen["train"])}, uses
+
+
+def _join(clips: pa.Table, config: DataConfig) -> tuple[pa.Table, dict[str, TableUse]]:
+    files = {uri: read_caption_files(*filesystem_for(uri), columns=COLUMNS) for uri in config.caption_tables}
+    return join_captions(clips, files, exclude_flags=config.exclude_flags)
 
 
 def draw_meta_set(train: pa.Table, num_clips: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
@@ -204,7 +254,10 @@ def _tokenizer_folder(source: str) -> Iterator[Path]:
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is."""
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is.
+
+    It is that of the clip's human caption, also in the epochs in which one of a caption table is drawn instead.
+    """
     truths = table.column("truth")
     if truths.null_count == len(truths):  # as in every corpus that was not made here, however large
         return None

@@ -72,7 +72,10 @@ class RunReport:
         return (losses[-1], weights[-1]) if losses and weights else None
 
     def weights_by_kind(self) -> dict[str, float]:
-        """Return the mean weight of each kind of caption over the last fifth of the records that have one."""
+        """Return the mean weight of each kind of caption over the last fifth of the records that have one.
+
+        A clip's kind is that of its human caption, whichever of its captions a step has drawn.
+        """
         values: dict[str, list[float]] = {}
         for record in self.records:
             for name, value in record.items():

@@ -1,5 +1,6 @@
 """The training job whole: resume after any kill equals an undisturbed run; bad input is one clear error."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.entry import find_user_error
 from mama_ray.orchestration.train import TrainJob, train
+from tests.orchestration.caption_tables import captions_of, write_table
 from tests.orchestration.training_runs import (
     NUM_STEPS,
     SETTINGS,
@@ -134,3 +136,18 @@ def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cl
             train(job)
         job = with_overrides(job, {"objective.margin": 0.3})
     assert "margin: 0.3" in (tmp_path / "typo" / "config.yaml").read_text()
+
+
+def test_a_run_on_generated_captions_is_not_continued_with_others(ray_cluster, shards, tmp_path):
+    rows = captions_of(str(shards), "train")
+    table = write_table(tmp_path / "table", rows)
+    job = job_on(
+        shards, tmp_path, num_epochs=0.1, num_workers=1, **{"weighting.kind": "uniform", "data.caption_tables": [table]}
+    )
+    train(job)
+    data = json.loads((tmp_path / "train" / "environment.json").read_text())["data"]
+    assert data["caption_tables"][table]["used"] == len(rows) == 96
+    assert "done already" in train(job)
+    write_table(tmp_path / "table", [*rows[:-1], rows[-1] | {"caption": "another caption"}])
+    with pytest.raises(UserError, match=f"began with other captions in {table}"):
+        train(job)
