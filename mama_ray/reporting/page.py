@@ -1,21 +1,19 @@
 """The report: one self-contained HTML page for a run, or for several runs beside each other.
 
-Pure: `render_report` takes plain data (content.py) and returns text. Everything is inlined, autoescaping is on, and the
-page loads nothing from anywhere: its content security policy says so to the browser as well.
+Pure: `render_report` takes plain data (content.py) and returns text.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
 from markupsafe import Markup
 from pyarrow import fs
 
 from mama_ray.reporting import plots
 from mama_ray.reporting.content import Report, RunReport
+from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template, write_whole
 from mama_ray.reporting.strips import strip_data_uri
 
-FILE_NAME = "index.html"
 MAX_RETRIEVALS = 6
 # (key of the metric, head of the column, is a larger value better, digits)
 COLUMNS = (
@@ -40,27 +38,15 @@ class Cell:
     share: float | None = None
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A plot with its heading and its legend: (name, CSS colour, is dashed)."""
-
-    title: str
-    svg: Markup
-    note: str = ""
-    legend: tuple[tuple[str, str, bool], ...] = ()
-    is_wide: bool = False
-
-
 def render_report(report: Report) -> str:
     """Return the page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mama_ray.reporting", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_template(
+        "report.html.j2",
+        title=report.title,
+        kind="report",
+        lead=report.lead,
+        facts=report.facts,
+        is_single=len(report.runs) == 1,
         report=report,
         runs=list(zip(report.runs, (_colour(number) for number in range(len(report.runs))), strict=True)),
         rows=metric_rows(report.runs),
@@ -79,12 +65,8 @@ def render_report(report: Report) -> str:
 
 def write_report(filesystem: fs.FileSystem, directory: str, report: Report) -> str:
     """Write `<directory>/index.html` whole or not at all and return its path."""
-    path = f"{directory.rstrip('/')}/{FILE_NAME}"
-    text = render_report(report)
-    filesystem.create_dir(directory, recursive=True)
-    with filesystem.open_output_stream(path + ".tmp") as file:
-        file.write(text.encode())
-    filesystem.move(path + ".tmp", path)
+    path = f"{directory.rstrip('/')}/{PAGE_NAME}"
+    write_whole(filesystem, path, render_report(report))
     return path
 
 
@@ -113,16 +95,6 @@ def cost_rows(runs: Sequence[RunReport]) -> list[list[str]]:
         ]
         for run in runs
     ]
-
-
-def format_duration(seconds: float) -> str:
-    """Return such as '48 s', '2 min 05 s', '3 h 07 min'."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def overview_figures(runs: Sequence[RunReport]) -> list[Figure]:

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mama_ray.reporting.content import PAPER_WEIGHT_CURVE, TopicRecall
 
@@ -84,16 +85,28 @@ def weight_curve_svg(curves: Series, *, shows_paper: bool) -> str:
         return _to_svg(figure)
 
 
-def bars_svg(values: Mapping[str, float], *, unit: str, reference: float | None = None, digits: int = 1) -> str:
-    """Draw one horizontal bar per name with its value written at the end; the reference is a dashed line."""
+def bars_svg(
+    values: Mapping[str, float],
+    *,
+    unit: str = "",
+    reference: float | None = None,
+    digits: int = 1,
+    labels: Sequence[str] | None = None,
+    colour: str | None = None,
+) -> str:
+    """Draw one horizontal bar per name with its value, or its label, written at the end; the reference is dashed.
+
+    Names that are runs have a colour each; parts of one whole take the one of `colour`.
+    """
+    labels = labels or [f"{number:.{digits}f}{unit}" for number in values.values()]
     with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
         figure, axes = _new((HALF[0], 0.5 + 0.44 * len(values)), "", "")
         places = np.arange(len(values))[::-1]
         numbers = list(values.values())
-        axes.barh(places, numbers, height=0.62, color=_cycle(len(values)))
+        axes.barh(places, numbers, height=0.62, color=colour or _cycle(len(values)))
         top = max([*numbers, reference or 0.0, 1e-12])
-        for place, number in zip(places, numbers, strict=True):
-            axes.text(number + 0.015 * top, place, f"{number:.{digits}f}{unit}", va="center", color=INK)
+        for place, number, label in zip(places, numbers, labels, strict=True):
+            axes.text(number + 0.015 * top, place, label, va="center", color=INK)
         if reference is not None:
             axes.axvline(reference, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.set_yticks(places, list(values), color=INK)
@@ -144,6 +157,34 @@ def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
         turns = len(order) > 8 or max(map(len, order)) > 14
         axes.set_xticks(range(len(order)), order, rotation=30 if turns else 0, ha="right" if turns else "center")
         axes.tick_params(axis="x", labelcolor=INK)
+        return _to_svg(figure)
+
+
+def histogram_svg(counts: Sequence[int], *, xlabel: str, ylabel: str, has_tail: bool) -> str:
+    """Draw a bar per whole number from 0 on; with a tail the last bar stands for all larger ones too."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(HALF, xlabel, ylabel)
+        axes.bar(range(len(counts)), counts, width=0.86, color=SERIES[0])
+        axes.set_xlim(-0.6, max(len(counts), 2) - 0.4)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        last = len(counts) - 1
+        ticks = [tick for tick in MaxNLocator(8, integer=True).tick_values(0, max(last, 1)) if 0 <= tick <= last]
+        if has_tail:  # its own tick, and none so near that the two would touch
+            ticks = [tick for tick in ticks if tick < 0.93 * last] + [last]
+        axes.set_xticks(ticks, [f"{tick:.0f}" + ("+" if has_tail and tick == last else "") for tick in ticks])
+        return _to_svg(figure)
+
+
+def steps_svg(points: Sequence[tuple[float, int]], *, xlabel: str, ylabel: str) -> str:
+    """Draw a count that holds from one (x, count) to the next, from zero; the last point ends it."""
+    xs, counts = zip(*points, strict=True)
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(HALF, xlabel, ylabel)
+        axes.fill_between(xs, counts, step="post", color=SERIES[0], alpha=0.14, linewidth=0)
+        axes.step(xs, counts, where="post", color=SERIES[0])
+        axes.set_xlim(xs[0], max(xs[-1], xs[0] + 1e-9))
+        axes.set_ylim(0, max(counts) * 1.12 + 0.1)
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         return _to_svg(figure)
 
 

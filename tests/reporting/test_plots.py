@@ -1,5 +1,6 @@
 """Plots that stand on edge cases: gaps, single points, strange names."""
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -43,3 +44,25 @@ def test_kinds_may_be_missing_in_a_run():
     svg = plots.kinds_svg({"plain": {}, "learned": {"clean": 1.1, "wrong": 0.8}})
     for expected in ("0.80", "1.10", "clean"):
         assert expected in text_of(svg)
+
+
+def test_bars_write_the_labels_they_are_given_and_may_share_a_colour():
+    svg = plots.bars_svg({"read": 1.0, "decode": 3.0}, labels=["1 s", "3 s"], colour=plots.SERIES[5])
+    assert "1 s" in text_of(svg) and "3 s" in text_of(svg)
+    assert "var(--series-6)" in svg and "var(--series-1)" not in svg
+
+
+@pytest.mark.parametrize("counts", [[3], [0, 7], [0] * 200 + [1], [10**7, 0, 3]])
+def test_the_last_tick_of_a_histogram_says_that_there_is_more(counts):
+    last = len(counts) - 1
+    assert f"{last}+" in text_of(plots.histogram_svg(counts, xlabel="words", ylabel="captions", has_tail=True)).split()
+    assert "+" not in text_of(plots.histogram_svg(counts, xlabel="words", ylabel="captions", has_tail=False))
+
+
+def test_steps_hold_until_the_next_point():
+    svg = plots.steps_svg([(0.0, 0), (10.0, 2), (20.0, 1), (40.0, 1)], xlabel="seconds", ylabel="engines")
+    line = max(re.findall(r'd="(M [^"]+)"', svg), key=lambda path: path.count("L") if "z" not in path.lower() else 0)
+    ys = [float(y) for _, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", line)]
+    assert len(set(ys)) == 3
+    assert ys[0] == ys[1] and ys[2] == ys[3] and ys[4] == ys[5]  # level from each point to the next
+    assert ys[2] < ys[4] < ys[0]

@@ -1,0 +1,55 @@
+"""What every page shares: the template around it, its figures, and how it is written.
+
+Everything is inlined, autoescaping is on, and a page loads nothing from anywhere: its content security policy says so
+to the browser as well.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from pyarrow import fs
+
+PAGE_NAME = "index.html"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot with its heading and its legend: (name, CSS colour, is dashed)."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+    legend: tuple[tuple[str, str, bool], ...] = ()
+    is_wide: bool = False
+
+
+def render_template(name: str, **values: Any) -> str:
+    """Return a template of this package as text; a value that it uses and does not get is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mama_ray.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name).render(**values)
+
+
+def write_whole(filesystem: fs.FileSystem, path: str, text: str) -> None:
+    """Write a file whole or not at all; its folder is made where there is none."""
+    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+    with filesystem.open_output_stream(path + ".tmp") as file:
+        file.write(text.encode())
+    filesystem.move(path + ".tmp", path)
+
+
+def format_duration(seconds: float) -> str:
+    """Return such as '48 s', '2 min 05 s', '3 h 07 min'."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
