@@ -55,8 +55,7 @@ class ClipAssembler:
         frames = np.zeros((len(rows), self.num_frames, size, size, 3), np.uint8)
         valid = np.ones(len(rows), bool)
         captions = []
-        with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-            payloads = list(pool.map(self._read, chosen))
+        payloads = read_payloads(self.filesystem, self.directory, chosen, verify_hashes=self.verify_hashes)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
             captions.append(self._caption(record["captions"], rng))
@@ -76,18 +75,27 @@ class ClipAssembler:
             "valid": valid,
         }
 
-    def _read(self, record: dict) -> bytes | Exception:
-        sha256 = record["sha256"] if self.verify_hashes else None
-        try:
-            return read_clip_bytes(
-                self.filesystem, self.directory, record["shard"], record["offset"], record["num_bytes"], sha256=sha256
-            )
-        except (ShardError, OSError) as error:
-            return error
-
     def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
         if self.joins_captions:
             return caption_for_evaluation(captions, "paragraph")
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)
+
+
+def read_payloads(
+    filesystem: pafs.FileSystem, directory: str, records: Sequence[Mapping], *, verify_hashes: bool = True
+) -> list[bytes | Exception]:
+    """Fetch the videos of index rows, several at a time; one that cannot be read becomes the error that says why."""
+
+    def read(record: Mapping) -> bytes | Exception:
+        sha256 = record["sha256"] if verify_hashes else None
+        try:
+            return read_clip_bytes(
+                filesystem, directory, record["shard"], record["offset"], record["num_bytes"], sha256=sha256
+            )
+        except (ShardError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        return list(pool.map(read, records))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import ray
@@ -30,6 +31,23 @@ logger = logging.getLogger(__name__)
 
 # A pipeline holds one block per step; long runs are cut into pipelines of this many steps.
 _STEPS_PER_PIPELINE = 1024
+
+
+class BatchAssembler(Protocol):
+    """Makes the arrays of a batch from rows of the index; axis 0 of each is the clip."""
+
+    def assemble(self, rows: np.ndarray, epochs: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the arrays: a pure function of rows and epochs."""
+
+
+class BatchReader(Protocol):
+    """What a stream of batches wants of its reader, which must be small and picklable."""
+
+    def epoch_plan(self) -> EpochPlan:
+        """Return the order of the rows."""
+
+    def assembler(self) -> BatchAssembler:
+        """Return what makes a batch of rows."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,29 @@ def stream_batches(
     num_decode_cpus: float,
 ) -> Iterator[ClipBatch]:
     """Yield this rank's batches of steps first_step .. num_steps - 1 in order."""
+    stream = stream_arrays(
+        reader,
+        first_step=first_step,
+        num_steps=num_steps,
+        global_batch_size=global_batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_decode_cpus=num_decode_cpus,
+    )
+    return map(to_clip_batch, stream)
+
+
+def stream_arrays(
+    reader: BatchReader,
+    *,
+    first_step: int,
+    num_steps: int,
+    global_batch_size: int,
+    rank: int,
+    world_size: int,
+    num_decode_cpus: float,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield what the reader's assembler makes of this rank's rows of steps first_step .. num_steps - 1, in order."""
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(cpu=num_decode_cpus)
@@ -100,8 +141,7 @@ def stream_batches(
         # Blocks that are there already: a read operator would run as a task of its own before every decode task.
         steps = ray.data.from_items(list(range(start, stop)), override_num_blocks=stop - start)
         dataset = steps.map_batches(read_and_decode, batch_size=1, num_cpus=1)
-        for arrays in dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2):
-            yield to_clip_batch(arrays)
+        yield from dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2)
 
 
 def meta_batches(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def save_state(state: TrainState, directory: Path, *, selection: dict | None, ex
         "num_steps": state.num_steps,
         "global_batch_size": state.global_batch_size,
         "ema_num_averaged": int(state.ema.n_averaged) if state.ema is not None else 0,
-        "torch_rng_state": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode(),
+        "torch_rng_state": encode_rng_state(),
         "selection": selection,
         **(extra or {}),
     }
@@ -75,14 +76,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
     Raises UserError where the run's shape differs from the checkpoint's, since the data order would not go on.
     """
     record = json.loads((directory / "train_state.json").read_text())
-    for key, ours in (("global_batch_size", state.global_batch_size), ("num_steps", state.num_steps)):
-        if record[key] != ours:
-            raise UserError(
-                f"cannot resume: {key} changed",
-                got=ours,
-                wanted=record[key],
-                remedy="use the old value or another run name",
-            )
+    check_data_cursor(record, global_batch_size=state.global_batch_size, num_steps=state.num_steps)
     state.model.load_state_dict(load_file(directory / "model.safetensors"))
     state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
     if state.weight_optimizer is not None:
@@ -91,10 +85,31 @@ def load_state(state: TrainState, directory: Path) -> dict:
     if state.ema is not None:
         state.ema.module.load_state_dict(load_file(directory / "ema.safetensors"))
         state.ema.n_averaged.fill_(record["ema_num_averaged"])
-    rng = bytearray(base64.b64decode(record["torch_rng_state"]))
-    torch.set_rng_state(torch.frombuffer(rng, dtype=torch.uint8))
+    restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record
+
+
+def check_data_cursor(record: Mapping, **ours: int) -> None:
+    """Raise UserError where a run's sizes differ from those of its checkpoint's record."""
+    for key, value in ours.items():
+        if record[key] != value:
+            raise UserError(
+                f"cannot resume: {key} changed",
+                got=value,
+                wanted=record[key],
+                remedy="use the old value or another run name",
+            )
+
+
+def encode_rng_state() -> str:
+    """Return torch's random state on the CPU as text."""
+    return base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode()
+
+
+def restore_rng_state(text: str) -> None:
+    """Set torch's random state on the CPU to an encoded one."""
+    torch.set_rng_state(torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8))
 
 
 def write_manifest(directory: Path, *, step: int, selection: dict | None) -> None:
