@@ -1,0 +1,118 @@
+"""The small narrator that is trained from scratch: a LLaVA-1.5 in all but size, with a tokenizer of its own."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+SIDE = 192  # 4 x 3 cells of the embedded corpus's 48 pixels, with 24 above and below
+_PATCH = 24  # half a cell: no patch sees two frames
+_START, _END, _PADDING, _IMAGE = "<s>", "</s>", "<pad>", "<image>"
+# LLaVA-1.5's own words.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'].upper() }}: "
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] in ('image', 'image_url') %}<image>\n"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %} "
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+_MAX_POSITIONS = 512
+# CLIP starts its position embeddings at 0.02, lost beside patches of size 1; a tower that learns from scratch must
+# tell cells apart before it can see motion.
+_POSITION_STD = 0.5
+
+
+def build_tiny_processor(captions: Iterable[str], prompt_text: str, *, vocab_size: int) -> "LlavaProcessor":
+    """Train a byte-level BPE on the captions and the prompt; no text is ever unknown to it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlavaProcessor, PreTrainedTokenizerFast
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[_START, _END, _PADDING, _IMAGE],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Captions follow `ASSISTANT:`, so their first word has a space before it too.
+    backend.train_from_iterator([f" {caption}" for caption in captions] + [f"USER: {prompt_text} ASSISTANT:"], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=_START,
+        eos_token=_END,
+        pad_token=_PADDING,
+        additional_special_tokens=[_IMAGE],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=_MAX_POSITIONS,
+    )
+    # The PIL processor needs no torchvision.
+    images = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=_PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # the class token, which "default" drops again
+        image_token=_IMAGE,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_tiny_model(processor: "LlavaProcessor") -> "LlavaForConditionalGeneration":
+    """Make the untrained model for a tiny processor, from torch's current random state."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    tokenizer = processor.tokenizer
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    # Heads of 32: the smallest that vLLM's attention takes on a CPU.
+    vision = CLIPVisionConfig(
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        hidden_act="gelu",
+        image_size=SIDE,
+        patch_size=_PATCH,
+        projection_dim=128,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=_MAX_POSITIONS,
+        tie_word_embeddings=False,
+        **special,
+    )
+    model = LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=vision,
+            text_config=text,
+            image_token_id=processor.image_token_id,
+            image_token_index=processor.image_token_id,
+            # LLaVA-1.5 takes the layer before it, as the last of a trained CLIP serves CLIP alone.
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="default",
+            projector_hidden_act="gelu",
+            tie_word_embeddings=False,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if "position_embedding" in name:
+            nn.init.normal_(parameter, std=_POSITION_STD)
+    for name, token_id in special.items():
+        setattr(model.generation_config, name, token_id)
+    return model
