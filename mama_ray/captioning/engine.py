@@ -5,6 +5,7 @@ requests of several batches run together and no batch waits for the slowest capt
 requests by id, never by order. An engine that fails is dead: all its callers are told, and its process should end.
 """
 
+import atexit
 import logging
 import math
 import os
@@ -198,6 +199,7 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
     os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
     # "auto" pins every engine of a machine to the same cores (vllm#27953).
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    atexit.register(_mute_stderr)
     register_llava()
     from vllm import LLM
     from vllm.platforms import current_platform
@@ -210,6 +212,7 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         "max_model_len": config.max_model_len,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "limit_mm_per_prompt": {"image": 1},
+        "use_tqdm_on_load": False,
         "seed": 0,
     }
     # Compiling a model takes longer on a CPU than it saves.
@@ -218,6 +221,11 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     return LLM(model=str(model), **(options | config.options)).llm_engine
+
+
+def _mute_stderr() -> None:
+    """Keep still at the exit, when a compiler that vLLM imports tells of hundreds of leaked types, which do no harm."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _sampling_params(sampling: SamplingConfig) -> Any:

@@ -89,6 +89,11 @@ def caption_flags(
     return tuple(flag for flag in FLAGS if found.get(flag))
 
 
+def word_list(text: str) -> list[str]:
+    """Return the words of a caption as the gate counts them."""
+    return _WORD.findall(text)
+
+
 def caption_key(text: str) -> str:
     """Return what near-duplicates share: the words after a stock opening, in lower case, without articles."""
     words = [word.lower() for word in _WORD.findall(_STOCK_OPENING.sub("", text))]

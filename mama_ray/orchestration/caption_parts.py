@@ -1,8 +1,9 @@
 """What a captioning job has committed: small Parquet parts, whose names alone say which clips they hold.
 
-`<output>/.captioning/parts/<chunk>-<mask>.parquet` holds the clips of chunk `chunk` (so many neighbouring rows of the
-index) whose bits are set in the hexadecimal `mask`. A part is written whole or not at all, so a listing tells what is
-done, to the clip, and a clip that was written twice, by a task that ran again, is found by its name as well.
+`<output>/.captioning/parts/<file>/<chunk>-<mask>.parquet` holds the clips of a chunk (so many neighbouring rows of the
+index) whose bits are set in the hexadecimal mask. A part is written whole or not at all, so a listing tells what is
+done, to the clip, and a clip that was written twice, by a task that ran again, is found by its name as well. `file` is
+the number of the table's file that the clips will be in.
 """
 
 import re
@@ -14,9 +15,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.shard import open_atomic
+from mama_ray.orchestration.storage import is_local
 
 WORK_FOLDER = ".captioning"
 CHUNK_CLIPS = 32
+CHUNKS_PER_FILE = 128
+CLIPS_PER_FILE = CHUNKS_PER_FILE * CHUNK_CLIPS
 PART_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # of the job's list of clips
@@ -37,9 +41,15 @@ PART_SCHEMA = pa.schema(
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{8})\.parquet")
 
 
-def parts_folder(directory: str) -> str:
-    """Return the folder of a job's parts."""
-    return f"{directory}/{WORK_FOLDER}/parts"
+def parts_folder(directory: str, file_number: int | None = None) -> str:
+    """Return the folder of a job's parts, all or those of one file of the table."""
+    folder = f"{directory}/{WORK_FOLDER}/parts"
+    return folder if file_number is None else f"{folder}/{file_number:06d}"
+
+
+def part_path(directory: str, name: str) -> str:
+    """Return the path of a part."""
+    return f"{parts_folder(directory, int(name[:8]) // CHUNKS_PER_FILE)}/{name}"
 
 
 def part_names(rows: Iterable[int]) -> dict[str, list[int]]:
@@ -62,9 +72,10 @@ def rows_of_part(name: str) -> list[int] | None:
     return [chunk * CHUNK_CLIPS + bit for bit in range(CHUNK_CLIPS) if mask >> bit & 1]
 
 
-def list_parts(filesystem: pafs.FileSystem, directory: str) -> list[str]:
-    """Return the names of the parts that were committed, sorted."""
-    infos = filesystem.get_file_info(pafs.FileSelector(parts_folder(directory), allow_not_found=True))
+def list_parts(filesystem: pafs.FileSystem, directory: str, file_number: int | None = None) -> list[str]:
+    """Return the names of the parts that were committed, all or those of one file of the table, sorted."""
+    selector = pafs.FileSelector(parts_folder(directory, file_number), recursive=True, allow_not_found=True)
+    infos = filesystem.get_file_info(selector)
     return sorted(info.base_name for info in infos if info.is_file and _NAME.fullmatch(info.base_name))
 
 
@@ -82,14 +93,17 @@ def write_parts(filesystem: pafs.FileSystem, directory: str, table: pa.Table) ->
     rows = table["row"].to_numpy()
     for name, own in part_names(rows.tolist()).items():
         part = table.filter(pa.array(np.isin(rows, own)))
-        with open_atomic(filesystem, f"{parts_folder(directory)}/{name}") as stream:
+        path = part_path(directory, name)
+        if is_local(filesystem):  # elsewhere a path needs no folder
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with open_atomic(filesystem, path) as stream:
             pq.write_table(part, stream, compression="zstd")
 
 
 def read_part(filesystem: pafs.FileSystem, directory: str, name: str) -> pa.Table | None:
     """Read a part; None when it is not what its name says, as after a power failure."""
     try:
-        with filesystem.open_input_file(f"{parts_folder(directory)}/{name}") as file, pq.ParquetFile(file) as parquet:
+        with filesystem.open_input_file(part_path(directory, name)) as file, pq.ParquetFile(file) as parquet:
             table = parquet.read()
     except (pa.ArrowInvalid, OSError):
         return None

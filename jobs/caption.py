@@ -1,0 +1,12 @@
+"""Write captions for a corpus of any size, each clip's exactly once.
+
+    python jobs/caption.py --shards URI --model DIR_OR_HUB_ID --output URI      # started again with the same: goes on
+
+Without arguments the embedded narrator captions the embedded corpus.
+"""
+
+from mama_ray.orchestration.captioning import CaptionJob, caption
+from mama_ray.orchestration.entry import run_job
+
+if __name__ == "__main__":
+    run_job(CaptionJob, caption, description=__doc__)

@@ -1,0 +1,160 @@
+"""What a captioning job is to do and what is done: loaded and scanned in tasks, so the driver holds counts alone."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from mama_ray.captioning.clip_grid import ClipGridConfig
+from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.model_folder import Captioner, inspect_captioner
+from mama_ray.captioning.narrator import INPUT_FILE, embedded_narrator, read_narrator_input
+from mama_ray.captioning.prompts import PromptConfig
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.errors import UserError
+from mama_ray.models.pretrained import fetch_from_hub
+from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, committed_rows, list_parts
+from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.named_configs import load_named
+from mama_ray.orchestration.storage import filesystem_for, local_folder
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_PROMPT = "sentence"
+_COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256")
+_TASK_CPUS = 0.5
+_TRANSFORMERS_CPUS = 1.0
+
+
+@dataclass(frozen=True)
+class CaptionPlan:
+    """What tasks and actors need to know; picklable and small. `table` holds the job's rows of the index."""
+
+    table: ray.ObjectRef
+    num_clips: int
+    num_shards: int
+    ids_sha256: str
+    shards: str
+    output: str
+    model: str | None
+    captioner: Captioner
+    frames: ClipGridConfig
+    sampling: SamplingConfig
+    engine: EngineConfig
+    decode: DecodeConfig
+
+
+@dataclass(frozen=True)
+class PendingChunks:
+    """The chunks that still have clips to caption: `chunks` refers to their numbers, `done` to bool (num_clips,)."""
+
+    chunks: ray.ObjectRef
+    done: ray.ObjectRef
+    num_chunks: int
+    num_clips: int
+
+
+def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int, str]:
+    """Check the shards; return the job's rows (a reference), the numbers of clips and shards, and a hash of the clips.
+
+    Raises UserError for whatever is wrong with index and shards, and where there is no clip.
+    """
+    table, facts = _load_clips.options(num_returns=2).remote(shards, split)
+    facts = ray.get(facts)
+    if isinstance(facts, UserError):
+        raise facts
+    return table, *facts
+
+
+def find_captioner(
+    model: str | None, prompt: PromptConfig | None, *, frames: ClipGridConfig, side: int | None
+) -> Captioner:
+    """Check the model's folder and the prompt, in a task: it takes packages and memory that the driver need not have.
+
+    Without a prompt it is the one that a narrator was trained with, or MAMA's. Raises UserError for what cannot be
+    served.
+    """
+    fallback = load_named(PromptConfig, "prompt", _DEFAULT_PROMPT)
+    found = ray.get(_find_captioner.remote(model, prompt, fallback, frames, side))
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def scan_pending(plan: CaptionPlan) -> PendingChunks:
+    """List the committed parts and return what is left."""
+    chunks, done, counts = _scan_pending.options(num_returns=3).remote(plan.output, plan.num_clips)
+    return PendingChunks(chunks, done, *ray.get(counts))
+
+
+@contextmanager
+def captioner_folder(model: str | None) -> Iterator[Path]:
+    """Give a local folder of the model: a path, a URI (downloaded for as long as it is used), a hub id, or the embedded
+    narrator for None.
+    """
+    with ExitStack() as stack:
+        if model is None:
+            yield embedded_narrator()
+        elif "://" in model:
+            yield stack.enter_context(local_folder(*filesystem_for(model)))
+        elif Path(model).is_dir() or model.startswith((".", "/", "~")):
+            yield Path(model).expanduser()
+        else:
+            yield fetch_from_hub(model)
+
+
+# Errors are returned: raised, they would also hang on the references that nobody gets.
+@ray.remote(num_cpus=_TASK_CPUS)
+def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int, str] | UserError]:
+    try:
+        filesystem, directory = filesystem_for(shards)
+        table = read_index(filesystem, directory)
+        check_shards(filesystem, directory, table)
+        if split is not None:
+            table = select_split(table, split)
+        if not len(table):
+            raise UserError("no clips to caption", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
+    except UserError as error:
+        return None, error
+    except OSError as error:
+        detail = " ".join(str(error).split())
+        return None, UserError("the shards cannot be read", got=f"{shards} ({detail})", remedy="check the URI, the "
+                               "network and the credentials in the environment")  # fmt: skip
+    table = table.select(_COLUMNS).combine_chunks()
+    digest = hashlib.sha256()
+    for name in ("clip_id", "sha256"):
+        for batch in table.select([name]).to_batches(max_chunksize=1 << 16):
+            digest.update("\n".join(batch.column(0).to_pylist()).encode())
+    return table, (len(table), len(pc.unique(table["shard"])), digest.hexdigest())
+
+
+@ray.remote(num_cpus=_TRANSFORMERS_CPUS)
+def _find_captioner(
+    model: str | None, prompt: PromptConfig | None, fallback: PromptConfig, frames: ClipGridConfig, side: int | None
+) -> Captioner | UserError:
+    start_worker_logging()
+    try:
+        with captioner_folder(model) as folder:
+            trained = read_narrator_input(folder)
+            if trained and (trained.grid != frames or prompt not in (None, trained.prompt)):
+                logger.warning("the narrator was trained with another grid or prompt: see %s", INPUT_FILE)
+            return inspect_captioner(folder, prompt or (trained.prompt if trained else fallback), side)
+    except UserError as error:
+        return error
+    except OSError as error:
+        return UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})")
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _scan_pending(output: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    done = committed_rows(list_parts(*filesystem_for(output)), num_clips)
+    chunks = np.unique(np.flatnonzero(~done) // CHUNK_CLIPS)
+    return chunks, done, (len(chunks), int((~done).sum()))

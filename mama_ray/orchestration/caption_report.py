@@ -1,0 +1,126 @@
+"""The report card of a captioning job: its page and its JSON, written by a task that has the pictures it shows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from mama_ray.captioning.clip_grid import make_clip_grid
+from mama_ray.captioning.table import file_name
+from mama_ray.data.decode import DecodeError
+from mama_ray.data.index import read_clip_bytes
+from mama_ray.data.shard import ShardError
+from mama_ray.orchestration.caption_finish import TableSummary
+from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE
+from mama_ray.orchestration.caption_plan import CaptionPlan
+from mama_ray.orchestration.caption_progress import CaptionProgress
+from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
+
+_TASK_CPUS = 0.5
+_NUM_GOOD, _NUM_BAD, _NUM_COMMON = 8, 24, 12
+_SPEED_NOTE = (
+    "Share of the engines' time, from ready to their last commit, in which they were writing: 1 means that nothing but"
+    " the engines themselves limits the job. Speeds and times are of the job's last start."
+)
+
+
+def write_caption_report(
+    plan: CaptionPlan, constants: dict, summary: TableSummary, progress: CaptionProgress, history: PoolHistory
+) -> dict:
+    """Write `report/index.html` and `report/card.json` under the output; return the counts for the table's summary."""
+    card = _card(plan, constants, summary, progress, history)
+    ray.get(_write.remote(plan, card, _chosen(summary)))
+    return {"outcomes": dict(summary.outcomes), "flags": dict(summary.flags), "num_tokens": summary.num_tokens}
+
+
+def _card(
+    plan: CaptionPlan, constants: dict, summary: TableSummary, progress: CaptionProgress, history: PoolHistory
+) -> CaptionCard:
+    counts, frames = progress.counts, plan.frames
+    sampling = plan.sampling
+    lengths = [summary.lengths[number] for number in range(max(summary.lengths, default=-1) + 1)]
+    opening, share = (summary.openings.most_common(1) or [("", 0)])[0]
+    has_run = counts["num_clips"] > 0
+    return CaptionCard(
+        title="Captions",
+        num_clips=plan.num_clips,
+        num_good=summary.outcomes["good"],
+        num_flagged=summary.outcomes["flagged"],
+        num_errors=summary.outcomes["error"],
+        facts={
+            "model": constants["model"],
+            "prompt": plan.captioner.prompt,
+            "grid": f"{frames.layout.rows} x {frames.layout.columns}, {plan.captioner.side} px",
+            "key frames": frames.key_frames.method,
+            "sampling": f"{sampling.num_captions} per clip, temperature {sampling.temperature:g}, seed {sampling.seed}",
+            "shards": f"{plan.num_shards}, {plan.num_clips} clips",
+        },
+        flags=dict(summary.flags.most_common()),
+        errors=summary.errors.most_common(20),
+        lengths=lengths,
+        vocabulary=len(summary.words),
+        is_vocabulary_exact=not summary.forgot_words,
+        common=[(text, count) for text, count in summary.captions.most_common(_NUM_COMMON) if count > 1],
+        opening=(opening, share / max(1, sum(summary.openings.values()))) if opening else None,
+        stages={
+            "read": counts["read_s"],
+            "decode and grid": counts["decode_s"],
+            "waiting for and in the engine": counts["caption_s"],
+            "commit": counts["write_s"],
+        }
+        if has_run
+        else {},
+        duration_s=progress.duration_s if has_run else None,
+        clips_per_s=progress.clips_per_s if has_run else None,
+        tokens_per_s=progress.tokens_per_s if has_run else None,
+        speed_of_light=progress.busy_share,
+        speed_note=_SPEED_NOTE if has_run else "",
+        pool=tuple(history.sizes),
+    )
+
+
+def _chosen(summary: TableSummary) -> list[int]:
+    """Return rows of the index to show: of every flag and of errors in turn, and a few good ones."""
+    bad = [rows for name, rows in summary.samples.items() if name not in ("good", "flagged")]
+    turns = [rows[turn] for turn in range(max(map(len, bad), default=0)) for rows in bad if turn < len(rows)]
+    return list(dict.fromkeys(turns))[:_NUM_BAD] + summary.samples.get("good", [])[:_NUM_GOOD]
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _write(plan: CaptionPlan, card: CaptionCard, rows: list[int]) -> None:
+    samples = [sample for row in dict.fromkeys(rows) for sample in _samples(plan, row)]
+    card = replace(card, samples=tuple(samples))
+    filesystem, directory = filesystem_for(plan.output)
+    write_caption_card(filesystem, f"{directory}/report", card)
+
+
+def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:
+    """Return what the table says of one clip: its worst caption, with its grid."""
+    filesystem, directory = filesystem_for(plan.output)
+    record = ray.get(plan.table).slice(row, 1).to_pylist()[0]
+    path = f"{directory}/{file_name(row // CLIPS_PER_FILE)}"
+    columns = ["clip_id", "caption", "error", "flags"]
+    table = pq.read_table(path, filesystem=filesystem, columns=columns, filters=[("clip_id", "=", record["clip_id"])])
+    worst = max(table.to_pylist(), key=lambda own: (own["error"] is not None, len(own["flags"])))
+    return [
+        CaptionSample(
+            clip_id=worst["clip_id"],
+            caption=worst["caption"],
+            error=worst["error"],
+            flags=tuple(worst["flags"]),
+            pixels=_pixels(plan, record),
+        )
+    ]
+
+
+def _pixels(plan: CaptionPlan, record: dict) -> np.ndarray | None:
+    place = (record["shard"], record["offset"], record["num_bytes"])
+    try:
+        data = read_clip_bytes(*filesystem_for(plan.shards), *place, sha256=record["sha256"])
+        return make_clip_grid(data, plan.frames, side=plan.captioner.side, decode=plan.decode).pixels
+    except (DecodeError, ShardError, OSError, pa.ArrowInvalid):
+        return None

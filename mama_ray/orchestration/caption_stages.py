@@ -1,0 +1,238 @@
+"""The stages of captioning: a task reads and decodes a chunk of clips to grids, an actor writes their captions.
+
+Rows carry clip_id and the hashes of video and grid from stage to stage. The actor hashes the pixels again before the
+engine sees them, finds the answer by its request, compares the row with the index, and only then commits: a caption
+cannot end up at another clip. What leaves the actor are counts.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from contextlib import ExitStack
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mama_ray.captioning.clip_grid import make_clip_grid
+from mama_ray.captioning.engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
+from mama_ray.captioning.generation import clip_seed
+from mama_ray.captioning.grid import hash_pixels
+from mama_ray.data.decode import DecodeError
+from mama_ray.data.index import read_clip_bytes
+from mama_ray.data.shard import ShardError
+from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
+from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
+from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.retries import with_retries
+from mama_ray.orchestration.storage import filesystem_for
+
+logger = logging.getLogger(__name__)
+
+_NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds
+_HUNG_AFTER_S = 900.0  # no step of any engine takes as long
+_POLL_S = 10.0
+
+
+def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> dict[str, np.ndarray]:
+    """Return the uncaptioned clips of a pending chunk: row, clip_id, video_sha256, pixels, grid_sha256, frame_indices,
+    num_filled, error ("" for a clip that has a grid), read_s and decode_s.
+    """
+    start = int(ray.get(pending.chunks)[position]) * CHUNK_CLIPS
+    done = ray.get(pending.done)[start : start + CHUNK_CLIPS]
+    rows = start + np.flatnonzero(~done)
+    records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
+    began = time.perf_counter()
+    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        payloads = list(pool.map(lambda record: _read(plan, record), records))
+    read_s = (time.perf_counter() - began) / len(rows)
+    return _columns(
+        [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]
+    )
+
+
+def _read(plan: CaptionPlan, record: dict) -> bytes | Exception:
+    filesystem, directory = filesystem_for(plan.shards)
+    place = (record["shard"], record["offset"], record["num_bytes"])
+    try:
+        return with_retries(lambda: read_clip_bytes(filesystem, directory, *place, sha256=record["sha256"]))
+    except (ShardError, OSError) as error:
+        return error
+
+
+def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:
+    began = time.perf_counter()
+    side = plan.captioner.side
+    pixels, num_filled, digest, trouble = np.zeros((side, side, 3), np.uint8), 0, "", ""
+    # One shape for every row, as a tensor column wants it; an error row has no frames to tell.
+    indices = np.full(plan.frames.layout.num_cells, -1)
+    try:
+        if isinstance(payload, Exception):
+            raise payload
+        grid = make_clip_grid(payload, plan.frames, side=side, decode=plan.decode)
+        pixels, indices, num_filled, digest = grid.pixels, grid.frame_indices, grid.num_filled, grid.sha256
+    except (DecodeError, ShardError, OSError) as error:
+        trouble = " ".join(str(error).split()) or type(error).__name__
+        logger.warning("clip %s of %s cannot be captioned: %s", record["clip_id"], record["shard"], trouble)
+    return {
+        "row": row,
+        "clip_id": record["clip_id"],
+        "video_sha256": record["sha256"],
+        "pixels": pixels,
+        "frame_indices": indices.astype(np.int32),
+        "num_filled": num_filled,
+        "grid_sha256": digest,
+        "error": trouble,
+        "read_s": read_s,
+        "decode_s": time.perf_counter() - began,
+    }
+
+
+def _columns(rows: list[dict]) -> dict[str, np.ndarray]:
+    texts = ("clip_id", "video_sha256", "grid_sha256", "error")
+    return {
+        name: np.array([row[name] for row in rows], dtype=object)
+        if name in texts
+        else np.stack([row[name] for row in rows])
+        for name in rows[0]
+    }
+
+
+class Captioning:
+    """Holds an engine in an actor; several batches are in it at a time, each called from a thread of its own."""
+
+    def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int) -> None:
+        start_worker_logging()
+        self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
+        self._table = ray.get(plan.table)
+        self._filesystem, self._directory = filesystem_for(plan.output)
+        self._name = ray.get_runtime_context().get_actor_id()
+        self._one_suspect_at_a_time = threading.Lock()
+        self._resources = ExitStack()
+        folder = self._resources.enter_context(captioner_folder(plan.model))
+        self._engine = CaptionEngine(folder, plan.captioner.prompt, plan.sampling, plan.engine)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """Caption and commit a batch; returns its counts as one row."""
+        began = time.perf_counter()
+        rows = [int(row) for row in batch["row"]]
+        answers: list = [str(error) or None for error in batch["error"]]
+        open_positions = [position for position, error in enumerate(answers) if error is None]
+        self._caption(batch, open_positions, answers)
+        caption_s = time.perf_counter() - began
+        began = time.perf_counter()
+        table = self._commit(batch, rows, answers)
+        write_s = time.perf_counter() - began
+        return pa.table(
+            {
+                "num_clips": [len(rows)],
+                "num_errors": [sum(isinstance(answer, str) for answer in answers)],
+                "num_tokens": [int(np.sum(table["num_tokens"].drop_null().to_numpy()))],
+                "read_s": [float(np.sum(batch["read_s"]))],
+                "decode_s": [float(np.sum(batch["decode_s"]))],
+                "caption_s": [caption_s],
+                "write_s": [write_s],
+                "engine": [self._name],
+                "engine_busy_s": [self._engine.busy_s],
+                "engine_idle_s": [self._engine.idle_s],
+            }
+        )
+
+    def _caption(self, batch: dict[str, np.ndarray], positions: list[int], answers: list) -> None:
+        """Put answers in place: a list of GeneratedText, or the reason why there is none.
+
+        All clips go into the engine together, unless it died with one of them in it: then each goes alone, so that the
+        next death tells which it was.
+        """
+        if not positions:
+            return
+        rows = [int(batch["row"][position]) for position in positions]
+        if not ray.get(self._ledger.begin_batch.remote(rows)):
+            futures = [self._submit(batch, position) for position in positions]
+            for position, future in zip(positions, futures, strict=True):
+                answers[position] = self._wait(future)
+        else:
+            for position, row in zip(positions, rows, strict=True):
+                answers[position] = self._caption_alone(batch, position, row)
+        ray.get(self._ledger.end.remote(rows))
+
+    def _caption_alone(self, batch: dict[str, np.ndarray], position: int, row: int) -> list[GeneratedText] | str:
+        with self._one_suspect_at_a_time:
+            deaths = ray.get(self._ledger.begin_alone.remote(row))
+            if deaths >= self._max_attempts:
+                return f"the engine died {deaths} times with this clip alone in it"
+            answer = self._wait(self._submit(batch, position))
+            ray.get(self._ledger.end.remote([row]))
+            return answer
+
+    def _submit(self, batch: dict[str, np.ndarray], position: int) -> Future | str:
+        pixels = np.ascontiguousarray(batch["pixels"][position])
+        if hash_pixels(pixels) != batch["grid_sha256"][position]:
+            return "the grid's pixels changed between decoding and captioning"
+        return self._engine.submit(pixels, clip_seed(self._plan.sampling.seed, str(batch["clip_id"][position])))
+
+    def _wait(self, future: Future | str) -> list[GeneratedText] | str:
+        while not isinstance(future, str):
+            try:
+                return future.result(timeout=_POLL_S)
+            except TimeoutError:
+                if time.monotonic() - self._engine.last_step_s > _HUNG_AFTER_S:
+                    self._die(f"no step of the engine in {_HUNG_AFTER_S:.0f} s")
+            except RequestRefused as error:
+                return str(error)
+            except EngineDied as error:
+                self._die(str(error))
+        return future
+
+    def _die(self, reason: str) -> None:
+        """End this process: Ray starts the actor anew and gives its batches to it or to others."""
+        logger.error("the captioning engine died, its actor starts anew: %s", reason)
+        logging.shutdown()
+        os._exit(1)
+
+    def _commit(self, batch: dict[str, np.ndarray], rows: list[int], answers: list) -> pa.Table:
+        records = self._table.select(["clip_id", "sha256"]).take(pa.array(rows)).to_pylist()
+        found = []
+        for position, (row, record, answer) in enumerate(zip(rows, records, answers, strict=True)):
+            clip_id, sha256 = str(batch["clip_id"][position]), str(batch["video_sha256"][position])
+            if (clip_id, sha256) != (record["clip_id"], record["sha256"]):
+                raise RuntimeError(f"row {row} is clip {record['clip_id']}, its caption came with {clip_id} ({sha256})")
+            has_grid = bool(batch["grid_sha256"][position])
+            known = {
+                "row": row,
+                "clip_id": clip_id,
+                "video_sha256": sha256,
+                "frame_indices": batch["frame_indices"][position].tolist() if has_grid else None,
+                "num_filled": int(batch["num_filled"][position]) if has_grid else None,
+                "grid_sha256": str(batch["grid_sha256"][position]) or None,
+            }
+            found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
+        table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
+        with_retries(lambda: write_parts(self._filesystem, self._directory, table))
+        return table
+
+    def _seed(self, clip_id: str) -> int:
+        return clip_seed(self._plan.sampling.seed, clip_id)
+
+
+def _part_rows(known: dict, answer: Sequence[GeneratedText] | str, num_captions: int, seed: int) -> list[dict]:
+    """Return one row per sample: the captions, or the error for each of them."""
+    empty = dict.fromkeys(PART_SCHEMA.names)
+    if isinstance(answer, str):
+        return [{**empty, **known, "sample": sample, "error": answer} for sample in range(num_captions)]
+    return [
+        {
+            **empty,
+            **known,
+            "sample": sample,
+            "text": text.text,
+            "seed": seed + sample,
+            "num_tokens": text.num_tokens,
+            "finish_reason": text.finish_reason,
+            "mean_logprob": text.mean_logprob,
+        }
+        for sample, text in enumerate(answer)
+    ]

@@ -1,0 +1,156 @@
+"""The Ray Data pipeline of a captioning job: chunk numbers in, counts out; pixels go from tasks to actors.
+
+Its rows are numbers of pending chunks, so nothing about the corpus passes through the driver, and the actors commit to
+the storage themselves: what was committed is done, whatever happens to the pipeline.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import ray
+from pydantic import Field, model_validator
+from ray.data import ActorPoolStrategy, DataContext
+
+from mama_ray.config import Config
+from mama_ray.orchestration.caption_ledger import CaptionLedger
+from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
+from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks
+from mama_ray.orchestration.caption_stages import Captioning, decode_chunk
+
+logger = logging.getLogger(__name__)
+
+# The driver keeps some kilobytes per block of the source; more chunks than these share a block.
+_MAX_SOURCE_BLOCKS = 4096
+# One chunk of LLaVA's grids: small blocks spread over the pool, and little is done again when an actor dies.
+_TARGET_BLOCK_BYTES = 12 << 20
+_POOL_OPERATOR = "Captioning"
+_POOL_EVERY_S = 0.5
+
+
+class PoolConfig(Config):
+    """The pool of engines. It grows while batches queue up and shrinks when they do not."""
+
+    min_size: int = Field(1, ge=1)
+    """Engines at least."""
+
+    max_size: int = Field(1, ge=1)
+    """Engines at most."""
+
+    initial_size: int | None = Field(None, ge=1)
+    """Engines at the start; null is min_size. Growing goes one engine at a time, and each takes its time to start."""
+
+    cpus_per_engine: float = Field(1.0, gt=0)
+    """CPUs of an engine: its threads on a machine without a GPU."""
+
+    gpus_per_engine: float = Field(0.0, ge=0)
+    """GPUs of an engine; 1 for LLaVA 7B, a fraction lets several small models share one."""
+
+    resources: dict[str, float] = {}
+    """Custom resources of an engine, such as {caption_slot: 1}, which tie engines to a group of nodes."""
+
+    concurrent_batches: int = Field(3, ge=1)
+    """Batches of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
+
+    decode_cpus: float = Field(0.5, gt=0)
+    """CPUs that a decode task reserves; its work is one thread's."""
+
+    max_attempts: int = Field(3, ge=1)
+    """Deaths of an engine with one clip alone in it after which that clip becomes an error row."""
+
+    @model_validator(mode="after")
+    def _sizes_are_in_order(self) -> "PoolConfig":
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        initial = self.initial_size or self.min_size
+        if not self.min_size <= initial <= self.max_size:
+            raise ValueError(f"initial_size {initial} is not from min_size {self.min_size} to max_size {self.max_size}")
+        if self.cpus_per_engine == self.decode_cpus and not self.gpus_per_engine and not self.resources:
+            raise ValueError(
+                f"cpus_per_engine and decode_cpus are both {self.decode_cpus}: Ray Data would fuse the two"
+            )
+        return self
+
+
+@dataclass
+class PoolHistory:
+    """How many engines were alive, as (seconds since the start, engines), one entry per change."""
+
+    started: float = field(default_factory=time.monotonic)
+    sizes: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Engines alive now."""
+        return self.sizes[-1][1] if self.sizes else 0
+
+    def note(self, size: int) -> None:
+        """Note a size; only changes are kept."""
+        if size != self.size:
+            self.sizes.append((time.monotonic() - self.started, size))
+
+
+def caption_chunks(
+    plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig, history: PoolHistory
+) -> Iterator[dict[str, list]]:
+    """Caption what is pending; yields columns of counts as batches are committed (see Captioning.__call__)."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _TARGET_BLOCK_BYTES
+    context.custom_execution_callback_classes = [_pool_watch(history)]
+    # One actor that cannot start is an error to tell; one that dies is started again.
+    context.actor_init_retry_on_errors = False
+    ledger = CaptionLedger.remote()
+
+    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return decode_chunk(plan, pending, int(batch["id"][0]))
+
+    with DataContext.current(context):
+        positions = ray.data.range(pending.num_chunks, override_num_blocks=min(pending.num_chunks, _MAX_SOURCE_BLOCKS))
+        grids = positions.map_batches(decode, batch_size=1, num_cpus=pool.decode_cpus)
+        counts = grids.map_batches(
+            Captioning,
+            fn_constructor_args=(plan, ledger, pool.max_attempts),
+            batch_size=CHUNK_CLIPS,
+            compute=ActorPoolStrategy(
+                min_size=pool.min_size,
+                max_size=pool.max_size,
+                initial_size=pool.initial_size,
+                max_concurrent_calls_per_actor=pool.concurrent_batches,
+                max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
+                enable_true_multi_threading=True,
+            ),
+            # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
+            num_cpus=pool.cpus_per_engine,
+            num_gpus=pool.gpus_per_engine,
+            resources=pool.resources or None,
+        )
+        for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            yield batch.to_pydict()
+    ray.kill(ledger)
+
+
+def _pool_watch(history: PoolHistory) -> type:
+    """Return a class of callbacks for Ray Data's executor that notes the size of the pool.
+
+    Ray Data tells the size nowhere else but in its dashboard; where its inside changes the history stays empty.
+    """
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class PoolWatch(ExecutionCallback):
+        _next = 0.0
+
+        def on_execution_step(self, executor) -> None:
+            if time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + _POOL_EVERY_S
+            for operator in getattr(executor, "_topology", None) or ():
+                if _POOL_OPERATOR in operator.name and hasattr(operator, "_actor_pool"):
+                    history.note(operator._actor_pool.num_running_actors())
+
+        def after_execution_succeeds(self, executor) -> None:
+            history.note(0)
+
+    return PoolWatch

@@ -1,0 +1,257 @@
+"""The captioning job: shards stream through engines that write captions, each clip's exactly once.
+
+    python jobs/caption.py --shards URI --model DIR_OR_HUB_ID --output URI      # started again with the same: goes on
+
+Whatever is killed, what was committed stays: at most the batches in flight are captioned again. Without arguments the
+embedded narrator captions the embedded corpus.
+"""
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from mama_ray.captioning.clip_grid import ClipGridConfig
+from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.postprocess import PostprocessConfig
+from mama_ray.captioning.prompts import PromptConfig
+from mama_ray.captioning.quality import QualityConfig
+from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
+from mama_ray.config import Config, config_to_yaml
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.errors import UserError
+from mama_ray.orchestration.caption_finish import Gate, TableSummary, shared_captions, write_files
+from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE, WORK_FOLDER
+from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.caption_progress import CaptionProgress
+from mama_ray.orchestration.caption_report import write_caption_report
+from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks
+from mama_ray.orchestration.caption_trial import describe_plan
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.named_configs import load_named
+from mama_ray.orchestration.prepare_parts import read_json, storage_errors
+from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
+
+logger = logging.getLogger(__name__)
+
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_GENERATED = "generated"
+
+
+class CaptionJob(Config):
+    """One caption table."""
+
+    shards: str | None = None
+    """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    """The embedded corpus, where `shards` is null."""
+
+    split: Literal["train", "meta", "val", "test"] | None = None
+    """Caption the clips of one split; null captions all."""
+
+    model: str | None = None
+    """Folder, URI or hub id of a LLaVA in Hugging Face's layout; null is the embedded narrator."""
+
+    prompt: str | None = None
+    """Name of a file in configs/prompt, or the path of such a YAML file; null is the prompt that a narrator was trained
+    with, and `sentence` for other models."""
+
+    output: str = "runs/captions"
+    """Folder or URI of the caption table."""
+
+    frames: ClipGridConfig = ClipGridConfig()
+    """Key frames and their grid."""
+
+    side: int | None = Field(None, ge=16, le=4096)
+    """Pixels of the square grid; null is what the model's processor makes of a picture."""
+
+    sampling: SamplingConfig = SamplingConfig()
+    """How captions are drawn from the model."""
+
+    engine: EngineConfig = EngineConfig()
+    """How vLLM runs the model."""
+
+    pool: PoolConfig = PoolConfig()
+    """The pool of engines and what each reserves."""
+
+    postprocess: PostprocessConfig = PostprocessConfig()
+    """How a model's words become a caption."""
+
+    quality: QualityConfig = QualityConfig()
+    """Where the quality gate draws its lines."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+    dry_run: bool = False
+    """Print the plan, with time and tokens as measured on a few clips, and write nothing."""
+
+
+# What may change between two starts of one job without changing what is in the table.
+_MAY_CHANGE = {"output", "pool", "dry_run", "engine", "shards", "corpus"}
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the table goes: its URI, and the filesystem with the path inside it."""
+
+    uri: str
+    filesystem: object
+    path: str
+
+
+def caption(job: CaptionJob) -> str:
+    """Write or complete a caption table; returns the line that names it."""
+    job = _with_absolute_paths(job)
+    prompt = None if job.prompt is None else load_named(PromptConfig, "prompt", job.prompt)
+    output = _Output(job.output, *filesystem_for(job.output))
+    if not job.dry_run:
+        ensure_writable(job.output)
+    connect()
+    with storage_errors(job.output):
+        return _caption(job, prompt, output)
+
+
+def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> str:
+    started = time.monotonic()
+    shards = job.shards or embedded_shards(job.corpus, _corpus_home(job.output))
+    table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
+    captioner = find_captioner(job.model, prompt, frames=job.frames, side=job.side)
+    plan = CaptionPlan(
+        table, num_clips, num_shards, ids_sha256, shards, job.output, job.model, captioner, job.frames, job.sampling,
+        job.engine, job.decode,
+    )  # fmt: skip
+    if job.dry_run:
+        return describe_plan(plan, scan_pending(plan), job.pool)
+    finished = _enter(job, plan, output)
+    if finished is not None:
+        return f"done already, {finished['num_rows']} rows: {job.output}"
+    history = PoolHistory()
+    progress = CaptionProgress(num_clips)
+    shared = summary = None
+    for _ in range(_MAX_PASSES):
+        pending = scan_pending(plan)
+        logger.info("%d of %d clips in %d shards to caption", pending.num_clips, num_clips, num_shards)
+        if pending.num_clips:
+            progress.start(num_clips - pending.num_clips, history)
+            for counts in caption_chunks(plan, pending, job.pool, history):
+                progress.add(counts)
+            progress.close()
+        shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
+        summary, damaged = _write_table(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
+        if not damaged:
+            break
+    else:
+        raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+    if summary.outcomes["error"] == summary.num_rows:
+        raise UserError(
+            "no clip could be captioned", got=f"{summary.num_rows} errors, such as: {next(iter(summary.errors))}"
+        )
+    _leave(job, plan, output, summary, progress, history)
+    seconds = time.monotonic() - started
+    counts = ", ".join(f"{summary.outcomes[name]} {name}" for name in ("good", "flagged", "error"))
+    return f"captioned {num_clips} clips in {seconds:.0f} s ({counts}): {job.output}"
+
+
+def _with_absolute_paths(job: CaptionJob) -> CaptionJob:
+    """Name every place so that workers, whose working directory is another, find it too."""
+    changes = {"output": absolute_uri(job.output)}
+    if job.shards is not None:
+        changes["shards"] = absolute_uri(job.shards)
+    if job.model is not None and (Path(job.model).exists() or job.model.startswith((".", "~"))):  # else URI or hub id
+        changes["model"] = absolute_uri(job.model)
+    return job.model_copy(update=changes)
+
+
+def _corpus_home(output: str) -> str:
+    """The embedded corpus is kept beside the table, where other jobs look for it, too."""
+    return output.rstrip("/").rpartition("/")[0] or "runs"
+
+
+def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
+    """Write config.yaml and what makes the table this one; return the summary of a table that is finished.
+
+    Raises UserError when the folder holds another table, finished or begun.
+    """
+    ours = _identity(job, plan)
+    summary = read_json(output.filesystem, f"{output.path}/{SUMMARY_NAME}")
+    begun = read_json(output.filesystem, f"{output.path}/{WORK_FOLDER}/job.json")
+    theirs = summary["job"] if summary else begun
+    if theirs is not None and theirs != ours:
+        differing = sorted(key for key in ours if theirs.get(key) != ours[key])
+        raise UserError(
+            "the folder holds the table of another job",
+            got=", ".join(f"{key} = {ours[key]}" for key in differing),
+            wanted=", ".join(f"{key} = {theirs.get(key)}" for key in differing),
+            remedy="choose another --output, or start it with its own config to go on",
+        )
+    if summary is None:
+        write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
+        if begun is None:
+            output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
+            write_text(output.filesystem, f"{output.path}/{WORK_FOLDER}/job.json", json.dumps(ours, indent=1))
+    return summary
+
+
+def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
+    """Return what decides on the content of the table, as JSON has it."""
+    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in _MAY_CHANGE}
+    facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    engine = {"dtype": job.engine.dtype, "options": job.engine.options}
+    model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
+    return json.loads(json.dumps({**config, "engine": engine, **facts, **model, "model": _model_name(job)}))
+
+
+def _model_name(job: CaptionJob) -> str:
+    return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
+
+
+def _constants(job: CaptionJob, plan: CaptionPlan) -> dict:
+    return {
+        "source": _GENERATED,
+        "model": _model_name(job),
+        "weights_sha256": plan.captioner.weights_sha256,
+        "prompt": plan.captioner.prompt,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "max_tokens": job.sampling.max_tokens,
+    }
+
+
+def _write_table(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
+    whole, damaged = TableSummary(), []
+    for _, result in write_files(plan, gate, constants):
+        if isinstance(result, TableSummary):
+            whole.merge(result)
+        else:
+            damaged += result
+    return whole, damaged
+
+
+def _leave(
+    job: CaptionJob,
+    plan: CaptionPlan,
+    output: _Output,
+    summary: TableSummary,
+    progress: CaptionProgress,
+    history: PoolHistory,
+) -> None:
+    """Write the report, then the summary that makes the folder a table, and remove the work folder."""
+    report = write_caption_report(plan, _constants(job, plan), summary, progress, history)
+    num_captions = job.sampling.num_captions
+    files = {
+        file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
+        for start in range(0, plan.num_clips, CLIPS_PER_FILE)
+    }
+    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "num_rows": summary.num_rows, "files": files}
+    record["report"] = report
+    write_text(output.filesystem, f"{output.path}/{SUMMARY_NAME}", json.dumps(record, indent=1))
+    output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
+    logger.info("report card: %s", join_uri(job.output, "report", "index.html"))
