@@ -8,12 +8,15 @@ list in place (a kill in between ends every later resume), and a manifest in the
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.fs as pafs
+import torch
 
+from mama_ray.errors import UserError
+from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.storage import is_local, local_folder
 from mama_ray.training.checkpoint import (
     MANIFEST,
@@ -89,6 +92,23 @@ def newest_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Pa
     else:
         with local_folder(filesystem, ref.path) as local:
             yield local
+
+
+def require_same_step(step: int, device: torch.device) -> None:
+    """Raise UserError unless all ranks resume at one step; every rank must call it."""
+    steps = gather_plain(torch.tensor([step], device=device)).tolist()
+    if len(set(steps)) > 1:
+        raise UserError("workers found different checkpoints", got=steps, remedy="give all nodes the same storage")
+
+
+def publish_folder(filesystem: pafs.FileSystem, target: str, files: Sequence[Path], *, last: str) -> None:
+    """Put files into a folder of the storage, in the place of what it held; `last` is the name of the one that makes
+    it whole."""
+    if filesystem.get_file_info(f"{target}/{last}").type == pafs.FileType.File:
+        filesystem.delete_file(f"{target}/{last}")  # else a mixture of two would look whole
+    filesystem.create_dir(target, recursive=True)
+    for path in sorted(files, key=lambda path: (path.name == last, path.name)):
+        _upload(filesystem, path, f"{target}/{path.name}")
 
 
 def _upload(filesystem: pafs.FileSystem, source: Path | None, target: str) -> None:

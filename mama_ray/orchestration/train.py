@@ -6,18 +6,12 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 import json
 import logging
 import math
-import platform
-import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import ray
-import ray.train
 from pydantic import Field, model_validator
-from ray.train.torch import TorchConfig, TorchTrainer
 
-from mama_ray.config import Config, config_to_yaml, load_yaml, with_overrides
+from mama_ray.config import Config, config_to_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
 from mama_ray.models.presets import preset
@@ -25,8 +19,9 @@ from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
+from mama_ray.orchestration.train_run import run_workers, write_environment, write_run_config
 from mama_ray.orchestration.train_worker import train_fn_per_worker
 from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
@@ -144,20 +139,13 @@ class TrainJob(Config):
         return config_to_yaml(self)
 
 
-# What may change between two starts of one run without changing what is learned.
-_MAY_CHANGE = {
-    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every",
-    "num_checkpoints_to_keep", "max_failures", "num_micro_batches",
-}  # fmt: skip
-
-
 def train(job: TrainJob) -> str:
     """Run or resume a training job; returns the line that names its result."""
     job = _with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
-    _write_config(job, filesystem, run_path)
+    write_run_config(job, filesystem, run_path)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     connect()
@@ -166,30 +154,13 @@ def train(job: TrainJob) -> str:
     data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, filesystem, run_path))
     _check_sizes(job, data)
     _refuse_other_captions(job, data, filesystem, run_path)
-    _write_environment(data, filesystem, run_path)
+    write_environment(data.summary, filesystem, run_path)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     refs = list_checkpoints(filesystem, run_path)
     if refs and refs[-1].step >= num_steps and refs[-1].problem is None:
         return f"done already, {num_steps} steps: {run_uri}"
-    trainer = TorchTrainer(
-        train_fn_per_worker,
-        train_loop_config={"job": job, "data": data, "num_steps": num_steps, "show_bar": sys.stderr.isatty()},
-        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=job.num_workers,
-            use_gpu=job.use_gpu,
-            resources_per_worker={"CPU": job.cpus_per_worker} | ({"GPU": 1} if job.use_gpu else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            name="ray_train",
-            storage_path=run_path,
-            storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-        ),
-    )
-    trainer.fit()
+    run_workers(train_fn_per_worker, {"data": data, "num_steps": num_steps}, job, filesystem, run_path)
     best = best_checkpoint(list_checkpoints(filesystem, run_path))
     page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
@@ -210,24 +181,6 @@ def _with_absolute_paths(job: TrainJob) -> TrainJob:
     if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
         changes["model.pretrained"] = absolute_uri(job.model.pretrained)
     return with_overrides(job, changes)
-
-
-def _write_config(job: TrainJob, filesystem, run_path: str) -> None:
-    """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
-    path = f"{run_path}/config.yaml"
-    if filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path):
-        with filesystem.open_input_stream(path) as stream:
-            earlier = load_yaml(stream.read().decode(), source=path)
-        ours = load_yaml(job.to_yaml(), source="this start")
-        changed = [key for key in ours if key not in _MAY_CHANGE and earlier.get(key) != ours[key]]
-        if changed:
-            raise UserError(
-                f"run {job.run} exists with another config",
-                got=", ".join(f"{key} = {ours[key]}" for key in changed),
-                wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
-                remedy="start it with its own config to resume, or give --run another name",
-            )
-    write_text(filesystem, path, job.to_yaml())
 
 
 def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
@@ -270,15 +223,3 @@ def _refuse_other_captions(job: TrainJob, data: RunData, filesystem, run_path: s
                 wanted=f"{earlier[uri]['used']} with {earlier[uri]['sha256']}",
                 remedy="put that table back to resume, or give --run another name",
             )
-
-
-def _write_environment(data: RunData, filesystem, run_path: str) -> None:
-    packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
-    environment = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "cluster": ray.cluster_resources(),
-        "data": data.summary,
-    }
-    write_text(filesystem, f"{run_path}/environment.json", json.dumps(environment, indent=1, default=str))

@@ -21,9 +21,8 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip import ClipVip
 from mama_ray.models.presets import preset
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.objectives.gather import gather_plain
-from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging
-from mama_ray.orchestration.clip_stream import ClipReader, meta_batches, stream_batches
+from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
+from mama_ray.orchestration.clip_stream import ClipReader, decode_cpus, meta_batches, stream_batches
 from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.run_recorder import RunRecorder
 from mama_ray.orchestration.storage import filesystem_for, join_uri, local_folder
@@ -76,7 +75,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         global_batch_size=job.global_batch_size,
         rank=rank,
         world_size=world_size,
-        num_decode_cpus=_decode_cpus(job, world_size),
+        num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size),
     )
     on_device = (batch.to(device) for batch in recorder.timed(batches))
     metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
@@ -121,11 +120,7 @@ def _resume(state: TrainState, filesystem, run_path: str) -> None:
         if directory is not None:
             load_state(state, directory)
             logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
-    steps = gather_plain(torch.tensor([state.step]).to(next(state.model.parameters()).device))
-    if len(set(steps.tolist())) > 1:
-        raise UserError(
-            "workers found different checkpoints", got=steps.tolist(), remedy="give all nodes the same storage"
-        )
+    require_same_step(state.step, next(state.model.parameters()).device)
 
 
 def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
@@ -162,14 +157,3 @@ def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: Trai
         world_size=world_size,
         seed=job.seed,
     )
-
-
-def _decode_cpus(job: "TrainJob", world_size: int) -> float:
-    """Share what the train workers leave over; at least one CPU, or nothing would ever be read.
-
-    Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
-    (benchmarks/data_loading.py), so the limit is twice the share.
-    """
-    spare = ray.cluster_resources().get("CPU", 1.0) - world_size * job.cpus_per_worker
-    share = max(1.0, spare // world_size)
-    return share if share == 1.0 else 2 * share
