@@ -18,8 +18,10 @@ PACKAGE = ROOT / "mama_ray"
 # Which config class a folder of configs/ and a program of jobs/ stand for.
 CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
+    "caption": "mama_ray.orchestration.captioning:CaptionJob",
     "demo": "mama_ray.orchestration.demo:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluate:EvaluateJob",
+    "narrator": "mama_ray.orchestration.narrator:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare:PrepareJob",
     "train": "mama_ray.orchestration.train:TrainJob",

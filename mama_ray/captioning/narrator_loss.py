@@ -74,6 +74,11 @@ class CaptionLoss(nn.Module):
         self.register_buffer("mean", torch.tensor(images.image_mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(images.image_std)[:, None, None], persistent=False)
 
+    @staticmethod
+    def of(module: nn.Module) -> "CaptionLoss":
+        """Return the loss itself, of one that DDP may have wrapped."""
+        return module if isinstance(module, CaptionLoss) else module.module
+
     def forward(
         self, pictures: UInt8[Tensor, "batch side side 3"], labels: Int64[Tensor, "batch tokens"]
     ) -> Float[Tensor, ""]:

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 SIDE = 192  # 4 x 3 cells of the embedded corpus's 48 pixels, with 24 above and below
-_PATCH = 24  # half a cell: no patch sees two frames
+_PATCH = 16  # a third of a cell
+_WIDTH = 128
+_HEAD = 32  # the smallest that vLLM's attention takes on a CPU
 _START, _END, _PADDING, _IMAGE = "<s>", "</s>", "<pad>", "<image>"
 # LLaVA-1.5's own words.
 CHAT_TEMPLATE = (
@@ -75,26 +77,26 @@ def build_tiny_model(processor: "LlavaProcessor") -> "LlavaForConditionalGenerat
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    # Heads of 32: the smallest that vLLM's attention takes on a CPU.
     vision = CLIPVisionConfig(
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=_WIDTH // _HEAD,
         hidden_act="gelu",
         image_size=SIDE,
         patch_size=_PATCH,
-        projection_dim=128,
+        projection_dim=_WIDTH,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=_WIDTH // _HEAD,
+        num_key_value_heads=_WIDTH // _HEAD,
         max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=False,
+        initializer_range=_WIDTH**-0.5,  # Llama's own 0.02 is for widths of thousands
         **special,
     )
     model = LlavaForConditionalGeneration(

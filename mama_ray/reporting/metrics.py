@@ -81,9 +81,14 @@ _RETRIEVAL = tuple(
     for key in RETRIEVAL_KEYS
 )
 _VAL = (Metric("val/loss", "nats", "mean contrastive loss on the val split"),)
+_NARRATOR = (
+    Metric("train/caption_loss", "nats", "mean loss per caption token of the global batch, for a narrator"),
+    Metric("val/caption_loss", "nats", "mean loss per caption token on the val split"),
+    Metric("val/<fact>_right", "%", "clips of the val split whose own greedy caption names this fact right"),
+)
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL
+    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
 }
 _PATTERNS = [
     (

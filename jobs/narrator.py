@@ -1,0 +1,12 @@
+"""Teach a narrator: fine-tune a LLaVA on clips with human captions, to caption the clips that have none.
+
+    python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME     # again with the same two: resumes
+
+Without arguments it trains a small one from scratch on an embedded corpus, which is made on first use.
+"""
+
+from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.narrator import NarratorJob, run
+
+if __name__ == "__main__":
+    run_job(NarratorJob, run, description=__doc__)

@@ -1,0 +1,205 @@
+"""The narrator's job: Ray Data streams pictures of captioned clips into Ray Train workers that fine-tune a LLaVA.
+
+python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME     # with the same two again: resumes
+"""
+
+import logging
+import math
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import ray
+from pydantic import Field, model_validator
+
+from mama_ray.captioning.clip_grid import ClipGridConfig
+from mama_ray.captioning.narrator import NarratorInput, convert_narrator
+from mama_ray.captioning.narrator_loss import TrainedParts
+from mama_ray.captioning.prompts import PromptConfig
+from mama_ray.config import Config, with_overrides
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.errors import UserError
+from mama_ray.orchestration.checkpoint_store import publish_folder
+from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
+from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
+from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, local_folder
+from mama_ray.orchestration.train_run import MAY_CHANGE, run_workers, write_environment, write_run_config
+from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
+from mama_ray.training.optim import OptimConfig
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "model"
+_MODEL_TASK_CPUS = 0.5
+
+
+class NarratorModelConfig(Config):
+    """Which LLaVA is trained, and what of it."""
+
+    preset: Literal["tiny"] = "tiny"
+    """Size of a model that starts from scratch, with a tokenizer trained on the captions."""
+
+    pretrained: str | None = None
+    """Folder, URI or hub id of a LLaVA-1.5 in Hugging Face's layout to start from; takes the place of the preset."""
+
+    vocab_size: int = Field(640, ge=260)
+    """Most tokens of the tokenizer that is trained for a preset; the words of a small corpus need fewer."""
+
+    trains: TrainedParts = "all"
+    """all; language_and_projector leaves the vision tower as it is, as LLaVA's second stage; projector as its first.
+    AdamW takes 12 bytes for each parameter that trains, on every worker."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class NarratorJob(Config):
+    """One run that teaches a narrator."""
+
+    shards: str | None = None
+    """Folder or URI of shards with their index; null makes and uses the embedded corpus below."""
+
+    corpus: CorpusConfig = CorpusConfig(
+        seed=1, num_train=20000, num_captions=4, swapped_rate=0, wrong_rate=0, incomplete_rate=0, zipf_exponent=0
+    )
+    """The embedded corpus, where `shards` is null: clean, balanced, and of another seed than the one that jobs caption
+    and train on by default, so a narrator never captions what it learned from."""
+
+    storage: str = "runs"
+    """Folder or URI under which runs are kept."""
+
+    run: str = Field("narrator", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run; a run that exists is resumed."""
+
+    model: NarratorModelConfig = NarratorModelConfig()
+    """The LLaVA."""
+
+    prompt: PromptConfig = NarratorInput().prompt
+    """What the narrator is asked, in training and after."""
+
+    grid: ClipGridConfig = ClipGridConfig()
+    """What of a clip it sees."""
+
+    data: NarratorDataConfig = NarratorDataConfig()
+    """Clips and captions."""
+
+    optim: OptimConfig = OptimConfig()
+    """The optimiser and its schedule; a pretrained LLaVA wants an lr of about 2e-5, its projector alone 1e-3."""
+
+    num_epochs: float = Field(5.0, gt=0)
+    """Passes over the captioned training clips; a fraction is fine."""
+
+    global_batch_size: int = Field(32, ge=1)
+    """Clips per step over all workers."""
+
+    num_micro_batches: int = Field(1, ge=1)
+    """Parts a worker's batch is taken in; the gradient is that of the whole batch, the memory that of a part."""
+
+    num_workers: int = Field(2, ge=1)
+    """Ray Train workers (DDP ranks)."""
+
+    cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs of a train worker; decode tasks use what is left."""
+
+    use_gpu: bool = False
+    """Give each worker a GPU (nccl); else CPU (gloo)."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. Parts that do not train are then kept in
+    bfloat16 too; the loss is float32 always."""
+
+    model_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type of the weights in the final model folder; checkpoints keep what training needs."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, clip order and caption choice."""
+
+    log_every: int = Field(20, ge=1)
+    """Steps between two records of metrics.jsonl."""
+
+    checkpoint_every: int = Field(500, ge=1)
+    """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
+
+    num_val_clips: int = Field(200, ge=0)
+    """Clips of the val split that validation takes, evenly spread over it."""
+
+    num_checkpoints_to_keep: int = Field(2, ge=1)
+    """Newest checkpoints kept; the best one by validation is always kept beside them."""
+
+    max_failures: int = Field(3, ge=-1)
+    """Worker crashes survived before the job fails; -1 is any number."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "NarratorJob":
+        parts = self.num_workers * self.num_micro_batches
+        if self.global_batch_size % parts:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of "
+                f"num_workers x num_micro_batches = {parts}"
+            )
+        if self.optim.ema_decay:
+            raise ValueError("optim.ema_decay: a narrator's run keeps no moving average")
+        return self
+
+
+def run(job: NarratorJob) -> str:
+    """Run or resume a narrator's training; returns the line that names the model folder."""
+    job = _with_absolute_paths(job)
+    run_uri = join_uri(job.storage, job.run)
+    filesystem, run_path = filesystem_for(run_uri)
+    ensure_writable(run_uri)
+    write_run_config(job, filesystem, run_path, may_change={*MAY_CHANGE, "model_dtype"})
+    connect()
+    if job.shards is None:
+        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
+    newest = latest_valid_checkpoint(filesystem, run_path)
+    data = load_narrator_data(
+        job.shards,
+        job.data,
+        job.prompt,
+        processor=_uri_of(newest.path, job) if newest else job.model.pretrained,
+        vocab_size=job.model.vocab_size,
+    )
+    _check_sizes(job, data)
+    write_environment(data.summary, filesystem, run_path)
+    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
+    logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    if newest is None or newest.step < num_steps:
+        loop_config = {"data": data, "num_steps": num_steps}
+        run_workers(train_narrator_per_worker, loop_config, job, filesystem, run_path)
+    best = best_checkpoint(list_checkpoints(filesystem, run_path))
+    model_uri = join_uri(run_uri, MODEL_FOLDER)
+    ray.get(_write_model.remote(_uri_of(best.path, job), model_uri, job.model_dtype))
+    score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
+    return f"trained {num_steps} steps{score}: {model_uri}"
+
+
+def _with_absolute_paths(job: NarratorJob) -> NarratorJob:
+    """Name every place so that workers, whose working directory is another, find it too."""
+    changes = {"storage": absolute_uri(job.storage)}
+    if job.shards is not None:
+        changes["shards"] = absolute_uri(job.shards)
+    if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
+        changes["model.pretrained"] = absolute_uri(job.model.pretrained)
+    return with_overrides(job, changes)
+
+
+def _uri_of(checkpoint_path: str, job: NarratorJob) -> str:
+    return join_uri(job.storage, job.run, "checkpoints", checkpoint_path.rsplit("/", 1)[1])
+
+
+def _check_sizes(job: NarratorJob, data: NarratorData) -> None:
+    num_train = data.summary["num_clips"]["train"]
+    if num_train < job.global_batch_size:
+        raise UserError("fewer training clips than one batch", got=num_train, wanted=f">= {job.global_batch_size}")
+
+
+@ray.remote(num_cpus=_MODEL_TASK_CPUS)
+def _write_model(checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
+    """Make the checkpoint a model folder of its own, without what only training needs; config.json comes last."""
+    filesystem, path = filesystem_for(target)
+    with local_folder(*filesystem_for(checkpoint)) as source, tempfile.TemporaryDirectory() as scratch:
+        convert_narrator(source, scratch, dtype)
+        publish_folder(filesystem, path, list(Path(scratch).iterdir()), last="config.json")

@@ -1,0 +1,96 @@
+"""What a step of a narrator's training changes, how it changes it, and how it is saved and found again."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mama_ray.captioning.narrator import Narrator, NarratorInput, save_narrator
+from mama_ray.captioning.narrator_loss import IGNORED
+from mama_ray.objectives.gather import gather_plain, world_size
+from mama_ray.training.checkpoint import check_data_cursor, encode_rng_state, restore_rng_state
+from mama_ray.training.optim import OptimConfig, learning_rate_at
+
+
+@dataclass
+class NarratorState:
+    """A narrator in training.
+
+    Attributes:
+        loss: gives the summed loss of pictures and labels; DDP's wrapping of it inside a process group.
+        autocast: what the forward pass runs under.
+    """
+
+    narrator: Narrator
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    optim: OptimConfig
+    num_steps: int
+    global_batch_size: int
+    num_micro_batches: int
+    autocast: Callable[[], AbstractContextManager]
+    step: int = 0
+
+    @property
+    def samples_seen(self) -> int:
+        """The data cursor: global batch t is rows [t * G, (t + 1) * G) of the epoch plan."""
+        return self.step * self.global_batch_size
+
+
+def train_step(state: NarratorState, pictures: Tensor, labels: Tensor) -> dict[str, Tensor | float]:
+    """Take one step on this rank's part of the batch; labels of clips that could not be read are all IGNORED.
+
+    The loss is the mean over the tokens of the global batch, whatever the number of ranks and micro-batches.
+    """
+    learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+    num_tokens = gather_plain((labels != IGNORED).sum()[None]).sum().clamp_min(1)
+    scale = world_size() / num_tokens  # DDP takes the mean of the ranks' gradients
+    state.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=pictures.device)
+    parts = list(zip(pictures.chunk(state.num_micro_batches), labels.chunk(state.num_micro_batches), strict=True))
+    for number, (some_pictures, some_labels) in enumerate(parts):
+        # Gradients are exchanged once, after the last part.
+        state.loss.require_backward_grad_sync = number == len(parts) - 1
+        with state.autocast():
+            loss = state.loss(some_pictures, some_labels)
+        (loss * scale).backward()
+        total += loss.detach()
+    trained = [parameter for parameter in state.narrator.model.parameters() if parameter.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, state.optim.clip_norm or float("inf"))
+    state.optimizer.step()
+    state.step += 1
+    return {
+        "train/caption_loss": gather_plain(total[None]).sum() / num_tokens,
+        "train/gradient_norm": norm,
+        "train/learning_rate": learning_rate,
+    }
+
+
+def save_state(state: NarratorState, directory: Path, narrator_input: NarratorInput, *, validation: dict) -> None:
+    """Write a model folder and beside it what the run needs to go on; `directory` exists."""
+    save_narrator(state.narrator, directory, narrator_input)
+    torch.save(state.optimizer.state_dict(), directory / "optimizer.pt")
+    record = {
+        "step": state.step,
+        "samples_seen": state.samples_seen,
+        "num_steps": state.num_steps,
+        "global_batch_size": state.global_batch_size,
+        "torch_rng_state": encode_rng_state(),
+        "validation": validation,
+    }
+    (directory / "train_state.json").write_text(json.dumps(record, indent=1))
+
+
+def load_state(state: NarratorState, directory: Path) -> None:
+    """Fill a state whose model was loaded from the same checkpoint; UserError where the run's sizes differ."""
+    record = json.loads((directory / "train_state.json").read_text())
+    check_data_cursor(record, global_batch_size=state.global_batch_size, num_steps=state.num_steps)
+    state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
+    restore_rng_state(record["torch_rng_state"])
+    state.step = record["step"]

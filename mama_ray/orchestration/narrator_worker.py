@@ -1,0 +1,139 @@
+"""What each Ray Train worker of a narrator's run does: load or build the model, resume, learn from the stream, record.
+
+Every worker reads the newest whole checkpoint from the run's storage by itself, so a restart after a crash, a resumed
+job and a resized group all take the same path.
+"""
+
+import logging
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from mama_ray.captioning.narrator import Narrator, load_narrator, load_processor
+from mama_ray.captioning.narrator_loss import IGNORED, CaptionLoss, choose_trained_parts
+from mama_ray.captioning.narrator_preset import build_tiny_model
+from mama_ray.errors import UserError
+from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
+from mama_ray.orchestration.clip_stream import decode_cpus, stream_arrays
+from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.narrator_data import NarratorData, PictureReader, model_folder, unpacked
+from mama_ray.orchestration.narrator_recorder import NarratorRecorder
+from mama_ray.orchestration.narrator_state import NarratorState, load_state, train_step
+from mama_ray.orchestration.narrator_validation import NarratorValidation
+from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.training.optim import build_optimizer
+
+if TYPE_CHECKING:
+    from mama_ray.orchestration.narrator import NarratorJob
+
+logger = logging.getLogger(__name__)
+
+
+def train_narrator_per_worker(loop_config: dict) -> None:
+    """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps and
+    whether to show_bar."""
+    start_worker_logging()
+    _quieten_transformers()
+    job: NarratorJob = loop_config["job"]
+    data: NarratorData = loop_config["data"]
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    device = ray.train.torch.get_device()
+    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
+    if rank == 0:
+        remove_stale_staging(filesystem, run_path)
+    with newest_checkpoint(filesystem, run_path) as directory:
+        narrator = load_narrator(directory) if directory is not None else _first_narrator(job, data)
+        state = _build_state(job, data, narrator, device, loop_config["num_steps"])
+        if directory is not None:
+            load_state(state, directory)
+            logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
+    require_same_step(state.step, device)
+    reader = PictureReader(data, job.shards, job.grid, job.data, job.seed)
+    part_size = job.global_batch_size // world_size // job.num_micro_batches
+    validation = NarratorValidation(
+        reader, num_clips=job.num_val_clips, chunk_size=part_size, rank=rank, world_size=world_size
+    )
+    num_clips = data.summary["num_clips"]["train"]
+    recorder = NarratorRecorder(
+        job, state, validation, num_clips, filesystem, run_path, rank=rank, show_bar=loop_config["show_bar"]
+    )
+    batches = stream_arrays(
+        reader,
+        first_step=state.step,
+        num_steps=state.num_steps,
+        global_batch_size=job.global_batch_size,
+        rank=rank,
+        world_size=world_size,
+        num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size),
+    )
+    with recorder:
+        for arrays in recorder.timed(batches):
+            # Those from shared memory are read-only and must be copied before torch may own them.
+            pictures, labels, valid = (
+                torch.from_numpy(np.array(arrays[name])).to(device) for name in ("pictures", "labels", "valid")
+            )
+            recorder(train_step(state, pictures, labels.masked_fill(~valid[:, None], IGNORED)), valid)
+
+
+def _first_narrator(job: "NarratorJob", data: NarratorData) -> Narrator:
+    """Load the pretrained model, or make an untrained one from the job's seed."""
+    if job.model.pretrained is not None:
+        with model_folder(job.model.pretrained) as directory:
+            return load_narrator(directory)
+    with unpacked(ray.get(data.processor_files)) as directory:
+        processor = load_processor(directory)
+    torch.manual_seed(job.seed)
+    return Narrator(build_tiny_model(processor), processor)
+
+
+def _build_state(
+    job: "NarratorJob", data: NarratorData, narrator: Narrator, device: torch.device, num_steps: int
+) -> NarratorState:
+    """Bind a narrator to its optimiser; wraps its loss in DDP inside a process group."""
+    model = narrator.model.train()
+    choose_trained_parts(model, job.model.trains)
+    uses_bf16 = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
+    if uses_bf16:
+        for parameter in model.parameters():
+            if not parameter.requires_grad:  # what does not train needs no more digits than it is used with
+                parameter.data = parameter.data.bfloat16()
+    if job.model.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    longest = narrator.model.config.text_config.max_position_embeddings
+    loss = CaptionLoss(model, narrator.processor, data.prompt).to(device)
+    wanted = len(loss.prompt_ids) + job.data.max_caption_tokens
+    if wanted > longest:
+        raise UserError(
+            "prompt and caption are longer than the model's context",
+            got=f"{len(loss.prompt_ids)} + {job.data.max_caption_tokens} tokens",
+            wanted=f"at most {longest}",
+            remedy="lower data.max_caption_tokens",
+        )
+    optimizer = build_optimizer(model, job.optim)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        loss = DistributedDataParallel(loss, gradient_as_bucket_view=True)
+    return NarratorState(
+        narrator,
+        loss,
+        optimizer,
+        job.optim,
+        num_steps,
+        job.global_batch_size,
+        job.num_micro_batches,
+        partial(torch.autocast, device.type, dtype=torch.bfloat16) if uses_bf16 else nullcontext,
+    )
+
+
+def _quieten_transformers() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
