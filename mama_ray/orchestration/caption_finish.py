@@ -22,6 +22,7 @@ from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_ke
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.data.shard import open_atomic
 from mama_ray.orchestration.caption_parts import (
+    CHUNK_CLIPS,
     CLIPS_PER_FILE,
     PART_SCHEMA,
     list_parts,
@@ -30,6 +31,7 @@ from mama_ray.orchestration.caption_parts import (
     rows_of_part,
 )
 from mama_ray.orchestration.caption_plan import CaptionPlan
+from mama_ray.orchestration.caption_similarity import forget_similarities, read_similarities
 from mama_ray.orchestration.storage import filesystem_for
 
 logger = logging.getLogger(__name__)
@@ -148,15 +150,17 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
         return damaged
     _check_rows(plan, number, table)
     shared = ray.get(gate.shared)
+    filesystem, directory = filesystem_for(plan.output)
+    similarities = read_similarities(filesystem, directory, number)
     rows, summary = [], TableSummary()
     for row in table.to_pylist():
         index_row, text = row.pop("row"), row.pop("text")
         caption = None if row["error"] else postprocess(text, gate.postprocess)
+        row["similarity"] = similarities.get((index_row, row["sample"]))
         flags = _flags(caption, row, gate.quality, shared)
-        rows.append({**row, **constants, "caption": caption, "flags": list(flags), "similarity": None})
+        rows.append({**row, **constants, "caption": caption, "flags": list(flags)})
         _count(summary, index_row, caption, flags, row)
     summary.forget_the_rare()
-    filesystem, directory = filesystem_for(plan.output)
     with open_atomic(filesystem, f"{directory}/{file_name(number)}") as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=CAPTION_SCHEMA), stream, compression="zstd")
     return summary
@@ -169,7 +173,8 @@ def _flags(caption: str | None, row: dict, quality: QualityConfig, shared: np.nd
     place = int(np.searchsorted(shared, key))
     is_shared = place < len(shared) and shared[place] == key
     copies = quality.max_copies + 1 if is_shared else 1
-    return caption_flags(caption, quality, finish_reason=row["finish_reason"], num_copies=copies)
+    known = {"finish_reason": row["finish_reason"], "similarity": row["similarity"]}
+    return caption_flags(caption, quality, num_copies=copies, **known)
 
 
 def _count(summary: TableSummary, index_row: int, caption: str | None, flags: tuple[str, ...], row: dict) -> None:
@@ -204,6 +209,7 @@ def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
         table = read_part(filesystem, directory, name)
         if table is None:
             filesystem.delete_file(part_path(directory, name))
+            forget_similarities(filesystem, directory, int(own[0]) // CHUNK_CLIPS)
             logger.warning("part %s is damaged: its clips are captioned again", name)
             damaged.append(name)
             continue

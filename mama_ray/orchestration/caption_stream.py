@@ -13,6 +13,7 @@ import numpy as np
 import ray
 from pydantic import Field, model_validator
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.config import Config
 from mama_ray.orchestration.caption_ledger import CaptionLedger
@@ -102,7 +103,9 @@ def caption_chunks(
     context.custom_execution_callback_classes = [_pool_watch(history)]
     # One actor that cannot start is an error to tell; one that dies is started again.
     context.actor_init_retry_on_errors = False
-    ledger = CaptionLedger.remote()
+    # On the driver's node: that one's death ends the job anyway.
+    home = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    ledger = CaptionLedger.options(scheduling_strategy=home).remote()
 
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return decode_chunk(plan, pending, int(batch["id"][0]))

@@ -30,6 +30,7 @@ from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
 from mama_ray.orchestration.caption_progress import CaptionProgress
 from mama_ray.orchestration.caption_report import write_caption_report
+from mama_ray.orchestration.caption_similarity import find_dual_encoder, score_captions
 from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks
 from mama_ray.orchestration.caption_trial import describe_plan
 from mama_ray.orchestration.cluster import connect
@@ -87,6 +88,10 @@ class CaptionJob(Config):
     quality: QualityConfig = QualityConfig()
     """Where the quality gate draws its lines."""
 
+    similarity: str | None = None
+    """Run, checkpoint or model folder of a dual encoder: its cosine of clip and caption becomes a column, and one below
+    quality.min_similarity a flag."""
+
     decode: DecodeConfig = DecodeConfig()
     """Limits of the video decoder."""
 
@@ -128,6 +133,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
         table, num_clips, num_shards, ids_sha256, shards, job.output, job.model, captioner, job.frames, job.sampling,
         job.engine, job.decode,
     )  # fmt: skip
+    dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     if job.dry_run:
         return describe_plan(plan, scan_pending(plan), job.pool)
     finished = _enter(job, plan, output)
@@ -144,6 +150,9 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
             for counts in caption_chunks(plan, pending, job.pool, history):
                 progress.add(counts)
             progress.close()
+        if dual_encoder is not None:
+            use_gpu = job.pool.gpus_per_engine > 0
+            score_captions(plan, dual_encoder, job.postprocess, num_actors=job.pool.max_size, use_gpu=use_gpu)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
         summary, damaged = _write_table(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
         if not damaged:
@@ -165,6 +174,8 @@ def _with_absolute_paths(job: CaptionJob) -> CaptionJob:
     changes = {"output": absolute_uri(job.output)}
     if job.shards is not None:
         changes["shards"] = absolute_uri(job.shards)
+    if job.similarity is not None:
+        changes["similarity"] = absolute_uri(job.similarity)
     if job.model is not None and (Path(job.model).exists() or job.model.startswith((".", "~"))):  # else URI or hub id
         changes["model"] = absolute_uri(job.model)
     return job.model_copy(update=changes)

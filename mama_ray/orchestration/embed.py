@@ -114,17 +114,13 @@ class ClipEmbedder:
     def __init__(self, plan: EmbedPlan) -> None:
         self._plan = plan
         self._captions = ray.get(plan.table)["captions"]
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with local_folder(*filesystem_for(plan.model)) as folder:
-            self._model = from_pretrained(folder).eval().to(self._device)
-            self._tokenizer = Tokenizer.from_directory(folder, plan.text_length)
+        self._encoder = FeatureEncoder(plan.model, text_length=plan.text_length, batch_size=plan.batch_size)
 
-    @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        video_features = self._encode(self._model.encode_video, np.asarray(batch["frames"]))
+        video_features = self._encoder.video_features(np.asarray(batch["frames"]))
         texts = [self._texts(row) for row in batch["row"]]
         text_features = np.split(
-            self._encode_texts(list(chain.from_iterable(texts))), np.cumsum([len(own) for own in texts])[:-1]
+            self._encoder.text_features(list(chain.from_iterable(texts))), np.cumsum([len(own) for own in texts])[:-1]
         )
         columns = {
             "row": pa.array(batch["row"], pa.int64()),
@@ -138,17 +134,33 @@ class ClipEmbedder:
         texts = caption_for_evaluation(self._captions[int(row)].as_py(), self._plan.caption_mode)
         return [texts] if isinstance(texts, str) else texts
 
-    def _encode_texts(self, texts: list[str]) -> np.ndarray:
-        size = self._plan.batch_size
-        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+
+class FeatureEncoder:
+    """A dual encoder loaded from a model folder's URI, which encodes in batches of one size."""
+
+    def __init__(self, model: str, *, text_length: int | None, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with local_folder(*filesystem_for(model)) as folder:
+            self._model = from_pretrained(folder).eval().to(self._device)
+            self._tokenizer = Tokenizer.from_directory(folder, text_length)
+
+    def video_features(self, frames: np.ndarray) -> np.ndarray:
+        """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them."""
+        return self._encode(self._model.encode_video, frames)
+
+    def text_features(self, texts: list[str]) -> np.ndarray:
+        """Return float32 (texts, dim) of any number of texts, at least one."""
+        parts = [texts[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
         return np.concatenate([self._encode(self._model.encode_text, self._tokenizer(part)) for part in parts])
 
+    @torch.inference_mode()
     def _encode(self, encoder: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
         """Encode inputs filled up to a whole batch.
 
         A matrix product of another size rounds otherwise; with one size equal captions get equal features and tie.
         """
-        padding = [(0, self._plan.batch_size - len(inputs))] + [(0, 0)] * (inputs.ndim - 1)
+        padding = [(0, self._batch_size - len(inputs))] + [(0, 0)] * (inputs.ndim - 1)
         whole = torch.from_numpy(np.pad(inputs, padding, mode="edge")).to(self._device)
         return encoder(whole)[: len(inputs)].float().cpu().numpy()
 

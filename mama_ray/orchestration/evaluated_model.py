@@ -47,9 +47,9 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = Non
     with local_folder(filesystem, folder) as local:
         config = from_pretrained(local).config
         context_length = Tokenizer.from_directory(local).context_length
-        training = _training_config(local / "config.yaml")
+        training = training_config(local / "config.yaml")
         digest = hash_weights(local)
-    transform = TransformConfig(image_size=config.image_size, resize=resize or _evaluation_resize(training))
+    transform = TransformConfig(image_size=config.image_size, resize=resize or evaluation_resize(training))
     text_length = _text_length(benchmark, config, context_length)
     if benchmark.image_size not in (None, config.image_size):
         raise UserError(
@@ -88,12 +88,12 @@ def _selection(filesystem: pafs.FileSystem, path: str, folder: str, in_run: re.M
     return ("best of its run on the val split" if is_scored else "newest of its run"), step
 
 
-def _training_config(path: Path) -> dict:
+def training_config(path: Path) -> dict:
     """Return the training job's config that lies beside its weights, {} beside foreign ones."""
     return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
-def _evaluation_resize(training: dict) -> str:
+def evaluation_resize(training: dict) -> str:
     """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
     resize = (training.get("data") or {}).get("resize", "squash")
     return "squash" if resize == "squash" else "center_crop"

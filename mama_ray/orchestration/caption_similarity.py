@@ -1,0 +1,170 @@
+"""How well captions fit their clips by a dual encoder: the cosines that the quality gate's flag `dissimilar` is about.
+
+A pass of its own over the committed parts: the dual encoder sees frames, not grids, and needs no place beside the
+engine on a GPU. It leaves one file per chunk, so a job that was killed goes on here as well.
+"""
+
+import contextlib
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
+from mama_ray.data.shard import open_atomic
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.errors import UserError
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
+from mama_ray.orchestration.caption_plan import CaptionPlan
+from mama_ray.orchestration.embed import EmbedPlan, FeatureEncoder, decode_clips
+from mama_ray.orchestration.evaluated_model import evaluation_resize, training_config
+from mama_ray.orchestration.storage import filesystem_for, is_local, local_folder
+from mama_ray.training.checkpoint import resolve_checkpoint
+
+logger = logging.getLogger(__name__)
+
+_DECODE_CPUS, _ACTOR_CPUS, _TASK_CPUS = 0.5, 1.0, 0.5
+_SCHEMA = pa.schema([("row", pa.int64()), ("sample", pa.int32()), ("similarity", pa.float32())])
+
+
+def score_captions(
+    plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, *, num_actors: int, use_gpu: bool
+) -> None:
+    """Write the similarity of every committed caption that has none yet."""
+    chunks = _unscored.remote(plan.output, plan.num_clips)
+    num_chunks = ray.get(_count.remote(chunks))
+    if not num_chunks:
+        return
+    logger.info("similarity of the captions of %d chunks", num_chunks)
+
+    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        start = int(ray.get(chunks)[int(batch["id"][0])]) * CHUNK_CLIPS
+        return decode_clips(model, np.arange(start, min(start + CHUNK_CLIPS, plan.num_clips)))
+
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        frames = ray.data.range(num_chunks, override_num_blocks=num_chunks).map_batches(
+            decode, batch_size=1, num_cpus=_DECODE_CPUS
+        )
+        scored = frames.map_batches(
+            CaptionScorer,
+            fn_constructor_args=(plan, model, clean),
+            batch_size=CHUNK_CLIPS,
+            compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
+            num_cpus=_ACTOR_CPUS,
+            num_gpus=1 if use_gpu else 0,
+        )
+        for _ in scored.iter_batches(batch_size=None, prefetch_batches=0):
+            pass
+
+
+def find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
+    """Resolve a run, a checkpoint or a model folder, in a task; UserError for what is no dual encoder."""
+    found = ray.get(_find_dual_encoder.remote(plan, uri))
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def read_similarities(filesystem: pafs.FileSystem, directory: str, number: int) -> dict[tuple[int, int], float]:
+    """Return {(row, sample): cosine} of the captions of one file of the table; empty where nothing was scored."""
+    selector = pafs.FileSelector(_folder(directory, number), allow_not_found=True)
+    paths = [info.path for info in filesystem.get_file_info(selector) if info.path.endswith(".parquet")]
+    rows = [row for path in paths for row in pq.read_table(path, filesystem=filesystem).to_pylist()]
+    return {(row["row"], row["sample"]): row["similarity"] for row in rows}
+
+
+class CaptionScorer:
+    """Holds a dual encoder in an actor and scores the captions of a chunk of decoded clips."""
+
+    def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
+        self._clean = clean
+        self._filesystem, self._directory = filesystem_for(plan.output)
+        self._encoder = FeatureEncoder(model.model, text_length=model.text_length, batch_size=model.batch_size)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        rows, chunk = batch["row"], int(batch["row"][0]) // CHUNK_CLIPS
+        captions = [row for row in self._captions(chunk) if row["text"]]
+        scores: list[dict] = []
+        if captions:
+            video_features = dict(zip(rows.tolist(), self._encoder.video_features(batch["frames"]), strict=True))
+            texts = [postprocess(row["text"], self._clean) for row in captions]
+            for row, features in zip(captions, self._encoder.text_features(texts), strict=True):
+                cosine = float(features @ video_features[row["row"]])
+                scores.append({"row": row["row"], "sample": row["sample"], "similarity": cosine})
+        path = _path(self._directory, chunk)
+        if is_local(self._filesystem):
+            self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with open_atomic(self._filesystem, path) as stream:
+            pq.write_table(pa.Table.from_pylist(scores, schema=_SCHEMA), stream)
+        return {"num_captions": np.array([len(scores)])}
+
+    def _captions(self, chunk: int) -> list[dict]:
+        names = list_parts(self._filesystem, self._directory, chunk // CHUNKS_PER_FILE)
+        parts = [
+            read_part(self._filesystem, self._directory, name) for name in names if name.startswith(f"{chunk:08d}-")
+        ]
+        return [row for part in parts if part is not None for row in part.to_pylist()]
+
+
+def forget_similarities(filesystem: pafs.FileSystem, directory: str, chunk: int) -> None:
+    """Remove the scores of a chunk some of whose captions are to be written again."""
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.delete_file(_path(directory, chunk))
+
+
+def _path(directory: str, chunk: int) -> str:
+    return f"{_folder(directory, chunk // CHUNKS_PER_FILE)}/{chunk:08d}.parquet"
+
+
+def _folder(directory: str, number: int) -> str:
+    return f"{directory}/{WORK_FOLDER}/similarity/{number:06d}"
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _unscored(output: str, num_clips: int) -> np.ndarray:
+    filesystem, directory = filesystem_for(output)
+    selector = pafs.FileSelector(f"{directory}/{WORK_FOLDER}/similarity", recursive=True, allow_not_found=True)
+    names = [info.base_name for info in filesystem.get_file_info(selector) if info.is_file]
+    done = [int(name[:8]) for name in names if name.endswith(".parquet") and name[:8].isdigit()]
+    return np.setdiff1d(np.arange(-(-num_clips // CHUNK_CLIPS)), done)
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _count(chunks: np.ndarray) -> int:
+    return len(chunks)
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan | UserError:
+    prefix = uri.split("://", 1)[0] + "://" if "://" in uri and not uri.startswith("file://") else ""
+    try:
+        filesystem, path = filesystem_for(uri)
+        folder = resolve_checkpoint(filesystem, path)
+        with local_folder(filesystem, folder) as local:
+            config = from_pretrained(local).config
+            tokenizer = Tokenizer.from_directory(local)
+            resize = evaluation_resize(training_config(local / "config.yaml"))
+    except UserError as error:
+        return error
+    except OSError as error:
+        return UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})")
+    return EmbedPlan(
+        table=plan.table,
+        num_clips=plan.num_clips,
+        shards=plan.shards,
+        model=prefix + folder,
+        caption_mode="single",
+        text_length=min(config.context_length, tokenizer.context_length),
+        num_frames=config.num_frames,
+        transform=TransformConfig(image_size=config.image_size, resize=resize),
+        decode=plan.decode,
+        batch_size=CHUNK_CLIPS,
+    )

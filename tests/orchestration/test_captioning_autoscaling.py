@@ -1,0 +1,95 @@
+"""The pool of engines, watched by its processes: it grows while clips queue up and shrinks when they run dry."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pytest
+
+from mama_ray.data.clip import Caption, Clip
+from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
+from mama_ray.data.shard import write_shard
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.generate import generate_clip
+from tests.orchestration.captioning_runs import ENGINE_TITLE, ROOT, read_captions
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
+
+NUM_LIGHT, NUM_HEAVY = 1024, 24
+# An engine that writes one caption at a time, so that the light clips queue up for about a minute.
+SLOW_ENGINE = ["--engine.max_num_seqs", "1"]
+
+
+def encode_heavy_video(path: Path) -> bytes:
+    """Encode a video that takes seconds to decode."""
+    ramp = np.add.outer(np.arange(1080), np.arange(1920))
+    picture = np.stack([ramp, ramp * 2, ramp * 3], axis=-1).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "1000"})
+        stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
+        for number in range(240):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, number, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def write_drying_shards(directory: Path) -> Path:
+    """Write many light clips, then a few heavy ones: the engines wait for those."""
+    directory.mkdir(parents=True)
+    corpus = CorpusConfig(num_train=NUM_LIGHT)
+    light = [generate_clip(corpus, "train", number) for number in range(NUM_LIGHT)]
+    heavy = encode_heavy_video(directory / "heavy.mp4")
+    samples = [(one.clip, one.video, "mp4") for one in light]
+    samples += [
+        (Clip(f"heavy-{n}", f"heavy-{n}", 0.0, 12.0, (Caption("noise"),), None, "train"), heavy, "mp4")
+        for n in range(NUM_HEAVY)
+    ]
+    name = "clips-000000.tar"
+    places = write_shard(directory / name, samples)
+    facts = {"duration_s": 1.0, "width": 48, "height": 48, "fps": 8.0, "codec": "h264"}
+    rows = [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
+    sizes = {name: {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}}
+    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    return directory
+
+
+def test_the_pool_grows_under_backlog_and_shrinks_when_the_clips_run_dry(tmp_path):
+    shards = write_drying_shards(tmp_path / "shards")
+    command = [sys.executable, str(ROOT / "jobs/caption.py"), "--shards", str(shards)]
+    command += ["--output", str(tmp_path / "table"), "--pool.min_size", "1", "--pool.max_size", "3", *SLOW_ENGINE]
+    log = tmp_path / "job.log"
+    with log.open("wb") as stream:
+        environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        job = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    sizes = []
+    while job.poll() is None:
+        size = num_engines(job.pid)
+        if not sizes or sizes[-1] != size:
+            sizes.append(size)
+        time.sleep(0.25)
+    assert job.returncode == 0, log.read_text()[-3000:]
+    grown = sizes.index(3)
+    assert sizes[: grown + 1] == [0, 1, 2, 3], "one engine first, then one more at a time"
+    assert max(sizes) == 3
+    before_the_end = sizes[grown:]
+    assert 1 in before_the_end[: before_the_end.index(0)], f"the pool never shrank to its minimum: {sizes}"
+    assert len(read_captions(tmp_path / "table")) == NUM_LIGHT + NUM_HEAVY
+
+
+def num_engines(driver: int) -> int:
+    """Count the processes of captioning actors below a driver."""
+    found = 0
+    for process in psutil.Process(driver).children(recursive=True):
+        try:
+            found += ENGINE_TITLE in " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+    return found
