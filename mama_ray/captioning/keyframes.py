@@ -158,10 +158,12 @@ def _blur(grey: np.ndarray) -> np.ndarray:
 def _baseline(curve: np.ndarray) -> np.ndarray:
     """Return a parabola under the curve: fitted again and again to what does not rise above the last fit."""
     places = np.linspace(-1, 1, len(curve))
+    powers = np.vander(places, min(_BASELINE_DEGREE, len(curve) - 1) + 1)
+    basis, _ = np.linalg.qr(powers)  # least squares in a basis of unit vectors is a projection
     clipped = curve
     fit = curve
     for _ in range(_BASELINE_ROUNDS):
-        earlier, fit = fit, np.polynomial.Polynomial.fit(places, clipped, min(_BASELINE_DEGREE, len(curve) - 1))(places)
+        earlier, fit = fit, basis @ (basis.T @ clipped)
         if np.abs(fit - earlier).max() <= 1e-3 * max(1.0, np.abs(earlier).max()):
             break
         clipped = np.minimum(clipped, fit)
