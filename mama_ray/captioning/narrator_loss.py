@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mama_ray.captioning.model_folder import picture_side
 from mama_ray.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class CaptionLoss(nn.Module):
 
 def prompt_token_ids(processor: "LlavaProcessor", prompt: str) -> Int64[Tensor, " tokens"]:
     """Return the prompt as the model sees it, with one token per patch of the picture."""
-    crop = processor.image_processor.crop_size
-    blank = np.zeros((crop["height"], crop["width"], 3), np.uint8)
+    side = picture_side(processor)
+    blank = np.zeros((side, side, 3), np.uint8)
     return processor(text=prompt, images=blank, return_tensors="pt")["input_ids"][0]
 
 

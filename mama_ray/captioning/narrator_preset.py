@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 SIDE = 192  # 4 x 3 cells of the embedded corpus's 48 pixels, with 24 above and below
 _PATCH = 16  # a third of a cell
-_WIDTH = 128
+_VISION_WIDTH = 128
+_TEXT_WIDTH = 96
 _HEAD = 32  # the smallest that vLLM's attention takes on a CPU
 _START, _END, _PADDING, _IMAGE = "<s>", "</s>", "<pad>", "<image>"
 # LLaVA-1.5's own words.
@@ -78,25 +79,25 @@ def build_tiny_model(processor: "LlavaProcessor") -> "LlavaForConditionalGenerat
         "pad_token_id": tokenizer.pad_token_id,
     }
     vision = CLIPVisionConfig(
-        hidden_size=_WIDTH,
-        intermediate_size=2 * _WIDTH,
+        hidden_size=_VISION_WIDTH,
+        intermediate_size=4 * _VISION_WIDTH,
         num_hidden_layers=2,
-        num_attention_heads=_WIDTH // _HEAD,
+        num_attention_heads=_VISION_WIDTH // _HEAD,
         hidden_act="gelu",
         image_size=SIDE,
         patch_size=_PATCH,
-        projection_dim=_WIDTH,
+        projection_dim=_VISION_WIDTH,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=_WIDTH,
-        intermediate_size=2 * _WIDTH,
+        hidden_size=_TEXT_WIDTH,
+        intermediate_size=2 * _TEXT_WIDTH,
         num_hidden_layers=2,
-        num_attention_heads=_WIDTH // _HEAD,
-        num_key_value_heads=_WIDTH // _HEAD,
+        num_attention_heads=_TEXT_WIDTH // _HEAD,
+        num_key_value_heads=_TEXT_WIDTH // _HEAD,
         max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=False,
-        initializer_range=_WIDTH**-0.5,  # Llama's own 0.02 is for widths of thousands
+        initializer_range=_TEXT_WIDTH**-0.5,  # Llama's own 0.02 is for widths of thousands
         **special,
     )
     model = LlavaForConditionalGeneration(

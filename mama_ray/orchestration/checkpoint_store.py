@@ -105,8 +105,9 @@ def publish_folder(filesystem: pafs.FileSystem, target: str, files: Sequence[Pat
     """Put files into a folder of the storage, in the place of what it held; `last` is the name of the one that makes
     it whole."""
     if filesystem.get_file_info(f"{target}/{last}").type == pafs.FileType.File:
-        filesystem.delete_file(f"{target}/{last}")  # else a mixture of two would look whole
+        filesystem.delete_file(f"{target}/{last}")  # first, else a mixture of two would look whole
     filesystem.create_dir(target, recursive=True)
+    filesystem.delete_dir_contents(target)
     for path in sorted(files, key=lambda path: (path.name == last, path.name)):
         _upload(filesystem, path, f"{target}/{path.name}")
 

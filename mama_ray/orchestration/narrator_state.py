@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.captioning.narrator import Narrator, NarratorInput, save_narrator
 from mama_ray.captioning.narrator_loss import IGNORED
@@ -55,11 +56,10 @@ def train_step(state: NarratorState, pictures: Tensor, labels: Tensor) -> dict[s
     total = torch.zeros((), device=pictures.device)
     parts = list(zip(pictures.chunk(state.num_micro_batches), labels.chunk(state.num_micro_batches), strict=True))
     for number, (some_pictures, some_labels) in enumerate(parts):
-        # Gradients are exchanged once, after the last part.
-        state.loss.require_backward_grad_sync = number == len(parts) - 1
-        with state.autocast():
-            loss = state.loss(some_pictures, some_labels)
-        (loss * scale).backward()
+        with _exchanging(state.loss, number == len(parts) - 1):
+            with state.autocast():
+                loss = state.loss(some_pictures, some_labels)
+            (loss * scale).backward()
         total += loss.detach()
     trained = [parameter for parameter in state.narrator.model.parameters() if parameter.requires_grad]
     norm = torch.nn.utils.clip_grad_norm_(trained, state.optim.clip_norm or float("inf"))
@@ -70,6 +70,11 @@ def train_step(state: NarratorState, pictures: Tensor, labels: Tensor) -> dict[s
         "train/gradient_norm": norm,
         "train/learning_rate": learning_rate,
     }
+
+
+def _exchanging(loss: nn.Module, is_last: bool) -> AbstractContextManager:
+    """Let ranks exchange gradients after the last part alone, when they hold the sum of all parts."""
+    return nullcontext() if is_last or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
 
 def save_state(state: NarratorState, directory: Path, narrator_input: NarratorInput, *, validation: dict) -> None:

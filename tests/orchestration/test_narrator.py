@@ -3,11 +3,15 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 import torch
+import yaml
 
 from mama_ray.captioning.model_folder import inspect_captioner
 from mama_ray.captioning.narrator import load_narrator, read_narrator_input
@@ -16,9 +20,10 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import publish_folder
 from mama_ray.orchestration.entry import find_user_error
 from mama_ray.orchestration.narrator import NarratorJob, run
+from mama_ray.orchestration.storage import filesystem_for, local_folder
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.training.checkpoint import list_checkpoints, verify_manifest
-from tests.orchestration.training_runs import write_shards
+from tests.orchestration.training_runs import ROOT, write_shards
 
 pytestmark = pytest.mark.ray
 
@@ -146,21 +151,36 @@ def test_a_run_that_exists_is_not_continued_with_another_config(undisturbed, sha
         run(job_on(shards, folder, run="undisturbed", **{"optim.lr": 0.1}))
 
 
-def test_a_published_folder_loses_what_made_the_old_one_whole_first(tmp_path):
-    for name in ("weights", "config.json"):
-        (tmp_path / name).write_text("new")
-    target = tmp_path / "target"
+def test_a_published_folder_holds_nothing_of_the_old_one_and_is_not_whole_before_its_end(tmp_path):
+    disk, target = pafs.LocalFileSystem(), tmp_path / "target"
     target.mkdir()
-    (target / "config.json").write_text("old")
-    with pytest.raises(FileNotFoundError):
-        publish_folder(
-            pafs.LocalFileSystem(), str(target), [tmp_path / "gone", tmp_path / "config.json"], last="config.json"
-        )
+    for name in ("config.json", "old-weights"):
+        (target / name).write_text("old")
+    files = [tmp_path / "config.json", tmp_path / "weights"]
+    files[0].write_text("new")
+    with pytest.raises(FileNotFoundError):  # its weights are not there
+        publish_folder(disk, str(target), files, last="config.json")
     assert not (target / "config.json").exists()
-    publish_folder(
-        pafs.LocalFileSystem(), str(target), [tmp_path / "config.json", tmp_path / "weights"], last="config.json"
-    )
-    assert {path.name: path.read_text() for path in target.iterdir() if path.name != "gone"} == {
-        "config.json": "new",
-        "weights": "new",
-    }
+    files[1].write_text("new")
+    publish_folder(disk, str(target), files, last="config.json")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"config.json": "new", "weights": "new"}
+
+
+@pytest.mark.slow
+def test_a_narrator_is_taught_on_s3(tmp_path, s3_server, monkeypatch):
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    request = urllib.request.Request(f"{s3_server['AWS_ENDPOINT_URL']}/bucket", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+    filesystem, _ = filesystem_for("s3://bucket")
+    pafs.copy_files(str(write_shards(tmp_path / "shards")), "bucket/shards", destination_filesystem=filesystem)
+    config = tmp_path / "cloud.yaml"
+    places = {"shards": "s3://bucket/shards", "storage": "s3://bucket/runs", "run": "cloud"}
+    config.write_text(yaml.safe_dump(SETTINGS | places | {"num_epochs": 0.5}))
+    for _ in range(2):  # the second start finds the run done, and its model is made anew
+        command = [sys.executable, "jobs/narrator.py", str(config)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.splitlines()[-1].endswith("s3://bucket/runs/cloud/model")
+    with local_folder(filesystem, "bucket/runs/cloud/model") as model:
+        load_narrator(model)
