@@ -6,13 +6,14 @@ requests by id, never by order. An engine that fails is dead: all its callers ar
 """
 
 import atexit
+import contextlib
 import logging
 import math
 import os
 import queue
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class CaptionEngine:
         """The engine's thread: it builds the engine, too, because devices and thread counts belong to threads."""
         try:
             self._engine = _build_engine(model, config)
-            self._params = _sampling_params(self._sampling)
+            self._params, self._refusals = _sampling_params(self._sampling), _refusals()
             self._warm_up()
         except BaseException as error:
             started.set_exception(error)
@@ -114,18 +115,21 @@ class CaptionEngine:
             while self._take_requests():
                 if self._engine.has_unfinished_requests():
                     self._step()
+            self._failure = RuntimeError("it was closed")
         except BaseException as error:
             logger.exception("the captioning engine failed")
             self._failure = error
-            for request in [*self._waiting.values(), *self._drain()]:
-                _fail(request.future, error)
+        for request in [*self._waiting.values(), *self._drain()]:
+            _fail(request.future, self._failure)
 
     def _warm_up(self) -> None:
         """Write two tokens about nothing: the first call of every kernel takes seconds, which belong to the start."""
         params = self._params.clone()
         params.n, params.max_tokens = 1, 2
         blank = _to_pil(np.zeros((64, 64, 3), np.uint8))
-        self._engine.add_request("warm-up", {"prompt": self._prompt, "multi_modal_data": {"image": blank}}, params)
+        # A processor of tiles may make more tokens of this picture than of those to come.
+        with contextlib.suppress(*self._refusals):
+            self._engine.add_request("warm-up", {"prompt": self._prompt, "multi_modal_data": {"image": blank}}, params)
         while self._engine.has_unfinished_requests():
             self._engine.step()
 
@@ -157,7 +161,7 @@ class CaptionEngine:
         picture["multi_modal_uuids"] = {"image": [identity]}
         try:
             self._engine.add_request(identity, picture, params)
-        except (ValueError, TypeError) as error:
+        except self._refusals as error:
             request.future.set_exception(RequestRefused(" ".join(str(error).split())))
         else:
             self._waiting[identity] = request
@@ -185,9 +189,9 @@ class CaptionEngine:
 
 
 def _fail(future: Future, cause: BaseException) -> None:
-    if not future.done():
-        error = EngineDied(f"{type(cause).__name__}: {cause}")
-        error.__cause__ = cause
+    error = EngineDied(f"{type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    with contextlib.suppress(InvalidStateError):  # a caller and the engine's thread may tell it at the same time
         future.set_exception(error)
 
 
@@ -215,9 +219,16 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         "use_tqdm_on_load": False,
         "seed": 0,
     }
-    # Compiling a model takes longer on a CPU than it saves.
     if on_cpu:
-        options |= {"enforce_eager": True, "kv_cache_memory_bytes": (config.kv_cache_mib or 256) << 20}
+        options |= {
+            "enforce_eager": True,  # compiling a model takes longer on a CPU than it saves
+            "kv_cache_memory_bytes": (config.kv_cache_mib or 256) << 20,
+            # A seeded request whose prompt is read in two steps kills the engine: vLLM rewinds its generator by an
+            # offset, which generators of a CPU do not have.
+            "enable_chunked_prefill": False,
+            # vLLM's 128 is more than the whole prompt of a small model, and captions of one picture share whole blocks.
+            "block_size": 32,
+        }
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     return LLM(model=str(model), **(options | config.options)).llm_engine
@@ -236,10 +247,18 @@ def _sampling_params(sampling: SamplingConfig) -> Any:
         n=sampling.num_captions,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
+        min_tokens=sampling.min_tokens,
         max_tokens=sampling.max_tokens,
         logprobs=0,  # that of the written token alone
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what vLLM raises for a request that it does not take."""
+    from vllm.exceptions import VLLMClientError
+
+    return VLLMClientError, ValueError, TypeError
 
 
 def _to_pil(pixels: np.ndarray) -> Any:

@@ -69,9 +69,12 @@ def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = Non
 def picture_side(processor: Any) -> int:
     """Return the pixels of the square that a processor makes of a picture; 336 where it takes any size."""
     images = processor.image_processor
-    for size in (getattr(images, "crop_size", None), getattr(images, "size", None)):
+    crop_size, size = getattr(images, "crop_size", None), getattr(images, "size", None)
+    if _item(size, "longest_edge"):  # Qwen's two edges are bounds of the number of pixels
+        return _DEFAULT_SIDE
+    for edges in (crop_size, size):
         for key in ("height", "shortest_edge"):
-            value = _item(size, key)
+            value = _item(edges, key)
             if isinstance(value, int) and 16 <= value <= 4096:
                 return value
     return _DEFAULT_SIDE

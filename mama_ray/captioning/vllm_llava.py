@@ -15,15 +15,16 @@ from mama_ray.errors import UserError
 
 _DROPPED_NAMES = ("PixtralRotaryEmbedding", "position_ids_in_meshgrid")
 _TESTED_VLLM = "0.29."
-# Only these are registered by object; vLLM finds the others, which need torchvision anyway, by itself.
+# Whose modules import that of Pixtral, and whether they need torchvision; vLLM finds the others by itself.
 _LLAVA_MODULES = {
-    "LlavaForConditionalGeneration": "vllm.model_executor.models.llava",
-    "LlavaNextForConditionalGeneration": "vllm.model_executor.models.llava_next",
+    "LlavaForConditionalGeneration": ("vllm.model_executor.models.llava", False),
+    "LlavaNextForConditionalGeneration": ("vllm.model_executor.models.llava_next", False),
+    "LlavaOnevisionForConditionalGeneration": ("vllm.model_executor.models.llava_onevision", True),
 }
 
 
 def register_llava() -> None:
-    """Make vLLM of this process load LLaVA and LLaVA-NeXT; call it before an engine is built.
+    """Make vLLM of this process load the models of the LLaVA family; call it before an engine is built.
 
     Raises UserError when vLLM is missing, or a version of it or of transformers needs something else.
     """
@@ -36,8 +37,10 @@ def register_llava() -> None:
             _supply_dropped_names()
         from vllm import ModelRegistry
 
-        for name, module in _LLAVA_MODULES.items():
-            ModelRegistry.register_model(name, getattr(importlib.import_module(module), name))
+        has_torchvision = importlib.util.find_spec("torchvision") is not None
+        for name, (module, needs_torchvision) in _LLAVA_MODULES.items():
+            if has_torchvision or not needs_torchvision:
+                ModelRegistry.register_model(name, getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError) as error:
         raise UserError(
             "vLLM cannot load LLaVA beside these packages",
