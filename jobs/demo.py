@@ -1,4 +1,4 @@
-"""Show the method at work: one noisy corpus, three ways to learn from it, one table and one report page.
+"""Show the method at work: one noisy corpus, four ways to learn from it, one table and one report page.
 
 python jobs/demo.py --storage URI
 """

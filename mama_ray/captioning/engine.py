@@ -125,7 +125,7 @@ class CaptionEngine:
     def _warm_up(self) -> None:
         """Write two tokens about nothing: the first call of every kernel takes seconds, which belong to the start."""
         params = self._params.clone()
-        params.n, params.max_tokens = 1, 2
+        params.n, params.min_tokens, params.max_tokens = 1, 0, 2
         blank = _to_pil(np.zeros((64, 64, 3), np.uint8))
         # A processor of tiles may make more tokens of this picture than of those to come.
         with contextlib.suppress(*self._refusals):

@@ -25,13 +25,18 @@ class SamplingConfig(Config):
     max_tokens: int = Field(64, ge=1)
     """Tokens after which a caption is cut off (and flagged so)."""
 
+    min_tokens: int = Field(0, ge=0)
+    """Tokens before which the model may not end a caption."""
+
     seed: int = Field(0, ge=0)
     """Seed of the sampling; each clip and caption has its own, made from it."""
 
     @model_validator(mode="after")
-    def _captions_differ(self) -> "SamplingConfig":
+    def _captions_can_be_drawn(self) -> "SamplingConfig":
         if self.num_captions > 1 and self.temperature == 0:
             raise ValueError("num_captions above 1 needs a temperature above 0: greedy captions of one clip are equal")
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
         return self
 
 
