@@ -51,8 +51,8 @@ def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = Non
     if not folder.is_dir():
         raise UserError("no such model folder", got=str(folder), wanted="a folder in Hugging Face's layout")
     config = read_json(folder / "config.json")
-    architectures = config.get("architectures") or ["none"]
-    architecture = str(architectures[0])
+    architectures = config.get("architectures")
+    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
     if architecture not in NEEDS_TORCHVISION:
         raise unknown_name("architecture of a captioner", architecture, NEEDS_TORCHVISION)
     if NEEDS_TORCHVISION[architecture] and importlib.util.find_spec("torchvision") is None:
@@ -86,11 +86,7 @@ def _item(size: Any, key: str) -> Any:
 
 def _check_weights(folder: Path) -> None:
     """Read the headers: safetensors compares them with the length of the file."""
-    if (folder / INDEX_NAME).is_file():
-        names = sorted(set((read_json(folder / INDEX_NAME).get("weight_map") or {}).values()))
-    else:
-        names = [WEIGHTS_NAME]
-    for name in names:
+    for name in _weight_names(folder):
         path = folder / name
         if not path.is_file():
             raise UserError(
@@ -101,6 +97,17 @@ def _check_weights(folder: Path) -> None:
                 file.keys()
         except (SafetensorError, OSError) as error:
             raise UserError("weights are damaged", got=f"{path} ({error})", remedy="download it again") from error
+
+
+def _weight_names(folder: Path) -> list[str]:
+    index = folder / INDEX_NAME
+    if not index.is_file():
+        return [WEIGHTS_NAME]
+    weight_map = read_json(index).get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise UserError("the index of the weights names no files beside it", got=str(index), remedy="download it again")
+    return sorted(set(names))
 
 
 def _load_processor(folder: Path) -> Any:

@@ -59,8 +59,11 @@ def read_summary(filesystem: pafs.FileSystem, directory: str) -> dict[str, Any]:
         raise UserError("no finished caption table", got=path, remedy=_CAPTION_AGAIN) from error
     except (OSError, ValueError) as error:
         raise UserError("the caption table's summary cannot be read", got=f"{path} ({error})") from error
-    if summary.get("version") != TABLE_VERSION:
-        raise UserError("caption table of another version", got=summary.get("version"), wanted=TABLE_VERSION)
+    version = summary.get("version") if isinstance(summary, dict) else None
+    if version is not None and version != TABLE_VERSION:
+        raise UserError("caption table of another version", got=version, wanted=TABLE_VERSION)
+    if version is None or not isinstance(summary.get("files"), dict):
+        raise UserError("not the summary of a caption table", got=path, remedy=_CAPTION_AGAIN)
     return summary
 
 
