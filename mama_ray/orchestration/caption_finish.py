@@ -9,7 +9,6 @@ clips share, so that no task needs more than its own rows.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +40,7 @@ _TASK_CPUS = 0.5
 _MAX_WORDS, _MAX_COMMON, _MAX_REASONS = 200_000, 2_000, 200
 _LONGEST = 60  # last bin of the histogram of lengths
 _MAX_SAMPLES = 8
+_MERGED_AT_ONCE = 16
 
 
 @dataclass
@@ -110,14 +110,19 @@ def shared_captions(plan: CaptionPlan, clean: PostprocessConfig, max_copies: int
     return _join.remote(*found)
 
 
-def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> Iterator[tuple[int, TableSummary | list[str]]]:
-    """Write the files of the table, several at a time; yield each one's number with its summary, or the names of the
-    damaged parts that keep it from being written.
+def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.ObjectRef, list[str]]:
+    """Write the files of the table; return a reference to the TableSummary and the names of damaged parts.
+
+    Where parts were damaged their files are not written, and the summary is of the others. Captions stay in tasks.
     """
-    waiting = {_write_file.remote(plan, number, gate, constants): number for number in range(num_files(plan.num_clips))}
-    while waiting:
-        (done,), _ = ray.wait(list(waiting))
-        yield waiting.pop(done), ray.get(done)
+    task = _write_file.options(num_returns=2)
+    results = [task.remote(plan, number, gate, constants) for number in range(num_files(plan.num_clips))]
+    damaged = [name for _, names in results for name in ray.get(names)]
+    summaries = [summary for summary, _ in results]
+    while len(summaries) > 1:
+        groups = [summaries[start : start + _MERGED_AT_ONCE] for start in range(0, len(summaries), _MERGED_AT_ONCE)]
+        summaries = [_merge.remote(*group) for group in groups]
+    return summaries[0], damaged
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
@@ -144,10 +149,10 @@ def _join(*parts: np.ndarray) -> np.ndarray:
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
-def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> TableSummary | list[str]:
+def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
     table, damaged = _read_rows(plan, number)
     if damaged:
-        return damaged
+        return TableSummary(), damaged
     _check_rows(plan, number, table)
     shared = ray.get(gate.shared)
     filesystem, directory = filesystem_for(plan.output)
@@ -163,7 +168,15 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
     summary.forget_the_rare()
     with open_atomic(filesystem, f"{directory}/{file_name(number)}") as stream:
         pq.write_table(pa.Table.from_pylist(rows, schema=CAPTION_SCHEMA), stream, compression="zstd")
-    return summary
+    return summary, []
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _merge(*summaries: TableSummary) -> TableSummary:
+    whole = TableSummary()
+    for summary in summaries:
+        whole.merge(summary)
+    return whole
 
 
 def _flags(caption: str | None, row: dict, quality: QualityConfig, shared: np.ndarray) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
@@ -13,6 +14,17 @@ logger = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 10.0
 _COUNTS = ("num_clips", "num_errors", "num_tokens", "read_s", "decode_s", "caption_s", "write_s")
+
+
+@dataclass(frozen=True)
+class JobSpeed:
+    """What a start of the job did: counts of clips, tokens and seconds of work by stage, and how fast."""
+
+    counts: dict[str, float]
+    duration_s: float
+    clips_per_s: float
+    tokens_per_s: float
+    busy_share: float | None
 
 
 class CaptionProgress:
@@ -54,6 +66,11 @@ class CaptionProgress:
             self._bar = None
         else:
             self._tell()
+
+    def speed(self) -> JobSpeed:
+        """Return what was done so far."""
+        rates = (self.duration_s, self.clips_per_s, self.tokens_per_s, self.busy_share)
+        return JobSpeed(dict(self.counts), *rates)
 
     @property
     def duration_s(self) -> float:

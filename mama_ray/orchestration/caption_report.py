@@ -15,7 +15,7 @@ from mama_ray.data.shard import ShardError
 from mama_ray.orchestration.caption_finish import TableSummary
 from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE
 from mama_ray.orchestration.caption_plan import CaptionPlan
-from mama_ray.orchestration.caption_progress import CaptionProgress
+from mama_ray.orchestration.caption_progress import JobSpeed
 from mama_ray.orchestration.caption_stream import PoolHistory
 from mama_ray.orchestration.storage import filesystem_for
 from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
@@ -29,22 +29,23 @@ _SPEED_NOTE = (
 
 
 def write_caption_report(
-    plan: CaptionPlan, constants: dict, summary: TableSummary, progress: CaptionProgress, history: PoolHistory
+    plan: CaptionPlan, constants: dict, summary: ray.ObjectRef, speed: JobSpeed, history: PoolHistory
 ) -> dict:
-    """Write `report/index.html` and `report/card.json` under the output; return the counts for the table's summary."""
-    card = _card(plan, constants, summary, progress, history)
-    ray.get(_write.remote(plan, card, _chosen(summary)))
-    return {"outcomes": dict(summary.outcomes), "flags": dict(summary.flags), "num_tokens": summary.num_tokens}
+    """Write `report/index.html` and `report/card.json` under the output; return the counts for the table's summary.
+
+    `summary` refers to a TableSummary: the driver sees counts alone.
+    """
+    return ray.get(_write.remote(plan, constants, summary, speed, history.sizes))
 
 
 def _card(
-    plan: CaptionPlan, constants: dict, summary: TableSummary, progress: CaptionProgress, history: PoolHistory
+    plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
 ) -> CaptionCard:
-    counts, frames = progress.counts, plan.frames
+    counts, frames = speed.counts, plan.frames
     sampling = plan.sampling
     lengths = [summary.lengths[number] for number in range(max(summary.lengths, default=-1) + 1)]
     opening, share = (summary.openings.most_common(1) or [("", 0)])[0]
-    has_run = counts["num_clips"] > 0
+    has_run = bool(counts.get("num_clips"))
     return CaptionCard(
         title="Captions",
         num_clips=plan.num_clips,
@@ -74,12 +75,12 @@ def _card(
         }
         if has_run
         else {},
-        duration_s=progress.duration_s if has_run else None,
-        clips_per_s=progress.clips_per_s if has_run else None,
-        tokens_per_s=progress.tokens_per_s if has_run else None,
-        speed_of_light=progress.busy_share,
+        duration_s=speed.duration_s if has_run else None,
+        clips_per_s=speed.clips_per_s if has_run else None,
+        tokens_per_s=speed.tokens_per_s if has_run else None,
+        speed_of_light=speed.busy_share,
         speed_note=_SPEED_NOTE if has_run else "",
-        pool=tuple(history.sizes),
+        pool=tuple(pool),
     )
 
 
@@ -91,11 +92,16 @@ def _chosen(summary: TableSummary) -> list[int]:
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
-def _write(plan: CaptionPlan, card: CaptionCard, rows: list[int]) -> None:
-    samples = [sample for row in dict.fromkeys(rows) for sample in _samples(plan, row)]
-    card = replace(card, samples=tuple(samples))
+def _write(
+    plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
+) -> dict:
+    samples = [sample for row in dict.fromkeys(_chosen(summary)) for sample in _samples(plan, row)]
+    card = replace(_card(plan, constants, summary, speed, pool), samples=tuple(samples))
     filesystem, directory = filesystem_for(plan.output)
     write_caption_card(filesystem, f"{directory}/report", card)
+    counts = {name: dict(getattr(summary, name)) for name in ("outcomes", "flags")}
+    error = summary.errors.most_common(1)[0][0] if summary.errors else None
+    return {"num_rows": summary.num_rows, "num_tokens": summary.num_tokens, **counts, "error": error}
 
 
 def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:

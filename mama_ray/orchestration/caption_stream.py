@@ -130,9 +130,11 @@ def caption_chunks(
             num_gpus=pool.gpus_per_engine,
             resources=pool.resources or None,
         )
-        for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-            yield batch.to_pydict()
-    ray.kill(ledger)
+        try:
+            for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield batch.to_pydict()
+        finally:
+            ray.kill(ledger)
 
 
 def _pool_watch(history: PoolHistory) -> type:

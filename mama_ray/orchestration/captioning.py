@@ -25,7 +25,7 @@ from mama_ray.config import Config, config_to_yaml
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_finish import Gate, TableSummary, shared_captions, write_files
+from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
 from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
 from mama_ray.orchestration.caption_progress import CaptionProgress
@@ -141,7 +141,6 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
         return f"done already, {finished['num_rows']} rows: {job.output}"
     history = PoolHistory()
     progress = CaptionProgress(num_clips)
-    shared = summary = None
     for _ in range(_MAX_PASSES):
         pending = scan_pending(plan)
         logger.info("%d of %d clips in %d shards to caption", pending.num_clips, num_clips, num_shards)
@@ -154,19 +153,20 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
             use_gpu = job.pool.gpus_per_engine > 0
             score_captions(plan, dual_encoder, job.postprocess, num_actors=job.pool.max_size, use_gpu=use_gpu)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
-        summary, damaged = _write_table(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
+        summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
         if not damaged:
             break
     else:
         raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
-    if summary.outcomes["error"] == summary.num_rows:
+    counts = write_caption_report(plan, _constants(job, plan), summary, progress.speed(), history)
+    if counts["outcomes"].get("error") == counts["num_rows"]:
         raise UserError(
-            "no clip could be captioned", got=f"{summary.num_rows} errors, such as: {next(iter(summary.errors))}"
-        )
-    _leave(job, plan, output, summary, progress, history)
-    seconds = time.monotonic() - started
-    counts = ", ".join(f"{summary.outcomes[name]} {name}" for name in ("good", "flagged", "error"))
-    return f"captioned {num_clips} clips in {seconds:.0f} s ({counts}): {job.output}"
+            "no clip could be captioned", got=f"{counts['num_rows']} errors, such as: {counts['error']}",
+            remedy=f"see {join_uri(job.output, 'report', 'index.html')}"
+        )  # fmt: skip
+    _leave(job, plan, output, counts)
+    told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
+    return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"
 
 
 def _with_absolute_paths(job: CaptionJob) -> CaptionJob:
@@ -236,33 +236,14 @@ def _constants(job: CaptionJob, plan: CaptionPlan) -> dict:
     }
 
 
-def _write_table(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
-    whole, damaged = TableSummary(), []
-    for _, result in write_files(plan, gate, constants):
-        if isinstance(result, TableSummary):
-            whole.merge(result)
-        else:
-            damaged += result
-    return whole, damaged
-
-
-def _leave(
-    job: CaptionJob,
-    plan: CaptionPlan,
-    output: _Output,
-    summary: TableSummary,
-    progress: CaptionProgress,
-    history: PoolHistory,
-) -> None:
-    """Write the report, then the summary that makes the folder a table, and remove the work folder."""
-    report = write_caption_report(plan, _constants(job, plan), summary, progress, history)
+def _leave(job: CaptionJob, plan: CaptionPlan, output: _Output, counts: dict) -> None:
+    """Write the summary that makes the folder a table, and remove the work folder."""
     num_captions = job.sampling.num_captions
     files = {
         file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
         for start in range(0, plan.num_clips, CLIPS_PER_FILE)
     }
-    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "num_rows": summary.num_rows, "files": files}
-    record["report"] = report
+    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
     write_text(output.filesystem, f"{output.path}/{SUMMARY_NAME}", json.dumps(record, indent=1))
     output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
     logger.info("report card: %s", join_uri(job.output, "report", "index.html"))

@@ -20,7 +20,7 @@ from mama_ray.errors import UserError
 logger = logging.getLogger(__name__)
 
 _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
-_RESUMES = "started again with the same --storage and --run, a run goes on from its last checkpoint"
+_RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
 _CAUSED = "The above exception was the direct cause of the following exception"
 _HANDLED = "During handling of the above exception, another exception occurred"

@@ -58,7 +58,7 @@ class TwoNodes:
 
     def __init__(self, *, head_cpus: int, node_cpus: int) -> None:
         self._folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")  # short: sockets lie below it
-        self._port, self._node_cpus = _free_port(), node_cpus
+        self._port, self._node_cpus = free_port(), node_cpus
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = os.environ | {
             "RAY_AUTH_MODE": "disabled",
@@ -136,7 +136,8 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,0 +1,61 @@
+"""A clip that kills every engine it meets becomes an error row, and takes no other clip with it."""
+
+import os
+
+import pyarrow.fs as pafs
+import pytest
+import ray
+
+from mama_ray.captioning.clip_grid import ClipGridConfig
+from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.orchestration.caption_ledger import CaptionLedger
+from mama_ray.orchestration.caption_parts import list_parts, read_part
+from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.caption_stages import Captioning, decode_chunk
+from tests.orchestration.captioning_runs import write_caption_shards
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
+
+CORPUS = CorpusConfig(num_train=24, num_meta=8, num_val=8, num_test=24)  # two chunks
+POISON = "simple-0-train-000005"
+MAX_ATTEMPTS = 2
+
+
+class PoisonedCaptioning(Captioning):
+    """A real actor with a real engine, whose process ends as soon as one clip goes in."""
+
+    def _submit(self, batch, position):
+        if batch["clip_id"][position] == POISON:
+            os._exit(1)
+        return super()._submit(batch, position)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    shards = str(write_caption_shards(tmp_path / "shards", CORPUS))
+    frames = ClipGridConfig()
+    captioner = find_captioner(None, None, frames=frames, side=None)
+    table, *facts = load_clips(shards, None)
+    where = (shards, str(tmp_path / "table"), None, captioner)
+    yield CaptionPlan(table, *facts, *where, frames, SamplingConfig(), EngineConfig(), DecodeConfig())
+    ray.shutdown()
+
+
+def test_a_clip_that_kills_engines_is_found_alone_and_becomes_an_error_row(plan):
+    options = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2}
+    ledger = CaptionLedger.remote()
+    actor = ray.remote(PoisonedCaptioning).options(**options).remote(plan, ledger, MAX_ATTEMPTS)
+    pending = scan_pending(plan)
+    chunks = [decode_chunk(plan, pending, position) for position in range(pending.num_chunks)]
+    counts = ray.get([actor.__call__.remote(chunk) for chunk in chunks])
+    assert sum(table["num_clips"][0].as_py() for table in counts) == sum(CORPUS.num_clips.values())
+    filesystem = pafs.LocalFileSystem()
+    parts = [read_part(filesystem, plan.output, name) for name in list_parts(filesystem, plan.output)]
+    rows = [row for part in parts for row in part.to_pylist()]
+    assert len(rows) == len({row["row"] for row in rows}) == sum(CORPUS.num_clips.values())
+    errors = {row["clip_id"]: row["error"] for row in rows if row["error"]}
+    assert errors == {POISON: f"the engine died {MAX_ATTEMPTS} times with this clip alone in it"}
+    assert scan_pending(plan).num_clips == 0
