@@ -73,11 +73,7 @@ def build_tiny_model(processor: "LlavaProcessor") -> "LlavaForConditionalGenerat
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     tokenizer = processor.tokenizer
-    special = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vision = CLIPVisionConfig(
         hidden_size=_VISION_WIDTH,
         intermediate_size=4 * _VISION_WIDTH,

@@ -49,7 +49,7 @@ class NarratorModelConfig(Config):
 
     trains: TrainedParts = "all"
     """all; language_and_projector leaves the vision tower as it is, as LLaVA's second stage; projector as its first.
-    AdamW takes 12 bytes for each parameter that trains, on every worker."""
+    Every worker holds 16 bytes for each parameter that trains."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
