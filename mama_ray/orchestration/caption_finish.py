@@ -21,7 +21,6 @@ from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_ke
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.data.shard import open_atomic
 from mama_ray.orchestration.caption_parts import (
-    CHUNK_CLIPS,
     CLIPS_PER_FILE,
     PART_SCHEMA,
     list_parts,
@@ -152,6 +151,7 @@ def _join(*parts: np.ndarray) -> np.ndarray:
 def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
     table, damaged = _read_rows(plan, number)
     if damaged:
+        _remove(plan, damaged)
         return TableSummary(), damaged
     _check_rows(plan, number, table)
     shared = ray.get(gate.shared)
@@ -210,9 +210,7 @@ def _count(summary: TableSummary, index_row: int, caption: str | None, flags: tu
 
 
 def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
-    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts, which are
-    gone then.
-    """
+    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
     filesystem, directory = filesystem_for(plan.output)
     start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
     tables, damaged = [PART_SCHEMA.empty_table()], []
@@ -221,15 +219,20 @@ def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
         own = np.array(rows_of_part(name))
         table = read_part(filesystem, directory, name)
         if table is None:
-            filesystem.delete_file(part_path(directory, name))
-            forget_similarities(filesystem, directory, int(own[0]) // CHUNK_CLIPS)
-            logger.warning("part %s is damaged: its clips are captioned again", name)
             damaged.append(name)
             continue
         fresh = own[~seen[own - start]]  # a zombie task may have written clips that were given to another as well
         seen[fresh - start] = True
         tables.append(table.filter(pa.array(np.isin(table["row"].to_numpy(), fresh))))
     return pa.concat_tables(tables).sort_by([("row", "ascending"), ("sample", "ascending")]), damaged
+
+
+def _remove(plan: CaptionPlan, damaged: list[str]) -> None:
+    filesystem, directory = filesystem_for(plan.output)
+    for name in damaged:
+        logger.warning("part %s is damaged: its clips are captioned again", name)
+        filesystem.delete_file(part_path(directory, name))
+        forget_similarities(filesystem, directory, int(name[:8]))
 
 
 def _check_rows(plan: CaptionPlan, number: int, table: pa.Table) -> None:

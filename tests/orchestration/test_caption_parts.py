@@ -1,0 +1,122 @@
+"""Parts: their names alone say which clips they hold, whatever was killed, and a damaged one is known as such."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mama_ray.orchestration.caption_parts import (
+    CHUNK_CLIPS,
+    CLIPS_PER_FILE,
+    PART_SCHEMA,
+    committed_rows,
+    list_parts,
+    part_names,
+    part_path,
+    read_part,
+    rows_of_part,
+    write_parts,
+)
+
+LOCAL = pafs.LocalFileSystem()
+ROWS = st.lists(st.integers(0, 3 * CLIPS_PER_FILE), max_size=200)
+
+
+def rows_table(rows: list[int], num_captions: int = 1) -> pa.Table:
+    empty = dict.fromkeys(PART_SCHEMA.names)
+    made = [
+        {**empty, "row": row, "clip_id": f"clip-{row}", "sample": sample, "text": f"text {sample} of {row}"}
+        for row in rows
+        for sample in range(num_captions)
+    ]
+    return pa.Table.from_pylist(made, schema=PART_SCHEMA)
+
+
+@given(ROWS)
+def test_names_tell_the_rows_and_rows_the_names(rows):
+    names = part_names(rows)
+    assert sorted(row for own in names.values() for row in own) == sorted(set(rows))
+    for name, own in names.items():
+        assert rows_of_part(name) == own
+        assert part_names(own) == {name: own}
+        assert len({row // CHUNK_CLIPS for row in own}) == 1
+
+
+@given(st.lists(ROWS, max_size=4))
+def test_what_is_committed_is_the_union_of_what_the_names_hold(batches):
+    num_clips = 2 * CLIPS_PER_FILE + 5
+    names = [name for rows in batches for name in part_names(rows)]
+    done = committed_rows(names, num_clips)
+    wanted = {row for rows in batches for row in rows if row < num_clips}
+    assert set(np.flatnonzero(done).tolist()) == wanted
+    assert len(done) == num_clips
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["captions-000000.parquet", "00000000-0000000g.parquet", "00000000-00000001.parquet.1a2b3c4d.tmp", "job.json",
+     "0-1.parquet", "00000000-00000001", "00000000-0000000F.parquet", ""],
+)  # fmt: skip
+def test_other_files_are_no_parts(name):
+    assert rows_of_part(name) is None
+
+
+def test_parts_come_back_as_they_were_written_from_a_folder_per_file_of_the_table(tmp_path):
+    rows = [0, 1, 31, 32, CLIPS_PER_FILE - 1, CLIPS_PER_FILE, CLIPS_PER_FILE + 40]
+    write_parts(LOCAL, str(tmp_path), rows_table(rows, num_captions=2))
+    names = list_parts(LOCAL, str(tmp_path))
+    assert names == sorted(part_names(rows))
+    by_file = [list_parts(LOCAL, str(tmp_path), number) for number in range(3)]
+    assert by_file == [names[:3], names[3:], []]
+    tables = pa.concat_tables(read_part(LOCAL, str(tmp_path), name) for name in names)
+    assert tables.sort_by([("row", "ascending"), ("sample", "ascending")]).equals(rows_table(rows, num_captions=2))
+
+
+def test_a_batch_that_is_committed_twice_leaves_the_same_parts(tmp_path):
+    for _ in range(2):
+        write_parts(LOCAL, str(tmp_path), rows_table([3, 5, 40]))
+    assert list_parts(LOCAL, str(tmp_path)) == sorted(part_names([3, 5, 40]))
+
+
+def test_a_folder_without_parts_has_committed_nothing(tmp_path):
+    assert list_parts(LOCAL, str(tmp_path / "nowhere")) == []
+    write_parts(LOCAL, str(tmp_path), rows_table([7]))
+    (name,) = list_parts(LOCAL, str(tmp_path))
+    unfinished = part_path(str(tmp_path), name).replace(name, part_names([9]).popitem()[0] + ".0a1b2c3d.tmp")
+    with open(unfinished, "wb") as stream:
+        stream.write(b"half a part")
+    assert list_parts(LOCAL, str(tmp_path)) == [name]
+
+
+@pytest.mark.parametrize("cut", [0, 3, 100, -1, -8])
+def test_a_truncated_part_is_no_part(tmp_path, cut):
+    name, path = written(tmp_path, [0, 1, 2])
+    data = path.read_bytes()
+    path.write_bytes(data[:cut])
+    assert read_part(LOCAL, str(tmp_path), name) is None
+
+
+@pytest.mark.parametrize("other", [[0, 1], [0, 1, 2, 3], [3, 4, 5], []])
+def test_a_part_with_other_rows_than_its_name_says_is_no_part(tmp_path, other):
+    name, path = written(tmp_path, [0, 1, 2])
+    pq.write_table(rows_table(other), path)
+    assert read_part(LOCAL, str(tmp_path), name) is None
+
+
+def test_a_part_of_another_schema_is_no_part(tmp_path):
+    name, path = written(tmp_path, [0])
+    pq.write_table(rows_table([0]).drop_columns(["seed"]), path)
+    assert read_part(LOCAL, str(tmp_path), name) is None
+
+
+def written(folder, rows: list[int]):
+    """Commit rows of one chunk; return the part's name and path."""
+    write_parts(LOCAL, str(folder), rows_table(rows))
+    (name,) = list_parts(LOCAL, str(folder))
+    assert read_part(LOCAL, str(folder), name).equals(rows_table(rows))
+    return name, Path(part_path(str(folder), name))
