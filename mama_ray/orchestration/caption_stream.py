@@ -16,6 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.config import Config
+from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_ledger import CaptionLedger
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks
@@ -73,6 +74,25 @@ class PoolConfig(Config):
                 f"cpus_per_engine and decode_cpus are both {self.decode_cpus}: Ray Data would fuse the two"
             )
         return self
+
+
+def check_pool(pool: PoolConfig, *, can_grow: bool) -> None:
+    """Raise UserError where the smallest pool and one decode task do not fit the Ray that there is: they would wait for
+    ever. A cluster that can grow is only warned about.
+    """
+    wanted = {"CPU": pool.min_size * pool.cpus_per_engine + pool.decode_cpus}
+    wanted |= {"GPU": pool.min_size * pool.gpus_per_engine} if pool.gpus_per_engine else {}
+    wanted |= {name: pool.min_size * amount for name, amount in pool.resources.items()}
+    total = ray.cluster_resources()
+    lacking = {name: amount for name, amount in wanted.items() if total.get(name, 0.0) < amount}
+    if not lacking:
+        return
+    got = ", ".join(f"{total.get(name, 0.0):g} {name}" for name in lacking)
+    needs = ", ".join(f"{amount:g} {name}" for name, amount in lacking.items())
+    if not can_grow:
+        remedy = "lower pool.min_size or what an engine reserves"
+        raise UserError("the pool does not fit this machine", got=got, wanted=needs, remedy=remedy)
+    logger.warning("the cluster has %s, the smallest pool and decoding want %s: waiting for nodes", got, needs)
 
 
 @dataclass

@@ -8,6 +8,7 @@ embedded narrator captions the embedded corpus.
 
 import json
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, loa
 from mama_ray.orchestration.caption_progress import CaptionProgress
 from mama_ray.orchestration.caption_report import write_caption_report
 from mama_ray.orchestration.caption_similarity import find_dual_encoder, score_captions
-from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks
+from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, check_pool
 from mama_ray.orchestration.caption_trial import describe_plan
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
@@ -120,6 +121,7 @@ def caption(job: CaptionJob) -> str:
     if not job.dry_run:
         ensure_writable(job.output)
     connect()
+    check_pool(job.pool, can_grow="RAY_ADDRESS" in os.environ)
     with storage_errors(job.output):
         return _caption(job, prompt, output)
 
