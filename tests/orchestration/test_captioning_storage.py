@@ -1,0 +1,68 @@
+"""A captioning job whose shards, model and table are S3's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import pytest
+import s3fs
+
+from mama_ray.captioning.table import SUMMARY_NAME, read_caption_files
+from mama_ray.orchestration.storage import filesystem_for
+from tests.captioning.tiny_models import write_llava
+from tests.orchestration.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLING = ["--sampling.max-tokens", "8", "--engine.kv-cache-mib", "32"]
+
+
+def caption(environment: dict[str, str], shards: str, model: str, output: str, *further: str) -> str:
+    """Run the program as a user would; return its last line, all it said being free of the secret."""
+    places = ["--shards", shards, "--model", model, "--output", output]
+    command = [sys.executable, str(ROOT / "jobs/caption.py"), *places, *SAMPLING, *further]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_a_table_on_s3_is_that_of_a_local_folder_and_holds_no_secret(s3_server, tmp_path, monkeypatch):
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    shards, model = write_spoiled_shards(tmp_path / "shards"), write_llava(tmp_path / "tiny")
+    remote, _ = filesystem_for("s3://captions")
+    s3fs.S3FileSystem(endpoint_url=s3_server["AWS_ENDPOINT_URL"]).mkdir("captions")
+    for name, folder in (("shards", shards), ("tiny", model)):
+        pafs.copy_files(
+            str(folder), f"captions/{name}", source_filesystem=pafs.LocalFileSystem(), destination_filesystem=remote
+        )
+    uris = ("s3://captions/shards", "s3://captions/tiny", "s3://captions/runs/table")
+    line = caption(s3_server, *uris)
+    assert line.startswith(f"captioned {NUM_CLIPS} clips")
+    assert line.endswith(f"{len(BAD)} error): s3://captions/runs/table")
+    assert caption(s3_server, *uris) == f"done already, {NUM_CLIPS} rows: s3://captions/runs/table"
+    caption(s3_server, str(shards), str(model), str(tmp_path / "table"))
+    found = [table.to_pylist() for table in read_caption_files(remote, "captions/runs/table")]
+    wanted = [table.to_pylist() for table in read_caption_files(pafs.LocalFileSystem(), str(tmp_path / "table"))]
+    assert without_rounding(found) == without_rounding(wanted)
+    files = {info.path.removeprefix("captions/runs/table/"): info for info in listed(remote, "captions/runs/table")}
+    names = {"captions-000000.parquet", SUMMARY_NAME, "config.yaml", "report/index.html", "report/card.json"}
+    assert set(files) == names
+    for name in names - {"captions-000000.parquet"}:
+        with remote.open_input_stream(f"captions/runs/table/{name}") as stream:
+            assert s3_server["AWS_SECRET_ACCESS_KEY"] not in stream.read().decode()
+
+
+def listed(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
+    infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
+    return [info for info in infos if info.is_file]
+
+
+def without_rounding(files: list[list[dict]]) -> list[dict]:
+    return [
+        row | {"mean_logprob": row["mean_logprob"] and round(row["mean_logprob"], 4)} for rows in files for row in rows
+    ]
