@@ -220,8 +220,6 @@ def test_the_embedded_narrator_is_small():
     assert "python jobs/narrator.py" in (folder / "README.md").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.promise
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("corpus", [CorpusConfig(), CorpusConfig(seed=1)], ids=lambda corpus: f"seed-{corpus.seed}")
 def test_the_embedded_narrator_names_what_it_sees_in_clips_it_never_saw(corpus, dtype):
