@@ -30,7 +30,7 @@ from mama_ray.captioning.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.narrator import embedded_narrator, load_narrator
 from mama_ray.data.index import read_clip_bytes, read_index, select_split
 from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks
+from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, fit_pool
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
@@ -75,7 +75,7 @@ def main(model: str | None = None, num_clips: int = 1500, max_tokens: int = 32, 
 def run_pipeline(plan: CaptionPlan) -> tuple[float, float]:
     """Return tokens per second of the engine's life, from ready to its last commit, and the share it was busy."""
     num_tokens, times = 0, {}
-    for counts in caption_chunks(plan, scan_pending(plan), PoolConfig(), PoolHistory()):
+    for counts in caption_chunks(plan, scan_pending(plan), fit_pool(PoolConfig(), is_cluster=False), PoolHistory()):
         num_tokens += sum(counts["num_tokens"])
         columns = (counts[key] for key in ("engine", "engine_busy_s", "engine_idle_s"))
         for name, busy_s, idle_s in zip(*columns, strict=True):

@@ -5,6 +5,8 @@ the storage themselves: what was committed is done, whatever happens to the pipe
 """
 
 import logging
+import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import ray
 from pydantic import Field, model_validator
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.config import Config
@@ -59,6 +61,10 @@ class PoolConfig(Config):
     decode_cpus: float = Field(0.5, gt=0)
     """CPUs that a decode task reserves; its work is one thread's."""
 
+    max_decode_tasks: int | None = Field(None, ge=1)
+    """Decode tasks at a time; null is as many as fit, and on a machine without a cluster one for each core that the
+    smallest pool leaves."""
+
     max_attempts: int = Field(3, ge=1)
     """Deaths of an engine with one clip alone in it after which that clip becomes an error row."""
 
@@ -76,23 +82,30 @@ class PoolConfig(Config):
         return self
 
 
-def check_pool(pool: PoolConfig, *, can_grow: bool) -> None:
-    """Raise UserError where the smallest pool and one decode task do not fit the Ray that there is: they would wait for
-    ever. A cluster that can grow is only warned about.
+def fit_pool(pool: PoolConfig, *, is_cluster: bool) -> PoolConfig:
+    """Return the pool with its decode tasks bounded where this machine, whose CPUs Ray counts twice, is all there is.
+
+    Raises UserError where the smallest pool and one decode task do not fit: they would wait for ever. A cluster may
+    grow, so there it is only a warning.
     """
+    if not is_cluster and pool.max_decode_tasks is None:
+        # More would take the engines' cores from them: decoding is the faster of the two, and can wait.
+        free = (os.cpu_count() or 1) - math.ceil(pool.min_size * pool.cpus_per_engine)
+        pool = pool.model_copy(update={"max_decode_tasks": max(1, free)})
     wanted = {"CPU": pool.min_size * pool.cpus_per_engine + pool.decode_cpus}
     wanted |= {"GPU": pool.min_size * pool.gpus_per_engine} if pool.gpus_per_engine else {}
     wanted |= {name: pool.min_size * amount for name, amount in pool.resources.items()}
     total = ray.cluster_resources()
     lacking = {name: amount for name, amount in wanted.items() if total.get(name, 0.0) < amount}
     if not lacking:
-        return
+        return pool
     got = ", ".join(f"{total.get(name, 0.0):g} {name}" for name in lacking)
     needs = ", ".join(f"{amount:g} {name}" for name, amount in lacking.items())
-    if not can_grow:
+    if not is_cluster:
         remedy = "lower pool.min_size or what an engine reserves"
         raise UserError("the pool does not fit this machine", got=got, wanted=needs, remedy=remedy)
     logger.warning("the cluster has %s, the smallest pool and decoding want %s: waiting for nodes", got, needs)
+    return pool
 
 
 @dataclass
@@ -132,7 +145,8 @@ def caption_chunks(
 
     with DataContext.current(context):
         positions = ray.data.range(pending.num_chunks, override_num_blocks=min(pending.num_chunks, _MAX_SOURCE_BLOCKS))
-        grids = positions.map_batches(decode, batch_size=1, num_cpus=pool.decode_cpus)
+        tasks = TaskPoolStrategy(size=pool.max_decode_tasks)
+        grids = positions.map_batches(decode, batch_size=1, num_cpus=pool.decode_cpus, compute=tasks)
         counts = grids.map_batches(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),

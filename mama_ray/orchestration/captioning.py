@@ -32,7 +32,7 @@ from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, loa
 from mama_ray.orchestration.caption_progress import CaptionProgress
 from mama_ray.orchestration.caption_report import write_caption_report
 from mama_ray.orchestration.caption_similarity import find_dual_encoder, score_captions
-from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, check_pool
+from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, fit_pool
 from mama_ray.orchestration.caption_trial import describe_plan
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
@@ -121,7 +121,8 @@ def caption(job: CaptionJob) -> str:
     if not job.dry_run:
         ensure_writable(job.output)
     connect()
-    check_pool(job.pool, can_grow="RAY_ADDRESS" in os.environ)
+    pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
+    job = job.model_copy(update={"pool": pool})
     with storage_errors(job.output):
         return _caption(job, prompt, output)
 
