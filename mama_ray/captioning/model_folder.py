@@ -32,6 +32,7 @@ class Captioner:
         side: pixels of the square that its processor makes of a picture.
         prompt: rendered.
         num_prompt_tokens: of one request, picture included.
+        context_length: tokens that the language model has positions for, None where its config does not say.
         weights_sha256: of its weight files.
     """
 
@@ -39,7 +40,19 @@ class Captioner:
     side: int
     prompt: str
     num_prompt_tokens: int
+    context_length: int | None
     weights_sha256: str
+
+    def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
+        """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""
+        limit = min((length for length in (max_model_len, self.context_length) if length), default=None)
+        if limit is not None and self.num_prompt_tokens + max_tokens > limit:
+            raise UserError(
+                "prompt, picture and caption are too long together",
+                got=f"{self.num_prompt_tokens} + {max_tokens} tokens",
+                wanted=f"at most {limit}",
+                remedy="lower sampling.max_tokens or side, or raise engine.max_model_len as far as the model allows",
+            )
 
 
 def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = None) -> Captioner:
@@ -63,7 +76,8 @@ def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = Non
     processor = _load_processor(folder)
     side = side or picture_side(processor)
     text = render_prompt(prompt, processor)
-    return Captioner(architecture, side, text, _count_tokens(processor, text, side, folder), hash_weights(folder))
+    num_tokens = _count_tokens(processor, text, side, folder)
+    return Captioner(architecture, side, text, num_tokens, _context_length(config), hash_weights(folder))
 
 
 def picture_side(processor: Any) -> int:
@@ -78,6 +92,15 @@ def picture_side(processor: Any) -> int:
             if isinstance(value, int) and 16 <= value <= 4096:
                 return value
     return _DEFAULT_SIDE
+
+
+def _context_length(config: dict[str, Any]) -> int | None:
+    """Return the positions of the language model, whose config is nested or, as Qwen's may be, the model's own."""
+    for part in (config.get("text_config"), config):
+        length = part.get("max_position_embeddings") if isinstance(part, dict) else None
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
 
 
 def _item(size: Any, key: str) -> Any:

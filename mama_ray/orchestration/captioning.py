@@ -6,6 +6,7 @@ Whatever is killed, what was committed stays: at most the batches in flight are 
 embedded narrator captions the embedded corpus.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_PASSES = 3  # a second one is for parts that a power failure damaged
 _GENERATED = "generated"
+_JOB_NAME = "job.json"
 
 
 class CaptionJob(Config):
@@ -132,16 +134,20 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
     shards = job.shards or embedded_shards(job.corpus, _corpus_home(job.output))
     table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
     captioner = find_captioner(job.model, prompt, frames=job.frames, side=job.side)
+    captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     plan = CaptionPlan(
         table, num_clips, num_shards, ids_sha256, shards, job.output, job.model, captioner, job.frames, job.sampling,
         job.engine, job.decode,
     )  # fmt: skip
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
+    finished = _finished(job, plan, output)
+    if finished is not None:
+        with contextlib.suppress(FileNotFoundError):  # of a job that was killed between its last two steps
+            output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
+        return f"done already, {finished['num_rows']} rows: {job.output}"
     if job.dry_run:
         return describe_plan(plan, scan_pending(plan), job.pool)
-    finished = _enter(job, plan, output)
-    if finished is not None:
-        return f"done already, {finished['num_rows']} rows: {job.output}"
+    _enter(job, plan, output)
     history = PoolHistory()
     progress = CaptionProgress(num_clips)
     for _ in range(_MAX_PASSES):
@@ -189,15 +195,12 @@ def _corpus_home(output: str) -> str:
     return output.rstrip("/").rpartition("/")[0] or "runs"
 
 
-def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
-    """Write config.yaml and what makes the table this one; return the summary of a table that is finished.
-
-    Raises UserError when the folder holds another table, finished or begun.
-    """
+def _finished(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
+    """Return the summary of a table that is finished; UserError when the folder holds another one, or its begin."""
     ours = _identity(job, plan)
     summary = read_json(output.filesystem, f"{output.path}/{SUMMARY_NAME}")
-    begun = read_json(output.filesystem, f"{output.path}/{WORK_FOLDER}/job.json")
-    theirs = summary["job"] if summary else begun
+    begun = read_json(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}")
+    theirs = summary.get("job") if summary else begun
     if theirs is not None and theirs != ours:
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise UserError(
@@ -206,12 +209,15 @@ def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
             wanted=", ".join(f"{key} = {theirs.get(key)}" for key in differing),
             remedy="choose another --output, or start it with its own config to go on",
         )
-    if summary is None:
-        write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
-        if begun is None:
-            output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
-            write_text(output.filesystem, f"{output.path}/{WORK_FOLDER}/job.json", json.dumps(ours, indent=1))
     return summary
+
+
+def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> None:
+    """Write config.yaml, and what makes the table this job's, before any work."""
+    write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
+    output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
+    identity = json.dumps(_identity(job, plan), indent=1)
+    write_text(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}", identity)
 
 
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:

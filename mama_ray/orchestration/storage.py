@@ -16,9 +16,13 @@ import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
 
+# Arrow's own default of 3 attempts gives up on a burst of 503 SlowDown that boto would sit out. A first look at a
+# storage is better told soon that nobody answers.
+_MAX_ATTEMPTS, _PROBE_ATTEMPTS = 8, 3
 
-def filesystem_for(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a local path or URI and the path inside it.
+
+def filesystem_for(uri: str, *, max_attempts: int = _MAX_ATTEMPTS) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a local path or URI and the path inside it; `max_attempts` of a request to S3.
 
     A relative local path is made absolute, because tasks on other nodes have another working directory.
     """
@@ -30,7 +34,7 @@ def filesystem_for(uri: str) -> tuple[pafs.FileSystem, str]:
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = uri.split("://", 1)[1].rstrip("/")
     if scheme in ("s3", "s3a"):
-        return _s3_filesystem(), path
+        return _s3_filesystem(max_attempts), path
     if scheme in ("gs", "gcs"):
         return pafs.GcsFileSystem(), path
     try:
@@ -82,7 +86,7 @@ def write_text(filesystem: pafs.FileSystem, path: str, text: str) -> None:
 
 def ensure_writable(uri: str) -> None:
     """Fail now, with one clear error, if nothing can be written under `uri`."""
-    filesystem, path = filesystem_for(uri)
+    filesystem, path = filesystem_for(uri, max_attempts=_PROBE_ATTEMPTS)
     probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
     try:
         filesystem.create_dir(path, recursive=True)
@@ -95,13 +99,12 @@ def ensure_writable(uri: str) -> None:
         ) from error
 
 
-def _s3_filesystem() -> pafs.S3FileSystem:
+def _s3_filesystem(max_attempts: int) -> pafs.S3FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     options = {}
     if endpoint:
         parts = urlsplit(endpoint)
         options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
-    # Arrow's own default of 3 attempts gives up on a burst of 503 SlowDown that boto would sit out.
-    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=8)
+    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=max_attempts)
     return pafs.S3FileSystem(region=region, retry_strategy=retries, **options)

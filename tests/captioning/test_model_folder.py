@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoProcessor, BertConfig, CLIPConfig
 
-from mama_ray.captioning.model_folder import inspect_captioner, picture_side
+from mama_ray.captioning.model_folder import Captioner, inspect_captioner, picture_side
 from mama_ray.captioning.narrator_preset import SIDE
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
@@ -177,3 +177,17 @@ def test_a_model_that_needs_torchvision_says_so_where_it_is_absent(tmp_path, arc
     assert refusal(tmp_path) == (
         f"{architecture} needs torchvision: got no torchvision; pip install torchvision==0.28.0"
     )
+
+
+@pytest.mark.parametrize(
+    ("context_length", "max_model_len", "limit"), [(None, 100, 100), (100, None, 100), (100, 200, 100), (200, 100, 100)]
+)
+def test_a_caption_that_would_not_fit_is_refused_before_any_engine(context_length, max_model_len, limit):
+    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, context_length, "w")
+    captioner.check_length(20, max_model_len)
+    with pytest.raises(UserError, match=rf"got 80 \+ 21 tokens, wanted at most {limit}"):
+        captioner.check_length(21, max_model_len)
+
+
+def test_a_model_that_names_no_limit_takes_any_caption():
+    Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w").check_length(10_000, None)

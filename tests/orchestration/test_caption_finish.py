@@ -42,7 +42,7 @@ def plan_of(folder: Path, num_clips: int, num_captions: int = 1) -> CaptionPlan:
         {"clip_id": [f"clip-{row}" for row in range(num_clips)], "sha256": [f"sha-{row}" for row in range(num_clips)]}
     )
     sampling = SamplingConfig(num_captions=num_captions, temperature=0.5)
-    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, "w")
+    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w")
     return CaptionPlan(
         ray.put(index), num_clips, 1, "ids", "nowhere", str(folder), None, captioner, ClipGridConfig(), sampling,
         EngineConfig(), DecodeConfig(),
