@@ -3,6 +3,7 @@
 Ray's own AutoscalingCluster is not used: its template is missing from the wheel, and it ends every Ray on the machine.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -53,14 +54,19 @@ class SimulatedCluster:
 
     def node_raylets(self) -> list[psutil.Process]:
         """Return the raylets of the nodes beside the head, oldest first."""
-        raylets = [process for process in self._processes() if process.name() == "raylet"]
-        return sorted(raylets, key=psutil.Process.create_time)[1:]
+        raylets = {}
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+                if process.name() == "raylet":
+                    raylets[process.create_time()] = process
+        return [raylets[created] for created in sorted(raylets)][1:]
 
     def stop(self) -> None:
         """End all processes of this cluster and no other."""
         processes = self._processes()
         for process in processes:
-            process.kill()
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         psutil.wait_procs(processes, timeout=10)
         self._head.wait(timeout=30)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -70,8 +76,8 @@ class SimulatedCluster:
         for process in psutil.process_iter(["cmdline"]):
             if self._folder in " ".join(process.info["cmdline"] or []):
                 found[process.pid] = process
-                for child in process.children(recursive=True):
-                    found[child.pid] = child
+                with contextlib.suppress(psutil.Error):
+                    found |= {child.pid: child for child in process.children(recursive=True)}
         return list(found.values())
 
 

@@ -23,21 +23,20 @@ from tests.orchestration.captioning_runs import ENGINE_TITLE, ROOT, read_caption
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
 
-NUM_LIGHT, NUM_HEAVY = 768, 24
-# An engine that writes one caption at a time, so that the light clips queue up for about a minute.
-SLOW_ENGINE = ["--engine.max_num_seqs", "1"]
+NUM_LIGHT, NUM_HEAVY = 512, 160
+# An engine that writes one long caption at a time, so that the light clips queue up for about a minute.
+SLOW_ENGINE = ["--engine.max_num_seqs", "1", "--sampling.min_tokens", "64"]
 
 
 def encode_heavy_video(path: Path) -> bytes:
-    """Encode a video that takes seconds to decode."""
-    ramp = np.add.outer(np.arange(1080), np.arange(1920))
-    picture = np.stack([ramp, ramp * 2, ramp * 3], axis=-1).astype(np.uint8)
+    """Encode a video that is small and takes a second or so to decode."""
+    planes = np.full((1620, 1920), 128, np.uint8)  # YUV 4:2:0
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast", "g": "1000"})
         stream.width, stream.height, stream.pix_fmt = 1920, 1080, "yuv420p"
-        for number in range(240):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture, number, axis=1), format="rgb24")
-            container.mux(stream.encode(frame))
+        for number in range(600):
+            planes[:200, :200] = number % 256
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
     return path.read_bytes()
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.p
 
 CORPUS = CorpusConfig(num_train=1000, num_meta=16, num_val=16, num_test=16)
 # One caption at a time: the clips queue up for as long as nodes take to come.
-SLOW_ENGINE = ["--engine.max_num_seqs", "1", "--pool.resources", "caption_slot", "1"]
+SLOW_ENGINE = ["--engine.max_num_seqs", "1", "--sampling.min_tokens", "64", "--pool.resources", "caption_slot", "1"]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def cluster():
     simulated.stop()
 
 
-def test_nodes_come_for_engines_and_go_again_and_a_lost_one_is_replaced(cluster, tmp_path):
+def test_nodes_come_for_engines_and_go_again_and_a_lost_one_is_replaced(cluster, tmp_path, request):
     shards = write_caption_shards(tmp_path / "shards", CORPUS)
     command = [sys.executable, str(ROOT / "jobs/caption.py"), "--shards", str(shards)]
     command += ["--output", str(tmp_path / "table"), "--pool.max_size", "2", *SLOW_ENGINE]
@@ -32,6 +32,7 @@ def test_nodes_come_for_engines_and_go_again_and_a_lost_one_is_replaced(cluster,
     with log.open("wb") as stream:
         options = {"stdout": stream, "stderr": subprocess.STDOUT, "env": cluster.environment}
         job = subprocess.Popen(command, cwd=ROOT, **options)
+    request.addfinalizer(job.kill)
     numbers, victim, replaced = [0], None, False
     while job.poll() is None:
         raylets = cluster.node_raylets()
