@@ -124,12 +124,11 @@ def caption(job: CaptionJob) -> str:
         ensure_writable(job.output)
     connect()
     pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
-    job = job.model_copy(update={"pool": pool})
     with storage_errors(job.output):
-        return _caption(job, prompt, output)
+        return _caption(job, prompt, output, pool)
 
 
-def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> str:
+def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output, pool: PoolConfig) -> str:
     started = time.monotonic()
     shards = job.shards or embedded_shards(job.corpus, _corpus_home(job.output))
     table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
@@ -146,7 +145,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
             output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
         return f"done already, {finished['num_rows']} rows: {job.output}"
     if job.dry_run:
-        return describe_plan(plan, scan_pending(plan), job.pool)
+        return describe_plan(plan, scan_pending(plan), pool)
     _enter(job, plan, output)
     history = PoolHistory()
     progress = CaptionProgress(num_clips)
@@ -155,12 +154,12 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output) -> s
         logger.info("%d of %d clips in %d shards to caption", pending.num_clips, num_clips, num_shards)
         if pending.num_clips:
             progress.start(num_clips - pending.num_clips, history)
-            for counts in caption_chunks(plan, pending, job.pool, history):
+            for counts in caption_chunks(plan, pending, pool, history):
                 progress.add(counts)
             progress.close()
         if dual_encoder is not None:
-            use_gpu = job.pool.gpus_per_engine > 0
-            score_captions(plan, dual_encoder, job.postprocess, num_actors=job.pool.max_size, use_gpu=use_gpu)
+            use_gpu = pool.gpus_per_engine > 0
+            score_captions(plan, dual_encoder, job.postprocess, num_actors=pool.max_size, use_gpu=use_gpu)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
         if not damaged:

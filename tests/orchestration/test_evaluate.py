@@ -61,8 +61,9 @@ def shards(tmp_path_factory) -> Path:
         for n, video in enumerate(videos(NUM_TEST))
     ]
     clips += [(make_clip(n, "train", ("a thing",)), clips[0][1]) for n in range(5)]
-    write_corpus(tmp_path_factory.mktemp("corpus") / "shards", clips)
-    return tmp_path_factory.getbasetemp() / "corpus0" / "shards"
+    directory = tmp_path_factory.mktemp("corpus") / "shards"
+    write_corpus(directory, clips)
+    return directory
 
 
 @pytest.fixture(scope="module")
