@@ -216,6 +216,7 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         "max_model_len": config.max_model_len,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "limit_mm_per_prompt": {"image": 1},
+        "mm_processor_cache_gb": 0,  # it would hold 4 GiB of pictures, none of which comes again
         "use_tqdm_on_load": False,
         "seed": 0,
     }
