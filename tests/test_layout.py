@@ -30,7 +30,7 @@ CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglo
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 
 # The only modules that may name Ray or vLLM.
-IMPURE = ("mama_ray.orchestration", "mama_ray.captioning.engine", "mama_ray.captioning.vllm_llava")
+IMPURE = ("mama_ray.orchestration", "mama_ray.captioning.engine")
 
 
 def config_class(name: str) -> type[Config]:

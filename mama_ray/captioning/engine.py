@@ -204,7 +204,7 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
     # "auto" pins every engine of a machine to the same cores (vllm#27953).
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     atexit.register(_mute_stderr)
-    register_llava()
+    register_llava(_model_registry)
     from vllm import LLM
     from vllm.platforms import current_platform
 
@@ -233,6 +233,12 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     return LLM(model=str(model), **(options | config.options)).llm_engine
+
+
+def _model_registry() -> Any:
+    from vllm import ModelRegistry
+
+    return ModelRegistry
 
 
 def _mute_stderr() -> None:

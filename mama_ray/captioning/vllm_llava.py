@@ -10,6 +10,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from mama_ray.errors import UserError
 
@@ -23,8 +25,10 @@ _LLAVA_MODULES = {
 }
 
 
-def register_llava() -> None:
+def register_llava(find_registry: Callable[[], Any]) -> None:
     """Make vLLM of this process load the models of the LLaVA family; call it before an engine is built.
+
+    find_registry: imports vLLM and returns its ModelRegistry.
 
     Raises UserError when vLLM is missing, or a version of it or of transformers needs something else.
     """
@@ -35,12 +39,11 @@ def register_llava() -> None:
     try:
         if version.startswith(_TESTED_VLLM):
             _supply_dropped_names()
-        from vllm import ModelRegistry
-
+        registry = find_registry()
         has_torchvision = importlib.util.find_spec("torchvision") is not None
         for name, (module, needs_torchvision) in _LLAVA_MODULES.items():
             if has_torchvision or not needs_torchvision:
-                ModelRegistry.register_model(name, getattr(importlib.import_module(module), name))
+                registry.register_model(name, getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError) as error:
         raise UserError(
             "vLLM cannot load LLaVA beside these packages",

@@ -5,7 +5,7 @@ be read becomes a row with `valid` False and a reason, never an exception: one b
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -84,16 +84,23 @@ class ClipAssembler:
 
 
 def read_payloads(
-    filesystem: pafs.FileSystem, directory: str, records: Sequence[Mapping], *, verify_hashes: bool = True
+    filesystem: pafs.FileSystem,
+    directory: str,
+    records: Sequence[Mapping],
+    *,
+    verify_hashes: bool = True,
+    retry: Callable[[Callable[[], bytes]], bytes] = lambda fetch: fetch(),
 ) -> list[bytes | Exception]:
-    """Fetch the videos of index rows, several at a time; one that cannot be read becomes the error that says why."""
+    """Fetch the videos of index rows, several at a time; one that cannot be read becomes the error that says why.
+
+    `retry` calls the fetch of one video, again where the storage fails for a moment.
+    """
 
     def read(record: Mapping) -> bytes | Exception:
         sha256 = record["sha256"] if verify_hashes else None
+        place = (record["shard"], record["offset"], record["num_bytes"])
         try:
-            return read_clip_bytes(
-                filesystem, directory, record["shard"], record["offset"], record["num_bytes"], sha256=sha256
-            )
+            return retry(lambda: read_clip_bytes(filesystem, directory, *place, sha256=sha256))
         except (ShardError, OSError) as error:
             return error
 

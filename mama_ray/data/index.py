@@ -7,9 +7,10 @@ Paths are inside a `pyarrow.fs.FileSystem`; `directory` is the folder that holds
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
@@ -145,6 +146,18 @@ def select_split(table: pa.Table, split: str) -> pa.Table:
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     return table.filter(pc.equal(table["split"], split))
+
+
+def select_captioned(table: pa.Table, probabilities: Mapping[str, float] | None) -> pa.Table:
+    """The clips with a caption of a source that is drawn from, or of any where that is None, in their order."""
+    captions = table.column("captions").combine_chunks()
+    flat, parents = pc.list_flatten(captions), pc.list_parent_indices(captions).to_numpy()
+    if probabilities is not None:
+        wanted = pa.array([source for source, share in probabilities.items() if share > 0], pa.string())
+        parents = parents[pc.is_in(pc.struct_field(flat, "source"), value_set=wanted).to_numpy(zero_copy_only=False)]
+    has_caption = np.zeros(len(table), bool)
+    has_caption[parents] = True
+    return table.filter(pa.array(has_caption))
 
 
 def hash_ids(clip_ids: Iterable[str]) -> str:

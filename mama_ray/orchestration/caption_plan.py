@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import check_shards, read_index, select_split
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import fetch_from_hub
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.model_source import model_folder
 from mama_ray.orchestration.named_configs import load_named
-from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.orchestration.storage import filesystem_for
 
 logger = logging.getLogger(__name__)
 
@@ -100,15 +100,13 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
     """Give a local folder of the model: a path, a URI (downloaded for as long as it is used), a hub id, or the embedded
     narrator for None.
     """
-    with ExitStack() as stack:
-        if model is None:
-            yield embedded_narrator()
-        elif "://" in model:
-            yield stack.enter_context(local_folder(*filesystem_for(model)))
-        elif Path(model).is_dir() or model.startswith((".", "/", "~")):
-            yield Path(model).expanduser()
-        else:
-            yield fetch_from_hub(model)
+    if model is None:
+        yield embedded_narrator()
+    elif "://" not in model and model.startswith("/"):  # a path, also where nothing is: its absence is told as such
+        yield Path(model)
+    else:
+        with model_folder(model) as folder:
+            yield folder
 
 
 # Errors are returned: raised, they would also hang on the references that nobody gets.

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from concurrent.futures import Future, TimeoutError
 from contextlib import ExitStack
 
 import numpy as np
@@ -21,8 +21,8 @@ from mama_ray.captioning.clip_grid import make_clip_grid
 from mama_ray.captioning.engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
 from mama_ray.captioning.generation import clip_seed
 from mama_ray.captioning.grid import hash_pixels
+from mama_ray.data.assemble import read_payloads
 from mama_ray.data.decode import DecodeError
-from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.shard import ShardError
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
@@ -32,7 +32,6 @@ from mama_ray.orchestration.storage import filesystem_for
 
 logger = logging.getLogger(__name__)
 
-_NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds
 _HUNG_AFTER_S = 900.0  # no step of any engine takes as long
 _POLL_S = 10.0
 
@@ -46,21 +45,11 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     rows = start + np.flatnonzero(~done)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     began = time.perf_counter()
-    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        payloads = list(pool.map(lambda record: _read(plan, record), records))
+    payloads = read_payloads(*filesystem_for(plan.shards), records, retry=with_retries)
     read_s = (time.perf_counter() - began) / len(rows)
     return _columns(
         [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]
     )
-
-
-def _read(plan: CaptionPlan, record: dict) -> bytes | Exception:
-    filesystem, directory = filesystem_for(plan.shards)
-    place = (record["shard"], record["offset"], record["num_bytes"])
-    try:
-        return with_retries(lambda: read_clip_bytes(filesystem, directory, *place, sha256=record["sha256"]))
-    except (ShardError, OSError) as error:
-        return error
 
 
 def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:

@@ -44,7 +44,7 @@ class PoolConfig(Config):
     """Engines at most."""
 
     initial_size: int | None = Field(None, ge=1)
-    """Engines at the start; null is min_size. Growing goes one engine at a time, and each takes its time to start."""
+    """Engines at the start; null is min_size. The pool grows by a few at a time, each of which takes its time."""
 
     cpus_per_engine: float = Field(1.0, gt=0)
     """CPUs of an engine: its threads on a machine without a GPU."""

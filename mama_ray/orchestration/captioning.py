@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import pyarrow.fs as pafs
 from pydantic import Field
 
 from mama_ray.captioning.clip_grid import ClipGridConfig
@@ -108,10 +109,9 @@ _MAY_CHANGE = {"output", "pool", "dry_run", "engine", "shards", "corpus"}
 
 @dataclass(frozen=True)
 class _Output:
-    """Where the table goes: its URI, and the filesystem with the path inside it."""
+    """Where the table goes."""
 
-    uri: str
-    filesystem: object
+    filesystem: pafs.FileSystem
     path: str
 
 
@@ -119,7 +119,7 @@ def caption(job: CaptionJob) -> str:
     """Write or complete a caption table; returns the line that names it."""
     job = _with_absolute_paths(job)
     prompt = None if job.prompt is None else load_named(PromptConfig, "prompt", job.prompt)
-    output = _Output(job.output, *filesystem_for(job.output))
+    output = _Output(*filesystem_for(job.output))
     if not job.dry_run:
         ensure_writable(job.output)
     connect()

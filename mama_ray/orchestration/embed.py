@@ -7,7 +7,6 @@ a batch like any other. A clip that cannot be decoded keeps its row, with the re
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -20,9 +19,9 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 from torch import Tensor
 
+from mama_ray.data.assemble import read_payloads
 from mama_ray.data.captions import CaptionMode, caption_for_evaluation
 from mama_ray.data.decode import DecodeConfig, DecodeError
-from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
@@ -32,7 +31,6 @@ from mama_ray.orchestration.storage import filesystem_for, local_folder
 
 logger = logging.getLogger(__name__)
 
-_NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds
 # Unlike the actors' CPUs: operators with equal resources are fused, and decoding would then queue inside the actors.
 _DECODE_CPUS, _ACTOR_CPUS = 0.5, 1.0
 _FEATURES = pa.list_(pa.float32())
@@ -86,15 +84,7 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
     frames = np.zeros((len(rows), plan.num_frames, size, size, 3), np.uint8)
     errors = []
 
-    def read(record: dict) -> bytes | Exception:
-        place = (record["shard"], record["offset"], record["num_bytes"])
-        try:
-            return read_clip_bytes(filesystem, directory, *place, sha256=record["sha256"])
-        except (ShardError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        payloads = list(pool.map(read, records))
+    payloads = read_payloads(filesystem, directory, records)
     for position, (record, payload) in enumerate(zip(records, payloads, strict=True)):
         try:
             if isinstance(payload, Exception):

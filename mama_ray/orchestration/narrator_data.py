@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from pydantic import Field
 from tokenizers import Tokenizer
@@ -27,11 +25,11 @@ from mama_ray.captioning.narrator_samples import PictureAssembler
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.config import Config
 from mama_ray.data.decode import DecodeConfig
-from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_split
+from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import fetch_from_hub
-from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.orchestration.model_source import model_folder
+from mama_ray.orchestration.storage import filesystem_for
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
@@ -115,16 +113,6 @@ def load_narrator_data(
 
 
 @contextmanager
-def model_folder(source: str) -> Iterator[Path]:
-    """Give the local folder that a path, a URI or a hub id of a model means."""
-    if "://" in source or Path(source).is_dir():
-        with local_folder(*filesystem_for(source)) as directory:
-            yield directory
-    else:
-        yield fetch_from_hub(source)
-
-
-@contextmanager
 def unpacked(files: Mapping[str, bytes]) -> Iterator[Path]:
     """Give a folder that holds these files."""
     with tempfile.TemporaryDirectory(prefix="mama_ray-processor-") as directory:
@@ -141,7 +129,7 @@ def _load(
     index = read_index(filesystem, path)
     check_shards(filesystem, path, index)
     splits = {split: select_split(index, split).select(_COLUMNS) for split in ("train", "val")}
-    tables = {split: _captioned(table, config.captions) for split, table in splits.items()}
+    tables = {split: select_captioned(table, config.captions) for split, table in splits.items()}
     if not len(tables["train"]):
         raise UserError(
             "no clips to learn from",
@@ -170,16 +158,6 @@ def _load(
         },
     }
     return tables["train"], tables["val"], files, facts
-
-
-def _captioned(table: pa.Table, probabilities: Mapping[str, float] | None) -> pa.Table:
-    """Leave out clips without a caption of a source that is drawn from: they are what a narrator is for."""
-    captions = table["captions"].combine_chunks()
-    flat, parents = pc.list_flatten(captions), pc.list_parent_indices(captions).to_numpy()
-    if probabilities is not None:
-        wanted = pa.array([source for source, share in probabilities.items() if share > 0], pa.string())
-        parents = parents[pc.is_in(pc.struct_field(flat, "source"), value_set=wanted).to_numpy(zero_copy_only=False)]
-    return table.take(pa.array(np.unique(parents))).combine_chunks()
 
 
 @lru_cache(maxsize=2)

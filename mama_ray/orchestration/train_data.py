@@ -7,8 +7,7 @@ corpus.
 
 import json
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,12 +23,12 @@ from mama_ray.captioning.quality import FLAGS, Flag
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import Config
 from mama_ray.data.decode import DecodeConfig
-from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
+from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import fetch_from_hub
-from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.orchestration.model_source import model_folder
+from mama_ray.orchestration.storage import filesystem_for
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
@@ -164,7 +163,9 @@ def _choose_clips(
     # A mix without human captions is about the tables' captions, which the other splits have none of.
     is_of_tables = bool(config.caption_tables and config.captions and not config.captions.get("human"))
     other_mix = None if is_of_tables else config.captions
-    chosen = {split: _captioned(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()}
+    chosen = {
+        split: select_captioned(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()
+    }
     num_uncaptioned = {split: len(tables[split]) - len(table) for split, table in chosen.items()}
     if config.meta_draw:
         _, chosen["meta"] = draw_meta_set(chosen["train"], config.meta_draw, seed=seed)
@@ -172,7 +173,7 @@ def _choose_clips(
         train = train.filter(pc.invert(pc.is_in(train["clip_id"], value_set=drawn)))
     if config.meta_captions == "human":  # after the draw, which is then the same with tables as without
         train, uses = _join(train, config)
-    chosen["train"] = _captioned(train, config.captions)
+    chosen["train"] = select_captioned(train, config.captions)
     return chosen, num_uncaptioned | {"train": len(train) - len(chosen["train"])}, uses
 
 
@@ -217,18 +218,6 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
 
 
-def _captioned(table: pa.Table, probabilities: dict[str, float] | None) -> pa.Table:
-    """Leave out clips without a caption of a source that is drawn from: nothing can be learned from them yet."""
-    captions = table.column("captions").combine_chunks()
-    flat, parents = pc.list_flatten(captions), pc.list_parent_indices(captions).to_numpy()
-    if probabilities is not None:
-        wanted = pa.array([source for source, share in probabilities.items() if share > 0], pa.string())
-        parents = parents[pc.is_in(pc.struct_field(flat, "source"), value_set=wanted).to_numpy(zero_copy_only=False)]
-    has_caption = np.zeros(len(table), bool)
-    has_caption[parents] = True
-    return table.filter(pa.array(has_caption))
-
-
 def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> dict:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         if uri is None:
@@ -236,21 +225,11 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
             texts = [caption["text"] for clip in captions for caption in clip]
             tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
         else:
-            with _tokenizer_folder(uri) as directory:
+            with model_folder(uri) as directory:
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
     return files | {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
-
-
-@contextmanager
-def _tokenizer_folder(source: str) -> Iterator[Path]:
-    """Give the folder that a path, a URI or the hub id of a pretrained model means."""
-    if "://" in source or Path(source).is_dir():
-        with local_folder(*filesystem_for(source)) as directory:
-            yield directory
-    else:
-        yield fetch_from_hub(source)
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:

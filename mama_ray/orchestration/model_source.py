@@ -1,0 +1,18 @@
+"""Where a model is: a local folder, a folder of any storage, or a repository of the hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mama_ray.models.pretrained import fetch_from_hub
+from mama_ray.orchestration.storage import filesystem_for, local_folder
+
+
+@contextmanager
+def model_folder(source: str) -> Iterator[Path]:
+    """Give the local folder that a path, a URI or a hub id of a model means; a download lasts as long as the block."""
+    if "://" in source or Path(source).expanduser().is_dir():
+        with local_folder(*filesystem_for(source)) as directory:
+            yield directory
+    else:
+        yield fetch_from_hub(source)
