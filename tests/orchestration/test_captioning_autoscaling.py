@@ -86,11 +86,14 @@ def test_the_pool_grows_under_backlog_and_shrinks_when_the_clips_run_dry(tmp_pat
 
 
 def find_engines(driver: int) -> set[int]:
-    """Return the pids of the captioning actors below a driver, as far as their titles can be read right now."""
-    found = set()
+    """Return the pids of the captioning actors below a driver, as far as their titles can be read right now.
+
+    A process that an actor forks bears the actor's title until it runs its own program: it is no engine.
+    """
+    titled = {}
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process(driver).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if ENGINE_TITLE in " ".join(process.cmdline()):
-                    found.add(process.pid)
-    return found
+                    titled[process.pid] = process.ppid()
+    return {pid for pid, parent in titled.items() if parent not in titled}
