@@ -144,14 +144,16 @@ def stream_arrays(
         yield from dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2)
 
 
-def decode_cpus(cpus_per_worker: float, world_size: int) -> float:
-    """Return a worker's share of what the workers leave over; at least one CPU, or nothing would ever be read.
+def decode_cpus(cpus_per_worker: float, world_size: int, *, num_runs: int = 1) -> float:
+    """Return a worker's share of what the workers of all runs leave over; at least one CPU, or nothing would ever be
+    read.
 
     Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
     (benchmarks/data_loading.py), so the limit is twice the share.
     """
-    spare = ray.cluster_resources().get("CPU", 1.0) - world_size * cpus_per_worker
-    share = max(1.0, spare // world_size)
+    num_workers = world_size * num_runs
+    spare = ray.cluster_resources().get("CPU", 1.0) - num_workers * cpus_per_worker
+    share = max(1.0, spare // num_workers)
     return share if share == 1.0 else 2 * share
 
 

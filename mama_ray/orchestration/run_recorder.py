@@ -60,6 +60,7 @@ class RunRecorder:
         self._last_losses: torch.Tensor | None = None
         self._data_wait_s = 0.0
         self._window_start = time.perf_counter()
+        self._step_s: float | None = None  # of the last logged window; none before the first
         self._num_quarantined = 0
         self._warned: set[str] = set()
         self._kinds = truth_kinds(ray.get(data.train)) if rank == 0 else None
@@ -118,6 +119,7 @@ class RunRecorder:
             "throughput/data_wait_s": self._data_wait_s / num_steps,
             "throughput/peak_memory_gib": _peak_memory_gib(),
         }
+        self._step_s = seconds / num_steps
         self._num_quarantined += round(scalars["data/num_invalid"] * num_steps)
         scalars["data/num_quarantined"] = self._num_quarantined
         if self._rank == 0:
@@ -158,7 +160,7 @@ class RunRecorder:
                 self._writer.write(step, metrics | curve)
             self._writer.flush()
             self._save(metrics)
-        ray.train.report({"step": self._state.step, **metrics})
+        ray.train.report({"step": self._state.step, "throughput/step_s": self._step_s, **metrics})
         self._window_start += time.perf_counter() - start  # validation is not training time
 
     def _save(self, metrics: dict[str, float]) -> None:

@@ -6,10 +6,12 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
+from ray.train import UserCallback
 
 from mama_ray.config import Config, config_to_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
@@ -141,7 +143,28 @@ class TrainJob(Config):
 
 def train(job: TrainJob) -> str:
     """Run or resume a training job; returns the line that names its result."""
-    job = _with_absolute_paths(job)
+    job = with_absolute_paths(job)
+    run_uri = join_uri(job.storage, job.run)
+    filesystem, run_path = filesystem_for(run_uri)
+    job, num_steps, was_done = run_to_end(job)
+    if was_done:
+        return f"done already, {num_steps} steps: {run_uri}"
+    best = best_checkpoint(list_checkpoints(filesystem, run_path))
+    page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
+    report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
+    logger.info("curves of the run: %s", report)
+    score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
+    return f"trained {num_steps} steps{score}: {run_uri}"
+
+
+def run_to_end(
+    job: TrainJob, *, callbacks: Sequence[UserCallback] = (), num_runs: int = 1
+) -> tuple[TrainJob, int, bool]:
+    """Train from where the run stands to its last step; returns the job with its shards, the number of steps, and
+    whether they were done before.
+
+    The job's paths are absolute. `callbacks` hear of every validation; `num_runs` runs share the cluster with this one.
+    """
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
@@ -159,17 +182,13 @@ def train(job: TrainJob) -> str:
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     refs = list_checkpoints(filesystem, run_path)
     if refs and refs[-1].step >= num_steps and refs[-1].problem is None:
-        return f"done already, {num_steps} steps: {run_uri}"
-    run_workers(train_fn_per_worker, {"data": data, "num_steps": num_steps}, job, filesystem, run_path)
-    best = best_checkpoint(list_checkpoints(filesystem, run_path))
-    page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
-    report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
-    logger.info("curves of the run: %s", report)
-    score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
-    return f"trained {num_steps} steps{score}: {run_uri}"
+        return job, num_steps, True
+    settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
+    run_workers(train_fn_per_worker, settings, job, filesystem, run_path, callbacks=callbacks)
+    return job, num_steps, False
 
 
-def _with_absolute_paths(job: TrainJob) -> TrainJob:
+def with_absolute_paths(job: TrainJob) -> TrainJob:
     """Name every place so that workers, whose working directory is another, find it too."""
     changes = {"storage": absolute_uri(job.storage)}
     if job.shards is not None:

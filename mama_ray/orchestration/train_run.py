@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
@@ -74,6 +74,8 @@ def run_workers(
     job: RunSettings,
     filesystem: pafs.FileSystem,
     run_path: str,
+    *,
+    callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> None:
     """Run a function on a group of Ray Train workers to its end, through the crashes that the job survives."""
     TorchTrainer(
@@ -90,6 +92,7 @@ def run_workers(
             storage_path=run_path,
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
+            callbacks=list(callbacks),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
     ).fit()

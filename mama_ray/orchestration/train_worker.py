@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 
 def train_fn_per_worker(loop_config: dict) -> None:
-    """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps and
-    whether to show_bar."""
+    """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps,
+    num_runs (how many runs share the cluster) and whether to show_bar."""
     start_worker_logging()
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
@@ -75,7 +75,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         global_batch_size=job.global_batch_size,
         rank=rank,
         world_size=world_size,
-        num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size),
+        num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size, num_runs=loop_config["num_runs"]),
     )
     on_device = (batch.to(device) for batch in recorder.timed(batches))
     metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
