@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.exported_metrics import export_metrics
 
 logger = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 10.0
-_COUNTS = ("num_clips", "num_errors", "num_tokens", "read_s", "decode_s", "caption_s", "write_s")
+_STAGES = ("read", "decode", "caption", "write")
+_COUNTS = ("num_clips", "num_errors", "num_tokens", *(f"{stage}_s" for stage in _STAGES))
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class JobSpeed:
 class CaptionProgress:
     """Adds up the counts of committed batches; all of this start of the job, not of earlier ones."""
 
-    def __init__(self, num_clips: int) -> None:
-        self._num_clips = num_clips
+    def __init__(self, num_clips: int, *, table: str = "captions") -> None:
+        """Begin with nothing done; `table`, the URI of the job's output, names it among exported metrics."""
+        self._num_clips, self._table = num_clips, table.rstrip("/")
         self.counts: Counter = Counter()
         self._engines: dict[str, tuple[float, float]] = {}
         self._first_s = self._last_s = self._told_s = time.monotonic()
@@ -39,22 +42,24 @@ class CaptionProgress:
 
     def start(self, num_done: int, history: PoolHistory) -> None:
         """Show a bar where there is a terminal; `num_done` clips were committed earlier."""
-        self._history, self._num_done = history, num_done
+        # Of earlier starts: what an earlier pass of this one did is among the counts.
+        self._history, self._num_done = history, num_done - self.counts["num_clips"]
         self._first_s = self._last_s = self._told_s = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._num_clips, initial=num_done, unit="clip", desc="captions", smoothing=0.05)
 
     def add(self, counts: dict[str, list]) -> None:
         """Add the columns of counts of one or more batches."""
-        for name in _COUNTS:
-            self.counts[name] += sum(counts[name])
+        added = {name: sum(counts[name]) for name in _COUNTS}
+        self.counts.update(added)
         for engine, busy, idle in zip(counts["engine"], counts["engine_busy_s"], counts["engine_idle_s"], strict=True):
             if busy + idle > sum(self._engines.get(engine, (0.0, 0.0))):  # batches may be told out of order
                 self._engines[engine] = (busy, idle)
         self._last_s = time.monotonic()
+        self._export(added)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self.tokens_per_s:.0f} tokens/s, {self._history.size} engines")
-            self._bar.update(sum(counts["num_clips"]))
+            self._bar.update(added["num_clips"])
         elif self._last_s - self._told_s > _LINE_EVERY_S:
             self._told_s = self._last_s
             self._tell()
@@ -93,8 +98,28 @@ class CaptionProgress:
         busy, idle = (sum(times) for times in zip(*self._engines.values(), strict=True)) if self._engines else (0, 0)
         return busy / (busy + idle) if busy + idle else None
 
+    @property
+    def _num_left(self) -> int:
+        return self._num_clips - self._num_done - self.counts["num_clips"]
+
+    def _export(self, added: dict[str, float]) -> None:
+        gauges = {
+            "caption/clips_per_s": self.clips_per_s,
+            "caption/tokens_per_s": self.tokens_per_s,
+            "caption/num_engines": self._history.size,
+            "caption/clips_left": self._num_left,
+            "caption/busy_share": self.busy_share,
+        }
+        counts = {
+            "caption/captioned/clips": added["num_clips"] - added["num_errors"],
+            "caption/error/clips": added["num_errors"],
+            "caption/tokens": added["num_tokens"],
+        }
+        seconds = {f"caption/{stage}/seconds": added[f"{stage}_s"] for stage in _STAGES}
+        export_metrics(self._table, gauges, counts | seconds)
+
     def _tell(self) -> None:
-        done = self._num_done + self.counts["num_clips"]
+        done = self._num_clips - self._num_left
         logger.info(
             "captions: %d of %d clips (%.0f%%), %.1f clips/s, %.0f tokens/s, %d engines, %.0f s left",
             done,
@@ -103,5 +128,5 @@ class CaptionProgress:
             self.clips_per_s,
             self.tokens_per_s,
             self._history.size,
-            (self._num_clips - done) / max(self.clips_per_s, 1e-9),
+            self._num_left / max(self.clips_per_s, 1e-9),
         )

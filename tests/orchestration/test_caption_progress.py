@@ -45,6 +45,19 @@ def test_the_last_line_counts_what_was_committed_earlier(caplog):
     assert "100 of 100 clips (100%)" in caplog.text
 
 
+def test_clips_of_an_earlier_pass_are_not_counted_twice(caplog):
+    caplog.set_level(logging.INFO, "mama_ray")
+    progress = CaptionProgress(64)
+    progress.start(0, PoolHistory())
+    progress.add(counts("a", 1.0, 0.0))
+    progress.add(counts("a", 2.0, 0.0))
+    progress.start(32, PoolHistory())  # a part was damaged: its clips are captioned again
+    progress.add(counts("a", 3.0, 0.0))
+    caplog.clear()
+    progress.close()
+    assert "64 of 64 clips (100%)" in caplog.text
+
+
 def test_the_history_of_the_pool_keeps_changes_alone():
     history = PoolHistory()
     for size in (0, 1, 1, 1, 2, 2, 0):
