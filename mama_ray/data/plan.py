@@ -29,6 +29,11 @@ class PlanConfig(Config):
     """Neighbouring clips that stay together, to be fetched with one request. 1 shuffles single clips."""
 
 
+def local_batch_size(global_batch_size: int, world_size: int, *, num_parts: int = 1) -> int:
+    """Return the rows of every worker's batch, padding included: equally many, and a multiple of num_parts."""
+    return -(-global_batch_size // (world_size * num_parts)) * num_parts
+
+
 class EpochPlan:
     """The endless order of the rows of an index that is sorted by (shard, offset).
 
@@ -69,16 +74,18 @@ class EpochPlan:
         return self.rows(step * global_batch_size, (step + 1) * global_batch_size)
 
     def local_batch(
-        self, step: int, global_batch_size: int, rank: int, world_size: int
+        self, step: int, global_batch_size: int, rank: int, world_size: int, *, num_parts: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what worker `rank` takes of a step: a contiguous slice, (global_batch_size / world_size,) each."""
+        """Return rows and epochs of what worker `rank` takes of a step: a contiguous slice of the global batch.
+
+        Each has `local_batch_size` of them, but for the last workers where the sizes do not divide: what they lack, up
+        to all, is for padding, which so comes after the whole global batch when the workers' batches are joined.
+        """
         if not 0 <= rank < world_size:
             raise ValueError(f"rank: got {rank}, wanted 0 to {world_size - 1}")
-        if global_batch_size % world_size:
-            raise ValueError(f"global_batch_size {global_batch_size} is not a multiple of world_size {world_size}")
-        size = global_batch_size // world_size
-        start = step * global_batch_size + rank * size
-        return self.rows(start, start + size)
+        size = local_batch_size(global_batch_size, world_size, num_parts=num_parts)
+        start, stop = (step * global_batch_size + min(end * size, global_batch_size) for end in (rank, rank + 1))
+        return self.rows(start, stop)
 
     def _epoch_rows(self, epoch: int, start: int, stop: int) -> np.ndarray:
         """Rows of positions [start, stop) of one epoch; only the windows touched are permuted."""

@@ -18,11 +18,11 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.config import Config
-from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_ledger import CaptionLedger
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks
 from mama_ray.orchestration.caption_stages import Captioning, decode_chunk
+from mama_ray.orchestration.placement import NodeLabels, Share, require_room
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ class PoolConfig(Config):
 
     resources: dict[str, float] = {}
     """Custom resources of an engine, such as {caption_slot: 1}, which tie engines to a group of nodes."""
+
+    engine_labels: NodeLabels = {}
+    """Labels of nodes for engines, such as {ray.io/accelerator-type: H100}; empty is any node."""
+
+    decode_labels: NodeLabels = {}
+    """Labels of nodes for the tasks that read and decode clips; empty is any node."""
 
     concurrent_batches: int = Field(3, ge=1)
     """Batches of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
@@ -92,19 +98,13 @@ def fit_pool(pool: PoolConfig, *, is_cluster: bool) -> PoolConfig:
         # More would take the engines' cores from them: decoding is the faster of the two, and can wait.
         free = (os.cpu_count() or 1) - math.ceil(pool.min_size * pool.cpus_per_engine)
         pool = pool.model_copy(update={"max_decode_tasks": max(1, free)})
-    wanted = {"CPU": pool.min_size * pool.cpus_per_engine + pool.decode_cpus}
-    wanted |= {"GPU": pool.min_size * pool.gpus_per_engine} if pool.gpus_per_engine else {}
-    wanted |= {name: pool.min_size * amount for name, amount in pool.resources.items()}
-    total = ray.cluster_resources()
-    lacking = {name: amount for name, amount in wanted.items() if total.get(name, 0.0) < amount}
-    if not lacking:
-        return pool
-    got = ", ".join(f"{total.get(name, 0.0):g} {name}" for name in lacking)
-    needs = ", ".join(f"{amount:g} {name}" for name, amount in lacking.items())
-    if not is_cluster:
-        remedy = "lower pool.min_size or what an engine reserves"
-        raise UserError("the pool does not fit this machine", got=got, wanted=needs, remedy=remedy)
-    logger.warning("the cluster has %s, the smallest pool and decoding want %s: waiting for nodes", got, needs)
+    engine = {"CPU": pool.cpus_per_engine, "GPU": pool.gpus_per_engine, **pool.resources}
+    engines = Share({name: pool.min_size * amount for name, amount in engine.items()}, pool.engine_labels)
+    decoding = Share({"CPU": pool.decode_cpus}, pool.decode_labels)
+    remedy = "lower pool.min_size or what an engine reserves"
+    if pool.engine_labels or pool.decode_labels:
+        remedy += ", or leave out pool.engine_labels and pool.decode_labels"
+    require_room("the pool", [engines, decoding], is_cluster=is_cluster, remedy=remedy)
     return pool
 
 
@@ -146,7 +146,13 @@ def caption_chunks(
     with DataContext.current(context):
         positions = ray.data.range(pending.num_chunks, override_num_blocks=min(pending.num_chunks, _MAX_SOURCE_BLOCKS))
         tasks = TaskPoolStrategy(size=pool.max_decode_tasks)
-        grids = positions.map_batches(decode, batch_size=1, num_cpus=pool.decode_cpus, compute=tasks)
+        grids = positions.map_batches(
+            decode,
+            batch_size=1,
+            num_cpus=pool.decode_cpus,
+            compute=tasks,
+            label_selector=dict(pool.decode_labels) or None,
+        )
         counts = grids.map_batches(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),
@@ -163,6 +169,7 @@ def caption_chunks(
             num_cpus=pool.cpus_per_engine,
             num_gpus=pool.gpus_per_engine,
             resources=pool.resources or None,
+            label_selector=dict(pool.engine_labels) or None,
         )
         try:
             for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

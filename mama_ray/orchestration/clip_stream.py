@@ -7,7 +7,7 @@ driver or the trainer, the data cursor is the step, and `preserve_order` keeps t
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +16,16 @@ from typing import Protocol
 import numpy as np
 import ray
 import torch
-from ray.data import DataContext, ExecutionResources
+from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from mama_ray.data.assemble import ClipAssembler
-from mama_ray.data.batch import ClipBatch
+from mama_ray.data.batch import ClipBatch, pad_batch
 from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import clips_per_shard
-from mama_ray.data.plan import EpochPlan, PlanConfig
+from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
+from mama_ray.orchestration.placement import matches
 from mama_ray.orchestration.storage import filesystem_for
 
 logger = logging.getLogger(__name__)
@@ -99,8 +100,10 @@ def stream_batches(
     rank: int,
     world_size: int,
     num_decode_cpus: float,
+    num_parts: int = 1,
+    decode_labels: Mapping[str, str] | None = None,
 ) -> Iterator[ClipBatch]:
-    """Yield this rank's batches of steps first_step .. num_steps - 1 in order."""
+    """Yield this rank's batches of steps first_step .. num_steps - 1 in order, each a multiple of num_parts clips."""
     stream = stream_arrays(
         reader,
         first_step=first_step,
@@ -109,6 +112,8 @@ def stream_batches(
         rank=rank,
         world_size=world_size,
         num_decode_cpus=num_decode_cpus,
+        num_parts=num_parts,
+        decode_labels=decode_labels,
     )
     return map(to_clip_batch, stream)
 
@@ -122,38 +127,66 @@ def stream_arrays(
     rank: int,
     world_size: int,
     num_decode_cpus: float,
+    num_parts: int = 1,
+    decode_labels: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield what the reader's assembler makes of this rank's rows of steps first_step .. num_steps - 1, in order."""
+    """Yield what the reader's assembler makes of this rank's rows of steps first_step .. num_steps - 1, in order.
+
+    Every rank's arrays have `local_batch_size` rows; those that the global batch has no clips for are padding. Without
+    num_decode_cpus one task at a time decodes, on whatever CPU has time for it. `decode_labels` are those of its nodes.
+    """
     context = DataContext.get_current()
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ExecutionResources(cpu=num_decode_cpus)
+    context.execution_options.resource_limits = ExecutionResources(cpu=num_decode_cpus or None)
     context.enable_progress_bars = False
-    local_size = global_batch_size // world_size
+    local_size = local_batch_size(global_batch_size, world_size, num_parts=num_parts)
 
     def read_and_decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (step,) = batch["item"]
-        rows, epochs = reader.epoch_plan().local_batch(int(step), global_batch_size, rank, world_size)
-        return reader.assembler().assemble(rows, epochs)
+        slice_of_rank = (int(step), global_batch_size, rank, world_size)
+        rows, epochs = reader.epoch_plan().local_batch(*slice_of_rank, num_parts=num_parts)
+        return pad_batch(reader.assembler().assemble(rows, epochs), local_size)
 
     for start in range(first_step, num_steps, _STEPS_PER_PIPELINE):
         stop = min(start + _STEPS_PER_PIPELINE, num_steps)
 
         # Blocks that are there already: a read operator would run as a task of its own before every decode task.
         steps = ray.data.from_items(list(range(start, stop)), override_num_blocks=stop - start)
-        dataset = steps.map_batches(read_and_decode, batch_size=1, num_cpus=1)
+        dataset = steps.map_batches(
+            read_and_decode,
+            batch_size=1,
+            num_cpus=1 if num_decode_cpus else 0,
+            compute=TaskPoolStrategy(size=None if num_decode_cpus else 1),
+            label_selector=dict(decode_labels or {}) or None,
+        )
         yield from dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2)
 
 
-def decode_cpus(cpus_per_worker: float, world_size: int, *, num_runs: int = 1) -> float:
-    """Return a worker's share of what the workers of all runs leave over; at least one CPU, or nothing would ever be
-    read.
+def decode_cpus(
+    cpus_per_worker: float,
+    world_size: int,
+    *,
+    num_runs: int = 1,
+    worker_labels: Mapping[str, str] | None = None,
+    decode_labels: Mapping[str, str] | None = None,
+) -> float:
+    """Return a worker's share of the CPUs that the workers of all runs leave over on the nodes that decode.
 
+    0 where they leave less than one: a task that reserved a CPU would wait for ever, as on what a lost node has left.
     Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
     (benchmarks/data_loading.py), so the limit is twice the share.
     """
-    num_workers = world_size * num_runs
-    spare = ray.cluster_resources().get("CPU", 1.0) - num_workers * cpus_per_worker
+    num_workers, spare, takes_from_decoding = world_size * num_runs, 0.0, False
+    for node in ray.nodes():
+        labels = node["Labels"] or {}
+        if node["Alive"] and matches(labels, decode_labels or {}):
+            spare += node["Resources"].get("CPU", 0.0)
+            takes_from_decoding |= matches(labels, worker_labels or {})
+    if takes_from_decoding:
+        spare -= num_workers * cpus_per_worker
     share = max(1.0, spare // num_workers)
+    if spare < 1.0:
+        return 0.0
     return share if share == 1.0 else 2 * share
 
 
@@ -166,12 +199,14 @@ def meta_batches(
     world_size: int,
     seed: int,
 ) -> Iterator[ClipBatch]:
-    """Yield this rank's part of an endless, shuffled stream of meta batches from the replicated, decoded meta-set."""
+    """Yield this rank's part of an endless, shuffled stream of meta batches from the replicated, decoded meta-set; the
+    ranks' parts are equally long, with padding where the batch does not divide."""
+    size = local_batch_size(batch_size, world_size)
     plan = EpochPlan([len(meta_set["rows"])], PlanConfig(seed=seed))
     step = first_meta_step
     while True:
         rows, _ = plan.local_batch(step, batch_size, rank, world_size)
-        yield to_clip_batch({name: values[rows] for name, values in meta_set.items()})
+        yield to_clip_batch(pad_batch({name: values[rows] for name, values in meta_set.items()}, size))
         step += 1
 
 

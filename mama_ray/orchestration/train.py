@@ -6,6 +6,7 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 import json
 import logging
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,10 +21,18 @@ from mama_ray.models.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.placement import PlacementConfig, Share, require_room
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri
+from mama_ray.orchestration.storage import absolute_uri, ensure_readable, ensure_writable, filesystem_for, join_uri
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
-from mama_ray.orchestration.train_run import run_workers, write_environment, write_run_config
+from mama_ray.orchestration.train_run import (
+    NumWorkers,
+    WorkerRange,
+    resources_of_worker,
+    run_workers,
+    write_environment,
+    write_run_config,
+)
 from mama_ray.orchestration.train_worker import train_fn_per_worker
 from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
@@ -88,11 +97,18 @@ class TrainJob(Config):
     num_micro_batches: int = Field(1, ge=1)
     """Parts a worker's batch is encoded in; the gradient is that of the whole batch, the memory that of a part."""
 
-    num_workers: int = Field(2, ge=1)
-    """Ray Train workers (DDP ranks)."""
+    num_workers: NumWorkers = 2
+    """Ray Train workers (DDP ranks): a number, or {min: 1, max: 8} for a group that goes on with fewer when nodes are
+    lost and with more when they come. The global batch is the same with any number."""
+
+    resize_every_s: float = Field(60.0, gt=0)
+    """Seconds between two looks whether an elastic group may grow; to grow it starts anew from the last checkpoint."""
 
     cpus_per_worker: float = Field(1.0, gt=0)
     """CPUs of a train worker; decode tasks use what is left."""
+
+    placement: PlacementConfig = PlacementConfig()
+    """Nodes of train workers and of decode tasks."""
 
     use_gpu: bool = False
     """Give each worker a GPU (nccl); else CPU (gloo)."""
@@ -117,19 +133,25 @@ class TrainJob(Config):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "TrainJob":
-        parts = self.num_workers * self.num_micro_batches
-        if self.global_batch_size % parts:
+        parts = self.workers.max * self.num_micro_batches
+        if self.global_batch_size < parts:  # where it does not divide, the last workers' batches are padded
             raise ValueError(
-                f"global_batch_size {self.global_batch_size} is not a multiple of "
-                f"num_workers x num_micro_batches = {parts}"
+                f"global_batch_size {self.global_batch_size} is less than num_workers x num_micro_batches = {parts}"
             )
-        if self.is_meta_learned and self.meta.batch_size % self.num_workers:
+        if self.placement.worker_labels and self.workers.is_elastic:
+            # Ray (2.60) counts the workers that fit by resources alone and would wait for ever for the labels.
             raise ValueError(
-                f"meta.batch_size {self.meta.batch_size} is not a multiple of num_workers {self.num_workers}"
+                "placement.worker_labels ties no elastic group: give its nodes a custom resource and name it in "
+                "placement.worker_resources"
             )
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
             raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
         return self
+
+    @property
+    def workers(self) -> WorkerRange:
+        """How many train workers there may be."""
+        return WorkerRange.of(self.num_workers, resize_every_s=self.resize_every_s)
 
     @property
     def is_meta_learned(self) -> bool:
@@ -168,6 +190,7 @@ def run_to_end(
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
+    ensure_readable(job.shards)
     write_run_config(job, filesystem, run_path)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
@@ -175,7 +198,7 @@ def run_to_end(
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
     data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, filesystem, run_path))
-    _check_sizes(job, data)
+    check_sizes(job, data)
     _refuse_other_captions(job, data, filesystem, run_path)
     write_environment(data.summary, filesystem, run_path)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
@@ -184,7 +207,9 @@ def run_to_end(
     if refs and refs[-1].step >= num_steps and refs[-1].problem is None:
         return job, num_steps, True
     settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
-    run_workers(train_fn_per_worker, settings, job, filesystem, run_path, callbacks=callbacks)
+    _require_room(job)
+    group = {"workers": job.workers, "placement": job.placement}
+    run_workers(train_fn_per_worker, settings, job, filesystem, run_path, **group, callbacks=callbacks)
     return job, num_steps, False
 
 
@@ -212,7 +237,7 @@ def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
     return newest and join_uri(job.storage, job.run, "checkpoints", newest.path.rsplit("/", 1)[1])
 
 
-def _check_sizes(job: TrainJob, data: RunData) -> None:
+def check_sizes(job: TrainJob, data: RunData) -> None:
     counts = data.summary["num_clips"]
     if counts["train"] < job.global_batch_size:
         raise UserError(
@@ -225,6 +250,17 @@ def _check_sizes(job: TrainJob, data: RunData) -> None:
             wanted=f"at least meta.batch_size = {job.meta.batch_size}",
             remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
         )
+
+
+def _require_room(job: TrainJob) -> None:
+    """Tell what can never be placed: the smallest group of workers, on its nodes, and one decode task on its own."""
+    worker = resources_of_worker(job, job.placement)
+    workers = Share({name: job.workers.min * amount for name, amount in worker.items()}, job.placement.worker_labels)
+    # A decode task takes what CPU it finds where none is left to reserve, but there must be a node for it.
+    decoding = Share({"memory": 1.0}, job.placement.decode_labels)
+    remedy = "lower num_workers or what a worker reserves, or leave out placement"
+    is_cluster = "RAY_ADDRESS" in os.environ
+    require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)
 
 
 def _refuse_other_captions(job: TrainJob, data: RunData, filesystem, run_path: str) -> None:

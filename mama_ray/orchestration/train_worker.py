@@ -75,12 +75,19 @@ def train_fn_per_worker(loop_config: dict) -> None:
         global_batch_size=job.global_batch_size,
         rank=rank,
         world_size=world_size,
-        num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size, num_runs=loop_config["num_runs"]),
+        num_decode_cpus=_share_of_cpus(job, world_size, loop_config["num_runs"]),
+        num_parts=job.num_micro_batches,
+        decode_labels=job.placement.decode_labels,
     )
     on_device = (batch.to(device) for batch in recorder.timed(batches))
     metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
     with recorder:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)
+
+
+def _share_of_cpus(job: "TrainJob", world_size: int, num_runs: int) -> float:
+    labels = {"worker_labels": job.placement.worker_labels, "decode_labels": job.placement.decode_labels}
+    return decode_cpus(job.cpus_per_worker, world_size, num_runs=num_runs, **labels)
 
 
 def build_model(job: "TrainJob", summary: dict) -> ClipVip:

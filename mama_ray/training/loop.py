@@ -10,11 +10,15 @@ from torch import Tensor
 from mama_ray.data.batch import ClipBatch
 from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.state import TrainState
+from mama_ray.weighting.step import StepResult
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What happened in one step; tensors stay on the device until somebody reads them."""
+    """What happened in one step; tensors stay on the device until somebody reads them.
+
+    `losses` and `weights` are those of the global batch, in its order: padding is no part of them, nor of the scalars.
+    """
 
     step: int
     rows: Int[Tensor, "local"]
@@ -56,6 +60,7 @@ def train_step(
     if hasattr(state.weighting, "set_progress"):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
     result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
+    result = _without_padding(result, state.global_batch_size)
     scalars: dict[str, Tensor | float] = dict(result.scalars)
     parameters = list(state.weighted_step.parameters.values())
     max_norm = state.optim.clip_norm or float("inf")
@@ -69,3 +74,14 @@ def train_step(
     record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
     state.step += 1
     return record
+
+
+def _without_padding(result: StepResult, size: int) -> StepResult:
+    """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
+    num_padding = len(result.losses) - size
+    if num_padding <= 0:
+        return result
+    weights, num_invalid = result.weights[:size], result.scalars["data/num_invalid"] - num_padding
+    lowest = weights.min() * (size - num_invalid).clamp(min=1)
+    scalars = result.scalars | {"data/num_invalid": num_invalid, "weights/min": lowest}
+    return StepResult(result.losses[:size], weights, scalars)

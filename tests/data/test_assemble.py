@@ -6,6 +6,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.assemble import ClipAssembler
+from mama_ray.data.batch import pad_batch
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
 
@@ -17,11 +18,11 @@ def tokenizer():
     return Tokenizer.train(SENTENCES, vocab_size=600, context_length=32)
 
 
-def texts_of(tokenizer, tmp_path, epochs, **options) -> set[str]:
-    """The texts of one clip over these epochs; None is evaluation. Its video is missing, which leaves the text."""
+def assembler_of(tokenizer, tmp_path, **options) -> ClipAssembler:
+    """An assembler of one clip, whose video is missing."""
     captions = [{"text": text, "source": "human"} for text in SENTENCES]
     record = {"clip_id": "c", "shard": "none.tar", "offset": 0, "num_bytes": 1, "sha256": "", "captions": captions}
-    assembler = ClipAssembler(
+    return ClipAssembler(
         pafs.LocalFileSystem(),
         str(tmp_path),
         pa.Table.from_pylist([record]),
@@ -30,6 +31,11 @@ def texts_of(tokenizer, tmp_path, epochs, **options) -> set[str]:
         transform=TransformConfig(image_size=8),
         **options,
     )
+
+
+def texts_of(tokenizer, tmp_path, epochs, **options) -> set[str]:
+    """The texts of one clip over these epochs; None is evaluation. Its video is missing, which leaves the text."""
+    assembler = assembler_of(tokenizer, tmp_path, **options)
     known = {tuple(tokenizer([text])[0]): text for text in (*SENTENCES, " ".join(SENTENCES))}
     found = set()
     for epoch in epochs:
@@ -46,3 +52,13 @@ def test_training_draws_one_caption_and_evaluation_takes_the_first(tokenizer, tm
 
 def test_a_paragraph_joins_all_captions_in_training_and_evaluation(tokenizer, tmp_path):
     assert texts_of(tokenizer, tmp_path, [0, 1, 2, None], joins_captions=True) == {" ".join(SENTENCES)}
+
+
+def test_a_worker_that_has_no_clip_of_a_step_reads_nothing_and_gets_padding(tokenizer, tmp_path, caplog):
+    nothing = assembler_of(tokenizer, tmp_path).assemble(np.empty(0, np.int64), np.empty(0, np.int64))
+    one = assembler_of(tokenizer, tmp_path).assemble([0], [0])
+    assert len(caplog.records) == 1  # of the clip that is missing
+    padded = pad_batch(nothing, 1)
+    assert {name: (values.shape, values.dtype) for name, values in padded.items()} == {
+        name: (values.shape, values.dtype) for name, values in one.items()
+    }

@@ -3,7 +3,9 @@
 from itertools import islice
 
 import numpy as np
+import pytest
 
+from mama_ray.data.batch import PADDING_ROW
 from mama_ray.orchestration.clip_stream import meta_batches
 
 NUM_CLIPS, BATCH = 12, 4
@@ -41,6 +43,15 @@ def test_meta_batches_go_on_where_they_were_left():
 def test_the_workers_parts_make_up_the_meta_batch():
     parts = [rows_of(4, rank=rank, world_size=2) for rank in range(2)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), rows_of(4))
+
+
+@pytest.mark.parametrize("world_size", [3, 5])
+def test_the_parts_of_any_number_of_workers_are_equally_long_and_padded_at_the_end(world_size):
+    parts = [rows_of(4, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {part.shape for part in parts} == {(4, -(-BATCH // world_size))}
+    joined = np.concatenate(parts, axis=1)
+    np.testing.assert_array_equal(joined[:, :BATCH], rows_of(4))
+    assert set(joined[:, BATCH:].flatten()) == {PADDING_ROW}
 
 
 def test_frames_and_texts_of_a_meta_batch_belong_to_its_rows():

@@ -9,6 +9,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from mama_ray.data.batch import ClipBatch, pad_batch
+from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
@@ -22,12 +24,18 @@ VARIANTS = {
     "finite_difference": {"hypergradient": "finite_difference"},
     "micro_batches": {"num_micro_batches": 2, "arrangement": "faithful"},
     "invalid_clips": {"arrangement": "shared"},
+    "padded": {"arrangement": "shared"},
+    "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
+PADDED = {"padded": (16, 7), "padded_micro_batches": (16, 7)}  # sizes that three ranks do not divide
 
 
-def slice_of(batch, rank: int, world_size: int):
-    size = len(batch) // world_size
-    return batch[rank * size : (rank + 1) * size]
+def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -> ClipBatch:
+    """What a rank takes of a global batch, filled up with padding as the stream of batches does."""
+    size = local_batch_size(len(batch), world_size, num_parts=num_parts)
+    own = batch[rank * size : (rank + 1) * size]
+    padded = pad_batch({name: value.numpy() for name, value in vars(own).items()}, size)
+    return ClipBatch(**{name: torch.from_numpy(value) for name, value in padded.items()})
 
 
 def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
@@ -40,11 +48,13 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
     step = build_step(wrapped, net, objective=ContrastiveConfig(margin=0.2), weight_lr=0.5, **VARIANTS[variant])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     outcome = {}
+    size, meta_size = PADDED.get(variant, (GLOBAL_BATCH, META_BATCH))
     for number in range(NUM_STEPS):
-        batch, meta_batch = random_batch(number, GLOBAL_BATCH), random_batch(100 + number, META_BATCH)
+        batch, meta_batch = random_batch(number, size), random_batch(100 + number, meta_size)
         if variant == "invalid_clips":
             batch.valid[[1, 7]] = False
-        batch, meta_batch = slice_of(batch, rank, world_size), slice_of(meta_batch, rank, world_size)
+        batch = slice_of(batch, rank, world_size, step.num_micro_batches)
+        meta_batch = slice_of(meta_batch, rank, world_size)
         if number == 0:
             generator = torch.Generator().manual_seed(0)
             direction = {
@@ -60,9 +70,10 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
             parts = [torch.empty_like(own) for _ in range(world_size)]
             if world_size > 1:
                 dist.all_gather(parts, own.contiguous())
-            outcome["derivatives"] = torch.cat(parts) if world_size > 1 else own
+            outcome["derivatives"] = torch.cat(parts)[:size] if world_size > 1 else own
         result = step.compute_gradients(batch, meta_batch, measure_lookahead=True)
-        outcome[f"losses{number}"], outcome[f"weights{number}"] = result.losses, result.weights
+        outcome[f"losses{number}"], outcome[f"weights{number}"] = result.losses[:size], result.weights[:size]
+        assert not result.losses[size:].any() and not result.weights[size:].any()
         outcome[f"meta{number}"] = torch.stack(
             [result.scalars["meta/loss"], result.scalars["meta/loss_before_lookahead"]]
         )
