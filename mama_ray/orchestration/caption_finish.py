@@ -124,7 +124,7 @@ def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.Obj
     return summaries[0], damaged
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="table: hash captions")
 def _hash_keys(plan: CaptionPlan, number: int, clean: PostprocessConfig, num_ranges: int):
     """Return the hashes of a file's caption keys, split into ranges."""
     table, _ = _read_rows(plan, number)
@@ -136,18 +136,18 @@ def _hash_keys(plan: CaptionPlan, number: int, clean: PostprocessConfig, num_ran
     return tuple(hashes[places == part] for part in range(num_ranges))
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="table: count copies")
 def _count_keys(max_copies: int, *hashes: np.ndarray) -> np.ndarray:
     keys, counts = np.unique(np.concatenate(hashes), return_counts=True)
     return keys[counts > max_copies]
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="table: join copies")
 def _join(*parts: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="table: write file")
 def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
     table, damaged = _read_rows(plan, number)
     if damaged:
@@ -171,7 +171,7 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
     return summary, []
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="table: merge summaries")
 def _merge(*summaries: TableSummary) -> TableSummary:
     whole = TableSummary()
     for summary in summaries:

@@ -61,6 +61,7 @@ def score_captions(
             num_cpus=_ACTOR_CPUS,
             num_gpus=1 if use_gpu else 0,
         )
+        scored.set_name("caption_similarity")  # in Ray's dashboard
         for _ in scored.iter_batches(batch_size=None, prefetch_batches=0):
             pass
 
@@ -128,7 +129,7 @@ def _folder(directory: str, number: int) -> str:
     return f"{directory}/{WORK_FOLDER}/similarity/{number:06d}"
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="similarity: list chunks")
 def _unscored(output: str, num_clips: int) -> np.ndarray:
     filesystem, directory = filesystem_for(output)
     selector = pafs.FileSelector(f"{directory}/{WORK_FOLDER}/similarity", recursive=True, allow_not_found=True)
@@ -137,12 +138,12 @@ def _unscored(output: str, num_clips: int) -> np.ndarray:
     return np.setdiff1d(np.arange(-(-num_clips // CHUNK_CLIPS)), done)
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="similarity: count chunks")
 def _count(chunks: np.ndarray) -> int:
     return len(chunks)
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="similarity: find dual encoder")
 def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan | UserError:
     prefix = uri.split("://", 1)[0] + "://" if "://" in uri and not uri.startswith("file://") else ""
     try:

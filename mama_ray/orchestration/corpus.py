@@ -47,7 +47,7 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
     return directory
 
 
-@ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES)
+@ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES, name="corpus: write chunk")
 def _write_chunk(config: CorpusConfig, directory: str, chunk: int) -> int:
     filesystem, path = filesystem_for(directory)
     return write_chunk(filesystem, path, config, chunk)

@@ -73,6 +73,7 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
         num_cpus=_ACTOR_CPUS,
         num_gpus=1 if use_gpu else 0,
     )
+    features.set_name("embed")  # in Ray's dashboard
     features.write_parquet(path, filesystem=filesystem)
 
 

@@ -40,7 +40,7 @@ def load_features(uri: str, table: ray.ObjectRef, num_clips: int) -> Features:
     return Features(videos, texts, np.arange(num_clips), text_rows, errors)
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: load features")
 def _load(uri: str, table, num_clips: int) -> tuple:
     videos, texts, text_rows, errors = read_features(*filesystem_for(uri), num_clips)
     ids = table["clip_id"].to_pylist()
@@ -123,7 +123,7 @@ def _rank(
     return np.concatenate(ray.get(blocks)) if blocks else np.empty(0)
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: rank queries")
 def _rank_block(query_features, gallery_features, queries, gallery, normalisers, block: slice, *, ties, group_rule):
     chosen = np.flatnonzero(queries.keep)[block]
     return rank_queries(
@@ -137,13 +137,13 @@ def _rank_block(query_features, gallery_features, queries, gallery, normalisers,
     )
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: dual softmax")
 def _normalise(gallery_features, query_features, queries, gallery, block: slice) -> np.ndarray:
     chosen = np.flatnonzero(gallery.keep)[block]
     return dual_softmax_normalisers(gallery_features[chosen], queries.kept(query_features))
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: first clips")
 def _top(text_features, video_features, text_positions, known, count: int) -> np.ndarray:
     similarity = text_features[text_positions].astype(np.float64) @ video_features[known].astype(np.float64).T
     return known[np.argsort(-similarity, axis=1, kind="stable")[:, :count]]
