@@ -32,7 +32,7 @@ _CAPTION_GAUGES = (
     Metric("caption/busy_share", "", "share of the engines' time in which they had something to write"),
 )
 _COUNTERS = (
-    Metric("run/checkpoints", "checkpoints", "checkpoints written since the worker started"),
+    Metric("run/checkpoints", "checkpoints", "checkpoints taken since the worker started"),
     Metric("caption/<outcome>/clips", "clips", "clips committed, by outcome: captioned or error"),
     Metric("caption/tokens", "tokens", "tokens written"),
     Metric("caption/<stage>/seconds", "s", "seconds of work of a stage: read, decode, caption or write"),

@@ -11,6 +11,8 @@ import pytest
 import ray
 
 from mama_ray.errors import UserError
+from mama_ray.orchestration.caption_progress import CaptionProgress
+from mama_ray.orchestration.caption_stream import PoolHistory
 from mama_ray.orchestration.exported_metrics import export_metrics, exported_name, prometheus_names
 from mama_ray.reporting.metrics import METRICS, find_metric
 
@@ -65,6 +67,23 @@ def test_what_a_worker_exports_is_found_on_its_nodes_endpoint(ray_cluster):
 
 
 @pytest.mark.ray
+def test_a_captioning_jobs_driver_tells_what_it_counts(ray_cluster):
+    progress = CaptionProgress(100, table="s3://bucket/captions/")
+    progress.start(40, PoolHistory())
+    batch = {name: [0.5] for name in ("read_s", "decode_s", "caption_s", "write_s", "engine_busy_s", "engine_idle_s")}
+    progress.add({"num_clips": [32], "num_errors": [2], "num_tokens": [320], "engine": ["one"], **batch})
+    wanted = {
+        ("ray_mama_ray_caption_clips_left", None): 28.0,
+        ("ray_mama_ray_caption_clips_total", 'outcome="captioned"'): 30.0,
+        ("ray_mama_ray_caption_clips_total", 'outcome="error"'): 2.0,
+        ("ray_mama_ray_caption_seconds_total", 'stage="decode"'): 0.5,
+        ("ray_mama_ray_caption_busy_share", None): 0.5,
+    }
+    page = page_with(wanted, run="s3://bucket/captions")
+    assert {key: value_of(page, *key, run="s3://bucket/captions") for key in wanted} == wanted
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_gauge_that_was_set_once_is_shown_for_as_long_as_its_process_lives(ray_cluster):
     exporter = Exporter.remote()
@@ -85,6 +104,8 @@ def test_an_unknown_metric_is_refused(ray_cluster):
 def test_without_ray_nothing_is_exported_and_nothing_fails():
     program = """
 import threading
+from mama_ray.orchestration.caption_progress import CaptionProgress
+from mama_ray.orchestration.caption_stream import PoolHistory
 from mama_ray.orchestration.exported_metrics import export_metrics
 export_metrics("night", {"train/loss": 1.0}, {"run/checkpoints": 1})
 assert not [thread for thread in threading.enumerate() if thread.name == "refresh-gauges"]
@@ -108,20 +129,20 @@ def endpoint() -> str:
     return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
 
-def page_with(wanted: dict) -> str:
+def page_with(wanted: dict, *, run: str = "night") -> str:
     """Return the endpoint's page as soon as it has what is wanted; workers report to it every ten seconds."""
     deadline = time.monotonic() + 60
     page = ""
     while time.monotonic() < deadline:
         with urllib.request.urlopen(endpoint(), timeout=10) as answer:
             page = answer.read().decode()
-        if all(value_of(page, *key) is not None for key in wanted):
+        if all(value_of(page, *key, run=run) is not None for key in wanted):
             break
         time.sleep(1)
     return page
 
 
-def value_of(page: str, name: str, tag: str | None) -> float | None:
-    lines = [line for line in page.splitlines() if line.startswith(f"{name}{{") and 'run="night"' in line]
+def value_of(page: str, name: str, tag: str | None, *, run: str = "night") -> float | None:
+    lines = [line for line in page.splitlines() if line.startswith(f"{name}{{") and f'run="{run}"' in line]
     values = [float(line.rpartition(" ")[2]) for line in lines if tag is None or tag in line]
     return values[0] if values else None
