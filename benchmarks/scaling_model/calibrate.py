@@ -1,0 +1,248 @@
+"""Measures on this machine what the simulation is fed with: seconds, bytes and requests per unit of work.
+
+Every figure comes from the package's own functions; what an engine on a GPU does is measured nowhere here.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.fs as pafs
+import ray
+
+from benchmarks.scaling_model.control import measure_control_plane, start_ray, workers_cpu_s
+from benchmarks.scaling_model.videos import SIZES, encode_clip, write_shards
+from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.generation import SamplingConfig
+from mama_ray.captioning.grid import hash_pixels
+from mama_ray.captioning.postprocess import PostprocessConfig
+from mama_ray.captioning.quality import QualityConfig
+from mama_ray.captioning.table import file_name
+from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, check_shards, read_clip_bytes, read_index
+from mama_ray.data.loading import load_clip_frames
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
+from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, committed_rows, list_parts, write_parts
+
+_LLAVA_SIDE = 336
+_VIDEOS_PER_SIZE = 3
+_TABLE_CLIPS = 8192
+_SENTENCE = "a person in blue opens the old door and walks slowly across wet street while two dogs run"
+
+
+def calibrate() -> dict:
+    """Return everything that is measured; takes about three minutes on two cores."""
+    result = {"machine": {"cores": os.cpu_count(), "processor": _processor()}, "decode": measure_decoding()}
+    with tempfile.TemporaryDirectory() as folder:
+        result["storage"] = measure_storage(Path(folder))
+        result["table"] = measure_table(Path(folder))
+    result["engine"] = {"llava_processor_s_per_clip": measure_llava_processor()}
+    result["control"] = measure_control_plane()
+    return result
+
+
+def measure_decoding() -> dict[str, dict[str, float]]:
+    """Return seconds of one core per clip of ten seconds: for a captioner's grid, and for training's frames."""
+    result = {}
+    for size in SIZES:
+        videos = [encode_clip(size, seed) for seed in range(_VIDEOS_PER_SIZE)]
+        grid = make_clip_grid(videos[0], ClipGridConfig(), side=_LLAVA_SIDE).pixels
+        result[size] = {
+            "clip_mb": round(float(np.mean([len(video) for video in videos])) / 1e6, 3),
+            "grid_s": _median_s(lambda v: make_clip_grid(v, ClipGridConfig(), side=_LLAVA_SIDE), videos),
+            "hash_video_s": _median_s(lambda v: hashlib.sha256(v).hexdigest(), videos),
+            "hash_grid_s": _median_s(lambda _, grid=grid: hash_pixels(grid), videos),
+        }
+        for num_frames in (4, 12):
+            rng = np.random.default_rng(0)
+            result[size][f"train_{num_frames}_frames_s"] = _median_s(
+                lambda v, n=num_frames, rng=rng: load_clip_frames(
+                    v, num_frames=n, transform=TransformConfig(), rng=rng
+                ),
+                videos,
+            )
+    return result
+
+
+def measure_storage(folder: Path) -> dict[str, float]:
+    """Return requests to an S3 server per clip read, per part committed and per shard checked, by kind."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    logger = logging.getLogger("werkzeug")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        secrets = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}", **secrets).create_bucket(Bucket="bucket")
+        s3 = pafs.S3FileSystem(
+            access_key="test", secret_key="test", region="us-east-1", scheme="http", endpoint_override=f"{host}:{port}"
+        )
+        shards = write_shards(folder / "shards", [encode_clip("320x240", 0)], "320x240", 256)
+        pafs.copy_files(str(shards), "bucket/shards", destination_filesystem=s3)
+        table = read_index(s3, "bucket/shards")
+        places = table.select(["shard", "offset", "num_bytes"]).to_pylist()[:32]
+        counts = {}
+        works = {
+            "clip_read": (lambda: [read_clip_bytes(s3, "bucket/shards", **place) for place in places], len(places)),
+            "part": (lambda: write_parts(s3, "bucket/table", part_table(0, CHUNK_CLIPS)), 1),
+            "shard_check": (lambda: check_shards(s3, "bucket/shards", table), 4),
+        }
+        for name, (work, times) in works.items():
+            seen.clear()
+            work()
+            kinds = [found[0] for message in seen if (found := re.search("GET|HEAD|PUT|POST|DELETE", message))]
+            counts |= {f"{kind}_per_{name}": round(kinds.count(kind) / times, 2) for kind in sorted(set(kinds))}
+        return counts
+    finally:
+        server.stop()
+
+
+def measure_table(folder: Path) -> dict[str, float]:
+    """Return bytes per clip of index, parts and table, and seconds per clip of committing and of the job's end."""
+    local, output = pafs.LocalFileSystem(), str(folder / "table")
+    rows = index_table(_TABLE_CLIPS)
+    began = time.process_time()
+    for start in range(0, _TABLE_CLIPS, CHUNK_CLIPS):
+        write_parts(local, output, part_table(start, CHUNK_CLIPS))
+    commit_s = (time.process_time() - began) / (_TABLE_CLIPS / CHUNK_CLIPS)
+    began = time.process_time()
+    names = list_parts(local, output)
+    committed_rows(names, _TABLE_CLIPS)
+    scan_s = (time.process_time() - began) / len(names)
+    parts = sum(path.stat().st_size for path in (folder / "table").rglob("*.parquet")) / _TABLE_CLIPS
+    start_ray()
+    plan = SimpleNamespace(
+        table=ray.put(rows.select(["clip_id", "sha256"])), num_clips=_TABLE_CLIPS, output=output,
+        sampling=SamplingConfig(),
+    )  # fmt: skip
+    constants = {
+        "source": "generated", "model": "llava", "weights_sha256": "0" * 64, "prompt": "Describe the video.",
+        "temperature": 0.2, "top_p": 1.0, "max_tokens": 64,
+    }  # fmt: skip
+    ray.get(shared_captions(plan, PostprocessConfig(), 1000))  # workers start and import
+    began = workers_cpu_s()
+    shared = shared_captions(plan, PostprocessConfig(), 1000)
+    summary, damaged = write_files(plan, Gate(PostprocessConfig(), QualityConfig(), shared), constants)
+    assert ray.get(summary).num_rows == _TABLE_CLIPS and not damaged
+    finish_s = (workers_cpu_s() - began) / _TABLE_CLIPS
+    table = sum((folder / "table" / file_name(number)).stat().st_size for number in range(_TABLE_CLIPS // 4096))
+    index = _index_bytes(folder, rows)
+    job_columns = rows.select(["clip_id", "shard", "offset", "num_bytes", "sha256"])
+    return {
+        "commit_s_per_part": round(commit_s, 5),
+        "scan_s_per_part": round(scan_s, 8),
+        "part_bytes_per_clip": round(parts, 1),
+        "table_bytes_per_clip": round(table / _TABLE_CLIPS, 1),
+        "index_file_bytes_per_clip": round(index / _TABLE_CLIPS, 1),
+        "index_memory_bytes_per_clip": round(rows.nbytes / _TABLE_CLIPS, 1),
+        "job_table_bytes_per_clip": round(job_columns.nbytes / _TABLE_CLIPS, 1),
+        "sha256_bytes": 64,
+        "finish_cpu_s_per_clip": round(finish_s, 7),
+    }
+
+
+def measure_llava_processor() -> float:
+    """Return seconds of one core that LLaVA-1.5's image processor takes per grid, in the engine's own thread."""
+    from PIL import Image
+    from transformers import CLIPImageProcessor
+
+    crop = {"height": _LLAVA_SIDE, "width": _LLAVA_SIDE}
+    processor = CLIPImageProcessor(size={"shortest_edge": _LLAVA_SIDE}, crop_size=crop)
+    pixels = np.random.default_rng(0).integers(0, 255, (_LLAVA_SIDE, _LLAVA_SIDE, 3)).astype(np.uint8)
+    return _median_s(lambda _: processor(Image.fromarray(pixels), return_tensors="pt"), [None] * 5)
+
+
+def index_table(num_clips: int) -> pa.Table:
+    """Return an index as prepare writes it of clips with one human caption each."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(num_clips):
+        shard = f"clips-{number // 256:06d}.tar"
+        rows.append(
+            dict.fromkeys(INDEX_SCHEMA.names)
+            | {
+                "clip_id": f"{hashlib.md5(str(number // 8).encode()).hexdigest()[:11]}-{number % 8:04d}",
+                "video_id": hashlib.md5(str(number // 8).encode()).hexdigest()[:11],
+                "shard": shard, "offset": number % 256 * 3_000_000 + 512, "num_bytes": int(rng.integers(2e6, 4e6)),
+                "sha256": hashlib.sha256(str(number).encode()).hexdigest(), "start_s": 0.0, "end_s": 10.0,
+                "duration_s": 10.0, "width": 1280, "height": 720, "fps": 30.0, "codec": "h264", "extension": "mp4",
+                "split": "train", "captions": [{"text": _sentence(rng, 12), "source": "human"}],
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+
+
+def part_table(start: int, count: int) -> pa.Table:
+    """Return what an engine commits for rows [start, start + count): captions of about 40 words."""
+    rng = np.random.default_rng(start)
+    index = index_table_ids(start, count)
+    rows = [
+        {
+            "row": start + place, "clip_id": clip_id, "video_sha256": sha256, "sample": 0,
+            "frame_indices": sorted(rng.integers(0, 300, 12).tolist()), "num_filled": 0,
+            "grid_sha256": hashlib.sha256(sha256.encode()).hexdigest(), "text": _sentence(rng, 40),
+            "seed": int(rng.integers(2**62)), "num_tokens": 45, "finish_reason": "stop",
+            "mean_logprob": float(rng.normal(-0.8, 0.2)), "error": None,
+        }
+        for place, (clip_id, sha256) in enumerate(index)
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=PART_SCHEMA)
+
+
+def index_table_ids(start: int, count: int) -> list[tuple[str, str]]:
+    """Return clip_id and sha256 of rows of `index_table`."""
+    return [
+        (
+            f"{hashlib.md5(str(number // 8).encode()).hexdigest()[:11]}-{number % 8:04d}",
+            hashlib.sha256(str(number).encode()).hexdigest(),
+        )
+        for number in range(start, start + count)
+    ]
+
+
+def _index_bytes(folder: Path, rows: pa.Table) -> int:
+    from mama_ray.data.index import write_index
+
+    (folder / "index").mkdir()
+    write_index(pafs.LocalFileSystem(), str(folder / "index"), [rows], {})
+    return (folder / "index" / INDEX_NAME).stat().st_size
+
+
+def _sentence(rng: np.random.Generator, num_words: int) -> str:
+    return " ".join(rng.choice(_SENTENCE.split(), num_words))
+
+
+def _median_s(work: Callable, inputs: list, repeats: int = 3) -> float:
+    """Return the median of a call's seconds of a core, after one to warm up, rounded to three digits.
+
+    CPU time, which other work on the machine changes little.
+    """
+    work(inputs[0])
+    times = []
+    for value in inputs * repeats:
+        began = time.process_time()
+        work(value)
+        times.append(time.process_time() - began)
+    return float(f"{np.median(times):.3g}")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown'}, {psutil.virtual_memory().total >> 30} GiB"
