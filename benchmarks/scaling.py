@@ -1,9 +1,10 @@
 """What 100 million clips would take on 8 to 512 GPUs, by simulation: wall time, bottleneck, price; and training's CPUs.
 
-.venv/bin/python benchmarks/scaling.py                   # the results, as JSON, from the checked-in calibration
-.venv/bin/python benchmarks/scaling.py --calibrate True  # measure this machine and keep what was measured (3 minutes)
-.venv/bin/python benchmarks/scaling.py --check True      # small real jobs against their prediction (3 minutes)
-.venv/bin/python benchmarks/scaling.py --figures True    # the results, and docs/figures/*.png
+.venv/bin/python benchmarks/scaling.py               # the results, as JSON, from the checked-in calibration
+.venv/bin/python benchmarks/scaling.py --figures     # the same, and docs/figures/*.png
+.venv/bin/python benchmarks/scaling.py --calibrate   # measure this machine and keep what was measured (3 minutes)
+.venv/bin/python benchmarks/scaling.py --check       # small real jobs against their prediction (5 minutes)
+.venv/bin/python benchmarks/scaling.py --limits      # two things that break, broken (1 minute)
 
 What could not be measured is in benchmarks/scaling_model/assumptions.yaml, with sources; `--assume.gpu-hour-usd 2.5`
 and its like change it for one run.
@@ -54,6 +55,7 @@ class Options:
     calibrate: bool = False
     check: bool = False
     figures: bool = False
+    limits: bool = False
 
 
 def main(options: Options) -> None:
@@ -68,6 +70,10 @@ def main(options: Options) -> None:
 
         REALITY.write_text(json.dumps(check_against_reality(load_calibration()), indent=1) + "\n")
         print(REALITY.read_text())
+    elif options.limits:
+        from benchmarks.scaling_model.limits import show_limits
+
+        print(json.dumps(show_limits(), indent=1))
     else:
         result = compute_results(options.assume, load_calibration(), options.num_clips)
         if options.figures:

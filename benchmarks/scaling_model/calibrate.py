@@ -31,7 +31,14 @@ from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, check_shards, read_cli
 from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.transforms import TransformConfig
 from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
-from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, committed_rows, list_parts, write_parts
+from mama_ray.orchestration.caption_parts import (
+    CHUNK_CLIPS,
+    PART_SCHEMA,
+    committed_rows,
+    list_parts,
+    read_part,
+    write_parts,
+)
 
 _LLAVA_SIDE = 336
 _VIDEOS_PER_SIZE = 3
@@ -74,7 +81,7 @@ def measure_decoding() -> dict[str, dict[str, float]]:
 
 
 def measure_storage(folder: Path) -> dict[str, float]:
-    """Return requests to an S3 server per clip read, per part committed and per shard checked, by kind."""
+    """Return requests to an S3 server per clip read, part committed, part listed and read, shard checked."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -101,6 +108,7 @@ def measure_storage(folder: Path) -> dict[str, float]:
         works = {
             "clip_read": (lambda: [read_clip_bytes(s3, "bucket/shards", **place) for place in places], len(places)),
             "part": (lambda: write_parts(s3, "bucket/table", part_table(0, CHUNK_CLIPS)), 1),
+            "part_read": (lambda: read_part(s3, "bucket/table", list_parts(s3, "bucket/table")[0]), 1),
             "shard_check": (lambda: check_shards(s3, "bucket/shards", table), 4),
         }
         for name, (work, times) in works.items():

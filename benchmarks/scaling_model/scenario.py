@@ -91,10 +91,10 @@ class CaptionRun:
 
 
 def steady_clips_per_s(commits: list[tuple[float, int]]) -> float:
-    """Return clips per second after the first quarter of the clips, whose commits tell of the start."""
+    """Return clips per second of the second half of the clips: what piles up while engines start is in the first."""
     total, done = sum(clips for _, clips in commits), 0
     for number, (time_s, clips) in enumerate(commits):
         done += clips
-        if done >= total / 4 and commits[-1][0] > time_s:
+        if done >= total / 2 and commits[-1][0] > time_s:
             return sum(own for _, own in commits[number + 1 :]) / (commits[-1][0] - time_s)
     return total / max(commits[-1][0], 1e-9)
