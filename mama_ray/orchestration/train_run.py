@@ -30,7 +30,7 @@ MAY_CHANGE = frozenset({
 
 # An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more
 # than there is, and then must give up soon to ask again.
-_ELASTIC_START_TIMEOUT_S = "15"
+_ELASTIC_START_TIMEOUT_S = "10"
 
 
 # A number, or {min: 1, max: 8} of an elastic group; a mapping, as the command line and its help take no group of

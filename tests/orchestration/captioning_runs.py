@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -56,9 +57,11 @@ def parts_of(output: Path) -> set[str]:
 class TwoNodes:
     """A head and one more node, each with processes of its own; nothing else on the machine is touched."""
 
-    def __init__(self, *, head_cpus: int, node_cpus: int) -> None:
+    def __init__(
+        self, *, head_cpus: int, node_cpus: int, head_options: Sequence[str] = (), node_options: Sequence[str] = ()
+    ) -> None:
         self._folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")  # short: sockets lie below it
-        self._port, self._node_cpus = free_port(), node_cpus
+        self._port, self._node = free_port(), [f"--num-cpus={node_cpus}", *node_options]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = os.environ | {
             "RAY_AUTH_MODE": "disabled",
@@ -67,13 +70,13 @@ class TwoNodes:
             "PATH": path,
         }
         head = ["--head", f"--port={self._port}", f"--temp-dir={self._folder}", "--include-dashboard=false"]
-        self._processes = [self._start(*head, f"--num-cpus={head_cpus}")]
+        self._processes = [self._start(*head, f"--num-cpus={head_cpus}", *head_options)]
         self._wait_for_head()
         self.add_node()
 
     def add_node(self) -> None:
         """Start another node."""
-        self._processes.append(self._start(f"--address=127.0.0.1:{self._port}", f"--num-cpus={self._node_cpus}"))
+        self._processes.append(self._start(f"--address=127.0.0.1:{self._port}", *self._node))
 
     def kill_node(self) -> None:
         """SIGKILL the newest node and all that runs on it, as a lost machine would."""
@@ -81,7 +84,11 @@ class TwoNodes:
 
     def engines(self) -> list[psutil.Process]:
         """Return the processes of the captioning actors of this cluster."""
-        return [process for process in self._below() if ENGINE_TITLE in _title(process)]
+        return [process for process in self._below(*self._processes) if ENGINE_TITLE in _title(process)]
+
+    def titles(self) -> list[set[str]]:
+        """Return what Ray's processes on the head and on each further node say that they do right now."""
+        return [{_title(process) for process in self._below(node)} for node in self._processes]
 
     def start_captioning(self, *arguments: str, log: Path) -> subprocess.Popen:
         """Start jobs/caption.py on this cluster as a user would."""
@@ -96,9 +103,9 @@ class TwoNodes:
             kill_tree(process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _below(self) -> list[psutil.Process]:
+    def _below(self, *processes: subprocess.Popen) -> list[psutil.Process]:
         found = []
-        for process in self._processes:
+        for process in processes:
             with contextlib.suppress(psutil.Error):
                 found += psutil.Process(process.pid).children(recursive=True)
         return found
