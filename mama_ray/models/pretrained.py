@@ -6,6 +6,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import pydantic
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
 from mama_ray.models.hf_clip import config_from_hf
+from mama_ray.models.host_copy import copy_to_host
 from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
 from mama_ray.models.key_layouts import (
     NEW_KEYS,
@@ -53,17 +55,38 @@ class Saveable(Protocol):
     def save(self, directory: Path) -> None: ...
 
 
-def save_pretrained(model: ClipVip, directory: str | Path, tokenizer: Saveable | None = None) -> None:
+@dataclass(frozen=True)
+class CapturedModel:
+    """A model's weights and the content of its config.json, apart from the model."""
+
+    state: State
+    config: dict[str, Any]
+
+
+def capture_pretrained(model: ClipVip) -> CapturedModel:
+    """Copy a model to host memory: `write_pretrained` may write it while the model trains on."""
+    return CapturedModel(copy_to_host(dict(model.state_dict())), _content_of_config(model))
+
+
+def write_pretrained(captured: CapturedModel, directory: str | Path, tokenizer: Saveable | None = None) -> None:
     """Write config.json, model.safetensors and the tokenizer; config.json comes last and makes the directory whole."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").unlink(missing_ok=True)
-    write_safetensors(model.state_dict(), directory / WEIGHTS_NAME)
+    write_safetensors(captured.state, directory / WEIGHTS_NAME)
     if tokenizer is not None:
         tokenizer.save(directory)
+    write_json(captured.config, directory / "config.json")
+
+
+def save_pretrained(model: ClipVip, directory: str | Path, tokenizer: Saveable | None = None) -> None:
+    """Write a model that nothing changes meanwhile, as `write_pretrained` does, without a copy in memory."""
+    write_pretrained(CapturedModel(dict(model.state_dict()), _content_of_config(model)), directory, tokenizer)
+
+
+def _content_of_config(model: ClipVip) -> dict[str, Any]:
     # How a machine trades memory for time is not a property of the weights.
-    config = model.config.model_dump(mode="json", exclude={"gradient_checkpointing"})
-    write_json({"model_type": MODEL_TYPE, **config}, directory / "config.json")
+    return {"model_type": MODEL_TYPE, **model.config.model_dump(mode="json", exclude={"gradient_checkpointing"})}
 
 
 def from_pretrained(

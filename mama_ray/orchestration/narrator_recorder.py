@@ -3,9 +3,8 @@
 Rank 0 writes; every rank takes part in validation and in `ray.train.report`, which is a barrier.
 """
 
-import resource
-import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow.fs as pafs
@@ -15,12 +14,11 @@ import torch
 from mama_ray.captioning.narrator import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
-from mama_ray.orchestration.narrator_state import NarratorState, save_state
+from mama_ray.orchestration.checkpoint_writer import WriteFiles
+from mama_ray.orchestration.narrator_state import NarratorState, capture_state, write_state
 from mama_ray.orchestration.narrator_validation import NarratorValidation
-from mama_ray.orchestration.progress import Progress
-from mama_ray.reporting.writers import MetricsWriter
-from mama_ray.training.checkpoint import write_manifest
+from mama_ray.orchestration.run_output import RunOutput
+from mama_ray.orchestration.step_clock import StepClock
 from mama_ray.training.state import require_finite
 
 if TYPE_CHECKING:
@@ -49,38 +47,30 @@ class NarratorRecorder:
         self._rank, self._show_bar = rank, show_bar
         self._losses: list[torch.Tensor] = []
         self._num_invalid: list[torch.Tensor] = []
-        self._data_wait_s = 0.0
-        self._window_start = time.perf_counter()
-        self._writer: MetricsWriter | None = None
-        self._progress: Progress | None = None
+        self._clock = StepClock()
+        self._output: RunOutput | None = None
 
     def __enter__(self) -> "NarratorRecorder":
         if self._rank == 0:
-            self._writer = MetricsWriter(self._filesystem, self._run_path, start_step=self._state.step)
-            steps = {"num_steps": self._state.num_steps, "first_step": self._state.step}
-            self._progress = Progress(self._job.run, **steps, show_bar=self._show_bar)
-        self._window_start = time.perf_counter()
+            self._output = RunOutput(
+                self._job.run,
+                self._filesystem,
+                self._run_path,
+                first_step=self._state.step,
+                num_steps=self._state.num_steps,
+                num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,
+                show_bar=self._show_bar,
+            )
+        self._clock.restart()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._rank == 0:
-            self._progress.close()
-            self._writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._output is not None:
+            self._output.close(has_failed=kind is not None)
 
     def timed(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
         """Pass batches through and count the time spent waiting for them, from the first one on."""
-        iterator = iter(batches)
-        is_first = True
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            self._data_wait_s += time.perf_counter() - start
-            if is_first:  # starting the decode processes is no part of a step
-                self._data_wait_s, self._window_start, is_first = 0.0, time.perf_counter(), False
-            yield batch
+        return self._clock.timed(batches)
 
     def __call__(self, scalars: dict[str, torch.Tensor | float], valid: torch.Tensor) -> None:
         """Take note of a finished step; log, validate and save when it is time."""
@@ -97,49 +87,42 @@ class NarratorRecorder:
         loss = float(torch.stack(self._losses).mean())
         require_finite("train/caption_loss", loss, step)
         num_invalid = gather_plain(torch.stack(self._num_invalid).sum()[None]).sum() / num_steps
-        seconds = time.perf_counter() - self._window_start
-        clips_per_s = num_steps * self._state.global_batch_size / seconds
+        throughput = self._clock.throughput(num_steps, self._state.global_batch_size)
         if self._rank == 0:
             record = {name: float(value) for name, value in scalars.items()} | {
                 "train/caption_loss": loss,
                 "train/epoch": self._state.samples_seen / self._num_clips,
                 "train/samples_seen": self._state.samples_seen,
-                "throughput/clips_per_s": clips_per_s,
-                "throughput/step_s": seconds / num_steps,
-                "throughput/data_wait_s": self._data_wait_s / num_steps,
-                "throughput/peak_memory_gib": _peak_memory_gib(),
+                **throughput,
                 "data/num_invalid": float(num_invalid),
             }
-            self._writer.write(step, record)
-            self._progress.tell(self._state.step, loss=loss, clips_per_s=clips_per_s)
+            self._output.metrics.write(step, record)
+            self._output.progress.tell(self._state.step, loss=loss, clips_per_s=throughput["throughput/clips_per_s"])
         self._losses, self._num_invalid = [], []
-        self._data_wait_s, self._window_start = 0.0, time.perf_counter()
+        self._clock.restart()
 
     def _validate_and_save(self) -> None:
-        start = time.perf_counter()
-        metrics = self._validation.metrics(self._state)
-        if self._rank == 0:
-            if metrics:
-                self._writer.write(self._state.step - 1, metrics)
-            self._writer.flush()
-            self._save(metrics)
-        ray.train.report({"step": self._state.step, **metrics})
-        self._window_start += time.perf_counter() - start  # validation is not training time
+        with self._clock.paused():  # validation is not training time
+            metrics = self._validation.metrics(self._state)
+            if self._rank == 0:
+                if metrics:
+                    self._output.metrics.write(self._state.step - 1, metrics)
+                self._save(metrics)
+            ray.train.report({"step": self._state.step, **metrics})
 
     def _save(self, metrics: dict[str, float]) -> None:
         # The best checkpoint is that of the highest value.
         value = -metrics["val/caption_loss"] if metrics else None
         selection = None if value is None else {"metric": "-val/caption_loss", "value": value}
         narrator_input = NarratorInput(prompt=self._job.prompt, grid=self._job.grid)
-        with staging_directory(self._filesystem, self._run_path) as staged:
-            save_state(self._state, staged, narrator_input, validation=metrics)
-            (staged / "config.yaml").write_text(config_to_yaml(self._job))
-            write_manifest(staged, step=self._state.step, selection=selection)
-            publish_checkpoint(self._filesystem, self._run_path, staged, self._state.step)
-        retain_checkpoints(self._filesystem, self._run_path, self._job.num_checkpoints_to_keep)
 
+        def capture() -> WriteFiles:
+            state = capture_state(self._state, validation=metrics)
 
-def _peak_memory_gib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            def write(staged: Path) -> None:
+                write_state(state, staged, narrator_input)
+                (staged / "config.yaml").write_text(config_to_yaml(self._job))
+
+            return write
+
+        self._output.checkpoints.save(self._state.step, capture, selection=selection)

@@ -12,8 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.captioning.narrator import Narrator, NarratorInput, save_narrator
 from mama_ray.captioning.narrator_loss import IGNORED
+from mama_ray.models.host_copy import copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
-from mama_ray.training.checkpoint import check_data_cursor, encode_rng_state, restore_rng_state
+from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
 from mama_ray.training.optim import OptimConfig, learning_rate_at
 
 
@@ -77,10 +78,28 @@ def _exchanging(loss: nn.Module, is_last: bool) -> AbstractContextManager:
     return nullcontext() if is_last or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
 
-def save_state(state: NarratorState, directory: Path, narrator_input: NarratorInput, *, validation: dict) -> None:
-    """Write a model folder and beside it what the run needs to go on; `directory` exists."""
-    save_narrator(state.narrator, directory, narrator_input)
-    torch.save(state.optimizer.state_dict(), directory / "optimizer.pt")
+class _CapturedModel:
+    """Stands for a model in its folder's writing, with the weights that it had when it was captured."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._weights = model, copy_to_host(dict(model.state_dict()))
+
+    def save_pretrained(self, directory: str) -> None:
+        """Write what the model's own `save_pretrained` would have written then."""
+        self._model.save_pretrained(directory, state_dict=dict(self._weights))
+
+
+@dataclass(frozen=True)
+class CapturedNarrator:
+    """A narrator and what its run needs to go on, in host memory: training may go on while it is written."""
+
+    narrator: Narrator
+    optimizer: CapturedOptimizer
+    record: dict
+
+
+def capture_state(state: NarratorState, *, validation: dict) -> CapturedNarrator:
+    """Copy everything that a step changes."""
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -89,7 +108,15 @@ def save_state(state: NarratorState, directory: Path, narrator_input: NarratorIn
         "torch_rng_state": encode_rng_state(),
         "validation": validation,
     }
-    (directory / "train_state.json").write_text(json.dumps(record, indent=1))
+    narrator = Narrator(_CapturedModel(state.narrator.model), state.narrator.processor)
+    return CapturedNarrator(narrator, CapturedOptimizer(copy_to_host(state.optimizer.state_dict())), record)
+
+
+def write_state(captured: CapturedNarrator, directory: Path, narrator_input: NarratorInput) -> None:
+    """Write a model folder and beside it what the run needs to go on; `directory` exists."""
+    save_narrator(captured.narrator, directory, narrator_input)
+    torch.save(captured.optimizer.state_dict(), directory / "optimizer.pt")
+    (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
 
 
 def load_state(state: NarratorState, directory: Path) -> None:

@@ -7,7 +7,8 @@ region and profile come from the environment, as users of boto expect; none is a
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,13 +17,36 @@ import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
 
-# Arrow's own default of 3 attempts gives up on a burst of 503 SlowDown that boto would sit out. A first look at a
-# storage is better told soon that nobody answers.
-_MAX_ATTEMPTS, _PROBE_ATTEMPTS = 8, 3
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request to S3 is waited for, and how often it is sent again."""
+
+    max_attempts: int
+    connect_s: float
+    silence_s: float
+    """Without a byte for so long a request is given up, the slowest answers of a busy store being slower than Arrow's
+    3 s."""
 
 
-def filesystem_for(uri: str, *, max_attempts: int = _MAX_ATTEMPTS) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a local path or URI and the path inside it; `max_attempts` of a request to S3.
+# Arrow's own 3 attempts give up on a burst of 503 SlowDown that boto would sit out. A first look at a storage is
+# better told soon that nobody answers.
+_AT_WORK, _FIRST_LOOK = Patience(8, 5.0, 10.0), Patience(2, 3.0, 3.0)
+
+# Words of Arrow and of the AWS SDK.
+_NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
+_NO_PERMISSION = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "EXPIRED_TOKEN",
+    "HTTP status 403",
+    "No credentials",
+)
+
+
+def filesystem_for(uri: str, *, patience: Patience = _AT_WORK) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a local path or URI and the path inside it; `patience` is with S3.
 
     A relative local path is made absolute, because tasks on other nodes have another working directory.
     """
@@ -34,7 +58,7 @@ def filesystem_for(uri: str, *, max_attempts: int = _MAX_ATTEMPTS) -> tuple[pafs
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = uri.split("://", 1)[1].rstrip("/")
     if scheme in ("s3", "s3a"):
-        return _s3_filesystem(max_attempts), path
+        return _s3_filesystem(patience), path
     if scheme in ("gs", "gcs"):
         return pafs.GcsFileSystem(), path
     try:
@@ -84,27 +108,116 @@ def write_text(filesystem: pafs.FileSystem, path: str, text: str) -> None:
     scratch.replace(target)
 
 
-def ensure_writable(uri: str) -> None:
-    """Fail now, with one clear error, if nothing can be written under `uri`."""
-    filesystem, path = filesystem_for(uri, max_attempts=_PROBE_ATTEMPTS)
-    probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
-    try:
+def is_s3(filesystem: pafs.FileSystem) -> bool:
+    """Tell whether the filesystem is Arrow's own of S3."""
+    return isinstance(filesystem, pafs.S3FileSystem)
+
+
+def make_folder(filesystem: pafs.FileSystem, path: str) -> None:
+    """Make a folder and those above it, where the storage knows folders: S3 has none, and asks a request for each."""
+    if not is_s3(filesystem):
         filesystem.create_dir(path, recursive=True)
+
+
+def ensure_writable(uri: str) -> None:
+    """Fail now, within seconds and with one clear error, if nothing can be written under `uri`."""
+    filesystem, path = filesystem_for(uri, patience=_FIRST_LOOK)
+    probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
+    with _refusals(uri, "storage is not writable", "a folder or bucket this user may write to"):
+        if is_s3(filesystem):
+            filesystem.get_file_info(path)  # told sooner than by a write that nobody answers
+        make_folder(filesystem, path)
         with filesystem.open_output_stream(probe) as stream:
             stream.write(b"ok")
-        filesystem.delete_file(probe)
-    except OSError as error:
-        raise UserError(
-            "storage is not writable", got=uri, wanted="a folder or bucket this user may write to", remedy=str(error)
-        ) from error
+        with suppress(FileNotFoundError):  # a delete whose answer was lost was tried again
+            filesystem.delete_file(probe)
 
 
-def _s3_filesystem(max_attempts: int) -> pafs.S3FileSystem:
+def ensure_readable(*uris: str | None) -> None:
+    """Fail now, within seconds and with one clear error, if the store of a URI cannot be read.
+
+    What is in it is not looked at: local paths, where nothing can be slow, and None pass.
+    """
+    for uri in uris:
+        if uri is None or "://" not in uri:
+            continue
+        filesystem, path = filesystem_for(uri, patience=_FIRST_LOOK)
+        with _refusals(uri, "storage cannot be read", "a folder or bucket this user may read"):
+            if filesystem.get_file_info(path).type == pafs.FileType.NotFound and is_s3(filesystem):
+                bucket = path.split("/")[0]  # a name in a bucket that is not there is not found either
+                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+                    raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket}")
+
+
+@contextmanager
+def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
+    """Turn what a store says when it refuses into one UserError that names the store and the remedy."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not uri.startswith(("s3://", "s3a://")):
+            raise UserError(what, got=uri, wanted=wanted, remedy=text) from error
+        place = _s3_place()
+        host = urlsplit(place.endpoint).netloc if place.endpoint else f"Amazon S3, region {place.region or 'not set'}"
+        reason, remedy = text, None
+        if any(sign in text for sign in _NO_BUCKET):
+            reason, remedy = f"no bucket {uri.split('://', 1)[1].split('/')[0]}", "make the bucket, or check its name"
+        elif "NETWORK_CONNECTION" in text:
+            reason, remedy = (
+                f"nobody answers: {text.rsplit('; Details: ', 1)[-1]}",
+                "check AWS_ENDPOINT_URL, the network",
+            )
+        elif any(sign in text for sign in _NO_PERMISSION):
+            reason, remedy = (
+                f"no permission: {text}",
+                "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        raise UserError(what, got=f"{uri} at {host} ({reason})", wanted=wanted, remedy=remedy) from error
+
+
+def _s3_filesystem(patience: Patience) -> pafs.S3FileSystem:
+    place = _s3_place()
+    options = {}
+    if place.endpoint:
+        parts = urlsplit(place.endpoint)
+        options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
+    return pafs.S3FileSystem(
+        region=place.region,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=patience.max_attempts),
+        connect_timeout=patience.connect_s,
+        request_timeout=patience.silence_s,
+        allow_delayed_open=True,  # a small file is then one PutObject, not the three requests of a multipart upload
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class _S3Place:
+    """Where S3 is, None being Amazon's default."""
+
+    endpoint: str | None
+    region: str | None
+
+
+def _s3_place() -> _S3Place:
+    """Find endpoint and region as boto does: in the environment, then in the profile that AWS_PROFILE names."""
+    profile = _profile() if os.environ.get("AWS_PROFILE") else {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    options = {}
-    if endpoint:
-        parts = urlsplit(endpoint)
-        options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
-    retries = pafs.AwsStandardS3RetryStrategy(max_attempts=max_attempts)
-    return pafs.S3FileSystem(region=region, retry_strategy=retries, **options)
+    return _S3Place(endpoint or profile.get("endpoint_url"), region or profile.get("region"))
+
+
+def _profile() -> dict[str, str]:
+    """Read the profile's settings. Its credentials are found by Arrow itself, which takes no endpoint from there."""
+    import botocore.session
+    from botocore.exceptions import ProfileNotFound
+
+    try:
+        return botocore.session.Session().get_scoped_config()
+    except ProfileNotFound as error:
+        raise UserError(
+            "no such AWS profile",
+            got=os.environ["AWS_PROFILE"],
+            wanted="a profile of ~/.aws/config or ~/.aws/credentials",
+        ) from error

@@ -2,7 +2,7 @@
 
 The one design fact: on resume the writer drops the records at or after the resumed step, so no step is there twice
 whatever was killed on the way; a last line torn by a crash is dropped too. On storage that cannot append (S3) the
-files grow in a temporary folder and `flush` copies them.
+files grow in a temporary folder and `flush` copies them, or `upload` from another thread.
 """
 
 import json
@@ -60,20 +60,34 @@ class MetricsWriter:
 
     def flush(self) -> None:
         """Make everything written so far visible in the run directory."""
+        self.flush_locally()
+        self.upload()
+
+    def flush_locally(self) -> None:
+        """Put everything written so far into the files that `upload` copies."""
         self._file.flush()
         if self._tensorboard is not None:
             self._tensorboard.flush()
+
+    def upload(self) -> None:
+        """Copy the files to storage that cannot append; another thread may write on meanwhile.
+
+        A copy may hold later records, too, and end within one: a resumed run drops both.
+        """
         if not self._is_local:
             self._filesystem.create_dir(self._directory, recursive=True)
             fs.copy_files(str(self._local), self._directory, fs.LocalFileSystem(), self._filesystem)
 
     def close(self) -> None:
-        self.flush()
-        self._file.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        """Flush for the last time and let go of all files, even where the storage fails."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+            if self._tensorboard is not None:
+                self._tensorboard.close()
+            if self._scratch is not None:
+                self._scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self

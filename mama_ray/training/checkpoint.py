@@ -17,8 +17,10 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.models.host_copy import copy_to_host
 from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -44,19 +46,43 @@ def step_directory(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def save_state(state: TrainState, directory: Path, *, selection: dict | None, extra: dict | None = None) -> None:
-    """Write everything a run needs to go on, except the model's own files; `directory` exists.
+@dataclass(frozen=True)
+class CapturedOptimizer:
+    """An optimiser's state in host memory."""
+
+    state: dict
+
+    def state_dict(self) -> dict:
+        """Return what the optimiser's own `state_dict` gave."""
+        return self.state
+
+
+@dataclass(frozen=True)
+class CapturedState:
+    """All of a run's state but the model, in host memory: training may go on while it is written.
+
+    Attributes:
+        weights: tensors by file name (safetensors).
+        optimizers: by file name.
+        record: train_state.json.
+    """
+
+    weights: dict[str, dict[str, Tensor]]
+    optimizers: dict[str, CapturedOptimizer]
+    record: dict
+
+
+def capture_state(state: TrainState, *, selection: dict | None, extra: dict | None = None) -> CapturedState:
+    """Copy everything a run needs to go on, except the model itself.
 
     selection: {"metric": name, "value": number} on the validation split, or None.
     """
+    weights, optimizers = {}, {"optimizer.pt": state.optimizer}
     if state.weight_optimizer is not None:
-        weights = {name: value.contiguous() for name, value in state.weighting.state_dict().items()}
-        save_file(weights, directory / "weight_net.safetensors")
-        torch.save(state.weight_optimizer.state_dict(), directory / "weight_optimizer.pt")
+        weights["weight_net.safetensors"] = state.weighting.state_dict()
+        optimizers["weight_optimizer.pt"] = state.weight_optimizer
     if state.ema is not None:
-        averaged = {name: value.contiguous() for name, value in state.ema.module.state_dict().items()}
-        save_file(averaged, directory / "ema.safetensors")
-    torch.save(state.optimizer.state_dict(), directory / "optimizer.pt")
+        weights["ema.safetensors"] = state.ema.module.state_dict()
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -67,7 +93,22 @@ def save_state(state: TrainState, directory: Path, *, selection: dict | None, ex
         "selection": selection,
         **(extra or {}),
     }
-    (directory / "train_state.json").write_text(json.dumps(record, indent=1))
+    captured = {name: CapturedOptimizer(copy_to_host(one.state_dict())) for name, one in optimizers.items()}
+    return CapturedState(copy_to_host(weights), captured, record)
+
+
+def write_state(captured: CapturedState, directory: Path) -> None:
+    """Write what was captured; `directory` exists."""
+    for name, tensors in captured.weights.items():
+        save_file(tensors, directory / name)
+    for name, optimizer in captured.optimizers.items():
+        torch.save(optimizer.state_dict(), directory / name)
+    (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
+
+
+def save_state(state: TrainState, directory: Path, *, selection: dict | None, extra: dict | None = None) -> None:
+    """Capture a run's state and write it at once."""
+    write_state(capture_state(state, selection=selection, extra=extra), directory)
 
 
 def load_state(state: TrainState, directory: Path) -> dict:
@@ -127,12 +168,14 @@ def write_manifest(directory: Path, *, step: int, selection: dict | None) -> Non
 
 def verify_manifest(filesystem: pafs.FileSystem, path: str) -> str | None:
     """Return None when every file of the checkpoint has its recorded size and hash, else what is wrong."""
-    manifest = _read_manifest(filesystem, path)
+    manifest, trouble = _try_manifest(filesystem, path)
     if manifest is None:
-        return f"{path}: no readable {MANIFEST}"
+        return trouble
     for name, recorded in manifest["files"].items():
         try:
             num_bytes, digest = _hash_file(filesystem, f"{path}/{name}")
+        except FileNotFoundError:
+            return f"{path}/{name}: missing"
         except OSError as error:
             return f"{path}/{name}: {error}"
         if num_bytes != recorded["num_bytes"]:
@@ -144,7 +187,7 @@ def verify_manifest(filesystem: pafs.FileSystem, path: str) -> str | None:
 
 def checkpoint_hash(filesystem: pafs.FileSystem, path: str) -> str | None:
     """Return the SHA-256 of model.safetensors as the manifest records it, None where there is no manifest."""
-    manifest = _read_manifest(filesystem, path)
+    manifest, _ = _try_manifest(filesystem, path)
     return manifest["files"]["model.safetensors"]["sha256"] if manifest else None
 
 
@@ -160,12 +203,12 @@ def list_checkpoints(filesystem: pafs.FileSystem, run_path: str) -> list[Checkpo
         match = _STEP_DIRECTORY.fullmatch(info.base_name)
         if not match:
             continue
-        manifest = _read_manifest(filesystem, info.path)
+        manifest, trouble = _try_manifest(filesystem, info.path)
         if manifest is not None:
             value = (manifest.get("selection") or {}).get("value")
             found.append(CheckpointRef(info.path, int(match[1]), value))
         elif filesystem.get_file_info(f"{info.path}/{UPLOADING}").type == pafs.FileType.NotFound:
-            found.append(CheckpointRef(info.path, int(match[1]), None, f"{info.path}: no readable {MANIFEST}"))
+            found.append(CheckpointRef(info.path, int(match[1]), None, trouble))
     return sorted(found, key=lambda ref: ref.step)
 
 
@@ -212,13 +255,18 @@ def resolve_checkpoint(filesystem: pafs.FileSystem, path: str) -> str:
     return best.path
 
 
-def _read_manifest(filesystem: pafs.FileSystem, path: str) -> dict | None:
+def _try_manifest(filesystem: pafs.FileSystem, path: str) -> tuple[dict | None, str]:
+    """Return a checkpoint's manifest, or None and what is wrong with it."""
     try:
         with filesystem.open_input_stream(f"{path}/{MANIFEST}") as stream:
             manifest = json.loads(stream.read())
-        return manifest if isinstance(manifest.get("files"), dict) else None
-    except (OSError, ValueError, AttributeError):
-        return None
+        return (manifest, "") if isinstance(manifest.get("files"), dict) else (None, f"{path}: {MANIFEST} is damaged")
+    except (ValueError, AttributeError):
+        return None, f"{path}: {MANIFEST} is damaged"
+    except FileNotFoundError:
+        return None, f"{path}: no {MANIFEST}"
+    except OSError as error:
+        return None, f"{path}/{MANIFEST}: {' '.join(str(error).split())}"
 
 
 def _hash_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:

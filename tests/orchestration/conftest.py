@@ -7,6 +7,7 @@ import time
 import urllib.request
 
 import pytest
+import s3fs
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +34,14 @@ def s3_server():
     }
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def s3_bucket(s3_server, monkeypatch):
+    """A bucket, and this process in the environment that leads to it."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    store = s3fs.S3FileSystem(endpoint_url=s3_server["AWS_ENDPOINT_URL"], skip_instance_cache=True)
+    name = f"bucket-{len(store.ls('/')) + 1}"
+    store.mkdir(name)
+    return name

@@ -1,0 +1,36 @@
+"""What the first worker of a run alone has: the metrics' files, the checkpoints' writer, and the progress it tells."""
+
+import pyarrow.fs as pafs
+
+from mama_ray.orchestration.checkpoint_writer import CheckpointWriter
+from mama_ray.orchestration.progress import Progress
+from mama_ray.reporting.writers import MetricsWriter
+
+
+class RunOutput:
+    """Everything a run writes while it trains; `close` it, whatever ended the run."""
+
+    def __init__(
+        self,
+        run: str,
+        filesystem: pafs.FileSystem,
+        run_path: str,
+        *,
+        first_step: int,
+        num_steps: int,
+        num_checkpoints_to_keep: int,
+        show_bar: bool,
+    ) -> None:
+        self.metrics = MetricsWriter(filesystem, run_path, start_step=first_step)
+        self.checkpoints = CheckpointWriter(
+            filesystem, run_path, self.metrics, num_checkpoints_to_keep=num_checkpoints_to_keep
+        )
+        self.progress = Progress(run, num_steps=num_steps, first_step=first_step, show_bar=show_bar)
+
+    def close(self, *, has_failed: bool) -> None:
+        """Publish what is on its way; `has_failed` tells that an error is being raised already, which is kept."""
+        self.progress.close()
+        try:
+            self.checkpoints.close(has_failed=has_failed)
+        finally:
+            self.metrics.close()
