@@ -40,7 +40,14 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.named_configs import load_named
 from mama_ray.orchestration.prepare_parts import read_json, storage_errors
-from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.storage import (
+    absolute_uri,
+    ensure_readable,
+    ensure_writable,
+    filesystem_for,
+    join_uri,
+    write_text,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +129,7 @@ def caption(job: CaptionJob) -> str:
     output = _Output(*filesystem_for(job.output))
     if not job.dry_run:
         ensure_writable(job.output)
+    ensure_readable(job.shards)
     connect()
     pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
     with storage_errors(job.output):

@@ -37,7 +37,7 @@ from mama_ray.orchestration.named_configs import load_named
 from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
 from mama_ray.orchestration.retrieved_examples import pick_examples
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.storage import ensure_readable, ensure_writable, filesystem_for, join_uri, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
+    ensure_readable(shards)
     connect()
     split = load_evaluated_split(shards, benchmark)
     features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")

@@ -24,7 +24,14 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
 from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
-from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, local_folder
+from mama_ray.orchestration.storage import (
+    absolute_uri,
+    ensure_readable,
+    ensure_writable,
+    filesystem_for,
+    join_uri,
+    local_folder,
+)
 from mama_ray.orchestration.train_run import MAY_CHANGE, run_workers, write_environment, write_run_config
 from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
@@ -150,6 +157,7 @@ def run(job: NarratorJob) -> str:
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
+    ensure_readable(job.shards)
     write_run_config(job, filesystem, run_path, may_change={*MAY_CHANGE, "model_dtype"})
     connect()
     if job.shards is None:

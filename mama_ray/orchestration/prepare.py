@@ -28,7 +28,7 @@ from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_
 from mama_ray.orchestration.prepare_join import join_parts
 from mama_ray.orchestration.prepare_parts import storage_errors
 from mama_ray.orchestration.prepare_videos import VideoWork, write_chunk_shard, write_chunks
-from mama_ray.orchestration.storage import ensure_writable, filesystem_for, join_uri
+from mama_ray.orchestration.storage import ensure_readable, ensure_writable, filesystem_for, join_uri
 
 logger = logging.getLogger(__name__)
 
@@ -94,10 +94,11 @@ class PrepareJob(Config):
 def run(config: PrepareJob) -> str:
     """Run the job and return its last line. Raises UserError for everything a user can put right."""
     config = _complete(config)
-    connect()
-    DataContext.get_current().enable_progress_bars = False
     target = config.shards or config.output
     ensure_writable(target)
+    ensure_readable(config.videos, config.annotations)
+    connect()
+    DataContext.get_current().enable_progress_bars = False
     plan = _result_of(_plan.remote(config))
     if plan is None:
         return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
@@ -127,7 +128,7 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else filesystem_for(uri)[1]
 
 
-@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2)
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: plan")
 def _plan(config: PrepareJob) -> tuple[int, list[str]] | None:
     """Return the number of tasks and, one per task, the names of the foreign shards; None when all of it is done."""
     target = config.shards or config.output
@@ -157,6 +158,7 @@ def _run_tasks(config: PrepareJob, num_tasks: int, shard_names: ray.ObjectRef) -
         make_part = _part_fn(lambda number: write_chunk_shard(video_work, number), target)
     tasks = ray.data.range(num_tasks, override_num_blocks=num_tasks)
     parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
+    parts.set_name("prepare")  # in Ray's dashboard
     num_clips = num_quarantined = 0
     for done, part in enumerate(parts.iter_rows(), 1):
         if part["error"]:
@@ -179,7 +181,7 @@ def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[d
     return make_part
 
 
-@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2)
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: join")
 def _join(config: PrepareJob, num_parts: int) -> str:
     return join_parts(
         config.shards or config.output,
