@@ -15,7 +15,7 @@ import pydantic
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
 from mama_ray.models.hf_clip import config_from_hf
-from mama_ray.models.host_copy import copy_to_host
+from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
 from mama_ray.models.key_layouts import (
     NEW_KEYS,
@@ -63,9 +63,13 @@ class CapturedModel:
     config: dict[str, Any]
 
 
-def capture_pretrained(model: ClipVip) -> CapturedModel:
-    """Copy a model to host memory: `write_pretrained` may write it while the model trains on."""
-    return CapturedModel(copy_to_host(dict(model.state_dict())), _content_of_config(model))
+def capture_pretrained(model: ClipVip, buffers: Buffers | None = None) -> CapturedModel:
+    """Copy a model to host memory: `write_pretrained` may write it while the model trains on.
+
+    `buffers` hold the copy before, which is no longer needed.
+    """
+    state = copy_to_host({"model": dict(model.state_dict())}, buffers)["model"]
+    return CapturedModel(state, _content_of_config(model))
 
 
 def write_pretrained(captured: CapturedModel, directory: str | Path, tokenizer: Saveable | None = None) -> None:

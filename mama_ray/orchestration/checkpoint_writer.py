@@ -40,7 +40,6 @@ class CheckpointWriter:
         """
         self.wait()
         write_files = capture()
-        self._metrics.flush_locally()
         self._in_flight = self._executor.submit(self._publish, step, write_files, selection)
 
     def wait(self) -> None:
@@ -64,6 +63,6 @@ class CheckpointWriter:
         with staging_directory(self._filesystem, self._run_path) as staged:
             write_files(staged)
             write_manifest(staged, step=step, selection=selection)
-            with_retries(self._metrics.upload)
+            with_retries(self._metrics.flush)
             publish_checkpoint(self._filesystem, self._run_path, staged, step)
         retain_checkpoints(self._filesystem, self._run_path, self._num_to_keep, newest_step=step)

@@ -13,6 +13,7 @@ import torch
 
 from mama_ray.captioning.narrator import NarratorInput
 from mama_ray.config import config_to_yaml
+from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.narrator_state import NarratorState, capture_state, write_state
@@ -49,6 +50,7 @@ class NarratorRecorder:
         self._num_invalid: list[torch.Tensor] = []
         self._clock = StepClock()
         self._output: RunOutput | None = None
+        self._buffers: Buffers = {}
 
     def __enter__(self) -> "NarratorRecorder":
         if self._rank == 0:
@@ -117,7 +119,7 @@ class NarratorRecorder:
         narrator_input = NarratorInput(prompt=self._job.prompt, grid=self._job.grid)
 
         def capture() -> WriteFiles:
-            state = capture_state(self._state, validation=metrics)
+            state = capture_state(self._state, validation=metrics, buffers=self._buffers)
 
             def write(staged: Path) -> None:
                 write_state(state, staged, narrator_input)

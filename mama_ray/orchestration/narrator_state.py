@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.captioning.narrator import Narrator, NarratorInput, save_narrator
 from mama_ray.captioning.narrator_loss import IGNORED
-from mama_ray.models.host_copy import copy_to_host
+from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
 from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
 from mama_ray.training.optim import OptimConfig, learning_rate_at
@@ -81,8 +81,8 @@ def _exchanging(loss: nn.Module, is_last: bool) -> AbstractContextManager:
 class _CapturedModel:
     """Stands for a model in its folder's writing, with the weights that it had when it was captured."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._weights = model, copy_to_host(dict(model.state_dict()))
+    def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
+        self._model, self._weights = model, weights
 
     def save_pretrained(self, directory: str) -> None:
         """Write what the model's own `save_pretrained` would have written then."""
@@ -98,8 +98,8 @@ class CapturedNarrator:
     record: dict
 
 
-def capture_state(state: NarratorState, *, validation: dict) -> CapturedNarrator:
-    """Copy everything that a step changes."""
+def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | None = None) -> CapturedNarrator:
+    """Copy everything that a step changes; `buffers` hold the copy before, which is no longer needed."""
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -108,8 +108,11 @@ def capture_state(state: NarratorState, *, validation: dict) -> CapturedNarrator
         "torch_rng_state": encode_rng_state(),
         "validation": validation,
     }
-    narrator = Narrator(_CapturedModel(state.narrator.model), state.narrator.processor)
-    return CapturedNarrator(narrator, CapturedOptimizer(copy_to_host(state.optimizer.state_dict())), record)
+    model = state.narrator.model
+    tree = {"model": dict(model.state_dict()), "optimizer": state.optimizer.state_dict()}
+    copied = copy_to_host(tree, buffers)
+    narrator = Narrator(_CapturedModel(model, copied["model"]), state.narrator.processor)
+    return CapturedNarrator(narrator, CapturedOptimizer(copied["optimizer"]), record)
 
 
 def write_state(captured: CapturedNarrator, directory: Path, narrator_input: NarratorInput) -> None:

@@ -15,6 +15,7 @@ import ray.train
 import torch
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.orchestration.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.clip_stream import ClipReader
@@ -65,6 +66,7 @@ class RunRecorder:
         self._kinds = truth_kinds(ray.get(data.train)) if rank == 0 else None
         self._show_bar = show_bar
         self._output: RunOutput | None = None
+        self._buffers: Buffers = {}
 
     def __enter__(self) -> "RunRecorder":
         if self._rank == 0:
@@ -156,8 +158,10 @@ class RunRecorder:
         selection = None if value is None else {"metric": SELECTION_METRIC, "value": value}
 
         def capture() -> WriteFiles:
-            model = capture_pretrained(self._state.model)
-            state = capture_state(self._state, selection=selection, extra={"validation": metrics})
+            model = capture_pretrained(self._state.model, self._buffers)
+            state = capture_state(
+                self._state, selection=selection, extra={"validation": metrics}, buffers=self._buffers
+            )
 
             def write(staged: Path) -> None:
                 write_pretrained(model, staged, tokenizer=self._reader.tokenizer())

@@ -20,13 +20,17 @@ from mama_ray.errors import UserError
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a request to S3 is waited for, and how often it is sent again."""
+    """How long a request to S3 is waited for, and how often it is sent again.
+
+    Attributes:
+        max_attempts: of one request, with growing pauses between.
+        connect_s: until the store takes the connection.
+        silence_s: without a byte; Arrow's own 3 s are less than a busy store may need to begin its answer.
+    """
 
     max_attempts: int
     connect_s: float
     silence_s: float
-    """Without a byte for so long a request is given up, the slowest answers of a busy store being slower than Arrow's
-    3 s."""
 
 
 # Arrow's own 3 attempts give up on a burst of 503 SlowDown that boto would sit out. A first look at a storage is

@@ -2,7 +2,7 @@
 
 The one design fact: on resume the writer drops the records at or after the resumed step, so no step is there twice
 whatever was killed on the way; a last line torn by a crash is dropped too. On storage that cannot append (S3) the
-files grow in a temporary folder and `flush` copies them, or `upload` from another thread.
+files grow in a temporary folder and `flush` copies them.
 """
 
 import json
@@ -59,21 +59,12 @@ class MetricsWriter:
                     self._tensorboard.add_scalar(name, float(value), int(step))
 
     def flush(self) -> None:
-        """Make everything written so far visible in the run directory."""
-        self.flush_locally()
-        self.upload()
+        """Make everything written so far visible in the run directory; another thread may write on meanwhile.
 
-    def flush_locally(self) -> None:
-        """Put everything written so far into the files that `upload` copies."""
-        self._file.flush()
+        A copy may then hold later records, too, and end within one: a resumed run drops both.
+        """
         if self._tensorboard is not None:
             self._tensorboard.flush()
-
-    def upload(self) -> None:
-        """Copy the files to storage that cannot append; another thread may write on meanwhile.
-
-        A copy may hold later records, too, and end within one: a resumed run drops both.
-        """
         if not self._is_local:
             self._filesystem.create_dir(self._directory, recursive=True)
             fs.copy_files(str(self._local), self._directory, fs.LocalFileSystem(), self._filesystem)

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mama_ray.errors import UserError
-from mama_ray.models.host_copy import copy_to_host
+from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -72,10 +72,13 @@ class CapturedState:
     record: dict
 
 
-def capture_state(state: TrainState, *, selection: dict | None, extra: dict | None = None) -> CapturedState:
+def capture_state(
+    state: TrainState, *, selection: dict | None, extra: dict | None = None, buffers: Buffers | None = None
+) -> CapturedState:
     """Copy everything a run needs to go on, except the model itself.
 
     selection: {"metric": name, "value": number} on the validation split, or None.
+    buffers: of the copy before, which is no longer needed.
     """
     weights, optimizers = {}, {"optimizer.pt": state.optimizer}
     if state.weight_optimizer is not None:
@@ -93,8 +96,10 @@ def capture_state(state: TrainState, *, selection: dict | None, extra: dict | No
         "selection": selection,
         **(extra or {}),
     }
-    captured = {name: CapturedOptimizer(copy_to_host(one.state_dict())) for name, one in optimizers.items()}
-    return CapturedState(copy_to_host(weights), captured, record)
+    states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    copied = copy_to_host({"weights": weights, "optimizers": states}, buffers)
+    captured = {name: CapturedOptimizer(content) for name, content in copied["optimizers"].items()}
+    return CapturedState(copied["weights"], captured, record)
 
 
 def write_state(captured: CapturedState, directory: Path) -> None:

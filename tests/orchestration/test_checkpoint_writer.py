@@ -171,3 +171,11 @@ def test_tied_tensors_stay_one_in_a_copy_and_others_share_nothing():
     assert copied["a"] is copied["b"] and copied["a"].tolist() == [0, 1, 2, 3]
     assert copied["rest"][1][0].tolist() == [1, 2] and copied["rest"][1][1:] == (5, None)
     assert [tuple(tensor.shape) for tensor in copied["empty"]] == [(0,), (0, 2)]
+
+
+def test_buffers_are_used_again_and_follow_a_tree_that_changes():
+    buffers: dict = {}
+    first = copy_to_host({"a": torch.arange(3.0), "b": [torch.ones(2)]}, buffers)
+    second = copy_to_host({"a": torch.arange(3.0) + 1, "b": [torch.ones(4)]}, buffers)
+    assert second["a"] is first["a"] and second["a"].tolist() == [1, 2, 3]
+    assert second["b"][0].tolist() == [1, 1, 1, 1]
