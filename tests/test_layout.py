@@ -24,7 +24,9 @@ CONFIG_CLASSES = {
     "narrator": "mama_ray.orchestration.narrator:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare:PrepareJob",
+    "sweep": "mama_ray.orchestration.sweep:SweepJob",
     "train": "mama_ray.orchestration.train:TrainJob",
+    "tune": "mama_ray.orchestration.sweep:SweepJob",
 }
 CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.y*ml"))
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from mama_ray.config import Config
@@ -20,8 +20,9 @@ from mama_ray.objectives.margin import apply_margin
 class ContrastiveConfig(Config):
     """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
 
-    margin: float = Field(0.1, ge=0.0, lt=math.pi / 2)
-    """Angle in radians taken off the positive pair; 0 is InfoNCE. The paper's range is 0.1 to 0.4."""
+    margin: float = Field(0.1, gt=-math.pi / 2, lt=math.pi / 2)
+    """Angle in radians taken off the positive pair; 0 is InfoNCE, the paper's range is 0.1 to 0.4. A negative one is
+    added to the angle instead (ArcFace's additive margin, a control)."""
 
     obtuse_positives: Literal["acute_only", "always"] = "acute_only"
     """Whether a positive beyond 90 degrees keeps its plain cosine (the paper) or gets the margin too (the release)."""
@@ -31,6 +32,12 @@ class ContrastiveConfig(Config):
 
     direction_reduction: Literal["mean", "sum"] = "mean"
     """Mean or sum of the video-to-text and text-to-video losses (the release sums)."""
+
+    @model_validator(mode="after")
+    def _close_negatives_need_a_margin_to_be_closer_than(self) -> "ContrastiveConfig":
+        if self.margin < 0 and self.close_negatives == "close_too":
+            raise ValueError("close_negatives close_too has no meaning with an additive margin (margin < 0)")
+        return self
 
 
 def compute_contrastive_losses(

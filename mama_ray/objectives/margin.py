@@ -1,7 +1,7 @@
 """The subtractive angular margin: the positive's angle is reduced by `margin` before it enters the softmax.
 
 The optimum of a positive pair is then the angle `margin`, not 0, so an imperfect pair is not driven to cosine 1
-(MAMA, arXiv 2407.03788). The sign is the opposite of ArcFace's.
+(MAMA, arXiv 2407.03788). The sign is the opposite of ArcFace's, whose additive margin is a negative one here.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 
 import ray
@@ -10,6 +11,7 @@ logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
+_DASHBOARD = "RAY_API_SERVER_ADDRESS"
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -35,14 +37,18 @@ def connect(*, num_cpus: int | None = None) -> None:
 
 def _start(logical_cpus: int) -> None:
     """Start a local Ray; once more if its node missed Ray's fixed 30 s, as it may on busy cores."""
+    # Ray Train asks the dashboard's API whether its controller is alive, to free what a dead one held. Where several
+    # Rays run on one machine it must be told which dashboard; the workers inherit this from their node.
+    port = _free_port()
     options = {
         "num_cpus": logical_cpus,
-        # Ray Train asks the dashboard's API whether its controller is alive, and warns every second without one.
         "include_dashboard": True,
+        "dashboard_port": port,
         "log_to_driver": True,
         "logging_level": logging.WARNING,
         "object_store_memory": _object_store_bytes(),
     }
+    os.environ[_DASHBOARD] = f"http://127.0.0.1:{port}"
     try:
         ray.init(**options)
     except Exception as error:  # Ray raises a bare Exception for a node that was too slow
@@ -50,6 +56,14 @@ def _start(logical_cpus: int) -> None:
             raise
         ray.shutdown()
         ray.init(**options)
+    finally:
+        del os.environ[_DASHBOARD]  # this process may start another Ray later
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def start_worker_logging() -> None:

@@ -110,7 +110,9 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
     tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained
     model's).
     """
-    references = _load.options(num_returns=5).remote(shards, config, seed, tokenizer or config.tokenizer)
+    # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
+    loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
+    references = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
     try:
         summary = ray.get(references[-1])
     except ray.exceptions.RayTaskError:

@@ -23,7 +23,7 @@ INK, MUTED, GRID, BAND = "#010203", "#010204", "#010205", "#010206"
 SERIES = ("#020101", "#020102", "#020103", "#020104", "#020105", "#020106")
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BAND: "var(--band)"}
 _CSS |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mama_ray",
     "text.parse_math": False,
@@ -53,9 +53,9 @@ Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 def curves_svg(series: Series, *, xlabel: str, ylabel: str, is_noisy: bool = False, from_zero: bool = False) -> str:
     """Draw one line per named (x, y); a noisy one as a running mean with the raw line faint behind it."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(HALF, xlabel, ylabel)
-        for colour, (xs, ys) in zip(_cycle(len(series)), series.values(), strict=True):
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(HALF, xlabel, ylabel)
+        for colour, (xs, ys) in zip(cycle_colours(len(series)), series.values(), strict=True):
             window = len(ys) // 20
             if is_noisy and window > 1:
                 axes.plot(xs, ys, color=colour, alpha=0.22, linewidth=1)
@@ -64,25 +64,25 @@ def curves_svg(series: Series, *, xlabel: str, ylabel: str, is_noisy: bool = Fal
                 axes.plot(xs, ys, color=colour, marker="o" if len(ys) < 40 else None, markersize=3.5)
         if from_zero:
             axes.set_ylim(bottom=0)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def weight_curve_svg(curves: Series, *, shows_paper: bool) -> str:
     """Draw learned weight against loss, each curve divided by its own peak so that shapes can be compared."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(HALF, "loss of the sample (nats)", "weight / peak weight")
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(HALF, "loss of the sample (nats)", "weight / peak weight")
         right = max((max(losses) for losses, _ in curves.values() if len(losses)), default=0.0)
         if shows_paper:
             losses, weights = np.array(PAPER_WEIGHT_CURVE).T
             axes.plot(losses, weights / weights.max(), color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
             right = max(right, 8.0)
-        for name, colour in zip(curves, _cycle(len(curves)), strict=True):
+        for name, colour in zip(curves, cycle_colours(len(curves)), strict=True):
             losses, weights = (np.asarray(values, dtype=float) for values in curves[name])
             axes.plot(losses, weights / weights.max(initial=1e-12), color=colour)
         axes.set_xlim(0, right)
         low = axes.get_ylim()[0]
         axes.set_ylim(max(0.0, min(low, 0.6)), 1.04)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def bars_svg(
@@ -99,11 +99,11 @@ def bars_svg(
     Names that are runs have a colour each; parts of one whole take the one of `colour`.
     """
     labels = labels or [f"{number:.{digits}f}{unit}" for number in values.values()]
-    with mpl.rc_context(_STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
-        figure, axes = _new((HALF[0], 0.5 + 0.44 * len(values)), "", "")
+    with mpl.rc_context(STYLE | {"axes.grid": False, "axes.spines.bottom": False}):
+        figure, axes = new_figure((HALF[0], 0.5 + 0.44 * len(values)), "", "")
         places = np.arange(len(values))[::-1]
         numbers = list(values.values())
-        axes.barh(places, numbers, height=0.62, color=colour or _cycle(len(values)))
+        axes.barh(places, numbers, height=0.62, color=colour or cycle_colours(len(values)))
         top = max([*numbers, reference or 0.0, 1e-12])
         for place, number, label in zip(places, numbers, labels, strict=True):
             axes.text(number + 0.015 * top, place, label, va="center", color=INK)
@@ -112,16 +112,16 @@ def bars_svg(
         axes.set_yticks(places, list(values), color=INK)
         axes.set_xticks([])
         axes.set_xlim(0, top * 1.18)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def kinds_svg(weights: Mapping[str, Mapping[str, float]]) -> str:
     """Draw the mean weight of each kind of caption, a bar per run; the dashed line at 1 is a uniform weight."""
     kinds = sorted({kind for found in weights.values() for kind in found})
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(HALF, "", "mean weight (1 = uniform)")
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(HALF, "", "mean weight (1 = uniform)")
         width = 0.72 / max(1, len(weights))
-        for number, (colour, found) in enumerate(zip(_cycle(len(weights)), weights.values(), strict=True)):
+        for number, (colour, found) in enumerate(zip(cycle_colours(len(weights)), weights.values(), strict=True)):
             places = np.arange(len(kinds)) + (number - (len(weights) - 1) / 2) * width
             heights = [found.get(kind, np.nan) for kind in kinds]
             axes.bar(places, heights, width=width * 0.9, color=colour)
@@ -131,7 +131,7 @@ def kinds_svg(weights: Mapping[str, Mapping[str, float]]) -> str:
         axes.axhline(1, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.set_xticks(np.arange(len(kinds)), kinds, color=INK)
         axes.margins(y=0.12)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
@@ -139,15 +139,15 @@ def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
     first = next(found for found in topics.values() if found)
     order = [topic.topic for topic in sorted(first, key=lambda topic: (-topic.num_train, topic.topic))]
     counts = {topic.topic: topic.num_train for topic in first}
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(FULL, "", "R@1, text to video (%)")
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(FULL, "", "R@1, text to video (%)")
         behind = axes.twinx()
         behind.bar(range(len(order)), [counts[topic] for topic in order], width=0.78, color=BAND)
         behind.set_ylabel("training clips")
         behind.grid(visible=False)
         axes.set_zorder(2)
         axes.patch.set_visible(False)
-        for number, (colour, found) in enumerate(zip(_cycle(len(topics)), topics.values(), strict=True)):
+        for number, (colour, found) in enumerate(zip(cycle_colours(len(topics)), topics.values(), strict=True)):
             recall = {topic.topic: topic.recall for topic in found}
             places = np.arange(len(order)) + (number - (len(topics) - 1) / 2) * 0.2
             values = [recall.get(topic, np.nan) for topic in order]
@@ -157,13 +157,13 @@ def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
         turns = len(order) > 8 or max(map(len, order)) > 14
         axes.set_xticks(range(len(order)), order, rotation=30 if turns else 0, ha="right" if turns else "center")
         axes.tick_params(axis="x", labelcolor=INK)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def histogram_svg(counts: Sequence[int], *, xlabel: str, ylabel: str, has_tail: bool) -> str:
     """Draw a bar per whole number from 0 on; with a tail the last bar stands for all larger ones too."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(HALF, xlabel, ylabel)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(HALF, xlabel, ylabel)
         axes.bar(range(len(counts)), counts, width=0.86, color=SERIES[0])
         axes.set_xlim(-0.6, max(len(counts), 2) - 0.4)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -172,20 +172,20 @@ def histogram_svg(counts: Sequence[int], *, xlabel: str, ylabel: str, has_tail: 
         if has_tail:  # its own tick, and none so near that the two would touch
             ticks = [tick for tick in ticks if tick < 0.93 * last] + [last]
         axes.set_xticks(ticks, [f"{tick:.0f}" + ("+" if has_tail and tick == last else "") for tick in ticks])
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def steps_svg(points: Sequence[tuple[float, int]], *, xlabel: str, ylabel: str) -> str:
     """Draw a count that holds from one (x, count) to the next, from zero; the last point ends it."""
     xs, counts = zip(*points, strict=True)
-    with mpl.rc_context(_STYLE):
-        figure, axes = _new(HALF, xlabel, ylabel)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(HALF, xlabel, ylabel)
         axes.fill_between(xs, counts, step="post", color=SERIES[0], alpha=0.14, linewidth=0)
         axes.step(xs, counts, where="post", color=SERIES[0])
         axes.set_xlim(xs[0], max(xs[-1], xs[0] + 1e-9))
         axes.set_ylim(0, max(counts) * 1.12 + 0.1)
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
@@ -194,7 +194,8 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     return np.convolve(numbers, kernel, "same") / np.convolve(np.ones(len(numbers)), kernel, "same")
 
 
-def _new(size: tuple[float, float], xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def new_figure(size: tuple[float, float], xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+    """Return a figure of `size` inches with one pair of labelled axes; call it under STYLE."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(xlabel)
@@ -202,11 +203,12 @@ def _new(size: tuple[float, float], xlabel: str, ylabel: str) -> tuple[Figure, A
     return figure, axes
 
 
-def _cycle(count: int) -> list[str]:
+def cycle_colours(count: int) -> list[str]:
+    """Return the colours of so many series, in their order."""
     return [SERIES[number % len(SERIES)] for number in range(count)]
 
 
-def _to_svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
     """Return an <svg> element that scales with its container and has neither prologue, date nor fixed colours."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

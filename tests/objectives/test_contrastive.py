@@ -82,6 +82,15 @@ def test_losses_equal_a_naive_double_loop(margin, obtuse, close):
     assert losses.tolist() == pytest.approx(naive_losses(video, text, 10.0, margin, obtuse, close), rel=1e-9)
 
 
+@pytest.mark.parametrize("obtuse", ["acute_only", "always"])
+def test_a_negative_margin_is_added_to_the_angle_of_the_positive_pair(obtuse):
+    video, text = unit_features(3)
+    losses = losses_of(video, text, margin=-0.2, obtuse_positives=obtuse)
+    assert losses.tolist() == pytest.approx(naive_losses(video, text, 10.0, -0.2, obtuse, "untouched"), rel=1e-9)
+    with pytest.raises(ValueError, match="close_negatives close_too has no meaning"):
+        ContrastiveConfig(margin=-0.2, close_negatives="close_too")
+
+
 @pytest.mark.parametrize(("obtuse", "close"), RULES)
 def test_zero_margin_equals_info_nce(obtuse, close):
     video, text = (features.requires_grad_() for features in unit_features(0))

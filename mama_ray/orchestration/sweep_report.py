@@ -1,0 +1,179 @@
+"""What a sweep leaves behind: the best config as a file that trains as it is, a table of trials, a report page."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pyarrow.fs as pafs
+from optuna.trial import FrozenTrial, TrialState
+
+from mama_ray.config import config_to_yaml, with_overrides
+from mama_ray.errors import UserError
+from mama_ray.orchestration.entry import find_user_error
+from mama_ray.orchestration.storage import join_uri, write_text
+from mama_ray.orchestration.sweep_search import describe_values
+from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, latest_by_run
+from mama_ray.orchestration.sweep_trial import overrides_of
+from mama_ray.reporting.sweep_page import (
+    State,
+    SweepReport,
+    SweepTrial,
+    show_interval,
+    summarise_variants,
+    write_sweep_report,
+)
+
+if TYPE_CHECKING:
+    from mama_ray.orchestration.sweep import SweepJob, SweepPlan
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+}
+_MIN_FOR_IMPORTANCES = 4
+
+
+def failures_of(results: Iterable[Any]) -> dict[str, str]:
+    """Return one line for every failed trial of Ray Tune's results, by run."""
+    found = {}
+    for result in results:
+        if result.error is not None and result.config:
+            known = find_user_error(result.error)
+            lines = [line for line in str(known or result.error).splitlines() if line.strip()]
+            found[result.config["run"]] = lines[-1].strip() if lines else type(result.error).__name__
+    return found
+
+
+def write_outcome(
+    job: "SweepJob",
+    plan: "SweepPlan",
+    study: optuna.Study,
+    filesystem: pafs.FileSystem,
+    path: str,
+    failures: Mapping[str, str],
+) -> str:
+    """Write trials.json, the report and, of a search, best.yaml; returns the line that says what was found.
+
+    Raises UserError when no trial came to its end.
+    """
+    trials = [_trial(found, failures) for found in latest_by_run(study)]
+    write_text(filesystem, f"{path}/trials.json", json.dumps([_record(trial) for trial in trials], indent=1))
+    report = _report(job, plan, study, trials)
+    page = write_sweep_report(filesystem, f"{path}/report", report)
+    told = f"{len(trials)} trials ({_counts(trials)})"
+    where = join_uri(plan.uri, "report", page.rsplit("/", 1)[1])
+    best = best_of(trials, job.objectives)
+    if best is None:
+        reason = next(iter(failures.values()), "see the log above")
+        raise UserError("no trial came to its end", got=_counts(trials), remedy=f"the first failure was: {reason}")
+    if job.variants:
+        means = [f"{variant.name} {show_interval(variant.interval)}" for variant in report.variants]
+        return f"{told}, {next(iter(job.objectives))}: {'; '.join(means)}: {where}"
+    write_text(filesystem, f"{path}/best.yaml", _best_yaml(job, plan, best))
+    base = report.named(report.base)
+    beside = f", the base config {base.values[0]:.4g}" if base is not None and base.values and base is not best else ""
+    values = describe_values(job.objectives, list(best.values))
+    return f"{told}, best {values} by {best.name}{beside}; report {where}; train it: {join_uri(plan.uri, 'best.yaml')}"
+
+
+def best_of(trials: Sequence[SweepTrial], objectives: Mapping[str, str]) -> SweepTrial | None:
+    """Return the complete trial with the best first objective, of equals the earliest."""
+    sign = 1 if next(iter(objectives.values())) == "max" else -1
+    complete = [trial for trial in trials if trial.state == "complete"]
+    return max(complete, key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
+
+
+def _report(job: "SweepJob", plan: "SweepPlan", study: optuna.Study, trials: list[SweepTrial]) -> SweepReport:
+    complete = [trial for trial in trials if trial.state == "complete"]
+    best = None if job.variants else best_of(trials, job.objectives)
+    base_point = plan.first_points[0] if plan.first_points and not job.variants else None
+    base = next((trial.name for trial in trials if base_point is not None and dict(trial.point) == base_point), None)
+    variants = summarise_variants(trials, list(job.variants)) if job.variants else ()
+    front = [f.user_attrs[RUN_ATTRIBUTE] for f in study.best_trials] if len(job.objectives) == 2 and complete else []
+    metric, mode = next(iter(job.objectives.items()))
+    ends = "largest" if mode == "max" else "smallest"
+    facts = {"trials": str(len(trials))}
+    facts |= {state: str(count) for state, count in _count_states(trials).items()}
+    if best is not None:
+        facts["best"] = f"{best.values[0]:.4g}"
+    return SweepReport(
+        title=f"{'Ablation' if job.variants else 'Sweep'} {job.run}",
+        objectives=job.objectives,
+        trials=tuple(trials),
+        best=best and best.name,
+        base=base,
+        importances=_importances(study, len(complete)) if not job.variants and len(job.objectives) == 1 else {},
+        front=tuple(front),
+        variants=variants,
+        lead=f"Chosen by the {ends} {metric} of the val split at the last step; the test split was not looked at.",
+        facts=facts,
+    )
+
+
+def _trial(found: FrozenTrial, failures: Mapping[str, str]) -> SweepTrial:
+    name = found.user_attrs[RUN_ATTRIBUTE]
+    state = _STATES[found.state]
+    curve = tuple(sorted(found.intermediate_values.items()))
+    values = tuple(found.values or ()) if state in ("complete", "pruned") else ()
+    step_s = found.user_attrs.get("step_s")
+    return SweepTrial(
+        name=name,
+        number=found.number,
+        state=state,
+        point=found.params,
+        values=values,
+        curve=curve,
+        num_steps=found.user_attrs.get("num_steps") or (curve[-1][0] if curve else None),
+        step_s=step_s if step_s is not None and math.isfinite(step_s) else None,
+        duration_s=found.duration.total_seconds() if found.duration is not None else None,
+        error=failures.get(name, "") if state == "failed" else "",
+    )
+
+
+def _record(trial: SweepTrial) -> dict[str, Any]:
+    return {
+        "run": trial.name,
+        "state": trial.state,
+        "values": list(trial.values),
+        "point": dict(trial.point),
+        "num_steps": trial.num_steps,
+        "step_s": trial.step_s,
+        "duration_s": trial.duration_s,
+        "curve": [list(point) for point in trial.curve],
+        "error": trial.error,
+    }
+
+
+def _best_yaml(job: "SweepJob", plan: "SweepPlan", best: SweepTrial) -> str:
+    """Return the best trial's job as a run of its own beside the sweep."""
+    overrides = overrides_of(dict(best.point), plan.settings)
+    chosen = with_overrides(plan.base, overrides | {"storage": plan.storage, "run": f"{job.run}-best"})
+    told = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(job.objectives, best.values, strict=True))
+    return f"# {best.name} of sweep {job.run}: {told}\n{config_to_yaml(chosen)}"
+
+
+def _importances(study: optuna.Study, num_complete: int) -> dict[str, float]:
+    """Return how much each setting matters, the most important first; {} where too few trials tell."""
+    if num_complete < _MIN_FOR_IMPORTANCES:
+        return {}
+    try:
+        found = optuna.importance.get_param_importances(study)
+    except (RuntimeError, ValueError):  # such as trials that are all alike
+        return {}
+    return {name: share for name, share in found.items() if math.isfinite(share)}
+
+
+def _count_states(trials: list[SweepTrial]) -> dict[str, int]:
+    counts = {
+        state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed", "running")
+    }
+    return {state: count for state, count in counts.items() if count}
+
+
+def _counts(trials: list[SweepTrial]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in _count_states(trials).items()) or "none began"

@@ -1,0 +1,173 @@
+"""The Optuna study of a sweep: its one state, in a database that Optuna's own tools read.
+
+By default a SQLite file beside the sweep's results. SQLite cannot live in an object store, so there it is a local copy
+that is put back after every change: the sweep resumes from its URI alone. Any other database is named by its URL.
+"""
+
+import json
+import logging
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pyarrow.fs as pafs
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from mama_ray.config.masking import mask_secrets
+from mama_ray.errors import UserError
+from mama_ray.orchestration.search_space import describe_space
+from mama_ray.orchestration.storage import is_local
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "study.db"
+RUN_ATTRIBUTE = "run"  # a trial's run, which it keeps when it is started again
+_DEFINITION = "mama_ray_definition"
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class StudyStore:
+    """The database of a sweep's study; a context manager, because a copy of a remote one is temporary."""
+
+    def __init__(self, url: str | None, name: str, filesystem: pafs.FileSystem, run_path: str) -> None:
+        """Open the database at `url`, or the file in the sweep's folder; UserError where there is none to be had."""
+        self.name = name
+        self._filesystem, self._target = filesystem, f"{run_path}/{FILE_NAME}"
+        self._scratch: tempfile.TemporaryDirectory | None = None
+        self._copy: Path | None = None
+        if url is None and is_local(filesystem):
+            url = f"sqlite:///{self._target}"
+        elif url is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="mama_ray-study-")
+            self._copy = Path(self._scratch.name, FILE_NAME)
+            if filesystem.get_file_info(self._target).is_file:
+                with filesystem.open_input_stream(self._target) as stream:
+                    self._copy.write_bytes(stream.read())
+            url = f"sqlite:///{self._copy}"
+        self.storage = _open_storage(url)
+
+    def __enter__(self) -> "StudyStore":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def open_study(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        objectives: Mapping[str, str],
+        *,
+        sampler: BaseSampler,
+        first_points: Sequence[Mapping[str, Any]],
+        definition: str = "",
+    ) -> optuna.Study:
+        """Create the study with its first points queued, or load it; UserError if it is that of another search.
+
+        objectives: metric -> max or min. definition: what else must be equal for trials to be compared.
+        """
+        directions = ["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
+        ours = json.dumps([describe_space(distributions), dict(objectives), definition])
+        options = {"storage": self.storage, "study_name": self.name, "sampler": sampler, "directions": directions}
+        study = optuna.create_study(**options, load_if_exists=True)
+        theirs = study.user_attrs.get(_DEFINITION)
+        if theirs is None and any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
+            raise UserError(f"study {self.name} was not made by this job", remedy="give --run another name")
+        if theirs is None:
+            for point in first_points:  # a start that was killed here has queued some of them
+                study.enqueue_trial(dict(point), skip_if_exists=True)
+            study.set_user_attr(_DEFINITION, ours)  # last: with it the queue is known to be whole
+        elif theirs != ours:
+            raise UserError(
+                f"study {self.name} exists with another search",
+                got=_difference(ours, theirs),
+                wanted=_difference(theirs, ours),
+                remedy="start it with its own config to go on, or give --run another name",
+            )
+        self.publish()
+        return study
+
+    def publish(self) -> None:
+        """Put the copy of a remote database where it belongs."""
+        if self._copy is None:
+            return
+        whole = self._copy.with_name("snapshot.db")
+        with sqlite3.connect(self._copy) as source, sqlite3.connect(whole) as target:
+            source.backup(target)
+        try:
+            with self._filesystem.open_output_stream(self._target) as stream:
+                stream.write(whole.read_bytes())
+        except OSError as error:  # the next change brings it along
+            logger.warning("could not put the study into the storage: %s", error)
+
+
+def requeue_unfinished(study: optuna.Study) -> int:
+    """Queue again every trial that an earlier start left running or that failed; returns how many.
+
+    A killed driver leaves its trials RUNNING in the study for ever. They are told failed, and their points are queued
+    with the names of their runs, so that each goes on from its own checkpoint.
+    """
+    trials = study.get_trials(deepcopy=False)
+    taken = {trial.user_attrs.get(RUN_ATTRIBUTE) for trial in trials if trial.state in (*_FINISHED, TrialState.WAITING)}
+    runs: dict[str, FrozenTrial] = {}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        run = trial.user_attrs.get(RUN_ATTRIBUTE)
+        if trial.state in (TrialState.RUNNING, TrialState.FAIL) and trial.params and run and run not in taken:
+            runs[run] = trial
+    for run, trial in runs.items():
+        study.enqueue_trial(trial.params, user_attrs={RUN_ATTRIBUTE: run})
+    return len(runs)
+
+
+def num_finished(study: optuna.Study) -> int:
+    """Return how many trials came to a result, pruned ones included."""
+    return len(study.get_trials(deepcopy=False, states=_FINISHED))
+
+
+def latest_by_run(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials, of those that one run had the last, in the order in which the runs began."""
+    runs: dict[str, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        run = trial.user_attrs.get(RUN_ATTRIBUTE)
+        if run is not None:
+            runs[run] = trial
+    return list(runs.values())
+
+
+def _open_storage(url: str) -> optuna.storages.RDBStorage:
+    # A word for every table and trial is too much; warnings stay.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    wanted = "a database URL such as sqlite:////path/study.db or postgresql://host/database"
+    try:
+        return optuna.storages.RDBStorage(url)
+    except ImportError as error:
+        remedy = "install the driver of that database"
+        raise UserError("study database", got=mask_secrets(url), wanted=wanted, remedy=remedy) from error
+    except (SQLAlchemyError, ValueError) as error:
+        reason = str(mask_secrets(str(error).splitlines()[0]))
+        raise UserError(
+            "study database cannot be opened", got=mask_secrets(url), wanted=wanted, remedy=reason
+        ) from None
+
+
+def _difference(ours: str, theirs: str) -> str:
+    """Return what of one definition is not in the other, as short as it can be said."""
+    mine, other = json.loads(ours), json.loads(theirs)
+    parts = []
+    for name, one, two in zip(("search_space", "objectives", "config"), mine, other, strict=True):
+        if one != two:
+            parts.append(f"{name} {_changed_keys(one, two)}")
+    return "; ".join(parts)
+
+
+def _changed_keys(one: Any, two: Any) -> str:
+    one, two = (json.loads(value) if isinstance(value, str) and value else value or {} for value in (one, two))
+    return ", ".join(f"{key} = {one[key]}" for key in one if key not in two or one[key] != two[key]) or "without it"

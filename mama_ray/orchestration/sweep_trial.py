@@ -1,0 +1,47 @@
+"""One trial of a sweep: a Ray Tune function that runs a Ray Train job named after it.
+
+The run lies in the sweep's own folder and is resumed like any other, so a trial that was cut off goes on from its own
+checkpoint, and one that is asked for again when it is done only tells its result.
+"""
+
+from typing import Any
+
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from mama_ray.config import with_overrides
+from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.orchestration.sweep_search import STEP, STEP_TIME
+from mama_ray.orchestration.train import TrainJob, run_to_end
+from mama_ray.reporting.writers import read_metrics
+
+
+def run_trial(
+    suggestion: dict[str, Any], *, base: TrainJob, settings: dict[str, dict[str, Any]] | None, num_runs: int
+) -> None:
+    """Train `base` with the values of a suggestion; Ray Tune hears of every validation.
+
+    suggestion: {"run": name, "point": values by dotted key}; with `settings`, {"run", "point": {variant, seed}}.
+    `num_runs` trials share the cluster.
+    """
+    start_worker_logging()
+    job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
+    job, _, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+    if was_done:
+        _report_last_validation(job)
+
+
+def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | None) -> dict[str, Any]:
+    """Return the config values that a point of the study stands for: its own, or those of its variant and seed."""
+    return dict(point) if settings is None else settings[point["variant"]] | {"seed": point["seed"]}
+
+
+def _report_last_validation(job: TrainJob) -> None:
+    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
+    records = read_metrics(filesystem, run_path)
+    validated = [record for record in records if any(name.startswith("val/") for name in record)]
+    timed = [record[STEP_TIME] for record in records if record.get(STEP_TIME) is not None]
+    for record in validated[-1:]:
+        values = {name: value for name, value in record.items() if name.startswith("val/")}
+        tune.report({STEP: record["step"] + 1, STEP_TIME: timed[-1] if timed else None, **values})

@@ -1,0 +1,168 @@
+"""The study outlives the sweep's processes: what a resumed one finds, and what is refused as another's."""
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+
+from mama_ray.errors import UserError
+from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.orchestration.sweep_search import STEP, StudyHalving, StudySearch
+from mama_ray.orchestration.sweep_study import (
+    RUN_ATTRIBUTE,
+    StudyStore,
+    latest_by_run,
+    num_finished,
+    requeue_unfinished,
+)
+
+SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
+OBJECTIVES = {"val/t2v_R@1": "max"}
+NUM_STEPS = 12
+
+
+def store_at(folder, url: str | None = None) -> StudyStore:
+    return StudyStore(url, "sweep", *filesystem_for(str(folder)))
+
+
+def opened(store: StudyStore, space=SPACE, objectives=OBJECTIVES, points=({"objective.margin": 0.1},), definition="{}"):
+    return store.open_study(space, objectives, sampler=TPESampler(seed=0), first_points=points, definition=definition)
+
+
+def search_on(store: StudyStore, seed: int = 0) -> StudySearch:
+    sampler = TPESampler(seed=seed)
+    return StudySearch(store, SPACE, OBJECTIVES, sampler=sampler, num_steps=NUM_STEPS, num_samples=5)
+
+
+def result(step: int, value: float | None) -> dict:
+    return {STEP: step, "throughput/step_s": 0.5, "val/t2v_R@1": value}
+
+
+def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path):
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        search = search_on(store)
+        first = search.suggest("a")
+        assert first == {"run": "trial-0000", "point": {"objective.margin": 0.1}}
+        search.on_trial_result("a", result(6, 20.0))
+        search.on_trial_complete("a", result(NUM_STEPS, 30.0))
+        search.suggest("b")
+        search.on_trial_complete("b", result(6, 10.0))
+        search.suggest("c")
+        search.on_trial_complete("c", None, error=True)
+        search.suggest("d")
+        search.on_trial_complete("d", result(NUM_STEPS, float("nan")))
+        states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL]
+        assert [trial.state for trial in study.trials] == states
+        assert study.trials[0].intermediate_values == {6: 20.0, NUM_STEPS: 30.0}
+        assert study.trials[1].value == 10.0, "a pruned trial keeps the value at which it was stopped"
+        assert study.best_trial.value == 30.0
+        assert num_finished(study) == 2
+
+
+def test_a_killed_sweep_tells_its_orphans_failed_and_gives_their_runs_to_new_trials(tmp_path):
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        for name in "abc":
+            search.suggest(name)
+        search.on_trial_complete("a", result(NUM_STEPS, 30.0))
+        search.on_trial_complete("c", None, error=True)
+        point = search._ot_trials["b"].params
+    with store_at(tmp_path) as store:  # b was running when everything was killed
+        study = opened(store)
+        assert requeue_unfinished(study) == 2
+        assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+        assert requeue_unfinished(study) == 0, "a start that dies at once queues nothing twice"
+        search = search_on(store, seed=3)
+        assert search.suggest("x") == {"run": "trial-0001", "point": point}
+        assert search.suggest("y")["run"] == "trial-0002"
+        assert search.suggest("z")["run"] not in {"trial-0000", "trial-0001", "trial-0002"}
+        for name in "xyz":
+            search.on_trial_complete(name, result(NUM_STEPS, 31.0))
+        assert num_finished(study) == 4
+        runs = [trial.user_attrs[RUN_ATTRIBUTE] for trial in latest_by_run(study)]
+        assert len(runs) == len(set(runs)) == 4
+        assert {trial.state for trial in latest_by_run(study)} == {TrialState.COMPLETE}
+
+
+def test_a_start_that_was_killed_while_it_queued_its_first_points_queues_the_rest(tmp_path):
+    points = [{"objective.margin": value} for value in (0.1, 0.2, 0.3)]
+    with store_at(tmp_path) as store:
+        study = optuna.create_study(storage=store.storage, study_name="sweep", direction="maximize")
+        study.enqueue_trial(points[0])
+        assert len(opened(store, points=points).trials) == 3
+
+
+def test_halving_remembers_the_trials_of_earlier_starts(tmp_path):
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        search = search_on(store)
+        for name, value in (("a", 30.0), ("b", 40.0), ("c", 50.0)):
+            search.suggest(name)
+            search.on_trial_result(name, result(3, value))
+        options = {"num_steps": NUM_STEPS, "grace": 3, "factor": 3.0}
+        halving = StudyHalving(study, "val/t2v_R@1", "max", **options)
+        late = optuna.trial.create_trial(state=TrialState.RUNNING)
+        late.trial_id = "late"
+        halving.on_trial_add(None, late)
+        assert halving.on_trial_result(None, late, result(3, 39.0)) == StudyHalving.STOP
+        fresh = StudyHalving(optuna.create_study(), "val/t2v_R@1", "max", **options)
+        fresh.on_trial_add(None, late)
+        assert fresh.on_trial_result(None, late, result(3, 39.0)) == StudyHalving.CONTINUE
+        assert halving.on_trial_result(None, late, result(NUM_STEPS, 0.0)) == StudyHalving.CONTINUE
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"space": {"objective.margin": FloatDistribution(0.0, 0.3)}}, "objective.margin"),
+        ({"space": {"optim.lr": FloatDistribution(0.1, 0.3)}}, "optim.lr"),
+        ({"objectives": {"val/t2v_R@1": "min"}}, "objectives"),
+        ({"definition": '{"num_epochs": 3}'}, "num_epochs = 3"),
+    ],
+)
+def test_a_study_of_another_search_is_refused_and_says_what_differs(tmp_path, changes, told):
+    with store_at(tmp_path) as store:
+        opened(store)
+        with pytest.raises(UserError, match="exists with another search") as caught:
+            opened(store, **changes)
+        assert told in str(caught.value)
+
+
+def test_a_study_that_something_else_made_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/other.db"
+    study = optuna.create_study(storage=url, study_name="sweep")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with store_at(tmp_path, url) as store, pytest.raises(UserError, match="was not made by this job"):
+        opened(store)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nonsense", "got nonsense"),
+        ("sqlite:////proc/none/study.db", "cannot be opened"),
+        ("oracle://me:hunter2@host/db", "install the driver"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_one_clear_error_without_its_password(tmp_path, url, told):
+    with pytest.raises(UserError) as caught:
+        store_at(tmp_path, url)
+    assert told in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_study_in_an_object_store_is_there_after_the_machine_is_gone():
+    folder = "memory://bucket/sweeps/one"
+    with store_at(folder) as store:
+        opened(store)
+        search = search_on(store)
+        search.suggest("a")
+        search.on_trial_complete("a", result(NUM_STEPS, 30.0))
+        search.suggest("b")
+    with store_at(folder) as store:
+        study = opened(store)
+        assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+        assert study.trials[0].value == 30.0
