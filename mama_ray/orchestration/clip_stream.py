@@ -172,21 +172,21 @@ def decode_cpus(
 ) -> float:
     """Return a worker's share of the CPUs that the workers of all runs leave over on the nodes that decode.
 
-    0 where they leave less than one: a task that reserved a CPU would wait for ever, as on what a lost node has left.
+    0 where they leave less than one: a task that reserved a CPU would wait for ever, as on what a lost node has left. 1
+    where there is no such node: a task that reserves a CPU makes an autoscaler start one.
     Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
     (benchmarks/data_loading.py), so the limit is twice the share.
     """
-    num_workers, spare, takes_from_decoding = world_size * num_runs, 0.0, False
-    for node in ray.nodes():
-        labels = node["Labels"] or {}
-        if node["Alive"] and matches(labels, decode_labels or {}):
-            spare += node["Resources"].get("CPU", 0.0)
-            takes_from_decoding |= matches(labels, worker_labels or {})
-    if takes_from_decoding:
+    num_workers = world_size * num_runs
+    nodes = [node for node in ray.nodes() if node["Alive"] and matches(node["Labels"] or {}, decode_labels or {})]
+    if not nodes:
+        return 1.0
+    spare = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
+    if any(matches(node["Labels"] or {}, worker_labels or {}) for node in nodes):
         spare -= num_workers * cpus_per_worker
-    share = max(1.0, spare // num_workers)
     if spare < 1.0:
         return 0.0
+    share = max(1.0, spare // num_workers)
     return share if share == 1.0 else 2 * share
 
 
