@@ -82,7 +82,7 @@ def test_every_command_names_a_job_and_options_that_are_there(source, job, argum
 
 
 def test_there_are_commands_for_the_jobs_that_want_a_cluster():
-    assert {job for _, job, _ in commands()} >= {"prepare", "caption", "train", "evaluate", "narrator"}
+    assert {job for _, job, _ in commands()} >= {"prepare", "caption", "train", "tune", "evaluate", "narrator"}
 
 
 @pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
