@@ -1,0 +1,71 @@
+"""Storage that fails by the hour, as object stores do: requests through a proxy that spoils some of them."""
+
+import pyarrow.fs as pafs
+import pytest
+
+from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints
+from mama_ray.orchestration.storage import Patience, filesystem_for
+from mama_ray.training.checkpoint import latest_valid_checkpoint, list_checkpoints, write_manifest
+from tests.orchestration.s3_faults import KINDS, FaultyProxy, asked, serving
+
+HASTE = Patience(8, 5.0, 1.0)  # as jobs have it, but for the second after which a silent request is given up
+BIG = bytes(range(256)) * 50_000  # 12.8 MB: more than one part of a multipart upload
+
+
+class Losing(FaultyProxy):
+    """Spoils the first requests of a name with the faults given, one each, and nothing else."""
+
+    def __init__(self, upstream: str, name: str, faults: list[str]) -> None:
+        super().__init__(upstream)
+        self._name, self._coming = name, list(faults)
+
+    def choose(self, request):
+        return self._coming.pop(0) if self._coming and asked(request) == self._name else None
+
+
+def stage(folder, step: int, weights: bytes):
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(weights)
+    (folder / "config.json").write_text("{}")
+    write_manifest(folder, step=step, selection=None)
+    return folder
+
+
+# A store may have forgotten an upload when its last request comes again.
+@pytest.mark.parametrize(
+    ("name", "faults"),
+    [
+        ("CompleteMultipartUpload", ["reset after"]),
+        ("CompleteMultipartUpload", ["reset after", "404 NoSuchUpload"]),
+        ("PUT", ["reset after"]),
+        ("DELETE", ["reset after"]),
+        ("POST", ["reset after"]),
+    ],
+)
+def test_a_checkpoint_is_whole_though_the_answer_to_a_request_is_lost(
+    s3_server, s3_bucket, tmp_path, monkeypatch, name, faults
+):
+    with serving(Losing(s3_server["AWS_ENDPOINT_URL"], name, faults)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        filesystem, run_path = filesystem_for(f"s3://{s3_bucket}/run", patience=HASTE)
+        for step in (4, 8):
+            publish_checkpoint(filesystem, run_path, stage(tmp_path / f"{step}", step, BIG), step)
+            retain_checkpoints(filesystem, run_path, 1, newest_step=step)
+        assert all(proxy.faults[f"{fault}: {name}"] == 1 for fault in faults)
+        assert latest_valid_checkpoint(filesystem, run_path).step == 8
+    left = pafs.FileSelector(f"{run_path}/checkpoints", recursive=True)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server["AWS_ENDPOINT_URL"])
+    names = {info.base_name for info in filesystem_for("s3://any")[0].get_file_info(left) if info.is_file}
+    assert names == {"model.safetensors", "config.json", "manifest.json"}
+
+
+def test_checkpoints_come_through_faults_of_every_kind(s3_server, s3_bucket, tmp_path, monkeypatch):
+    with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=3, every=6)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        filesystem, run_path = filesystem_for(f"s3://{s3_bucket}/run", patience=HASTE)
+        for step in range(1, 5):
+            publish_checkpoint(filesystem, run_path, stage(tmp_path / f"{step}", step, b"weights" * step), step)
+            retain_checkpoints(filesystem, run_path, 2, newest_step=step)
+            assert latest_valid_checkpoint(filesystem, run_path).step == step
+        assert [ref.step for ref in list_checkpoints(filesystem, run_path)] == [3, 4]
+    assert all(proxy.faults[kind] for kind in KINDS), proxy.faults
