@@ -35,7 +35,7 @@ def write_caption_report(
 
     `summary` refers to a TableSummary: the driver sees counts alone.
     """
-    return ray.get(_write.remote(plan, constants, summary, speed, history.sizes))
+    return ray.get(_write.options(name="caption: report").remote(plan, constants, summary, speed, history.sizes))
 
 
 def _card(

@@ -171,6 +171,7 @@ def caption_chunks(
             resources=pool.resources or None,
             label_selector=dict(pool.engine_labels) or None,
         )
+        counts.set_name("caption")
         try:
             for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 yield batch.to_pydict()

@@ -156,7 +156,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output, pool
         return describe_plan(plan, scan_pending(plan), pool)
     _enter(job, plan, output)
     history = PoolHistory()
-    progress = CaptionProgress(num_clips)
+    progress = CaptionProgress(num_clips, table=job.output)
     for _ in range(_MAX_PASSES):
         pending = scan_pending(plan)
         logger.info("%d of %d clips in %d shards to caption", pending.num_clips, num_clips, num_shards)

@@ -159,6 +159,7 @@ def stream_arrays(
             compute=TaskPoolStrategy(size=None if num_decode_cpus else 1),
             label_selector=dict(decode_labels or {}) or None,
         )
+        dataset.set_name("train_clips")
         yield from dataset.iter_batches(batch_size=local_size, batch_format="numpy", prefetch_batches=2)
 
 

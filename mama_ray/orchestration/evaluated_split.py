@@ -27,16 +27,16 @@ class EvaluatedSplit:
 
     def pick(self, rows: np.ndarray) -> list[dict]:
         """Return clip_id and captions of a few rows."""
-        return ray.get(_pick.remote(self.table, rows))
+        return ray.get(_pick.options(name="evaluate: pick rows").remote(self.table, rows))
 
     def topics_and_hash(self, rows: np.ndarray) -> tuple[list[str | None], str]:
         """Return the topic of every row, and the hash of the clip ids of the given rows."""
-        return ray.get(_topics_and_hash.remote(self.table, rows))
+        return ray.get(_topics_and_hash.options(name="evaluate: topics").remote(self.table, rows))
 
 
 def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSplit:
     """Check shards and captions and load the split, in a task: the driver's memory does not grow with the index."""
-    table, facts = _load.options(num_returns=2).remote(shards, benchmark)
+    table, facts = _load.options(name="evaluate: load split", num_returns=2).remote(shards, benchmark)
     return EvaluatedSplit(table, *ray.get(facts))
 
 

@@ -1,11 +1,14 @@
 """`ray job submit` against a real local head: the same command, the same outputs, a readable last line on failure."""
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,16 @@ import psutil
 import pytest
 import yaml
 
-from tests.orchestration.training_runs import NUM_STEPS, ROOT, SETTINGS, outcome, write_shards
+from mama_ray.training.checkpoint import step_directory
+from tests.orchestration.training_runs import (
+    NUM_STEPS,
+    ROOT,
+    SETTINGS,
+    checkpoint,
+    outcome,
+    wait_until,
+    write_shards,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 
@@ -43,10 +55,27 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(head: tuple[str, dict[str, str]], *arguments: str) -> subprocess.CompletedProcess:
+def submit(
+    head: tuple[str, dict[str, str]], *arguments: str, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess:
+    return ray_job(head, "submit", "--working-dir", str(ROOT), *options, "--", "python", *arguments)
+
+
+def ray_job(head: tuple[str, dict[str, str]], verb: str, *arguments: str) -> subprocess.CompletedProcess:
     address, environment = head
-    command = [RAY, "job", "submit", "--address", address, "--working-dir", str(ROOT), "--", "python", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    command = [RAY, "job", verb, "--address", address, *arguments]
+    while True:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+        if "No available agent" not in done.stderr:  # a head takes jobs some seconds after it has started
+            return done
+        time.sleep(1)
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    """Return the last line that the job itself wrote; `ray job submit` frames and times its own."""
+    own = re.compile(r"\W*$|\d{4}-\d\d-\d\d \S+\s+(INFO|SUCC|WARN)\b|.*Job 'raysubmit_\w+' succeeded")
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in done.stdout.splitlines()]
+    return [line for line in lines if not own.match(line)][-1]
 
 
 def test_a_submitted_training_job_ends_like_a_local_one(head, tmp_path):
@@ -66,3 +95,42 @@ def test_a_submitted_job_that_fails_ends_with_one_readable_line(head, tmp_path):
     told = {line for line in failed.stdout.splitlines() if line.startswith("error: ")}
     assert len(told) == 1
     assert "nowhere" in told.pop()
+
+
+def test_a_stopped_job_leaves_a_run_that_goes_on_when_it_is_submitted_again(head, tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    settings = SETTINGS | {"shards": str(shards), "storage": str(tmp_path), "run": "stopped", "num_workers": 1}
+    config = tmp_path / "job.yaml"
+    config.write_text(yaml.safe_dump(settings | {"num_epochs": 20.0}))  # it must last until it is stopped
+    started = submit(head, "jobs/train.py", str(config), options=("--no-wait", "--submission-id", "first-start"))
+    assert started.returncode == 0, started.stderr[-3000:]
+    wait_until(lambda: (checkpoint(tmp_path, "stopped", 4) / "manifest.json").is_file())
+    stopped = ray_job(head, "stop", "first-start")
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert "was stopped" in ray_job(head, "status", "first-start").stdout
+    log = ray_job(head, "logs", "first-start").stdout
+    assert "stopped by SIGTERM; started again with the same arguments" in log
+    done_before = [path.name for path in (tmp_path / "stopped" / "checkpoints").glob("step_*")]
+    assert step_directory(120) not in done_before, "it was stopped too late to prove anything"
+
+    done = submit(head, "jobs/train.py", str(config))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "resumed at step" in done.stdout
+    assert last_line(done).endswith(str(tmp_path / "stopped")), "the last line is the link to the run"
+    records = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "train/loss" in record] == list(range(120))
+
+
+def test_captioning_and_a_sweep_are_submitted_like_training(head, tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    table = tmp_path / "captions"
+    captioned = submit(head, "jobs/caption.py", "--shards", str(shards), "--output", str(table))
+    assert captioned.returncode == 0, captioned.stdout[-3000:]
+    assert str(table) in last_line(captioned)
+    train = SETTINGS | {"shards": str(shards), "num_workers": 1, "num_epochs": 0.5}
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump({"storage": str(tmp_path), "train": train, "num_samples": 2, "max_concurrent": 1}))
+    swept = submit(head, "jobs/tune.py", str(config))
+    assert swept.returncode == 0, swept.stdout[-3000:]
+    assert "2 trials (2 complete)" in last_line(swept)
+    assert (tmp_path / "sweep" / "best.yaml").is_file()
