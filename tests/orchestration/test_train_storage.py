@@ -1,51 +1,110 @@
-"""Training whose shards and storage are S3's: the same promises as on a disk."""
+"""Training whose shards and storage are S3's: the same promises as on a disk, on another machine, through faults."""
 
-import json
+import shutil
 import subprocess
 import sys
-import urllib.request
+import tempfile
+from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.orchestration.storage import filesystem_for
 from mama_ray.training.checkpoint import step_directory
-from tests.orchestration.training_runs import NUM_STEPS, ROOT, kill_all, start_training, wait_until, write_shards
+from tests.orchestration.s3_faults import KINDS, FaultyProxy, serving
+from tests.orchestration.training_runs import (
+    NUM_STEPS,
+    ROOT,
+    kill_all,
+    outcome,
+    start_training,
+    wait_until,
+    write_shards,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.promise
-def test_a_run_on_s3_goes_on_after_a_kill_and_is_evaluated_there(tmp_path, s3_server, monkeypatch):
-    for name, value in s3_server.items():
-        monkeypatch.setenv(name, value)
-    filesystem, _ = filesystem_for("s3://bucket")
-    request = urllib.request.Request(f"{s3_server['AWS_ENDPOINT_URL']}/bucket", method="PUT")
-    urllib.request.urlopen(request, timeout=10).close()
-    local = str(write_shards(tmp_path / "shards"))
-    pafs.copy_files(local, "bucket/shards", destination_filesystem=filesystem)
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("corpus") / "shards")
 
+
+@pytest.fixture(scope="module")
+def undisturbed(shards, tmp_path_factory) -> dict:
+    """The outcome of the same run on a disk, on one worker."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start_training(folder, shards, "run", num_workers=1)
+    assert process.wait(timeout=400) == 0, (folder / "run.log").read_text()[-3000:]
+    return outcome(folder, "run")
+
+
+@pytest.fixture
+def storage(shards, s3_bucket) -> pafs.FileSystem:
+    """S3 with the shards in the bucket."""
+    filesystem, _ = filesystem_for(f"s3://{s3_bucket}")
+    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=filesystem)
+    return filesystem
+
+
+def start_on_a_fresh_machine(monkeypatch, *arguments, **settings) -> tuple[subprocess.Popen, str]:
+    """Start a run where nothing of an earlier one lies; returns the folder of all its local files, too."""
+    folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")  # Ray's sockets lie in it, whose paths must be short
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    return start_training(*arguments, num_workers=1, **settings), folder
+
+
+def outcome_on(storage: pafs.FileSystem, bucket: str, folder: Path) -> dict:
+    pafs.copy_files(f"{bucket}/runs/cloud", str(folder / "cloud"), source_filesystem=storage)
+    return outcome(folder, "cloud")
+
+
+def test_a_run_killed_with_its_machine_goes_on_from_s3_alone_bit_for_bit_and_is_evaluated_there(
+    storage, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
+):
     def exists(path: str) -> bool:
-        return filesystem.get_file_info(f"bucket/runs/cloud/{path}").is_file
+        return storage.get_file_info(f"{s3_bucket}/runs/cloud/{path}").is_file
 
-    settings = {"storage": "s3://bucket/runs", "num_workers": 1}
-    process = start_training(tmp_path, "s3://bucket/shards", "cloud", **settings)
+    places = (tmp_path, f"s3://{s3_bucket}/shards", "cloud")
+    runs, log = f"s3://{s3_bucket}/runs", tmp_path / "cloud.log"
+    process, machine = start_on_a_fresh_machine(monkeypatch, *places, storage=runs)
     wait_until(lambda: exists(f"checkpoints/{step_directory(4)}/manifest.json"))
     kill_all(process)
+    assert any(Path(machine).iterdir()), "its local files lie elsewhere"
+    shutil.rmtree(machine, ignore_errors=True)  # what was killed may still be on its way out
     assert not exists(f"checkpoints/{step_directory(NUM_STEPS)}/manifest.json"), "killed too late to prove anything"
-    process = start_training(tmp_path, "s3://bucket/shards", "cloud", **settings)
-    log = tmp_path / "cloud.log"
+    process, machine = start_on_a_fresh_machine(monkeypatch, *places, storage=runs)
     assert process.wait(timeout=400) == 0, log.read_text()[-3000:]
+    shutil.rmtree(machine, ignore_errors=True)  # what was killed may still be on its way out
     assert "resumed at step" in log.read_text()
-    assert log.read_text().splitlines()[-1].endswith("s3://bucket/runs/cloud")
-    with filesystem.open_input_stream("bucket/runs/cloud/metrics.jsonl") as stream:
-        records = [json.loads(line) for line in stream.read().splitlines()]
-    assert [record["step"] for record in records if "train/loss" in record] == list(range(NUM_STEPS))
+    assert log.read_text().splitlines()[-1].endswith(f"{runs}/cloud")
+    assert outcome_on(storage, s3_bucket, tmp_path) == undisturbed
 
-    command = [sys.executable, "jobs/evaluate.py", "--checkpoint", "s3://bucket/runs/cloud", "--benchmark", "embedded"]
+    command = [sys.executable, "jobs/evaluate.py", "--checkpoint", f"{runs}/cloud", "--benchmark", "embedded"]
+    monkeypatch.delenv("TMPDIR")
+    monkeypatch.delenv("RAY_TMPDIR")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert exists("evaluation/embedded.json")
     assert exists("report/index.html")
     secrets = [log.read_text(), done.stdout, done.stderr]
     assert not any(s3_server["AWS_SECRET_ACCESS_KEY"] in text for text in secrets)
+
+
+def test_faults_of_every_kind_change_nothing_of_what_a_run_learns(
+    storage, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
+):
+    with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=1)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        process = start_training(
+            tmp_path,
+            f"s3://{s3_bucket}/shards",
+            "cloud",
+            storage=f"s3://{s3_bucket}/runs",
+            num_workers=1,
+            max_failures=0,
+        )
+        assert process.wait(timeout=400) == 0, (tmp_path / "cloud.log").read_text()[-3000:]
+    assert all(proxy.faults[kind] for kind in KINDS), (proxy.num_requests, proxy.faults)
+    assert outcome_on(storage, s3_bucket, tmp_path) == undisturbed
