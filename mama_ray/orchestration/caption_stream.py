@@ -157,14 +157,7 @@ def caption_chunks(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),
             batch_size=CHUNK_CLIPS,
-            compute=ActorPoolStrategy(
-                min_size=pool.min_size,
-                max_size=pool.max_size,
-                initial_size=pool.initial_size,
-                max_concurrent_calls_per_actor=pool.concurrent_batches,
-                max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
-                enable_true_multi_threading=True,
-            ),
+            compute=_pool_of_engines(pool),
             # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
             num_cpus=pool.cpus_per_engine,
             num_gpus=pool.gpus_per_engine,
@@ -177,6 +170,17 @@ def caption_chunks(
                 yield batch.to_pydict()
         finally:
             ray.kill(ledger)
+
+
+def _pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
+    return ActorPoolStrategy(
+        min_size=pool.min_size,
+        max_size=pool.max_size,
+        initial_size=pool.initial_size,
+        max_concurrent_calls_per_actor=pool.concurrent_batches,
+        max_tasks_in_flight_per_actor=2 * pool.concurrent_batches,
+        enable_true_multi_threading=True,
+    )
 
 
 def _pool_watch(history: PoolHistory) -> type:
