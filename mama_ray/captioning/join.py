@@ -142,22 +142,22 @@ def _add_to_digest(digest, part: pa.Table) -> None:
     digest.update(whole[0].as_buffer())
 
 
-def _append(captions: pa.ListArray, chosen: list[pa.Table]) -> pa.LargeListArray:
+def _append(captions: pa.ListArray | pa.LargeListArray, chosen: list[pa.Table]) -> pa.LargeListArray:
     """Return the lists with the chosen texts behind those they had."""
     flat = pc.list_flatten(captions)
     added = pa.concat_tables(chosen)
     rows = np.concatenate([pc.list_parent_indices(captions).to_numpy(), added["row"].to_numpy()]).astype(np.int64)
-    # 64-bit offsets: a list type of 32 bits ends at 2 GiB of text, some ten million clips.
-    texts = _concatenate(pc.struct_field(flat, "text"), added["caption"], pa.large_string())
-    sources = _concatenate(pc.struct_field(flat, "source"), added["source"], pa.string())
+    # 64-bit offsets, as the index has them in memory: those of 32 bits end at 2 GiB of text, some ten million clips.
+    texts = _concatenate(pc.struct_field(flat, "text"), added["caption"])
+    sources = _concatenate(pc.struct_field(flat, "source"), added["source"])
     order = pa.array(np.argsort(rows, kind="stable"))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(captions)))])
     values = pa.StructArray.from_arrays([texts.take(order), sources.take(order)], ["text", "source"])
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values)
 
 
-def _concatenate(earlier: pa.Array, added: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
-    return pa.concat_arrays([earlier.cast(kind), *added.cast(kind).chunks])
+def _concatenate(earlier: pa.Array, added: pa.ChunkedArray) -> pa.LargeStringArray:
+    return pa.concat_arrays([earlier.cast(pa.large_string()), *added.cast(pa.large_string()).chunks])
 
 
 def _count(mask: pa.ChunkedArray) -> int:

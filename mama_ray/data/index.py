@@ -4,10 +4,10 @@ It says where a clip's video bytes lie and what they hash to, so readers fetch b
 Paths are inside a `pyarrow.fs.FileSystem`; `directory` is the folder that holds the index and its shards.
 """
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,26 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 _MAKE_ONE = "make one with jobs/prepare.py"
+# A list of structs that is read as one must fit 32-bit offsets: 16 kB of captions per clip.
+_ROWS_PER_READ = 1 << 17
+# Two requests to an object store for each shard, one after the other, of which Arrow's S3 client keeps 25 in flight.
+_CHECK_THREADS = 24
+_CHECKS_AT_ONCE = 4096  # bounds what waits in the pool, whatever the number of shards
+
+
+def _widened(kind: pa.DataType) -> pa.DataType:
+    """Return the type with 64-bit offsets in place of 32-bit ones."""
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    if pa.types.is_list(kind):
+        return pa.large_list(_widened(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _widened(field.type)) for field in kind])
+    return kind
+
+
+# Arrow's `string` ends at 2 GiB per column: `take` on 33.5 million hashes of 64 bytes fails.
+MEMORY_SCHEMA = pa.schema([(field.name, _widened(field.type)) for field in INDEX_SCHEMA])
 
 
 def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +112,14 @@ def write_index(
 def read_index(filesystem: pafs.FileSystem, directory: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index, all columns or some, sorted by (shard, offset), with the shards' sizes in its schema's metadata.
 
-    Raises UserError when it is missing, unreadable, of another schema or version, or not sorted.
+    The columns have the types of MEMORY_SCHEMA, whose strings and lists have no limit, and one chunk each. Raises
+    UserError when the index is missing, unreadable, of another schema or version, or not sorted.
     """
     path = f"{directory}/{INDEX_NAME}"
     try:
         with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
             _check_schema(path, parquet.schema_arrow)
-            table = parquet.read(columns=list(columns) if columns is not None else None)
+            table = _read_wide(parquet, list(columns) if columns is not None else INDEX_SCHEMA.names)
     except FileNotFoundError as error:
         raise UserError("no index of clips", got=path, remedy=_MAKE_ONE) from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -118,6 +139,32 @@ def _check_schema(path: str, schema: pa.Schema) -> None:
     version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
     if version != INDEX_VERSION or SHARDS_KEY not in schema.metadata:
         raise UserError("index of clips of another version", got=version, wanted=INDEX_VERSION, remedy=_MAKE_ONE)
+
+
+def _read_wide(parquet: pq.ParquetFile, names: list[str]) -> pa.Table:
+    """Read columns as those of MEMORY_SCHEMA; memory is that of the table and of its largest column."""
+    schema = pa.schema([MEMORY_SCHEMA.field(name) for name in names], parquet.schema_arrow.metadata)
+    pieces = [parquet.read_row_groups(groups, columns=names).select(names) for groups in _runs_of_groups(parquet)]
+    rest = pa.concat_tables([schema.empty_table(), *(piece.cast(schema) for piece in pieces)])
+    del pieces
+    columns = []
+    while rest.num_columns:
+        columns.append(rest.column(0).combine_chunks())
+        rest = rest.remove_column(0)  # frees its chunks
+    return pa.table(columns, schema=schema)
+
+
+def _runs_of_groups(parquet: pq.ParquetFile) -> Iterator[list[int]]:
+    groups, num_rows = [], 0
+    for group in range(parquet.num_row_groups):
+        count = parquet.metadata.row_group(group).num_rows
+        if groups and num_rows + count > _ROWS_PER_READ:
+            yield groups
+            groups, num_rows = [], 0
+        groups.append(group)
+        num_rows += count
+    if groups:
+        yield groups
 
 
 def _is_sorted(table: pa.Table) -> bool:
@@ -188,16 +235,21 @@ def check_clip_bytes(data: bytes, shard: str, offset: int, num_bytes: int, sha25
 def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -> None:
     """Check every shard of the index by its size and its end of archive; raise one UserError that names the bad ones.
 
-    This costs a listing and 512 bytes per shard; `scan_shard` is the check that reads everything.
+    This costs a request for the size and one for 512 bytes per shard, many at a time; `scan_shard` is the check that
+    reads everything. An error of the storage is that of the first shard that met one.
     """
     expected = shard_sizes(table)
     names = sorted(set(pc.unique(table["shard"]).to_pylist()) & set(expected)) or sorted(expected)
-    infos = filesystem.get_file_info([f"{directory}/{name}" for name in names])
+
+    def find_trouble(name: str) -> str | None:
+        return _shard_trouble(filesystem, f"{directory}/{name}", expected[name]["num_bytes"])
+
     bad = []
-    for name, info in zip(names, infos, strict=True):
-        reason = _shard_trouble(filesystem, info, expected[name]["num_bytes"])
-        if reason:
-            bad.append(f"{name} ({reason})")
+    with ThreadPoolExecutor(_CHECK_THREADS) as pool:
+        for start in range(0, len(names), _CHECKS_AT_ONCE):
+            some = names[start : start + _CHECKS_AT_ONCE]
+            reasons = pool.map(find_trouble, some)
+            bad += [f"{name} ({reason})" for name, reason in zip(some, reasons, strict=True) if reason]
     if bad:
         shown = ", ".join(bad[:20]) + (f" and {len(bad) - 20} more" if len(bad) > 20 else "")
         raise UserError(
@@ -205,13 +257,14 @@ def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -
         )
 
 
-def _shard_trouble(filesystem: pafs.FileSystem, info: pafs.FileInfo, num_bytes: int) -> str | None:
-    if info.type != pafs.FileType.File:
+def _shard_trouble(filesystem: pafs.FileSystem, path: str, num_bytes: int) -> str | None:
+    try:
+        with filesystem.open_input_file(path) as file:
+            size = file.size()
+            if size != num_bytes:
+                return f"{'truncated' if size < num_bytes else 'grown'}: {size} of {num_bytes} bytes"
+            return "no end of archive" if file.read_at(TAR_BLOCK, num_bytes - TAR_BLOCK).strip(b"\0") else None
+    except OSError:
+        if filesystem.get_file_info(path).is_file:
+            raise
         return "missing"
-    if info.size != num_bytes:
-        return f"{'truncated' if info.size < num_bytes else 'grown'}: {info.size} of {num_bytes} bytes"
-    with contextlib.suppress(FileNotFoundError), filesystem.open_input_file(info.path) as file:
-        if file.read_at(TAR_BLOCK, num_bytes - TAR_BLOCK).strip(b"\0"):
-            return "no end of archive"
-        return None
-    return "missing"

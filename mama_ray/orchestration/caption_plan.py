@@ -114,7 +114,7 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
 def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int, str] | UserError]:
     try:
         filesystem, directory = filesystem_for(shards)
-        table = read_index(filesystem, directory)
+        table = read_index(filesystem, directory, columns=(*_COLUMNS, "split"))
         check_shards(filesystem, directory, table)
         if split is not None:
             table = select_split(table, split)

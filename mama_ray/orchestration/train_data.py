@@ -126,7 +126,7 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
 @ray.remote(num_cpus=0.5)
 def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
     filesystem, path = filesystem_for(shards)
-    index = read_index(filesystem, path)
+    index = read_index(filesystem, path, columns=(*_COLUMNS, "split"))
     check_shards(filesystem, path, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)

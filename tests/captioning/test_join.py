@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mama_ray.captioning.join import COLUMNS, join_captions
 from mama_ray.captioning.table import CAPTION_SCHEMA
-from mama_ray.data.index import CAPTIONS_TYPE
+from mama_ray.data.index import CAPTIONS_TYPE, MEMORY_SCHEMA
 from mama_ray.errors import UserError
 
 SCHEMA = pa.schema([CAPTION_SCHEMA.field(name) for name in COLUMNS])
@@ -137,6 +137,15 @@ def test_captions_of_several_tables_and_samples_come_in_their_order():
     second = [part_of(row_of("a", "a0"), row_of("b", "b2"))]
     joined, _ = join_captions(clips_of({"a": ["mine"], "b": []}), {"1": first, "2": second}, exclude_flags=[])
     assert texts_of(joined) == {"a": ["mine", "a0", "a0"], "b": ["b0", "b1", "b2"]}
+
+
+@pytest.mark.parametrize("kind", [CAPTIONS_TYPE, MEMORY_SCHEMA.field("captions").type])
+def test_joined_captions_have_the_types_that_the_index_has_in_memory(kind):
+    clips = clips_of({"a": ["mine"], "b": []})
+    clips = clips.set_column(2, "captions", clips["captions"].cast(kind))
+    joined, _ = join_captions(clips, {"1": [part_of(row_of("b", "b0"))]}, exclude_flags=[])
+    assert joined["captions"].type == MEMORY_SCHEMA.field("captions").type
+    assert texts_of(joined) == {"a": ["mine"], "b": ["b0"]}
 
 
 def test_without_tables_the_clips_stay_what_they_were():

@@ -1,18 +1,25 @@
 """The index: round trip, refusals, byte ranges and the quick check of the shards."""
 
 import json
+import threading
 
+import fsspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.data.index import (
+    CAPTIONS_TYPE,
     INDEX_SCHEMA,
+    MEMORY_SCHEMA,
     check_shards,
     clips_per_shard,
     hash_ids,
     read_clip_bytes,
     read_index,
+    select_captioned,
     select_split,
     shard_sizes,
     write_index,
@@ -30,7 +37,7 @@ def dataset(tmp_path):
 def test_the_index_survives_its_file(dataset):
     directory, rows = dataset
     table = read_index(LOCAL, directory)
-    assert table.replace_schema_metadata(None).equals(rows)
+    assert table.replace_schema_metadata(None).cast(INDEX_SCHEMA).equals(rows)
     assert {name: sizes["num_clips"] for name, sizes in shard_sizes(table).items()} == {
         "clips-000000.tar": 3,
         "clips-000001.tar": 1,
@@ -41,6 +48,69 @@ def test_the_index_survives_its_file(dataset):
 def test_some_columns_can_be_read_alone(dataset):
     table = read_index(LOCAL, dataset[0], columns=["clip_id", "split"])
     assert table.column_names == ["clip_id", "split"]
+
+
+def types_within(kind: pa.DataType) -> list[pa.DataType]:
+    """A type and the types of all that it holds."""
+    return [kind, *(inner for n in range(kind.num_fields) for inner in types_within(kind.field(n).type))]
+
+
+def test_tables_in_memory_have_no_column_that_ends_at_2_gib(dataset):
+    table = read_index(LOCAL, dataset[0])
+    made = {
+        "read": table,
+        "of a split": select_split(table, "val"),
+        "captioned": select_captioned(table, None),
+        "captioned by a source": select_captioned(table, {"human": 1.0}),
+        "sorted": table.sort_by([("shard", "descending")]).combine_chunks(),
+        "taken": table.take(pa.array([4, 1])),
+        "joined": pa.concat_tables([table, table]).combine_chunks(),
+    }
+    for name, one in made.items():
+        kinds = [inner for column in one.schema for inner in types_within(column.type)]
+        assert not {kind for kind in kinds if kind.id in (pa.string().id, pa.binary().id, pa.list_(pa.null()).id)}, name
+        assert one.schema.equals(MEMORY_SCHEMA), name
+    assert [column.num_chunks for column in table.columns] == [1] * len(INDEX_SCHEMA)
+
+
+def test_an_index_without_a_clip_is_an_empty_table(tmp_path):
+    write_index(LOCAL, str(tmp_path), [], {})
+    assert read_index(LOCAL, str(tmp_path)).schema.equals(MEMORY_SCHEMA)
+    assert len(read_index(LOCAL, str(tmp_path), columns=["split"])) == 0
+
+
+def rows_of(num_rows: int, **columns: pa.Array) -> pa.Table:
+    """Rows of an index that are null but for these columns."""
+    return pa.table([columns.get(field.name, pa.nulls(num_rows, field.type)) for field in INDEX_SCHEMA], INDEX_SCHEMA)
+
+
+def test_an_index_that_is_read_in_several_pieces_is_whole_and_in_order(tmp_path):
+    count = 150_000
+    some = [[], [{"text": "one", "source": "human"}], [{"text": "two", "source": "human"}] * 2]
+    whole = rows_of(
+        count,
+        shard=pa.array(np.full(count, "clips-000000.tar")),
+        offset=pa.array(np.arange(count)),
+        captions=pa.array(some, CAPTIONS_TYPE).take(pa.array(np.arange(count) % 3)),
+    )
+    write_index(LOCAL, str(tmp_path), [whole.slice(start, 30_000) for start in range(0, count, 30_000)], {})
+    table = read_index(LOCAL, str(tmp_path), columns=["captions", "offset", "shard"])
+    assert table.replace_schema_metadata(None).equals(whole.select(table.column_names).cast(table.schema))
+
+
+@pytest.mark.slow
+def test_rows_are_taken_of_more_hashes_than_2_gib_hold(tmp_path):
+    size, pieces = 1_000_000, 34  # 2.2 GB of hashes in hexadecimal; some 6 GB of memory
+    hashes = [f"{number:064x}" for number in range(pieces)]
+    write_index(
+        LOCAL,
+        str(tmp_path),
+        (rows_of(size, sha256=pa.array([one], pa.string()).take(pa.array(np.zeros(size, int)))) for one in hashes),
+        {},
+    )
+    rows = np.linspace(0, pieces * size - 1, 32).round().astype(int)
+    table = read_index(LOCAL, str(tmp_path), columns=["sha256"]).combine_chunks()
+    assert table.take(pa.array(rows))["sha256"].to_pylist() == [hashes[row // size] for row in rows]
 
 
 def test_every_clip_is_fetched_by_its_byte_range(dataset):
@@ -143,6 +213,54 @@ def test_the_check_names_every_bad_shard_in_one_error(dataset, tmp_path):
     assert "clips-000000.tar (missing)" in message
     assert "clips-000001.tar (truncated" in message
     assert "clips-000002.tar (no end of archive)" in message
+
+
+class Storage(pafs.FSSpecHandler):
+    """The local disk with a call before each file is opened."""
+
+    def __init__(self, before_open) -> None:
+        super().__init__(fsspec.filesystem("file"))
+        self._before_open = before_open
+
+    def open_input_file(self, path):
+        self._before_open(path.rsplit("/", 1)[1])
+        return super().open_input_file(path)
+
+
+def test_shards_are_checked_side_by_side(tmp_path):
+    write_dataset(tmp_path, [1] * 8)
+    all_are_open = threading.Barrier(8)
+    storage = pafs.PyFileSystem(Storage(lambda _: all_are_open.wait(timeout=60)))
+    check_shards(storage, str(tmp_path), read_index(LOCAL, str(tmp_path)))
+
+
+def test_of_errors_of_the_storage_that_of_the_first_shard_is_told(tmp_path):
+    write_dataset(tmp_path, [1] * 8)
+    other_failed = threading.Event()
+
+    def fail(name: str) -> None:
+        if name == "clips-000005.tar":
+            other_failed.set()
+            raise OSError(f"no permission for {name}")
+        if name == "clips-000002.tar":
+            assert other_failed.wait(timeout=60)
+            raise OSError(f"no permission for {name}")
+
+    with pytest.raises(OSError, match=r"no permission for clips-000002\.tar"):
+        check_shards(pafs.PyFileSystem(Storage(fail)), str(tmp_path), read_index(LOCAL, str(tmp_path)))
+
+
+def test_more_shards_than_wait_in_the_pool_are_all_checked_and_told_in_order(tmp_path):
+    names = [f"clips-{number:06d}.tar" for number in range(4200)]
+    rows = rows_of(4200, shard=pa.array(names), offset=pa.array(np.zeros(4200, int)))
+    write_index(LOCAL, str(tmp_path), [rows], {name: {"num_bytes": 1024, "num_clips": 1} for name in names})
+    for name in names:
+        if name not in ("clips-000007.tar", "clips-003000.tar", "clips-004199.tar"):
+            (tmp_path / name).write_bytes(bytes(1024))
+    (tmp_path / "clips-003000.tar").mkdir()
+    wanted = r"clips-000007\.tar \(missing\), clips-003000\.tar \(missing\), clips-004199\.tar \(missing\);"
+    with pytest.raises(UserError, match=wanted):
+        check_shards(LOCAL, str(tmp_path), read_index(LOCAL, str(tmp_path)))
 
 
 def test_the_check_looks_only_at_shards_of_the_given_rows(dataset, tmp_path):

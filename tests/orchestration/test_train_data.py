@@ -13,7 +13,7 @@ import pytest
 
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.clip import Caption, Clip
-from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
+from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
@@ -200,6 +200,16 @@ def test_the_tokenizer_is_trained_on_generated_captions_too(corpus, tmp_path):
         *_, files, _ = _load._function(corpus, DataConfig(caption_tables=tables), 0, None)
         words.append(json.loads(files["tokenizer.json"])["model"]["vocab"])
     assert ["zzyzx</w>" in known for known in words] == [False, True]
+
+
+@pytest.mark.parametrize("settings", [{}, {"meta_draw": 20}, {"meta_captions": "all"}])
+def test_no_column_of_a_split_ends_at_2_gib_whatever_was_joined_or_drawn(corpus, tmp_path, settings):
+    uri = write_table(tmp_path / "table", captions_of(corpus, "train", "meta"))
+    tables, _ = load(corpus, DataConfig(caption_tables=(uri,), **settings))
+    for split, table in tables.items():
+        assert len(table) and [(field.name, field.type) for field in table.schema] == [
+            (name, MEMORY_SCHEMA.field(name).type) for name in table.column_names
+        ], split
 
 
 def test_a_table_that_is_not_finished_or_of_other_videos_is_refused(corpus, tmp_path):

@@ -1,0 +1,32 @@
+"""What a captioning job keeps of the index: the columns that it reads, of any number of clips."""
+
+import pyarrow as pa
+import pytest
+
+from mama_ray.data.index import MEMORY_SCHEMA, read_index
+from mama_ray.errors import UserError
+from mama_ray.orchestration.caption_plan import _load_clips
+from tests.data.shard_factory import LOCAL, write_dataset
+
+load = _load_clips._function  # what the remote task runs
+
+
+@pytest.mark.parametrize(("split", "num_clips", "num_shards"), [(None, 6, 3), ("val", 3, 3), ("train", 3, 2)])
+def test_the_job_keeps_five_columns_none_of_which_ends_at_2_gib(tmp_path, split, num_clips, num_shards):
+    write_dataset(tmp_path, [3, 1, 2], ("train", "val"))
+    table, (count, shards, _) = load(str(tmp_path), split)
+    assert (len(table), count, shards) == (num_clips, num_clips, num_shards)
+    assert table.column_names == ["clip_id", "shard", "offset", "num_bytes", "sha256"]
+    assert all(field.type == MEMORY_SCHEMA.field(field.name).type for field in table.schema)
+    rows = read_index(LOCAL, str(tmp_path)).to_pylist()
+    wanted = [{name: row[name] for name in table.column_names} for row in rows if split in (None, row["split"])]
+    assert table.take(pa.array(range(num_clips))).to_pylist() == wanted
+
+
+def test_a_split_without_clips_and_a_damaged_shard_are_told(tmp_path):
+    write_dataset(tmp_path, [2, 2])
+    table, error = load(str(tmp_path), "test")
+    assert table is None and isinstance(error, UserError) and "no clips to caption" in str(error)
+    (tmp_path / "clips-000001.tar").write_bytes(b"")
+    table, error = load(str(tmp_path), None)
+    assert table is None and "clips-000001.tar (truncated: 0 of" in str(error)
