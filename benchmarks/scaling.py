@@ -4,7 +4,7 @@
 .venv/bin/python benchmarks/scaling.py --figures     # the same, and docs/figures/*.png
 .venv/bin/python benchmarks/scaling.py --calibrate   # measure this machine and keep what was measured (3 minutes)
 .venv/bin/python benchmarks/scaling.py --check       # small real jobs against their prediction (5 minutes)
-.venv/bin/python benchmarks/scaling.py --limits      # two things that break, broken (1 minute)
+.venv/bin/python benchmarks/scaling.py --limits      # what breaks, broken, and what no longer does (1 minute)
 
 What could not be measured is in benchmarks/scaling_model/assumptions.yaml, with sources; `--assume.gpu-hour-usd 2.5`
 and its like change it for one run.

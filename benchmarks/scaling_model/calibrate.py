@@ -27,7 +27,7 @@ from mama_ray.captioning.grid import hash_pixels
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import file_name
-from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, check_shards, read_clip_bytes, read_index
+from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_clip_bytes, read_index
 from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.transforms import TransformConfig
 from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
@@ -151,16 +151,18 @@ def measure_table(folder: Path) -> dict[str, float]:
     finish_s = (workers_cpu_s() - began) / _TABLE_CLIPS
     table = sum((folder / "table" / file_name(number)).stat().st_size for number in range(_TABLE_CLIPS // 4096))
     index = _index_bytes(folder, rows)
-    job_columns = rows.select(["clip_id", "shard", "offset", "num_bytes", "sha256"])
+    in_memory = rows.cast(MEMORY_SCHEMA)
+    job_columns = in_memory.select(["clip_id", "shard", "offset", "num_bytes", "sha256"])
+    train_columns = in_memory.select([*job_columns.column_names, "video_id", "topic", "captions", "truth", "split"])
     return {
         "commit_s_per_part": round(commit_s, 5),
         "scan_s_per_part": round(scan_s, 8),
         "part_bytes_per_clip": round(parts, 1),
         "table_bytes_per_clip": round(table / _TABLE_CLIPS, 1),
         "index_file_bytes_per_clip": round(index / _TABLE_CLIPS, 1),
-        "index_memory_bytes_per_clip": round(rows.nbytes / _TABLE_CLIPS, 1),
+        "index_memory_bytes_per_clip": round(in_memory.nbytes / _TABLE_CLIPS, 1),
+        "train_memory_bytes_per_clip": round(train_columns.nbytes / _TABLE_CLIPS, 1),
         "job_table_bytes_per_clip": round(job_columns.nbytes / _TABLE_CLIPS, 1),
-        "sha256_bytes": 64,
         "finish_cpu_s_per_clip": round(finish_s, 7),
     }
 

@@ -1,41 +1,96 @@
-"""Two limits of the pipeline, run at the size that matters: Arrow's strings, and a decode task whose worker dies."""
+"""Limits of the pipeline, run at the size that matters: Arrow's strings and a far storage, both mended, and a decode
+task whose worker dies.
+"""
 
+import json
 import os
 import tempfile
+import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from benchmarks.scaling_model.control import start_ray
+from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY, check_shards
 
 _SHA256_BYTES = 64
 _ROWS_PER_BATCH = 1_000_000
 _BLOCK, _DIES_AT = 40, 20
+_NUM_SHARDS, _SHARD_BYTES, _LATENCY_S = 2000, 10240, 0.1
 
 
 def show_limits() -> dict[str, str]:
     """Return what happens; takes a minute and some 8 GB of memory."""
     return {
-        **{f"take of 32 rows of {rows:,}": take_rows(rows) for rows in (30_000_000, 34_000_000)},
+        **{
+            f"take of 32 rows of 34,000,000, {where}": take_rows(34_000_000, schema.field("sha256").type)
+            for where, schema in (("typed as in the file", INDEX_SCHEMA), ("as in memory", MEMORY_SCHEMA))
+        },
+        f"check of {_NUM_SHARDS} shards, {_LATENCY_S} s away": time_check(),
         f"a worker dies at chunk {_DIES_AT} of a block of {_BLOCK}": count_decodings(),
     }
 
 
-def take_rows(num_rows: int) -> str:
+def take_rows(num_rows: int, kind: pa.DataType) -> str:
     """Do to hashes what a captioning job does to its table: combine its chunks, then take the rows of one chunk."""
     offsets = np.arange(_ROWS_PER_BATCH + 1, dtype=np.int32) * _SHA256_BYTES
     letters = pa.py_buffer(np.full(_ROWS_PER_BATCH * _SHA256_BYTES, ord("a"), np.uint8))
-    hashes = pa.StringArray.from_buffers(_ROWS_PER_BATCH, pa.py_buffer(offsets), letters)
+    hashes = pa.StringArray.from_buffers(_ROWS_PER_BATCH, pa.py_buffer(offsets), letters).cast(kind)
     table = pa.table({"sha256": pa.chunked_array([hashes] * (num_rows // _ROWS_PER_BATCH))}).combine_chunks()
     try:
         return f"{len(table.take(pa.array(range(32))))} rows"
     except pa.ArrowInvalid as error:
         return f"ArrowInvalid: {error}"
+
+
+def time_check() -> str:
+    """Check shards on a server of this machine that answers after a while, as an object store does."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _FarStorage)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        s3 = pafs.S3FileSystem(
+            access_key="a", secret_key="b", region="us-east-1", scheme="http",
+            endpoint_override=f"127.0.0.1:{server.server_address[1]}",
+        )  # fmt: skip
+        names = [f"clips-{number:06d}.tar" for number in range(_NUM_SHARDS)]
+        sizes = {name: {"num_bytes": _SHARD_BYTES, "num_clips": 1} for name in names}
+        began = time.perf_counter()
+        check_shards(s3, "bucket", pa.table({"shard": names}).replace_schema_metadata({SHARDS_KEY: json.dumps(sizes)}))
+        return f"{(time.perf_counter() - began) / _NUM_SHARDS * 1e3:.2f} ms per shard"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _FarStorage(BaseHTTPRequestHandler):
+    """Knows sound shards alone, by their size and the zeros at their end."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer(200, _SHARD_BYTES)
+
+    def do_GET(self) -> None:
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        self._answer(206, last + 1 - first)
+        self.wfile.write(bytes(last + 1 - first))
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int, num_bytes: int) -> None:
+        time.sleep(_LATENCY_S)
+        self.send_response(status)
+        self.send_header("Content-Length", str(num_bytes))
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
 
 
 def count_decodings() -> str:

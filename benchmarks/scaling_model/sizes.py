@@ -5,7 +5,7 @@ from benchmarks.scaling_model.scenario import CHUNK_CLIPS
 
 _CLIPS_PER_FILE = 4096  # mama_ray/orchestration/caption_parts.py
 _KEYS_PER_LISTING = 1000
-_ARROW_STRING_BYTES = 2**31 - 1  # a column of Arrow's `string` that an array's 32-bit offsets can tell
+_CHECK_THREADS = 24  # mama_ray/data/index.py
 _CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/caption_finish.py
 
 
@@ -22,6 +22,7 @@ def corpus_sizes(assume: Assumptions, calibration: dict, num_clips: int, size: s
         "num_shards": num_shards,
         "index_file_gb": num_clips * table["index_file_bytes_per_clip"] / 1e9,
         "index_memory_gb": num_clips * table["index_memory_bytes_per_clip"] / 1e9,
+        "train_memory_gb": num_clips * table["train_memory_bytes_per_clip"] / 1e9,
         "job_table_gb_per_node": num_clips * table["job_table_bytes_per_clip"] / 1e9,
         "caption_table_gb": num_clips * table["table_bytes_per_clip"] / 1e9,
         "num_table_files": num_files,
@@ -30,12 +31,10 @@ def corpus_sizes(assume: Assumptions, calibration: dict, num_clips: int, size: s
         "listings_to_scan_parts": -(-num_chunks // _KEYS_PER_LISTING),
         "scan_parts_s": num_chunks * table["scan_s_per_part"]
         + -(-num_chunks // _KEYS_PER_LISTING) * assume.read_latency_s,
-        # The first request of each shard is one of eight at a time, the others come one after another.
-        "check_shards_h": num_shards * (checks - 1 + 1 / 8) * assume.read_latency_s / 3600,
+        "check_shards_h": num_shards * checks * assume.read_latency_s / _CHECK_THREADS / 3600,
         "driver_gb_of_chunks": num_chunks * control["driver_bytes_per_chunk_1_engines"] / 1e9,
         "driver_gb_of_hashes": num_files * num_ranges * control["driver_bytes_per_small_result"] / 1e9,
         "finish_cpu_h": num_clips * table["finish_cpu_s_per_clip"] / 3600,
-        "largest_job_clips": _ARROW_STRING_BYTES // table["sha256_bytes"],
         "read_requests": num_clips * requests(storage, "clip_read", ("GET", "HEAD")),
         "write_requests": num_chunks * requests(storage, "part", ("PUT", "POST")),
     }

@@ -144,9 +144,8 @@ def _check_schema(path: str, schema: pa.Schema) -> None:
 def _read_wide(parquet: pq.ParquetFile, names: list[str]) -> pa.Table:
     """Read columns as those of MEMORY_SCHEMA; memory is that of the table and of its largest column."""
     schema = pa.schema([MEMORY_SCHEMA.field(name) for name in names], parquet.schema_arrow.metadata)
-    pieces = [parquet.read_row_groups(groups, columns=names).select(names) for groups in _runs_of_groups(parquet)]
+    pieces = (parquet.read_row_groups(groups, columns=names).select(names) for groups in _runs_of_groups(parquet))
     rest = pa.concat_tables([schema.empty_table(), *(piece.cast(schema) for piece in pieces)])
-    del pieces
     columns = []
     while rest.num_columns:
         columns.append(rest.column(0).combine_chunks())
