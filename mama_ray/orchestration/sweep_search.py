@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, StudyStore, num_finished
+from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, StudyStore, num_finished, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class StudySearch(OptunaSearch):
         """Return {"run": name, "point": values by key} of a new trial, or of one that is queued."""
         super().suggest(trial_id)
         trial = self._ot_trials[trial_id]
-        run = trial.user_attrs.get(RUN_ATTRIBUTE) or f"trial-{trial.number:04d}"
+        run = run_of(trial)
         trial.set_user_attr(RUN_ATTRIBUTE, run)
         self._store.publish()
         logger.info("%s: %s", run, describe_point(trial.params))
@@ -118,7 +118,7 @@ class StudyHalving(AsyncHyperBandScheduler):
         self._num_steps = num_steps
         for trial in study.get_trials(deepcopy=False):
             for step, value in sorted(trial.intermediate_values.items()):
-                known = SimpleNamespace(trial_id=f"{trial.user_attrs.get(RUN_ATTRIBUTE)}")
+                known = SimpleNamespace(trial_id=run_of(trial))
                 self._brackets[0].on_result(known, step, self._metric_op * value)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:

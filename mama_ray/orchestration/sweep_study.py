@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "study.db"
 RUN_ATTRIBUTE = "run"  # a trial's run, which it keeps when it is started again
 _DEFINITION = "mama_ray_definition"
+_QUEUED_POINT = "fixed_params"  # Optuna's name for what enqueue_trial was given
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -114,17 +115,23 @@ def requeue_unfinished(study: optuna.Study) -> int:
     with the names of their runs, so that each goes on from its own checkpoint.
     """
     trials = study.get_trials(deepcopy=False)
-    taken = {trial.user_attrs.get(RUN_ATTRIBUTE) for trial in trials if trial.state in (*_FINISHED, TrialState.WAITING)}
-    runs: dict[str, FrozenTrial] = {}
+    taken = {run_of(trial) for trial in trials if trial.state in (*_FINISHED, TrialState.WAITING)}
+    unfinished: dict[str, dict[str, Any]] = {}
     for trial in trials:
         if trial.state == TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
-        run = trial.user_attrs.get(RUN_ATTRIBUTE)
-        if trial.state in (TrialState.RUNNING, TrialState.FAIL) and trial.params and run and run not in taken:
-            runs[run] = trial
-    for run, trial in runs.items():
-        study.enqueue_trial(trial.params, user_attrs={RUN_ATTRIBUTE: run})
-    return len(runs)
+        # One that was killed while it was being made has only what it was queued with, or nothing to do again.
+        point = trial.params or trial.system_attrs.get(_QUEUED_POINT)
+        if trial.state in (TrialState.RUNNING, TrialState.FAIL) and point and run_of(trial) not in taken:
+            unfinished[run_of(trial)] = point
+    for run, point in unfinished.items():
+        study.enqueue_trial(point, user_attrs={RUN_ATTRIBUTE: run})
+    return len(unfinished)
+
+
+def run_of(trial: FrozenTrial | optuna.Trial) -> str:
+    """Return the name of a trial's run: its own, or that of the trial whose point it takes up again."""
+    return trial.user_attrs.get(RUN_ATTRIBUTE) or f"trial-{trial.number:04d}"
 
 
 def num_finished(study: optuna.Study) -> int:

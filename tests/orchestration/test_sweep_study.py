@@ -87,6 +87,17 @@ def test_a_killed_sweep_tells_its_orphans_failed_and_gives_their_runs_to_new_tri
         assert {trial.state for trial in latest_by_run(study)} == {TrialState.COMPLETE}
 
 
+def test_a_queued_point_is_not_lost_when_the_sweep_is_killed_while_its_trial_is_made(tmp_path):
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        study.ask()  # what has taken the point, but has no name and no values yet
+        assert study.trials[0].params == {}
+        assert requeue_unfinished(study) == 1
+        assert search_on(store).suggest("a") == {"run": "trial-0000", "point": {"objective.margin": 0.1}}
+        study.ask()  # one of its own choosing, killed before it chose
+        assert requeue_unfinished(study) == 1, "only the one with a point"
+
+
 def test_a_start_that_was_killed_while_it_queued_its_first_points_queues_the_rest(tmp_path):
     points = [{"objective.margin": value} for value in (0.1, 0.2, 0.3)]
     with store_at(tmp_path) as store:
