@@ -12,6 +12,7 @@ import s3fs
 from mama_ray.captioning.table import SUMMARY_NAME, read_caption_files
 from mama_ray.orchestration.storage import filesystem_for
 from tests.captioning.tiny_models import write_llava
+from tests.orchestration.s3_faults import KINDS, FaultyProxy, serving
 from tests.orchestration.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
@@ -55,6 +56,21 @@ def test_a_table_on_s3_is_that_of_a_local_folder_and_holds_no_secret(s3_server, 
     for name in names - {"captions-000000.parquet"}:
         with remote.open_input_stream(f"captions/runs/table/{name}") as stream:
             assert s3_server["AWS_SECRET_ACCESS_KEY"] not in stream.read().decode()
+
+
+@pytest.mark.promise
+def test_a_table_through_faults_of_every_kind_holds_every_clip_once(s3_server, s3_bucket, tmp_path):
+    shards, model = write_spoiled_shards(tmp_path / "shards"), write_llava(tmp_path / "tiny")
+    remote, _ = filesystem_for(f"s3://{s3_bucket}")
+    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=remote)
+    with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=1, every=10)) as proxy:
+        places = (f"s3://{s3_bucket}/shards", str(model), f"s3://{s3_bucket}/table")
+        line = caption(s3_server | {"AWS_ENDPOINT_URL": proxy.endpoint}, *places)
+    assert all(proxy.faults[kind] for kind in KINDS), (proxy.num_requests, proxy.faults)
+    assert line.endswith(f"{len(BAD)} error): s3://{s3_bucket}/table")
+    rows = [row for table in read_caption_files(remote, f"{s3_bucket}/table") for row in table.to_pylist()]
+    assert len(rows) == len({row["clip_id"] for row in rows}) == NUM_CLIPS
+    assert sum(row["error"] is not None for row in rows) == len(BAD)
 
 
 def listed(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
