@@ -23,12 +23,19 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.search_space import SearchSpace, check_search_space, point_of
-from mama_ray.orchestration.storage import absolute_uri, ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.orchestration.storage import (
+    absolute_uri,
+    ensure_readable,
+    ensure_writable,
+    filesystem_for,
+    join_uri,
+    write_text,
+)
 from mama_ray.orchestration.sweep_report import failures_of, write_outcome
 from mama_ray.orchestration.sweep_search import StudyHalving, StudySearch
 from mama_ray.orchestration.sweep_study import StudyStore, num_finished, requeue_unfinished
 from mama_ray.orchestration.sweep_trial import run_trial
-from mama_ray.orchestration.train import TrainJob, check_sizes, with_absolute_paths
+from mama_ray.orchestration.train import TrainJob, check_sizes, inputs_of, with_absolute_paths
 from mama_ray.orchestration.train_data import load_run_data
 from mama_ray.orchestration.train_run import MAY_CHANGE
 from mama_ray.reporting.metrics import find_metric
@@ -153,6 +160,7 @@ def sweep(job: SweepJob) -> str:
     plan = plan_sweep(job)
     filesystem, path = filesystem_for(plan.uri)
     ensure_writable(plan.uri)
+    ensure_readable(*inputs_of(plan.base))
     with StudyStore(job.study, job.run, filesystem, path) as store:
         study = store.open_study(
             plan.distributions,

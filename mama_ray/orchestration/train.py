@@ -34,7 +34,12 @@ from mama_ray.orchestration.train_run import (
     write_run_config,
 )
 from mama_ray.orchestration.train_worker import train_fn_per_worker
-from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
+from mama_ray.training.checkpoint import (
+    CheckpointRef,
+    best_checkpoint,
+    latest_valid_checkpoint,
+    list_checkpoints,
+)
 from mama_ray.training.optim import OptimConfig
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig
@@ -190,27 +195,32 @@ def run_to_end(
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
-    ensure_readable(job.shards)
+    ensure_readable(*inputs_of(job))
     write_run_config(job, filesystem, run_path)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
+    newest = latest_valid_checkpoint(filesystem, run_path)
     connect()
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
-    data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, filesystem, run_path))
+    data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
     check_sizes(job, data)
     _refuse_other_captions(job, data, filesystem, run_path)
     write_environment(data.summary, filesystem, run_path)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
-    refs = list_checkpoints(filesystem, run_path)
-    if refs and refs[-1].step >= num_steps and refs[-1].problem is None:
+    if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
     settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
     _require_room(job)
     group = {"workers": job.workers, "placement": job.placement}
     run_workers(train_fn_per_worker, settings, job, filesystem, run_path, **group, callbacks=callbacks)
     return job, num_steps, False
+
+
+def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
+    """Return the folders and URIs that a job reads, None for what it makes itself."""
+    return job.shards, *job.data.caption_tables, job.data.tokenizer, job.model.pretrained
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -227,17 +237,17 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     return with_overrides(job, changes)
 
 
-def _tokenizer_of(job: TrainJob, filesystem, run_path: str) -> str | None:
+def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
     """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
     if job.data.tokenizer is not None:
         return None
     if job.model.pretrained is not None:
         return job.model.pretrained
-    newest = latest_valid_checkpoint(filesystem, run_path)
     return newest and join_uri(job.storage, job.run, "checkpoints", newest.path.rsplit("/", 1)[1])
 
 
 def check_sizes(job: TrainJob, data: RunData) -> None:
+    """Raise UserError where a split has fewer clips than one batch of it."""
     counts = data.summary["num_clips"]
     if counts["train"] < job.global_batch_size:
         raise UserError(

@@ -56,6 +56,18 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     assert "done already" in train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
 
 
+def test_a_finished_run_whose_last_checkpoint_is_damaged_makes_it_again(ray_cluster, shards, tmp_path):
+    settings = {"num_epochs": 1.0, "checkpoint_every": 3, "num_workers": 1, "weighting.kind": "uniform"}
+    job = job_on(shards, tmp_path, run="flipped", **settings)
+    train(job)
+    weights = checkpoint(tmp_path, "flipped", 6) / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "trained 6 steps" in train(job)
+    assert weights.read_bytes() == whole
+    assert "done already" in train(job)
+
+
 @pytest.mark.slow
 @pytest.mark.promise
 def test_resume_on_one_worker_is_bit_exact_after_the_whole_job_was_killed(shards, folder):
