@@ -46,6 +46,8 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "PATH": path}
     dashboard = free_port()
     command = [RAY, "start", "--head", "--port", str(free_port()), "--dashboard-port", str(dashboard)]
+    # Its agent takes the jobs, and none are taken where an agent of another Ray still holds the usual port.
+    command += ["--dashboard-agent-listen-port", str(free_port())]
     command += ["--num-cpus", "4", "--temp-dir", folder, "--disable-usage-stats", "--object-store-memory", "268435456"]
     subprocess.run(command, check=True, env=environment, timeout=180, capture_output=True)
     yield f"http://127.0.0.1:{dashboard}", environment
@@ -64,11 +66,12 @@ def submit(
 def ray_job(head: tuple[str, dict[str, str]], verb: str, *arguments: str) -> subprocess.CompletedProcess:
     address, environment = head
     command = [RAY, "job", verb, "--address", address, *arguments]
-    while True:
+    for _ in range(30):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
         if "No available agent" not in done.stderr:  # a head takes jobs some seconds after it has started
-            return done
+            break
         time.sleep(1)
+    return done
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
