@@ -151,7 +151,8 @@ class RunRecorder:
                     self._output.metrics.write(step, metrics | curve)
                 self._save(metrics)
                 export_metrics(self._job.run, metrics, {"run/checkpoints": 1})
-            ray.train.report({"step": self._state.step, "throughput/step_s": self._step_s, **metrics})
+            steps = {"step": self._state.step, "num_steps": self._state.num_steps}
+            ray.train.report({**steps, "throughput/step_s": self._step_s, **metrics})
 
     def _save(self, metrics: dict[str, float]) -> None:
         value = metrics.get(SELECTION_METRIC)

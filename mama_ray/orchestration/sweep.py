@@ -183,7 +183,6 @@ def sweep(job: SweepJob) -> str:
                 plan.distributions,
                 job.objectives,
                 sampler=_sampler(job, num_trials=len(study.get_trials(deepcopy=False))),
-                num_steps=num_steps,
                 num_samples=plan.num_samples,
             )
             failures = _run_trials(job, plan, base, search, _scheduler(job, study, num_steps), num_left)

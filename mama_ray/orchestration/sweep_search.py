@@ -21,7 +21,8 @@ from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, StudyStore, num_fi
 
 logger = logging.getLogger(__name__)
 
-STEP = "step"  # Ray Train reports it beside the metrics of a validation
+# Ray Train reports these beside the metrics of a validation; a trial's own number of steps, which a search may change.
+STEP, NUM_STEPS = "step", "num_steps"
 STEP_TIME = "throughput/step_s"
 
 
@@ -35,7 +36,6 @@ class StudySearch(OptunaSearch):
         objectives: Mapping[str, str],
         *,
         sampler: BaseSampler,
-        num_steps: int,
         num_samples: int,
     ) -> None:
         metrics, modes = list(objectives), list(objectives.values())
@@ -48,7 +48,7 @@ class StudySearch(OptunaSearch):
             study_name=store.name,
             storage=store.storage,
         )
-        self._store, self._objectives, self._num_steps, self._num_samples = store, objectives, num_steps, num_samples
+        self._store, self._objectives, self._num_samples = store, objectives, num_samples
         self._reported: set[tuple[str, int]] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class StudySearch(OptunaSearch):
         if values is None:
             state = TrialState.FAIL
         else:
-            state = TrialState.COMPLETE if result[STEP] >= self._num_steps else TrialState.PRUNED
+            state = TrialState.COMPLETE if result[STEP] >= result[NUM_STEPS] else TrialState.PRUNED
             trial.set_user_attr("num_steps", int(result[STEP]))
             trial.set_user_attr("step_s", float(result.get(STEP_TIME) or math.nan))
         # A pruned trial has no final value: the study takes its last one as such.
@@ -113,9 +113,14 @@ class StudyHalving(AsyncHyperBandScheduler):
 
     def __init__(self, study: optuna.Study, metric: str, mode: str, *, num_steps: int, grace: int, factor: float):
         super().__init__(
-            time_attr=STEP, metric=metric, mode=mode, max_t=num_steps, grace_period=grace, reduction_factor=factor
+            time_attr=STEP,
+            metric=metric,
+            mode=mode,
+            max_t=num_steps,
+            grace_period=grace,
+            reduction_factor=factor,
+            stop_last_trials=False,  # a trial may have more steps than the base, whose number this is
         )
-        self._num_steps = num_steps
         for trial in study.get_trials(deepcopy=False):
             for step, value in sorted(trial.intermediate_values.items()):
                 known = SimpleNamespace(trial_id=run_of(trial))
@@ -123,7 +128,7 @@ class StudyHalving(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         """Stop a trial that is not among the best at its rung; one at its last step ends by itself."""
-        if result.get(STEP, 0) >= self._num_steps:
+        if STEP in result and result[STEP] >= result[NUM_STEPS]:
             return TrialScheduler.CONTINUE
         return super().on_trial_result(tune_controller, trial, result)
 

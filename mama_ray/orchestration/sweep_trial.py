@@ -12,7 +12,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from mama_ray.config import with_overrides
 from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.storage import filesystem_for, join_uri
-from mama_ray.orchestration.sweep_search import STEP, STEP_TIME
+from mama_ray.orchestration.sweep_search import NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.train import TrainJob, run_to_end
 from mama_ray.reporting.writers import read_metrics
 
@@ -27,9 +27,9 @@ def run_trial(
     """
     start_worker_logging()
     job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
-    job, _, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+    job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
     if was_done:
-        _report_last_validation(job)
+        _report_last_validation(job, num_steps)
 
 
 def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | None) -> dict[str, Any]:
@@ -37,11 +37,11 @@ def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | No
     return dict(point) if settings is None else settings[point["variant"]] | {"seed": point["seed"]}
 
 
-def _report_last_validation(job: TrainJob) -> None:
+def _report_last_validation(job: TrainJob, num_steps: int) -> None:
     filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
     records = read_metrics(filesystem, run_path)
     validated = [record for record in records if any(name.startswith("val/") for name in record)]
     timed = [record[STEP_TIME] for record in records if record.get(STEP_TIME) is not None]
     for record in validated[-1:]:
         values = {name: value for name, value in record.items() if name.startswith("val/")}
-        tune.report({STEP: record["step"] + 1, STEP_TIME: timed[-1] if timed else None, **values})
+        tune.report({STEP: record["step"] + 1, NUM_STEPS: num_steps, STEP_TIME: timed[-1] if timed else None, **values})

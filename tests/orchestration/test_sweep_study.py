@@ -32,11 +32,11 @@ def opened(store: StudyStore, space=SPACE, objectives=OBJECTIVES, points=({"obje
 
 def search_on(store: StudyStore, seed: int = 0) -> StudySearch:
     sampler = TPESampler(seed=seed)
-    return StudySearch(store, SPACE, OBJECTIVES, sampler=sampler, num_steps=NUM_STEPS, num_samples=5)
+    return StudySearch(store, SPACE, OBJECTIVES, sampler=sampler, num_samples=5)
 
 
-def result(step: int, value: float | None) -> dict:
-    return {STEP: step, "throughput/step_s": 0.5, "val/t2v_R@1": value}
+def result(step: int, value: float | None, num_steps: int = NUM_STEPS) -> dict:
+    return {STEP: step, "num_steps": num_steps, "throughput/step_s": 0.5, "val/t2v_R@1": value}
 
 
 def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path):
@@ -59,6 +59,15 @@ def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path)
         assert study.trials[1].value == 10.0, "a pruned trial keeps the value at which it was stopped"
         assert study.best_trial.value == 30.0
         assert num_finished(study) == 2
+
+
+def test_a_trial_with_fewer_steps_than_the_base_is_complete_at_its_own_last_one(tmp_path):
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        search = search_on(store)
+        search.suggest("a")
+        search.on_trial_complete("a", result(6, 30.0, num_steps=6))
+        assert study.trials[0].state == TrialState.COMPLETE
 
 
 def test_a_killed_sweep_tells_its_orphans_failed_and_gives_their_runs_to_new_trials(tmp_path):
