@@ -1,11 +1,11 @@
 """The contrastive loss, one value per sample, with the angular margin, coupled across ranks.
 
-Local-loss form: a rank computes the rows of its own samples against the features of every rank, so memory is
-O(local x global) and the sum over ranks is the loss of the joined batch.
+Local-loss form: a rank computes the rows of its own samples against the features of every rank, so the sum over ranks
+is the loss of the joined batch. Memory is O(local x global), or with a `chunk_size` O(local x chunk).
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mama_ray.config import Config
+from mama_ray.objectives.chunked import compute_losses_in_chunks
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
 
@@ -33,6 +34,11 @@ class ContrastiveConfig(Config):
     direction_reduction: Literal["mean", "sum"] = "mean"
     """Mean or sum of the video-to-text and text-to-video losses (the release sums)."""
 
+    chunk_size: int = Field(0, ge=0)
+    """Samples of the global batch that a worker compares its own with at a time: the loss then takes memory in
+    proportion to it, not to the global batch, and compares twice, forward and backward. 0 compares with all at once;
+    the losses are the same to rounding."""
+
     @model_validator(mode="after")
     def _close_negatives_need_a_margin_to_be_closer_than(self) -> "ContrastiveConfig":
         if self.margin < 0 and self.close_negatives == "close_too":
@@ -46,8 +52,8 @@ def compute_contrastive_losses(
     logit_scale: Float[Tensor, ""],
     config: ContrastiveConfig,
     *,
-    valid: Bool[Tensor, "local"] | None = None,
-) -> Float[Tensor, "local"]:
+    valid: Bool[Tensor, " local"] | None = None,
+) -> Float[Tensor, " local"]:
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
     Features are unit norm; `logit_scale` is in log form. Computed in float32 at least, whatever the autocast. A sample
@@ -58,8 +64,14 @@ def compute_contrastive_losses(
         scale = _at_least_float32(logit_scale).exp()
         all_videos, all_texts = gather_with_gradient(video_features), gather_with_gradient(text_features)
         all_valid = None if valid is None else gather_plain(valid)
-        v2t = _direction_losses(video_features, all_texts, scale, config, all_valid)
-        t2v = _direction_losses(text_features, all_videos, scale, config, all_valid)
+        if 0 < config.chunk_size < len(all_texts):
+            rules = _rules(config) | {"chunk_size": config.chunk_size, "all_valid": all_valid}
+            rules["first_row"] = rank() * len(video_features)
+            v2t = compute_losses_in_chunks(video_features, text_features, all_texts, scale, **rules)
+            t2v = compute_losses_in_chunks(text_features, video_features, all_videos, scale, **rules)
+        else:
+            v2t = _direction_losses(video_features, all_texts, scale, config, all_valid)
+            t2v = _direction_losses(text_features, all_videos, scale, config, all_valid)
         losses = v2t + t2v
         if config.direction_reduction == "mean":
             losses = losses / 2
@@ -67,8 +79,8 @@ def compute_contrastive_losses(
 
 
 def combine_losses(
-    contrastive: Float[Tensor, "local"], task: Float[Tensor, "local"] | None, eta: float
-) -> Float[Tensor, "local"]:
+    contrastive: Float[Tensor, " local"], task: Float[Tensor, " local"] | None, eta: float
+) -> Float[Tensor, " local"]:
     """Return L_i = contrastive_i + eta * task_i: the sum is what a sample's weight sees and multiplies."""
     return contrastive if task is None else contrastive + eta * task
 
@@ -78,22 +90,25 @@ def _direction_losses(
     gallery: Float[Tensor, "global dim"],
     scale: Float[Tensor, ""],
     config: ContrastiveConfig,
-    all_valid: Bool[Tensor, "global"] | None,
-) -> Float[Tensor, "local"]:
+    all_valid: Bool[Tensor, " global"] | None,
+) -> Float[Tensor, " local"]:
     num_local, num_global = queries.shape[0], gallery.shape[0]
     positive = torch.arange(num_local, device=queries.device) + rank() * num_local
     is_positive = positive[:, None] == torch.arange(num_global, device=queries.device)[None, :]
-    cosine = apply_margin(
-        queries @ gallery.T,
-        is_positive,
-        margin=config.margin,
-        acute_only=config.obtuse_positives == "acute_only",
-        close_negatives=config.close_negatives == "close_too",
-    )
+    cosine = apply_margin(queries @ gallery.T, is_positive, **_rules(config))
     logits = scale * cosine
     if all_valid is not None:
         logits = logits.masked_fill(~all_valid[None, :] & ~is_positive, -math.inf)
     return logits.logsumexp(dim=1) - logits.gather(1, positive[:, None])[:, 0]
+
+
+def _rules(config: ContrastiveConfig) -> dict[str, Any]:
+    """Return what `apply_margin` wants to know."""
+    return {
+        "margin": config.margin,
+        "acute_only": config.obtuse_positives == "acute_only",
+        "close_negatives": config.close_negatives == "close_too",
+    }
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

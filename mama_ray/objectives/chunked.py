@@ -1,0 +1,75 @@
+"""One direction of the contrastive loss over chunks of the gallery: memory O(local x chunk), not O(local x global).
+
+Each chunk gives the log-sum-exp of its negatives, and the loss joins these with the positive's logit. Under a gradient
+a chunk is recomputed in the backward pass (one more product of queries and gallery); without one, as in the directional
+pass in forward mode, its temporaries are freed at once. Only twice differentiating keeps every chunk's graph: the
+reference.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mama_ray.objectives.margin import apply_margin
+
+# Logit of what is no negative. Finite, so that a chunk without any negative gives no NaN in any derivative; in the sum
+# over chunks its exponential is an exact 0.
+_NO_NEGATIVE = -1e30
+
+
+def compute_losses_in_chunks(
+    queries: Float[Tensor, "local dim"],
+    counterparts: Float[Tensor, "local dim"],
+    gallery: Float[Tensor, "global dim"],
+    scale: Float[Tensor, ""],
+    *,
+    first_row: int,
+    chunk_size: int,
+    margin: float,
+    acute_only: bool,
+    close_negatives: bool,
+    all_valid: Bool[Tensor, " global"] | None,
+) -> Float[Tensor, " local"]:
+    """Return the cross-entropies of the queries; row first_row + i of the gallery is query i's counterpart.
+
+    Margin and rules are those of `apply_margin`. What is not valid is nobody's negative. Where the gallery has more
+    chunks than a chunk has rows, one logit per query and chunk is what takes the most memory.
+    """
+    cosine = (queries * counterparts).sum(dim=1, keepdim=True)
+    rules = {"margin": margin, "acute_only": acute_only, "close_negatives": close_negatives}
+    positive = scale * apply_margin(cosine, torch.ones_like(cosine, dtype=torch.bool), **rules)[:, 0]
+    starts = range(0, len(gallery), chunk_size)
+    # One split, not a slice per chunk: the adjoint of a slice is as large as the whole gallery.
+    pieces = gallery.split(chunk_size)
+    valid = [None] * len(pieces) if all_valid is None else all_valid.split(chunk_size)
+    close_margin = margin if close_negatives else 0.0
+    logits = [positive]
+    for start, piece, is_valid in zip(starts, pieces, valid, strict=True):
+        arguments = (queries, piece, scale, first_row - start, is_valid, close_margin)
+        if torch.is_grad_enabled():
+            logits.append(checkpoint(_sum_negatives, *arguments, use_reentrant=False, preserve_rng_state=False))
+        else:
+            logits.append(_sum_negatives(*arguments))
+    # The positive is joined as the very number that is taken off, so rounding makes no loss negative.
+    return torch.stack(logits, dim=1).logsumexp(dim=1) - positive
+
+
+def _sum_negatives(
+    queries: Float[Tensor, "local dim"],
+    piece: Float[Tensor, "chunk dim"],
+    scale: Float[Tensor, ""],
+    first_positive: int,
+    valid: Bool[Tensor, " chunk"] | None,
+    close_margin: float,
+) -> Float[Tensor, " local"]:
+    """Return the log-sum-exp of the negatives in a piece of the gallery; query i's positive is its row
+    first_positive + i, in the piece or not."""
+    rows = torch.arange(len(queries), device=queries.device) + first_positive
+    excluded = rows[:, None] == torch.arange(len(piece), device=queries.device)[None, :]
+    cosine = apply_margin(
+        queries @ piece.T, excluded, margin=close_margin, acute_only=False, close_negatives=close_margin > 0
+    )
+    if valid is not None:
+        excluded = excluded | ~valid[None, :]
+    return (scale * cosine).masked_fill(excluded, _NO_NEGATIVE).logsumexp(dim=1)
