@@ -11,6 +11,7 @@ from mama_ray.data.synthetic.facts import count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]
+Domain = Literal["all", "source"]
 
 # Part of the hash: a change of what the generator draws or says must not reuse a corpus made before it.
 GENERATOR_VERSION = 2
@@ -24,6 +25,11 @@ class CorpusConfig(Config):
 
     level: Level = "simple"
     """simple: one object. full: two objects that act one after the other, so captions tell an order of events."""
+
+    domain: Domain = "all"
+    """all: every topic, word and background. source: a part of them, to learn from before the rest is met: training
+    clips of five of the eight topics, the plain word for everything, three sentence forms, calm backgrounds in even
+    light."""
 
     num_train: int = Field(default=3000, ge=1)
     """Training clips."""
@@ -99,5 +105,8 @@ class CorpusConfig(Config):
 
 def corpus_hash(config: CorpusConfig) -> str:
     """Name what the config generates: 64 hexadecimal digits."""
-    record = {"generator": GENERATOR_VERSION, "config": config.model_dump(mode="json")}
+    described = config.model_dump(mode="json")
+    if config.domain == "all":
+        del described["domain"]  # it came after corpora of this version had been made
+    record = {"generator": GENERATOR_VERSION, "config": described}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

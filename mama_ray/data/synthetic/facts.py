@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from mama_ray.data.synthetic.config import CorpusConfig
+    from mama_ray.data.synthetic.config import CorpusConfig, Domain
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
@@ -23,6 +23,8 @@ DIRECTIONS = MOTIONS[:4]
 ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
 # A clip's topic is the shape of its (first) object.
 TOPICS = SHAPES
+# The topics that training clips of the source domain show.
+SOURCE_TOPICS = TOPICS[:5]
 
 # Which random numbers are drawn from a stream; each keeps its meaning when another draws more.
 STREAMS = {
@@ -105,16 +107,17 @@ def topic_ranks(seed: int) -> dict[str, int]:
     return {TOPICS[topic]: rank for rank, topic in enumerate(order, start=1)}
 
 
-def topic_shares(seed: int, zipf_exponent: float) -> dict[str, float]:
-    """Return the probability of each topic in training; they sum to 1."""
+def topic_shares(seed: int, zipf_exponent: float, domain: "Domain" = "all") -> dict[str, float]:
+    """Return the probability of each topic in training; they sum to 1, and are 0 for what the domain lacks."""
     ranks = topic_ranks(seed)
-    weights = np.array([ranks[topic] ** -zipf_exponent for topic in TOPICS])
+    shown = TOPICS if domain == "all" else SOURCE_TOPICS
+    weights = np.array([ranks[topic] ** -zipf_exponent if topic in shown else 0.0 for topic in TOPICS])
     return dict(zip(TOPICS, weights / weights.sum(), strict=True))
 
 
 def _draw_facts(config: "CorpusConfig", number: int) -> Facts:
     rng = stream_rng(config.seed, "facts", "train", number)
-    shares = np.array(list(topic_shares(config.seed, config.zipf_exponent).values()))
+    shares = np.array(list(topic_shares(config.seed, config.zipf_exponent, config.domain).values()))
     facts: list[Thing] = []
     for _ in range(1 if config.level == "simple" else 2):
         # The second object follows the same imbalance, else rare shapes would be seen often after all.

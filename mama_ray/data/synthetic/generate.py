@@ -30,7 +30,7 @@ def generate_clip(config: CorpusConfig, split: str, number: int) -> GeneratedCli
     clip = describe_clip(config, split, number)
     facts = facts_of(config, split, number)
     rng = stream_rng(config.seed, "scene", split, number)
-    scene = draw_scene(facts, config.level, config.num_frames, rng)
+    scene = draw_scene(facts, config.level, config.num_frames, rng, domain=config.domain)
     frames = render_frames(facts, scene, config.level, config.image_size, rng)
     return GeneratedClip(clip, encode_mp4(frames, config.fps))
 
@@ -66,15 +66,16 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
 
 
 def clip_id_of(config: CorpusConfig, split: str, number: int) -> str:
-    """Return the name of a clip; corpora of another level or seed have other names."""
-    return f"{config.level}-{config.seed}-{split}-{number:06d}"
+    """Return the name of a clip; corpora of another level, seed or domain have other names."""
+    level = config.level if config.domain == "all" else f"{config.level}-{config.domain}"
+    return f"{level}-{config.seed}-{split}-{number:06d}"
 
 
 def _captions(config: CorpusConfig, split: str, statement: Statement, number: int) -> tuple[Caption, ...]:
     """Captions with the words of clip `number`: a clip that is given another one's says exactly what that one would."""
     rng = stream_rng(config.seed, "words", split, number)
     count = config.num_captions if split in ("train", "meta") else 1
-    return tuple(Caption(render_caption(statement, rng)) for _ in range(count))
+    return tuple(Caption(render_caption(statement, rng, domain=config.domain)) for _ in range(count))
 
 
 def _stated(statement: Statement) -> dict:

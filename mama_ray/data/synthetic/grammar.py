@@ -1,6 +1,7 @@
 """From facts to a sentence: templates and synonyms, drawn at random."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from mama_ray.data.synthetic.words import (
     UNORDERED_TEMPLATES,
 )
 
+if TYPE_CHECKING:
+    from mama_ray.data.synthetic.config import Domain
+
+# The source domain knows the first sentence forms of each kind only.
+_NUM_SOURCE_TEMPLATES = 3
 # The plain word is the commoner one, as in real captions.
 _PLAIN_WORD_RATE = 0.5
 
@@ -29,32 +35,35 @@ class Statement:
     tells_order: bool = True
 
 
-def render_caption(statement: Statement, rng: np.random.Generator) -> str:
-    """Put a statement into words; facts that are None are left out."""
-    phrases = [_phrases(thing, rng) for thing in statement.things]
+def render_caption(statement: Statement, rng: np.random.Generator, *, domain: "Domain" = "all") -> str:
+    """Put a statement into the words of a domain; facts that are None are left out."""
+    plain_word_rate = _PLAIN_WORD_RATE if domain == "all" else 1.0
+    phrases = [_phrases(thing, rng, plain_word_rate) for thing in statement.things]
+    num_templates = None if domain == "all" else _NUM_SOURCE_TEMPLATES
     if len(phrases) == 1:
         noun, moves, moving = phrases[0]
-        return draw(rng, ONE_TEMPLATES).format(a=noun, moves=moves, moving=moving)
+        return draw(rng, ONE_TEMPLATES[:num_templates]).format(a=noun, moves=moves, moving=moving)
     if not statement.tells_order and rng.random() < 0.5:
         phrases.reverse()  # a caption that tells no order must not tell it by the order of its words
-    templates = ORDERED_TEMPLATES if statement.tells_order else UNORDERED_TEMPLATES
+    templates = (ORDERED_TEMPLATES if statement.tells_order else UNORDERED_TEMPLATES)[:num_templates]
     (a, moves_a, moving_a), (b, moves_b, moving_b) = phrases
     return draw(rng, templates).format(a=a, moves_a=moves_a, moving_a=moving_a, b=b, moves_b=moves_b, moving_b=moving_b)
 
 
-def _phrases(thing: Thing, rng: np.random.Generator) -> tuple[str, str, str]:
+def _phrases(thing: Thing, rng: np.random.Generator, plain_word_rate: float) -> tuple[str, str, str]:
     """Return noun phrase, finite verb and participle."""
     adjectives = [
-        _word(words[value], rng)
+        _word(words[value], rng, plain_word_rate)
         for words, value in ((SIZE_WORDS, thing.size), (COLOUR_WORDS, thing.colour))
         if value is not None
     ]
-    noun = _word(ANY_SHAPE_WORDS if thing.shape is None else SHAPE_WORDS[thing.shape], rng)
+    noun = _word(ANY_SHAPE_WORDS if thing.shape is None else SHAPE_WORDS[thing.shape], rng, plain_word_rate)
     phrase = " ".join([*adjectives, noun])
     article = "an" if phrase[0] in "aeiou" else "a"
-    moves, moving = _word(ANY_MOTION_WORDS if thing.motion is None else MOTION_WORDS[thing.motion], rng)
+    motions = ANY_MOTION_WORDS if thing.motion is None else MOTION_WORDS[thing.motion]
+    moves, moving = _word(motions, rng, plain_word_rate)
     return f"{article} {phrase}", moves, moving
 
 
-def _word(words, rng: np.random.Generator):
-    return words[0] if rng.random() < _PLAIN_WORD_RATE else words[int(rng.integers(1, len(words)))]
+def _word(words, rng: np.random.Generator, plain_word_rate: float):
+    return words[0] if rng.random() < plain_word_rate else words[int(rng.integers(1, len(words)))]

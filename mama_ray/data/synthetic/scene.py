@@ -1,6 +1,7 @@
 """What no caption tells: where the objects are, the background, the light, the camera and the noise."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
@@ -8,8 +9,12 @@ from jaxtyping import Float64
 from mama_ray.data.synthetic.facts import Facts, draw
 from mama_ray.data.synthetic.motion import Path, trace
 
+if TYPE_CHECKING:
+    from mama_ray.data.synthetic.config import Domain
+
 RADII = {"simple": {"small": 0.13, "large": 0.22}, "full": {"small": 0.09, "large": 0.15}}
 BACKGROUNDS = ("plain", "gradient", "stripes", "checks", "blobs")
+_NUM_SOURCE_BACKGROUNDS = 2  # plain and gradient
 # Side margin that the camera's drift may use up.
 _MAX_DRIFT = 0.03
 # A single object stays about the middle: with free places a small model from scratch learns neither shape nor motion in
@@ -34,8 +39,11 @@ class Scene:
     noise: float
 
 
-def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generator) -> Scene:
+def draw_scene(
+    facts: Facts, level: str, num_frames: int, rng: np.random.Generator, *, domain: "Domain" = "all"
+) -> Scene:
     """Draw everything about a clip that its facts leave open."""
+    is_all = domain == "all"
     progress = (np.arange(num_frames) + 0.5) / num_frames
     if len(facts) == 1:
         times = [progress]
@@ -51,12 +59,12 @@ def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generat
     return Scene(
         paths=paths,
         centres=_place(paths, radii, rng),
-        background=draw(rng, BACKGROUNDS),
+        background=draw(rng, BACKGROUNDS if is_all else BACKGROUNDS[:_NUM_SOURCE_BACKGROUNDS]),
         shades=np.stack([grey + tint, grey + tint + contrast]),
         pattern_angle=rng.uniform(0, np.pi),
         pattern_period=rng.uniform(0.2, 0.45),
         pattern_phase=rng.uniform(0, 2 * np.pi),
-        brightness=rng.uniform(0.85, 1.1),
+        brightness=rng.uniform(0.85, 1.1) if is_all else 1.0,
         drift=rng.uniform(0, _MAX_DRIFT) * np.array([np.cos(angle), np.sin(angle)]),
         noise=rng.uniform(1, 4),
     )
