@@ -1,6 +1,7 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style and layering                   make bench      run the benchmarks
+# make study   run the controlled study (3 h)       make study-quick  a small part of it (20 min)
 # make setup   only set up                          make clean      remove .venv and what tools leave behind
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
@@ -24,10 +25,10 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S ?= 240
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all lint bench clean constraints
+.PHONY: help setup demo test test-all lint bench study study-quick study-report clean constraints
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
 
@@ -66,6 +67,17 @@ lint: setup
 
 bench: setup
 	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+# What is done already is kept in runs/; docs/study holds the results that the documentation quotes.
+study: setup
+	@$(PY) jobs/study.py configs/study/study.yaml --storage runs/study --results docs/study $(ARGS)
+
+study-quick: setup
+	@$(PY) jobs/study.py configs/study/quick.yaml --storage runs/study-quick $(ARGS)
+
+# Report, figures and tables once more from docs/study, without training anything.
+study-report: setup
+	@$(PY) jobs/study.py configs/study/study.yaml --results docs/study --report runs/study-report --render_only true $(ARGS)
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

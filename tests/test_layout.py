@@ -24,6 +24,7 @@ CONFIG_CLASSES = {
     "narrator": "mama_ray.orchestration.narrator:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare:PrepareJob",
+    "study": "mama_ray.orchestration.study:StudyJob",
     "sweep": "mama_ray.orchestration.sweep:SweepJob",
     "train": "mama_ray.orchestration.train:TrainJob",
     "tune": "mama_ray.orchestration.sweep:SweepJob",

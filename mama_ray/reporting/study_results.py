@@ -53,13 +53,13 @@ class StudyRun(_Record):
     """Mean weight over the last quarter of the steps by what was done to the caption (clean, incomplete, wrong,
     swapped); 1 is uniform."""
     weight_curve: tuple[tuple[float, float], ...] = ()
-    """(loss, raw weight of the weight net) at the end of training, over the range of losses of the last quarter."""
+    """(mean loss, mean weight) of equally large groups of samples by loss, over the last quarter; 1 is uniform."""
     effective_sample_size: float | None = None
     """Kish's size as a share of the batch, mean of the last quarter."""
     meta_loss_ratio: float | None = None
     """Meta loss after over before the lookahead, median of the last quarter."""
     step_s: float | None = None
-    """Median seconds per training step, on a core shared with other runs."""
+    """Mean seconds per training step, on a machine shared with other runs."""
 
     @property
     def reported(self) -> CurvePoint:

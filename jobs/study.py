@@ -1,0 +1,12 @@
+"""Run the controlled study: what margin, learned weights and generated captions do to clips with known faults.
+
+    python jobs/study.py [configs/study/NAME.yaml] --storage FOLDER     # again with the same: goes on
+
+`make study` runs configs/study/study.yaml, `make study-quick` a small part of it.
+"""
+
+from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.study import StudyJob, study
+
+if __name__ == "__main__":
+    run_job(StudyJob, study, description=__doc__)

@@ -1,0 +1,115 @@
+"""A corpus in memory: decoded frames in one file that all runs map, captions and truth from the generator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from mama_ray.data.batch import ClipBatch
+from mama_ray.data.clip import Clip
+from mama_ray.data.loading import load_clip_frames
+from mama_ray.data.synthetic.config import CorpusConfig, Split
+from mama_ray.data.synthetic.folder import VIDEOS_FOLDER, list_clips
+from mama_ray.data.synthetic.generate import clip_id_of, describe_clip
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.transforms import TransformConfig
+from mama_ray.errors import UserError
+
+FRAMES_NAME = "frames.npy"
+
+
+def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path:
+    """Decode all clips of a corpus's folder into `frames.npy`, uint8 (clips, frames, height, width, 3), in the
+    corpus's order: the centres of equal segments, as evaluation reads them. A file that is there is kept.
+    """
+    path = folder / FRAMES_NAME
+    if not path.exists():
+        transform = TransformConfig(image_size=config.image_size)
+        frames = [
+            load_clip_frames(
+                folder / VIDEOS_FOLDER / f"{clip_id_of(config, split, number)}.mp4",
+                num_frames=num_frames,
+                transform=transform,
+            )
+            for split, number in list_clips(config)
+        ]
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, np.stack(frames))
+        part.replace(path)
+    return path
+
+
+@dataclass(frozen=True)
+class ClipArrays:
+    """The clips of one split: axis 0 of `frames` and `token_ids` is the clip.
+
+    `generated` are the token ids of a generated caption by place, for the clips that have one.
+    """
+
+    frames: UInt8[np.ndarray, "clips frames height width 3"]
+    token_ids: np.ndarray
+    clips: tuple[Clip, ...]
+    generated: Mapping[int, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """What was done to each clip's caption."""
+        return np.array([clip.truth["kind"] for clip in self.clips])
+
+    @property
+    def topics(self) -> np.ndarray:
+        """The topic of each clip."""
+        return np.array([clip.topic for clip in self.clips])
+
+    def select(self, places: np.ndarray) -> "ClipArrays":
+        """Return the clips at `places`."""
+        generated = {new: self.generated[old] for new, old in enumerate(places.tolist()) if old in self.generated}
+        clips = tuple(self.clips[place] for place in places.tolist())
+        return ClipArrays(self.frames[places], self.token_ids[places], clips, generated)
+
+    def batch(self, places: np.ndarray, *, use_generated: np.ndarray | None = None) -> ClipBatch:
+        """Return the clips at `places`; where `use_generated` is True and there is one, with the generated caption."""
+        token_ids = self.token_ids[places]
+        for row, (place, wants) in enumerate(zip(places.tolist(), _all_of(use_generated, len(places)), strict=True)):
+            if wants and place in self.generated:
+                token_ids[row] = self.generated[place]
+        return ClipBatch(
+            torch.from_numpy(np.ascontiguousarray(self.frames[places])),
+            torch.from_numpy(token_ids),
+            torch.from_numpy(places.astype(np.int64)),
+            torch.ones(len(places), dtype=torch.bool),
+        )
+
+
+def load_split(
+    config: CorpusConfig, split: Split, frames_path: Path, tokenizer: Tokenizer, captions: Mapping[str, str]
+) -> ClipArrays:
+    """Return a split with the captions that `config` gives it, and the frames of its pictures' file.
+
+    captions: generated ones by clip id. Raises UserError for a frames file of another corpus.
+    """
+    frames = np.load(frames_path, mmap_mode="r", allow_pickle=False)
+    if len(frames) != sum(config.num_clips.values()):
+        raise UserError("frames of another corpus", got=f"{frames_path}: {len(frames)} clips", remedy="remove the file")
+    start = sum(count for name, count in config.num_clips.items() if _comes_before(config, name, split))
+    clips = tuple(describe_clip(config, split, number) for number in range(config.num_clips[split]))
+    token_ids = tokenizer([clip.captions[0].text for clip in clips])
+    found = {place: captions[clip.clip_id] for place, clip in enumerate(clips) if clip.clip_id in captions}
+    generated = dict(zip(found, tokenizer(list(found.values())), strict=True)) if found else {}
+    return ClipArrays(frames[start : start + len(clips)], token_ids, clips, generated)
+
+
+def _comes_before(config: CorpusConfig, name: str, split: str) -> bool:
+    names = list(config.num_clips)
+    return names.index(name) < names.index(split)
+
+
+def _all_of(values: np.ndarray | None, count: int) -> list[bool]:
+    return [False] * count if values is None else values.tolist()
