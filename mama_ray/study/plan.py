@@ -55,7 +55,8 @@ class ExperimentConfig(Config):
     def points(self) -> list[tuple[float | str | None, Overrides]]:
         """Return (x, overrides) of every value of the factor."""
         if self.factor is not None:
-            return [(value, {self.factor: value}) for value in self.values]
+            # A whole number serves a setting of either kind.
+            return [(value, {self.factor: int(value) if value.is_integer() else value}) for value in self.values]
         return list(self.settings.items()) or [(None, {})]
 
 
