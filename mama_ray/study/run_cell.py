@@ -78,7 +78,8 @@ def make_meta_set(clips: ClipArrays, config: MetaSetConfig, *, seed: int) -> Cli
         wanted = rng.choice(TOPICS, size=len(clips), p=shares / shares.sum())
         by_topic = {topic: iter(np.flatnonzero(clips.topics == topic)) for topic in TOPICS}
         found = [place for topic in wanted if (place := next(by_topic[topic], None)) is not None]
-        places = np.array(found[: config.size])
+        left = np.setdiff1d(np.arange(len(clips)), found)  # where the draws have used frequent topics up
+        places = np.concatenate([np.array(found, dtype=np.int64), rng.permutation(left)])[: config.size]
     chosen = clips.select(places)
     num_wrong = round(config.wrong_share * len(chosen))
     if num_wrong < 2:
