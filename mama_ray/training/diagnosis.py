@@ -76,10 +76,10 @@ class StepWindow:
 def weight_curve(weighting: nn.Module, losses: Float[Tensor, "batch"] | None) -> dict[str, list[float]]:
     """Return the curve of a learned weighting over the range of `losses`, scaled so that their mean weight is 1.
 
-    {} for a weighting that is not a function of the single loss alone.
+    Of a weight net that sees standardised losses it is the curve in a batch like `losses`. {} for other weightings.
     """
-    if losses is None or not isinstance(weighting, WeightNet) or weighting.standardise:
+    if losses is None or not isinstance(weighting, WeightNet):
         return {}
     grid = torch.linspace(0.0, max(float(losses.max()), 1e-3), _NUM_CURVE_POINTS, device=losses.device)
     mean_weight = weighting(losses).mean().clamp(min=1e-12)
-    return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": (weighting(grid) / mean_weight).tolist()}
+    return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": (weighting(grid, reference=losses) / mean_weight).tolist()}

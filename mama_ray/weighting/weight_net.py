@@ -51,11 +51,17 @@ class WeightNet(nn.Module):
         self.output = nn.Linear(hidden_dim, 1)
         self.standardise = standardise
 
-    def forward(self, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        """Return weights in (0, 1); the losses are detached here, so no gradient reaches the model through them."""
+    def forward(
+        self, losses: Float[Tensor, "batch"], *, reference: Float[Tensor, "others"] | None = None
+    ) -> Float[Tensor, "batch"]:
+        """Return weights in (0, 1); the losses are detached here, so no gradient reaches the model through them.
+
+        `reference` are the losses that a standardised input is measured by, where `losses` are no batch themselves.
+        """
         losses = losses.detach().to(self.hidden.weight.dtype)
         if self.standardise:
-            losses = (losses - losses.mean()) / (losses.std(correction=0) + 1e-6)
+            measure = losses if reference is None else reference.detach().to(losses.dtype)
+            losses = (losses - measure.mean()) / (measure.std(correction=0) + 1e-6)
         return self.output(self.hidden(losses[:, None]).relu())[:, 0].sigmoid()
 
 
