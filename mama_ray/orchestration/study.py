@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config, config_to_yaml
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.storage import absolute_uri, join_uri
@@ -102,7 +102,10 @@ def study(job: StudyJob) -> str:
 def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     """Tune, run every cell that has no result yet, and write the file of each experiment when it is whole."""
     trials = plan_tuning(job.cell, job.methods, job.tuning, job.tuning_seeds)
-    plan_runs(job.cell, job.experiments, job.methods, {}, job.seeds)  # a mistake shows before anything is made
+    planned = plan_runs(job.cell, job.experiments, job.methods, {}, job.seeds)
+    for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
+        if name not in job.captioning:
+            raise unknown_name("captions of a cell", name, job.captioning)
     storage.mkdir(parents=True, exist_ok=True)
     (storage / "study.yaml").write_text(config_to_yaml(job))
     connect()

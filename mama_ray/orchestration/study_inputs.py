@@ -13,7 +13,6 @@ import ray
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
-from mama_ray.errors import unknown_name
 from mama_ray.orchestration.captioning import caption
 from mama_ray.orchestration.corpus import build_corpus
 from mama_ray.orchestration.prepare import PrepareJob
@@ -40,7 +39,7 @@ class StudyInputs:
 
     def describe(self, cell: CellConfig) -> dict[str, Any]:
         """Return what a cell's result depends on beside the cell."""
-        captions = self._captioning(cell).model_dump(mode="json") if cell.captions else None
+        captions = self._job.captioning[cell.captions].model_dump(mode="json") if cell.captions else None
         return {"pretraining": self._start, "captions": captions, "corpus": corpus_hash(cell.seeded_corpus)}
 
     def prepare(self, cells: Sequence[CellConfig]) -> None:
@@ -52,8 +51,6 @@ class StudyInputs:
             logger.info("pretraining: %d steps", source.num_steps)
             ray.get(_pretrain.remote(source, self._folder(source.corpus) / FRAMES_NAME, self._pretrained))
         for cell in cells:
-            if cell.captions and cell.captions not in self._job.captioning:
-                raise unknown_name("captions of a cell", cell.captions, self._job.captioning)
             if cell.captions and not (self._table(cell) / "captions.json").exists():
                 self._make_captions(cell)
 
@@ -73,11 +70,6 @@ class StudyInputs:
             tasks.append(_write_frames.remote(corpus, folder, self._num_frames))
         ray.get(tasks)
 
-    def _captioning(self, cell: CellConfig):
-        if cell.captions not in self._job.captioning:
-            raise unknown_name("captions of a cell", cell.captions, self._job.captioning)
-        return self._job.captioning[cell.captions]
-
     def _table(self, cell: CellConfig) -> Path:
         return self._folder(cell.seeded_corpus) / f"captions-{_short_hash(self.describe(cell)['captions'])}"
 
@@ -87,7 +79,7 @@ class StudyInputs:
         videos, annotations = str(folder / "videos"), str(folder / "annotations.jsonl")
         prepare(PrepareJob(videos=videos, annotations=annotations, output=shards))
         place = {"shards": shards, "output": str(self._table(cell)), "split": "train"}
-        logger.info("%s", caption(with_overrides(self._captioning(cell), place)))
+        logger.info("%s", caption(with_overrides(self._job.captioning[cell.captions], place)))
 
     def _read_captions(self, cell: CellConfig) -> dict[str, str]:
         if not cell.captions:

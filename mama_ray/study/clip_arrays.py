@@ -38,7 +38,7 @@ def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path
         ]
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.save(file, np.stack(frames))
+            np.save(file, np.stack(frames), allow_pickle=False)
         part.replace(path)
     return path
 
