@@ -81,5 +81,5 @@ def weight_curve(weighting: nn.Module, losses: Float[Tensor, "batch"] | None) ->
     if losses is None or not isinstance(weighting, WeightNet):
         return {}
     grid = torch.linspace(0.0, max(float(losses.max()), 1e-3), _NUM_CURVE_POINTS, device=losses.device)
-    mean_weight = weighting(losses).mean().clamp(min=1e-12)
-    return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": (weighting(grid, reference=losses) / mean_weight).tolist()}
+    curve = weighting(grid, reference=losses) / weighting(losses).mean().clamp(min=1e-12)
+    return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": curve.tolist()}
