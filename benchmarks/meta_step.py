@@ -1,11 +1,15 @@
-"""What a meta-optimised step costs: time and peak memory of each method over a plain step, the hypergradient's error.
+"""What a meta-optimised step costs: time and peak memory over a plain step, and the hypergradient's error.
 
-    python benchmarks/meta_step.py [--preset small] [--batch 32] [--meta-batch 8] [--device cpu] [--rounds 5]
+    python benchmarks/meta_step.py [--preset small] [--batch 16] [--device cpu] [--rounds 3] [--shares 0.25 1]
+    python benchmarks/meta_step.py --device cuda --preset base_32 --batch 128        # bf16 autocast
 
-All methods see the same model and batches; they are timed interleaved, round by round, and reported as ratios of
-medians within this one run. Memory is measured in a fresh process per method: the peak over the level before the step,
-so model and batch do not count. `published` builds the second-order graph through the lookahead, as Meta-Weight-Net and
-the MAMA release intend; it needs the math attention kernel.
+Every method sees the same model and batches (meta batches: a quarter of the training batch, and one of its size). They
+take turns within a round, a plain step after every third; a ratio is over the median plain step of its round, and
+the table has the median over the rounds with the lowest and the highest. `every k` is k - 1 plain steps and a meta
+step over k plain ones, from these times. With one thread on a CPU, times are CPU seconds. Memory is measured in a fresh
+process per method: the peak over the level before the step, so model and batch do not count; `copies` is what it has
+over the plain step in copies of the parameters. Errors are over the second-order graph in float64, on a smaller batch.
+The last output is a table; all else is JSON.
 """
 
 import argparse
@@ -13,193 +17,183 @@ import json
 import multiprocessing
 import resource
 import statistics
+import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from meta_step_cases.cases import KINDS, PLAIN, Case, Method
 
-from mama_ray.config import with_overrides
-from mama_ray.data.batch import ClipBatch
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.weighting.features import FeatureModel
-from mama_ray.weighting.inner_step import InnerStepConfig
-from mama_ray.weighting.step import MetaConfig, WeightedStep
-from mama_ray.weighting.weight_net import WeightingConfig, WeightNet, compute_sample_weights
-
-SIZES = {
-    "tiny": {},
-    # Large enough that matrix products dominate, small enough for two cores.
-    "small": {
-        "video.width": 384, "video.num_layers": 6, "video.num_heads": 6, "text.width": 256, "text.num_layers": 6,
-        "text.num_heads": 4, "dim": 256, "image_size": 96, "patch_size": 16, "vocab_size": 2000,
-    },
-}  # fmt: skip
-METHODS = {
-    "plain": None,
-    "published (second-order graph)": "published",
-    "second order, shared": ("second_order", "shared"),
-    "forward mode, shared": ("forward_mode", "shared"),
-    "forward mode, faithful": ("forward_mode", "faithful"),
-    "finite difference, shared": ("finite_difference", "shared"),
-    "finite difference, faithful": ("finite_difference", "faithful"),
-}
+MEBI = 2**20
+EVERY = (1, 4, 10)
+PLAIN_AFTER_EVERY = 3
+PRECISIONS = {"float64": (torch.float64, False), "float32": (torch.float32, False), "bf16": (torch.float32, True)}
 
 
-class Case:
-    """One method on one model and batch; calling it takes a step's gradients."""
-
-    def __init__(self, method: str, args: argparse.Namespace, dtype: torch.dtype = torch.float32):
-        torch.manual_seed(0)
-        config = preset("tiny" if args.preset in SIZES else args.preset)
-        model = ClipVip(with_overrides(config, SIZES.get(args.preset, {}))).to(args.device, dtype)
-        self.batch, self.meta_batch = (make_batch(model, size, args.device) for size in (args.batch, args.meta_batch))
-        net = WeightNet(64).to(args.device, dtype)
-        self.how = METHODS[method]
-        kind = "uniform" if self.how is None else "learned"
-        options = (
-            {}
-            if self.how in (None, "published")
-            else dict(zip(("hypergradient", "arrangement"), self.how, strict=True))
-        )
-        is_bf16 = args.device == "cuda" and dtype == torch.float32
-        self.step = WeightedStep(
-            FeatureModel(model),
-            net,
-            objective=ContrastiveConfig(margin=0.2),
-            weighting_config=WeightingConfig(kind=kind),
-            meta=MetaConfig(inner=InnerStepConfig(lr=0.01), **options),
-            weight_optimizer=torch.optim.SGD(net.parameters(), lr=0.0),  # phi stays, so rounds are alike
-            autocast=(lambda: torch.autocast("cuda", torch.bfloat16)) if is_bf16 else nullcontext,
-        )
-
-    def __call__(self) -> None:
-        if self.how == "published":
-            self.published()
-        else:
-            self.step.compute_gradients(self.batch, None if self.how is None else self.meta_batch)
-
-    def published(self) -> None:
-        """The second-order graph through theta', then the weighted backward pass with the graph that is there."""
-        step, parameters = self.step, list(self.step.parameters.values())
-        with sdpa_kernel(SDPBackend.MATH):
-            losses = step._functional_losses(step.parameters, self.batch)
-            weights = compute_sample_weights(step.weighting, losses.detach(), "sum_global")
-            gradients = torch.autograd.grad((weights * losses).sum(), parameters, create_graph=True)
-            ahead = {
-                n: v - step.meta.inner.lr * g for (n, v), g in zip(step.parameters.items(), gradients, strict=True)
-            }
-            meta_loss = step._functional_losses(ahead, self.meta_batch).mean()
-            hypergradient = torch.autograd.grad(meta_loss, list(step.weighting.parameters()))
-        for parameter, gradient in zip(step.weighting.parameters(), hypergradient, strict=True):
-            parameter.grad = gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.detach()
-
-    def hypergradient(self) -> torch.Tensor:
-        self()
-        return torch.cat([parameter.grad.flatten() for parameter in self.step.weighting.parameters()])
+def methods_of(args: argparse.Namespace) -> list[Method]:
+    """List every method for every size of the meta batch."""
+    return [Method(kind, arrangement, share) for share in args.shares for kind, arrangement in KINDS]
 
 
-def make_batch(model: ClipVip, size: int, device: str) -> ClipBatch:
-    config = model.config
-    shape = (size, config.num_frames, config.image_size, config.image_size, 3)
-    tokens = torch.randint(1, config.vocab_size - 1, (size, min(config.context_length, 24)))
-    tokens[:, -1] = config.vocab_size - 1
-    frames = torch.randint(0, 256, shape, dtype=torch.uint8)
-    return ClipBatch(frames, tokens, torch.arange(size), torch.ones(size, dtype=torch.bool)).to(device)
+def build_case(method: Method, args: argparse.Namespace, batch_size: int | None = None, **precision) -> Case:
+    """Make a case in the precision that training has on the device, unless another is asked for."""
+    precision = precision or {"has_bf16": args.device == "cuda"}
+    size = args.batch if batch_size is None else batch_size
+    return Case(method, preset_name=args.preset, batch_size=size, device=args.device, **precision)
 
 
-def time_interleaved(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds per step and round; every method once per round, in turn, so that a slow spell hits all alike."""
-    cases = {method: Case(method, args) for method in METHODS}
-    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+def time_interleaved(args: argparse.Namespace) -> tuple[float, dict[Method, list[float]]]:
+    """Return the seconds of a plain step and each method's ratios, one per round."""
+    plain, cases = build_case(PLAIN, args), {method: build_case(method, args) for method in methods_of(args)}
+    ratios: dict[Method, list[float]] = {method: [] for method in methods_of(args)}
+    plain_s = []
     for number in range(args.rounds + 1):
-        for method, case in cases.items():
-            start = time.perf_counter()
-            case()
-            if args.device == "cuda":
-                torch.cuda.synchronize()
-            if number:  # the first round warms caches up
-                seconds[method].append(time.perf_counter() - start)
-    return seconds
+        of_plain, of_method = [seconds_of(plain, args)], {}
+        for position, (method, case) in enumerate(cases.items(), start=1):
+            of_method[method] = seconds_of(case, args)
+            if position % PLAIN_AFTER_EVERY == 0:
+                of_plain.append(seconds_of(plain, args))
+        if number:  # the first round warms caches up
+            plain_s.append(statistics.median(of_plain))
+            for method, seconds in of_method.items():
+                ratios[method].append(seconds / plain_s[-1])
+    return statistics.median(plain_s), ratios
 
 
-def measure_memory(method: str, args: argparse.Namespace, queue) -> None:
-    """Put the step's peak memory in MiB over the level before it, in this fresh process."""
+def seconds_of(case: Case, args: argparse.Namespace) -> float:
+    """Time one step."""
+    clock = clock_of(args)
+    start = clock()
+    case()
+    if args.device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def clock_of(args: argparse.Namespace) -> Callable[[], float]:
+    """Choose CPU seconds for a single thread: other work on the machine changes them less than wall time."""
+    return time.process_time if args.threads == 1 and args.device == "cpu" else time.perf_counter
+
+
+def measure_memory(method: Method, args: argparse.Namespace, queue) -> None:
+    """Put the step's peak memory in MiB over the level before it, and that of the parameters, in this fresh process."""
     torch.set_num_threads(args.threads)
-    case = Case(method, args)
+    case = build_case(method, args)
+    of_parameters = sum(value.numel() * value.element_size() for value in case.step.parameters.values()) / MEBI
     if args.device == "cuda":
         case()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         case()
-        queue.put((torch.cuda.max_memory_allocated() - before) / 2**20)
+        queue.put(((torch.cuda.max_memory_allocated() - before) / MEBI, of_parameters))
         return
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     case()
-    case()
-    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    queue.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, of_parameters))
 
 
-def peak_memory(args: argparse.Namespace) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    peaks = {}
-    for method in METHODS:
+def peak_memory(args: argparse.Namespace) -> tuple[dict[Method, float], float]:
+    """Return each method's peak and the size of the parameters, in MiB."""
+    context, peaks, of_parameters = multiprocessing.get_context("spawn"), {}, 0.0
+    for method in [PLAIN, *methods_of(args)]:
         queue = context.SimpleQueue()
         process = context.Process(target=measure_memory, args=(method, args, queue))
         process.start()
+        peaks[method], of_parameters = queue.get()
         process.join()
-        peaks[method] = queue.get()
-    return peaks
+    return peaks, of_parameters
 
 
-def hypergradient_errors(args: argparse.Namespace) -> dict[str, float]:
-    """Relative error against the published way in float64 (`error64`: exact methods to rounding) and in float32."""
-    small = argparse.Namespace(**{**vars(args), "batch": min(args.batch, 8), "meta_batch": min(args.meta_batch, 4)})
-    reference = Case("published (second-order graph)", small, torch.float64).hypergradient()
-    errors = {}
-    for method, how in METHODS.items():
-        if how not in (None, "published"):
-            for name, dtype in (("float64", torch.float64), ("float32", torch.float32)):
-                ours = Case(method, small, dtype).hypergradient().double()
-                errors[f"{method} {name}"] = float((ours - reference).norm() / reference.norm())
+def hypergradient_errors(args: argparse.Namespace) -> dict[Method, dict[str, float]]:
+    """Return relative errors over the second-order graph in float64, by precision."""
+    size, errors, references = min(args.batch, 8), {}, {}
+    for method in methods_of(args):
+        share = method.meta_share
+        if share not in references:
+            published = Method("published", "faithful", share)
+            references[share] = build_case(published, args, size, dtype=torch.float64).hypergradient()
+        reference = references[share]
+        errors[method] = {}
+        for name, (dtype, has_bf16) in PRECISIONS.items():
+            ours = build_case(method, args, size, dtype=dtype, has_bf16=has_bf16).hypergradient().double()
+            errors[method][name] = float((ours - reference).norm() / reference.norm())
     return errors
+
+
+def report_of(args: argparse.Namespace) -> dict:
+    """Measure everything."""
+    plain_s, ratios = time_interleaved(args)
+    tell({method.name: values for method, values in ratios.items()})
+    peaks, of_parameters = peak_memory(args)
+    tell({method.name: peak for method, peak in peaks.items()})
+    errors = hypergradient_errors(args)
+    rows = {}
+    for method, values in ratios.items():
+        every = {k: [1 + (value - 1) / k for value in values] for k in EVERY}
+        rows[method.name] = {
+            "time_ratio": {k: statistics.median(of_k) for k, of_k in every.items()},
+            "time_ratio_range": {k: [min(of_k), max(of_k)] for k, of_k in every.items()},
+            "memory_ratio": peaks[method] / peaks[PLAIN],
+            "memory_over_plain_and_a_copy": peaks[method] / (peaks[PLAIN] + of_parameters),
+            "error": errors[method],
+        }
+    root = Path(__file__).resolve().parents[1]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "mama_ray"], cwd=root).returncode != 0
+    return {
+        "command": " ".join(["python", "benchmarks/meta_step.py", *sys.argv[1:]]),
+        "commit": commit + (" with changes" if changed else ""),
+        "setting": {name: value for name, value in vars(args).items() if name != "output"},
+        "torch": torch.__version__,
+        "plain_step_s": plain_s,
+        "plain_peak_mib": peaks[PLAIN],
+        "parameters_mib": of_parameters,
+        "methods": rows,
+    }
+
+
+def tell(part: dict) -> None:
+    """Show a part of a long run as soon as it is there."""
+    print(json.dumps(part), file=sys.stderr, flush=True)
+
+
+def table_of(report: dict) -> str:
+    """Lay the report out as a table in Markdown."""
+    copy, plain = report["parameters_mib"], report["plain_peak_mib"]
+    lines = [
+        "| method | every step | every 4th | every 10th | memory | copies | error float64 | float32 | bf16 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in report["methods"].items():
+        ratio, (low, high) = row["time_ratio"], row["time_ratio_range"][1]
+        extra = (row["memory_ratio"] - 1) * plain / copy
+        cells = [name, f"{ratio[1]:.2f} ({low:.2f}-{high:.2f})", f"{ratio[4]:.2f}", f"{ratio[10]:.2f}"]
+        cells += [f"{row['memory_ratio']:.2f}", f"{extra:+.1f}"]
+        cells += [f"{row['error'][precision]:.0e}" for precision in PRECISIONS]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="small", help="small, tiny, base_32 or base_16")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--meta-batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 1.0], help="meta batch over training batch")
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    peaks, errors, seconds = peak_memory(args), hypergradient_errors(args), time_interleaved(args)
-    plain_s, plain_mib = statistics.median(seconds["plain"]), peaks["plain"]
-    rows = {
-        method: {
-            "time_ratio": statistics.median(values) / plain_s,
-            "time_ratio_range": [min(values) / plain_s, max(values) / plain_s],
-            "memory_ratio": peaks[method] / plain_mib,
-            "error_float64": errors.get(f"{method} float64"),
-            "error_float32": errors.get(f"{method} float32"),
-        }
-        for method, values in seconds.items()
-    }
-    setting = {name: getattr(args, name) for name in ("preset", "batch", "meta_batch", "device", "threads", "rounds")}
-    report = {"setting": setting, "plain_step_s": plain_s, "plain_peak_mib": plain_mib, "methods": rows}
+    report = report_of(args)
     text = json.dumps(report, indent=1)
     if args.output:
-        with open(args.output, "w") as file:
-            file.write(text)
-    sys.stdout.write(text + "\n")
+        Path(args.output).write_text(text + "\n")
+    print(text)
+    print(f"plain step: {report['plain_step_s']:.3f} s, {report['plain_peak_mib']:.0f} MiB; ratios over it")
+    print(table_of(report))
 
 
 if __name__ == "__main__":

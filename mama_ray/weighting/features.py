@@ -7,6 +7,7 @@ activation memory and the result equals the unsplit one to rounding.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.weighting.directional import Tape
 
 Autocast = Callable[[], AbstractContextManager]
 
@@ -44,6 +46,13 @@ def unwrap(model: nn.Module) -> FeatureModel:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
+def split_batch(batch: ClipBatch, num_parts: int) -> list[ClipBatch]:
+    """Split along the batch axis into parts of nearly equal size, at most as many as there are clips."""
+    bounds = [len(batch) * part // num_parts for part in range(num_parts + 1)]
+    parts = [batch[start:end] for start, end in pairwise(bounds) if end > start]
+    return parts or [batch]
+
+
 def encode_functionally(
     model: FeatureModel,
     parameters: Mapping[str, Tensor],
@@ -55,21 +64,33 @@ def encode_functionally(
     """Encode with the given parameters in place of the module's own."""
     parts = []
     with autocast():
-        for chunk in batch.chunks(num_micro_batches):
+        for chunk in split_batch(batch, num_micro_batches):
             inputs = (chunk.frames, chunk.token_ids)
             parts.append(Features(*torch.func.functional_call(model, dict(parameters), inputs)))
     return _concatenate(parts)
 
 
 class EncodedBatch:
-    """The training batch's features and the means to send gradients back into the model's parameters."""
+    """The features of a batch and the means to send gradients back into the model's parameters.
 
-    def __init__(self, model: nn.Module, batch: ClipBatch, *, num_micro_batches: int, autocast: Autocast):
+    `tape` records the linear layers of an unsplit batch, for a directional pass later.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: ClipBatch,
+        *,
+        num_micro_batches: int,
+        autocast: Autocast,
+        tape: Tape | None = None,
+    ):
         self._model = model
         self._autocast = autocast
-        self._chunks = list(batch.chunks(num_micro_batches))
+        self._chunks = split_batch(batch, num_micro_batches)
         if len(self._chunks) == 1:
-            self._graph = self._encode(model, self._chunks[0])
+            with nullcontext() if tape is None else tape.record():
+                self._graph = self._encode(model, self._chunks[0])
             encoded = self._graph
         else:
             self._graph = None
@@ -105,8 +126,8 @@ class EncodedBatch:
         return totals
 
     def _split(self, gradients: Features) -> list[Features]:
-        videos = gradients.video.chunk(len(self._chunks))
-        texts = gradients.text.chunk(len(self._chunks))
+        sizes = [len(chunk) for chunk in self._chunks]
+        videos, texts = gradients.video.split(sizes), gradients.text.split(sizes)
         zero = torch.zeros_like(gradients.logit_scale)  # the scale is shared: its gradient goes back once
         scales = [zero] * (len(self._chunks) - 1) + [gradients.logit_scale]
         return [Features(*part) for part in zip(videos, texts, scales, strict=True)]

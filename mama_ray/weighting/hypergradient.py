@@ -3,9 +3,9 @@
 With theta' = theta - A(sum_i w_i(phi) grad l_i) and v = A^T grad L_meta(theta'), dL_meta/dphi = -sum_i (dw_i/dphi) c_i.
 All c_i come from one pass over the training batch, so no second-order graph is built. Three interchangeable methods:
 
-forward_mode       exact, memory of a forward pass; needs the math attention kernel (fused ones have no forward AD)
-finite_difference  one or two forward passes with any kernel; errors of 8 % (one-sided) and 0.4 % (central) were seen in
-                   float32; useless in bf16
+forward_mode       exact, memory of a forward pass; its own attention, since fused kernels have no forward AD
+finite_difference  one or two forward passes with any kernel; in float32 errors of 0.1 to 2 % (one-sided) and 0.01 to
+                   0.3 % (central) were seen; useless in bf16
 second_order       exact, double backward with its graph: the reference, not for use
 
 Prior art: Meta-Weight-Net (second order), SAMA (finite difference), EMLC and LMOps (forward mode, decomposable losses).
@@ -21,11 +21,16 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mama_ray.weighting.directional import Tape, directional_pass
+
 Parameters = Mapping[str, Tensor]
 LossFn = Callable[[Parameters], Float[Tensor, "local"]]
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
 
-FINITE_DIFFERENCE_RADIUS = 0.01  # epsilon = radius / |v|, as in DARTS and SAMA
+# The radius epsilon |v| of a difference over losses of rounding error u: rounding costs about u / radius, curvature the
+# radius (one-sided) or its square (central). DARTS and SAMA take 0.01; docs/meta_step.md has the errors by radius.
+ONE_SIDED_RADIUS_OVER_ROOT = 2.0  # times u^(1/2): 7e-4 in float32
+CENTRAL_RADIUS_OVER_ROOT = 0.5  # times u^(1/3): 2.5e-3 in float32
 
 
 def directional_derivatives(
@@ -35,15 +40,17 @@ def directional_derivatives(
     method: Method,
     *,
     base_losses: Float[Tensor, "local"] | None = None,
+    tape: Tape | None = None,
 ) -> Float[Tensor, "local"]:
     """Return c_i = d/d eps l_i(theta + eps v) at 0 for this rank's samples.
 
     loss_fn maps parameters to per-sample losses; it must be a deterministic function (no dropout). `direction` is v.
     With `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
+    With the `tape` of the pass that gave them, forward_mode leaves out a third of the products; the tape is used up.
     """
     match method:
         case "forward_mode":
-            return _forward_mode(loss_fn, parameters, direction)
+            return _forward_mode(loss_fn, parameters, direction, tape)
         case "finite_difference":
             return _finite_difference(loss_fn, parameters, direction, base_losses, central=False)
         case "central_difference":
@@ -58,8 +65,8 @@ def norm_of(tensors: Parameters) -> Float[Tensor, ""]:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm([tensor.detach() for tensor in tensors.values()])))
 
 
-def _forward_mode(loss_fn: LossFn, parameters: Parameters, direction: Parameters) -> Tensor:
-    with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+def _forward_mode(loss_fn: LossFn, parameters: Parameters, direction: Parameters, tape: Tape | None) -> Tensor:
+    with directional_pass(tape):
         duals = {name: forward_ad.make_dual(value.detach(), direction[name]) for name, value in parameters.items()}
         losses, tangent = forward_ad.unpack_dual(loss_fn(duals))
         return torch.zeros_like(losses) if tangent is None else tangent.clone()
@@ -71,7 +78,9 @@ def _finite_difference(
     norm = norm_of(direction)
     if norm == 0:
         return torch.zeros_like(loss_fn(parameters) if base_losses is None else base_losses).detach()
-    epsilon = FINITE_DIFFERENCE_RADIUS / norm
+    rounding = torch.finfo(norm.dtype).eps
+    epsilon = CENTRAL_RADIUS_OVER_ROOT * rounding ** (1 / 3) if central else ONE_SIDED_RADIUS_OVER_ROOT * rounding**0.5
+    epsilon = epsilon / norm
     with torch.no_grad():
         ahead = loss_fn({name: value + epsilon * direction[name] for name, value in parameters.items()})
         if central:

@@ -41,13 +41,13 @@ class Lookahead:
     pinned: dict[str, Tensor] = field(default_factory=dict)
 
     def adjoint(self, gradients: Parameters) -> dict[str, Tensor]:
-        """Return A^T applied to a gradient at theta'; zero where theta' lies on a bound."""
-        direction = {}
-        for name, gradient in gradients.items():
-            value = gradient * self.scale
-            if self.preconditioner is not None:
-                value = value * self.preconditioner[name]
-            direction[name] = value.masked_fill(self.pinned[name], 0.0) if name in self.pinned else value
+        """Apply A^T to a gradient at theta', in place, and return it; zero where theta' lies on a bound."""
+        direction = dict(gradients)
+        torch._foreach_mul_(list(direction.values()), self.scale)
+        if self.preconditioner is not None:
+            torch._foreach_mul_(list(direction.values()), [self.preconditioner[name] for name in direction])
+        for name in self.pinned.keys() & direction.keys():
+            direction[name].masked_fill_(self.pinned[name], 0.0)
         return direction
 
 
@@ -75,14 +75,16 @@ def take_lookahead(
     scale = torch.as_tensor(config.lr, dtype=any_gradient.dtype, device=any_gradient.device)
     if config.relative:
         scale = config.lr * norm_of(parameters) / norm_of(steps).clamp(min=1e-20)
-    ahead, pinned = {}, {}
-    for name, value in parameters.items():
-        moved = value.detach() - scale * steps[name]
-        if bounds and name in bounds:
-            low, high = bounds[name]
-            pinned[name] = (moved < low) | (moved > high)
-            moved = moved.clamp(low, high)
-        ahead[name] = moved.requires_grad_()
+    names, pinned = list(parameters), {}
+    moved = torch._foreach_mul([steps[name] for name in names], -scale)
+    torch._foreach_add_(moved, [parameters[name].detach() for name in names])
+    ahead = dict(zip(names, moved, strict=True))
+    for name in ahead.keys() & (bounds or {}).keys():
+        low, high = bounds[name]
+        pinned[name] = (ahead[name] < low) | (ahead[name] > high)
+        ahead[name].clamp_(low, high)
+    for value in moved:
+        value.requires_grad_()
     return Lookahead(ahead, scale, preconditioner, pinned)
 
 

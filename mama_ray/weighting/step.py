@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -24,9 +24,11 @@ from mama_ray.config import Config
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
 from mama_ray.objectives.gather import gather_plain, rank, world_size
-from mama_ray.weighting.features import Autocast, EncodedBatch, FeatureModel, Features, encode_functionally, unwrap
+from mama_ray.weighting.directional import Tape
+from mama_ray.weighting.features import Autocast, EncodedBatch, Features, encode_functionally, unwrap
 from mama_ray.weighting.hypergradient import Method, directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import InnerStepConfig, take_lookahead
+from mama_ray.weighting.meta_gradient import compute_meta_gradient
 from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights, effective_sample_size
 
 
@@ -105,9 +107,12 @@ class WeightedStep:
         """
         for parameter in self.parameters.values():
             parameter.grad = None  # the lookahead reads this step's gradient there
-        encoded = EncodedBatch(self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast)
+        tape = Tape() if meta_batch is not None and self._keeps_primals(batch, meta_batch) else None
+        encoded = EncodedBatch(
+            self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast, tape=tape
+        )
         losses = self._losses(encoded.features, batch)
-        global_losses, valid = gather_plain(losses.detach()), gather_plain(batch.valid)
+        global_losses, valid = _gather_with_validity(losses, batch)
         weights = self._weights(global_losses, valid).detach()
         gradients = self._feature_gradients(encoded.features, losses, weights)
         scalars: dict[str, Tensor] = {}
@@ -122,7 +127,7 @@ class WeightedStep:
                     for name, value in self.parameters.items()
                 }
             scalars = self._meta_step(
-                batch, meta_batch, lookahead_gradients, losses, global_losses, valid, measure_lookahead
+                batch, meta_batch, lookahead_gradients, losses, global_losses, valid, measure_lookahead, tape
             )
             if self.meta.arrangement == "faithful":
                 weights = self._weights(global_losses, valid).detach()
@@ -132,6 +137,17 @@ class WeightedStep:
             if self.is_learned and self.weighting_config.learner == "joint":
                 self._step_weight_net(self._weights(global_losses, valid), -global_losses)
         return StepResult(global_losses, weights, scalars | self._scalars(global_losses, weights, valid))
+
+    def _keeps_primals(self, batch: ClipBatch, meta_batch: ClipBatch) -> bool:
+        """Whether the directional pass may use the training pass's products without more memory than a plain step.
+
+        They are less than half of the training graph, which the meta batch's graph joins when the former is gone.
+        """
+        if self.meta.hypergradient != "forward_mode" or self.num_micro_batches > 1:
+            return False
+        if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+            return False
+        return self.meta.arrangement == "faithful" or 2 * len(meta_batch) <= len(batch)
 
     def _losses(self, features: Features, batch: ClipBatch) -> Float[Tensor, "local"]:
         return compute_contrastive_losses(*features, self.objective, valid=batch.valid)
@@ -157,6 +173,7 @@ class WeightedStep:
         global_losses: Tensor,
         valid: Tensor,
         measure_lookahead: bool,
+        tape: Tape | None,
     ) -> dict[str, Tensor]:
         model = unwrap(self.model)
         low_high = getattr(model.model, "logit_scale_bounds", None)
@@ -168,15 +185,20 @@ class WeightedStep:
             named_parameters=self.parameters,
             bounds={"model.logit_scale": low_high} if low_high else None,
         )
-        meta_loss, meta_gradients = self._meta_gradient(ahead.parameters, meta_batch)
+        # No more activations at once than a micro-batch of the training batch has.
+        num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(batch)))
+        meta_loss, meta_gradients = compute_meta_gradient(
+            model, ahead.parameters, meta_batch, self._losses, num_micro_batches=num_parts, autocast=self.autocast
+        )
         direction = ahead.adjoint(meta_gradients)
-        del meta_gradients
+        del ahead, lookahead_gradients, meta_gradients  # copies of the parameters
         derivatives = directional_derivatives(
             lambda parameters: self._functional_losses(parameters, batch),
             self.parameters,
             direction,
             self.meta.hypergradient,
             base_losses=losses,
+            tape=tape,
         )
         derivatives = gather_plain(derivatives.detach())
         self._step_weight_net(self._weights(global_losses, valid), derivatives)
@@ -184,7 +206,7 @@ class WeightedStep:
         if measure_lookahead:
             with torch.no_grad():
                 before = _mean_over_ranks(
-                    self._functional_losses(self.parameters, meta_batch, num_micro_batches=1), meta_batch
+                    self._functional_losses(self.parameters, meta_batch, num_micro_batches=num_parts), meta_batch
                 )
             scalars["meta/loss_before_lookahead"] = before
         return scalars
@@ -195,23 +217,6 @@ class WeightedStep:
             unwrap(self.model), parameters, batch, num_micro_batches=num_parts, autocast=self.autocast
         )
         return self._losses(features, batch)
-
-    def _meta_gradient(self, ahead: dict[str, Tensor], batch: ClipBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        inner = _MetaGradient(unwrap(self.model))
-        leaves = list(ahead.values())
-
-        def loss_of(model: FeatureModel) -> tuple[Tensor, list[Tensor]]:
-            with self.autocast():
-                features = Features(*model(batch.frames, batch.token_ids))
-            losses = self._losses(features, batch)
-            num_valid = gather_plain(batch.valid).sum().clamp(min=1)
-            loss = losses.sum() / num_valid
-            return loss.detach(), list(torch.autograd.grad(loss, leaves, materialize_grads=True))
-
-        prefixed = {f"features.{name}": value for name, value in ahead.items()}
-        loss, gradients = torch.func.functional_call(inner, prefixed, (loss_of,))
-        reduced = _all_reduce([loss, *gradients])
-        return reduced[0], dict(zip(ahead, reduced[1:], strict=True))
 
     def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> None:
         objective = -(weights * derivatives.to(weights.dtype)).sum()
@@ -233,21 +238,6 @@ class WeightedStep:
         }
 
 
-class _MetaGradient(nn.Module):
-    """Runs forward *and* backward inside one functional call.
-
-    Activation checkpointing recomputes in the backward pass; outside the call it would silently recompute with theta
-    instead of theta'.
-    """
-
-    def __init__(self, features: FeatureModel):
-        super().__init__()
-        self.features = features
-
-    def forward(self, loss_of):
-        return loss_of(self.features)
-
-
 def _all_reduce(tensors: list[Tensor]) -> list[Tensor]:
     """Sum a list of tensors over ranks in one collective."""
     if world_size() == 1:
@@ -258,5 +248,11 @@ def _all_reduce(tensors: list[Tensor]) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
+def _gather_with_validity(losses: Tensor, batch: ClipBatch) -> tuple[Float[Tensor, "global"], Bool[Tensor, "global"]]:
+    gathered = gather_plain(torch.stack([losses.detach(), batch.valid.to(losses.dtype)], dim=1))
+    return gathered[:, 0], gathered[:, 1] > 0
+
+
 def _mean_over_ranks(losses: Tensor, batch: ClipBatch) -> Tensor:
-    return gather_plain(losses).sum() / gather_plain(batch.valid).sum().clamp(min=1)
+    losses, valid = _gather_with_validity(losses, batch)
+    return losses.sum() / valid.sum().clamp(min=1)

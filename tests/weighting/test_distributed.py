@@ -23,6 +23,12 @@ VARIANTS = {
     "second_order": {"hypergradient": "second_order"},
     "finite_difference": {"hypergradient": "finite_difference"},
     "micro_batches": {"num_micro_batches": 2, "arrangement": "faithful"},
+    "uneven_micro_batches": {"num_micro_batches": 4},
+    "uneven_micro_batches_faithful": {
+        "num_micro_batches": 4,
+        "arrangement": "faithful",
+        "hypergradient": "finite_difference",
+    },
     "invalid_clips": {"arrangement": "shared"},
     "padded": {"arrangement": "shared"},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
@@ -53,7 +59,8 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
         batch, meta_batch = random_batch(number, size), random_batch(100 + number, meta_size)
         if variant == "invalid_clips":
             batch.valid[[1, 7]] = False
-        batch = slice_of(batch, rank, world_size, step.num_micro_batches)
+        num_parts = 1 if variant.startswith("uneven") else step.num_micro_batches
+        batch = slice_of(batch, rank, world_size, num_parts)
         meta_batch = slice_of(meta_batch, rank, world_size)
         if number == 0:
             generator = torch.Generator().manual_seed(0)
@@ -107,7 +114,8 @@ def outcomes(request, tmp_path_factory) -> list[dict]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ranks_equal_one_process_on_the_joined_batch(outcomes, variant):
     alone = run_steps(0, 1, variant)
-    tolerance = 1e-6 if variant == "finite_difference" else 1e-9
+    is_difference = VARIANTS[variant].get("hypergradient") == "finite_difference"
+    tolerance = 1e-5 if is_difference else 1e-9  # rounding, over a radius of 3e-8
     for of_rank in outcomes:
         for name, value in alone.items():
             torch.testing.assert_close(

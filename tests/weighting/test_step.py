@@ -106,24 +106,6 @@ def test_joint_learning_descends_the_training_loss_itself():
     assert_all_close([parameter.grad for parameter in net.parameters()], expected)
 
 
-@pytest.mark.parametrize("arrangement", ["shared", "faithful"])
-@pytest.mark.parametrize("method", ["forward_mode", "second_order", "finite_difference"])
-def test_micro_batches_equal_the_unsplit_step(arrangement, method):
-    batch, meta_batch = random_batch(1, 8), random_batch(2, 4)
-    outcomes = []
-    for num_micro_batches in (1, 4):
-        step = build_step(
-            ToyEncoder(),
-            random_weight_net(),
-            num_micro_batches=num_micro_batches,
-            arrangement=arrangement,
-            hypergradient=method,
-        )
-        hypergradient = weight_gradients(step, batch, meta_batch)
-        outcomes.append(hypergradient + parameter_gradients(step))
-    assert_all_close(*outcomes, rtol=1e-6 if method == "finite_difference" else 1e-9)
-
-
 class CheckpointedEncoder(ToyEncoder):
     """Recomputes its video tower in the backward pass."""
 

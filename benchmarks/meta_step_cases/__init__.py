@@ -1,0 +1,1 @@
+"""What `benchmarks/meta_step.py` compares."""
