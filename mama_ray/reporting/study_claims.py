@@ -91,7 +91,7 @@ def list_claims(experiments: Experiments) -> list[Claim]:
     for name, experiment in experiments.items():
         if name == "margin" or name.startswith("margin_"):
             claims += _margin_claims(experiments, experiment)
-        elif name == "captions":
+        elif name in ("captions", "grid"):
             claims += _caption_claims(experiments, experiment)
     order = list(dict.fromkeys(claim.claim for claim in claims))
     return sorted(claims, key=lambda claim: order.index(claim.claim))
@@ -136,7 +136,7 @@ def _main_claims(experiments: Experiments) -> list[Claim]:
     rows += [(whole, MAMA, PLAIN)] if full != MAMA else []
     rows += [(weights, LEARNED, PLAIN), (learner, LEARNED, "joint")]
     rows += [(margin, "uniform_margin", PLAIN), (margin, MAMA, LEARNED), (margin, "oracle_margin", ORACLE)]
-    rows += [(captions, "uniform_captions", PLAIN), (captions, FULL, MAMA)]
+    rows += [(captions, "uniform_captions", PLAIN), (captions, "learned_captions", LEARNED), (captions, FULL, MAMA)]
     rows += [("Generated captions need a gate", FULL, "mama_captions_ungated")]
     there = recoverable(experiments, MAIN, None)
     claims = []
@@ -223,17 +223,18 @@ def choose_on_val(experiment: ExperimentResults, method: str) -> float | None:
 
 
 def _caption_claims(experiments: Experiments, experiment: ExperimentResults) -> list[Claim]:
-    claims = []
-    pairs = (("generated", "none"), ("gated", "none"), ("gated", "generated"))
+    claims, values = [], list_factors(experiment)
+    helps, gate = "Captions of a large vision-language model help", "Generated captions need a gate"
+    frames = "Captions from several frames beat those of one"
+    pairs = [(helps, x, "none") for x in values if x != "none"] + [(gate, "gated", "generated")]
+    pairs += [(frames, x, "1 frame") for x in values if x not in ("none", "1 frame")]
     for method in list_methods(experiment):
-        for x, other in pairs:
+        for claim, x, other in pairs:
             interval = compare_runs(select_runs(experiment, method, x), select_runs(experiment, method, other))
             if interval is None:
                 continue
-            is_gate = other == "generated"
-            claim = "Generated captions need a gate" if is_gate else "Captions of a large vision-language model help"
             there = recoverable(experiments, experiment.name, other)
-            measured = f"{experiment.name}: {method}, {x} − {other}"
+            measured = f"{experiment.name}: {method}, {show_factor(x)} − {other}"
             claims.append(Claim(claim, measured, show_points(interval), judge(interval), there))
     return claims
 

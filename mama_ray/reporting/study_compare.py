@@ -17,7 +17,7 @@ METRIC, OTHER_WAY = "t2v_R@1", "v2t_R@1"
 PLAIN, ORACLE, MAIN = "uniform", "oracle", "methods"
 # Experiments whose factor changes the method and leaves the data of `methods` as they are: where they have no run of
 # the baseline or the oracle of their own, those of `methods` stand in for it.
-SAME_DATA = ("inner_lr", "meta_size", "meta_degraded", "captions", "grid")
+SAME_DATA = ("inner_lr", "learned_relative", "meta_size", "meta_degraded", "weight_net", "captions", "grid")
 
 Factor = float | str | None
 Experiments = Mapping[str, ExperimentResults]

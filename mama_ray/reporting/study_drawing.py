@@ -27,6 +27,7 @@ _PRINTED = {
 _METHODS = {
     "uniform": 0, "learned": 1, "mama": 2, "oracle": 3, "mama_captions": 4, "joint": 5, "pretrained": 5,
     "learned_relative": 1, "uniform_margin": 5, "oracle_margin": 3, "uniform_captions": 0,
+    "learned_captions": 1,
 }  # fmt: skip
 DASHED = (0, (4, 3))
 

@@ -70,7 +70,8 @@ def factor_drawing(experiments: Experiments, name: str) -> Drawing | None:
         return figure
 
     keys = method_keys(methods) + _borrowed_keys(borrowed)
-    return Drawing(experiment.title, draw, keys, f"{BAND_NOTE} Right: paired, seed by seed.", is_wide=True)
+    note = f"{experiment.question} {BAND_NOTE} Right: paired, seed by seed."
+    return Drawing(experiment.title, draw, keys, note, is_wide=True)
 
 
 def inner_lr_drawings(experiments: Experiments, name: str = "inner_lr") -> list[Drawing]:
@@ -120,7 +121,7 @@ def _inner_lr_drawing(experiments: Experiments, name: str, method: str) -> Drawi
         f"{BAND_NOTE} Last step: minus the baseline's last step. Slope: least squares of the log weight against the "
         "loss at the end of training; 0 weighs all alike, below 0 discounts high losses."
     )
-    return Drawing(f"The lookahead's step: {method}", draw, keys, note, is_wide=True)
+    return Drawing(f"{experiment.title}: {method}", draw, keys, note, is_wide=True)
 
 
 def margin_drawing(experiments: Experiments) -> Drawing | None:

@@ -24,7 +24,9 @@ TITLE = "Does MAMA work, and what does it cost?"
 # In the order of the page; experiments that are not listed follow in theirs.
 NOISE = ("incomplete", "wrong", "swapped", "zipf")
 MARGINS = ("margin", "margin_incomplete", "margin_wrong", "margin_scratch")
-PARTS, META = ("captions", "grid"), ("meta_size", "meta_degraded")
+INNER = ("inner_lr", "learned_relative")
+PARTS = ("captions", "grid")
+META = ("meta_size", "meta_degraded", "weight_net")
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ def render_study_report(experiments: Experiments) -> str:
 
 
 def _sections(experiments: Experiments) -> list[Section]:
-    known = {MAIN, "inner_lr", *MARGINS, *NOISE, *PARTS, *META}
+    known = {MAIN, *INNER, *MARGINS, *NOISE, *PARTS, *META}
     margins = [name for name in experiments if name in MARGINS or name.startswith("margin_")]
     others = [name for name in experiments if name not in known and name not in margins]
     paper = [study_plots.gains_drawing, study_plots.weight_curve_drawing, study_plots.topics_drawing]
-    inner = [name for name in ("inner_lr",) if name in experiments]
-    inner_drawings = study_factor_plots.inner_lr_drawings(experiments) if inner else []
+    inner = [name for name in INNER if name in experiments]
+    inner_drawings = [found for name in inner for found in study_factor_plots.inner_lr_drawings(experiments, name)]
     claims = study_tables.claims_table(experiments)
     return [
         Section("What the paper claims, and what was found", tables=(claims,) if claims.rows else ()),

@@ -1,5 +1,7 @@
 """Tables of how a study's runs went: weight nets that failed, tuning, commands, settings."""
 
+from collections import Counter
+
 from mama_ray.reporting.study_compare import (
     Experiments,
     count_seeds,
@@ -9,6 +11,7 @@ from mama_ray.reporting.study_compare import (
     show_factor,
     summarise,
 )
+from mama_ray.reporting.study_results import TuningTrial
 from mama_ray.reporting.study_table import Table
 from mama_ray.reporting.study_weights import check_nets
 from mama_ray.reporting.sweep_page import show_interval
@@ -37,25 +40,26 @@ def failures_table(experiments: Experiments) -> Table | None:
 
 def tuning_table(experiments: Experiments) -> Table | None:
     """Return every value that tuning tried, with its mean over the tuning's seeds; None without tuning."""
+    # The experiments of a study share its tuning: each lists the trials of its own methods.
+    trials = dict.fromkeys(trial for experiment in experiments.values() for trial in experiment.tuning)
+    budgets = Counter(trial.method for trial in trials)
+    groups: dict[tuple[str, str, float], list[TuningTrial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.method, trial.key, trial.value), []).append(trial)
     rows = []
-    for name, experiment in experiments.items():
-        groups: dict[tuple[str, str, float], list] = {}
-        for trial in experiment.tuning:
-            groups.setdefault((trial.method, trial.key, trial.value), []).append(trial)
-        budgets = {method: sum(t.method == method for t in experiment.tuning) for method, _, _ in groups}
-        for (method, key, value), trials in groups.items():
-            val = show_interval(summarise({number: trial.val for number, trial in enumerate(trials)}))
-            chosen = "chosen" if any(trial.chosen for trial in trials) else ""
-            rows.append((name, method, key, f"{value:g}", str(len(trials)), val, chosen, str(budgets[method])))
-    head = ("experiment", "method", "setting", "value", "runs", "best val R@1", "", "budget, runs")
+    for (method, key, value), found in groups.items():
+        val = show_interval(summarise({trial.seed: trial.val for trial in found}))
+        chosen = "chosen" if any(trial.chosen for trial in found) else ""
+        rows.append((method, key, f"{value:g}", str(len(found)), val, chosen, str(budgets[method])))
+    head = ("method", "setting", "value", "runs", "best val R@1", "", "budget, runs")
     note = "Every trial is listed. Tuning has seeds of its own, and each method's budget is in the last column."
-    return Table("Tuning", head, tuple(rows), note, num_names=3) if rows else None
+    return Table("Tuning", head, tuple(rows), note, num_names=2) if rows else None
 
 
 def sources_table(experiments: Experiments) -> Table:
     """Return the command, commit and date of every experiment."""
     rows = [
-        (name, e.question, str(len(e.runs)), str(count_seeds(e)), e.command, e.commit[:12], e.date)
+        (name, e.question, str(len(e.runs)), str(count_seeds(e)), e.command, e.commit, e.date)
         for name, e in experiments.items()
     ]
     head = ("experiment", "question", "runs", "seeds", "command", "commit", "date")

@@ -73,7 +73,7 @@ def methods_table(experiments: Experiments) -> Table | None:
         rows.append((method, *_recalls(runs), *compared, _step_share(runs, plain)))
     note = f"{INTERVAL_NOTE} A run is reported at its best point on val, and beside it at its last step. "
     note += "Step time: median over seeds of the ratio, on a core shared with other runs."
-    return Table("All methods", head, tuple(rows), note)
+    return Table(experiment.title, head, tuple(rows), note)
 
 
 def weights_table(experiments: Experiments) -> Table | None:

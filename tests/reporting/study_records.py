@@ -11,9 +11,9 @@ SEEDS = (0, 1, 2, 3, 4)
 GAINS = {
     "uniform": 0.0, "pretrained": -20.0, "focal": -2.0, "self_paced": 1.5, "joint": -4.0, "learned": 4.0, "mama": 5.5,
     "oracle": 8.0, "oracle_margin": 8.5, "uniform_margin": 1.0, "uniform_captions": 2.0, "mama_captions": 6.5,
-    "mama_captions_ungated": 5.0,
+    "mama_captions_ungated": 5.0, "learned_captions": 5.5,
 }  # fmt: skip
-NETTED = ("joint", "learned", "learned_relative", "mama", "mama_captions", "mama_captions_ungated")
+NETTED = ("joint", "learned", "learned_relative", "mama", "mama_captions", "mama_captions_ungated", "learned_captions")
 TOPICS = ("cats", "dogs", "boats", "trains", "cooking", "football")
 
 
@@ -90,9 +90,8 @@ def make_study(seeds: Sequence[int] = SEEDS) -> dict[str, ExperimentResults]:
     found = [make_experiment("methods", runs, tuning=tuple(trials))]
     both, four = ("uniform", "learned"), ("uniform", "learned", "mama", "oracle")
     rates = (0.001, 0.01, 0.1, 1.0, 10.0)
-    relative = make_factor_experiment("inner_lr", (0.01, 0.1, 1.0), ("learned_relative",), seeds).runs
-    absolute = make_factor_experiment("inner_lr", rates, ("learned",), seeds).runs
-    found.append(make_experiment("inner_lr", absolute + relative, factor="inner step"))
+    found.append(make_factor_experiment("inner_lr", rates, ("learned",), seeds, "inner learning rate"))
+    found.append(make_factor_experiment("learned_relative", (0.001, 0.01, 0.03), ("learned_relative",), seeds))
     for name in ("margin", "margin_incomplete", "margin_wrong", "margin_scratch"):
         values = (0.0, 0.05, 0.1, 0.2)
         found.append(make_factor_experiment(name, values, ("uniform", "learned", "oracle"), seeds, "margin (radians)"))
@@ -103,5 +102,5 @@ def make_study(seeds: Sequence[int] = SEEDS) -> dict[str, ExperimentResults]:
     degraded = ("clean", "25 % wrong", "50 % wrong", "imbalanced")
     found.append(make_factor_experiment("meta_degraded", degraded, both, seeds, "meta-set"))
     found.append(make_factor_experiment("captions", ("none", "generated", "gated"), ("uniform", "mama"), seeds))
-    found.append(make_factor_experiment("grid", ("1 frame", "2 x 2", "3 x 3"), ("mama",), seeds, "key-frame grid"))
+    found.append(make_factor_experiment("grid", ("none", "1 frame", "2 x 2"), ("uniform",), seeds, "key-frame grid"))
     return {experiment.name: experiment for experiment in found}

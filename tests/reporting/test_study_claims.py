@@ -102,4 +102,4 @@ def test_every_claim_of_a_whole_study_is_made_once():
     assert len({(claim.claim, claim.measured) for claim in claims}) == len(claims)
     found = list(dict.fromkeys(claim.claim for claim in claims))
     assert [claim.claim for claim in claims] == sorted((c.claim for c in claims), key=found.index), "grouped"
-    assert len(found) == 10
+    assert len(found) == 11

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t as student_t
 
@@ -32,6 +32,7 @@ def assert_equals(interval, values: list[float]) -> None:
     assert interval.half_width == (None if half_width is None else pytest.approx(half_width, abs=1e-9))
 
 
+@settings(max_examples=60, deadline=None)
 @given(RECALLS, RECALLS)
 def test_a_difference_is_taken_seed_by_seed_over_the_seeds_of_both(ours, theirs):
     found = study_compare.compare_runs(runs_of("mama", ours), runs_of("uniform", theirs))
@@ -46,6 +47,7 @@ def test_a_difference_is_taken_seed_by_seed_over_the_seeds_of_both(ours, theirs)
         assert found is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(RECALLS, min_size=4, max_size=4))
 def test_synergy_is_the_double_difference_of_the_seeds_that_all_four_have(values):
     names = ("mama", "learned", "uniform_margin", "uniform")
