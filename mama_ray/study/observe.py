@@ -22,7 +22,7 @@ class Observer:
 
     def __init__(self, cell: CellConfig, state: TrainState, clips: ClipArrays, evaluate: Callable[[], Evaluation]):
         self._cell, self._state, self._evaluate = cell, state, evaluate
-        self._kinds, self._num_clips = clips.kinds, len(clips)
+        self._kinds = clips.kinds
         self._points: list[dict[str, Any]] = []
         self._topics: list[dict[str, float]] = []
         self._train_losses: list[float] = []
@@ -53,7 +53,8 @@ class Observer:
         val, test, by_topic = self._evaluate()
         loss = round(float(np.mean(self._train_losses)), 4) if self._train_losses else None
         step = self._state.step
-        epoch = round(step * self._cell.batch_size / self._num_clips, 2)
+        # Of all clips, also where an oracle trains on a part of them: equal steps stand at equal epochs.
+        epoch = round(step * self._cell.batch_size / self._cell.corpus.num_train, 2)
         self._points.append({"step": step, "epoch": epoch, "val": val, "test": test, "train_loss": loss})
         self._topics.append(by_topic)
         self._train_losses = []
