@@ -21,9 +21,10 @@ from mama_ray.objectives.margin import apply_margin
 class ContrastiveConfig(Config):
     """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
 
-    margin: float = Field(0.1, gt=-math.pi / 2, lt=math.pi / 2)
-    """Angle in radians taken off the positive pair; 0 is InfoNCE, the paper's range is 0.1 to 0.4. A negative one is
-    added to the angle instead (ArcFace's additive margin, a control)."""
+    margin: float = Field(0.0, gt=-math.pi / 2, lt=math.pi / 2)
+    """Angle in radians taken off the positive pair; 0 is InfoNCE, the paper's range is 0.1 to 0.4. No margin helped in
+    the controlled study (docs/study.md), so one is a choice to be made on val. A negative one is added to the angle
+    instead (ArcFace's additive margin, a control)."""
 
     obtuse_positives: Literal["acute_only", "always"] = "acute_only"
     """Whether a positive beyond 90 degrees keeps its plain cosine (the paper) or gets the margin too (the release)."""

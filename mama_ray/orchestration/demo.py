@@ -12,6 +12,7 @@ from pydantic import Field
 from mama_ray.config import Config, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
+from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.captioning import CaptionJob, caption
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
@@ -40,7 +41,7 @@ class DemoJob(Config):
     name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """First part of the runs' names and name of the report's folder."""
 
-    train: TrainJob = TrainJob(num_epochs=8.0, checkpoint_every=64)
+    train: TrainJob = TrainJob(num_epochs=8.0, checkpoint_every=64, objective=ContrastiveConfig(margin=0.1))
     """What the runs share; its storage and run are not used, its margin is that of the runs with one."""
 
     caption: CaptionJob = CaptionJob(split="train")

@@ -88,7 +88,7 @@ def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
 
 
 def test_the_base_config_is_the_first_point_where_it_lies_in_the_space(tmp_path):
-    assert plan_sweep(job_with(search_space=SPACE)).first_points == [{"objective.margin": 0.1, "optim.lr": 1e-3}]
+    assert plan_sweep(job_with(search_space=SPACE)).first_points == [{"objective.margin": 0.0, "optim.lr": 1e-3}]
     outside = {"objective.margin": {"uniform": [0.2, 0.4]}}
     assert plan_sweep(job_with(search_space=outside)).first_points == []
 
@@ -186,7 +186,7 @@ def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shard
     trials = json.loads((tmp_path / "sweep" / "trials.json").read_text())
     assert len({trial["run"] for trial in trials}) == len(trials) == 8
     assert {trial["state"] for trial in trials} == {"complete", "pruned"}, "no trial was pruned"
-    base = next(trial for trial in trials if trial["point"] == {"objective.margin": 0.1, "optim.lr": 1e-3})
+    base = next(trial for trial in trials if trial["point"] == {"objective.margin": 0.0, "optim.lr": 1e-3})
     assert base["state"] == "complete"
     assert study.best_value <= base["values"][0]
     assert "All trials" in (tmp_path / "sweep/report/index.html").read_text()

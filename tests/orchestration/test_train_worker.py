@@ -18,7 +18,7 @@ def first_losses(*words: str) -> torch.Tensor:
 @pytest.mark.parametrize(
     "words",
     [
-        ("--objective.margin", "0.0"),
+        ("--objective.margin", "0.1"),
         ("--objective.margin", "0.4"),
         ("--objective.direction_reduction", "sum"),
     ],
