@@ -68,16 +68,18 @@ lint: setup
 bench: setup
 	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
 
-# What is done already is kept in runs/; docs/study holds the results that the documentation quotes.
+# What is done already is kept in runs/study; docs/study holds what the documentation quotes.
 study: setup
-	@$(PY) jobs/study.py configs/study/study.yaml --storage runs/study --results docs/study $(ARGS)
+	@$(PY) jobs/study.py configs/study/study.yaml --storage runs/study --results docs/study --report runs/study/report $(ARGS)
+	@cp runs/study/report/*.png runs/study/report/tables.md docs/study/
 
 study-quick: setup
 	@$(PY) jobs/study.py configs/study/quick.yaml --storage runs/study-quick $(ARGS)
 
-# Report, figures and tables once more from docs/study, without training anything.
+# Page, figures and tables once more from docs/study, without training anything.
 study-report: setup
-	@$(PY) jobs/study.py configs/study/study.yaml --results docs/study --report runs/study-report --render_only true $(ARGS)
+	@$(PY) jobs/study.py configs/study/study.yaml --results docs/study --report runs/study/report --render_only True $(ARGS)
+	@cp runs/study/report/*.png runs/study/report/tables.md docs/study/
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
