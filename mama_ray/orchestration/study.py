@@ -20,7 +20,7 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.storage import absolute_uri, join_uri
 from mama_ray.orchestration.study_cells import CellStore
 from mama_ray.orchestration.study_inputs import StudyInputs
-from mama_ray.orchestration.study_results import collect_results, provenance
+from mama_ray.orchestration.study_results import collect_results, current_command
 from mama_ray.reporting.study_page import study_tables_markdown, write_study_figures, write_study_report
 from mama_ray.reporting.study_results import read_experiments, write_experiment
 from mama_ray.study.cell import CellConfig
@@ -117,10 +117,10 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     for method, settings in chosen.items():
         logger.info("tuned %s: %s", method, settings)
     runs = plan_runs(job.cell, job.experiments, job.methods, chosen, job.seeds)
-    origin = provenance()
+    command = current_command()
     for name, experiment in job.experiments.items():
         own = [run for run in runs if run.experiment == name]
         found = store.run_all([run.cell for run in own], label=name)
         hashes = [store.hash_of(run.cell) for run in own]
-        path = write_experiment(collect_results(name, experiment, job, own, found, hashes, table, origin), results)
+        path = write_experiment(collect_results(name, experiment, job, own, found, hashes, table, command), results)
         logger.info("%s", path)

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from mama_ray.orchestration.study_inputs import StudyInputs
+from mama_ray.orchestration.study_results import provenance
 from mama_ray.study.cell import CellConfig, cell_hash
 from mama_ray.study.run_cell import run_cell
 
@@ -25,6 +26,7 @@ class CellStore:
     def __init__(self, inputs: StudyInputs, folder: Path, *, num_parallel: int | None):
         self._inputs, self._folder = inputs, folder
         self._num_parallel = num_parallel or _cores()
+        self._origin = provenance()
         folder.mkdir(parents=True, exist_ok=True)
 
     def hash_of(self, cell: CellConfig) -> str:
@@ -72,7 +74,7 @@ class CellStore:
 
     def _write(self, name: str, result: dict[str, Any]) -> None:
         part = self._folder / f"{name}.part"
-        part.write_text(json.dumps(result))
+        part.write_text(json.dumps(result | self._origin))
         part.replace(self._folder / f"{name}.json")
 
 

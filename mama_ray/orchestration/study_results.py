@@ -14,6 +14,8 @@ from mama_ray.study.plan import ExperimentConfig, PlannedRun
 if TYPE_CHECKING:
     from mama_ray.orchestration.study import StudyJob
 
+_METRICS = {"val": ("t2v_R@1",), "test": ("t2v_R@1", "t2v_R@5", "v2t_R@1", "v2t_R@5")}
+
 
 def collect_results(
     name: str,
@@ -23,11 +25,11 @@ def collect_results(
     found: Sequence[dict[str, Any]],
     hashes: Sequence[str],
     tuning: tuple[TuningTrial, ...],
-    origin: dict[str, str],
+    command: str,
 ) -> ExperimentResults:
-    """Join the runs of an experiment with what they found; `origin` is what `provenance` gave."""
+    """Join the runs of an experiment with what they found; `command` is what made this record."""
     records = [
-        StudyRun(method=run.method, x=run.x, cell=cell, **result)
+        StudyRun(method=run.method, x=run.x, cell=cell, **shorten(result))
         for run, result, cell in zip(runs, found, hashes, strict=True)
     ]
     own = set(experiment.methods)
@@ -40,8 +42,20 @@ def collect_results(
         methods=experiment.methods,
         runs=tuple(records),
         tuning=tuple(trial for trial in tuning if trial.method in own),
-        **origin,
+        commit=", ".join(sorted({result["commit"] for result in found})),
+        command=command,
+        date=max(result["date"] for result in found),
     )
+
+
+def shorten(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a StudyRun, with the metrics that a record keeps."""
+    fields = {name: value for name, value in result.items() if name not in ("commit", "date")}
+    curve = [
+        point | {split: {name: point[split][name] for name in names} for split, names in _METRICS.items()}
+        for point in result["curve"]
+    ]
+    return fields | {"curve": curve}
 
 
 def describe_setting(job: "StudyJob", run: PlannedRun) -> dict[str, float | str]:
@@ -65,13 +79,13 @@ def describe_setting(job: "StudyJob", run: PlannedRun) -> dict[str, float | str]
 
 
 def provenance() -> dict[str, str]:
-    """Return commit, command and date of a study that is run now."""
-    command = shlex.join(["python", *(Path(word).name if word == sys.argv[0] else word for word in sys.argv)])
-    return {
-        "commit": current_commit(),
-        "command": command.replace("python study.py", "python jobs/study.py"),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+    """Return commit and date of a run that is made now."""
+    return {"commit": current_commit(), "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+
+
+def current_command() -> str:
+    """Return the command line of this process, with the program as the repository names it."""
+    return shlex.join(["python", f"jobs/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def current_commit() -> str:
