@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mama_ray.reporting.study_results import ExperimentResults, StudyRun, TuningTrial
+from mama_ray.study.cell import CellConfig
 from mama_ray.study.plan import ExperimentConfig, PlannedRun
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def collect_results(
 ) -> ExperimentResults:
     """Join the runs of an experiment with what they found; `command` is what made this record."""
     records = [
-        StudyRun(method=run.method, x=run.x, cell=cell, **shorten(result))
+        StudyRun(method=run.method, x=run.x, cell=cell, **shorten(result, run.cell))
         for run, result, cell in zip(runs, found, hashes, strict=True)
     ]
     own = set(experiment.methods)
@@ -48,9 +49,10 @@ def collect_results(
     )
 
 
-def shorten(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a StudyRun, with the metrics that a record keeps."""
-    fields = {name: value for name, value in result.items() if name not in ("commit", "date")}
+def shorten(result: dict[str, Any], cell: CellConfig) -> dict[str, Any]:
+    """Return the fields of a StudyRun, with what a record keeps: few metrics, and the curve of a weight net alone."""
+    left_out = ("commit", "date") if cell.weighting.kind == "learned" else ("commit", "date", "weight_curve")
+    fields = {name: value for name, value in result.items() if name not in left_out}
     curve = [
         point | {split: {name: point[split][name] for name in names} for split, names in _METRICS.items()}
         for point in result["curve"]

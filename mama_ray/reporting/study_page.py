@@ -137,7 +137,8 @@ def _failure_section(experiments: Experiments) -> Section:
     section = _factor_section("Failure modes", experiments, META)
     tables = _present([study_run_tables.failures_table(experiments)])
     text = (
-        "What breaks it: a weight net that collapses or saturates, a meta-set that is small or not what it should be."
+        "What breaks it: a weight net that collapses or weighs all samples alike, a meta-set that is small or not what "
+        "it should be."
     )
     return Section(section.title, section.figures, (*tables, *section.tables), text)
 

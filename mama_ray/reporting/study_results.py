@@ -53,7 +53,8 @@ class StudyRun(_Record):
     """Mean weight over the last quarter of the steps by what was done to the caption (clean, incomplete, wrong,
     swapped); 1 is uniform."""
     weight_curve: tuple[tuple[float, float], ...] = ()
-    """(mean loss, mean weight) of equally large groups of samples by loss, over the last quarter; 1 is uniform."""
+    """(mean loss, mean weight) of equally large groups of samples by loss, over the last quarter; 1 is uniform. Only
+    of runs with a weight net."""
     effective_sample_size: float | None = None
     """Kish's size as a share of the batch, mean of the last quarter."""
     meta_loss_ratio: float | None = None

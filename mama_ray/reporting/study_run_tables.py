@@ -18,24 +18,28 @@ from mama_ray.reporting.sweep_page import show_interval
 
 
 def failures_table(experiments: Experiments) -> Table | None:
-    """Return how many weight nets failed, by experiment, method and factor; None without a net."""
-    rows = []
+    """Return where weight nets failed, by experiment, method and factor; None without a net."""
+    rows, num_nets = [], 0
     for name, experiment in experiments.items():
         for method in list_methods(experiment):
             for x in list_factors(experiment, method):
                 health = check_nets(select_runs(experiment, method, x))
                 if health is None:
                     continue
-                counts = (health.num_runs, health.num_collapsed, health.num_alike, health.num_saturated)
+                num_nets += health.num_runs
+                if not health.num_collapsed + health.num_alike:
+                    continue
+                counts = (health.num_runs, health.num_collapsed, health.num_alike)
                 medians = (_digits(health.median_size), _digits(health.median_meta_ratio))
                 rows.append((name, method, show_factor(x), *map(str, counts), *medians))
-    head = ("experiment", "method", "factor", "runs", "collapsed", "all alike", "saturated")
+    head = ("experiment", "method", "factor", "runs", "collapsed", "all alike")
     head += ("effective sample size", "meta loss after / before")
     note = (
-        "Collapsed: effective sample size below 0.05 of the batch. All alike: largest weight less than 1.02 times the "
-        "smallest. Saturated: every raw weight within 0.01 of 0, or every one within 0.01 of 1. Medians over runs."
+        f"Of {num_nets} runs with a weight net, only settings with a failure. Collapsed: effective sample size below "
+        "0.05 of the batch. All alike: largest weight less than 1.02 times the smallest, as of a net whose output is "
+        "saturated. Medians over runs."
     )
-    return Table("Weight nets that failed", head, tuple(rows), note, num_names=3) if rows else None
+    return Table("Weight nets that failed", head, tuple(rows), note, num_names=3) if num_nets else None
 
 
 def tuning_table(experiments: Experiments) -> Table | None:

@@ -18,7 +18,6 @@ Shape = Literal["flat", "rises, then falls", "rises", "falls", "other"]
 FLAT_SPAN = 1.02  # largest over smallest weight below which a curve counts as flat: all weights are alike
 NEAR_PEAK = 0.02  # how far below its peak a curve's end may lie and still be its peak
 COLLAPSED_SIZE = 0.05  # effective share of the batch below which a few samples make the step
-SATURATED = 0.01  # sigmoid outputs nearer than this to 0 or to 1 have no gradient worth the name
 SMALLEST_WEIGHT = 1e-6
 
 
@@ -29,13 +28,12 @@ class NetHealth:
     num_runs: int
     num_collapsed: int
     num_alike: int
-    num_saturated: int
     median_size: float | None
     median_meta_ratio: float | None
 
 
 def read_curve(run: StudyRun) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return (losses, raw weights) by loss, None without two distinct losses that have finite weights."""
+    """Return (losses, weights) by loss, None without two distinct losses that have finite weights."""
     points = np.array([point for point in run.weight_curve if np.isfinite(point).all()]).reshape(-1, 2)
     if len(np.unique(points[:, 0])) < 2 or points[:, 1].max() <= 0:
         return None
@@ -97,14 +95,12 @@ def check_nets(runs: Sequence[StudyRun]) -> NetHealth | None:
     netted = [run for run in runs if read_curve(run) is not None]
     if not netted:
         return None
-    weights = [read_curve(run)[1] for run in netted]
     sizes = [run.effective_sample_size for run in netted if run.effective_sample_size is not None]
     ratios = [run.meta_loss_ratio for run in netted if run.meta_loss_ratio is not None]
     return NetHealth(
         num_runs=len(netted),
         num_collapsed=sum(size < COLLAPSED_SIZE for size in sizes),
         num_alike=sum(curve_shape(run) == "flat" for run in netted),
-        num_saturated=sum(bool(found.min() > 1 - SATURATED or found.max() < SATURATED) for found in weights),
         median_size=float(np.median(sizes)) if sizes else None,
         median_meta_ratio=float(np.median(ratios)) if ratios else None,
     )
