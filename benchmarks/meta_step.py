@@ -14,6 +14,7 @@ The last output is a table; all else is JSON.
 
 import argparse
 import json
+import math
 import multiprocessing
 import resource
 import statistics
@@ -135,7 +136,8 @@ def report_of(args: argparse.Namespace) -> dict:
         rows[method.name] = {
             "time_ratio": {k: statistics.median(of_k) for k, of_k in every.items()},
             "time_ratio_range": {k: [min(of_k), max(of_k)] for k, of_k in every.items()},
-            "memory_ratio": peaks[method] / peaks[PLAIN],
+            # A model too small for its step to show beside what the imports took at their peak has no ratio.
+            "memory_ratio": peaks[method] / peaks[PLAIN] if peaks[PLAIN] > 0 else math.nan,
             "memory_over_plain_and_a_copy": peaks[method] / (peaks[PLAIN] + of_parameters),
             "error": errors[method],
         }
