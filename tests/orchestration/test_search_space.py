@@ -54,7 +54,7 @@ def test_a_wrong_space_is_one_clear_error(space, told):
 
 def test_the_base_is_a_point_of_the_space_only_where_it_lies_inside():
     distributions = check_search_space(TrainJob(), SPACE)
-    point = {"objective.margin": 0.1, "optim.lr": 1e-3, "meta.meta_every": 2, "weighting.kind": "learned"}
+    point = {"objective.margin": 0.0, "optim.lr": 1e-3, "meta.meta_every": 2, "weighting.kind": "learned"}
     assert point_of(TrainJob(), distributions) == point == values_of(TrainJob(), list(SPACE))
     for outside in ({"objective.margin": 0.5}, {"weighting.kind": "focal"}, {"meta.meta_every": 5}):
         assert point_of(with_overrides(TrainJob(), outside), distributions) is None
