@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import resource
 import statistics
 import subprocess
 import sys
@@ -90,9 +89,17 @@ def measure_memory(method: Method, args: argparse.Namespace, queue) -> None:
         case()
         queue.put(((torch.cuda.max_memory_allocated() - before) / MEBI, of_parameters))
         return
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # getrusage would give the peak of the process that started this one, where that is higher.
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident_peak_mib()
     case()
-    queue.put(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, of_parameters))
+    queue.put((resident_peak_mib() - before, of_parameters))
+
+
+def resident_peak_mib() -> float:
+    """Return the peak of this process's resident memory (Linux)."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def peak_memory(args: argparse.Namespace) -> tuple[dict[Method, float], float]:
