@@ -1,7 +1,7 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style and layering                   make bench      run the benchmarks
-# make study   run the controlled study (3 h)       make study-quick  a small part of it (20 min)
+# make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
 # make setup   only set up                          make clean      remove .venv and what tools leave behind
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
