@@ -18,7 +18,7 @@ from mama_ray.models.presets import preset
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.run_output import RunOutput
-from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.storage.places import filesystem_for, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.optim import OptimConfig
 from mama_ray.training.state import TrainState, build_state

@@ -25,7 +25,7 @@ from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, capti
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
-from mama_ray.orchestration.storage import absolute_uri, filesystem_for
+from mama_ray.storage.places import absolute_uri, filesystem_for
 
 _NUM_TIMED_CLIPS = 48
 _NUM_ENGINE_CLIPS = 512

@@ -17,8 +17,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
-from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError, open_atomic
+from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError
 from mama_ray.errors import UserError, unknown_name
+from mama_ray.storage.places import open_atomic
 
 INDEX_NAME = "index.parquet"
 INDEX_VERSION = "1"

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import tarfile
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import BinaryIO
 import pyarrow.fs as pafs
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Clip, clip_to_json
+from mama_ray.storage.places import open_atomic
 
 TAR_BLOCK = 512
 TEXT_EXTENSIONS = ("json", "txt")
@@ -73,22 +73,6 @@ class ShardWriter:
 
     def close(self) -> None:
         self._writer.close()
-
-
-@contextlib.contextmanager
-def open_atomic(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
-    """Yield a stream to a temporary name beside `path`; it gets its real name only when the block ends without an
-    error.
-    """
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with filesystem.open_output_stream(temporary) as stream:
-            yield stream
-        filesystem.move(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            filesystem.delete_file(temporary)
-        raise
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import ray
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key, word_list
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.data.shard import open_atomic
 from mama_ray.orchestration.caption_parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
@@ -30,7 +29,7 @@ from mama_ray.orchestration.caption_parts import (
 )
 from mama_ray.orchestration.caption_plan import CaptionPlan
 from mama_ray.orchestration.caption_similarity import forget_similarities, read_similarities
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for, open_atomic
 
 logger = logging.getLogger(__name__)
 

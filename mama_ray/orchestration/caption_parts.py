@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from mama_ray.data.shard import open_atomic
-from mama_ray.orchestration.storage import is_local
+from mama_ray.storage.places import is_local, open_atomic
 
 WORK_FOLDER = ".captioning"
 CHUNK_CLIPS = 32

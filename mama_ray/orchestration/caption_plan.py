@@ -24,7 +24,7 @@ from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, committed_rows, li
 from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.model_source import model_folder
 from mama_ray.orchestration.named_configs import load_named
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 
 logger = logging.getLogger(__name__)
 

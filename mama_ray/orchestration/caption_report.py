@@ -17,8 +17,8 @@ from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE
 from mama_ray.orchestration.caption_plan import CaptionPlan
 from mama_ray.orchestration.caption_progress import JobSpeed
 from mama_ray.orchestration.caption_stream import PoolHistory
-from mama_ray.orchestration.storage import filesystem_for
 from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
+from mama_ray.storage.places import filesystem_for
 
 _TASK_CPUS = 0.5
 _NUM_GOOD, _NUM_BAD, _NUM_COMMON = 8, 24, 12

@@ -15,7 +15,6 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
-from mama_ray.data.shard import open_atomic
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
 from mama_ray.errors import UserError
@@ -24,7 +23,7 @@ from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, CHUNKS_PER_FILE, W
 from mama_ray.orchestration.caption_plan import CaptionPlan
 from mama_ray.orchestration.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluated_model import evaluation_resize, training_config
-from mama_ray.orchestration.storage import filesystem_for, is_local, local_folder
+from mama_ray.storage.places import filesystem_for, is_local, local_folder, open_atomic
 from mama_ray.training.checkpoint import resolve_checkpoint
 
 logger = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from mama_ray.data.shard import ShardError
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
 from mama_ray.orchestration.cluster import start_worker_logging
-from mama_ray.orchestration.retries import with_retries
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.retries import with_retries
 
 logger = logging.getLogger(__name__)
 

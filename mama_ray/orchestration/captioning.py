@@ -39,15 +39,8 @@ from mama_ray.orchestration.caption_trial import describe_plan
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.named_configs import load_named
-from mama_ray.orchestration.prepare_parts import read_json, storage_errors
-from mama_ray.orchestration.storage import (
-    absolute_uri,
-    ensure_readable,
-    ensure_writable,
-    filesystem_for,
-    join_uri,
-    write_text,
-)
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, read_json, storage_errors, write_text
 
 logger = logging.getLogger(__name__)
 

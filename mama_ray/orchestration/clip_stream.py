@@ -26,7 +26,7 @@ from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
 from mama_ray.orchestration.placement import matches
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 
 logger = logging.getLogger(__name__)
 

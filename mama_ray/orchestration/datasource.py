@@ -21,8 +21,8 @@ from ray.data.datasource import Datasource, ReadTask
 from mama_ray.data.index import CAPTIONS_TYPE, check_clip_bytes, read_index, select_split
 from mama_ray.data.shard import ShardError
 from mama_ray.errors import UserError
-from mama_ray.orchestration.retries import with_retries
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.retries import with_retries
 
 CLIP_SCHEMA = pa.schema(
     [

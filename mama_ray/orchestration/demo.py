@@ -18,9 +18,9 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.evaluate import EvaluateJob, evaluate
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import absolute_uri, join_uri
 from mama_ray.orchestration.train import TrainJob, train
 from mama_ray.reporting.content import RunReport
+from mama_ray.storage.places import absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
 

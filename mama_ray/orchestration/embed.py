@@ -27,7 +27,7 @@ from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.transforms import TransformConfig
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.storage.places import filesystem_for, local_folder
 
 logger = logging.getLogger(__name__)
 

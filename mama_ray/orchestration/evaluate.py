@@ -37,7 +37,8 @@ from mama_ray.orchestration.named_configs import load_named
 from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
 from mama_ray.orchestration.retrieved_examples import pick_examples
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import ensure_readable, ensure_writable, filesystem_for, join_uri, write_text
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import filesystem_for, join_uri, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ["clip_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions"]
 _TASK_CPUS = 0.5

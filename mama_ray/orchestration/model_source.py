@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mama_ray.models.pretrained import fetch_from_hub
-from mama_ray.orchestration.storage import filesystem_for, local_folder
+from mama_ray.storage.places import filesystem_for, local_folder
 
 
 @contextmanager

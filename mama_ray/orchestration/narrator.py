@@ -24,15 +24,9 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
 from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
-from mama_ray.orchestration.storage import (
-    absolute_uri,
-    ensure_readable,
-    ensure_writable,
-    filesystem_for,
-    join_uri,
-    local_folder,
-)
 from mama_ray.orchestration.train_run import MAY_CHANGE, run_workers, write_environment, write_run_config
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, local_folder
 from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
 

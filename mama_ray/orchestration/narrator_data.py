@@ -29,7 +29,7 @@ from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_in
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.model_source import model_folder
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing

@@ -28,7 +28,7 @@ from mama_ray.orchestration.narrator_data import NarratorData, PictureReader, un
 from mama_ray.orchestration.narrator_recorder import NarratorRecorder
 from mama_ray.orchestration.narrator_state import NarratorState, load_state, train_step
 from mama_ray.orchestration.narrator_validation import NarratorValidation
-from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.storage.places import filesystem_for, join_uri
 from mama_ray.training.optim import build_optimizer
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from mama_ray.orchestration.corpus import build_corpus
 from mama_ray.orchestration.prepare_foreign import ShardWork, index_shard, list_shards
 from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_work
 from mama_ray.orchestration.prepare_join import join_parts
-from mama_ray.orchestration.prepare_parts import storage_errors
 from mama_ray.orchestration.prepare_videos import VideoWork, write_chunk_shard, write_chunks
-from mama_ray.orchestration.storage import ensure_readable, ensure_writable, filesystem_for, join_uri
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import filesystem_for, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 

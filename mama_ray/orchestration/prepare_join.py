@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from mama_ray.data.clip import make_clip_id
 from mama_ray.data.index import INDEX_NAME, write_index
-from mama_ray.data.shard import open_atomic
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare_parts import (
     QUARANTINE_NAME,
@@ -20,11 +19,9 @@ from mama_ray.orchestration.prepare_parts import (
     WORK_FOLDER,
     part_name,
     part_path,
-    read_json,
     read_part_facts,
-    storage_errors,
 )
-from mama_ray.orchestration.storage import filesystem_for, join_uri
+from mama_ray.storage.places import filesystem_for, join_uri, open_atomic, read_json, storage_errors
 
 _NUM_SHOWN = 6
 

@@ -5,10 +5,7 @@ parts/ (the index rows and quarantine of a finished shard). A part is written af
 shard, and a job that was killed starts again with what it has.
 """
 
-import contextlib
-import errno
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.index import INDEX_SCHEMA
-from mama_ray.data.shard import open_atomic
-from mama_ray.errors import UserError
+from mama_ray.storage.places import open_atomic
 
 WORK_FOLDER = ".prepare"
 SUMMARY_NAME = "prepare.json"
@@ -34,9 +30,6 @@ QUARANTINE_SCHEMA = pa.schema(
     ]
 )
 _PART_KEY = b"mama_ray.part"
-_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
-# EFBIG is what a file size limit or an old filesystem gives.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
@@ -54,17 +47,6 @@ class Part:
     def refuse(self, reason: str, **known: Any) -> None:
         """Add a quarantine row; `known` are the other columns, as far as they are known."""
         self.quarantine.append({**dict.fromkeys(QUARANTINE_SCHEMA.names), **known, "reason": reason})
-
-
-@contextlib.contextmanager
-def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage refuses into one UserError."""
-    try:
-        yield
-    except OSError as error:
-        detail = " ".join(str(error).split())[:500]
-        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
-        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
 
 
 def part_name(number: int) -> str:
@@ -99,12 +81,3 @@ def read_part_facts(filesystem: pafs.FileSystem, directory: str, name: str) -> d
         if info.type != pafs.FileType.File or info.size != facts["num_bytes"]:
             return None
     return facts
-
-
-def read_json(filesystem: pafs.FileSystem, path: str) -> Any:
-    """Read a small JSON file; None when it is missing or no JSON."""
-    try:
-        with filesystem.open_input_stream(path) as stream:
-            return json.loads(stream.read())
-    except (FileNotFoundError, ValueError):
-        return None

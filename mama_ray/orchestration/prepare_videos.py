@@ -17,10 +17,10 @@ from mama_ray.data.clip import Clip
 from mama_ray.data.container import DecodeConfig, DecodeError
 from mama_ray.data.guard import VideoGuard
 from mama_ray.data.index import index_row
-from mama_ray.data.shard import ShardWriter, open_atomic, open_shard
-from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_json, read_part_facts, write_part
-from mama_ray.orchestration.retries import with_retries
-from mama_ray.orchestration.storage import filesystem_for, is_local
+from mama_ray.data.shard import ShardWriter, open_shard
+from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.storage.places import filesystem_for, is_local, open_atomic, read_json
+from mama_ray.storage.retries import with_retries
 
 _COPY_BYTES = 8 << 20
 # Refused rows per part: bounds the memory of a table whose rows are all bad.

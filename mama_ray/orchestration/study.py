@@ -17,12 +17,12 @@ from mama_ray.config import Config, config_to_yaml
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster import connect
-from mama_ray.orchestration.storage import absolute_uri, join_uri
 from mama_ray.orchestration.study_cells import CellStore
 from mama_ray.orchestration.study_inputs import StudyInputs
 from mama_ray.orchestration.study_results import collect_results, current_command
 from mama_ray.reporting.study_page import study_tables_markdown, write_study_figures, write_study_report
 from mama_ray.reporting.study_results import read_experiments, write_experiment
+from mama_ray.storage.places import absolute_uri, join_uri
 from mama_ray.study.cell import CellConfig
 from mama_ray.study.plan import ExperimentConfig, choose, plan_runs, plan_tuning
 from mama_ray.study.pretrain import PretrainingConfig

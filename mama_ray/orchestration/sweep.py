@@ -23,14 +23,6 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.search_space import SearchSpace, check_search_space, point_of
-from mama_ray.orchestration.storage import (
-    absolute_uri,
-    ensure_readable,
-    ensure_writable,
-    filesystem_for,
-    join_uri,
-    write_text,
-)
 from mama_ray.orchestration.sweep_report import failures_of, write_outcome
 from mama_ray.orchestration.sweep_search import StudyHalving, StudySearch
 from mama_ray.orchestration.sweep_study import StudyStore, num_finished, requeue_unfinished
@@ -39,6 +31,8 @@ from mama_ray.orchestration.train import TrainJob, check_sizes, inputs_of, with_
 from mama_ray.orchestration.train_data import load_run_data
 from mama_ray.orchestration.train_run import MAY_CHANGE
 from mama_ray.reporting.metrics import find_metric
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.entry import find_user_error
-from mama_ray.orchestration.storage import join_uri, write_text
 from mama_ray.orchestration.sweep_search import describe_values
 from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, latest_by_run
 from mama_ray.orchestration.sweep_trial import overrides_of
@@ -24,6 +23,7 @@ from mama_ray.reporting.sweep_page import (
     summarise_variants,
     write_sweep_report,
 )
+from mama_ray.storage.places import join_uri, write_text
 
 if TYPE_CHECKING:
     from mama_ray.orchestration.sweep import SweepJob, SweepPlan

@@ -23,7 +23,6 @@ from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.placement import PlacementConfig, Share, require_room
 from mama_ray.orchestration.run_report import report_run, write_page
-from mama_ray.orchestration.storage import absolute_uri, ensure_readable, ensure_writable, filesystem_for, join_uri
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
 from mama_ray.orchestration.train_run import (
     NumWorkers,
@@ -34,6 +33,8 @@ from mama_ray.orchestration.train_run import (
     write_run_config,
 )
 from mama_ray.orchestration.train_worker import train_fn_per_worker
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri
 from mama_ray.training.checkpoint import (
     CheckpointRef,
     best_checkpoint,

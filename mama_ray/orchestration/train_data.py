@@ -28,7 +28,7 @@ from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.orchestration.model_source import model_folder
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing

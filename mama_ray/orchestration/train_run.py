@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from mama_ray.config import config_to_yaml, load_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.placement import PlacementConfig
-from mama_ray.orchestration.storage import write_text
+from mama_ray.storage.places import write_text
 from mama_ray.training.checkpoint import list_checkpoints
 
 # What may change between two starts of one run without changing what is learned.

@@ -25,9 +25,9 @@ from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_st
 from mama_ray.orchestration.clip_stream import ClipReader, decode_cpus, meta_batches, stream_batches
 from mama_ray.orchestration.cluster import start_worker_logging
 from mama_ray.orchestration.run_recorder import RunRecorder
-from mama_ray.orchestration.storage import filesystem_for, join_uri, local_folder
 from mama_ray.orchestration.train_data import RunData
 from mama_ray.orchestration.validation import ValidationSet
+from mama_ray.storage.places import filesystem_for, join_uri, local_folder
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state

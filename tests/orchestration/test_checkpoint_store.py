@@ -8,7 +8,7 @@ import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 from mama_ray.training.checkpoint import (
     MANIFEST,
     UPLOADING,
@@ -17,7 +17,7 @@ from mama_ray.training.checkpoint import (
     step_directory,
     write_manifest,
 )
-from tests.orchestration.blocking_storage import BlockingStorage
+from tests.storage.blocking_storage import BlockingStorage
 
 LOCAL = pafs.LocalFileSystem()
 

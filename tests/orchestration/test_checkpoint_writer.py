@@ -19,7 +19,7 @@ from mama_ray.training.checkpoint import (
     write_state,
 )
 from mama_ray.training.loop import train
-from tests.orchestration.blocking_storage import BlockingStorage
+from tests.storage.blocking_storage import BlockingStorage
 from tests.training.test_loop import NUM_STEPS, batches, meta_stream, new_state
 
 LOCAL = pafs.LocalFileSystem()

@@ -16,7 +16,7 @@ from mama_ray.data.decode import VideoDecoder
 from mama_ray.data.index import check_shards, read_clip_bytes, read_index
 from mama_ray.data.sampling import sample_timestamps
 from mama_ray.orchestration.prepare import PrepareJob, run
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 from tests.data.shard_factory import LOCAL
 from tests.data.video_factory import make_video
 

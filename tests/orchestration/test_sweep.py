@@ -73,8 +73,8 @@ def test_bad_input_is_one_clear_error_before_ray_starts(settings, told, tmp_path
 def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
     study = f"sqlite:///{tmp_path}/study.db"
     plan = plan_sweep(job_with(storage=str(tmp_path), search_space=SPACE))
-    from mama_ray.orchestration.storage import filesystem_for
     from mama_ray.orchestration.sweep_study import StudyStore
+    from mama_ray.storage.places import filesystem_for
 
     with StudyStore(study, "sweep", *filesystem_for(str(tmp_path))) as store:
         options = {"sampler": optuna.samplers.TPESampler(), "first_points": plan.first_points}

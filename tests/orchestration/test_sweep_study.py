@@ -7,7 +7,6 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.storage import filesystem_for
 from mama_ray.orchestration.sweep_search import STEP, StudyHalving, StudySearch
 from mama_ray.orchestration.sweep_study import (
     RUN_ATTRIBUTE,
@@ -16,6 +15,7 @@ from mama_ray.orchestration.sweep_study import (
     num_finished,
     requeue_unfinished,
 )
+from mama_ray.storage.places import filesystem_for
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
 OBJECTIVES = {"val/t2v_R@1": "max"}

@@ -9,9 +9,8 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from mama_ray.orchestration.storage import filesystem_for
+from mama_ray.storage.places import filesystem_for
 from mama_ray.training.checkpoint import step_directory
-from tests.orchestration.s3_faults import KINDS, FaultyProxy, serving
 from tests.orchestration.training_runs import (
     NUM_STEPS,
     ROOT,
@@ -21,6 +20,7 @@ from tests.orchestration.training_runs import (
     wait_until,
     write_shards,
 )
+from tests.storage.s3_faults import KINDS, FaultyProxy, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 

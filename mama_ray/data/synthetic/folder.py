@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from mama_ray.data.clip import Clip
-from mama_ray.data.shard import open_atomic
 from mama_ray.data.synthetic.config import CorpusConfig, Split, corpus_hash
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.errors import UserError
+from mama_ray.storage.places import open_atomic
 
 ANNOTATIONS_NAME = "annotations.jsonl"
 MANIFEST_NAME = "corpus.json"

@@ -4,12 +4,17 @@ Everything below orchestration takes the pair (pyarrow filesystem, path) and nev
 region and profile come from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
+import contextlib
+import errno
+import json
 import os
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
@@ -35,21 +40,10 @@ class Patience:
 
 # Arrow's own 3 attempts give up on a burst of 503 SlowDown that boto would sit out. A first look at a storage is
 # better told soon that nobody answers.
-_AT_WORK, _FIRST_LOOK = Patience(8, 5.0, 10.0), Patience(2, 3.0, 3.0)
-
-# Words of Arrow and of the AWS SDK.
-_NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
-_NO_PERMISSION = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "EXPIRED_TOKEN",
-    "HTTP status 403",
-    "No credentials",
-)
+AT_WORK, FIRST_LOOK = Patience(8, 5.0, 10.0), Patience(2, 3.0, 3.0)
 
 
-def filesystem_for(uri: str, *, patience: Patience = _AT_WORK) -> tuple[pafs.FileSystem, str]:
+def filesystem_for(uri: str, *, patience: Patience = AT_WORK) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a local path or URI and the path inside it; `patience` is with S3.
 
     A relative local path is made absolute, because tasks on other nodes have another working directory.
@@ -123,65 +117,8 @@ def make_folder(filesystem: pafs.FileSystem, path: str) -> None:
         filesystem.create_dir(path, recursive=True)
 
 
-def ensure_writable(uri: str) -> None:
-    """Fail now, within seconds and with one clear error, if nothing can be written under `uri`."""
-    filesystem, path = filesystem_for(uri, patience=_FIRST_LOOK)
-    probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
-    with _refusals(uri, "storage is not writable", "a folder or bucket this user may write to"):
-        if is_s3(filesystem):
-            filesystem.get_file_info(path)  # told sooner than by a write that nobody answers
-        make_folder(filesystem, path)
-        with filesystem.open_output_stream(probe) as stream:
-            stream.write(b"ok")
-        with suppress(FileNotFoundError):  # a delete whose answer was lost was tried again
-            filesystem.delete_file(probe)
-
-
-def ensure_readable(*uris: str | None) -> None:
-    """Fail now, within seconds and with one clear error, if the store of a URI cannot be read.
-
-    What is in it is not looked at: local paths, where nothing can be slow, and None pass.
-    """
-    for uri in uris:
-        if uri is None or "://" not in uri:
-            continue
-        filesystem, path = filesystem_for(uri, patience=_FIRST_LOOK)
-        with _refusals(uri, "storage cannot be read", "a folder or bucket this user may read"):
-            if filesystem.get_file_info(path).type == pafs.FileType.NotFound and is_s3(filesystem):
-                bucket = path.split("/")[0]  # a name in a bucket that is not there is not found either
-                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
-                    raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket}")
-
-
-@contextmanager
-def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
-    """Turn what a store says when it refuses into one UserError that names the store and the remedy."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        if not uri.startswith(("s3://", "s3a://")):
-            raise UserError(what, got=uri, wanted=wanted, remedy=text) from error
-        place = _s3_place()
-        host = urlsplit(place.endpoint).netloc if place.endpoint else f"Amazon S3, region {place.region or 'not set'}"
-        reason, remedy = text, None
-        if any(sign in text for sign in _NO_BUCKET):
-            reason, remedy = f"no bucket {uri.split('://', 1)[1].split('/')[0]}", "make the bucket, or check its name"
-        elif "NETWORK_CONNECTION" in text:
-            reason, remedy = (
-                f"nobody answers: {text.rsplit('; Details: ', 1)[-1]}",
-                "check AWS_ENDPOINT_URL, the network",
-            )
-        elif any(sign in text for sign in _NO_PERMISSION):
-            reason, remedy = (
-                f"no permission: {text}",
-                "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            )
-        raise UserError(what, got=f"{uri} at {host} ({reason})", wanted=wanted, remedy=remedy) from error
-
-
 def _s3_filesystem(patience: Patience) -> pafs.S3FileSystem:
-    place = _s3_place()
+    place = s3_place()
     options = {}
     if place.endpoint:
         parts = urlsplit(place.endpoint)
@@ -204,7 +141,7 @@ class _S3Place:
     region: str | None
 
 
-def _s3_place() -> _S3Place:
+def s3_place() -> _S3Place:
     """Find endpoint and region as boto does: in the environment, then in the profile that AWS_PROFILE names."""
     profile = _profile() if os.environ.get("AWS_PROFILE") else {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -225,3 +162,46 @@ def _profile() -> dict[str, str]:
             got=os.environ["AWS_PROFILE"],
             wanted="a profile of ~/.aws/config or ~/.aws/credentials",
         ) from error
+
+
+_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
+
+
+# EFBIG is what a file size limit or an old filesystem gives.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def storage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage refuses into one UserError."""
+    try:
+        yield
+    except OSError as error:
+        detail = " ".join(str(error).split())[:500]
+        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
+        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
+
+
+def read_json(filesystem: pafs.FileSystem, path: str) -> Any:
+    """Read a small JSON file; None when it is missing or no JSON."""
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return json.loads(stream.read())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def open_atomic(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
+    """Yield a stream to a temporary name beside `path`; it gets its real name only when the block ends without an
+    error.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with filesystem.open_output_stream(temporary) as stream:
+            yield stream
+        filesystem.move(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            filesystem.delete_file(temporary)
+        raise

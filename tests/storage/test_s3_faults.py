@@ -4,9 +4,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints
-from mama_ray.orchestration.storage import Patience, filesystem_for
+from mama_ray.storage.places import Patience, filesystem_for
 from mama_ray.training.checkpoint import latest_valid_checkpoint, list_checkpoints, write_manifest
-from tests.orchestration.s3_faults import KINDS, FaultyProxy, asked, serving
+from tests.storage.s3_faults import KINDS, FaultyProxy, asked, serving
 
 HASTE = Patience(8, 5.0, 1.0)  # as jobs have it, but for the second after which a silent request is given up
 BIG = bytes(range(256)) * 50_000  # 12.8 MB: more than one part of a multipart upload

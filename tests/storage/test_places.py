@@ -7,8 +7,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.storage import ensure_readable, ensure_writable, filesystem_for, make_folder
-from tests.orchestration.s3_faults import FaultyProxy, asked, serving
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import filesystem_for, make_folder
+from tests.storage.s3_faults import FaultyProxy, asked, serving
 
 CHECKS = pytest.mark.parametrize("check", [ensure_readable, ensure_writable])
 

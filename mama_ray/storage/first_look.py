@@ -1,0 +1,81 @@
+"""Whether a storage is there and may be used: told within seconds, in one line, before anything starts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+import pyarrow.fs as pafs
+
+from mama_ray.errors import UserError
+from mama_ray.storage.places import FIRST_LOOK, filesystem_for, is_s3, make_folder, s3_place
+
+# Words of Arrow and of the AWS SDK.
+_NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
+
+
+_NO_PERMISSION = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "EXPIRED_TOKEN",
+    "HTTP status 403",
+    "No credentials",
+)
+
+
+def ensure_writable(uri: str) -> None:
+    """Fail now, within seconds and with one clear error, if nothing can be written under `uri`."""
+    filesystem, path = filesystem_for(uri, patience=FIRST_LOOK)
+    probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
+    with _refusals(uri, "storage is not writable", "a folder or bucket this user may write to"):
+        if is_s3(filesystem):
+            filesystem.get_file_info(path)  # told sooner than by a write that nobody answers
+        make_folder(filesystem, path)
+        with filesystem.open_output_stream(probe) as stream:
+            stream.write(b"ok")
+        with suppress(FileNotFoundError):  # a delete whose answer was lost was tried again
+            filesystem.delete_file(probe)
+
+
+def ensure_readable(*uris: str | None) -> None:
+    """Fail now, within seconds and with one clear error, if the store of a URI cannot be read.
+
+    What is in it is not looked at: local paths, where nothing can be slow, and None pass.
+    """
+    for uri in uris:
+        if uri is None or "://" not in uri:
+            continue
+        filesystem, path = filesystem_for(uri, patience=FIRST_LOOK)
+        with _refusals(uri, "storage cannot be read", "a folder or bucket this user may read"):
+            if filesystem.get_file_info(path).type == pafs.FileType.NotFound and is_s3(filesystem):
+                bucket = path.split("/")[0]  # a name in a bucket that is not there is not found either
+                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+                    raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket}")
+
+
+@contextmanager
+def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
+    """Turn what a store says when it refuses into one UserError that names the store and the remedy."""
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        if not uri.startswith(("s3://", "s3a://")):
+            raise UserError(what, got=uri, wanted=wanted, remedy=text) from error
+        place = s3_place()
+        host = urlsplit(place.endpoint).netloc if place.endpoint else f"Amazon S3, region {place.region or 'not set'}"
+        reason, remedy = text, None
+        if any(sign in text for sign in _NO_BUCKET):
+            reason, remedy = f"no bucket {uri.split('://', 1)[1].split('/')[0]}", "make the bucket, or check its name"
+        elif "NETWORK_CONNECTION" in text:
+            reason, remedy = (
+                f"nobody answers: {text.rsplit('; Details: ', 1)[-1]}",
+                "check AWS_ENDPOINT_URL, the network",
+            )
+        elif any(sign in text for sign in _NO_PERMISSION):
+            reason, remedy = (
+                f"no permission: {text}",
+                "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        raise UserError(what, got=f"{uri} at {host} ({reason})", wanted=wanted, remedy=remedy) from error
