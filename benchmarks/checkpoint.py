@@ -13,8 +13,8 @@ import time
 
 import torch
 
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.run_output import RunOutput

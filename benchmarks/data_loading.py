@@ -20,9 +20,9 @@ import decord
 import numpy as np
 import ray
 
-from mama_ray.data.sampling import row_rng, sample_timestamps
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.sampling import row_rng, sample_timestamps
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.clip_stream import ClipReader, stream_batches
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards

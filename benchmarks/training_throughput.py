@@ -46,8 +46,8 @@ import torch.multiprocessing as mp
 
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.orchestration.clip_stream import meta_batches, to_clip_batch
 from mama_ray.orchestration.cluster import connect

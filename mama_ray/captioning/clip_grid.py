@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid
 from mama_ray.captioning.keyframes import KeyFrameConfig, choose_key_frames
 from mama_ray.config import Config
-from mama_ray.data.decode import DecodeConfig, VideoDecoder
+from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
 
 
 class ClipGridConfig(Config):

@@ -14,11 +14,11 @@ import pyarrow.fs as pafs
 
 from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.captioning.narrator_loss import CaptionLabels
-from mama_ray.data.assemble import read_payloads
 from mama_ray.data.captions import choose_caption
-from mama_ray.data.decode import DecodeConfig, DecodeError
-from mama_ray.data.sampling import row_rng
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
+from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.sampling import row_rng
 
 logger = logging.getLogger(__name__)
 

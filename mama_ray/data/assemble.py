@@ -5,8 +5,7 @@ be read becomes a row with `valid` False and a reason, never an exception: one b
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,17 +13,15 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mama_ray.data.captions import caption_for_evaluation, choose_caption
-from mama_ray.data.decode import DecodeConfig, DecodeError
-from mama_ray.data.index import read_clip_bytes
-from mama_ray.data.loading import load_clip_frames
-from mama_ray.data.sampling import row_rng
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.transforms import TransformConfig
 
 logger = logging.getLogger(__name__)
-
-_NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds; decoding waits for no single request
 
 
 @dataclass(frozen=True)
@@ -81,28 +78,3 @@ class ClipAssembler:
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)
-
-
-def read_payloads(
-    filesystem: pafs.FileSystem,
-    directory: str,
-    records: Sequence[Mapping],
-    *,
-    verify_hashes: bool = True,
-    retry: Callable[[Callable[[], bytes]], bytes] = lambda fetch: fetch(),
-) -> list[bytes | Exception]:
-    """Fetch the videos of index rows, several at a time; one that cannot be read becomes the error that says why.
-
-    `retry` calls the fetch of one video, again where the storage fails for a moment.
-    """
-
-    def read(record: Mapping) -> bytes | Exception:
-        sha256 = record["sha256"] if verify_hashes else None
-        place = (record["shard"], record["offset"], record["num_bytes"])
-        try:
-            return retry(lambda: read_clip_bytes(filesystem, directory, *place, sha256=sha256))
-        except (ShardError, OSError) as error:
-            return error
-
-    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        return list(pool.map(read, records))

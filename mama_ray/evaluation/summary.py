@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from mama_ray.data.decode import DecodeError
 from mama_ray.data.index import read_clip_bytes, read_index
-from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.shard import ShardError
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.decode import DecodeError
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult
 from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall

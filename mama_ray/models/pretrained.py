@@ -4,35 +4,23 @@
 """
 
 import logging
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import pydantic
-
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
-from mama_ray.models.hf_clip import config_from_hf
-from mama_ray.models.host_copy import Buffers, copy_to_host
-from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
-from mama_ray.models.key_layouts import (
-    NEW_KEYS,
-    POSITION_KEY,
-    TEMPORAL_KEY,
+from mama_ray.models.clip_vip.key_layouts import (
     LoadReport,
-    config_of_release,
-    load_state,
-    strip_release_layout,
 )
+from mama_ray.models.clip_vip.load import build, import_clip_vip_release, import_hf_clip, validated
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.host_copy import Buffers, copy_to_host
+from mama_ray.models.hub import fetch_from_hub
 from mama_ray.models.weight_files import (
     WEIGHTS_NAME,
     State,
     read_json,
-    read_safetensors,
     read_state,
-    read_torch_file,
     write_json,
     write_safetensors,
 )
@@ -40,12 +28,6 @@ from mama_ray.models.weight_files import (
 logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "clip_vip"
-HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
-HUB_FILES += ["vocab.json", "merges.txt", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"]
-HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-# A half-precision file rounds a scale that stands at its bound.
-LOGIT_SCALE_TOLERANCE = 0.01
 
 
 @runtime_checkable
@@ -113,27 +95,6 @@ def from_pretrained(
     return model
 
 
-def import_hf_clip(
-    directory: str | Path, *, interpolate: bool = False, num_frames: int = 12, num_proxies: int = 4, **overrides: Any
-) -> tuple[ClipVip, LoadReport]:
-    """Load a Hugging Face CLIPModel directory; the keys of `NEW_KEYS` start fresh and are reported so."""
-    directory = Path(directory)
-    config = config_from_hf(directory, num_frames=num_frames, num_proxies=num_proxies)
-    state = read_state(directory)
-    return _build(config, state, overrides, source=str(directory), interpolate=interpolate, may_be_fresh=NEW_KEYS)
-
-
-def import_clip_vip_release(
-    path: str | Path, *, interpolate: bool = False, **overrides: Any
-) -> tuple[ClipVip, LoadReport]:
-    """Load a released CLIP-ViP checkpoint; half precision becomes float32, sizes are read off the shapes."""
-    path = Path(path)
-    content = read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
-    state = strip_release_layout(content, str(path))
-    config = config_of_release(state, str(path))
-    return _build(config, state, overrides, source=str(path), interpolate=interpolate)
-
-
 def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[ClipVip, LoadReport]:
     content = read_json(directory / "config.json")
     model_type = content.pop("model_type", None)
@@ -141,80 +102,5 @@ def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> 
         return import_hf_clip(directory, interpolate=interpolate, **overrides)
     if model_type != MODEL_TYPE:
         raise UserError(f"{directory} holds another kind of model", got=model_type, wanted=f"{MODEL_TYPE!r} or 'clip'")
-    config = _validated(content, source=str(directory / "config.json"))
-    return _build(config, read_state(directory), overrides, source=str(directory), interpolate=interpolate)
-
-
-def _build(
-    config: ClipVipConfig,
-    state: State,
-    overrides: Mapping[str, Any],
-    *,
-    source: str,
-    interpolate: bool,
-    may_be_fresh: tuple[str, ...] = (),
-) -> tuple[ClipVip, LoadReport]:
-    config = _validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
-    interpolated: tuple[str, ...] = ()
-    if interpolate:
-        state, interpolated = _interpolate(state, config)
-    model = ClipVip(config)
-    report = load_state(model, state, source=source, may_be_fresh=may_be_fresh, interpolated=interpolated)
-    low, high = model.logit_scale_bounds
-    if not low - LOGIT_SCALE_TOLERANCE <= model.logit_scale.item() <= high + LOGIT_SCALE_TOLERANCE:
-        raise UserError(
-            f"logit scale of {source} lies out of bounds",
-            got=model.logit_scale.item(),
-            wanted=f"a log scale from {low} to {high:.4f}",
-            remedy="store the logarithm, or widen logit_scale.min and .max",
-        )
-    model.clamp_logit_scale_()
-    return model, report
-
-
-def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str, ...]]:
-    """Resample the embeddings whose length differs from the config's; return the state and their keys."""
-    resampled = {}
-    if POSITION_KEY in state:
-        resampled[POSITION_KEY] = interpolate_positions(state[POSITION_KEY], config.image_size // config.patch_size)
-    if TEMPORAL_KEY in state:
-        resampled[TEMPORAL_KEY] = interpolate_temporal(state[TEMPORAL_KEY].float(), config.num_frames)
-    changed = tuple(key for key, tensor in resampled.items() if tensor.shape != state[key].shape)
-    return state | {key: resampled[key] for key in changed}, changed
-
-
-def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
-    try:
-        return ClipVipConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r}",
-            wanted=first["msg"],
-        ) from error
-
-
-def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
-    """Fetch config, safetensors and tokenizer of a hub repository, or find them in the local cache."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo_id) or repo_id.startswith("."):
-        raise UserError(
-            "no such model",
-            got=repo_id,
-            wanted="a directory, a file or a hub id such as 'openai/clip-vit-base-patch32'",
-        )
-    import huggingface_hub
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
-        )
-    # OSError holds every way a download fails: no network, no such repository, not in the cache, disk full.
-    except (OSError, HFValidationError) as error:
-        raise UserError(
-            "model is neither a local path nor a reachable hub repository",
-            got=f"{repo_id} ({type(error).__name__})",
-            wanted="a directory, a file or a hub id",
-            remedy="check the name and the network, or download it and pass the directory",
-        ) from error
+    config = validated(content, source=str(directory / "config.json"))
+    return build(config, read_state(directory), overrides, source=str(directory), interpolate=interpolate)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mama_ray.errors import UserError
 from mama_ray.models.attention import causal_attention, causal_attention_at
-from mama_ray.models.encoder import LAYER_NORM_EPS, Encoder, EncoderConfig, initialise_encoder
+from mama_ray.models.transformer import LAYER_NORM_EPS, Encoder, EncoderConfig, initialise_encoder
 
 
 class TextEmbeddings(nn.Module):

@@ -17,8 +17,8 @@ from mama_ray.captioning.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.model_folder import Captioner, inspect_captioner
 from mama_ray.captioning.narrator import INPUT_FILE, embedded_narrator, read_narrator_input
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster import start_worker_logging

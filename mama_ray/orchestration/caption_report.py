@@ -9,9 +9,9 @@ import ray
 
 from mama_ray.captioning.clip_grid import make_clip_grid
 from mama_ray.captioning.table import file_name
-from mama_ray.data.decode import DecodeError
 from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.shard import ShardError
+from mama_ray.data.video.decode import DecodeError
 from mama_ray.orchestration.caption_finish import TableSummary
 from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE
 from mama_ray.orchestration.caption_plan import CaptionPlan

@@ -16,7 +16,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part

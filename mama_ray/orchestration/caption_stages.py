@@ -21,9 +21,9 @@ from mama_ray.captioning.clip_grid import make_clip_grid
 from mama_ray.captioning.engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
 from mama_ray.captioning.generation import clip_seed
 from mama_ray.captioning.grid import hash_pixels
-from mama_ray.data.assemble import read_payloads
-from mama_ray.data.decode import DecodeError
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
+from mama_ray.data.video.decode import DecodeError
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
 from mama_ray.orchestration.cluster import start_worker_logging

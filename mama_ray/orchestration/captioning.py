@@ -25,8 +25,8 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import Config, config_to_yaml
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
 from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE, WORK_FOLDER

@@ -20,11 +20,11 @@ from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import ClipBatch, pad_batch
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.placement import matches
 from mama_ray.storage.places import filesystem_for
 

@@ -19,13 +19,13 @@ import torch
 from ray.data import ActorPoolStrategy, DataContext
 from torch import Tensor
 
-from mama_ray.data.assemble import read_payloads
 from mama_ray.data.captions import CaptionMode, caption_for_evaluation
-from mama_ray.data.decode import DecodeConfig, DecodeError
-from mama_ray.data.loading import load_clip_frames
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import filesystem_for, local_folder
 

@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import Field
 
 from mama_ray.config import Config
-from mama_ray.data.decode import DecodeConfig
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import (
     BenchmarkConfig,

@@ -8,10 +8,10 @@ import pyarrow.fs as pafs
 import yaml
 
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
-from mama_ray.models.clip_vip import ClipVipConfig
+from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.places import filesystem_for, local_folder

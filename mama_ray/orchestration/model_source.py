@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mama_ray.models.pretrained import fetch_from_hub
+from mama_ray.models.hub import fetch_from_hub
 from mama_ray.storage.places import filesystem_for, local_folder
 
 

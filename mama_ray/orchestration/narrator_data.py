@@ -24,9 +24,9 @@ from mama_ray.captioning.narrator_preset import build_tiny_processor
 from mama_ray.captioning.narrator_samples import PictureAssembler
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.config import Config
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.model_source import model_folder
 from mama_ray.storage.places import filesystem_for

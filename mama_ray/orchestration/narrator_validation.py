@@ -13,8 +13,8 @@ import ray
 import torch
 
 from mama_ray.captioning.narrator_loss import IGNORED, CaptionLoss
-from mama_ray.data.synthetic.facts import Thing
 from mama_ray.data.synthetic.read_back import FACT_NAMES, count_named_right
+from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.narrator_data import PictureReader
 from mama_ray.orchestration.narrator_state import NarratorState

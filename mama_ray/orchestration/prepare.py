@@ -17,9 +17,9 @@ from ray.data import DataContext
 
 from mama_ray.config import Config
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
-from mama_ray.data.container import DecodeConfig
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.video.container import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.corpus import build_corpus

@@ -17,7 +17,7 @@ from ray.train import UserCallback
 from mama_ray.config import Config, config_to_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster import connect
 from mama_ray.orchestration.embedded import embedded_shards

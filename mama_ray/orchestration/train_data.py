@@ -22,10 +22,10 @@ from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
 from mama_ray.captioning.quality import FLAGS, Flag
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import Config
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.model_source import model_folder
 from mama_ray.storage.places import filesystem_for

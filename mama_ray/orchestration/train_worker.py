@@ -16,10 +16,10 @@ import ray.train.torch
 import torch
 
 from mama_ray.config import with_overrides
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.orchestration.clip_stream import ClipReader, decode_cpus, meta_batches, stream_batches

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.facts import TOPICS
+from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.training.optim import OptimConfig
 from mama_ray.weighting.step import MetaConfig

@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.data.clip import Clip
-from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.synthetic.config import CorpusConfig, Split
 from mama_ray.data.synthetic.folder import VIDEOS_FOLDER, list_clips
 from mama_ray.data.synthetic.generate import clip_id_of, describe_clip
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 
 FRAMES_NAME = "frames.npy"

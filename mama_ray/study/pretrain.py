@@ -11,8 +11,8 @@ from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.data.synthetic.generate import describe_clip
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.study.cell import CELL_VERSION, CellConfig, pictures_of

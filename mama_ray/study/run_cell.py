@@ -9,10 +9,11 @@ import torch
 
 from mama_ray.config import with_overrides
 from mama_ray.data.batch import ClipBatch
-from mama_ray.data.synthetic.facts import TOPICS, topic_ranks
+from mama_ray.data.synthetic.facts import topic_ranks
+from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
-from mama_ray.models.clip_vip import ClipVip
+from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.study.cell import CellConfig, MetaSetConfig
 from mama_ray.study.clip_arrays import ClipArrays, load_split

@@ -11,9 +11,9 @@ from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid
 from mama_ray.captioning.keyframes import KeyFrameConfig
 from mama_ray.captioning.narrator_preset import SIDE
 from mama_ray.config import ConfigError, parse_config
-from mama_ray.data.decode import DecodeError
+from mama_ray.data.video.decode import DecodeError
 from tests.captioning.tiny_models import write_llava, write_llava_next
-from tests.data.video_factory import frame_number, make_video
+from tests.data.video.video_factory import frame_number, make_video
 
 UNIFORM = ClipGridConfig(key_frames=KeyFrameConfig(method="uniform"))
 

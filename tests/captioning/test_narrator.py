@@ -24,9 +24,9 @@ from mama_ray.captioning.narrator_loss import IGNORED, CaptionLabels, CaptionLos
 from mama_ray.captioning.narrator_preset import build_tiny_model, build_tiny_processor
 from mama_ray.captioning.prompts import render_prompt
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.facts import Thing
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.synthetic.read_back import count_named_right
+from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.errors import UserError
 
 CAPTIONS = ["a small red circle moves left", "there is a big blue star rising", "we see a tiny golden hoop that falls"]

@@ -8,7 +8,7 @@ import pytest
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import pad_batch
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig
 
 SENTENCES = ("a red ball rolls", "a dog follows it")
 

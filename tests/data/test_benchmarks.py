@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mama_ray.data import benchmarks
+from mama_ray.data.benchmarks.__main__ import main
+from mama_ray.data.benchmarks.activitynet import read_activitynet
+from mama_ray.data.benchmarks.didemo import read_didemo
+from mama_ray.data.benchmarks.msrvtt import read_msrvtt
+from mama_ray.data.benchmarks.msvd import read_msvd
+from mama_ray.data.benchmarks.rows import hold_out, make_row, with_found_files
 from mama_ray.errors import UserError
 
 ANNOTATIONS = Path(__file__).resolve().parents[2] / "../shared/data/annotations"
@@ -23,7 +28,7 @@ def num_captions(rows) -> int:
 
 
 def test_msrvtt_1ka_has_1000_pairs_and_995_sentences():
-    rows = benchmarks.read_msrvtt(official("msrvtt/MSRVTT_JSFUSION_test.csv"))
+    rows = read_msrvtt(official("msrvtt/MSRVTT_JSFUSION_test.csv"))
     assert (len(rows), num_captions(rows)) == (1000, 1000)
     assert len({row["captions"][0] for row in rows}) == 995
     assert len({row["video_id"] for row in rows}) == 1000
@@ -31,12 +36,12 @@ def test_msrvtt_1ka_has_1000_pairs_and_995_sentences():
 
 @pytest.mark.parametrize(("split", "videos", "sentences"), [("val", 1065, 4180), ("test", 1004, 4021)])
 def test_didemo_joins_by_stem_without_losing_a_sentence(split, videos, sentences):
-    rows = benchmarks.read_didemo(official(f"didemo/{split}_data.json"), split=split)
+    rows = read_didemo(official(f"didemo/{split}_data.json"), split=split)
     assert (len(rows), num_captions(rows)) == (videos, sentences)
 
 
 def test_activitynet_val_1_has_4917_paragraphs_of_documented_length():
-    rows = benchmarks.read_activitynet(official("activitynet_captions/val_1.json"))
+    rows = read_activitynet(official("activitynet_captions/val_1.json"))
     words = [len(" ".join(text.strip() for text in row["captions"]).split()) for row in rows]
     assert len(rows) == 4917
     assert num_captions(rows) / len(rows) == pytest.approx(3.56, abs=0.005)
@@ -47,7 +52,7 @@ def test_activitynet_val_1_has_4917_paragraphs_of_documented_length():
     ("split", "videos", "captions"), [("train", 1200, 48774), ("val", 100, 4290), ("test", 670, 27763)]
 )
 def test_msvd_has_the_documented_counts(split, videos, captions):
-    rows = benchmarks.read_msvd(official(f"msvd/{split}_list.txt"), official("msvd/captions_msvd.json"), split)
+    rows = read_msvd(official(f"msvd/{split}_list.txt"), official("msvd/captions_msvd.json"), split)
     assert (len(rows), num_captions(rows)) == (videos, captions)
     assert {row["split"] for row in rows} == {split}
 
@@ -56,7 +61,7 @@ def test_a_didemo_video_under_two_extensions_is_one_row(tmp_path):
     names = ["a@N00_1.mov", "b.mp4", "a@N00_1.mp4", "c."]
     path = tmp_path / "test_data.json"
     path.write_text(json.dumps([{"video": name, "description": f"text {k}"} for k, name in enumerate(names)]))
-    rows = benchmarks.read_didemo(path)
+    rows = read_didemo(path)
     assert [(row["video_id"], row["captions"]) for row in rows] == [
         ("a@N00_1", ["text 0", "text 2"]),
         ("b", ["text 1"]),
@@ -67,21 +72,21 @@ def test_a_didemo_video_under_two_extensions_is_one_row(tmp_path):
 def test_files_on_disk_decide_the_extension(tmp_path):
     (tmp_path / "a.mkv").touch()
     (tmp_path / "b.txt").touch()
-    rows = [benchmarks._row(f"{name}.mp4", name, ["x"], "test") for name in "ab"]
-    assert [row["video"] for row in benchmarks.with_found_files(rows, tmp_path)] == ["a.mkv", "b.mp4"]
+    rows = [make_row(f"{name}.mp4", name, ["x"], "test") for name in "ab"]
+    assert [row["video"] for row in with_found_files(rows, tmp_path)] == ["a.mkv", "b.mp4"]
 
 
 def test_val_2_of_activitynet_is_refused(tmp_path):
     with pytest.raises(UserError, match="val_1"):
-        benchmarks.read_activitynet(tmp_path / "val_2.json")
+        read_activitynet(tmp_path / "val_2.json")
 
 
 def test_a_test_video_with_a_list_of_sentences_is_refused(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text('{"clip_id": "video1", "text": ["one", "two"]}\n')
     with pytest.raises(UserError, match="one sentence"):
-        benchmarks.read_msrvtt(path)
-    assert num_captions(benchmarks.read_msrvtt(path, split="train")) == 2
+        read_msrvtt(path)
+    assert num_captions(read_msrvtt(path, split="train")) == 2
 
 
 def test_msrvtt_train_takes_all_sentences_of_its_own_videos(tmp_path):
@@ -89,15 +94,15 @@ def test_msrvtt_train_takes_all_sentences_of_its_own_videos(tmp_path):
     ids.write_text("video_id\nvideo0\nvideo1\n")
     pairs = [("video1", "a"), ("video0", "b"), ("video1", "c"), ("video7", "d")]
     data.write_text(json.dumps({"sentences": [{"video_id": name, "caption": text} for name, text in pairs]}))
-    rows = benchmarks.read_msrvtt(ids, data, split="train")
+    rows = read_msrvtt(ids, data, split="train")
     assert [row["captions"] for row in rows] == [["b"], ["a", "c"]]
     with pytest.raises(UserError, match="sentence"):
-        benchmarks.read_msrvtt(ids)
+        read_msrvtt(ids)
 
 
 def test_hold_out_is_the_same_everywhere_and_only_moves_split():
-    rows = [benchmarks._row(f"v{n}.mp4", f"v{n}", ["x"], "train") for n in range(50)]
-    held, again = benchmarks.hold_out(rows, 7), benchmarks.hold_out(rows[::-1], 7)
+    rows = [make_row(f"v{n}.mp4", f"v{n}", ["x"], "train") for n in range(50)]
+    held, again = hold_out(rows, 7), hold_out(rows[::-1], 7)
     val = {row["video_id"] for row in held if row["split"] == "val"}
     assert len(val) == 7
     assert val == {row["video_id"] for row in again if row["split"] == "val"}
@@ -107,7 +112,7 @@ def test_the_command_writes_one_json_object_a_row(tmp_path):
     source, output = tmp_path / "test.csv", tmp_path / "annotations.jsonl"
     with source.open("w", newline="") as file:
         csv.writer(file).writerows([["key", "vid_key", "video_id", "sentence"], ["ret0", "msr1", "video1", "a man, é"]])
-    benchmarks.main("msrvtt_1ka", source, output, trim_s=30)
+    main("msrvtt_1ka", source, output, trim_s=30)
     assert [json.loads(line) for line in output.read_text().splitlines()] == [
         {
             "video": "video1.mp4",

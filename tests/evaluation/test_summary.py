@@ -14,7 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile, RetrievedExample, TopicResult
 from mama_ray.evaluation.summary import load_result, load_retrievals, summarise_run, training_time_s
 from mama_ray.reporting.writers import MetricsWriter
-from tests.data.video_factory import make_video
+from tests.data.video.video_factory import make_video
 from tests.evaluation.test_protocol import make_result
 
 LOCAL = pafs.LocalFileSystem()

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
-from mama_ray.models.encoder import EncoderConfig
+from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
+from mama_ray.models.transformer import EncoderConfig
 
 END_OF_TEXT = 39
 

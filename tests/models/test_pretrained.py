@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip import ClipVip
+from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.pretrained import from_pretrained, save_pretrained
 
 

@@ -8,8 +8,8 @@ import ray
 
 from mama_ray.captioning.clip_grid import ClipGridConfig
 from mama_ray.captioning.generation import EngineConfig, SamplingConfig
-from mama_ray.data.decode import DecodeConfig
 from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.orchestration.caption_ledger import CaptionLedger
 from mama_ray.orchestration.caption_parts import list_parts, read_part
 from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending

@@ -16,7 +16,7 @@ from mama_ray.captioning.model_folder import Captioner
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.data.decode import DecodeConfig
+from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.orchestration.caption_finish import Gate, TableSummary, num_files, shared_captions, write_files
 from mama_ray.orchestration.caption_parts import (
     CLIPS_PER_FILE,

@@ -11,20 +11,20 @@ import torch
 
 from mama_ray.data.clip import Caption, Clip
 from mama_ray.data.index import INDEX_SCHEMA, hash_ids, index_row, read_index, select_split, write_index
-from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.shard import write_shard
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.evaluation.retrieval import retrieval_metrics
-from mama_ray.models.clip_vip import ClipVip
-from mama_ray.models.presets import preset
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained, save_pretrained
 from mama_ray.orchestration.evaluate import EvaluateJob, evaluate, load_benchmark
 from mama_ray.orchestration.evaluated_model import find_model
 from mama_ray.training.checkpoint import write_manifest
-from tests.data.video_factory import make_video
+from tests.data.video.video_factory import make_video
 
 LOCAL = pafs.LocalFileSystem()
 NUM_TEST = 23  # prime: no batch size divides it

@@ -13,13 +13,13 @@ import pytest
 
 from mama_ray.config import load_config
 from mama_ray.data.clip import clip_from_json
-from mama_ray.data.decode import VideoDecoder
 from mama_ray.data.index import check_shards, read_clip_bytes, read_index, select_split
 from mama_ray.data.shard import scan_shard
+from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare import PrepareJob, run
 from tests.data.shard_factory import LOCAL
-from tests.data.video_factory import make_empty_video, make_video
+from tests.data.video.video_factory import make_empty_video, make_video
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ray

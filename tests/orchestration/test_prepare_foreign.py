@@ -15,7 +15,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare import PrepareJob, run
 from mama_ray.orchestration.prepare_foreign import clip_id_of, clip_of
 from tests.data.shard_factory import LOCAL, tar_bytes
-from tests.data.video_factory import make_video
+from tests.data.video.video_factory import make_video
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mama_ray.data.decode import VideoDecoder
 from mama_ray.data.index import check_shards, read_clip_bytes, read_index
-from mama_ray.data.sampling import sample_timestamps
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.orchestration.prepare import PrepareJob, run
 from mama_ray.storage.places import filesystem_for
 from tests.data.shard_factory import LOCAL
-from tests.data.video_factory import make_video
+from tests.data.video.video_factory import make_video
 
 NUM_FRAMES = 4
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mama_ray.data.loading import load_clip_frames
 from mama_ray.data.synthetic.generate import describe_clip, generate_clip
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.transforms import TransformConfig
+from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.study.clip_arrays import load_split
 

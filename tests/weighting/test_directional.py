@@ -9,8 +9,8 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
-from mama_ray.models.encoder import EncoderConfig
+from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
+from mama_ray.models.transformer import EncoderConfig
 from mama_ray.weighting.directional import Tape, directional_pass
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.weighting.toys import (

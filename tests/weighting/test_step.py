@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mama_ray.models.clip_vip import ClipVip, ClipVipConfig
-from mama_ray.models.encoder import EncoderConfig
+from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
+from mama_ray.models.transformer import EncoderConfig
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.weighting.inner_step import InnerStepConfig
 from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights

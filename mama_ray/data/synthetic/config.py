@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config
-from mama_ray.data.synthetic.facts import count_distinct_facts, has_room
+from mama_ray.data.synthetic.vocabulary import count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]

@@ -5,26 +5,25 @@ facts; those of the balanced splits are enumerated through a seeded permutation,
 agree, and number and split alone say what a clip shows.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from mama_ray.data.synthetic.config import CorpusConfig, Domain
-
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
-SIZES = ("small", "large")
-MOTIONS = ("left", "right", "up", "down", "orbits", "grows", "shrinks", "blinks")
-DIRECTIONS = MOTIONS[:4]
-ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
-# A clip's topic is the shape of its (first) object.
-TOPICS = SHAPES
-# The topics that training clips of the source domain show.
-SOURCE_TOPICS = TOPICS[:5]
+from mama_ray.data.synthetic.config import CorpusConfig, Domain
+from mama_ray.data.synthetic.vocabulary import (
+    COLOURS,
+    MAX_DISTANCE,
+    MOTIONS,
+    NUM_STATES,
+    SHAPES,
+    SIZES,
+    SOURCE_TOPICS,
+    TOPICS,
+    Facts,
+    Thing,
+)
 
 # Which random numbers are drawn from a stream; each keeps its meaning when another draws more.
 STREAMS = {
@@ -37,24 +36,6 @@ STREAMS = {
     "topic_ranks": 6,
 }
 _SPLIT_KEYS = {"train": 0, "meta": 1, "val": 2, "test": 3}
-# In level full two shapes lie this far apart in SHAPES (cyclically) in the balanced splits. Distances below half of
-# the circle keep a pair and its twin with the order reversed from ever being enumerated twice.
-_MAX_DISTANCE = (len(SHAPES) - 1) // 2
-_NUM_STATES = len(COLOURS) * len(SIZES) * len(MOTIONS)
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One object. In what a caption states, None is a fact that it leaves out."""
-
-    shape: str | None
-    colour: str | None
-    size: str | None
-    motion: str | None
-
-
-Facts = tuple[Thing, ...]
-"""The objects of a clip in the order in which they act."""
 
 
 def stream_rng(seed: int, stream: str, split: str = "train", number: int = 0) -> np.random.Generator:
@@ -63,7 +44,7 @@ def stream_rng(seed: int, stream: str, split: str = "train", number: int = 0) ->
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
 
 
-def facts_of(config: "CorpusConfig", split: str, number: int) -> Facts:
+def facts_of(config: CorpusConfig, split: str, number: int) -> Facts:
     """Return what clip `number` of a split shows."""
     if split == "train":
         return _draw_facts(config, number)
@@ -73,29 +54,10 @@ def facts_of(config: "CorpusConfig", split: str, number: int) -> Facts:
     # Two layers of topics belong together: each clip of the second shows what one of the first does, with the order
     # reversed. Only who acts first tells them apart.
     pair, is_twin = divmod(layer, 2)
-    distance = 1 + pair % _MAX_DISTANCE
+    distance = 1 + pair % MAX_DISTANCE
     first_topic = (topic - distance) % len(TOPICS) if is_twin else topic
     facts = _enumerated_pair(config.seed, split, first_topic, distance, pair)
     return facts[::-1] if is_twin else facts
-
-
-def facts_to_dict(facts: Facts) -> dict:
-    """Return facts as JSON: the objects in the order in which they act, absent facts left out."""
-    return {"objects": [{name: value for name, value in asdict(thing).items() if value} for thing in facts]}
-
-
-def count_distinct_facts(level: str) -> int:
-    """Return how many clips val and test can have together."""
-    if level == "simple":
-        return len(TOPICS) * _NUM_STATES
-    return 2 * len(TOPICS) * _NUM_STATES * (_NUM_STATES - _NUM_STATES // len(COLOURS))
-
-
-def has_room(level: str, num_val: int, num_test: int) -> bool:
-    """Whether val and test can be enumerated without meeting."""
-    round_size = len(TOPICS) * (1 if level == "simple" else 2)
-    rounds = -(-num_val // round_size) + -(-num_test // round_size)
-    return rounds * round_size <= count_distinct_facts(level)
 
 
 @lru_cache(maxsize=16)
@@ -107,7 +69,7 @@ def topic_ranks(seed: int) -> dict[str, int]:
     return {TOPICS[topic]: rank for rank, topic in enumerate(order, start=1)}
 
 
-def topic_shares(seed: int, zipf_exponent: float, domain: "Domain" = "all") -> dict[str, float]:
+def topic_shares(seed: int, zipf_exponent: float, domain: Domain = "all") -> dict[str, float]:
     """Return the probability of each topic in training; they sum to 1, and are 0 for what the domain lacks."""
     ranks = topic_ranks(seed)
     shown = TOPICS if domain == "all" else SOURCE_TOPICS
@@ -115,7 +77,7 @@ def topic_shares(seed: int, zipf_exponent: float, domain: "Domain" = "all") -> d
     return dict(zip(TOPICS, weights / weights.sum(), strict=True))
 
 
-def _draw_facts(config: "CorpusConfig", number: int) -> Facts:
+def _draw_facts(config: CorpusConfig, number: int) -> Facts:
     rng = stream_rng(config.seed, "facts", "train", number)
     shares = np.array(list(topic_shares(config.seed, config.zipf_exponent, config.domain).values()))
     facts: list[Thing] = []
@@ -143,14 +105,14 @@ def _place(split: str, number: int) -> tuple[str, int]:
 def _enumerated_thing(seed: int, split: str, topic: int, number: int) -> Thing:
     permutation, place = _place(split, number)
     # A meta-set larger than the facts begins again.
-    state = int(_permutation(seed, permutation, topic, _NUM_STATES)[place % _NUM_STATES])
+    state = int(_permutation(seed, permutation, topic, NUM_STATES)[place % NUM_STATES])
     return _thing(TOPICS[topic], state)
 
 
 def _enumerated_pair(seed: int, split: str, topic: int, distance: int, number: int) -> Facts:
     permutation, place = _place(split, number)
-    num_second = _NUM_STATES - _NUM_STATES // len(COLOURS)
-    num_pairs = _NUM_STATES * num_second
+    num_second = NUM_STATES - NUM_STATES // len(COLOURS)
+    num_pairs = NUM_STATES * num_second
     first, second = divmod(
         int(_permutation(seed, permutation, topic, num_pairs)[place % num_pairs]),
         num_second,

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from mama_ray.data.clip import Caption, Clip
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.encode import encode_mp4
-from mama_ray.data.synthetic.facts import facts_of, facts_to_dict, stream_rng, topic_ranks
+from mama_ray.data.synthetic.facts import facts_of, stream_rng, topic_ranks
 from mama_ray.data.synthetic.grammar import Statement, render_caption
 from mama_ray.data.synthetic.questions import ask
 from mama_ray.data.synthetic.render import render_frames
 from mama_ray.data.synthetic.scene import draw_scene
 from mama_ray.data.synthetic.spoil import Spoiling, spoil
+from mama_ray.data.synthetic.vocabulary import facts_to_dict
 from mama_ray.errors import UserError, unknown_name
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mama_ray.data.synthetic.facts import Facts, Thing, draw
+from mama_ray.data.synthetic.facts import draw
+from mama_ray.data.synthetic.vocabulary import Facts, Thing
 from mama_ray.data.synthetic.words import (
     ANY_MOTION_WORDS,
     ANY_SHAPE_WORDS,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mama_ray.data.synthetic.facts import ATTRIBUTES, DIRECTIONS, Facts, Thing, draw
+from mama_ray.data.synthetic.facts import draw
+from mama_ray.data.synthetic.vocabulary import ATTRIBUTES, DIRECTIONS, Facts, Thing
 from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS
 
 _NUMBERS = ("zero", "one", "two")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import lru_cache
 
-from mama_ray.data.synthetic.facts import Thing
+from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS, SIZE_WORDS
 
 FACT_NAMES = tuple(field.name for field in fields(Thing))

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from mama_ray.data.synthetic.facts import Facts
 from mama_ray.data.synthetic.scene import RADII, Scene
 from mama_ray.data.synthetic.shapes import draw_mask
+from mama_ray.data.synthetic.vocabulary import Facts
 
 # Far apart also after 4:2:0 chroma at 48 pixels.
 PAINT = {

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float64
 
-from mama_ray.data.synthetic.facts import Facts, draw
+from mama_ray.data.synthetic.facts import draw
 from mama_ray.data.synthetic.motion import Path, trace
+from mama_ray.data.synthetic.vocabulary import Facts
 
 if TYPE_CHECKING:
     from mama_ray.data.synthetic.config import Domain

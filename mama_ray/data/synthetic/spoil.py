@@ -5,15 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.facts import (
-    ATTRIBUTES,
-    Facts,
-    Thing,
-    draw,
-    facts_of,
-    stream_rng,
-)
+from mama_ray.data.synthetic.facts import draw, facts_of, stream_rng
 from mama_ray.data.synthetic.grammar import Statement
+from mama_ray.data.synthetic.vocabulary import ATTRIBUTES, Facts, Thing
 
 # In level full an incomplete caption leaves out a whole event, the order, or some attributes.
 _WHOLE_EVENT_RATE = 0.35

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
-from mama_ray.data.synthetic.facts import SOURCE_TOPICS, TOPICS, facts_of, stream_rng, topic_shares
+from mama_ray.data.synthetic.facts import facts_of, stream_rng, topic_shares
 from mama_ray.data.synthetic.generate import describe_clip, generate_clip
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.scene import draw_scene
+from mama_ray.data.synthetic.vocabulary import SOURCE_TOPICS, TOPICS
 from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS, SIZE_WORDS
 
 CLEAN = {"incomplete_rate": 0.0, "wrong_rate": 0.0, "swapped_rate": 0.0}

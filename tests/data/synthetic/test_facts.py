@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.facts import TOPICS, count_distinct_facts, facts_of, topic_ranks, topic_shares
+from mama_ray.data.synthetic.facts import facts_of, topic_ranks, topic_shares
+from mama_ray.data.synthetic.vocabulary import TOPICS, count_distinct_facts
 
 LEVELS = ("simple", "full")
 

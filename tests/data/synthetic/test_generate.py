@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mama_ray.data.clip import clip_from_json, clip_to_json
-from mama_ray.data.decode import VideoDecoder
-from mama_ray.data.probe import probe_video
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.data.synthetic.encode import encode_mp4
 from mama_ray.data.synthetic.generate import describe_clip, generate_clip
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.probe import probe_video
 from mama_ray.errors import UserError
 
 CONFIGS = [CorpusConfig(level="simple"), CorpusConfig(level="full", num_frames=12, image_size=64)]

@@ -5,8 +5,8 @@ import itertools
 import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.facts import facts_to_dict
 from mama_ray.data.synthetic.generate import describe_clip
+from mama_ray.data.synthetic.vocabulary import facts_to_dict
 from mama_ray.data.synthetic.words import ANY_MOTION_WORDS, COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS, SIZE_WORDS
 from tests.data.synthetic.reading import read_facts
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mama_ray.data.synthetic.facts import ATTRIBUTES, Thing
 from mama_ray.data.synthetic.grammar import Statement, render_caption
 from mama_ray.data.synthetic.read_back import count_named_right, read_thing
+from mama_ray.data.synthetic.vocabulary import ATTRIBUTES, Thing
 from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS, SIZE_WORDS
 
 

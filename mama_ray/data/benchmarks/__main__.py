@@ -1,0 +1,67 @@
+"""Official annotation files of text-video retrieval as the rows that jobs/prepare.py reads.
+
+    python -m mama_ray.data.benchmarks msrvtt_1ka --annotations MSRVTT_JSFUSION_test.csv --output annotations.jsonl
+
+One row is one video with all its captions in file order; how they are used (one, joined, each) is the benchmark's
+protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem because one video is
+listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mama_ray.data.benchmarks.activitynet import read_activitynet
+from mama_ray.data.benchmarks.didemo import read_didemo
+from mama_ray.data.benchmarks.msrvtt import read_msrvtt
+from mama_ray.data.benchmarks.msvd import read_msvd
+from mama_ray.data.benchmarks.rows import Row, Split, hold_out, trimmed, with_found_files
+from mama_ray.errors import UserError
+
+READERS: dict[str, Callable[[Path, Path | None, Split], list[Row]]] = {
+    "msrvtt_1ka": read_msrvtt,
+    "didemo": read_didemo,
+    "activitynet": read_activitynet,
+    "msvd": read_msvd,
+}
+
+
+def main(
+    benchmark: Annotated[Literal["msrvtt_1ka", "didemo", "activitynet", "msvd"], tyro.conf.Positional],
+    annotations: Path,
+    output: Path,
+    captions: Path | None = None,
+    split: Split = "test",
+    videos: Path | None = None,
+    num_val: int = 0,
+    trim_s: float | None = None,
+) -> None:
+    """Write the annotations that jobs/prepare.py reads from a benchmark's official files.
+
+    Args:
+        benchmark: Which files these are.
+        annotations: The official file of one split.
+        output: JSONL to write.
+        captions: The file that holds the captions where the annotations hold only ids.
+        split: Split that the rows are given.
+        videos: Folder of the videos, to find the extension that each file really has.
+        num_val: Rows to mark as val instead, for training files without a validation split.
+        trim_s: Keep only so many seconds of every video.
+    """
+    rows = READERS[benchmark](annotations, captions, split)
+    rows = hold_out(rows, num_val) if num_val else rows
+    rows = with_found_files(rows, videos) if videos else rows
+    rows = trimmed(rows, trim_s) if trim_s else rows
+    temporary = output.with_name(output.name + ".tmp")
+    temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    temporary.rename(output)
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(main)
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,61 @@
+"""A row of annotations as jobs/prepare.py reads it, and what the readers of official files check alike."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+from mama_ray.data.clip import VIDEO_EXTENSIONS
+from mama_ray.errors import UserError
+
+Row = dict[str, object]
+Split = Literal["train", "val", "test"]
+
+
+def make_row(video: str, video_id: str, captions: list[str], split: Split) -> Row:
+    """Return the row of one video with all its captions in file order."""
+    return {"video": video, "video_id": video_id, "captions": list(captions), "split": split}
+
+
+def as_list(text: str | list[str]) -> list[str]:
+    """Return one text or a list of texts as a list."""
+    return [text] if isinstance(text, str) else text
+
+
+def need_columns(path: Path, records: list[dict], columns: tuple[str, ...], remedy: str) -> None:
+    """Raise UserError where a file of records lacks columns; `remedy` says which file has them."""
+    missing = [name for name in columns if not records or name not in records[0]]
+    if missing:
+        raise UserError(f"{path.name} lacks columns", got=", ".join(missing), wanted=", ".join(columns), remedy=remedy)
+
+
+def need_one_sentence(path: Path, sentences: dict[str, list[str]]) -> None:
+    """Raise UserError where a test video has not one sentence: a drawn one would change the score."""
+    several = [name for name, texts in sentences.items() if len(texts) != 1]
+    if several:
+        raise UserError(
+            f"{len(several)} test videos of {path.name} have not one sentence",
+            got=", ".join(several[:5]),
+            wanted="one sentence each",
+            remedy="a drawn one would change the score from run to run; use the official test file",
+        )
+
+
+def hold_out(rows: list[Row], num_val: int) -> list[Row]:
+    """Mark `num_val` rows as val: the ones whose id hashes lowest, so that the choice is the same everywhere."""
+    if not 0 <= num_val < len(rows):
+        raise UserError("clips to hold out", got=num_val, wanted=f"0 to {len(rows) - 1}")
+    ordered = sorted((row["video_id"] for row in rows), key=lambda name: hashlib.sha256(name.encode()).digest())
+    chosen = set(ordered[:num_val])
+    return [row | {"split": "val"} if row["video_id"] in chosen else row for row in rows]
+
+
+def with_found_files(rows: list[Row], videos: Path) -> list[Row]:
+    """Replace each video's name by the file of that stem that lies in the folder; without one the name stays."""
+    suffixes = {f".{extension}" for extension in VIDEO_EXTENSIONS}
+    found = {path.stem: path.name for path in sorted(videos.iterdir()) if path.suffix.lower() in suffixes}
+    return [row | {"video": found.get(row["video_id"], row["video"])} for row in rows]
+
+
+def trimmed(rows: list[Row], trim_s: float) -> list[Row]:
+    """Keep the first `trim_s` seconds of every video (DiDeMo is annotated for 30); the benchmark's file must say so."""
+    return [row | {"start_s": 0.0, "end_s": trim_s} for row in rows]

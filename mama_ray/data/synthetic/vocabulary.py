@@ -1,0 +1,67 @@
+"""What a clip of the embedded corpus can show: the values of its facts, and how many clips they give.
+
+A clip shows one object (level simple) or two that act one after the other (level full).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+
+SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
+COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")
+SIZES = ("small", "large")
+MOTIONS = ("left", "right", "up", "down", "orbits", "grows", "shrinks", "blinks")
+DIRECTIONS = MOTIONS[:4]
+ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "motion": MOTIONS}
+
+
+# A clip's topic is the shape of its (first) object.
+TOPICS = SHAPES
+
+
+# The topics that training clips of the source domain show.
+SOURCE_TOPICS = TOPICS[:5]
+
+
+# In level full two shapes lie this far apart in SHAPES (cyclically) in the balanced splits. Distances below half of
+# the circle keep a pair and its twin with the order reversed from ever being enumerated twice.
+MAX_DISTANCE = (len(SHAPES) - 1) // 2
+NUM_STATES = len(COLOURS) * len(SIZES) * len(MOTIONS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object. In what a caption states, None is a fact that it leaves out."""
+
+    shape: str | None
+    colour: str | None
+    size: str | None
+    motion: str | None
+
+
+Facts = tuple[Thing, ...]
+
+
+"""The objects of a clip in the order in which they act."""
+
+
+def facts_to_dict(facts: Facts) -> dict:
+    """Return facts as JSON: the objects in the order in which they act, absent facts left out."""
+    return {"objects": [{name: value for name, value in asdict(thing).items() if value} for thing in facts]}
+
+
+def count_distinct_facts(level: str) -> int:
+    """Return how many clips val and test can have together."""
+    if level == "simple":
+        return len(TOPICS) * NUM_STATES
+    return 2 * len(TOPICS) * NUM_STATES * (NUM_STATES - NUM_STATES // len(COLOURS))
+
+
+def has_room(level: str, num_val: int, num_test: int) -> bool:
+    """Whether val and test can be enumerated without meeting."""
+    round_size = len(TOPICS) * (1 if level == "simple" else 2)
+    rounds = -(-num_val // round_size) + -(-num_test // round_size)
+    return rounds * round_size <= count_distinct_facts(level)

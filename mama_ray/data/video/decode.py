@@ -1,0 +1,147 @@
+"""Frames of a video: timestamps in, uint8 RGB frames out, whatever the container.
+
+`VideoDecoder` reads by PyAV, or by decord where the config asks for it and decord can (decord_reader.py says what it
+cannot). An asked frame that cannot be decoded is replaced by the nearest asked one that can, and counted; when more
+than `max_replaced` of the asked frames had to be replaced, the video is refused. So a file cut off near its end still
+serves, and a ruined one never passes as a video.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mama_ray.data.video.container import Deadline, DecodeConfig, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
+from mama_ray.data.video.probe import first_frame_rotation
+from mama_ray.data.video.pyav_reader import PyavReader
+
+__all__ = ["DecodeConfig", "DecodeError", "VideoDecoder"]
+
+logger = logging.getLogger(__name__)
+
+ROTATED_BY_DECORD = "mov,mp4"  # containers whose rotation FFmpeg 4.1 knows; newer Matroska can carry one too
+
+
+class VideoDecoder:
+    """One open video.
+
+    Args:
+        data: the file's bytes or its path.
+        width, height: size of the frames, scaled (bicubic) inside the decoder without regard to the aspect ratio;
+            with only one given the other follows the aspect ratio; with none the frames keep their size.
+        short_side: alternatively, the shorter side's size at most, in proportion.
+        fit: alternatively, the (width, height) that the frames are to fill in one of them, in proportion, scaled up or
+            down.
+        config: limits.
+
+    Attributes:
+        num_frames, fps, duration_s: of the presented frames.
+        timestamps_s: float64 (num_frames,), from 0.
+        width, height: of the frames given out, upright.
+        num_replaced: asked frames so far that a neighbour stood in for, because they could not be decoded.
+
+    Raises DecodeError when the video is broken, empty or over a limit; decoding errors of single frames come later,
+    from `frames_at`.
+    """
+
+    def __init__(
+        self,
+        data: bytes | str | Path,
+        *,
+        width: int | None = None,
+        height: int | None = None,
+        short_side: int | None = None,
+        fit: tuple[int, int] | None = None,
+        config: DecodeConfig | None = None,
+    ) -> None:
+        self._data = data
+        self._config = config or DecodeConfig()
+        rotation = None
+        with open_video(data, self._config) as (container, stream):
+            self._index = index_packets(container, stream, self._config)
+            decord_rotates = self._index.container.startswith(ROTATED_BY_DECORD)
+            if width is None or height is None or not decord_rotates:
+                container.seek(0)
+                rotation = first_frame_rotation(container, stream)
+        self.width, self.height = _output_size(self._index, rotation, width, height, short_side, fit)
+        self.num_frames = self._index.num_frames
+        self.fps = self.num_frames / self._index.duration_s
+        self.duration_s = self._index.duration_s
+        self.timestamps_s = self._index.timestamps_s
+        self.num_replaced = 0
+        self._try_decord = self._config.reader == "decord" and (decord_rotates or not rotation)
+
+    def frames_at(self, timestamps_s: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the frames shown at these times, uint8 (len(timestamps_s), height, width, 3), RGB.
+
+        The frame shown at t is the last whose timestamp is not later than t; times outside the video are clamped to
+        it, and a video with fewer frames than asked for repeats frames. Order and repetitions are those of the
+        request.
+        """
+        times = np.asarray(timestamps_s, dtype=np.float64)
+        if not np.isfinite(times).all():
+            raise ValueError(f"timestamps_s: got {times.tolist()}, wanted finite seconds")
+        # A microsecond of slack: a time computed as k / fps must find frame k although both are rounded.
+        return self.frames_by_index(np.searchsorted(self.timestamps_s, times + 1e-6, side="right") - 1)
+
+    def frames_by_index(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the frames of these numbers, counted in order of presentation and clamped to the video."""
+        indices = np.clip(np.asarray(indices, dtype=np.int64), 0, self.num_frames - 1)
+        if len(indices) == 0:
+            return np.empty((0, self.height, self.width, 3), dtype=np.uint8)
+        unique = np.unique(indices)
+        frames = self._read(unique)
+        if len(frames) < len(unique):
+            self._replace_missing(unique, frames, np.isin(indices, list(frames)))
+        return np.stack([frames[index] for index in indices.tolist()])
+
+    def _read(self, indices: np.ndarray) -> dict[int, np.ndarray]:
+        deadline = Deadline.after(self._config.timeout_s)
+        if self._try_decord:
+            try:
+                # A reader lives for one call: kept ones hold their threads and all decoded packets.
+                return DecordReader(self._data, self._index, self.width, self.height).read(indices, deadline)
+            except DecordFailed as error:
+                logger.debug("decord cannot read this video, PyAV does: %s", error)
+                self._try_decord = False
+        return PyavReader(self._data, self._index, self.width, self.height, self._config).read(indices, deadline)
+
+    def _replace_missing(self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray) -> None:
+        num_missing = int((~is_read).sum())
+        if not frames or num_missing > self._config.max_replaced * len(is_read):
+            raise DecodeError(
+                "too many frames cannot be decoded",
+                got=f"{num_missing} of {len(is_read)}",
+                limit=f"{self._config.max_replaced:.0%}",
+            )
+        good = np.array(sorted(frames))
+        for index in unique.tolist():
+            if index not in frames:
+                frames[index] = frames[int(good[np.abs(good - index).argmin()])]
+        self.num_replaced += num_missing
+        logger.warning("%d of %d frames cannot be decoded; their neighbours stand in", num_missing, len(is_read))
+
+
+def _output_size(
+    index: VideoIndex,
+    rotation: int | None,
+    width: int | None,
+    height: int | None,
+    short_side: int | None,
+    fit: tuple[int, int] | None,
+) -> tuple[int, int]:
+    if width is not None and height is not None:
+        return width, height
+    shown_width, shown_height = (index.height, index.width) if rotation in (-90, 90) else (index.width, index.height)
+    scale = 1.0
+    if width is not None:
+        return width, max(1, round(shown_height * width / shown_width))
+    if height is not None:
+        return max(1, round(shown_width * height / shown_height)), height
+    if fit is not None:
+        scale = min(fit[0] / shown_width, fit[1] / shown_height)
+    elif short_side is not None:
+        scale = min(1.0, short_side / min(shown_width, shown_height))
+    return max(1, round(shown_width * scale)), max(1, round(shown_height * scale))

@@ -1,0 +1,142 @@
+"""A process of its own for native decoders, which may crash or never return on a hostile video.
+
+The child (`inspection.py`) lives on from video to video, because a start takes half a second, and is replaced after a
+crash or a hang.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from mama_ray.data.video.container import DecodeConfig, DecodeError
+
+# Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
+_GRACE_S = 15
+_STAGES = 3
+_START_S = 120  # a busy machine imports slowly
+_ANSWER_BYTES = 1 << 16
+READY = b"ready\n"
+
+
+class ChildDied(Exception):
+    """The child ended without an answer; the text says how."""
+
+
+class VideoGuard:
+    """Inspects videos in a child process. Not to be shared between threads."""
+
+    def __init__(
+        self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4, memory_gib: float = 8.0
+    ) -> None:
+        self._config = config or DecodeConfig()
+        self._num_trial_frames = num_trial_frames
+        self._memory_bytes = int(memory_gib * 2**30)
+        self._child: subprocess.Popen | None = None
+
+    def inspect(self, path: str, start_s: float, end_s: float | None, cut_to: str) -> dict:
+        """Return `inspection.inspect_video` of a local file.
+
+        Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
+        OSError when the machine has no room for the cut.
+        """
+        timeout_s = _STAGES * self._config.timeout_s + _GRACE_S
+        request = {
+            "path": path,
+            "start_s": start_s,
+            "end_s": end_s,
+            "num_trial_frames": self._num_trial_frames,
+            "cut_to": cut_to,
+            "config": self._config.model_dump(),
+            "alarm_s": int(timeout_s + _GRACE_S),
+        }
+        try:
+            answer = self._ask(request, timeout_s)
+        except ChildDied:
+            # Once more: it may have been killed for want of memory, or between two videos, through no fault of this
+            # one.
+            try:
+                answer = self._ask(request, timeout_s)
+            except ChildDied as death:
+                raise DecodeError(f"the decoder crashed ({death})") from death
+        if "error" in answer:
+            raise DecodeError(answer["error"])
+        if "trouble" in answer:
+            raise OSError(answer["errno"] or errno.EIO, answer["trouble"])
+        return answer["facts"]
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for stream in (child.stdin, child.stdout):
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    @property
+    def process_id(self) -> int | None:
+        """The child's process id, None while there is none."""
+        return self._child.pid if self._child else None
+
+    def _ask(self, request: dict, timeout_s: float) -> dict:
+        child = self._started()
+        try:
+            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.flush()
+            line = self._read_line(child, timeout_s)
+        except TimeoutError as error:
+            self.close()
+            raise DecodeError(f"decoding did not end within {timeout_s:.0f} s") from error
+        except OSError:
+            line = b""
+        if not line.endswith(b"\n"):
+            raise ChildDied(self._last_words(child))
+        return json.loads(line)
+
+    def _started(self) -> subprocess.Popen:
+        if self._child is None or self._child.poll() is not None:
+            self.close()
+            command = [sys.executable, "-m", "mama_ray.data.video.inspection", str(self._memory_bytes)]
+            # A job may have put this package on sys.path alone, which a child does not inherit.
+            import_path = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path)},
+            )
+            # A child that cannot even import must not pass for a crash on some video: all of them would be refused.
+            if self._read_line(self._child, _START_S) != READY:
+                raise RuntimeError(f"the decoding process cannot start: {self._last_words(self._child)}")
+        return self._child
+
+    def _read_line(self, child: subprocess.Popen, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        line = b""
+        while not line.endswith(b"\n"):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([child.stdout], [], [], left_s)[0]:
+                raise TimeoutError
+            part = child.stdout.read(_ANSWER_BYTES)
+            if not part:
+                break
+            line += part
+        return line
+
+    def _last_words(self, child: subprocess.Popen) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(5)
+        code = child.returncode
+        self.close()
+        if code is not None and code < 0:
+            return signal.Signals(-code).name
+        return f"exit status {code}"

@@ -1,0 +1,1 @@
+"""CLIP-ViP: the model, its presets, and the layouts its weights come in."""

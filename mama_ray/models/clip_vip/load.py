@@ -1,0 +1,107 @@
+"""CLIP-ViP from the files of others: Hugging Face's CLIP, the released checkpoints, our own folders.
+
+Every import tells what was not in the file and what was interpolated.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from mama_ray.errors import UserError
+from mama_ray.models.clip_vip.hf_layout import config_from_hf
+from mama_ray.models.clip_vip.key_layouts import (
+    NEW_KEYS,
+    POSITION_KEY,
+    TEMPORAL_KEY,
+    LoadReport,
+    config_of_release,
+    load_state,
+    strip_release_layout,
+)
+from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
+from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
+from mama_ray.models.weight_files import (
+    State,
+    read_safetensors,
+    read_state,
+    read_torch_file,
+)
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+
+
+# A half-precision file rounds a scale that stands at its bound.
+LOGIT_SCALE_TOLERANCE = 0.01
+
+
+def import_hf_clip(
+    directory: str | Path, *, interpolate: bool = False, num_frames: int = 12, num_proxies: int = 4, **overrides: Any
+) -> tuple[ClipVip, LoadReport]:
+    """Load a Hugging Face CLIPModel directory; the keys of `NEW_KEYS` start fresh and are reported so."""
+    directory = Path(directory)
+    config = config_from_hf(directory, num_frames=num_frames, num_proxies=num_proxies)
+    state = read_state(directory)
+    return build(config, state, overrides, source=str(directory), interpolate=interpolate, may_be_fresh=NEW_KEYS)
+
+
+def import_clip_vip_release(
+    path: str | Path, *, interpolate: bool = False, **overrides: Any
+) -> tuple[ClipVip, LoadReport]:
+    """Load a released CLIP-ViP checkpoint; half precision becomes float32, sizes are read off the shapes."""
+    path = Path(path)
+    content = read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
+    state = strip_release_layout(content, str(path))
+    config = config_of_release(state, str(path))
+    return build(config, state, overrides, source=str(path), interpolate=interpolate)
+
+
+def build(
+    config: ClipVipConfig,
+    state: State,
+    overrides: Mapping[str, Any],
+    *,
+    source: str,
+    interpolate: bool,
+    may_be_fresh: tuple[str, ...] = (),
+) -> tuple[ClipVip, LoadReport]:
+    config = validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
+    interpolated: tuple[str, ...] = ()
+    if interpolate:
+        state, interpolated = _interpolate(state, config)
+    model = ClipVip(config)
+    report = load_state(model, state, source=source, may_be_fresh=may_be_fresh, interpolated=interpolated)
+    low, high = model.logit_scale_bounds
+    if not low - LOGIT_SCALE_TOLERANCE <= model.logit_scale.item() <= high + LOGIT_SCALE_TOLERANCE:
+        raise UserError(
+            f"logit scale of {source} lies out of bounds",
+            got=model.logit_scale.item(),
+            wanted=f"a log scale from {low} to {high:.4f}",
+            remedy="store the logarithm, or widen logit_scale.min and .max",
+        )
+    model.clamp_logit_scale_()
+    return model, report
+
+
+def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str, ...]]:
+    """Resample the embeddings whose length differs from the config's; return the state and their keys."""
+    resampled = {}
+    if POSITION_KEY in state:
+        resampled[POSITION_KEY] = interpolate_positions(state[POSITION_KEY], config.image_size // config.patch_size)
+    if TEMPORAL_KEY in state:
+        resampled[TEMPORAL_KEY] = interpolate_temporal(state[TEMPORAL_KEY].float(), config.num_frames)
+    changed = tuple(key for key, tensor in resampled.items() if tensor.shape != state[key].shape)
+    return state | {key: resampled[key] for key in changed}, changed
+
+
+def validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
+    try:
+        return ClipVipConfig.model_validate(content)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{source} is not a valid model config",
+            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r}",
+            wanted=first["msg"],
+        ) from error

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mama_ray.data.video.sampling import SamplingConfig, row_rng, sample_frame_indices, sample_timestamps
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "expected"),
+    [
+        (4, [7, 22, 37, 51]),
+        (16, [2, 5, 9, 13, 16, 20, 24, 28, 31, 35, 39, 42, 46, 50, 53, 57]),
+    ],
+)
+def test_frame_indices_equal_the_published_ones(num_frames, expected):
+    assert sample_frame_indices(0, 60, num_frames).tolist() == expected
+
+
+def test_uniform_timestamps_are_the_centres_of_equal_segments():
+    np.testing.assert_allclose(sample_timestamps(8.0, 4), [1, 3, 5, 7])
+
+
+@given(st.floats(1e-3, 1e4), st.integers(1, 64), st.integers(0, 1000))
+def test_jittered_timestamps_stay_in_their_segments(duration_s, num_frames, seed):
+    times = sample_timestamps(duration_s, num_frames, rng=np.random.default_rng(seed))
+    edges = np.arange(num_frames + 1) * (duration_s / num_frames)
+    assert (times >= edges[:-1] * (1 - 1e-12)).all()
+    assert (times <= edges[1:] * (1 + 1e-12)).all()
+
+
+@given(st.integers(0, 1000), st.integers(1, 500), st.integers(1, 40), st.integers(0, 100))
+def test_frame_indices_stay_in_the_interval_and_ascend(start, length, num_frames, seed):
+    for rng in (None, np.random.default_rng(seed)):
+        indices = sample_frame_indices(start, start + length, num_frames, rng=rng)
+        assert len(indices) == num_frames
+        assert indices.min() >= start
+        assert indices.max() < start + length
+        assert (np.diff(indices) >= 0).all()
+
+
+def test_rows_have_their_own_reproducible_generators():
+    draws = {row_rng(seed, epoch, row).random() for seed in (0, 1) for epoch in (0, 1) for row in range(50)}
+    assert len(draws) == 200
+    assert row_rng(3, 1, 7).random() == row_rng(3, 1, 7).random()
+
+
+def test_bad_requests_are_refused():
+    with pytest.raises(ValueError, match="num_frames 0"):
+        sample_timestamps(1.0, 0)
+    with pytest.raises(ValueError, match="at least one frame"):
+        sample_frame_indices(5, 5, 2)
+    with pytest.raises(ValueError, match="num_frames"):
+        SamplingConfig(num_frames=0)
