@@ -21,9 +21,9 @@ import ray
 
 from benchmarks.scaling_model.control import measure_control_plane, start_ray, workers_cpu_s
 from benchmarks.scaling_model.videos import SIZES, encode_clip, write_shards
-from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.captioning.generation import SamplingConfig
-from mama_ray.captioning.grid import hash_pixels
+from mama_ray.captioning.engines.generation import SamplingConfig
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.grid import hash_pixels
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import file_name

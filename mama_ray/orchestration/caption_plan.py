@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.model_folder import Captioner, inspect_captioner
-from mama_ray.captioning.narrator import INPUT_FILE, embedded_narrator, read_narrator_input
+from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
 from mama_ray.data.video.decode import DecodeConfig

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from mama_ray.captioning.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.table import file_name
 from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.shard import ShardError

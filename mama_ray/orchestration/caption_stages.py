@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.captioning.clip_grid import make_clip_grid
-from mama_ray.captioning.engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
-from mama_ray.captioning.generation import clip_seed
-from mama_ray.captioning.grid import hash_pixels
+from mama_ray.captioning.engines.generation import clip_seed
+from mama_ray.captioning.engines.vllm_engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.grid import hash_pixels
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.decode import DecodeError

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import ray
 
-from mama_ray.captioning.engine import CaptionEngine
-from mama_ray.captioning.generation import clip_seed
+from mama_ray.captioning.engines.generation import clip_seed
+from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
 from mama_ray.orchestration.caption_stages import decode_chunk
 from mama_ray.orchestration.caption_stream import PoolConfig

@@ -18,8 +18,8 @@ from typing import Literal
 import pyarrow.fs as pafs
 from pydantic import Field
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.captioning.quality import QualityConfig

@@ -12,9 +12,9 @@ from typing import Literal
 import ray
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.narrator import NarratorInput, convert_narrator
-from mama_ray.captioning.narrator_loss import TrainedParts
+from mama_ray.captioning.narrator.folder import NarratorInput, convert_narrator
+from mama_ray.captioning.narrator.loss import TrainedParts
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig

@@ -16,12 +16,12 @@ import ray
 from pydantic import Field
 from tokenizers import Tokenizer
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.model_folder import picture_side
-from mama_ray.captioning.narrator import load_processor
-from mama_ray.captioning.narrator_loss import CaptionLabels
-from mama_ray.captioning.narrator_preset import build_tiny_processor
-from mama_ray.captioning.narrator_samples import PictureAssembler
+from mama_ray.captioning.engines.captioner import picture_side
+from mama_ray.captioning.narrator.folder import load_processor
+from mama_ray.captioning.narrator.loss import CaptionLabels
+from mama_ray.captioning.narrator.preset import build_tiny_processor
+from mama_ray.captioning.narrator.samples import PictureAssembler
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.config import Config
 from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split

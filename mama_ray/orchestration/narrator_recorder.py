@@ -11,7 +11,7 @@ import pyarrow.fs as pafs
 import ray.train
 import torch
 
-from mama_ray.captioning.narrator import NarratorInput
+from mama_ray.captioning.narrator.folder import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain

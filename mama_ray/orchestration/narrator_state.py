@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator import Narrator, NarratorInput, save_narrator
-from mama_ray.captioning.narrator_loss import IGNORED
+from mama_ray.captioning.narrator.folder import Narrator, NarratorInput, save_narrator
+from mama_ray.captioning.narrator.loss import IGNORED
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
 from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state

@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray
 import torch
 
-from mama_ray.captioning.narrator_loss import IGNORED, CaptionLoss
+from mama_ray.captioning.narrator.loss import IGNORED, CaptionLoss
 from mama_ray.data.synthetic.read_back import FACT_NAMES, count_named_right
 from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.objectives.gather import gather_plain

@@ -16,9 +16,9 @@ import ray.train.torch
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator import Narrator, load_narrator, load_processor
-from mama_ray.captioning.narrator_loss import IGNORED, CaptionLoss, choose_trained_parts
-from mama_ray.captioning.narrator_preset import build_tiny_model
+from mama_ray.captioning.narrator.folder import Narrator, load_narrator, load_processor
+from mama_ray.captioning.narrator.loss import IGNORED, CaptionLoss, choose_trained_parts
+from mama_ray.captioning.narrator.preset import build_tiny_model
 from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.orchestration.clip_stream import decode_cpus, stream_arrays

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mama_ray.captioning.narrator_preset import CHAT_TEMPLATE, build_tiny_processor
+from mama_ray.captioning.narrator.preset import CHAT_TEMPLATE, build_tiny_processor
 from mama_ray.captioning.prompts import PromptConfig, image_token, render_prompt
 from mama_ray.config import ConfigError, load_config, parse_config
 from mama_ray.errors import UserError

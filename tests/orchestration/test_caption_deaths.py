@@ -6,8 +6,8 @@ import pyarrow.fs as pafs
 import pytest
 import ray
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.orchestration.caption_ledger import CaptionLedger

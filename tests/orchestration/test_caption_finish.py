@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.model_folder import Captioner
+from mama_ray.captioning.engines.captioner import Captioner
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 
-from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.captioning.engine import CaptionEngine
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig, clip_seed
-from mama_ray.captioning.model_folder import inspect_captioner
-from mama_ray.captioning.narrator_preset import SIDE
+from mama_ray.captioning.engines.captioner import inspect_captioner
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
+from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.narrator.preset import SIDE
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, read_caption_files, read_summary
 from mama_ray.config import load_config

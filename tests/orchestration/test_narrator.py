@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from mama_ray.captioning.model_folder import inspect_captioner
-from mama_ray.captioning.narrator import load_narrator, read_narrator_input
+from mama_ray.captioning.engines.captioner import inspect_captioner
+from mama_ray.captioning.narrator.folder import load_narrator, read_narrator_input
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import publish_folder

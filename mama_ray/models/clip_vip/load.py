@@ -66,6 +66,10 @@ def build(
     interpolate: bool,
     may_be_fresh: tuple[str, ...] = (),
 ) -> tuple[ClipVip, LoadReport]:
+    """Build a model of `config` with `overrides` and fill it from a state dict; the report says what came from where.
+
+    Keys of `may_be_fresh` may be absent; every other that is missing or of another shape is a UserError.
+    """
     config = validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
     interpolated: tuple[str, ...] = ()
     if interpolate:
@@ -96,6 +100,7 @@ def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str,
 
 
 def validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
+    """Return the content of a config.json as a config; UserError names the first field that is wrong."""
     try:
         return ClipVipConfig.model_validate(content)
     except pydantic.ValidationError as error:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mama_ray.captioning.engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.model_folder import inspect_captioner
-from mama_ray.captioning.narrator_preset import SIDE
+from mama_ray.captioning.engines.captioner import inspect_captioner
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.vllm_engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
+from mama_ray.captioning.narrator.preset import SIDE
 from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next, write_llava_onevision, write_qwen2_5_vl
 
 pytestmark = pytest.mark.vllm

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoProcessor, BertConfig, CLIPConfig
 
-from mama_ray.captioning.model_folder import Captioner, inspect_captioner, picture_side
-from mama_ray.captioning.narrator_preset import SIDE
+from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner, picture_side
+from mama_ray.captioning.narrator.preset import SIDE
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME, hash_weights

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid, pad_to_square
+from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid, pad_to_square
 
 
 def numbered(num_frames: int, height: int, width: int) -> np.ndarray:

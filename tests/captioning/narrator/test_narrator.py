@@ -9,9 +9,8 @@ import torch
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from mama_ray.captioning.clip_grid import make_clip_grid
-from mama_ray.captioning.model_folder import inspect_captioner, picture_side
-from mama_ray.captioning.narrator import (
+from mama_ray.captioning.engines.captioner import inspect_captioner, picture_side
+from mama_ray.captioning.narrator.folder import (
     Narrator,
     NarratorInput,
     convert_narrator,
@@ -20,8 +19,9 @@ from mama_ray.captioning.narrator import (
     read_narrator_input,
     save_narrator,
 )
-from mama_ray.captioning.narrator_loss import IGNORED, CaptionLabels, CaptionLoss, choose_trained_parts
-from mama_ray.captioning.narrator_preset import build_tiny_model, build_tiny_processor
+from mama_ray.captioning.narrator.loss import IGNORED, CaptionLabels, CaptionLoss, choose_trained_parts
+from mama_ray.captioning.narrator.preset import build_tiny_model, build_tiny_processor
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.prompts import render_prompt
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip

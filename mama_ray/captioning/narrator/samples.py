@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.captioning.narrator_loss import CaptionLabels
+from mama_ray.captioning.narrator.loss import CaptionLabels
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.data.captions import choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mama_ray.captioning.keyframes import (
+from mama_ray.captioning.pictures.keyframes import (
     KeyFrameConfig,
     choose_key_frames,
     density_peaks,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mama_ray.captioning.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, config_to_yaml, load_config
 from mama_ray.errors import UserError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 INPUT_FILE = "narrator.yaml"
 # transformers 5 dropped a level of the vision tower's names, which vLLM 0.29 wants and transformers reads too.
 _TOWER, _SERVED_TOWER = "vision_tower.", "vision_tower.vision_model."
-_WEIGHTS_FOLDER = "narrator_weights"
+_WEIGHTS_FOLDER = "weights"
 
 
 class NarratorInput(Config):

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid
-from mama_ray.captioning.keyframes import KeyFrameConfig, choose_key_frames
+from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
+from mama_ray.captioning.pictures.keyframes import KeyFrameConfig, choose_key_frames
 from mama_ray.config import Config
 from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
 

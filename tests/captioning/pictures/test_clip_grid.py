@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mama_ray.captioning.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.captioning.grid import GridConfig, hash_pixels, make_grid
-from mama_ray.captioning.keyframes import KeyFrameConfig
-from mama_ray.captioning.narrator_preset import SIDE
+from mama_ray.captioning.narrator.preset import SIDE
+from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
+from mama_ray.captioning.pictures.keyframes import KeyFrameConfig
 from mama_ray.config import ConfigError, parse_config
 from mama_ray.data.video.decode import DecodeError
 from tests.captioning.tiny_models import write_llava, write_llava_next

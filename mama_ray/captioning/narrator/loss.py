@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from mama_ray.captioning.model_folder import picture_side
+from mama_ray.captioning.engines.captioner import picture_side
 from mama_ray.errors import UserError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mama_ray.captioning.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.vllm_llava import register_llava
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.vllm_llava import register_llava
 
 logger = logging.getLogger(__name__)
 

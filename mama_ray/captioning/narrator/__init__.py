@@ -1,0 +1,1 @@
+"""The narrator: a small LLaVA's folder, preset, samples and loss."""
