@@ -24,7 +24,7 @@ from mama_ray.orchestration.caption_plan import CaptionPlan
 from mama_ray.orchestration.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluated_model import evaluation_resize, training_config
 from mama_ray.storage.places import filesystem_for, is_local, local_folder, open_atomic
-from mama_ray.training.checkpoint import resolve_checkpoint
+from mama_ray.training.manifest import resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from mama_ray.errors import UserError
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.storage.places import is_local, local_folder, make_folder
 from mama_ray.storage.retries import with_retries
-from mama_ray.training.checkpoint import (
+from mama_ray.training.manifest import (
     MANIFEST,
     UPLOADING,
     best_checkpoint,

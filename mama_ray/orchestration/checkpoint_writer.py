@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
 from mama_ray.reporting.writers import MetricsWriter
 from mama_ray.storage.retries import with_retries
-from mama_ray.training.checkpoint import write_manifest
+from mama_ray.training.manifest import write_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.places import filesystem_for, local_folder
-from mama_ray.training.checkpoint import list_checkpoints, resolve_checkpoint, verify_manifest
+from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint, verify_manifest
 
 _CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
 

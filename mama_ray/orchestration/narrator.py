@@ -27,7 +27,7 @@ from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
 from mama_ray.orchestration.train_run import MAY_CHANGE, run_workers, write_environment, write_run_config
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, local_folder
-from mama_ray.training.checkpoint import best_checkpoint, latest_valid_checkpoint, list_checkpoints
+from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
 
 logger = logging.getLogger(__name__)

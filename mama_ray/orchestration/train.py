@@ -35,12 +35,7 @@ from mama_ray.orchestration.train_run import (
 from mama_ray.orchestration.train_worker import train_fn_per_worker
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri
-from mama_ray.training.checkpoint import (
-    CheckpointRef,
-    best_checkpoint,
-    latest_valid_checkpoint,
-    list_checkpoints,
-)
+from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import OptimConfig
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig

@@ -19,7 +19,7 @@ from mama_ray.config import config_to_yaml, load_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.placement import PlacementConfig
 from mama_ray.storage.places import write_text
-from mama_ray.training.checkpoint import list_checkpoints
+from mama_ray.training.manifest import list_checkpoints
 
 # What may change between two starts of one run without changing what is learned.
 MAY_CHANGE = frozenset({

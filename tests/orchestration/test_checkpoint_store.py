@@ -9,7 +9,7 @@ import pytest
 from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
 from mama_ray.storage.places import filesystem_for
-from mama_ray.training.checkpoint import (
+from mama_ray.training.manifest import (
     MANIFEST,
     UPLOADING,
     latest_valid_checkpoint,

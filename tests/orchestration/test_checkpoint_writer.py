@@ -11,14 +11,9 @@ from safetensors.torch import load_file, save_file
 from mama_ray.models.host_copy import copy_to_host
 from mama_ray.orchestration.run_output import RunOutput
 from mama_ray.reporting.writers import read_metrics
-from mama_ray.training.checkpoint import (
-    capture_state,
-    latest_valid_checkpoint,
-    list_checkpoints,
-    load_state,
-    write_state,
-)
+from mama_ray.training.checkpoint import capture_state, load_state, write_state
 from mama_ray.training.loop import train
+from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
 from tests.storage.blocking_storage import BlockingStorage
 from tests.training.test_loop import NUM_STEPS, batches, meta_stream, new_state
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from mama_ray.training.checkpoint import step_directory
+from mama_ray.training.manifest import step_directory
 from tests.orchestration.training_runs import (
     NUM_STEPS,
     ROOT,

@@ -22,7 +22,7 @@ from mama_ray.orchestration.entry import find_user_error
 from mama_ray.orchestration.narrator import NarratorJob, run
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import filesystem_for, local_folder
-from mama_ray.training.checkpoint import list_checkpoints, verify_manifest
+from mama_ray.training.manifest import list_checkpoints, verify_manifest
 from tests.orchestration.training_runs import ROOT, write_shards
 
 pytestmark = pytest.mark.ray

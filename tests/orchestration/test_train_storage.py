@@ -10,7 +10,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.storage.places import filesystem_for
-from mama_ray.training.checkpoint import step_directory
+from mama_ray.training.manifest import step_directory
 from tests.orchestration.training_runs import (
     NUM_STEPS,
     ROOT,

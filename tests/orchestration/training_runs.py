@@ -19,7 +19,7 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
-from mama_ray.training.checkpoint import step_directory
+from mama_ray.training.manifest import step_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = CorpusConfig(num_train=96, num_meta=16, num_val=16, num_test=16)

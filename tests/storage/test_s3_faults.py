@@ -5,7 +5,7 @@ import pytest
 
 from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints
 from mama_ray.storage.places import Patience, filesystem_for
-from mama_ray.training.checkpoint import latest_valid_checkpoint, list_checkpoints, write_manifest
+from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints, write_manifest
 from tests.storage.s3_faults import KINDS, FaultyProxy, asked, serving
 
 HASTE = Patience(8, 5.0, 1.0)  # as jobs have it, but for the second after which a silent request is given up

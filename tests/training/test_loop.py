@@ -13,19 +13,18 @@ from safetensors.torch import save_file
 
 from mama_ray.errors import UserError
 from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.training.checkpoint import (
+from mama_ray.training.checkpoint import load_state, save_state
+from mama_ray.training.loop import train
+from mama_ray.training.manifest import (
     MANIFEST,
     UPLOADING,
     latest_valid_checkpoint,
     list_checkpoints,
-    load_state,
     resolve_checkpoint,
-    save_state,
     step_directory,
     verify_manifest,
     write_manifest,
 )
-from mama_ray.training.loop import train
 from mama_ray.training.optim import OptimConfig, learning_rate_at
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
