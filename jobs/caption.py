@@ -6,7 +6,7 @@ Without arguments the embedded narrator captions the embedded corpus.
 """
 
 from mama_ray.orchestration.captioning import CaptionJob, caption
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 
 if __name__ == "__main__":
     run_job(CaptionJob, caption, description=__doc__)

@@ -3,7 +3,7 @@
 python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # writes evaluation/<benchmark>.json
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.evaluate import EvaluateJob, run
 
 if __name__ == "__main__":

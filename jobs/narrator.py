@@ -5,7 +5,7 @@
 Without arguments it trains a small one from scratch on an embedded corpus, which is made on first use.
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.narrator import NarratorJob, run
 
 if __name__ == "__main__":

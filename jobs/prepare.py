@@ -6,7 +6,7 @@
 Without arguments it makes the embedded corpus and prepares that.
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.prepare import PrepareJob, run
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 `make study` runs configs/study/study.yaml, `make study-quick` a small part of it.
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.study import StudyJob, study
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Without arguments it trains on the embedded corpus, which is made on first use.
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.train import TrainJob, train
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Without arguments it searches margin and learning rates on the embedded corpus, which is made on first use.
 """
 
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.sweep import SweepJob, sweep
 
 if __name__ == "__main__":

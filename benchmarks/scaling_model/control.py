@@ -14,7 +14,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from mama_ray.orchestration.caption_ledger import CaptionLedger
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
-from mama_ray.orchestration.cluster import quieten_ray_data
+from mama_ray.orchestration.cluster.connect import quieten_ray_data
 
 _NUM_CHUNKS = 4000
 _POOL_SIZES = (1, 8)

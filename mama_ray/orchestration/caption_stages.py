@@ -26,7 +26,7 @@ from mama_ray.data.shard import ShardError
 from mama_ray.data.video.decode import DecodeError
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
-from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import filesystem_for
 from mama_ray.storage.retries import with_retries
 

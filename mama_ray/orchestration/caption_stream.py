@@ -22,7 +22,7 @@ from mama_ray.orchestration.caption_ledger import CaptionLedger
 from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
 from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks
 from mama_ray.orchestration.caption_stages import Captioning, decode_chunk
-from mama_ray.orchestration.placement import NodeLabels, Share, require_room
+from mama_ray.orchestration.cluster.placement import NodeLabels, Share, require_room
 
 logger = logging.getLogger(__name__)
 

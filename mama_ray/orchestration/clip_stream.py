@@ -25,7 +25,7 @@ from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
-from mama_ray.orchestration.placement import matches
+from mama_ray.orchestration.cluster.placement import matches
 from mama_ray.storage.places import filesystem_for
 
 logger = logging.getLogger(__name__)

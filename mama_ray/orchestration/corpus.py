@@ -7,7 +7,7 @@ import ray
 
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
-from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.storage.places import filesystem_for, storage_errors
 
 logger = logging.getLogger(__name__)

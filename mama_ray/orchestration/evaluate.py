@@ -29,11 +29,11 @@ from mama_ray.evaluation.protocol import (
 )
 from mama_ray.evaluation.retrieval import recall_metrics
 from mama_ray.evaluation.topics import head_tail_results, topic_results
-from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.named_configs import load_named
 from mama_ray.orchestration.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
-from mama_ray.orchestration.named_configs import load_named
 from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
 from mama_ray.orchestration.retrieved_examples import pick_examples
 from mama_ray.orchestration.run_report import report_run, write_page

@@ -20,7 +20,7 @@ from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.checkpoint_store import publish_folder
-from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.embedded import embedded_shards
 from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
 from mama_ray.orchestration.narrator_worker import train_narrator_per_worker

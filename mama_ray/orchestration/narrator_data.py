@@ -28,7 +28,7 @@ from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_in
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.model_source import model_folder
+from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")

@@ -21,7 +21,7 @@ from mama_ray.data.index import INDEX_NAME
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.container import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.cluster import connect
+from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.corpus import build_corpus
 from mama_ray.orchestration.prepare_foreign import ShardWork, index_shard, list_shards
 from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_work

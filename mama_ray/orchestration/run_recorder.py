@@ -19,7 +19,7 @@ from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.orchestration.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.clip_stream import ClipReader
-from mama_ray.orchestration.exported_metrics import export_metrics
+from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 from mama_ray.orchestration.run_output import RunOutput
 from mama_ray.orchestration.step_clock import StepClock
 from mama_ray.orchestration.train_data import RunData, truth_kinds

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
-from mama_ray.orchestration.entry import find_user_error
+from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.sweep_search import describe_values
 from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, latest_by_run
 from mama_ray.orchestration.sweep_trial import overrides_of

@@ -27,7 +27,7 @@ from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.model_source import model_folder
+from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")

@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from mama_ray.config import config_to_yaml, load_yaml
 from mama_ray.errors import UserError
-from mama_ray.orchestration.placement import PlacementConfig
+from mama_ray.orchestration.cluster.placement import PlacementConfig
 from mama_ray.storage.places import write_text
 from mama_ray.training.manifest import list_checkpoints
 

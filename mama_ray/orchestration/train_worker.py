@@ -23,7 +23,7 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.orchestration.clip_stream import ClipReader, decode_cpus, meta_batches, stream_batches
-from mama_ray.orchestration.cluster import start_worker_logging
+from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.run_recorder import RunRecorder
 from mama_ray.orchestration.train_data import RunData
 from mama_ray.orchestration.validation import ValidationSet

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.cluster.cluster_files import GROUPS, ROOT, aws
-from tests.orchestration import simulated_cluster
+from tests.orchestration.cluster import simulated_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 

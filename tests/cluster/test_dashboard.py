@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from mama_ray.orchestration.exported_metrics import prometheus_names
+from mama_ray.orchestration.cluster.exported_metrics import prometheus_names
 from tests.cluster.cluster_files import CLUSTER
 
 BOARD = json.loads((CLUSTER / "grafana/mama_ray.json").read_text())

@@ -8,7 +8,7 @@ import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig
 from tests.orchestration.captioning_runs import ROOT, read_captions, write_caption_shards
-from tests.orchestration.simulated_cluster import SimulatedCluster
+from tests.orchestration.cluster.simulated_cluster import SimulatedCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
 

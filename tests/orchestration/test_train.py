@@ -8,7 +8,7 @@ import pytest
 
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
-from mama_ray.orchestration.entry import find_user_error
+from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.train import TrainJob, train
 from tests.orchestration.caption_tables import captions_of, write_table
 from tests.orchestration.training_runs import (

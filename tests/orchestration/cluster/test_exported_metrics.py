@@ -13,10 +13,10 @@ import ray
 from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_progress import CaptionProgress
 from mama_ray.orchestration.caption_stream import PoolHistory
-from mama_ray.orchestration.exported_metrics import export_metrics, exported_name, prometheus_names
+from mama_ray.orchestration.cluster.exported_metrics import export_metrics, exported_name, prometheus_names
 from mama_ray.reporting.metrics import METRICS, find_metric
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _LEGAL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -106,7 +106,7 @@ def test_without_ray_nothing_is_exported_and_nothing_fails():
 import threading
 from mama_ray.orchestration.caption_progress import CaptionProgress
 from mama_ray.orchestration.caption_stream import PoolHistory
-from mama_ray.orchestration.exported_metrics import export_metrics
+from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 export_metrics("night", {"train/loss": 1.0}, {"run/checkpoints": 1})
 assert not [thread for thread in threading.enumerate() if thread.name == "refresh-gauges"]
 print("done")

@@ -13,7 +13,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_stream import PoolConfig, fit_pool
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.clip_stream import decode_cpus
-from mama_ray.orchestration.placement import matches
+from mama_ray.orchestration.cluster.placement import matches
 from mama_ray.orchestration.train import TrainJob, train
 from tests.orchestration.captioning_runs import TwoNodes, read_captions, write_caption_shards
 from tests.orchestration.training_runs import NUM_STEPS, SETTINGS, checkpoint, start_training, write_shards

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.entry import find_user_error
+from mama_ray.orchestration.cluster.entry import find_user_error
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 PROGRAM = '''
 """Do a thing.
@@ -24,7 +24,7 @@ import sys
 import time
 from mama_ray.config import Config, load_yaml
 from mama_ray.errors import UserError
-from mama_ray.orchestration.entry import run_job
+from mama_ray.orchestration.cluster.entry import run_job
 from pydantic import Field
 
 class Job(Config):

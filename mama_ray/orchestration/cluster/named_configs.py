@@ -14,7 +14,7 @@ def load_named(config_class: type[_Config], kind: str, name: str) -> _Config:
     if name.endswith((".yaml", ".yml")):
         return load_config(config_class, name)
     # Of the working directory first: a submitted job's is the copy of the repository that its user edited.
-    folders = [Path("configs", kind), Path(__file__).resolve().parents[2] / "configs" / kind]
+    folders = [Path("configs", kind), Path(__file__).resolve().parents[3] / "configs" / kind]
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return load_config(config_class, folder / f"{name}.yaml")
