@@ -21,7 +21,7 @@ from mama_ray.data.synthetic.generate import describe_clip
 from mama_ray.data.synthetic.render import render_frames
 from mama_ray.data.synthetic.scene import draw_scene
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.corpus import build_corpus
+from mama_ray.orchestration.prepare.corpus import build_corpus
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.orchestration.clip_stream import meta_batches, to_clip_batch
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.train import TrainJob, run_to_end
 from mama_ray.orchestration.train_data import RunData, load_run_data
 from mama_ray.orchestration.train_worker import _build_reader, _build_state, build_model

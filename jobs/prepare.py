@@ -7,7 +7,8 @@ Without arguments it makes the embedded corpus and prepares that.
 """
 
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.prepare import PrepareJob, run
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run
 
 if __name__ == "__main__":
     run_job(PrepareJob, run, description=__doc__)

@@ -23,7 +23,7 @@ CONFIG_CLASSES = {
     "evaluate": "mama_ray.orchestration.evaluate:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
-    "prepare": "mama_ray.orchestration.prepare:PrepareJob",
+    "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
     "study": "mama_ray.orchestration.study:StudyJob",
     "sweep": "mama_ray.orchestration.sweep:SweepJob",
     "train": "mama_ray.orchestration.train:TrainJob",

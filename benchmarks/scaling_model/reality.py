@@ -24,7 +24,7 @@ from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, loa
 from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, fit_pool
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.places import absolute_uri, filesystem_for
 
 _NUM_TIMED_CLIPS = 48

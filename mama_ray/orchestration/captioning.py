@@ -38,7 +38,7 @@ from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, capti
 from mama_ray.orchestration.caption_trial import describe_plan
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import load_named
-from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, read_json, storage_errors, write_text
 

@@ -14,9 +14,9 @@ from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.orchestration.captioning import caption
-from mama_ray.orchestration.corpus import build_corpus
-from mama_ray.orchestration.prepare import PrepareJob
-from mama_ray.orchestration.prepare import run as prepare
+from mama_ray.orchestration.prepare.corpus import build_corpus
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run as prepare
 from mama_ray.study.cell import CellConfig, pictures_of
 from mama_ray.study.clip_arrays import FRAMES_NAME, write_frames
 from mama_ray.study.pretrain import PretrainingConfig, describe_start, num_frames_of, pretrain

@@ -21,7 +21,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from mama_ray.config import Config, ConfigError, config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.search_space import SearchSpace, check_search_space, point_of
 from mama_ray.orchestration.sweep_report import failures_of, write_outcome
 from mama_ray.orchestration.sweep_search import StudyHalving, StudySearch

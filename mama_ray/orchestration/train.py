@@ -21,7 +21,7 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import PlacementConfig, Share, require_room
-from mama_ray.orchestration.embedded import embedded_shards
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.run_report import report_run, write_page
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
 from mama_ray.orchestration.train_run import (

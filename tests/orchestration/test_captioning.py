@@ -21,7 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.caption_stream import PoolConfig
 from mama_ray.orchestration.captioning import CaptionJob, caption
 from tests.captioning.tiny_models import PROMPT, write_llava
-from tests.orchestration.spoiled_shards import (
+from tests.orchestration.prepare.spoiled_shards import (
     BAD,
     CHANGED,
     CORPUS,

@@ -16,7 +16,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME
 from mama_ray.orchestration.captioning import CaptionJob, caption
 from tests.captioning.tiny_models import write_llava
-from tests.orchestration.spoiled_shards import write_shards
+from tests.orchestration.prepare.spoiled_shards import write_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "the-secret-of-this-test"

@@ -12,7 +12,7 @@ import s3fs
 from mama_ray.captioning.table import SUMMARY_NAME, read_caption_files
 from mama_ray.storage.places import filesystem_for
 from tests.captioning.tiny_models import write_llava
-from tests.orchestration.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
+from tests.orchestration.prepare.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
 from tests.storage.s3_faults import KINDS, FaultyProxy, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]

@@ -19,8 +19,8 @@ from mama_ray.data.index import index_row
 from mama_ray.data.shard import Sample, ShardError, scan_shard
 from mama_ray.data.video.container import DecodeConfig, DecodeError
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
-from mama_ray.orchestration.prepare_videos import guard_for
+from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.orchestration.prepare.videos import guard_for
 from mama_ray.storage.places import filesystem_for
 from mama_ray.storage.retries import with_retries
 

@@ -15,7 +15,8 @@ import pytest
 from mama_ray.data.index import check_shards, read_clip_bytes, read_index
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.sampling import sample_timestamps
-from mama_ray.orchestration.prepare import PrepareJob, run
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run
 from mama_ray.storage.places import filesystem_for
 from tests.data.shard_factory import LOCAL
 from tests.data.video.video_factory import make_video
@@ -43,7 +44,7 @@ def test_prepare_from_s3_to_s3(tmp_path, s3_server, monkeypatch):
     # A process and a Ray of its own: workers take the endpoint from the environment they were started with.
     arguments = ["--videos", "s3://corpus/videos", "--annotations", "s3://corpus/a.jsonl", "--output", "s3://shards/x"]
     command = [sys.executable, "jobs/prepare.py", *arguments, "--clips-per-shard", "3"]
-    repository = Path(__file__).resolve().parents[2]
+    repository = Path(__file__).resolve().parents[3]
     done = subprocess.run(command, cwd=repository, env={**os.environ, **s3_server}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("8 clips in 3 shards, 1 quarantined (1 no such video file)")

@@ -17,11 +17,12 @@ from mama_ray.data.index import check_shards, read_clip_bytes, read_index, selec
 from mama_ray.data.shard import scan_shard
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare import PrepareJob, run
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run
 from tests.data.shard_factory import LOCAL
 from tests.data.video.video_factory import make_empty_video, make_video
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.ray
 
 

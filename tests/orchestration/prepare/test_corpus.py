@@ -5,7 +5,7 @@ import pytest
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import write_corpus
 from mama_ray.errors import UserError
-from mama_ray.orchestration.corpus import build_corpus
+from mama_ray.orchestration.prepare.corpus import build_corpus
 
 pytestmark = pytest.mark.ray
 # More than two chunks.

@@ -12,8 +12,9 @@ from mama_ray.data.clip import CLIP_ID_PATTERN, Caption
 from mama_ray.data.index import read_clip_bytes, read_index
 from mama_ray.data.shard import Sample
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare import PrepareJob, run
-from mama_ray.orchestration.prepare_foreign import clip_id_of, clip_of
+from mama_ray.orchestration.prepare.foreign import clip_id_of, clip_of
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run
 from tests.data.shard_factory import LOCAL, tar_bytes
 from tests.data.video.video_factory import make_video
 

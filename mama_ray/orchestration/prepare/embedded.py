@@ -3,8 +3,9 @@
 import hashlib
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.orchestration.corpus import build_corpus
-from mama_ray.orchestration.prepare import PrepareJob, run
+from mama_ray.orchestration.prepare.corpus import build_corpus
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.run import run
 from mama_ray.storage.places import filesystem_for, is_local, join_uri
 
 _DEFAULT_HOME = "runs"  # where the corpus is kept when the run's own storage is not a local folder

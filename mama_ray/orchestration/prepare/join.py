@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from mama_ray.data.clip import make_clip_id
 from mama_ray.data.index import INDEX_NAME, write_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare_parts import (
+from mama_ray.orchestration.prepare.parts import (
     QUARANTINE_NAME,
     QUARANTINE_SCHEMA,
     SUMMARY_NAME,

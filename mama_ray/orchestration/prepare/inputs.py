@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare_parts import SUMMARY_NAME, WORK_FOLDER
+from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import filesystem_for, open_atomic, read_json
 
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input

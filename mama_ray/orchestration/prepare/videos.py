@@ -18,7 +18,7 @@ from mama_ray.data.index import index_row
 from mama_ray.data.shard import ShardWriter, open_shard
 from mama_ray.data.video.container import DecodeConfig, DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.orchestration.prepare_parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.storage.places import filesystem_for, is_local, open_atomic, read_json
 from mama_ray.storage.retries import with_retries
 

@@ -9,86 +9,26 @@ storage, and a last task joins them. A job that was killed starts again with its
 
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import ray
-from pydantic import Field
 from ray.data import DataContext
 
-from mama_ray.config import Config
-from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.index import INDEX_NAME
-from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.container import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.corpus import build_corpus
-from mama_ray.orchestration.prepare_foreign import ShardWork, index_shard, list_shards
-from mama_ray.orchestration.prepare_inputs import inputs_of, is_finished, start_work
-from mama_ray.orchestration.prepare_join import join_parts
-from mama_ray.orchestration.prepare_videos import VideoWork, write_chunk_shard, write_chunks
+from mama_ray.orchestration.prepare.corpus import build_corpus
+from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard, list_shards
+from mama_ray.orchestration.prepare.inputs import inputs_of, is_finished, start_work
+from mama_ray.orchestration.prepare.job import _DECIDES_NOTHING, PrepareJob
+from mama_ray.orchestration.prepare.join import join_parts
+from mama_ray.orchestration.prepare.videos import VideoWork, write_chunk_shard, write_chunks
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import filesystem_for, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-# Whatever does not decide what the output holds may be changed between a job and its resumption.
-_DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}
 _LIGHT_CPUS = 0.5  # planning and joining wait for the storage most of the time
-
-
-class PrepareJob(Config):
-    """What to prepare, and how."""
-
-    videos: str | None = None
-    """Folder or URI of the videos; with annotations. Without videos and shards the embedded corpus is made and
-    prepared.
-    """
-
-    annotations: str | None = None
-    """CSV, JSON lines or Parquet with the column video (a path in the folder) and what is known about each clip."""
-
-    shards: str | None = None
-    """Folder or URI of WebDataset shards that something else wrote: they are indexed in place."""
-
-    output: str = "runs/embedded/shards"
-    """Folder or URI for the shards and their index; not used with --shards."""
-
-    corpus: CorpusConfig = CorpusConfig()
-    """The embedded corpus that is made where neither videos nor shards are given."""
-
-    corpus_folder: str = "runs/embedded"
-    """Folder or URI for its videos."""
-
-    clips_per_shard: int = Field(default=256, ge=1)
-    """Clips in a shard, which is also what one task does."""
-
-    shard_name: str = Field(default="clips", pattern=f"^{CLIP_ID_PATTERN}$")
-    """First part of the shards' file names."""
-
-    default_split: Literal["train", "meta", "val", "test"] | None = "train"
-    """Split of clips whose annotations name none."""
-
-    unknown_columns: Literal["refuse", "ignore"] = "refuse"
-    """What to do with annotation columns that nobody reads."""
-
-    caption_source: CaptionSource = "human"
-    """Source of the captions of foreign shards that name none."""
-
-    damaged_shards: Literal["refuse", "quarantine"] = "refuse"
-    """Whether a damaged foreign shard fails the job or is left out of the index and named in the quarantine."""
-
-    max_quarantined: int | None = Field(default=None, ge=0)
-    """Most clips that may be refused before the job fails; null for any number, as long as one clip is good."""
-
-    num_trial_frames: int = Field(default=4, ge=1)
-    """Frames decoded on trial from every clip; a clip without them is refused."""
-
-    cpus_per_task: float = Field(default=1.0, gt=0)
-    """CPUs that one shard's task takes: it decodes in a child process with one thread."""
-
-    decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
 
 
 def run(config: PrepareJob) -> str:

@@ -1,0 +1,1 @@
+"""The prepare job: videos or foreign shards become shards with an index."""
