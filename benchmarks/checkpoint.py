@@ -17,7 +17,7 @@ from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.orchestration.run_output import RunOutput
+from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.storage.places import filesystem_for, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.optim import OptimConfig

@@ -36,7 +36,7 @@ from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
 from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
 from mama_ray.orchestration.retrieved_examples import pick_examples
-from mama_ray.orchestration.run_report import report_run, write_page
+from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import filesystem_for, join_uri, write_text
 

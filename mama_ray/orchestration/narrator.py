@@ -19,12 +19,14 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.checkpoint_store import publish_folder
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
 from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.train_run import MAY_CHANGE, run_workers, write_environment, write_run_config
+from mama_ray.orchestration.runs.checkpoint_store import publish_folder
+from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.settings import MAY_CHANGE
+from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, local_folder
 from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints

@@ -17,11 +17,11 @@ import torch
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
-from mama_ray.orchestration.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.clip_stream import ClipReader
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics
-from mama_ray.orchestration.run_output import RunOutput
-from mama_ray.orchestration.step_clock import StepClock
+from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
+from mama_ray.orchestration.runs.output import RunOutput
+from mama_ray.orchestration.runs.step_clock import StepClock
 from mama_ray.orchestration.train_data import RunData, truth_kinds
 from mama_ray.orchestration.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state

@@ -22,6 +22,7 @@ from mama_ray.config import Config, ConfigError, config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
+from mama_ray.orchestration.runs.settings import MAY_CHANGE
 from mama_ray.orchestration.search_space import SearchSpace, check_search_space, point_of
 from mama_ray.orchestration.sweep_report import failures_of, write_outcome
 from mama_ray.orchestration.sweep_search import StudyHalving, StudySearch
@@ -29,7 +30,6 @@ from mama_ray.orchestration.sweep_study import StudyStore, num_finished, requeue
 from mama_ray.orchestration.sweep_trial import run_trial
 from mama_ray.orchestration.train import TrainJob, check_sizes, inputs_of, with_absolute_paths
 from mama_ray.orchestration.train_data import load_run_data
-from mama_ray.orchestration.train_run import MAY_CHANGE
 from mama_ray.reporting.metrics import find_metric
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, write_text

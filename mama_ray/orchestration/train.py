@@ -22,16 +22,11 @@ from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import PlacementConfig, Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.run_report import report_run, write_page
+from mama_ray.orchestration.runs.report import report_run, write_page
+from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
+from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.train_data import DataConfig, RunData, load_run_data
-from mama_ray.orchestration.train_run import (
-    NumWorkers,
-    WorkerRange,
-    resources_of_worker,
-    run_workers,
-    write_environment,
-    write_run_config,
-)
 from mama_ray.orchestration.train_worker import train_fn_per_worker
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri

@@ -19,7 +19,7 @@ import json, ray
 from mama_ray.config import load_config
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.train import TrainJob
-from mama_ray.orchestration.train_run import resources_of_worker
+from mama_ray.orchestration.runs.worker_group import resources_of_worker
 
 ray.init(log_to_driver=False)
 pool = load_config(CaptionJob, "configs/caption/cluster.yaml").pool

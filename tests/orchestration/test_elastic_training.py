@@ -9,11 +9,11 @@ import pytest
 from mama_ray.config import ConfigError, parse_config
 from mama_ray.data.batch import PADDING_ROW
 from mama_ray.data.plan import EpochPlan, PlanConfig
-from mama_ray.orchestration.clip_stream import decode_cpus, stream_arrays
+from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
+from mama_ray.orchestration.runs.settings import WorkerRange
 from mama_ray.orchestration.train import TrainJob
-from mama_ray.orchestration.train_run import WorkerRange
 from tests.orchestration.captioning_runs import TwoNodes
-from tests.orchestration.training_runs import (
+from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     checkpoint,
     outcome,

@@ -17,13 +17,13 @@ from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.narrator.folder import load_narrator, read_narrator_input
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
-from mama_ray.orchestration.checkpoint_store import publish_folder
 from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.narrator import NarratorJob, run
+from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import filesystem_for, local_folder
 from mama_ray.training.manifest import list_checkpoints, verify_manifest
-from tests.orchestration.training_runs import ROOT, write_shards
+from tests.orchestration.runs.training_runs import ROOT, write_shards
 
 pytestmark = pytest.mark.ray
 

@@ -17,7 +17,7 @@ from mama_ray.config import ConfigError, load_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.sweep import SweepJob, num_concurrent, plan_sweep, sweep
 from mama_ray.orchestration.train import TrainJob
-from tests.orchestration.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
+from tests.orchestration.runs.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
 
 TRAIN = SETTINGS | {"num_workers": 1, "checkpoint_every": 3, "num_checkpoints_to_keep": 1}
 SPACE = {"objective.margin": {"uniform": [0.0, 0.4]}, "optim.lr": {"log_uniform": [1e-7, 3e-3]}}

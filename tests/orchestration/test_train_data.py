@@ -20,7 +20,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.train_data import DataConfig, _load, draw_meta_set, load_run_data, refuse_meta_overlap
 from tests.orchestration.caption_tables import captions_of, write_table
-from tests.orchestration.training_runs import write_shards
+from tests.orchestration.runs.training_runs import write_shards
 
 
 def table_of(ids: list[str], topics: list[str] | None = None, prefix: str = "") -> pa.Table:

@@ -11,7 +11,7 @@ import pytest
 
 from mama_ray.storage.places import filesystem_for
 from mama_ray.training.manifest import step_directory
-from tests.orchestration.training_runs import (
+from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     ROOT,
     kill_all,

@@ -3,7 +3,7 @@
 import pyarrow.fs as pafs
 import pytest
 
-from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints
+from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints
 from mama_ray.storage.places import Patience, filesystem_for
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints, write_manifest
 from tests.storage.s3_faults import KINDS, FaultyProxy, asked, serving

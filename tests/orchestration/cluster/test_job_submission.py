@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from mama_ray.training.manifest import step_directory
-from tests.orchestration.training_runs import (
+from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     ROOT,
     SETTINGS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from mama_ray.orchestration.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
+from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
 from mama_ray.reporting.writers import MetricsWriter
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import write_manifest

@@ -21,7 +21,7 @@ from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.training.manifest import step_directory
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CORPUS = CorpusConfig(num_train=96, num_meta=16, num_val=16, num_test=16)
 SETTINGS = {
     "global_batch_size": 16,

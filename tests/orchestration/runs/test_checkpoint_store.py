@@ -7,7 +7,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
+from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
 from mama_ray.storage.places import filesystem_for
 from mama_ray.training.manifest import (
     MANIFEST,

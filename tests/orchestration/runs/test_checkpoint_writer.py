@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mama_ray.models.host_copy import copy_to_host
-from mama_ray.orchestration.run_output import RunOutput
+from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.training.checkpoint import capture_state, load_state, write_state
 from mama_ray.training.loop import train

@@ -2,8 +2,8 @@
 
 import pyarrow.fs as pafs
 
-from mama_ray.orchestration.checkpoint_writer import CheckpointWriter
-from mama_ray.orchestration.progress import Progress
+from mama_ray.orchestration.runs.checkpoint_writer import CheckpointWriter
+from mama_ray.orchestration.runs.progress import Progress
 from mama_ray.reporting.writers import MetricsWriter
 
 

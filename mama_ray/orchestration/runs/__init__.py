@@ -1,0 +1,1 @@
+"""What every trainer on Ray Train shares: run folder, workers, batches, checkpoints."""

@@ -1,0 +1,50 @@
+"""The folder of a run: its config before any work, and the environment it ran in."""
+
+import json
+import platform
+from collections.abc import Collection
+from importlib.metadata import version
+
+import pyarrow.fs as pafs
+import ray
+import ray.train
+
+from mama_ray.config import config_to_yaml, load_yaml
+from mama_ray.errors import UserError
+from mama_ray.orchestration.runs.settings import MAY_CHANGE, RunSettings
+from mama_ray.storage.places import write_text
+from mama_ray.training.manifest import list_checkpoints
+
+
+def write_run_config(
+    job: RunSettings, filesystem: pafs.FileSystem, run_path: str, *, may_change: Collection[str] = MAY_CHANGE
+) -> None:
+    """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
+    path = f"{run_path}/config.yaml"
+    text = config_to_yaml(job)
+    if filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path):
+        with filesystem.open_input_stream(path) as stream:
+            earlier = load_yaml(stream.read().decode(), source=path)
+        ours = load_yaml(text, source="this start")
+        changed = [key for key in ours if key not in may_change and earlier.get(key) != ours[key]]
+        if changed:
+            raise UserError(
+                f"run {job.run} exists with another config",
+                got=", ".join(f"{key} = {ours[key]}" for key in changed),
+                wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
+                remedy="start it with its own config to resume, or give --run another name",
+            )
+    write_text(filesystem, path, text)
+
+
+def write_environment(summary: dict, filesystem: pafs.FileSystem, run_path: str) -> None:
+    """Write environment.json: versions, the cluster, and what is known of the data."""
+    packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
+    environment = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "cluster": ray.cluster_resources(),
+        "data": summary,
+    }
+    write_text(filesystem, f"{run_path}/environment.json", json.dumps(environment, indent=1, default=str))

@@ -1,0 +1,59 @@
+"""What all jobs that train on Ray Train share: a run's folder is opened, and a group of workers is started in it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+import pyarrow.fs as pafs
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from mama_ray.orchestration.cluster.placement import PlacementConfig
+from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
+
+# An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more
+# than there is, and then must give up soon to ask again.
+_ELASTIC_START_TIMEOUT_S = "10"
+
+
+def resources_of_worker(job: RunSettings, placement: PlacementConfig) -> dict[str, float]:
+    """Return what each train worker reserves."""
+    return {"CPU": job.cpus_per_worker, **({"GPU": 1} if job.use_gpu else {}), **placement.worker_resources}
+
+
+def run_workers(
+    train_fn_per_worker: Callable[[dict], None],
+    loop_config: dict,
+    job: RunSettings,
+    filesystem: pafs.FileSystem,
+    run_path: str,
+    *,
+    workers: WorkerRange | None = None,
+    placement: PlacementConfig | None = None,
+    callbacks: Sequence[ray.train.UserCallback] = (),
+) -> None:
+    """Run a function on a group of Ray Train workers to its end, through the crashes that the job survives."""
+    workers, placement = workers or WorkerRange.of(job.num_workers), placement or PlacementConfig()
+    if workers.is_elastic:
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = _ELASTIC_START_TIMEOUT_S
+    TorchTrainer(
+        train_fn_per_worker,
+        train_loop_config=loop_config | {"job": job, "show_bar": sys.stderr.isatty()},
+        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=(workers.min, workers.max) if workers.is_elastic else workers.max,
+            elastic_resize_monitor_interval_s=workers.resize_every_s,
+            use_gpu=job.use_gpu,
+            resources_per_worker=resources_of_worker(job, placement),
+            label_selector=dict(placement.worker_labels) or None,
+        ),
+        run_config=ray.train.RunConfig(
+            name="ray_train",
+            storage_path=run_path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
+            callbacks=list(callbacks),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    ).fit()
