@@ -23,10 +23,10 @@ import ray
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.sampling import row_rng, sample_timestamps
 from mama_ray.data.video.transforms import TransformConfig
-from mama_ray.orchestration.clip_stream import ClipReader, stream_batches
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.train_data import DataConfig, load_run_data
+from mama_ray.orchestration.training.clip_reader import ClipReader, stream_batches
+from mama_ray.orchestration.training.data import DataConfig, load_run_data
 
 
 def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:

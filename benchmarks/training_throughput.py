@@ -49,12 +49,13 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
-from mama_ray.orchestration.clip_stream import meta_batches, to_clip_batch
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.train import TrainJob, run_to_end
-from mama_ray.orchestration.train_data import RunData, load_run_data
-from mama_ray.orchestration.train_worker import _build_reader, _build_state, build_model
+from mama_ray.orchestration.training.clip_reader import meta_batches, to_clip_batch
+from mama_ray.orchestration.training.data import RunData, load_run_data
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.run import run_to_end
+from mama_ray.orchestration.training.worker import _build_reader, _build_state, build_model
 from mama_ray.training.loop import train
 
 CASES = {"compute, 1 worker": ("compute", 1), "compute, 2 workers": ("compute", 2), "decode, 1 worker": ("decode", 1)}

@@ -6,7 +6,8 @@ Without arguments it trains on the embedded corpus, which is made on first use.
 """
 
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.train import TrainJob, train
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.run import train
 
 if __name__ == "__main__":
     run_job(TrainJob, train, description=__doc__)

@@ -26,7 +26,7 @@ CONFIG_CLASSES = {
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
     "study": "mama_ray.orchestration.study:StudyJob",
     "sweep": "mama_ray.orchestration.sweep:SweepJob",
-    "train": "mama_ray.orchestration.train:TrainJob",
+    "train": "mama_ray.orchestration.training.job:TrainJob",
     "tune": "mama_ray.orchestration.sweep:SweepJob",
 }
 CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.y*ml"))

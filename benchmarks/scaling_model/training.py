@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mama_ray.config import Config
 
-_PREFETCHED = 2  # batches, mama_ray/orchestration/clip_stream.py
+_PREFETCHED = 2  # batches, mama_ray/orchestration/training/clip_reader.py
 
 
 class TrainScenario(Config):

@@ -18,7 +18,8 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.evaluate import EvaluateJob, evaluate
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import report_run, write_page
-from mama_ray.orchestration.train import TrainJob, train
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.run import train
 from mama_ray.reporting.content import RunReport
 from mama_ray.storage.places import absolute_uri, join_uri
 

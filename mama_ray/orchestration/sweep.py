@@ -28,8 +28,9 @@ from mama_ray.orchestration.sweep_report import failures_of, write_outcome
 from mama_ray.orchestration.sweep_search import StudyHalving, StudySearch
 from mama_ray.orchestration.sweep_study import StudyStore, num_finished, requeue_unfinished
 from mama_ray.orchestration.sweep_trial import run_trial
-from mama_ray.orchestration.train import TrainJob, check_sizes, inputs_of, with_absolute_paths
-from mama_ray.orchestration.train_data import load_run_data
+from mama_ray.orchestration.training.data import load_run_data
+from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
+from mama_ray.orchestration.training.run import check_sizes
 from mama_ray.reporting.metrics import find_metric
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, write_text

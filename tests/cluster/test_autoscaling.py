@@ -18,7 +18,7 @@ PROGRAM = """
 import json, ray
 from mama_ray.config import load_config
 from mama_ray.orchestration.captioning import CaptionJob
-from mama_ray.orchestration.train import TrainJob
+from mama_ray.orchestration.training.run import TrainJob
 from mama_ray.orchestration.runs.worker_group import resources_of_worker
 
 ray.init(log_to_driver=False)

@@ -6,7 +6,7 @@ import pytest
 
 from mama_ray.config import load_config, load_yaml
 from mama_ray.orchestration.captioning import CaptionJob
-from mama_ray.orchestration.train import TrainJob
+from mama_ray.orchestration.training.job import TrainJob
 from tests.cluster.cluster_files import GROUPS, ROOT, aws
 
 CONFIGS = ROOT / "configs"

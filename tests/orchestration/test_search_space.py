@@ -5,7 +5,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from mama_ray.config import ConfigError, with_overrides
 from mama_ray.orchestration.search_space import check_search_space, describe_space, point_of, values_of
-from mama_ray.orchestration.train import TrainJob
+from mama_ray.orchestration.training.job import TrainJob
 
 SPACE = {
     "objective.margin": {"uniform": [0.0, 0.4]},

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from mama_ray.config import ConfigError, load_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.sweep import SweepJob, num_concurrent, plan_sweep, sweep
-from mama_ray.orchestration.train import TrainJob
+from mama_ray.orchestration.training.job import TrainJob
 from tests.orchestration.runs.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
 
 TRAIN = SETTINGS | {"num_workers": 1, "checkpoint_every": 3, "num_checkpoints_to_keep": 1}

@@ -14,7 +14,8 @@ from mama_ray.orchestration.caption_stream import PoolConfig, fit_pool
 from mama_ray.orchestration.captioning import CaptionJob
 from mama_ray.orchestration.cluster.placement import matches
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
-from mama_ray.orchestration.train import TrainJob, train
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.run import train
 from tests.orchestration.captioning_runs import TwoNodes, read_captions, write_caption_shards
 from tests.orchestration.runs.training_runs import NUM_STEPS, SETTINGS, checkpoint, start_training, write_shards
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mama_ray.data.batch import PADDING_ROW
-from mama_ray.orchestration.clip_stream import meta_batches
+from mama_ray.orchestration.training.clip_reader import meta_batches
 
 NUM_CLIPS, BATCH = 12, 4
 META_SET = {

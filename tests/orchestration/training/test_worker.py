@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mama_ray.config import parse_config
-from mama_ray.orchestration.train import TrainJob
-from mama_ray.orchestration.train_worker import _build_state
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.worker import _build_state
 from tests.weighting.toys import ToyEncoder, random_batch
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
-from mama_ray.orchestration.clip_stream import ClipReader, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
 
 _CHUNK = 64
 _CACHE_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once

@@ -21,20 +21,20 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.orchestration.clip_stream import ClipReader, meta_batches, stream_batches
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.orchestration.run_recorder import RunRecorder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
-from mama_ray.orchestration.train_data import RunData
-from mama_ray.orchestration.validation import ValidationSet
+from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, stream_batches
+from mama_ray.orchestration.training.data import RunData
+from mama_ray.orchestration.training.recorder import RunRecorder
+from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import filesystem_for, join_uri, local_folder
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state
 
 if TYPE_CHECKING:
-    from mama_ray.orchestration.train import TrainJob
+    from mama_ray.orchestration.training.job import TrainJob
 
 logger = logging.getLogger(__name__)
 

@@ -17,20 +17,20 @@ import torch
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
-from mama_ray.orchestration.clip_stream import ClipReader
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.orchestration.runs.step_clock import StepClock
-from mama_ray.orchestration.train_data import RunData, truth_kinds
-from mama_ray.orchestration.validation import ValidationSet
+from mama_ray.orchestration.training.clip_reader import ClipReader
+from mama_ray.orchestration.training.data import RunData, truth_kinds
+from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
 from mama_ray.training.state import TrainState, require_finite
 
 if TYPE_CHECKING:
-    from mama_ray.orchestration.train import TrainJob
+    from mama_ray.orchestration.training.job import TrainJob
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mama_ray.orchestration.validation import ValidationSet
+from mama_ray.orchestration.training.validation import ValidationSet
 
 NUM_CLIPS = 67  # prime, and more than one chunk
 

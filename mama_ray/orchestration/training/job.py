@@ -1,0 +1,157 @@
+"""What a training job is asked for."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mama_ray.config import Config, config_to_yaml, with_overrides
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.orchestration.cluster.placement import PlacementConfig
+from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
+from mama_ray.orchestration.training.data import DataConfig
+from mama_ray.storage.places import absolute_uri
+from mama_ray.training.optim import OptimConfig
+from mama_ray.weighting.step import MetaConfig
+from mama_ray.weighting.weight_net import WeightingConfig
+
+
+class ModelConfig(Config):
+    """Which dual encoder is trained."""
+
+    preset: str = "tiny"
+    """Size of a model that starts from scratch: tiny, base_32 or base_16."""
+
+    pretrained: str | None = None
+    """Folder or URI of weights to start from (ours, Hugging Face CLIP's, CLIP-ViP's); takes the place of the preset."""
+
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class TrainJob(Config):
+    """One training run."""
+
+    shards: str | None = None
+    """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    """The embedded corpus, where `shards` is null."""
+
+    storage: str = "runs"
+    """Folder or URI under which runs are kept."""
+
+    run: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of the run; a run that exists is resumed."""
+
+    model: ModelConfig = ModelConfig()
+    """The dual encoder."""
+
+    data: DataConfig = DataConfig()
+    """Clips, captions, tokens, meta-set."""
+
+    objective: ContrastiveConfig = ContrastiveConfig()
+    """The contrastive loss and its margin."""
+
+    weighting: WeightingConfig = WeightingConfig()
+    """How losses become sample weights."""
+
+    meta: MetaConfig = MetaConfig()
+    """How the weight net learns from the meta-set."""
+
+    optim: OptimConfig = OptimConfig()
+    """The model's optimiser."""
+
+    num_epochs: float = Field(10.0, gt=0)
+    """Passes over the training split; a fraction is fine."""
+
+    global_batch_size: int = Field(128, ge=2)
+    """Clips per step over all workers: the negatives of the contrastive loss."""
+
+    num_micro_batches: int = Field(1, ge=1)
+    """Parts a worker's batch is encoded in; the gradient is that of the whole batch, the memory that of a part."""
+
+    num_workers: NumWorkers = 2
+    """Ray Train workers (DDP ranks): a number, or {min: 1, max: 8} for a group that goes on with fewer when nodes are
+    lost and with more when they come. The global batch is the same with any number."""
+
+    resize_every_s: float = Field(60.0, gt=0)
+    """Seconds between two looks whether an elastic group may grow; to grow it starts anew from the last checkpoint."""
+
+    cpus_per_worker: float = Field(1.0, gt=0)
+    """CPUs of a train worker; decode tasks use what is left."""
+
+    placement: PlacementConfig = PlacementConfig()
+    """Nodes of train workers and of decode tasks."""
+
+    use_gpu: bool = False
+    """Give each worker a GPU (nccl); else CPU (gloo)."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Autocast of the encoders; auto is bfloat16 on a GPU and float32 on a CPU. Losses are float32 always."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, clip order, frame sampling and caption choice."""
+
+    log_every: int = Field(10, ge=1)
+    """Steps between two records of metrics.jsonl."""
+
+    checkpoint_every: int = Field(200, ge=1)
+    """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
+
+    num_checkpoints_to_keep: int = Field(2, ge=1)
+    """Newest checkpoints kept; the best one by validation is always kept beside them."""
+
+    max_failures: int = Field(3, ge=-1)
+    """Worker crashes survived before the job fails; -1 is any number."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "TrainJob":
+        parts = self.workers.max * self.num_micro_batches
+        if self.global_batch_size < parts:  # where it does not divide, the last workers' batches are padded
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is less than num_workers x num_micro_batches = {parts}"
+            )
+        if self.placement.worker_labels and self.workers.is_elastic:
+            # Ray (2.60) counts the workers that fit by resources alone and would wait for ever for the labels.
+            raise ValueError(
+                "placement.worker_labels ties no elastic group: give its nodes a custom resource and name it in "
+                "placement.worker_resources"
+            )
+        if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
+            raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
+        return self
+
+    @property
+    def workers(self) -> WorkerRange:
+        """How many train workers there may be."""
+        return WorkerRange.of(self.num_workers, resize_every_s=self.resize_every_s)
+
+    @property
+    def is_meta_learned(self) -> bool:
+        """Whether the run needs a meta-set."""
+        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+
+    def to_yaml(self) -> str:
+        """Return the config as YAML that loads back."""
+        return config_to_yaml(self)
+
+
+def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
+    """Return the folders and URIs that a job reads, None for what it makes itself."""
+    return job.shards, *job.data.caption_tables, job.data.tokenizer, job.model.pretrained
+
+
+def with_absolute_paths(job: TrainJob) -> TrainJob:
+    """Name every place so that workers, whose working directory is another, find it too."""
+    changes = {"storage": absolute_uri(job.storage)}
+    if job.shards is not None:
+        changes["shards"] = absolute_uri(job.shards)
+    if job.data.tokenizer is not None:
+        changes["data.tokenizer"] = absolute_uri(job.data.tokenizer)
+    if job.data.caption_tables:
+        changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
+    if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
+        changes["model.pretrained"] = absolute_uri(job.model.pretrained)
+    return with_overrides(job, changes)
