@@ -6,7 +6,8 @@ Without arguments it trains a small one from scratch on an embedded corpus, whic
 """
 
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.narrator import NarratorJob, run
+from mama_ray.orchestration.narrator.job import NarratorJob
+from mama_ray.orchestration.narrator.run import run
 
 if __name__ == "__main__":
     run_job(NarratorJob, run, description=__doc__)

@@ -21,7 +21,7 @@ CONFIG_CLASSES = {
     "caption": "mama_ray.orchestration.captioning:CaptionJob",
     "demo": "mama_ray.orchestration.demo:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluate:EvaluateJob",
-    "narrator": "mama_ray.orchestration.narrator:NarratorJob",
+    "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
     "study": "mama_ray.orchestration.study:StudyJob",

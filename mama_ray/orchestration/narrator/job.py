@@ -1,41 +1,19 @@
-"""The narrator's job: Ray Data streams pictures of captioned clips into Ray Train workers that fine-tune a LLaVA.
+"""What a narrator's training is asked for."""
 
-python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME     # with the same two again: resumes
-"""
-
-import logging
-import math
-import tempfile
 from pathlib import Path
 from typing import Literal
 
-import ray
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.narrator.folder import NarratorInput, convert_narrator
+from mama_ray.captioning.narrator.folder import NarratorInput
 from mama_ray.captioning.narrator.loss import TrainedParts
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.errors import UserError
-from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.narrator_data import NarratorData, NarratorDataConfig, load_narrator_data
-from mama_ray.orchestration.narrator_worker import train_narrator_per_worker
-from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.runs.checkpoint_store import publish_folder
-from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
-from mama_ray.orchestration.runs.settings import MAY_CHANGE
-from mama_ray.orchestration.runs.worker_group import run_workers
-from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import absolute_uri, filesystem_for, join_uri, local_folder
-from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
+from mama_ray.orchestration.narrator.data import NarratorDataConfig
+from mama_ray.storage.places import absolute_uri
 from mama_ray.training.optim import OptimConfig
-
-logger = logging.getLogger(__name__)
-
-MODEL_FOLDER = "model"
-_MODEL_TASK_CPUS = 0.5
 
 
 class NarratorModelConfig(Config):
@@ -147,39 +125,6 @@ class NarratorJob(Config):
         return self
 
 
-def run(job: NarratorJob) -> str:
-    """Run or resume a narrator's training; returns the line that names the model folder."""
-    job = _with_absolute_paths(job)
-    run_uri = join_uri(job.storage, job.run)
-    filesystem, run_path = filesystem_for(run_uri)
-    ensure_writable(run_uri)
-    ensure_readable(job.shards)
-    write_run_config(job, filesystem, run_path, may_change={*MAY_CHANGE, "model_dtype"})
-    connect()
-    if job.shards is None:
-        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
-    newest = latest_valid_checkpoint(filesystem, run_path)
-    data = load_narrator_data(
-        job.shards,
-        job.data,
-        job.prompt,
-        processor=_uri_of(newest.path, job) if newest else job.model.pretrained,
-        vocab_size=job.model.vocab_size,
-    )
-    _check_sizes(job, data)
-    write_environment(data.summary, filesystem, run_path)
-    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
-    logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
-    if newest is None or newest.step < num_steps:
-        loop_config = {"data": data, "num_steps": num_steps}
-        run_workers(train_narrator_per_worker, loop_config, job, filesystem, run_path)
-    best = best_checkpoint(list_checkpoints(filesystem, run_path))
-    model_uri = join_uri(run_uri, MODEL_FOLDER)
-    ray.get(_write_model.remote(_uri_of(best.path, job), model_uri, job.model_dtype))
-    score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
-    return f"trained {num_steps} steps{score}: {model_uri}"
-
-
 def _with_absolute_paths(job: NarratorJob) -> NarratorJob:
     """Name every place so that workers, whose working directory is another, find it too."""
     changes = {"storage": absolute_uri(job.storage)}
@@ -188,22 +133,3 @@ def _with_absolute_paths(job: NarratorJob) -> NarratorJob:
     if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
         changes["model.pretrained"] = absolute_uri(job.model.pretrained)
     return with_overrides(job, changes)
-
-
-def _uri_of(checkpoint_path: str, job: NarratorJob) -> str:
-    return join_uri(job.storage, job.run, "checkpoints", checkpoint_path.rsplit("/", 1)[1])
-
-
-def _check_sizes(job: NarratorJob, data: NarratorData) -> None:
-    num_train = data.summary["num_clips"]["train"]
-    if num_train < job.global_batch_size:
-        raise UserError("fewer training clips than one batch", got=num_train, wanted=f">= {job.global_batch_size}")
-
-
-@ray.remote(num_cpus=_MODEL_TASK_CPUS)
-def _write_model(checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
-    """Make the checkpoint a model folder of its own, without what only training needs; config.json comes last."""
-    filesystem, path = filesystem_for(target)
-    with local_folder(*filesystem_for(checkpoint)) as source, tempfile.TemporaryDirectory() as scratch:
-        convert_narrator(source, scratch, dtype)
-        publish_folder(filesystem, path, list(Path(scratch).iterdir()), last="config.json")

@@ -18,7 +18,8 @@ from mama_ray.captioning.narrator.folder import load_narrator, read_narrator_inp
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
-from mama_ray.orchestration.narrator import NarratorJob, run
+from mama_ray.orchestration.narrator.job import NarratorJob
+from mama_ray.orchestration.narrator.run import run
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import filesystem_for, local_folder

@@ -15,15 +15,15 @@ from mama_ray.captioning.narrator.folder import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.orchestration.narrator_state import NarratorState, capture_state, write_state
-from mama_ray.orchestration.narrator_validation import NarratorValidation
+from mama_ray.orchestration.narrator.state import NarratorState, capture_state, write_state
+from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.orchestration.runs.step_clock import StepClock
 from mama_ray.training.state import require_finite
 
 if TYPE_CHECKING:
-    from mama_ray.orchestration.narrator import NarratorJob
+    from mama_ray.orchestration.narrator.job import NarratorJob
 
 _Batch = TypeVar("_Batch")
 

@@ -16,8 +16,8 @@ from mama_ray.captioning.narrator.loss import IGNORED, CaptionLoss
 from mama_ray.data.synthetic.read_back import FACT_NAMES, count_named_right
 from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.orchestration.narrator_data import PictureReader
-from mama_ray.orchestration.narrator_state import NarratorState
+from mama_ray.orchestration.narrator.data import PictureReader
+from mama_ray.orchestration.narrator.state import NarratorState
 
 _CACHE_BYTES = 256 * 1024**2
 

@@ -22,17 +22,17 @@ from mama_ray.captioning.narrator.preset import build_tiny_model
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
-from mama_ray.orchestration.narrator_data import NarratorData, PictureReader, unpacked
-from mama_ray.orchestration.narrator_recorder import NarratorRecorder
-from mama_ray.orchestration.narrator_state import NarratorState, load_state, train_step
-from mama_ray.orchestration.narrator_validation import NarratorValidation
+from mama_ray.orchestration.narrator.data import NarratorData, PictureReader, unpacked
+from mama_ray.orchestration.narrator.recorder import NarratorRecorder
+from mama_ray.orchestration.narrator.state import NarratorState, load_state, train_step
+from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.storage.places import filesystem_for, join_uri
 from mama_ray.training.optim import build_optimizer
 
 if TYPE_CHECKING:
-    from mama_ray.orchestration.narrator import NarratorJob
+    from mama_ray.orchestration.narrator.job import NarratorJob
 
 logger = logging.getLogger(__name__)
 
