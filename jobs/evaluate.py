@@ -4,7 +4,8 @@ python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # wr
 """
 
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.evaluate import EvaluateJob, run
+from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.run import run
 
 if __name__ == "__main__":
     run_job(EvaluateJob, run, description=__doc__)

@@ -20,7 +20,7 @@ CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
     "caption": "mama_ray.orchestration.captioning:CaptionJob",
     "demo": "mama_ray.orchestration.demo:DemoJob",
-    "evaluate": "mama_ray.orchestration.evaluate:EvaluateJob",
+    "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",

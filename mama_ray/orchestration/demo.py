@@ -15,7 +15,8 @@ from mama_ray.evaluation.protocol import Result, check_comparable, describe_prot
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.captioning import CaptionJob, caption
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.evaluate import EvaluateJob, evaluate
+from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.run import evaluate
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.orchestration.training.job import TrainJob

@@ -21,8 +21,9 @@ from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained, save_pretrained
-from mama_ray.orchestration.evaluate import EvaluateJob, evaluate, load_benchmark
-from mama_ray.orchestration.evaluated_model import find_model
+from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.model import find_model
+from mama_ray.orchestration.evaluation.run import evaluate, load_benchmark
 from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 

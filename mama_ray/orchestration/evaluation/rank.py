@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.evaluation.retrieval import check_finite, dual_softmax_normalisers, rank_queries
-from mama_ray.orchestration.embed import read_features
+from mama_ray.orchestration.evaluation.embed import read_features
 from mama_ray.storage.places import filesystem_for
 
 # Small enough to spread a thousand queries over two cores, large enough to be worth a task.

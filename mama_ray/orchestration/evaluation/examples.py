@@ -7,8 +7,8 @@ from jaxtyping import Float64
 
 from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.evaluation.protocol import BenchmarkConfig, RetrievedExample
-from mama_ray.orchestration.evaluated_split import EvaluatedSplit
-from mama_ray.orchestration.rank import Features, queries_of, top_clips
+from mama_ray.orchestration.evaluation.rank import Features, queries_of, top_clips
+from mama_ray.orchestration.evaluation.split import EvaluatedSplit
 
 _NUM_RETRIEVED = 5
 

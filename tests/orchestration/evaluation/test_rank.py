@@ -6,8 +6,8 @@ import ray
 
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.evaluation.retrieval import compute_ranks
-from mama_ray.orchestration import rank
-from mama_ray.orchestration.rank import Features, queries_of, rank_both_ways, top_clips
+from mama_ray.orchestration.evaluation import rank
+from mama_ray.orchestration.evaluation.rank import Features, queries_of, rank_both_ways, top_clips
 
 NUM_CLIPS = 29
 

@@ -11,13 +11,9 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
-from mama_ray.config import Config
-from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import (
@@ -31,11 +27,12 @@ from mama_ray.evaluation.retrieval import recall_metrics
 from mama_ray.evaluation.topics import head_tail_results, topic_results
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import load_named
-from mama_ray.orchestration.embed import EmbedPlan, embed_clips
-from mama_ray.orchestration.evaluated_model import EvaluatedModel, find_model
-from mama_ray.orchestration.evaluated_split import EvaluatedSplit, load_evaluated_split
-from mama_ray.orchestration.rank import Features, load_features, queries_of, rank_both_ways
-from mama_ray.orchestration.retrieved_examples import pick_examples
+from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips
+from mama_ray.orchestration.evaluation.examples import pick_examples
+from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
+from mama_ray.orchestration.evaluation.rank import Features, load_features, queries_of, rank_both_ways
+from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluated_split
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import filesystem_for, join_uri, write_text
@@ -43,40 +40,6 @@ from mama_ray.storage.places import filesystem_for, join_uri, write_text
 logger = logging.getLogger(__name__)
 
 _MAX_NAMED_MISSING = 100
-
-
-class EvaluateJob(Config):
-    """One evaluation of one checkpoint on one benchmark."""
-
-    checkpoint: str = "runs/train"
-    """Folder or URI of a run, of a checkpoint in a run, or of a saved model."""
-
-    shards: str | None = None
-    """Folder or URI of the shards with their index; null is what the run was trained on."""
-
-    benchmark: str = "embedded"
-    """Name of a file in configs/benchmark, or the path of such a YAML file."""
-
-    output: str | None = None
-    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""
-
-    resize: Literal["squash", "center_crop"] | None = None
-    """How frames become squares; null is as in training, squash where the model's folder does not say."""
-
-    batch_size: int = Field(32, ge=1)
-    """Clips decoded and embedded at a time."""
-
-    num_actors: int = Field(1, ge=1)
-    """Most actors that hold the model; each takes a GPU where use_gpu is set."""
-
-    use_gpu: bool = False
-    """Give every actor a GPU."""
-
-    decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
-
-    num_examples: int = Field(6, ge=0)
-    """Text queries whose first clips are written down for the report."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""What an evaluation is asked for."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mama_ray.config import Config
+from mama_ray.data.video.decode import DecodeConfig
+
+
+class EvaluateJob(Config):
+    """One evaluation of one checkpoint on one benchmark."""
+
+    checkpoint: str = "runs/train"
+    """Folder or URI of a run, of a checkpoint in a run, or of a saved model."""
+
+    shards: str | None = None
+    """Folder or URI of the shards with their index; null is what the run was trained on."""
+
+    benchmark: str = "embedded"
+    """Name of a file in configs/benchmark, or the path of such a YAML file."""
+
+    output: str | None = None
+    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""
+
+    resize: Literal["squash", "center_crop"] | None = None
+    """How frames become squares; null is as in training, squash where the model's folder does not say."""
+
+    batch_size: int = Field(32, ge=1)
+    """Clips decoded and embedded at a time."""
+
+    num_actors: int = Field(1, ge=1)
+    """Most actors that hold the model; each takes a GPU where use_gpu is set."""
+
+    use_gpu: bool = False
+    """Give every actor a GPU."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+    num_examples: int = Field(6, ge=0)
+    """Text queries whose first clips are written down for the report."""
