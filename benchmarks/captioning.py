@@ -29,9 +29,10 @@ from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.captioning.narrator.folder import embedded_narrator, load_narrator
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.data.index import read_clip_bytes, read_index, select_split
-from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory, caption_chunks, fit_pool
-from mama_ray.orchestration.captioning import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
+from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.places import absolute_uri, filesystem_for

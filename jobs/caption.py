@@ -5,7 +5,8 @@
 Without arguments the embedded narrator captions the embedded corpus.
 """
 
-from mama_ray.orchestration.captioning import CaptionJob, caption
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.cluster.entry import run_job
 
 if __name__ == "__main__":

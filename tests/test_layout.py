@@ -18,7 +18,7 @@ PACKAGE = ROOT / "mama_ray"
 # Which config class a folder of configs/ and a program of jobs/ stand for.
 CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
-    "caption": "mama_ray.orchestration.captioning:CaptionJob",
+    "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
     "demo": "mama_ray.orchestration.demo:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",

@@ -30,8 +30,8 @@ from mama_ray.captioning.table import file_name
 from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_clip_bytes, read_index
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
-from mama_ray.orchestration.caption_finish import Gate, shared_captions, write_files
-from mama_ray.orchestration.caption_parts import (
+from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
+from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     PART_SCHEMA,
     committed_rows,

@@ -12,8 +12,8 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from mama_ray.orchestration.caption_ledger import CaptionLedger
-from mama_ray.orchestration.caption_parts import CHUNK_CLIPS
+from mama_ray.orchestration.captioning.ledger import CaptionLedger
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.cluster.connect import quieten_ray_data
 
 _NUM_CHUNKS = 4000

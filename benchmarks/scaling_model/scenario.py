@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mama_ray.config import Config
 
-CHUNK_CLIPS = 32  # mama_ray/orchestration/caption_parts.py
+CHUNK_CLIPS = 32  # mama_ray/orchestration/captioning/parts.py
 
 
 class CaptionScenario(Config):

@@ -3,10 +3,10 @@
 from benchmarks.scaling_model.inputs import CLIPS_PER_SHARD, Assumptions, requests
 from benchmarks.scaling_model.scenario import CHUNK_CLIPS
 
-_CLIPS_PER_FILE = 4096  # mama_ray/orchestration/caption_parts.py
+_CLIPS_PER_FILE = 4096  # mama_ray/orchestration/captioning/parts.py
 _KEYS_PER_LISTING = 1000
 _CHECK_THREADS = 24  # mama_ray/data/index.py
-_CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/caption_finish.py
+_CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/captioning/finish.py
 
 
 def corpus_sizes(assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720") -> dict[str, float]:

@@ -13,7 +13,8 @@ from mama_ray.config import Config, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
 from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.orchestration.captioning import CaptionJob, caption
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.run import evaluate

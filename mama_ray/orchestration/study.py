@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from mama_ray.config import Config, config_to_yaml
 from mama_ray.errors import UserError, unknown_name
-from mama_ray.orchestration.captioning import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.study_cells import CellStore
 from mama_ray.orchestration.study_inputs import StudyInputs

@@ -13,7 +13,7 @@ import ray
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
-from mama_ray.orchestration.captioning import caption
+from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run as prepare

@@ -17,7 +17,7 @@ _CPUS = 4  # of a simulated node: enough for one part of a job, and few processe
 PROGRAM = """
 import json, ray
 from mama_ray.config import load_config
-from mama_ray.orchestration.captioning import CaptionJob
+from mama_ray.orchestration.captioning.run import CaptionJob
 from mama_ray.orchestration.training.run import TrainJob
 from mama_ray.orchestration.runs.worker_group import resources_of_worker
 

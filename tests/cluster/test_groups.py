@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mama_ray.config import load_config, load_yaml
-from mama_ray.orchestration.captioning import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.training.job import TrainJob
 from tests.cluster.cluster_files import GROUPS, ROOT, aws
 

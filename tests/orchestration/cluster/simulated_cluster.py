@@ -18,7 +18,7 @@ import psutil
 import ray._private.services as services
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from tests.orchestration.captioning_runs import RAY, free_port
+from tests.orchestration.captioning.captioning_runs import RAY, free_port
 
 _NO_COMMANDS = (
     "head_setup_commands", "head_start_ray_commands", "initialization_commands", "rsync_exclude", "rsync_filter",

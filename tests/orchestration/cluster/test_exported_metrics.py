@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_progress import CaptionProgress
-from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.captioning.pool import PoolHistory
+from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics, exported_name, prometheus_names
 from mama_ray.reporting.metrics import METRICS, find_metric
 
@@ -104,8 +104,8 @@ def test_an_unknown_metric_is_refused(ray_cluster):
 def test_without_ray_nothing_is_exported_and_nothing_fails():
     program = """
 import threading
-from mama_ray.orchestration.caption_progress import CaptionProgress
-from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.captioning.progress import CaptionProgress
+from mama_ray.orchestration.captioning.stream import PoolHistory
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 export_metrics("night", {"train/loss": 1.0}, {"run/checkpoints": 1})
 assert not [thread for thread in threading.enumerate() if thread.name == "refresh-gauges"]

@@ -10,13 +10,13 @@ import pytest
 from mama_ray.config import ConfigError, parse_config
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_stream import PoolConfig, fit_pool
-from mama_ray.orchestration.captioning import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.pool import PoolConfig, fit_pool
 from mama_ray.orchestration.cluster.placement import matches
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
-from tests.orchestration.captioning_runs import TwoNodes, read_captions, write_caption_shards
+from tests.orchestration.captioning.captioning_runs import TwoNodes, read_captions, write_caption_shards
 from tests.orchestration.runs.training_runs import NUM_STEPS, SETTINGS, checkpoint, start_training, write_shards
 
 CORPUS = CorpusConfig(num_train=200, num_meta=16, num_val=16, num_test=16)

@@ -12,7 +12,7 @@ from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.settings import WorkerRange
 from mama_ray.orchestration.training.job import TrainJob
-from tests.orchestration.captioning_runs import TwoNodes
+from tests.orchestration.captioning.captioning_runs import TwoNodes
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     checkpoint,

@@ -11,7 +11,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
-from tests.orchestration.caption_tables import captions_of, write_table
+from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     SETTINGS,

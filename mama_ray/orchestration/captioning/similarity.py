@@ -19,8 +19,8 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
-from mama_ray.orchestration.caption_plan import CaptionPlan
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
+from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluation.model import evaluation_resize, training_config
 from mama_ray.storage.places import filesystem_for, is_local, local_folder, open_atomic

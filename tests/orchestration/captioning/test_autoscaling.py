@@ -19,7 +19,7 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
-from tests.orchestration.captioning_runs import ENGINE_TITLE, ROOT, read_captions
+from tests.orchestration.captioning.captioning_runs import ENGINE_TITLE, ROOT, read_captions
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
 

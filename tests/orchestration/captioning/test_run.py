@@ -18,8 +18,9 @@ from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, read_caption
 from mama_ray.config import load_config
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_stream import PoolConfig
-from mama_ray.orchestration.captioning import CaptionJob, caption
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.pool import PoolConfig
+from mama_ray.orchestration.captioning.run import caption
 from tests.captioning.tiny_models import PROMPT, write_llava
 from tests.orchestration.prepare.spoiled_shards import (
     BAD,

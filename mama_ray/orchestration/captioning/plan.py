@@ -20,7 +20,7 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, committed_rows, list_parts
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.named_configs import load_named

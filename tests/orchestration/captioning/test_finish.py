@@ -17,8 +17,8 @@ from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.data.video.decode import DecodeConfig
-from mama_ray.orchestration.caption_finish import Gate, TableSummary, num_files, shared_captions, write_files
-from mama_ray.orchestration.caption_parts import (
+from mama_ray.orchestration.captioning.finish import Gate, TableSummary, num_files, shared_captions, write_files
+from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
     list_parts,
@@ -26,7 +26,7 @@ from mama_ray.orchestration.caption_parts import (
     part_path,
     write_parts,
 )
-from mama_ray.orchestration.caption_plan import CaptionPlan
+from mama_ray.orchestration.captioning.plan import CaptionPlan
 
 LOCAL = pafs.LocalFileSystem()
 CONSTANTS = {

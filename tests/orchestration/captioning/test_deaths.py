@@ -10,11 +10,12 @@ from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.decode import DecodeConfig
-from mama_ray.orchestration.caption_ledger import CaptionLedger
-from mama_ray.orchestration.caption_parts import list_parts, read_part
-from mama_ray.orchestration.caption_plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.caption_stages import Captioning, decode_chunk
-from tests.orchestration.captioning_runs import write_caption_shards
+from mama_ray.orchestration.captioning.actor import Captioning
+from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.orchestration.captioning.ledger import CaptionLedger
+from mama_ray.orchestration.captioning.parts import list_parts, read_part
+from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from tests.orchestration.captioning.captioning_runs import write_caption_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 

@@ -11,8 +11,9 @@ import ray
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Caption, Clip
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
-from mama_ray.orchestration.captioning import CaptionJob, caption
-from tests.orchestration.captioning_runs import ROOT, read_captions
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.run import caption
+from tests.orchestration.captioning.captioning_runs import ROOT, read_captions
 
 DATA = ROOT.parent / "shared" / "data"
 LISTED = DATA / "clips.csv"

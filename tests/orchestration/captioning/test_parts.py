@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mama_ray.orchestration.caption_parts import (
+from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     CLIPS_PER_FILE,
     PART_SCHEMA,

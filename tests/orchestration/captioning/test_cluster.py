@@ -7,7 +7,7 @@ import time
 import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from tests.orchestration.captioning_runs import ROOT, read_captions, write_caption_shards
+from tests.orchestration.captioning.captioning_runs import ROOT, read_captions, write_caption_shards
 from tests.orchestration.cluster.simulated_cluster import SimulatedCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 
 logger = logging.getLogger(__name__)

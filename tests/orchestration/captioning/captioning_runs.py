@@ -22,7 +22,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RAY = str(Path(sys.executable).with_name("ray"))
 CLIPS_PER_SHARD = 100
 ENGINE_TITLE = "MapWorker(MapBatches(Captioning))"  # that Ray gives the processes of captioning actors

@@ -5,7 +5,7 @@ import pytest
 
 from mama_ray.data.index import MEMORY_SCHEMA, read_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.caption_plan import _load_clips
+from mama_ray.orchestration.captioning.plan import _load_clips
 from tests.data.shard_factory import LOCAL, write_dataset
 
 load = _load_clips._function  # what the remote task runs

@@ -19,13 +19,9 @@ import ray
 
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
-from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.grid import hash_pixels
-from mama_ray.data.reading import read_payloads
-from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeError
-from mama_ray.orchestration.caption_parts import CHUNK_CLIPS, PART_SCHEMA, write_parts
-from mama_ray.orchestration.caption_plan import CaptionPlan, PendingChunks, captioner_folder
+from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
+from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import filesystem_for
 from mama_ray.storage.retries import with_retries
@@ -34,60 +30,6 @@ logger = logging.getLogger(__name__)
 
 _HUNG_AFTER_S = 900.0  # no step of any engine takes as long
 _POLL_S = 10.0
-
-
-def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> dict[str, np.ndarray]:
-    """Return the uncaptioned clips of a pending chunk: row, clip_id, video_sha256, pixels, grid_sha256, frame_indices,
-    num_filled, error ("" for a clip that has a grid), read_s and decode_s.
-    """
-    start = int(ray.get(pending.chunks)[position]) * CHUNK_CLIPS
-    done = ray.get(pending.done)[start : start + CHUNK_CLIPS]
-    rows = start + np.flatnonzero(~done)
-    records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
-    began = time.perf_counter()
-    payloads = read_payloads(*filesystem_for(plan.shards), records, retry=with_retries)
-    read_s = (time.perf_counter() - began) / len(rows)
-    return _columns(
-        [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]
-    )
-
-
-def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:
-    began = time.perf_counter()
-    side = plan.captioner.side
-    pixels, num_filled, digest, trouble = np.zeros((side, side, 3), np.uint8), 0, "", ""
-    # One shape for every row, as a tensor column wants it; an error row has no frames to tell.
-    indices = np.full(plan.frames.layout.num_cells, -1)
-    try:
-        if isinstance(payload, Exception):
-            raise payload
-        grid = make_clip_grid(payload, plan.frames, side=side, decode=plan.decode)
-        pixels, indices, num_filled, digest = grid.pixels, grid.frame_indices, grid.num_filled, grid.sha256
-    except (DecodeError, ShardError, OSError) as error:
-        trouble = " ".join(str(error).split()) or type(error).__name__
-        logger.warning("clip %s of %s cannot be captioned: %s", record["clip_id"], record["shard"], trouble)
-    return {
-        "row": row,
-        "clip_id": record["clip_id"],
-        "video_sha256": record["sha256"],
-        "pixels": pixels,
-        "frame_indices": indices.astype(np.int32),
-        "num_filled": num_filled,
-        "grid_sha256": digest,
-        "error": trouble,
-        "read_s": read_s,
-        "decode_s": time.perf_counter() - began,
-    }
-
-
-def _columns(rows: list[dict]) -> dict[str, np.ndarray]:
-    texts = ("clip_id", "video_sha256", "grid_sha256", "error")
-    return {
-        name: np.array([row[name] for row in rows], dtype=object)
-        if name in texts
-        else np.stack([row[name] for row in rows])
-        for name in rows[0]
-    }
 
 
 class Captioning:

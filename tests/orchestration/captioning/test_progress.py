@@ -6,8 +6,8 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from mama_ray.orchestration.caption_progress import CaptionProgress
-from mama_ray.orchestration.caption_stream import PoolConfig, PoolHistory
+from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory
+from mama_ray.orchestration.captioning.progress import CaptionProgress
 
 
 def counts(engine: str, busy_s: float, idle_s: float, *, clips: int = 32, errors: int = 0, tokens: int = 320) -> dict:

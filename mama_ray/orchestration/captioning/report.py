@@ -12,11 +12,11 @@ from mama_ray.captioning.table import file_name
 from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.decode import DecodeError
-from mama_ray.orchestration.caption_finish import TableSummary
-from mama_ray.orchestration.caption_parts import CLIPS_PER_FILE
-from mama_ray.orchestration.caption_plan import CaptionPlan
-from mama_ray.orchestration.caption_progress import JobSpeed
-from mama_ray.orchestration.caption_stream import PoolHistory
+from mama_ray.orchestration.captioning.finish import TableSummary
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.pool import PoolHistory
+from mama_ray.orchestration.captioning.progress import JobSpeed
 from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
 from mama_ray.storage.places import filesystem_for
 

@@ -17,7 +17,7 @@ from tests.storage.s3_faults import KINDS, FaultyProxy, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLING = ["--sampling.max-tokens", "8", "--engine.kv-cache-mib", "32"]
 
 

@@ -14,11 +14,12 @@ from transformers import CLIPConfig
 from mama_ray.config import ConfigError, parse_config
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME
-from mama_ray.orchestration.captioning import CaptionJob, caption
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.run import caption
 from tests.captioning.tiny_models import write_llava
 from tests.orchestration.prepare.spoiled_shards import write_shards
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SECRET = "the-secret-of-this-test"
 
 

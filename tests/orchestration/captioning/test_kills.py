@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from tests.orchestration.captioning_runs import TwoNodes, parts_of, read_captions, write_caption_shards
+from tests.orchestration.captioning.captioning_runs import TwoNodes, parts_of, read_captions, write_caption_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
 

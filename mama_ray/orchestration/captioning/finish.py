@@ -19,7 +19,7 @@ import ray
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key, word_list
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.orchestration.caption_parts import (
+from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
     list_parts,
@@ -27,8 +27,8 @@ from mama_ray.orchestration.caption_parts import (
     read_part,
     rows_of_part,
 )
-from mama_ray.orchestration.caption_plan import CaptionPlan
-from mama_ray.orchestration.caption_similarity import forget_similarities, read_similarities
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.similarity import forget_similarities, read_similarities
 from mama_ray.storage.places import filesystem_for, open_atomic
 
 logger = logging.getLogger(__name__)

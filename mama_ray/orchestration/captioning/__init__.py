@@ -1,0 +1,1 @@
+"""The captioning job: plan, stream, commits, report card."""

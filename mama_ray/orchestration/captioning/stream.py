@@ -1,0 +1,73 @@
+"""The Ray Data pipeline of a captioning job: chunk numbers in, counts out; pixels go from tasks to actors.
+
+Its rows are numbers of pending chunks, so nothing about the corpus passes through the driver, and the actors commit to
+the storage themselves: what was committed is done, whatever happens to the pipeline.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import ray
+from ray.data import DataContext, TaskPoolStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mama_ray.orchestration.captioning.actor import Captioning
+from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.orchestration.captioning.ledger import CaptionLedger
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
+from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
+from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, _pool_of_engines, _pool_watch
+
+logger = logging.getLogger(__name__)
+
+# The driver keeps some kilobytes per block of the source; more chunks than these share a block.
+_MAX_SOURCE_BLOCKS = 4096
+# One chunk of LLaVA's grids: small blocks spread over the pool, and little is done again when an actor dies.
+_TARGET_BLOCK_BYTES = 12 << 20
+
+
+def caption_chunks(
+    plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig, history: PoolHistory
+) -> Iterator[dict[str, list]]:
+    """Caption what is pending; yields columns of counts as batches are committed (see Captioning.__call__)."""
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _TARGET_BLOCK_BYTES
+    context.custom_execution_callback_classes = [_pool_watch(history)]
+    # One actor that cannot start is an error to tell; one that dies is started again.
+    context.actor_init_retry_on_errors = False
+    # On the driver's node: that one's death ends the job anyway.
+    home = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    ledger = CaptionLedger.options(scheduling_strategy=home).remote()
+
+    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return decode_chunk(plan, pending, int(batch["id"][0]))
+
+    with DataContext.current(context):
+        positions = ray.data.range(pending.num_chunks, override_num_blocks=min(pending.num_chunks, _MAX_SOURCE_BLOCKS))
+        tasks = TaskPoolStrategy(size=pool.max_decode_tasks)
+        grids = positions.map_batches(
+            decode,
+            batch_size=1,
+            num_cpus=pool.decode_cpus,
+            compute=tasks,
+            label_selector=dict(pool.decode_labels) or None,
+        )
+        counts = grids.map_batches(
+            Captioning,
+            fn_constructor_args=(plan, ledger, pool.max_attempts),
+            batch_size=CHUNK_CLIPS,
+            compute=_pool_of_engines(pool),
+            # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
+            num_cpus=pool.cpus_per_engine,
+            num_gpus=pool.gpus_per_engine,
+            resources=pool.resources or None,
+            label_selector=dict(pool.engine_labels) or None,
+        )
+        counts.set_name("caption")
+        try:
+            for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                yield batch.to_pydict()
+        finally:
+            ray.kill(ledger)

@@ -1,0 +1,90 @@
+"""The folder of a caption table: whose it is, whether it is finished, what makes it whole."""
+
+import json
+import logging
+from dataclasses import dataclass
+
+import pyarrow.fs as pafs
+
+from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
+from mama_ray.config import config_to_yaml
+from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.job import _MAY_CHANGE, CaptionJob
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.storage.places import join_uri, read_json, write_text
+
+logger = logging.getLogger(__name__)
+_GENERATED = "generated"
+_JOB_NAME = "job.json"
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the table goes."""
+
+    filesystem: pafs.FileSystem
+    path: str
+
+
+def _finished(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
+    """Return the summary of a table that is finished; UserError when the folder holds another one, or its begin."""
+    ours = _identity(job, plan)
+    summary = read_json(output.filesystem, f"{output.path}/{SUMMARY_NAME}")
+    begun = read_json(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}")
+    theirs = summary.get("job") if summary else begun
+    if theirs is not None and theirs != ours:
+        differing = sorted(key for key in ours if theirs.get(key) != ours[key])
+        raise UserError(
+            "the folder holds the table of another job",
+            got=", ".join(f"{key} = {ours[key]}" for key in differing),
+            wanted=", ".join(f"{key} = {theirs.get(key)}" for key in differing),
+            remedy="choose another --output, or start it with its own config to go on",
+        )
+    return summary
+
+
+def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> None:
+    """Write config.yaml, and what makes the table this job's, before any work."""
+    write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
+    output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
+    identity = json.dumps(_identity(job, plan), indent=1)
+    write_text(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}", identity)
+
+
+def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
+    """Return what decides on the content of the table, as JSON has it."""
+    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in _MAY_CHANGE}
+    facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    engine = {"dtype": job.engine.dtype, "options": job.engine.options}
+    model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
+    return json.loads(json.dumps({**config, "engine": engine, **facts, **model, "model": _model_name(job)}))
+
+
+def _model_name(job: CaptionJob) -> str:
+    return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
+
+
+def _constants(job: CaptionJob, plan: CaptionPlan) -> dict:
+    return {
+        "source": _GENERATED,
+        "model": _model_name(job),
+        "weights_sha256": plan.captioner.weights_sha256,
+        "prompt": plan.captioner.prompt,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "max_tokens": job.sampling.max_tokens,
+    }
+
+
+def _leave(job: CaptionJob, plan: CaptionPlan, output: _Output, counts: dict) -> None:
+    """Write the summary that makes the folder a table, and remove the work folder."""
+    num_captions = job.sampling.num_captions
+    files = {
+        file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
+        for start in range(0, plan.num_clips, CLIPS_PER_FILE)
+    }
+    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
+    write_text(output.filesystem, f"{output.path}/{SUMMARY_NAME}", json.dumps(record, indent=1))
+    output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
+    logger.info("report card: %s", join_uri(job.output, "report", "index.html"))
