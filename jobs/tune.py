@@ -6,7 +6,8 @@ Without arguments it searches margin and learning rates on the embedded corpus, 
 """
 
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.sweep import SweepJob, sweep
+from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.run import sweep
 
 if __name__ == "__main__":
     run_job(SweepJob, sweep, description=__doc__)

@@ -25,9 +25,9 @@ CONFIG_CLASSES = {
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
     "study": "mama_ray.orchestration.study:StudyJob",
-    "sweep": "mama_ray.orchestration.sweep:SweepJob",
+    "sweep": "mama_ray.orchestration.sweep.job:SweepJob",
     "train": "mama_ray.orchestration.training.job:TrainJob",
-    "tune": "mama_ray.orchestration.sweep:SweepJob",
+    "tune": "mama_ray.orchestration.sweep.job:SweepJob",
 }
 CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*.y*ml"))
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))

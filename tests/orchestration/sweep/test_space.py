@@ -4,7 +4,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mama_ray.config import ConfigError, with_overrides
-from mama_ray.orchestration.search_space import check_search_space, describe_space, point_of, values_of
+from mama_ray.orchestration.sweep.space import check_search_space, describe_space, point_of, values_of
 from mama_ray.orchestration.training.job import TrainJob
 
 SPACE = {

@@ -15,7 +15,9 @@ from optuna.trial import TrialState
 
 from mama_ray.config import ConfigError, load_config
 from mama_ray.errors import UserError
-from mama_ray.orchestration.sweep import SweepJob, num_concurrent, plan_sweep, sweep
+from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.plan import plan_sweep
+from mama_ray.orchestration.sweep.run import num_concurrent, sweep
 from mama_ray.orchestration.training.job import TrainJob
 from tests.orchestration.runs.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
 
@@ -58,7 +60,7 @@ def test_a_sweep_that_makes_no_sense_is_refused_with_its_config(settings, told):
 def test_bad_input_is_one_clear_error_before_ray_starts(settings, told, tmp_path):
     program = (
         "import sys, json, ray\n"
-        "from mama_ray.orchestration.sweep import SweepJob, sweep\n"
+        "from mama_ray.orchestration.sweep.run import SweepJob, sweep\n"
         "try:\n    sweep(SweepJob.model_validate(json.loads(sys.argv[1])))\n"
         "except ValueError as error:\n    print(type(error).__name__, ray.is_initialized(), error)\n"
     )
@@ -73,7 +75,7 @@ def test_bad_input_is_one_clear_error_before_ray_starts(settings, told, tmp_path
 def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
     study = f"sqlite:///{tmp_path}/study.db"
     plan = plan_sweep(job_with(storage=str(tmp_path), search_space=SPACE))
-    from mama_ray.orchestration.sweep_study import StudyStore
+    from mama_ray.orchestration.sweep.database import StudyStore
     from mama_ray.storage.places import filesystem_for
 
     with StudyStore(study, "sweep", *filesystem_for(str(tmp_path))) as store:

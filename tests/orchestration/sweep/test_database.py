@@ -7,14 +7,16 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.sweep_search import STEP, StudyHalving, StudySearch
-from mama_ray.orchestration.sweep_study import (
+from mama_ray.orchestration.sweep.database import (
     RUN_ATTRIBUTE,
     StudyStore,
     latest_by_run,
     num_finished,
     requeue_unfinished,
 )
+from mama_ray.orchestration.sweep.halving import StudyHalving
+from mama_ray.orchestration.sweep.search import StudySearch
+from mama_ray.orchestration.sweep.values import STEP
 from mama_ray.storage.places import filesystem_for
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
-from mama_ray.orchestration.search_space import describe_space
+from mama_ray.orchestration.sweep.space import describe_space
 from mama_ray.storage.places import is_local
 
 logger = logging.getLogger(__name__)

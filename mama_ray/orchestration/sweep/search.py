@@ -7,23 +7,17 @@ Ray Tune's own pickled state is never read.
 import logging
 import math
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, StudyStore, num_finished, run_of
+from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, StudyStore, num_finished, run_of
+from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME, describe_point, describe_values
 
 logger = logging.getLogger(__name__)
-
-# Ray Train reports these beside the metrics of a validation; a trial's own number of steps, which a search may change.
-STEP, NUM_STEPS = "step", "num_steps"
-STEP_TIME = "throughput/step_s"
 
 
 class StudySearch(OptunaSearch):
@@ -106,40 +100,3 @@ class StudySearch(OptunaSearch):
         values = [result.get(metric) for metric in self._objectives]
         whole = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
         return [float(value) for value in values] if whole and STEP in result else None
-
-
-class StudyHalving(AsyncHyperBandScheduler):
-    """Asynchronous successive halving (ASHA) over training steps that remembers the trials of earlier starts."""
-
-    def __init__(self, study: optuna.Study, metric: str, mode: str, *, num_steps: int, grace: int, factor: float):
-        super().__init__(
-            time_attr=STEP,
-            metric=metric,
-            mode=mode,
-            max_t=num_steps,
-            grace_period=grace,
-            reduction_factor=factor,
-            stop_last_trials=False,  # a trial may have more steps than the base, whose number this is
-        )
-        for trial in study.get_trials(deepcopy=False):
-            for step, value in sorted(trial.intermediate_values.items()):
-                known = SimpleNamespace(trial_id=run_of(trial))
-                self._brackets[0].on_result(known, step, self._metric_op * value)
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
-        """Stop a trial that is not among the best at its rung; one at its last step ends by itself."""
-        if STEP in result and result[STEP] >= result[NUM_STEPS]:
-            return TrialScheduler.CONTINUE
-        return super().on_trial_result(tune_controller, trial, result)
-
-
-def describe_point(point: Mapping[str, Any]) -> str:
-    """Return values by key as one line."""
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in point.items()
-    )
-
-
-def describe_values(objectives: Mapping[str, str], values: list[float]) -> str:
-    """Return the values of the objectives as one line."""
-    return ", ".join(f"{metric} {value:.4g}" for metric, value in zip(objectives, values, strict=True))

@@ -11,7 +11,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from mama_ray.config import with_overrides
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.orchestration.sweep_search import NUM_STEPS, STEP, STEP_TIME
+from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
 from mama_ray.reporting.writers import read_metrics

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
-from mama_ray.orchestration.sweep_search import describe_values
-from mama_ray.orchestration.sweep_study import RUN_ATTRIBUTE, latest_by_run
-from mama_ray.orchestration.sweep_trial import overrides_of
+from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run
+from mama_ray.orchestration.sweep.trial import overrides_of
+from mama_ray.orchestration.sweep.values import describe_values
 from mama_ray.reporting.sweep_page import (
     State,
     SweepReport,
@@ -26,7 +26,8 @@ from mama_ray.reporting.sweep_page import (
 from mama_ray.storage.places import join_uri, write_text
 
 if TYPE_CHECKING:
-    from mama_ray.orchestration.sweep import SweepJob, SweepPlan
+    from mama_ray.orchestration.sweep.job import SweepJob
+    from mama_ray.orchestration.sweep.plan import SweepPlan
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",

@@ -1,0 +1,1 @@
+"""The sweep: Ray Tune and Optuna over training jobs."""

@@ -1,0 +1,136 @@
+"""The sweep: Ray Tune runs training jobs at points that Optuna proposes, or the variants of an ablation.
+
+python jobs/tune.py [configs/sweep/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
+"""
+
+import logging
+import math
+import os
+
+import optuna
+import ray
+from optuna.samplers import TPESampler
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+
+from mama_ray.config import config_to_yaml
+from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.prepare.embedded import embedded_shards
+from mama_ray.orchestration.sweep.database import StudyStore, num_finished, requeue_unfinished
+from mama_ray.orchestration.sweep.halving import StudyHalving
+from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.plan import SweepPlan, plan_sweep
+from mama_ray.orchestration.sweep.report import failures_of, write_outcome
+from mama_ray.orchestration.sweep.search import StudySearch
+from mama_ray.orchestration.sweep.trial import run_trial
+from mama_ray.orchestration.training.data import load_run_data
+from mama_ray.orchestration.training.job import TrainJob, inputs_of
+from mama_ray.orchestration.training.run import check_sizes
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import absolute_uri, filesystem_for, write_text
+
+logger = logging.getLogger(__name__)
+
+# What a trial's own process reserves. No CPU: it waits for its workers, and a fraction taken would spoil a whole one.
+_TRIAL_MEMORY_BYTES = 512 << 20
+_TRIAL_FAILURES = 1  # a trial whose node is lost is started again, from its own checkpoint
+
+
+def sweep(job: SweepJob) -> str:
+    """Run or resume a sweep; returns the line that names the best config."""
+    plan = plan_sweep(job)
+    filesystem, path = filesystem_for(plan.uri)
+    ensure_writable(plan.uri)
+    ensure_readable(*inputs_of(plan.base))
+    with StudyStore(job.study, job.run, filesystem, path) as store:
+        study = store.open_study(
+            plan.distributions,
+            job.objectives,
+            sampler=_sampler(job, num_trials=0),
+            first_points=plan.first_points,
+            definition=plan.definition,
+        )
+        write_text(filesystem, f"{path}/config.yaml", config_to_yaml(job))
+        num_begun = requeue_unfinished(study)
+        num_left = plan.num_samples - num_finished(study)
+        failures: dict[str, str] = {}
+        if num_left > 0:
+            connect()
+            base, num_steps = _prepare(job, plan)
+            told = f", {num_begun} of them begun before" if num_begun else ""
+            logger.info("sweep %s: %d of %d trials to run%s", plan.uri, num_left, plan.num_samples, told)
+            search = StudySearch(
+                store,
+                plan.distributions,
+                job.objectives,
+                sampler=_sampler(job, num_trials=len(study.get_trials(deepcopy=False))),
+                num_samples=plan.num_samples,
+            )
+            failures = _run_trials(job, plan, base, search, _scheduler(job, study, num_steps), num_left)
+        return write_outcome(job, plan, study, filesystem, path, failures)
+
+
+def _sampler(job: SweepJob, *, num_trials: int) -> TPESampler:
+    """Return the sampler of a start; each has its own seed, or the first random proposals would come again."""
+    return TPESampler(seed=job.sampler.seed + num_trials, n_startup_trials=job.sampler.num_startup_trials)
+
+
+def _scheduler(job: SweepJob, study: optuna.Study, num_steps: int) -> StudyHalving | None:
+    if not job.halving.enabled or len(job.objectives) > 1 or job.variants:
+        return None
+    ((metric, mode),) = job.objectives.items()
+    grace = max(1, round(num_steps * job.halving.grace_share))
+    return StudyHalving(study, metric, mode, num_steps=num_steps, grace=grace, factor=job.halving.factor)
+
+
+def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
+    """Make the shards if need be and check them once for all trials; returns the base on them and its steps."""
+    base = plan.base
+    if base.shards is None:
+        base = base.model_copy(update={"shards": absolute_uri(embedded_shards(base.corpus, plan.storage))})
+    data = load_run_data(base.shards, base.data, seed=base.seed, tokenizer=base.model.pretrained)
+    check_sizes(base, data)
+    counts = data.summary["num_clips"]
+    if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
+        raise UserError("no clips in the val split", got=base.shards, wanted="some: a sweep chooses by them")
+    return base, math.ceil(base.num_epochs * counts["train"] / base.global_batch_size)
+
+
+def _run_trials(
+    job: SweepJob,
+    plan: SweepPlan,
+    base: TrainJob,
+    search: StudySearch,
+    scheduler: StudyHalving | None,
+    num_left: int,
+) -> dict[str, str]:
+    """Run the trials that are left; returns why runs failed, by run."""
+    concurrent = min(num_left, job.max_concurrent or num_concurrent(base, ray.cluster_resources()))
+    logger.info("%d trials at a time", concurrent)
+    trial = tune.with_parameters(run_trial, base=base, settings=plan.settings, num_runs=concurrent)
+    filesystem, path = filesystem_for(plan.uri)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner and tables; the searcher tells of every trial
+    results = tune.Tuner(
+        tune.with_resources(trial, PlacementGroupFactory([{"memory": _TRIAL_MEMORY_BYTES}])),
+        tune_config=tune.TuneConfig(
+            search_alg=search, scheduler=scheduler, num_samples=num_left, max_concurrent_trials=concurrent
+        ),
+        run_config=tune.RunConfig(
+            name="ray_tune",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=tune.FailureConfig(max_failures=_TRIAL_FAILURES),
+            verbose=0,
+        ),
+    ).fit()
+    return failures_of(results)
+
+
+def num_concurrent(base: TrainJob, resources: dict[str, float]) -> int:
+    """Return how many trials a cluster holds at a time: each has its workers and a CPU for decoding."""
+    num_workers = base.workers.max
+    fits = [resources.get("CPU", 1.0) // (num_workers * base.cpus_per_worker + 1)]
+    if base.use_gpu:
+        fits.append(resources.get("GPU", 0.0) // num_workers)
+    return max(1, int(min(fits)))

@@ -1,0 +1,20 @@
+"""What a trial reports, and how points and values read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+# Ray Train reports these beside the metrics of a validation; a trial's own number of steps, which a search may change.
+STEP, NUM_STEPS = "step", "num_steps"
+STEP_TIME = "throughput/step_s"
+
+
+def describe_point(point: Mapping[str, Any]) -> str:
+    """Return values by key as one line."""
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in point.items()
+    )
+
+
+def describe_values(objectives: Mapping[str, str], values: list[float]) -> str:
+    """Return the values of the objectives as one line."""
+    return ", ".join(f"{metric} {value:.4g}" for metric, value in zip(objectives, values, strict=True))
