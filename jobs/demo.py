@@ -3,8 +3,8 @@
 python jobs/demo.py --storage URI
 """
 
+from mama_ray.experiments.demo import DemoJob, run_demo
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.demo import DemoJob, run_demo
 
 if __name__ == "__main__":
     run_job(DemoJob, run_demo, description=__doc__)

@@ -5,8 +5,9 @@
 `make study` runs configs/study/study.yaml, `make study-quick` a small part of it.
 """
 
+from mama_ray.experiments.study.job import StudyJob
+from mama_ray.experiments.study.run import study
 from mama_ray.orchestration.cluster.entry import run_job
-from mama_ray.orchestration.study import StudyJob, study
 
 if __name__ == "__main__":
     run_job(StudyJob, study, description=__doc__)

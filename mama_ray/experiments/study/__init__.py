@@ -1,0 +1,1 @@
+"""The controlled study: methods compared on clips whose faults are known."""

@@ -1,0 +1,1 @@
+"""The report of the study: claims, figures and tables drawn from its records."""

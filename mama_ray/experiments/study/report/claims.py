@@ -1,0 +1,271 @@
+"""What the paper claims beside what a study found, with verdicts that a rule draws from the interval alone.
+
+A verdict is about this study's data and models. Intervals are taken one by one: of twenty claims without any truth one
+is still expected to be told apart from 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mama_ray.experiments.study.report import topics as study_topics
+from mama_ray.experiments.study.report import weights as study_weights
+from mama_ray.experiments.study.report.compare import (
+    MAIN,
+    METRIC,
+    ORACLE,
+    PLAIN,
+    Experiments,
+    bounds,
+    compare,
+    compare_runs,
+    compute_synergy,
+    list_factors,
+    list_methods,
+    recoverable,
+    select_runs,
+    show_factor,
+    summarise,
+    take_metric,
+)
+from mama_ray.experiments.study.results import ExperimentResults, StudyRun
+from mama_ray.reporting.intervals import Interval
+from mama_ray.reporting.sweep_page import show_interval
+
+GOAL_GAIN, GOAL_GAP = 4.5, 3.0
+FULL, MAMA, LEARNED = "mama_captions", "mama", "learned"
+UNKNOWN, ONE_SEED = "not told apart", "one seed: no verdict"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: what the paper says, what was measured for it, what was found, the verdict, what there is to gain."""
+
+    claim: str
+    measured: str
+    found: str
+    verdict: str
+    recoverable: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The study's goal in one number: what was found, what was wanted, whether that is met."""
+
+    text: str
+    is_met: bool
+
+
+def judge(interval: Interval | None) -> str:
+    """Return yes for an interval above 0, no for one below, else that the two cannot be told apart.
+
+    An end that is exactly 0 belongs to the interval; one seed has no interval and gets no verdict.
+    """
+    if interval is None:
+        return "not measured"
+    if interval.half_width is None:
+        return ONE_SEED
+    low, high = bounds(interval)
+    return "yes" if low > 0 else "no: the opposite" if high < 0 else UNKNOWN
+
+
+def show_points(interval: Interval | None, unit: str = "points") -> str:
+    """Return such as '+3.1 ± 0.8 points (5 seeds)'."""
+    if interval is None:
+        return "–"
+    return f"{show_interval(interval, signed=True)} {unit} ({show_count(interval.count, 'seed')})"
+
+
+def show_count(count: int, noun: str) -> str:
+    """Return such as '1 seed', '3 seeds'."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def list_claims(experiments: Experiments) -> list[Claim]:
+    """Return every claim that the experiments can say something about, all that was measured for one together."""
+    claims = []
+    if MAIN in experiments:
+        claims += _main_claims(experiments)
+        claims += _curve_claims(experiments[MAIN])
+        claims += _topic_claims(experiments[MAIN])
+    for name, experiment in experiments.items():
+        if name == "margin" or name.startswith("margin_"):
+            claims += _margin_claims(experiments, experiment)
+        elif name in ("captions", "grid"):
+            claims += _caption_claims(experiments, experiment)
+    order = list(dict.fromkeys(claim.claim for claim in claims))
+    return sorted(claims, key=lambda claim: order.index(claim.claim))
+
+
+def full_method(experiment: ExperimentResults) -> str | None:
+    """Return the method that stands for all of MAMA: with captions where there are runs of that, else without."""
+    return next((method for method in (FULL, MAMA) if method in list_methods(experiment)), None)
+
+
+def list_goals(experiments: Experiments) -> list[Goal]:
+    """Return whether full MAMA gains at least 4.5 points, told apart from 0, and comes within 3 of the oracle."""
+    if MAIN not in experiments or full_method(experiments[MAIN]) is None:
+        return []
+    experiment, method = experiments[MAIN], full_method(experiments[MAIN])
+    goals, runs = [], select_runs(experiment, method)
+    gain = compare_runs(runs, select_runs(experiment, PLAIN))
+    if gain is not None:
+        is_met = gain.mean >= GOAL_GAIN and judge(gain) == "yes"
+        text = f"At least {GOAL_GAIN:g} points over plain InfoNCE, with the interval above 0: {show_points(gain)}"
+        goals.append(Goal(text, is_met))
+    gap = compare_runs(select_runs(experiment, ORACLE), runs)
+    if gap is not None:
+        text = f"Within {GOAL_GAP:g} points of the oracle: it lies {show_distance(gap)}"
+        goals.append(Goal(text, gap.mean <= GOAL_GAP))
+    return goals
+
+
+def show_distance(gap: Interval) -> str:
+    """Return the oracle's lead in words: such as '1.2 ± 0.5 points below it'."""
+    half = "" if gap.half_width is None else f" ± {gap.half_width:.1f}"
+    return f"{abs(gap.mean):.1f}{half} points {'below' if gap.mean >= 0 else 'above'} it"
+
+
+def _main_claims(experiments: Experiments) -> list[Claim]:
+    experiment = experiments[MAIN]
+    full = full_method(experiment)
+    whole, weights = "MAMA beats plain contrastive training", "Meta-learned sample weights help"
+    learner, margin = "Weights need the meta-set: trained on the training loss they fail", "A subtractive margin helps"
+    captions = "Captions of a large vision-language model help"
+    rows = [(whole, full, PLAIN)] if full else []
+    rows += [(whole, MAMA, PLAIN)] if full != MAMA else []
+    rows += [(weights, LEARNED, PLAIN), (learner, LEARNED, "joint")]
+    rows += [(margin, "uniform_margin", PLAIN), (margin, MAMA, LEARNED), (margin, "oracle_margin", ORACLE)]
+    rows += [(captions, "uniform_captions", PLAIN), (captions, "learned_captions", LEARNED), (captions, FULL, MAMA)]
+    rows += [("Generated captions need a gate", FULL, "mama_captions_ungated")]
+    there = recoverable(experiments, MAIN, None)
+    claims = []
+    for claim, method, other in rows:
+        interval = compare_runs(select_runs(experiment, method), select_runs(experiment, other))
+        if interval is not None:
+            claims.append(Claim(claim, f"{method} − {other}", show_points(interval), judge(interval), there))
+    synergy = compute_synergy(experiment, (MAMA, LEARNED, "uniform_margin", PLAIN))
+    if synergy is not None:
+        measured = f"({MAMA} − {LEARNED}) − (uniform_margin − {PLAIN})"
+        claim = "Margin and weights gain more together than apart"
+        claims.append(Claim(claim, measured, show_points(synergy), judge(synergy), there))
+    return claims
+
+
+def _curve_claims(experiment: ExperimentResults) -> list[Claim]:
+    claims = []
+    for method in filter(None, dict.fromkeys((LEARNED, full_method(experiment)))):
+        runs = select_runs(experiment, method)
+        shapes = study_weights.count_shapes(runs)
+        if not shapes:
+            continue
+        found = ", ".join(f"{shape} in {count}" for shape, count in shapes.most_common())
+        found += f" of {show_count(shapes.total(), 'run')}"
+        peaks = study_weights.peak_losses(runs)
+        found += f"; peak at {np.mean(list(peaks.values())):.2g} nats on average" if peaks else ""
+        has_peak, total = shapes["rises, then falls"], shapes.total()
+        verdict = "yes" if has_peak == total else "no" if not has_peak else f"in {has_peak} of {total}"
+        claim = "Weight rises with the loss to a peak, then falls"
+        claims.append(Claim(claim, f"weight curve of {method} at the end", found, verdict))
+        slope = summarise(study_weights.slopes_by_seed(runs))
+        low = None if slope is None else Interval(-slope.mean, slope.half_width, slope.count)
+        shown = f"{_show_small(slope)} per nat ({show_count(slope.count, 'seed')})"
+        claims.append(Claim("High losses are discounted as noise", f"slope of log weight, {method}", shown, judge(low)))
+    return claims
+
+
+def _topic_claims(experiment: ExperimentResults) -> list[Claim]:
+    claims = []
+    plain = select_runs(experiment, PLAIN)
+    for method in filter(None, dict.fromkeys((full_method(experiment), LEARNED))):
+        gains = study_topics.gains_by_seed(select_runs(experiment, method), plain)
+        slope = summarise(study_topics.rarity_slopes(gains))
+        if slope is not None:
+            claim, measured = "Rare topics gain most", f"gain of {method} over {PLAIN} by topic share"
+            shown = show_points(slope, "points per topic ten times as rare")
+            claims.append(Claim(claim, measured, shown, judge(slope)))
+        ranks = summarise(study_topics.rarity_correlations(gains))
+        if ranks is not None:
+            shown = f"{_show_small(ranks)} ({show_count(ranks.count, 'seed')})"
+            claims.append(
+                Claim("Rare topics gain most", f"rank correlation of that gain, {method}", shown, judge(ranks))
+            )
+    return claims
+
+
+def _margin_claims(experiments: Experiments, experiment: ExperimentResults) -> list[Claim]:
+    claims, name = [], experiment.name
+    for method in list_methods(experiment):
+        chosen = choose_on_val(experiment, method)
+        if chosen is None:
+            continue
+        interval = compare_runs(select_runs(experiment, method, chosen), select_runs(experiment, method, 0.0))
+        measured = f"{name}: {method}, margin {show_factor(chosen)} (best on val) − margin 0"
+        there = recoverable(experiments, name, 0.0)
+        claims.append(Claim("A subtractive margin helps", measured, show_points(interval), judge(interval), there))
+    return claims
+
+
+def choose_on_val(experiment: ExperimentResults, method: str) -> float | None:
+    """Return the factor above 0 with the best mean val R@1, None without runs at 0 and above with a val metric.
+
+    Means are over the seeds that all values have, so that no value wins by its seeds; chosen on val, so that the
+    test difference is not that of the luckiest of many.
+    """
+    values = [x for x in list_factors(experiment, method) if isinstance(x, float | int) and x > 0]
+    found = {x: _val_by_seed(select_runs(experiment, method, x)) for x in values}
+    found = {x: by_seed for x, by_seed in found.items() if by_seed}
+    if not found or not take_metric(select_runs(experiment, method, 0.0)):
+        return None
+    shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
+    means = {x: np.mean([by_seed[seed] for seed in shared or by_seed]) for x, by_seed in found.items()}
+    return max(means, key=means.get)
+
+
+def _caption_claims(experiments: Experiments, experiment: ExperimentResults) -> list[Claim]:
+    claims, values = [], list_factors(experiment)
+    helps, gate = "Captions of a large vision-language model help", "Generated captions need a gate"
+    frames = "Captions from several frames beat those of one"
+    pairs = [(helps, x, "none") for x in values if x != "none"] + [(gate, "gated", "generated")]
+    pairs += [(frames, x, "1 frame") for x in values if x not in ("none", "1 frame")]
+    for method in list_methods(experiment):
+        for claim, x, other in pairs:
+            interval = compare_runs(select_runs(experiment, method, x), select_runs(experiment, method, other))
+            if interval is None:
+                continue
+            there = recoverable(experiments, experiment.name, other)
+            measured = f"{experiment.name}: {method}, {show_factor(x)} − {other}"
+            claims.append(Claim(claim, measured, show_points(interval), judge(interval), there))
+    return claims
+
+
+def _val_by_seed(runs: Sequence[StudyRun]) -> Mapping[int, float]:
+    return {run.seed: run.reported.val[METRIC] for run in runs if METRIC in run.reported.val}
+
+
+def _show_small(interval: Interval) -> str:
+    half = "" if interval.half_width is None else f" ± {interval.half_width:.2f}"
+    return f"{interval.mean:+.2f}{half}"
+
+
+def lead_text(experiments: Experiments) -> str:
+    """Return the page's first sentences: full MAMA against plain InfoNCE, its distance to the oracle."""
+    if MAIN not in experiments:
+        return "The experiment that compares all methods is not among these results."
+    experiment = experiments[MAIN]
+    method = full_method(experiment)
+    gain = method and compare_runs(select_runs(experiment, method), select_runs(experiment, PLAIN))
+    if not gain:
+        return "These results hold no seed that both full MAMA and plain InfoNCE were trained on."
+    text = f"Full MAMA ({method}) against plain InfoNCE: {show_points(gain)} of test {METRIC}; "
+    text += {
+        "yes": "it is better.",
+        UNKNOWN: "the two cannot be told apart.",
+        ONE_SEED: "one seed says nothing about others.",
+    }.get(judge(gain), "it is worse.")
+    there = recoverable(experiments, MAIN, None)
+    if there is not None:
+        text += f" The oracle, trained without the false pairs, gains {show_points(there)}: what there is to recover."
+    gap = compare(take_metric(select_runs(experiment, ORACLE)), take_metric(select_runs(experiment, method)))
+    return text if gap is None else f"{text} Full MAMA lies {show_distance(gap).replace(' it', ' the oracle')}."

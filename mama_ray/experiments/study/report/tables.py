@@ -1,0 +1,224 @@
+"""The tables of a study, for the page and as Markdown: every number that a figure shows, with its interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mama_ray.experiments.study.report import topics as study_topics
+from mama_ray.experiments.study.report.claims import full_method, list_claims, list_goals
+from mama_ray.experiments.study.report.compare import (
+    MAIN,
+    ORACLE,
+    OTHER_WAY,
+    PLAIN,
+    SAME_DATA,
+    Experiments,
+    Factor,
+    check_experiments,
+    compare_runs,
+    find_reference,
+    list_factors,
+    list_methods,
+    recoverable,
+    select_runs,
+    share_recovered,
+    show_factor,
+    summarise,
+    take_metric,
+)
+from mama_ray.experiments.study.report.run_tables import failures_table, tuning_table
+from mama_ray.experiments.study.report.table import Table, table_markdown
+from mama_ray.experiments.study.report.weights import slopes_by_seed
+from mama_ray.experiments.study.results import ExperimentResults, StudyRun
+from mama_ray.reporting.sweep_page import show_interval
+
+INTERVAL_NOTE = (
+    "R@1 on the test split in percent; ± is half of the 95 % interval over seeds (Student's t), none for one seed. "
+    "Differences are paired: seed by seed, over the seeds that both have."
+)
+MOST_ROWS = 8  # of a factor's table that is not folded away at first: its figure shows the same
+KIND_ORDER = ("clean", "incomplete", "wrong", "swapped")
+
+
+def claims_table(experiments: Experiments) -> Table:
+    """Return claim, what was measured, what was found, verdict and what there was to gain."""
+    head = ("the paper's claim", "measured here", "found", "holds here?", "oracle − plain there")
+    rows, last = [], None
+    for claim in list_claims(experiments):
+        name = "" if claim.claim == last else claim.claim
+        there = show_interval(claim.recoverable, signed=True)
+        rows.append((name, claim.measured, claim.found, claim.verdict, there))
+        last = claim.claim
+    note = (
+        "Verdicts follow from the 95 % interval alone: yes where it lies above 0 on the side of the claim, no where it "
+        "lies below, else not told apart; at that level one claim in twenty without any truth still gets a verdict. "
+        "They hold for this study's generated data and small models."
+    )
+    return Table("Claims", head, tuple(rows), note, is_words=True)
+
+
+def methods_table(experiments: Experiments) -> Table | None:
+    """Return the table of the experiment that compares all methods, None without it."""
+    if MAIN not in experiments:
+        return None
+    experiment = experiments[MAIN]
+    head = ("method", "seeds", "t2v R@1", "v2t R@1", "t2v R@1, last step", f"− {PLAIN}", f"{ORACLE} − it")
+    head += (f"step time / {PLAIN}",)
+    plain, oracle = (select_runs(experiment, method) for method in (PLAIN, ORACLE))
+    rows = []
+    for method, runs in _rows_of(experiment).items():
+        difference = None if method == PLAIN else compare_runs(runs, plain)
+        gap = None if method == ORACLE else compare_runs(oracle, runs)
+        compared = (show_interval(difference, signed=True), show_interval(gap, signed=True))
+        rows.append((method, *_recalls(runs), *compared, _step_share(runs, plain)))
+    note = f"{INTERVAL_NOTE} A run is reported at its best point on val, and beside it at its last step. "
+    note += "Step time: median over seeds of the ratio, on a core shared with other runs."
+    return Table(experiment.title, head, tuple(rows), note)
+
+
+def weights_table(experiments: Experiments) -> Table | None:
+    """Return the mean weight by what was done to the caption, None where no method records any."""
+    experiment = experiments.get(MAIN)
+    known = {kind for run in experiment.runs for kind in run.weights} if experiment else set()
+    if not known:
+        return None
+    kinds = [kind for kind in KIND_ORDER if kind in known] + sorted(known - set(KIND_ORDER))
+    rows = [
+        (method, *(_mean_weight(runs, kind) for kind in kinds), _mean_size(runs), _slope(runs))
+        for method, runs in _rows_of(experiment).items()
+        if any(run.weights for run in runs)
+    ]
+    head = ("method", *kinds, "effective sample size", "slope of log weight")
+    note = (
+        "Mean weight over the last quarter of the steps, by what was done to the caption; 1 is uniform. Training never "
+        "sees the kinds. Slope: least squares of the log raw weight against the loss, per nat."
+    )
+    return Table("What the weights are", head, tuple(rows), note)
+
+
+def _rows_of(experiment: ExperimentResults) -> dict[str, list[StudyRun]]:
+    """Return the runs of every method, and of every value of the factor should there be one, by the row's name."""
+    cells = [(method, x) for method in list_methods(experiment) for x in list_factors(experiment, method)]
+    names = {(method, x): method if x is None else f"{method}, {show_factor(x)}" for method, x in cells}
+    return {name: select_runs(experiment, method, x) for (method, x), name in names.items()}
+
+
+def factor_table(experiments: Experiments, name: str) -> Table:
+    """Return the table of one experiment: a row per value of the factor and method."""
+    experiment = experiments[name]
+    base = baseline_of(experiment)
+    has_slope = any(run.weight_curve for run in experiment.runs)
+    from_zero = name.startswith("margin")
+    head = (experiment.factor or "factor", "method", "seeds", "t2v R@1", "v2t R@1", "t2v R@1, last step")
+    head += (f"− {base} there", f"{ORACLE} − {PLAIN} there", "share of that gained")
+    head += ("− margin 0",) * from_zero + ("slope of log weight",) * has_slope
+    rows = []
+    for x, method in _cells(experiment):
+        runs = select_runs(experiment, method, x)
+        difference = None if method == base else compare_runs(runs, find_reference(experiments, name, base, x))
+        row = (show_factor(x), method, *_recalls(runs), show_interval(difference, signed=True))
+        row += (show_interval(recoverable(experiments, name, x), signed=True),)
+        row += (show_share(share_recovered(experiments, name, method, x)),)
+        if from_zero:
+            moved = None if x == 0 else compare_runs(runs, select_runs(experiment, method, 0.0))
+            row += (show_interval(moved, signed=True),)
+        rows.append(row + (_slope(runs),) * has_slope)
+    note, is_folded = _factor_note(experiments, name), len(rows) > MOST_ROWS
+    return Table(experiment.title, head, tuple(rows), note, num_names=2, is_folded=is_folded)
+
+
+def _cells(experiment: ExperimentResults) -> list[tuple[Factor, str]]:
+    """Return the (x, method) that have runs: by x where methods share their values, else method by method."""
+    methods = list_methods(experiment)
+    values = {method: list_factors(experiment, method) for method in methods}
+    cells = [(x, method) for method in methods for x in values[method]]
+    if len(set(map(frozenset, values.values()))) == 1:
+        cells.sort(key=lambda cell: values[cell[1]].index(cell[0]))
+    return cells
+
+
+def _factor_note(experiments: Experiments, name: str) -> str:
+    note = "Share: mean gain over the oracle's, only where the oracle's gain is told apart from 0."
+    has_own = {PLAIN, ORACLE} <= set(list_methods(experiments[name]))
+    if name in SAME_DATA and MAIN in experiments and not has_own:
+        note += f" The data are those of {MAIN}: a baseline or oracle that was not run here is taken from there."
+    return note
+
+
+def baseline_of(experiment: ExperimentResults) -> str:
+    """Return the method that others of an experiment are compared with: plain InfoNCE where it has any."""
+    methods = list_methods(experiment)
+    is_plain = PLAIN in methods or experiment.name in SAME_DATA or not experiment.methods
+    return PLAIN if is_plain else experiment.methods[0]
+
+
+def topics_table(experiments: Experiments) -> Table | None:
+    """Return recall and gain by frequency rank of the topic, None without runs that have topics."""
+    if MAIN not in experiments or full_method(experiments[MAIN]) is None:
+        return None
+    experiment, method = experiments[MAIN], full_method(experiments[MAIN])
+    plain = select_runs(experiment, PLAIN)
+    ranks = study_topics.join_ranks(study_topics.gains_by_seed(select_runs(experiment, method), plain))
+    if not ranks:
+        return None
+    oracle = study_topics.join_ranks(study_topics.gains_by_seed(select_runs(experiment, ORACLE), plain))
+    there = {rank.rank: rank.gain for rank in oracle}
+    rows = [
+        (
+            str(rank.rank),
+            f"{rank.share:.1f}",
+            show_interval(rank.baseline),
+            *(show_interval(gain, signed=True) for gain in (rank.gain, there.get(rank.rank))),
+        )
+        for rank in ranks
+    ]
+    head = ("frequency rank", "share of training clips, %", f"{PLAIN}, R@1")
+    head += (f"{method} − {PLAIN}", f"{ORACLE} − {PLAIN}")
+    return Table("By topic", head, tuple(rows), "Rank 1 is each seed's most frequent topic; gains are absolute points.")
+
+
+def study_tables_markdown(experiments: Experiments) -> str:
+    """Return the main tables as Markdown; UserError for records that contradict each other."""
+    check_experiments(experiments)
+    tables = [claims_table(experiments), methods_table(experiments), weights_table(experiments)]
+    tables += [topics_table(experiments)]
+    tables += [factor_table(experiments, name) for name in experiments if name != MAIN]
+    tables += [failures_table(experiments), tuning_table(experiments)]
+    goals = [f"* {goal.text}: **{'met' if goal.is_met else 'not met'}**." for goal in list_goals(experiments)]
+    parts = ["\n".join(goals)] if goals else []
+    parts += [table_markdown(table) for table in tables if table is not None and table.rows]
+    return "\n\n".join(parts) + "\n"
+
+
+def show_share(share: float | None) -> str:
+    """Return a share in percent."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def _recalls(runs: Sequence[StudyRun]) -> tuple[str, str, str, str]:
+    best, last = summarise(take_metric(runs)), summarise(take_metric(runs, final=True))
+    other = summarise(take_metric(runs, OTHER_WAY))
+    return str(len(runs)), show_interval(best), show_interval(other), show_interval(last)
+
+
+def _mean_weight(runs: Sequence[StudyRun], kind: str) -> str:
+    values = [run.weights[kind] for run in runs if kind in run.weights]
+    return f"{np.mean(values):.2f}" if values else "–"
+
+
+def _mean_size(runs: Sequence[StudyRun]) -> str:
+    sizes = [run.effective_sample_size for run in runs if run.effective_sample_size is not None]
+    return f"{np.mean(sizes):.2f}" if sizes else "–"
+
+
+def _step_share(runs: Sequence[StudyRun], plain: Sequence[StudyRun]) -> str:
+    base = {run.seed: run.step_s for run in plain if run.step_s}
+    ratios = [run.step_s / base[run.seed] for run in runs if run.step_s and run.seed in base]
+    return f"{np.median(ratios):.2f}" if ratios else "–"
+
+
+def _slope(runs: Sequence[StudyRun]) -> str:
+    slope = summarise(slopes_by_seed(runs))
+    if slope is None:
+        return "–"
+    return f"{slope.mean:+.2f}" + ("" if slope.half_width is None else f" ± {slope.half_width:.2f}")

@@ -1,0 +1,106 @@
+"""What the weight nets of a study learned: slope and shape of weight against loss, and nets that learned nothing.
+
+A net's scale is free (the weights of a batch are normalised), so everything here is of ratios: the slope is that of the
+log weight, a shape compares a curve with its own peak.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mama_ray.experiments.study.results import StudyRun
+
+Shape = Literal["flat", "rises, then falls", "rises", "falls", "other"]
+
+FLAT_SPAN = 1.02  # largest over smallest weight below which a curve counts as flat: all weights are alike
+NEAR_PEAK = 0.02  # how far below its peak a curve's end may lie and still be its peak
+COLLAPSED_SIZE = 0.05  # effective share of the batch below which a few samples make the step
+SMALLEST_WEIGHT = 1e-6
+
+
+@dataclass(frozen=True)
+class NetHealth:
+    """How many of the runs with a weight net have one that failed, and in which way; a run may count twice."""
+
+    num_runs: int
+    num_collapsed: int
+    num_alike: int
+    median_size: float | None
+    median_meta_ratio: float | None
+
+
+def read_curve(run: StudyRun) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return (losses, weights) by loss, None without two distinct losses that have finite weights."""
+    points = np.array([point for point in run.weight_curve if np.isfinite(point).all()]).reshape(-1, 2)
+    if len(np.unique(points[:, 0])) < 2 or points[:, 1].max() <= 0:
+        return None
+    points = points[np.argsort(points[:, 0], kind="stable")]
+    return points[:, 0], points[:, 1]
+
+
+def weight_slope(run: StudyRun) -> float | None:
+    """Return the least-squares slope of the log raw weight over the curve's losses, per nat of loss.
+
+    0 weighs all samples alike, below 0 discounts high losses: at -0.5 a loss higher by 1 nat weighs 40 % less.
+    """
+    curve = read_curve(run)
+    if curve is None:
+        return None
+    losses, weights = curve
+    return float(np.polyfit(losses, np.log(np.maximum(weights, SMALLEST_WEIGHT)), 1)[0])
+
+
+def slopes_by_seed(runs: Sequence[StudyRun]) -> dict[int, float]:
+    """Return the slope of every run that has a curve, by seed."""
+    slopes = {run.seed: weight_slope(run) for run in runs}
+    return {seed: slope for seed, slope in slopes.items() if slope is not None}
+
+
+def curve_shape(run: StudyRun) -> Shape | None:
+    """Return what a run's curve does from its lowest to its highest loss, None without a curve."""
+    curve = read_curve(run)
+    if curve is None:
+        return None
+    weights = curve[1] / curve[1].max()
+    if weights.min() * FLAT_SPAN > 1:
+        return "flat"
+    left, right = weights[0] >= 1 - NEAR_PEAK, weights[-1] >= 1 - NEAR_PEAK
+    if left and right:
+        return "other"
+    if left:
+        return "falls"
+    return "rises" if right else "rises, then falls"
+
+
+def count_shapes(runs: Sequence[StudyRun]) -> Counter[str]:
+    """Return how many runs have a curve of each shape."""
+    return Counter(shape for run in runs if (shape := curve_shape(run)) is not None)
+
+
+def peak_losses(runs: Sequence[StudyRun]) -> dict[int, float]:
+    """Return the loss at which a curve that rises and then falls has its peak, by seed."""
+    peaks = {}
+    for run in runs:
+        if curve_shape(run) == "rises, then falls":
+            losses, weights = read_curve(run)
+            peaks[run.seed] = float(losses[weights.argmax()])
+    return peaks
+
+
+def check_nets(runs: Sequence[StudyRun]) -> NetHealth | None:
+    """Return how the weight nets of these runs fared, None if none of them has a curve."""
+    netted = [run for run in runs if read_curve(run) is not None]
+    if not netted:
+        return None
+    sizes = [run.effective_sample_size for run in netted if run.effective_sample_size is not None]
+    ratios = [run.meta_loss_ratio for run in netted if run.meta_loss_ratio is not None]
+    return NetHealth(
+        num_runs=len(netted),
+        num_collapsed=sum(size < COLLAPSED_SIZE for size in sizes),
+        num_alike=sum(curve_shape(run) == "flat" for run in netted),
+        median_size=float(np.median(sizes)) if sizes else None,
+        median_meta_ratio=float(np.median(ratios)) if ratios else None,
+    )

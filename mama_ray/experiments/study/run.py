@@ -1,0 +1,70 @@
+"""The controlled study: does the method work, in which regime, and why; every run a Ray task on one core.
+
+python jobs/study.py [configs/study/NAME.yaml] --storage FOLDER     # started again with the same: goes on
+
+What a run found is kept under the hash of all that it depends on, so a study can be stopped at any point, and one that
+is changed does only what is new.
+"""
+
+import logging
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from mama_ray.config import config_to_yaml
+from mama_ray.errors import UserError, unknown_name
+from mama_ray.experiments.study.cell_store import CellStore
+from mama_ray.experiments.study.inputs import StudyInputs
+from mama_ray.experiments.study.job import StudyJob
+from mama_ray.experiments.study.plan import choose, plan_runs, plan_tuning
+from mama_ray.experiments.study.records import collect_results, current_command
+from mama_ray.experiments.study.report.page import study_tables_markdown, write_study_figures, write_study_report
+from mama_ray.experiments.study.results import read_experiments, write_experiment
+from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.storage.places import absolute_uri, join_uri
+
+logger = logging.getLogger(__name__)
+
+
+def study(job: StudyJob) -> str:
+    """Run what is missing of a study and write its results and report; returns the line that names the report."""
+    storage = absolute_uri(job.storage)
+    if "://" in storage:
+        raise UserError("storage of a study", got=job.storage, wanted="a folder: runs map its files into memory")
+    results = Path(job.results or join_uri(storage, "results"))
+    report = absolute_uri(job.report or join_uri(storage, "report"))
+    if not job.render_only:
+        run_experiments(job, Path(storage), results)
+    experiments = read_experiments(results)
+    page = write_study_report(pafs.LocalFileSystem(), report, experiments)
+    write_study_figures(Path(report), experiments)
+    Path(report).mkdir(parents=True, exist_ok=True)
+    Path(report, "tables.md").write_text(study_tables_markdown(experiments))
+    return f"{sum(len(found.runs) for found in experiments.values())} runs: {page}"
+
+
+def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
+    """Tune, run every cell that has no result yet, and write the file of each experiment when it is whole."""
+    trials = plan_tuning(job.cell, job.methods, job.tuning, job.tuning_seeds)
+    planned = plan_runs(job.cell, job.experiments, job.methods, {}, job.seeds)
+    for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
+        if name not in job.captioning:
+            raise unknown_name("captions of a cell", name, job.captioning)
+    storage.mkdir(parents=True, exist_ok=True)
+    (storage / "study.yaml").write_text(config_to_yaml(job))
+    connect()
+    inputs = StudyInputs(job, storage)
+    store = CellStore(inputs, storage / "cells", num_parallel=job.num_parallel)
+    tuned = store.run_all([trial.cell for trial in trials], label="tuning")
+    scores = [found["curve"][found["selected"]]["val"]["t2v_R@1"] for found in tuned]
+    chosen, table = choose(zip(trials, scores, strict=True))
+    for method, settings in chosen.items():
+        logger.info("tuned %s: %s", method, settings)
+    runs = plan_runs(job.cell, job.experiments, job.methods, chosen, job.seeds)
+    command = current_command()
+    for name, experiment in job.experiments.items():
+        own = [run for run in runs if run.experiment == name]
+        found = store.run_all([run.cell for run in own], label=name)
+        hashes = [store.hash_of(run.cell) for run in own]
+        path = write_experiment(collect_results(name, experiment, job, own, found, hashes, table, command), results)
+        logger.info("%s", path)

@@ -1,0 +1,133 @@
+"""Train and evaluate one cell: the product's own step and loop, fed from memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mama_ray.config import with_overrides
+from mama_ray.data.batch import ClipBatch
+from mama_ray.data.synthetic.facts import topic_ranks
+from mama_ray.data.synthetic.vocabulary import TOPICS
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
+from mama_ray.experiments.study.cell import CellConfig, MetaSetConfig
+from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.observe import Observer
+from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.training.loop import train
+from mama_ray.training.state import build_state
+
+_FALSE_KINDS = ("swapped", "wrong")
+_EVALUATION_BATCH = 128
+_MEASURE_EVERY = 20  # steps between two looks at the meta loss before the lookahead
+
+
+def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: dict[str, str]) -> dict[str, Any]:
+    """Return the fields of a StudyRun that the training gives (all but method, x and cell).
+
+    frames_path: the decoded frames of the cell's pictures. pretrained: the model folder that the study starts from.
+    captions: generated ones by clip id.
+    """
+    torch.manual_seed(cell.seed)
+    tokenizer = Tokenizer.from_directory(pretrained)
+    model = start_model(cell, pretrained)
+    corpus = cell.seeded_corpus
+    splits = {split: load_split(corpus, split, frames_path, tokenizer, captions) for split in corpus.num_clips}
+    training = splits["train"]
+    if cell.pairs == "true":
+        training = training.select(np.flatnonzero(~np.isin(training.kinds, _FALSE_KINDS)))
+    meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
+    state = build_state(
+        model,
+        objective=cell.objective,
+        weighting=cell.weighting,
+        meta=cell.meta,
+        optim=cell.optim,
+        num_steps=cell.num_steps,
+        global_batch_size=cell.batch_size,
+        seed=cell.seed,
+    )
+    observer = Observer(cell, state, training, lambda: evaluate(model, splits["val"], splits["test"]))
+    if cell.num_steps == 0:
+        observer.evaluate()
+    metas = meta_batches(meta, cell)
+    train(state, training_batches(training, cell), metas, report=observer, measure_every=_MEASURE_EVERY)
+    return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
+
+
+def start_model(cell: CellConfig, pretrained: Path) -> ClipVip:
+    """Return the pretrained model, or one of its shape from the cell's seed."""
+    model = from_pretrained(pretrained)
+    return model if cell.start == "pretrained" else ClipVip(model.config)
+
+
+def make_meta_set(clips: ClipArrays, config: MetaSetConfig, *, seed: int) -> ClipArrays:
+    """Choose the meta-set and degrade it as asked.
+
+    An imbalanced one is filled topic by topic with Zipf's shares, as far as the split has clips of the topic; wrong
+    captions go round among a random part of it.
+    """
+    rng = np.random.default_rng((seed, 1))
+    places = np.arange(config.size)
+    if config.zipf_exponent:
+        ranks = topic_ranks(seed)
+        shares = np.array([ranks[topic] ** -config.zipf_exponent for topic in TOPICS])
+        wanted = rng.choice(TOPICS, size=len(clips), p=shares / shares.sum())
+        by_topic = {topic: iter(np.flatnonzero(clips.topics == topic)) for topic in TOPICS}
+        found = [place for topic in wanted if (place := next(by_topic[topic], None)) is not None]
+        left = np.setdiff1d(np.arange(len(clips)), found)  # where the draws have used frequent topics up
+        places = np.concatenate([np.array(found, dtype=np.int64), rng.permutation(left)])[: config.size]
+    chosen = clips.select(places)
+    num_wrong = round(config.wrong_share * len(chosen))
+    if num_wrong < 2:
+        return chosen
+    wrong = rng.choice(len(chosen), size=num_wrong, replace=False)
+    token_ids = chosen.token_ids.copy()
+    token_ids[wrong] = chosen.token_ids[np.roll(wrong, 1)]
+    return ClipArrays(chosen.frames, token_ids, chosen.clips, chosen.generated)
+
+
+def training_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]:
+    """Yield batches without end: every clip once per pass, in a new order each time; batches may straddle passes."""
+    rng = np.random.default_rng((cell.seed, 2))
+    waiting = np.empty(0, dtype=np.int64)
+    while True:
+        while len(waiting) < cell.batch_size:
+            waiting = np.concatenate([waiting, rng.permutation(len(clips))])
+        places, waiting = waiting[: cell.batch_size], waiting[cell.batch_size :]
+        draws = rng.random(cell.batch_size)
+        yield clips.batch(places, use_generated=draws < cell.generated_share if cell.captions else None)
+
+
+def meta_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]:
+    """Yield batches of the meta-set without end, every clip once per pass."""
+    once = with_overrides(cell, {"batch_size": min(cell.meta.batch_size, len(clips)), "captions": None})
+    yield from training_batches(clips, once)
+
+
+@torch.no_grad()
+def evaluate(model: ClipVip, val: ClipArrays, test: ClipArrays) -> tuple[dict[str, Any], dict[str, Any], dict]:
+    """Return the metrics on val and on test, and the test recall by topic."""
+    metrics = []
+    by_topic: dict[str, float] = {}
+    for clips in (val, test):
+        parts = []
+        for start in range(0, len(clips), _EVALUATION_BATCH):
+            batch = clips.batch(np.arange(start, min(start + _EVALUATION_BATCH, len(clips))))
+            parts.append(model(batch.frames, batch.token_ids))
+        videos, texts = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        ids = np.arange(len(clips))
+        ranks = {"t2v": compute_ranks(texts, ids, videos, ids), "v2t": compute_ranks(videos, ids, texts, ids)}
+        found = {f"{way}_{key}": value for way in ranks for key, value in recall_metrics(ranks[way]).items()}
+        metrics.append({name: round(value, 3) for name, value in found.items()})
+        by_topic = {topic: round(100 * float(np.mean(ranks["t2v"][clips.topics == topic] <= 1)), 3) for topic in TOPICS}
+    return metrics[0], metrics[1], by_topic
+
+
+def topic_share(clips: ClipArrays) -> dict[str, float]:
+    """Return each topic's share of the clips in percent."""
+    return {topic: round(100 * float(np.mean(clips.topics == topic)), 3) for topic in TOPICS}

@@ -1,0 +1,129 @@
+"""One cell: what it trains on, what it writes down."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from mama_ray.config import with_overrides
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.experiments.study.clip_arrays import load_split
+from mama_ray.experiments.study.observe import binned_means
+from mama_ray.experiments.study.results import StudyRun
+from mama_ray.experiments.study.run_cell import make_meta_set, meta_batches, run_cell, start_model, training_batches
+
+LEARNED = {"weighting.kind": "learned", "meta.meta_every": 1}
+
+
+def run(small_study, overrides=None, captions=None):
+    cell = with_overrides(small_study.cell, overrides or {})
+    return run_cell(cell, small_study.frames_path, small_study.pretrained, captions or {})
+
+
+def as_record(result) -> StudyRun:
+    return StudyRun(method="m", x=None, cell="c", **result)
+
+
+@pytest.fixture
+def splits(small_study):
+    tokenizer = Tokenizer.from_directory(small_study.pretrained)
+    corpus = small_study.cell.seeded_corpus
+    return {name: load_split(corpus, name, small_study.frames_path, tokenizer, {}) for name in corpus.num_clips}
+
+
+def test_a_run_gives_a_record_with_its_curve_and_its_weights(small_study):
+    record = as_record(run(small_study, LEARNED))
+    assert [point.step for point in record.curve] == [2, 4]
+    assert record.weights.keys() <= {"clean", "incomplete", "wrong", "swapped"}
+    assert record.effective_sample_size <= 1.0 + 1e-6
+    losses = [loss for loss, _ in record.weight_curve]
+    assert losses == sorted(losses)
+    assert sum(record.topic_share.values()) == pytest.approx(100, abs=0.1)
+
+
+def test_the_same_cell_gives_the_same_result(small_study):
+    first, second = (as_record(run(small_study, LEARNED)) for _ in range(2))
+    assert first.model_dump(exclude={"step_s"}) == second.model_dump(exclude={"step_s"})
+
+
+def test_without_steps_the_start_is_evaluated(small_study):
+    record = as_record(run(small_study, {"num_steps": 0}))
+    assert [point.step for point in record.curve] == [0]
+    assert record.weights == {} and record.step_s is None
+
+
+def test_uniform_weights_are_one_for_every_kind(small_study):
+    assert set(as_record(run(small_study)).weights.values()) == {1.0}
+
+
+def test_an_oracle_meets_no_false_pair(small_study):
+    weights = as_record(run(small_study, {"pairs": "true", "num_steps": 8})).weights
+    assert weights.keys() <= {"clean", "incomplete"} and weights
+
+
+def test_generated_captions_change_what_is_learned(small_study):
+    plain = as_record(run(small_study))
+    name = f"simple-{small_study.cell.seed}-train-%06d"
+    captions = {name % number: "a small blue ring blinks" for number in range(48)}
+    mixed = as_record(run(small_study, {"captions": "narrator", "generated_share": 1.0}, captions))
+    assert mixed.final.train_loss != plain.final.train_loss
+
+
+def test_from_scratch_nothing_of_the_pretrained_weights_is_left(small_study):
+    cell = with_overrides(small_study.cell, {"start": "scratch"})
+    fresh, pretrained = (start_model(c, small_study.pretrained) for c in (cell, small_study.cell))
+    assert fresh.config == pretrained.config
+    matrices = [(a, b) for a, b in zip(fresh.parameters(), pretrained.parameters(), strict=True) if a.ndim > 1]
+    assert matrices and not any(np.array_equal(a.detach(), b.detach()) for a, b in matrices)
+
+
+def test_every_clip_is_seen_once_per_pass(splits, small_study):
+    batches = list(islice(training_batches(splits["train"], small_study.cell), 6))
+    rows = np.concatenate([batch.rows.numpy() for batch in batches])
+    assert sorted(rows[:48]) == sorted(rows[48:]) == list(range(48))
+    assert not np.array_equal(rows[:48], rows[48:])
+
+
+def test_meta_batches_cover_the_meta_set(splits, small_study):
+    cell = small_study.cell
+    meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
+    rows = np.concatenate([batch.rows.numpy() for batch in islice(meta_batches(meta, cell), 2)])
+    assert sorted(rows) == list(range(16))
+
+
+def test_a_clean_meta_set_is_balanced_and_true(splits, small_study):
+    meta = make_meta_set(splits["meta"], small_study.cell.meta_set, seed=7)
+    assert set(np.unique(meta.topics, return_counts=True)[1]) == {2}
+    assert np.array_equal(meta.token_ids, splits["meta"].token_ids[:16])
+
+
+def test_a_degraded_meta_set_has_as_many_foreign_captions_as_asked(splits, small_study):
+    config = with_overrides(small_study.cell.meta_set, {"wrong_share": 0.5})
+    meta = make_meta_set(splits["meta"], config, seed=7)
+    changed = [not np.array_equal(a, b) for a, b in zip(meta.token_ids, splits["meta"].token_ids[:16], strict=True)]
+    assert sum(changed) == 8
+    assert sorted(map(tuple, meta.token_ids)) == sorted(map(tuple, splits["meta"].token_ids[:16]))
+
+
+def test_an_imbalanced_meta_set_has_frequent_topics(splits, small_study):
+    config = with_overrides(small_study.cell.meta_set, {"zipf_exponent": 4.0})
+    meta = make_meta_set(splits["meta"], config, seed=7)
+    assert len(meta) == 16 and len({clip.clip_id for clip in meta.clips}) == 16
+    assert max(np.unique(meta.topics, return_counts=True)[1]) == 4  # all that the split has of the first topic
+
+
+def test_binned_means_equal_a_loop():
+    rng = np.random.default_rng(0)
+    losses, weights = rng.random(103), rng.random(103)
+    pairs = sorted(zip(losses, weights, strict=True))
+    found = binned_means(losses, weights, 4)
+    start = 0
+    for size, (loss, weight) in zip((26, 26, 26, 25), found, strict=True):
+        part = pairs[start : start + size]
+        assert loss == pytest.approx(np.mean([p[0] for p in part]), abs=1e-4)
+        assert weight == pytest.approx(np.mean([p[1] for p in part]), abs=1e-4)
+        start += size
+
+
+def test_fewer_samples_than_bins_give_a_bin_each():
+    assert binned_means(np.array([2.0, 1.0]), np.array([0.5, 1.5]), 20) == [(1.0, 1.5), (2.0, 0.5)]
