@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mama_ray.evaluation.protocol import Result, describe_protocol
-from mama_ray.evaluation.summary import load_result, load_retrievals, summarise_run
 from mama_ray.reporting.content import Report, RunReport
 from mama_ray.reporting.page import write_report
+from mama_ray.reporting.run_summary import load_result, load_retrievals, summarise_run
 from mama_ray.storage.places import filesystem_for, join_uri
 
 

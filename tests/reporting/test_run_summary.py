@@ -12,7 +12,7 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile, RetrievedExample, TopicResult
-from mama_ray.evaluation.summary import load_result, load_retrievals, summarise_run, training_time_s
+from mama_ray.reporting.run_summary import load_result, load_retrievals, summarise_run, training_time_s
 from mama_ray.reporting.writers import MetricsWriter
 from tests.data.video.video_factory import make_video
 from tests.evaluation.test_protocol import make_result
