@@ -6,8 +6,8 @@
 .venv/bin/python benchmarks/scaling.py --check       # small real jobs against their prediction (5 minutes)
 .venv/bin/python benchmarks/scaling.py --limits      # what breaks, broken, and what no longer does (1 minute)
 
-What could not be measured is in benchmarks/scaling_model/assumptions.yaml, with sources; `--assume.gpu-hour-usd 2.5`
-and its like change it for one run.
+What could not be measured is in mama_ray/experiments/scaling/assumptions.yaml, with sources;
+`--assume.gpu-hour-usd 2.5` and its like change it for one run.
 """
 
 import json
@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import tyro
 
-from benchmarks.scaling_model.inputs import (
+from mama_ray.experiments.scaling.inputs import (
     CALIBRATION,
     Assumptions,
     Remedies,
@@ -33,9 +33,9 @@ from benchmarks.scaling_model.inputs import (
     read_seconds,
     train_scenario,
 )
-from benchmarks.scaling_model.pipeline import simulate
-from benchmarks.scaling_model.sizes import captions_usd, corpus_sizes
-from benchmarks.scaling_model.training import TrainRun, communication_s, simulate_training
+from mama_ray.experiments.scaling.pipeline import simulate
+from mama_ray.experiments.scaling.sizes import captions_usd, corpus_sizes
+from mama_ray.experiments.scaling.training import TrainRun, communication_s, simulate_training
 
 _ROOT = Path(__file__).resolve().parents[1]
 GPUS = (8, 16, 32, 64, 128, 256, 512)
@@ -61,23 +61,23 @@ class Options:
 def main(options: Options) -> None:
     """Print the results as one JSON object, or measure what they rest on."""
     if options.calibrate:
-        from benchmarks.scaling_model.calibrate import calibrate
+        from mama_ray.experiments.scaling.calibrate import calibrate
 
         CALIBRATION.write_text(json.dumps(calibrate(), indent=1) + "\n")
         print(CALIBRATION.read_text())
     elif options.check:
-        from benchmarks.scaling_model.reality import check_against_reality
+        from mama_ray.experiments.scaling.reality import check_against_reality
 
         REALITY.write_text(json.dumps(check_against_reality(load_calibration()), indent=1) + "\n")
         print(REALITY.read_text())
     elif options.limits:
-        from benchmarks.scaling_model.limits import show_limits
+        from mama_ray.experiments.scaling.limits import show_limits
 
         print(json.dumps(show_limits(), indent=1))
     else:
         result = compute_results(options.assume, load_calibration(), options.num_clips)
         if options.figures:
-            from benchmarks.scaling_model.figures import draw_figures
+            from mama_ray.experiments.scaling.figures import draw_figures
 
             draw_figures(result, options.assume, load_calibration(), _ROOT / "docs" / "figures")
         print(json.dumps(result, indent=1))

@@ -25,10 +25,14 @@ class Figure:
     is_wide: bool = False
 
 
-def render_template(name: str, **values: Any) -> str:
-    """Return a template of this package as text; a value that it uses and does not get is an error."""
+def render_template(name: str, *, package: str = "mama_ray.reporting", **values: Any) -> str:
+    """Return a template as text; a value that it uses and does not get is an error.
+
+    package: whose `templates` folder holds it; it may extend and include those of this package.
+    """
+    packages = dict.fromkeys((package, "mama_ray.reporting"))
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mama_ray.reporting", "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one, "templates") for one in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

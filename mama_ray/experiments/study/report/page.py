@@ -1,7 +1,7 @@
 """The page, the pictures and the tables of a controlled study, drawn from its records alone.
 
 `write_study_report` writes the page, `write_study_figures` the PNGs that other documents show, and
-`study_tables_markdown` (study_tables.py) gives the same tables as text.
+`study_tables_markdown` (tables.py) gives the same tables as text.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from mama_ray.experiments.study.report import factor_plots as study_factor_plots
-from mama_ray.experiments.study.report import plots as study_plots
-from mama_ray.experiments.study.report import run_tables as study_run_tables
-from mama_ray.experiments.study.report import tables as study_tables
+from mama_ray.experiments.study.report import factor_plots, plots, run_tables, tables
 from mama_ray.experiments.study.report.claims import lead_text, list_goals
 from mama_ray.experiments.study.report.compare import MAIN, Experiments, check_experiments, count_seeds
 from mama_ray.experiments.study.report.drawing import Drawing
@@ -55,14 +52,14 @@ def write_study_report(filesystem: fs.FileSystem, directory: str, experiments: E
 def write_study_figures(folder: Path, experiments: Experiments) -> list[Path]:
     """Write the figures that documents show as PNGs, each where its experiment is there; returns their paths."""
     check_experiments(experiments)
-    inner = study_factor_plots.inner_lr_drawings(experiments) if "inner_lr" in experiments else []
+    inner = factor_plots.inner_lr_drawings(experiments) if "inner_lr" in experiments else []
     drawings = {
-        "weight_curve": study_plots.weight_curve_drawing(experiments),
-        "methods": study_plots.methods_drawing(experiments),
+        "weight_curve": plots.weight_curve_drawing(experiments),
+        "methods": plots.methods_drawing(experiments),
         "inner_lr": inner[0] if inner else None,
-        "margin": study_factor_plots.margin_drawing(experiments),
-        "epochs": study_plots.epochs_drawing(experiments),
-        "topics": study_plots.topics_drawing(experiments),
+        "margin": factor_plots.margin_drawing(experiments),
+        "epochs": plots.epochs_drawing(experiments),
+        "topics": plots.topics_drawing(experiments),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +79,7 @@ def render_study_report(experiments: Experiments) -> str:
         facts["seeds, all methods"] = str(count_seeds(experiments[MAIN]))
     return render_template(
         "study.html.j2",
+        package="mama_ray.experiments.study.report",
         title=TITLE,
         kind="controlled study",
         lead=lead_text(experiments),
@@ -96,49 +94,47 @@ def _sections(experiments: Experiments) -> list[Section]:
     known = {MAIN, *INNER, *MARGINS, *NOISE, *PARTS, *META}
     margins = [name for name in experiments if name in MARGINS or name.startswith("margin_")]
     others = [name for name in experiments if name not in known and name not in margins]
-    paper = [study_plots.gains_drawing, study_plots.weight_curve_drawing, study_plots.topics_drawing]
+    paper = [plots.gains_drawing, plots.weight_curve_drawing, plots.topics_drawing]
     inner = [name for name in INNER if name in experiments]
-    inner_drawings = [found for name in inner for found in study_factor_plots.inner_lr_drawings(experiments, name)]
-    claims = study_tables.claims_table(experiments)
+    inner_drawings = [found for name in inner for found in factor_plots.inner_lr_drawings(experiments, name)]
+    claims = tables.claims_table(experiments)
     return [
         Section("What the paper claims, and what was found", tables=(claims,) if claims.rows else ()),
         Section(
             "The paper's figures beside this study's",
             _drawn([draw(experiments) for draw in paper]),
-            _present([study_tables.topics_table(experiments)]),
+            _present([tables.topics_table(experiments)]),
             "The paper's values were read off its figures. They come from other models and real data: compare shapes.",
         ),
-        Section("As training goes on", _drawn([study_plots.epochs_drawing(experiments)])),
+        Section("As training goes on", _drawn([plots.epochs_drawing(experiments)])),
         Section("The lookahead's step", _drawn(inner_drawings), _factor_tables(experiments, inner)),
-        Section(
-            "The margin", _drawn([study_factor_plots.margin_drawing(experiments)]), _factor_tables(experiments, margins)
-        ),
+        Section("The margin", _drawn([factor_plots.margin_drawing(experiments)]), _factor_tables(experiments, margins)),
         _factor_section("By kind of noise, and by how uneven the topics are", experiments, NOISE),
         Section(
             "All methods",
-            _drawn([study_plots.methods_drawing(experiments)]),
-            _present([study_tables.methods_table(experiments), study_tables.weights_table(experiments)]),
+            _drawn([plots.methods_drawing(experiments)]),
+            _present([tables.methods_table(experiments), tables.weights_table(experiments)]),
         ),
         _factor_section("Captions", experiments, PARTS),
         _factor_section("Other experiments", experiments, others),
         _failure_section(experiments),
-        Section("Tuning", tables=_present([study_run_tables.tuning_table(experiments)])),
+        Section("Tuning", tables=_present([run_tables.tuning_table(experiments)])),
         Section(
             "How it was run",
-            tables=(study_run_tables.sources_table(experiments), study_run_tables.settings_table(experiments)),
+            tables=(run_tables.sources_table(experiments), run_tables.settings_table(experiments)),
         ),
     ]
 
 
 def _factor_section(title: str, experiments: Experiments, names: Sequence[str]) -> Section:
     names = [name for name in names if name in experiments]
-    drawings = [study_factor_plots.factor_drawing(experiments, name) for name in names]
+    drawings = [factor_plots.factor_drawing(experiments, name) for name in names]
     return Section(title, _drawn(drawings), _factor_tables(experiments, names))
 
 
 def _failure_section(experiments: Experiments) -> Section:
     section = _factor_section("Failure modes", experiments, META)
-    tables = _present([study_run_tables.failures_table(experiments)])
+    tables = _present([run_tables.failures_table(experiments)])
     text = (
         "What breaks it: a weight net that collapses or weighs all samples alike, a meta-set that is small or not what "
         "it should be."
@@ -147,7 +143,7 @@ def _failure_section(experiments: Experiments) -> Section:
 
 
 def _factor_tables(experiments: Experiments, names: Sequence[str]) -> tuple[Table, ...]:
-    tables = [study_tables.factor_table(experiments, name) for name in names]
+    tables = [tables.factor_table(experiments, name) for name in names]
     return tuple(table for table in tables if table.rows)
 
 

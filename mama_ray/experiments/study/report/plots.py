@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mama_ray.experiments.study.report import topics as study_topics
+from mama_ray.experiments.study.report import topics
 from mama_ray.experiments.study.report.claims import FULL, LEARNED, MAMA, full_method
 from mama_ray.experiments.study.report.compare import (
     MAIN,
@@ -200,8 +200,8 @@ def topics_drawing(experiments: Experiments) -> Drawing | None:
     if MAIN not in experiments or full_method(experiments[MAIN]) is None:
         return None
     experiment, method = experiments[MAIN], full_method(experiments[MAIN])
-    gains = study_topics.gains_by_seed(select_runs(experiment, method), select_runs(experiment, PLAIN))
-    ranks = [rank for rank in study_topics.join_ranks(gains) if rank.share > 0]
+    gains = topics.gains_by_seed(select_runs(experiment, method), select_runs(experiment, PLAIN))
+    ranks = [rank for rank in topics.join_ranks(gains) if rank.share > 0]
     if not ranks:
         return None
 

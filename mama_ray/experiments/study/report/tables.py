@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mama_ray.experiments.study.report import topics as study_topics
+from mama_ray.experiments.study.report import topics
 from mama_ray.experiments.study.report.claims import full_method, list_claims, list_goals
 from mama_ray.experiments.study.report.compare import (
     MAIN,
@@ -158,10 +158,10 @@ def topics_table(experiments: Experiments) -> Table | None:
         return None
     experiment, method = experiments[MAIN], full_method(experiments[MAIN])
     plain = select_runs(experiment, PLAIN)
-    ranks = study_topics.join_ranks(study_topics.gains_by_seed(select_runs(experiment, method), plain))
+    ranks = topics.join_ranks(topics.gains_by_seed(select_runs(experiment, method), plain))
     if not ranks:
         return None
-    oracle = study_topics.join_ranks(study_topics.gains_by_seed(select_runs(experiment, ORACLE), plain))
+    oracle = topics.join_ranks(topics.gains_by_seed(select_runs(experiment, ORACLE), plain))
     there = {rank.rank: rank.gain for rank in oracle}
     rows = [
         (

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from benchmarks.scaling_model.scenario import CHUNK_CLIPS, CaptionScenario
-from benchmarks.scaling_model.training import TrainScenario
 from mama_ray.config import Config, load_config
+from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS, CaptionScenario
+from mama_ray.experiments.scaling.training import TrainScenario
 
 _FOLDER = Path(__file__).parent
 CALIBRATION = _FOLDER / "calibration.json"

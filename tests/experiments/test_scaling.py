@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.scaling_model.inputs import (
+from mama_ray.experiments.scaling.inputs import (
     Remedies,
     caption_scenario,
     decode_cpus_per_gpu,
@@ -10,9 +10,9 @@ from benchmarks.scaling_model.inputs import (
     load_assumptions,
     load_calibration,
 )
-from benchmarks.scaling_model.pipeline import simulate
-from benchmarks.scaling_model.scenario import CHUNK_CLIPS, CaptionScenario
-from benchmarks.scaling_model.training import TrainScenario, simulate_training
+from mama_ray.experiments.scaling.pipeline import simulate
+from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS, CaptionScenario
+from mama_ray.experiments.scaling.training import TrainScenario, simulate_training
 
 # 4 engines of 50 clips/s; everything else is ten times as fast as they are.
 BALANCED = CaptionScenario(

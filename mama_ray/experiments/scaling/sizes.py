@@ -1,7 +1,7 @@
 """What a corpus of so many clips takes before and beside the streaming: bytes, files, requests, hours of waiting."""
 
-from benchmarks.scaling_model.inputs import CLIPS_PER_SHARD, Assumptions, requests
-from benchmarks.scaling_model.scenario import CHUNK_CLIPS
+from mama_ray.experiments.scaling.inputs import CLIPS_PER_SHARD, Assumptions, requests
+from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS
 
 _CLIPS_PER_FILE = 4096  # mama_ray/orchestration/captioning/parts.py
 _KEYS_PER_LISTING = 1000

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.scaling_model.scenario import CHUNK_CLIPS, CaptionRun, CaptionScenario
+from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS, CaptionRun, CaptionScenario
 
 _READ_THREADS = 8  # mama_ray/data/assemble.py
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.scaling_model.inputs import Assumptions, decode_seconds, engine_rate, read_seconds, train_scenario
-from benchmarks.scaling_model.training import simulate_training
+from mama_ray.experiments.scaling.inputs import Assumptions, decode_seconds, engine_rate, read_seconds, train_scenario
+from mama_ray.experiments.scaling.training import simulate_training
 
 _COLOURS = {
     "engines": "#1b6ca8",

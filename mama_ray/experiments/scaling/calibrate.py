@@ -19,8 +19,6 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import ray
 
-from benchmarks.scaling_model.control import measure_control_plane, start_ray, workers_cpu_s
-from benchmarks.scaling_model.videos import SIZES, encode_clip, write_shards
 from mama_ray.captioning.engines.generation import SamplingConfig
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.captioning.pictures.grid import hash_pixels
@@ -30,6 +28,8 @@ from mama_ray.captioning.table import file_name
 from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_clip_bytes, read_index
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.experiments.scaling.control import measure_control_plane, start_ray, workers_cpu_s
+from mama_ray.experiments.scaling.videos import SIZES, encode_clip, write_shards
 from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,

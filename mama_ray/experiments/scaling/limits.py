@@ -17,8 +17,8 @@ import pyarrow.fs as pafs
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from benchmarks.scaling_model.control import start_ray
 from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY, check_shards
+from mama_ray.experiments.scaling.control import start_ray
 
 _SHA256_BYTES = 64
 _ROWS_PER_BATCH = 1_000_000
