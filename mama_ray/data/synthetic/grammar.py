@@ -1,10 +1,10 @@
 """From facts to a sentence: templates and synonyms, drawn at random."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mama_ray.data.synthetic.config import Domain
 from mama_ray.data.synthetic.facts import draw
 from mama_ray.data.synthetic.vocabulary import Facts, Thing
 from mama_ray.data.synthetic.words import (
@@ -18,9 +18,6 @@ from mama_ray.data.synthetic.words import (
     SIZE_WORDS,
     UNORDERED_TEMPLATES,
 )
-
-if TYPE_CHECKING:
-    from mama_ray.data.synthetic.config import Domain
 
 # The source domain knows the first sentence forms of each kind only.
 _NUM_SOURCE_TEMPLATES = 3
@@ -36,7 +33,7 @@ class Statement:
     tells_order: bool = True
 
 
-def render_caption(statement: Statement, rng: np.random.Generator, *, domain: "Domain" = "all") -> str:
+def render_caption(statement: Statement, rng: np.random.Generator, *, domain: Domain = "all") -> str:
     """Put a statement into the words of a domain; facts that are None are left out."""
     plain_word_rate = _PLAIN_WORD_RATE if domain == "all" else 1.0
     phrases = [_phrases(thing, rng, plain_word_rate) for thing in statement.things]

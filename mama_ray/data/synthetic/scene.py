@@ -1,17 +1,14 @@
 """What no caption tells: where the objects are, the background, the light, the camera and the noise."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64
 
+from mama_ray.data.synthetic.config import Domain
 from mama_ray.data.synthetic.facts import draw
 from mama_ray.data.synthetic.motion import Path, trace
 from mama_ray.data.synthetic.vocabulary import Facts
-
-if TYPE_CHECKING:
-    from mama_ray.data.synthetic.config import Domain
 
 RADII = {"simple": {"small": 0.13, "large": 0.22}, "full": {"small": 0.09, "large": 0.15}}
 BACKGROUNDS = ("plain", "gradient", "stripes", "checks", "blobs")
@@ -40,9 +37,7 @@ class Scene:
     noise: float
 
 
-def draw_scene(
-    facts: Facts, level: str, num_frames: int, rng: np.random.Generator, *, domain: "Domain" = "all"
-) -> Scene:
+def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generator, *, domain: Domain = "all") -> Scene:
     """Draw everything about a clip that its facts leave open."""
     is_all = domain == "all"
     progress = (np.arange(num_frames) + 0.5) / num_frames

@@ -4,11 +4,6 @@ A clip shows one object (level simple) or two that act one after the other (leve
 """
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "heart")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "white")

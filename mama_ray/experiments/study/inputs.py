@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.fs as pafs
 import ray
@@ -15,14 +15,12 @@ from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.experiments.study.cell import CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import FRAMES_NAME, write_frames
+from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.pretrain import PretrainingConfig, describe_start, num_frames_of, pretrain
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run as prepare
-
-if TYPE_CHECKING:
-    from mama_ray.experiments.study.job import StudyJob
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ logger = logging.getLogger(__name__)
 class StudyInputs:
     """Makes what is missing, finds what is there; everything is named by what it is made from."""
 
-    def __init__(self, job: "StudyJob", storage: Path):
+    def __init__(self, job: StudyJob, storage: Path):
         self._job, self._storage = job, storage
         self._start = describe_start(job.pretraining)
         self._num_frames = num_frames_of(job.pretraining)

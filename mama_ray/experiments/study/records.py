@@ -6,14 +6,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mama_ray.experiments.study.cell import CellConfig
+from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import ExperimentConfig, PlannedRun
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun, TuningTrial
-
-if TYPE_CHECKING:
-    from mama_ray.experiments.study.job import StudyJob
 
 _METRICS = {"val": ("t2v_R@1",), "test": ("t2v_R@1", "t2v_R@5", "v2t_R@1", "v2t_R@5")}
 
@@ -21,7 +19,7 @@ _METRICS = {"val": ("t2v_R@1",), "test": ("t2v_R@1", "t2v_R@5", "v2t_R@1", "v2t_
 def collect_results(
     name: str,
     experiment: ExperimentConfig,
-    job: "StudyJob",
+    job: StudyJob,
     runs: Sequence[PlannedRun],
     found: Sequence[dict[str, Any]],
     hashes: Sequence[str],
@@ -60,7 +58,7 @@ def shorten(result: dict[str, Any], cell: CellConfig) -> dict[str, Any]:
     return fields | {"curve": curve}
 
 
-def describe_setting(job: "StudyJob", run: PlannedRun) -> dict[str, float | str]:
+def describe_setting(job: StudyJob, run: PlannedRun) -> dict[str, float | str]:
     """Return what the runs of an experiment share, in words; the factor's own value is that of the first run."""
     cell, corpus = run.cell, run.cell.corpus
     return {

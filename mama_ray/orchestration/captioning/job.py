@@ -71,10 +71,10 @@ class CaptionJob(Config):
 
 
 # What may change between two starts of one job without changing what is in the table.
-_MAY_CHANGE = {"output", "pool", "dry_run", "engine", "shards", "corpus"}
+MAY_CHANGE = {"output", "pool", "dry_run", "engine", "shards", "corpus"}
 
 
-def _with_absolute_paths(job: CaptionJob) -> CaptionJob:
+def with_absolute_paths(job: CaptionJob) -> CaptionJob:
     """Name every place so that workers, whose working directory is another, find it too."""
     changes = {"output": absolute_uri(job.output)}
     if job.shards is not None:
@@ -86,6 +86,6 @@ def _with_absolute_paths(job: CaptionJob) -> CaptionJob:
     return job.model_copy(update=changes)
 
 
-def _corpus_home(output: str) -> str:
+def corpus_home(output: str) -> str:
     """The embedded corpus is kept beside the table, where other jobs look for it, too."""
     return output.rstrip("/").rpartition("/")[0] or "runs"

@@ -107,7 +107,7 @@ class PoolHistory:
             self.sizes.append((time.monotonic() - self.started, size))
 
 
-def _pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
+def pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
     return ActorPoolStrategy(
         min_size=pool.min_size,
         max_size=pool.max_size,
@@ -118,7 +118,7 @@ def _pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
     )
 
 
-def _pool_watch(history: PoolHistory) -> type:
+def pool_watch(history: PoolHistory) -> type:
     """Return a class of callbacks for Ray Data's executor that notes the size of the pool.
 
     Ray Data tells the size nowhere else but in its dashboard; where its inside changes the history stays empty.

@@ -15,7 +15,7 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
-from mama_ray.orchestration.captioning.job import CaptionJob, _corpus_home, _with_absolute_paths
+from mama_ray.orchestration.captioning.job import CaptionJob, corpus_home, with_absolute_paths
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
@@ -23,7 +23,7 @@ from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.captioning.report import write_caption_report
 from mama_ray.orchestration.captioning.similarity import find_dual_encoder, score_captions
 from mama_ray.orchestration.captioning.stream import caption_chunks
-from mama_ray.orchestration.captioning.table_folder import _constants, _enter, _finished, _leave, _Output
+from mama_ray.orchestration.captioning.table_folder import Output, constant_columns, enter, find_finished, leave
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import load_named
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -37,9 +37,9 @@ _MAX_PASSES = 3  # a second one is for parts that a power failure damaged
 
 def caption(job: CaptionJob) -> str:
     """Write or complete a caption table; returns the line that names it."""
-    job = _with_absolute_paths(job)
+    job = with_absolute_paths(job)
     prompt = None if job.prompt is None else load_named(PromptConfig, "prompt", job.prompt)
-    output = _Output(*filesystem_for(job.output))
+    output = Output(*filesystem_for(job.output))
     if not job.dry_run:
         ensure_writable(job.output)
     ensure_readable(job.shards)
@@ -49,9 +49,9 @@ def caption(job: CaptionJob) -> str:
         return _caption(job, prompt, output, pool)
 
 
-def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output, pool: PoolConfig) -> str:
+def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Output, pool: PoolConfig) -> str:
     started = time.monotonic()
-    shards = job.shards or embedded_shards(job.corpus, _corpus_home(job.output))
+    shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
     table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
     captioner = find_captioner(job.model, prompt, frames=job.frames, side=job.side)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
@@ -60,14 +60,14 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output, pool
         job.engine, job.decode,
     )  # fmt: skip
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
-    finished = _finished(job, plan, output)
+    finished = find_finished(job, plan, output)
     if finished is not None:
         with contextlib.suppress(FileNotFoundError):  # of a job that was killed between its last two steps
             output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
         return f"done already, {finished['num_rows']} rows: {job.output}"
     if job.dry_run:
         return describe_plan(plan, scan_pending(plan), pool)
-    _enter(job, plan, output)
+    enter(job, plan, output)
     history = PoolHistory()
     progress = CaptionProgress(num_clips, table=job.output)
     for _ in range(_MAX_PASSES):
@@ -82,17 +82,17 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: _Output, pool
             use_gpu = pool.gpus_per_engine > 0
             score_captions(plan, dual_encoder, job.postprocess, num_actors=pool.max_size, use_gpu=use_gpu)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
-        summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), _constants(job, plan))
+        summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             break
     else:
         raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
-    counts = write_caption_report(plan, _constants(job, plan), summary, progress.speed(), history)
+    counts = write_caption_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
     if counts["outcomes"].get("error") == counts["num_rows"]:
         raise UserError(
             "no clip could be captioned", got=f"{counts['num_rows']} errors, such as: {counts['error']}",
             remedy=f"see {join_uri(job.output, 'report', 'index.html')}"
         )  # fmt: skip
-    _leave(job, plan, output, counts)
+    leave(job, plan, output, counts)
     told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"

@@ -17,7 +17,7 @@ from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, _pool_of_engines, _pool_watch
+from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, pool_of_engines, pool_watch
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def caption_chunks(
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = _TARGET_BLOCK_BYTES
-    context.custom_execution_callback_classes = [_pool_watch(history)]
+    context.custom_execution_callback_classes = [pool_watch(history)]
     # One actor that cannot start is an error to tell; one that dies is started again.
     context.actor_init_retry_on_errors = False
     # On the driver's node: that one's death ends the job anyway.
@@ -58,7 +58,7 @@ def caption_chunks(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),
             batch_size=CHUNK_CLIPS,
-            compute=_pool_of_engines(pool),
+            compute=pool_of_engines(pool),
             # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
             num_cpus=pool.cpus_per_engine,
             num_gpus=pool.gpus_per_engine,

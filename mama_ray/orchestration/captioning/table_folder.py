@@ -9,7 +9,7 @@ import pyarrow.fs as pafs
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import _MAY_CHANGE, CaptionJob
+from mama_ray.orchestration.captioning.job import MAY_CHANGE, CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import join_uri, read_json, write_text
@@ -20,14 +20,14 @@ _JOB_NAME = "job.json"
 
 
 @dataclass(frozen=True)
-class _Output:
+class Output:
     """Where the table goes."""
 
     filesystem: pafs.FileSystem
     path: str
 
 
-def _finished(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | None:
+def find_finished(job: CaptionJob, plan: CaptionPlan, output: Output) -> dict | None:
     """Return the summary of a table that is finished; UserError when the folder holds another one, or its begin."""
     ours = _identity(job, plan)
     summary = read_json(output.filesystem, f"{output.path}/{SUMMARY_NAME}")
@@ -44,7 +44,7 @@ def _finished(job: CaptionJob, plan: CaptionPlan, output: _Output) -> dict | Non
     return summary
 
 
-def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> None:
+def enter(job: CaptionJob, plan: CaptionPlan, output: Output) -> None:
     """Write config.yaml, and what makes the table this job's, before any work."""
     write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
     output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
@@ -54,7 +54,7 @@ def _enter(job: CaptionJob, plan: CaptionPlan, output: _Output) -> None:
 
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
     """Return what decides on the content of the table, as JSON has it."""
-    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in _MAY_CHANGE}
+    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in MAY_CHANGE}
     facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
     engine = {"dtype": job.engine.dtype, "options": job.engine.options}
     model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
@@ -65,7 +65,7 @@ def _model_name(job: CaptionJob) -> str:
     return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
 
 
-def _constants(job: CaptionJob, plan: CaptionPlan) -> dict:
+def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
     return {
         "source": _GENERATED,
         "model": _model_name(job),
@@ -77,7 +77,7 @@ def _constants(job: CaptionJob, plan: CaptionPlan) -> dict:
     }
 
 
-def _leave(job: CaptionJob, plan: CaptionPlan, output: _Output, counts: dict) -> None:
+def leave(job: CaptionJob, plan: CaptionPlan, output: Output, counts: dict) -> None:
     """Write the summary that makes the folder a table, and remove the work folder."""
     num_captions = job.sampling.num_captions
     files = {

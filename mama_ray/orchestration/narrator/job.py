@@ -125,7 +125,7 @@ class NarratorJob(Config):
         return self
 
 
-def _with_absolute_paths(job: NarratorJob) -> NarratorJob:
+def with_absolute_paths(job: NarratorJob) -> NarratorJob:
     """Name every place so that workers, whose working directory is another, find it too."""
     changes = {"storage": absolute_uri(job.storage)}
     if job.shards is not None:

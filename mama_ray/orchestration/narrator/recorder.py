@@ -5,7 +5,7 @@ Rank 0 writes; every rank takes part in validation and in `ray.train.report`, wh
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import pyarrow.fs as pafs
 import ray.train
@@ -15,15 +15,13 @@ from mama_ray.captioning.narrator.folder import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain
+from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.state import NarratorState, capture_state, write_state
 from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.orchestration.runs.step_clock import StepClock
 from mama_ray.training.state import require_finite
-
-if TYPE_CHECKING:
-    from mama_ray.orchestration.narrator.job import NarratorJob
 
 _Batch = TypeVar("_Batch")
 
@@ -33,7 +31,7 @@ class NarratorRecorder:
 
     def __init__(
         self,
-        job: "NarratorJob",
+        job: NarratorJob,
         state: NarratorState,
         validation: NarratorValidation,
         num_clips: int,

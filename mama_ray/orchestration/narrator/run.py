@@ -15,7 +15,7 @@ from mama_ray.captioning.narrator.folder import convert_narrator
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
-from mama_ray.orchestration.narrator.job import NarratorJob, _with_absolute_paths
+from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
@@ -34,7 +34,7 @@ _MODEL_TASK_CPUS = 0.5
 
 def run(job: NarratorJob) -> str:
     """Run or resume a narrator's training; returns the line that names the model folder."""
-    job = _with_absolute_paths(job)
+    job = with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)

@@ -7,7 +7,6 @@ job and a resized group all take the same path.
 import logging
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import ray
@@ -23,6 +22,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.narrator.data import NarratorData, PictureReader, unpacked
+from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.recorder import NarratorRecorder
 from mama_ray.orchestration.narrator.state import NarratorState, load_state, train_step
 from mama_ray.orchestration.narrator.validation import NarratorValidation
@@ -30,9 +30,6 @@ from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.storage.places import filesystem_for, join_uri
 from mama_ray.training.optim import build_optimizer
-
-if TYPE_CHECKING:
-    from mama_ray.orchestration.narrator.job import NarratorJob
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +81,7 @@ def train_narrator_per_worker(loop_config: dict) -> None:
             recorder(train_step(state, pictures, labels.masked_fill(~valid[:, None], IGNORED)), valid)
 
 
-def _first_narrator(job: "NarratorJob", data: NarratorData) -> Narrator:
+def _first_narrator(job: NarratorJob, data: NarratorData) -> Narrator:
     """Load the pretrained model, or make an untrained one from the job's seed."""
     if job.model.pretrained is not None:
         with model_folder(job.model.pretrained) as directory:
@@ -96,7 +93,7 @@ def _first_narrator(job: "NarratorJob", data: NarratorData) -> Narrator:
 
 
 def _build_state(
-    job: "NarratorJob", data: NarratorData, narrator: Narrator, device: torch.device, num_steps: int
+    job: NarratorJob, data: NarratorData, narrator: Narrator, device: torch.device, num_steps: int
 ) -> NarratorState:
     """Bind a narrator to its optimiser; wraps its loss in DDP inside a process group."""
     model = narrator.model.train()

@@ -10,7 +10,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.container import DecodeConfig
 
 # Whatever does not decide what the output holds may be changed between a job and its resumption.
-_DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}
+DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}
 
 
 class PrepareJob(Config):

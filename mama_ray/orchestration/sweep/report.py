@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 import pyarrow.fs as pafs
@@ -13,6 +13,8 @@ from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run
+from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.trial import overrides_of
 from mama_ray.orchestration.sweep.values import describe_values
 from mama_ray.reporting.sweep_page import (
@@ -24,10 +26,6 @@ from mama_ray.reporting.sweep_page import (
     write_sweep_report,
 )
 from mama_ray.storage.places import join_uri, write_text
-
-if TYPE_CHECKING:
-    from mama_ray.orchestration.sweep.job import SweepJob
-    from mama_ray.orchestration.sweep.plan import SweepPlan
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -51,8 +49,8 @@ def failures_of(results: Iterable[Any]) -> dict[str, str]:
 
 
 def write_outcome(
-    job: "SweepJob",
-    plan: "SweepPlan",
+    job: SweepJob,
+    plan: SweepPlan,
     study: optuna.Study,
     filesystem: pafs.FileSystem,
     path: str,
@@ -89,7 +87,7 @@ def best_of(trials: Sequence[SweepTrial], objectives: Mapping[str, str]) -> Swee
     return max(complete, key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
 
-def _report(job: "SweepJob", plan: "SweepPlan", study: optuna.Study, trials: list[SweepTrial]) -> SweepReport:
+def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[SweepTrial]) -> SweepReport:
     complete = [trial for trial in trials if trial.state == "complete"]
     best = None if job.variants else best_of(trials, job.objectives)
     base_point = plan.first_points[0] if plan.first_points and not job.variants else None
@@ -150,7 +148,7 @@ def _record(trial: SweepTrial) -> dict[str, Any]:
     }
 
 
-def _best_yaml(job: "SweepJob", plan: "SweepPlan", best: SweepTrial) -> str:
+def _best_yaml(job: SweepJob, plan: SweepPlan, best: SweepTrial) -> str:
     """Return the best trial's job as a run of its own beside the sweep."""
     overrides = overrides_of(dict(best.point), plan.settings)
     chosen = with_overrides(plan.base, overrides | {"storage": plan.storage, "run": f"{job.run}-best"})

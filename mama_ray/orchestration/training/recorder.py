@@ -6,7 +6,6 @@ Rank 0 writes; every rank takes part in validation and in `ray.train.report`, wh
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -23,14 +22,12 @@ from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.orchestration.runs.step_clock import StepClock
 from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import RunData, truth_kinds
+from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
 from mama_ray.training.state import TrainState, require_finite
-
-if TYPE_CHECKING:
-    from mama_ray.orchestration.training.job import TrainJob
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +39,7 @@ class RunRecorder:
 
     def __init__(
         self,
-        job: "TrainJob",
+        job: TrainJob,
         state: TrainState,
         data: RunData,
         validation: ValidationSet,

@@ -7,7 +7,6 @@ job and a resized group all take the same path.
 import logging
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import ray
@@ -26,15 +25,13 @@ from mama_ray.orchestration.runs.batch_stream import decode_cpus
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
 from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, stream_batches
 from mama_ray.orchestration.training.data import RunData
+from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import filesystem_for, join_uri, local_folder
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state
-
-if TYPE_CHECKING:
-    from mama_ray.orchestration.training.job import TrainJob
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +83,12 @@ def train_fn_per_worker(loop_config: dict) -> None:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)
 
 
-def _share_of_cpus(job: "TrainJob", world_size: int, num_runs: int) -> float:
+def _share_of_cpus(job: TrainJob, world_size: int, num_runs: int) -> float:
     labels = {"worker_labels": job.placement.worker_labels, "decode_labels": job.placement.decode_labels}
     return decode_cpus(job.cpus_per_worker, world_size, num_runs=num_runs, **labels)
 
 
-def build_model(job: "TrainJob", summary: dict) -> ClipVip:
+def build_model(job: TrainJob, summary: dict) -> ClipVip:
     """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer."""
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
     source = job.model.pretrained
@@ -106,7 +103,7 @@ def build_model(job: "TrainJob", summary: dict) -> ClipVip:
         return from_pretrained(directory, **checkpointing)
 
 
-def _build_state(job: "TrainJob", model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
+def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
     use_bf16 = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
     autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16) if use_bf16 else nullcontext
     return build_state(
@@ -131,7 +128,7 @@ def _resume(state: TrainState, filesystem, run_path: str) -> None:
     require_same_step(state.step, next(state.model.parameters()).device)
 
 
-def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
+def _build_reader(job: TrainJob, data: RunData, model: ClipVip) -> ClipReader:
     return ClipReader(
         table=data.train,
         shards=job.shards,
@@ -146,7 +143,7 @@ def _build_reader(job: "TrainJob", data: RunData, model: ClipVip) -> ClipReader:
     )
 
 
-def _meta_stream(job: "TrainJob", data: RunData, reader: ClipReader, state: TrainState, rank: int, world_size: int):
+def _meta_stream(job: TrainJob, data: RunData, reader: ClipReader, state: TrainState, rank: int, world_size: int):
     if not (state.weighted_step.is_learned and job.weighting.learner == "meta"):
         return iter(())
     table = ray.get(data.meta)
