@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import FIRST_LOOK, filesystem_for, is_s3, make_folder, s3_place
+from mama_ray.storage.places import filesystem_for, is_s3, make_folder
+from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 
 # Words of Arrow and of the AWS SDK.
 _NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
@@ -63,8 +64,8 @@ def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         if not uri.startswith(("s3://", "s3a://")):
             raise UserError(what, got=uri, wanted=wanted, remedy=text) from error
-        place = s3_place()
-        host = urlsplit(place.endpoint).netloc if place.endpoint else f"Amazon S3, region {place.region or 'not set'}"
+        where = s3_endpoint()
+        host = urlsplit(where.endpoint).netloc if where.endpoint else f"Amazon S3, region {where.region or 'not set'}"
         reason, remedy = text, None
         if any(sign in text for sign in _NO_BUCKET):
             reason, remedy = f"no bucket {uri.split('://', 1)[1].split('/')[0]}", "make the bucket, or check its name"

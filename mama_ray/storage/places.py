@@ -1,7 +1,7 @@
-"""One function that gives a filesystem for a URI: local paths, s3://, gs:// and whatever fsspec knows.
+"""A place in a storage: a file or folder on this machine's disk, in S3, in gs:// or in whatever fsspec knows.
 
-Everything below orchestration takes the pair (pyarrow filesystem, path) and never sees a URI. Credentials, endpoint,
-region and profile come from the environment, as users of boto expect; none is accepted inside a URI.
+What reads or writes takes a `Place` and never asks which storage it is. Credentials, endpoint, region and profile come
+from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import contextlib
@@ -10,53 +10,221 @@ import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
+
+# EFBIG is what a file size limit or an old filesystem gives.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a request to S3 is waited for, and how often it is sent again.
+class Place:
+    """A file or folder of a storage, there or not yet. Pickled by its URI: each process opens the storage itself.
 
     Attributes:
-        max_attempts: of one request, with growing pauses between.
-        connect_s: until the store takes the connection.
-        silence_s: without a byte; Arrow's own 3 s are less than a busy store may need to begin its answer.
+        uri: as a user would write it; a local path is absolute.
+        path: inside the filesystem.
     """
 
-    max_attempts: int
-    connect_s: float
-    silence_s: float
+    filesystem: pafs.FileSystem = field(compare=False, repr=False)
+    path: str
+    uri: str
+
+    @classmethod
+    def of(cls, uri: str | Path, *, patience: Patience = AT_WORK) -> "Place":
+        """Return the place of a local path or URI; `patience` is with S3.
+
+        A relative local path is made absolute, because tasks on other nodes have another working directory. Raises
+        UserError for a URI that holds credentials or that nothing here can open.
+        """
+        uri = absolute_uri(str(uri))
+        filesystem, path = _open(uri, patience)
+        return cls(filesystem, path, uri)
+
+    def __reduce__(self) -> tuple[Callable[[str], "Place"], tuple[str]]:
+        return Place.of, (self.uri,)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> "Place":
+        return Place(self.filesystem, f"{self.path}/{name}", join_uri(self.uri, name))
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Place":
+        """The folder it lies in."""
+        return Place(self.filesystem, self.path.rpartition("/")[0], self.uri.rstrip("/").rpartition("/")[0])
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's own disk."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether it is in an S3 that Arrow itself speaks to."""
+        return isinstance(self.filesystem, pafs.S3FileSystem)
+
+    def info(self) -> pafs.FileInfo:
+        """Return type, size and time of what is here."""
+        return self.filesystem.get_file_info(self.path)
+
+    def exists(self) -> bool:
+        """Tell whether there is a file or folder here."""
+        return self.info().type != pafs.FileType.NotFound
+
+    def is_file(self) -> bool:
+        """Tell whether there is a file here."""
+        return self.info().is_file
+
+    def entries(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
+        """Return what lies in the folder, sorted by path; nothing where there is no folder. One request for 1,000."""
+        selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
+        return sorted(self.filesystem.get_file_info(selector), key=lambda info: info.path)
+
+    def files(self, *, recursive: bool = False) -> list["Place"]:
+        """Return the files in the folder, sorted by path; nothing where there is no folder."""
+        return [self.at(info.path) for info in self.entries(recursive=recursive) if info.is_file]
+
+    def at(self, path: str) -> "Place":
+        """Return the place of a path below this one, as `entries` gives it."""
+        return self / path.removeprefix(f"{self.path}/")
+
+    def open_stream(self) -> pa.NativeFile:
+        """Open the file to be read from its start on."""
+        return self.filesystem.open_input_stream(self.path)
+
+    def open_file(self) -> pa.NativeFile:
+        """Open the file to be read at any offset."""
+        return self.filesystem.open_input_file(self.path)
+
+    def read_bytes(self) -> bytes:
+        """Read a small file."""
+        with self.open_stream() as stream:
+            return stream.read()
+
+    def read_text(self) -> str:
+        """Read a small file of UTF-8 text."""
+        return self.read_bytes().decode()
+
+    def read_json(self) -> Any:
+        """Read a small JSON file; None when it is missing or no JSON."""
+        try:
+            return json.loads(self.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_whole(self, content: bytes | str | Callable[[BinaryIO], object]) -> None:
+        """Write a small file, whole or not at all; `content` may be what writes it into a stream.
+
+        It is one request to an object store, whose objects appear whole. Elsewhere the file gets its name when it is
+        complete, and its folder is made where there is none.
+        """
+        data = content.encode() if isinstance(content, str) else content
+        if not isinstance(data, bytes):
+            sink = pa.BufferOutputStream()
+            content(sink)
+            data = sink.getvalue()
+        if isinstance(self.filesystem, (pafs.S3FileSystem, pafs.GcsFileSystem)):
+            with self.filesystem.open_output_stream(self.path) as stream:
+                stream.write(data)
+            return
+        self.parent.make_folder()
+        with self.open_whole() as stream:
+            stream.write(data)
+
+    @contextlib.contextmanager
+    def open_whole(self) -> Iterator[BinaryIO]:
+        """Yield a stream for a file of any size, which gets its name only when the block ends without an error.
+
+        An object store copies it once to give it the name, and S3 copies no more than 5 GiB.
+        """
+        temporary = f"{self.path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            with self.filesystem.open_output_stream(temporary) as stream:
+                yield stream
+            self.filesystem.move(temporary, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                self.filesystem.delete_file(temporary)
+            raise
+
+    def make_folder(self) -> None:
+        """Make the folder and those above it, where the storage knows folders: S3 has none, and asks a request each."""
+        if not self.is_s3:
+            self.filesystem.create_dir(self.path, recursive=True)
+
+    def delete_file(self) -> None:
+        """Delete the file."""
+        self.filesystem.delete_file(self.path)
+
+    def delete_folder(self) -> None:
+        """Delete the folder with all that is in it."""
+        self.filesystem.delete_dir(self.path)
+
+    @contextlib.contextmanager
+    def local(self) -> Iterator[Path]:
+        """Give a local folder with the content of this one: itself if it is local, else a temporary download."""
+        if self.is_local:
+            yield Path(self.path)
+            return
+        with tempfile.TemporaryDirectory(prefix="mama_ray-download-") as directory:
+            disk = pafs.LocalFileSystem()
+            pafs.copy_files(self.path, directory, source_filesystem=self.filesystem, destination_filesystem=disk)
+            yield Path(directory)
 
 
-# Arrow's own 3 attempts give up on a burst of 503 SlowDown that boto would sit out. A first look at a storage is
-# better told soon that nobody answers.
-AT_WORK, FIRST_LOOK = Patience(8, 5.0, 10.0), Patience(2, 3.0, 3.0)
+def join_uri(uri: str, *parts: str) -> str:
+    """Append path components to a local path or URI."""
+    return "/".join([uri.rstrip("/"), *parts])
 
 
-def filesystem_for(uri: str, *, patience: Patience = AT_WORK) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a local path or URI and the path inside it; `patience` is with S3.
+def absolute_uri(uri: str) -> str:
+    """Return a local path made absolute, any other URI as it is: workers have another working directory."""
+    return str(Path(uri.removeprefix("file://")).expanduser().absolute()) if _is_local(uri) else uri
 
-    A relative local path is made absolute, because tasks on other nodes have another working directory.
-    """
-    scheme = urlsplit(uri).scheme if "://" in uri else ""
-    if scheme in ("", "file"):
-        path = uri.removeprefix("file://")
-        return pafs.LocalFileSystem(), str(Path(path).expanduser().absolute())
+
+@contextlib.contextmanager
+def storage_errors(uri: str) -> Iterator[None]:
+    """Turn what the storage refuses into one UserError."""
+    try:
+        yield
+    except OSError as error:
+        detail = " ".join(str(error).split())[:500]
+        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
+        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
+
+
+def _is_local(uri: str) -> bool:
+    return "://" not in uri or uri.startswith("file://")
+
+
+def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a URI and the path inside it."""
+    if _is_local(uri):
+        return pafs.LocalFileSystem(), uri
+    scheme, _, rest = uri.partition("://")
     if "@" in urlsplit(uri).netloc:
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
-    path = uri.split("://", 1)[1].rstrip("/")
+    path = rest.rstrip("/")
     if scheme in ("s3", "s3a"):
-        return _s3_filesystem(patience), path
+        return s3_filesystem(patience), path
     if scheme in ("gs", "gcs"):
         return pafs.GcsFileSystem(), path
     try:
@@ -67,14 +235,13 @@ def filesystem_for(uri: str, *, patience: Patience = AT_WORK) -> tuple[pafs.File
         ) from error
 
 
-def join_uri(uri: str, *parts: str) -> str:
-    """Append path components to a local path or URI."""
-    return "/".join([uri.rstrip("/"), *parts])
+def filesystem_for(uri: str, *, patience: Patience = AT_WORK) -> tuple[pafs.FileSystem, str]:
+    """Return the filesystem of a local path or URI and the path inside it; `patience` is with S3.
 
-
-def absolute_uri(uri: str) -> str:
-    """Return a local path made absolute, any other URI as it is: workers have another working directory."""
-    return str(Path(uri).expanduser().absolute()) if "://" not in uri else uri
+    A relative local path is made absolute, because tasks on other nodes have another working directory.
+    """
+    place = Place.of(uri, patience=patience)
+    return place.filesystem, place.path
 
 
 def is_local(filesystem: pafs.FileSystem) -> bool:
@@ -82,7 +249,7 @@ def is_local(filesystem: pafs.FileSystem) -> bool:
     return isinstance(filesystem, pafs.LocalFileSystem)
 
 
-@contextmanager
+@contextlib.contextmanager
 def local_folder(filesystem: pafs.FileSystem, path: str) -> Iterator[Path]:
     """Give a local folder with the content of `path`: the folder itself if it is local, else a temporary download."""
     if is_local(filesystem):
@@ -115,71 +282,6 @@ def make_folder(filesystem: pafs.FileSystem, path: str) -> None:
     """Make a folder and those above it, where the storage knows folders: S3 has none, and asks a request for each."""
     if not is_s3(filesystem):
         filesystem.create_dir(path, recursive=True)
-
-
-def _s3_filesystem(patience: Patience) -> pafs.S3FileSystem:
-    place = s3_place()
-    options = {}
-    if place.endpoint:
-        parts = urlsplit(place.endpoint)
-        options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
-    return pafs.S3FileSystem(
-        region=place.region,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=patience.max_attempts),
-        connect_timeout=patience.connect_s,
-        request_timeout=patience.silence_s,
-        allow_delayed_open=True,  # a small file is then one PutObject, not the three requests of a multipart upload
-        **options,
-    )
-
-
-@dataclass(frozen=True)
-class _S3Place:
-    """Where S3 is, None being Amazon's default."""
-
-    endpoint: str | None
-    region: str | None
-
-
-def s3_place() -> _S3Place:
-    """Find endpoint and region as boto does: in the environment, then in the profile that AWS_PROFILE names."""
-    profile = _profile() if os.environ.get("AWS_PROFILE") else {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return _S3Place(endpoint or profile.get("endpoint_url"), region or profile.get("region"))
-
-
-def _profile() -> dict[str, str]:
-    """Read the profile's settings. Its credentials are found by Arrow itself, which takes no endpoint from there."""
-    import botocore.session
-    from botocore.exceptions import ProfileNotFound
-
-    try:
-        return botocore.session.Session().get_scoped_config()
-    except ProfileNotFound as error:
-        raise UserError(
-            "no such AWS profile",
-            got=os.environ["AWS_PROFILE"],
-            wanted="a profile of ~/.aws/config or ~/.aws/credentials",
-        ) from error
-
-
-_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
-
-
-# EFBIG is what a file size limit or an old filesystem gives.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextlib.contextmanager
-def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage refuses into one UserError."""
-    try:
-        yield
-    except OSError as error:
-        detail = " ".join(str(error).split())[:500]
-        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
-        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
 
 
 def read_json(filesystem: pafs.FileSystem, path: str) -> Any:
