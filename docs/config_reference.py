@@ -27,11 +27,12 @@ _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=
 _HEAD = """\
 # Settings
 
-Written by `make docs` from the docstrings of the fields; change those, not this page. `tests/test_docs.py` holds it true.
+Written by `make docs` from the docstrings of the fields: change those, not this page. `tests/test_docs.py` holds it
+true.
 
 Every job takes `[config.yaml] [--key value ...]`. A key is dotted on the command line (`--optim.lr 1e-4`) and nested in
-the file (`optim: {lr: 1e-4}`). The command line goes before the file, the file before the defaults. A group of settings has
-a section of its own, which its link names. `null` is nothing at all.
+the file (`optim: {lr: 1e-4}`). The command line goes before the file, the file before the defaults. A group of settings
+has a section of its own, to which its link leads. `null` is nothing at all.
 """
 
 
