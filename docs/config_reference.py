@@ -38,7 +38,7 @@ has a section of its own, to which its link leads. `null` is nothing at all.
 
 def render() -> str:
     """Return the page."""
-    roots = {**_job_classes(), **{title: _load(place) for title, place in _OTHER_FILES.items()}}
+    roots = {**job_classes(), **{title: _load(place) for title, place in _OTHER_FILES.items()}}
     sections: dict[type[BaseModel], str] = {}
     for title, annotation in roots.items():
         for config_class in _classes_in(annotation):
@@ -51,8 +51,8 @@ def render() -> str:
     return "\n".join([_HEAD, *index, "", *texts])
 
 
-def _job_classes() -> dict[str, Any]:
-    """Return the config class of each program in jobs/: the one name ending in Job that it imports."""
+def job_classes() -> dict[str, Any]:
+    """Return the config class of each program in jobs/ by its path: the one name ending in Job that it imports."""
     found = {}
     for program in sorted((ROOT / "jobs").glob("*.py")):
         imported = {
