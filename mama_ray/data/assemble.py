@@ -37,7 +37,6 @@ class ClipAssembler:
     caption_probabilities: Mapping[str, float] | None = None
     joins_captions: bool = False
     seed: int = 0
-    verify_hashes: bool = True
 
     def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
@@ -51,7 +50,7 @@ class ClipAssembler:
         frames = np.zeros((len(rows), self.num_frames, size, size, 3), np.uint8)
         valid = np.ones(len(rows), bool)
         captions = []
-        payloads = read_payloads(self.folder, chosen, verify_hashes=self.verify_hashes)
+        payloads = read_payloads(self.folder, chosen)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
             captions.append(self._caption(record["captions"], rng))

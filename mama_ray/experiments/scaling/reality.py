@@ -16,7 +16,8 @@ from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.captioning.narrator.folder import embedded_narrator
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.data.index import read_clip_bytes, read_index
+from mama_ray.data.index import read_index
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.experiments.scaling.pipeline import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
