@@ -135,7 +135,9 @@ def test_a_plans_runs_are_one_request_each(tmp_path):
     rows, _ = EpochPlan([32] * 4, PlanConfig(run_length=8)).global_batch(0, 32)
     read_payloads(place_on(storage, tmp_path), [records[row] for row in rows])
     assert storage.asked["read"] <= 4
-    assert sorted(position for run in merge_neighbours([records[row] for row in rows]) for position in run) == [*range(32)]
+    assert sorted(position for run in merge_neighbours([records[row] for row in rows]) for position in run) == [
+        *range(32)
+    ]
 
 
 def test_one_changed_byte_costs_one_clip(dataset):

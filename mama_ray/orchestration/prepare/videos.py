@@ -99,9 +99,7 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
                 try:
                     part.rows.append(_add_clip(annotation, sources, guard, writer, part.shard, f"{scratch}/cut.mp4"))
                 except (DecodeError, FileNotFoundError) as error:
-                    known = {
-                        key: getattr(annotation, key) for key in ("clip_id", "video_id", "video", "start_s", "end_s")
-                    }
+                    known = {key: getattr(annotation, key) for key in _KNOWN}
                     part.refuse(str(error) if isinstance(error, DecodeError) else "no such video file", **known)
     if part.rows:
         part.num_bytes = place.info().size
