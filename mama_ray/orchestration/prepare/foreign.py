@@ -73,7 +73,7 @@ def index_shard(work: ShardWork, number: int, shard: str) -> tuple[int, int]:
 
 def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
     place = folder / shard
-    part = Part(shard=shard, num_bytes=place.info().size)
+    part, num_bytes = Part(), place.info().size
     guard = guard_for(work.decode, work.num_trial_frames)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         try:
@@ -87,8 +87,10 @@ def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
                         part.refuse(str(error), clip_id=clip_id_of(sample.key), video=f"{shard}/{sample.key}")
         except ShardError as error:
             # What came before the damage is not taken either: half a shard would pass for a whole one.
-            part = Part(shard=shard, damage=str(error))
+            part = Part(damage=f"{shard} ({error})")
             part.refuse(str(error), video=shard)
+    if part.rows:
+        part.shards[shard] = {"num_bytes": num_bytes, "num_clips": len(part.rows)}
     return part
 
 
