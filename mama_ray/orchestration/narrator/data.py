@@ -29,6 +29,7 @@ from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
@@ -108,8 +109,8 @@ def load_narrator_data(
 
     processor: where that of a pretrained or resumed model is; None trains a small tokenizer on the captions.
     """
-    references = _load.options(num_returns=4).remote(shards, config, prompt, processor, vocab_size)
-    return NarratorData(*references[:3], **ray.get(references[3]))
+    *stored, facts = _load.options(num_returns=4).remote(shards, config, prompt, processor, vocab_size)
+    return NarratorData(*stored, **result_of(facts, *stored))
 
 
 @contextmanager

@@ -7,7 +7,6 @@ corpus.
 
 import json
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import filesystem_for
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
@@ -112,15 +112,8 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
-    references = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
-    try:
-        summary = ray.get(references[-1])
-    except ray.exceptions.RayTaskError:
-        for reference in references[:-1]:  # they hold the same error; one nobody asks for is logged as unhandled
-            with suppress(ray.exceptions.RayTaskError):
-                ray.get(reference)
-        raise
-    return RunData(*references[:-1], summary)
+    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
+    return RunData(*stored, result_of(summary, *stored))
 
 
 @ray.remote(num_cpus=0.5)
