@@ -16,7 +16,7 @@ from mama_ray.orchestration.sweep.database import StudyStore, requeue_unfinished
 from mama_ray.orchestration.sweep.halving import RungPruner, StudyHalving, falls_behind
 from mama_ray.orchestration.sweep.search import StudySearch
 from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 METRIC = "val/t2v_R@1"
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
@@ -127,7 +127,7 @@ def test_trials_are_stopped_where_a_naive_twin_and_rays_own_scheduler_stop_them(
     options = {"grace": grace, "factor": factor}
     for seed in range(2):
         told = reports(seed, every=every)
-        with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+        with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
             stopped = decide(Halving(store, mode, **options), told)
         assert stopped == decide(NaiveHalving(mode, **options), told) == decide(RaysHalving(mode, **options), told)
         assert 0 < len(stopped) < 14
@@ -138,7 +138,7 @@ def test_halving_goes_on_after_a_restart_as_if_there_had_been_none(tmp_path):
     told = reports(5)
     whole = decide(NaiveHalving("max", **options), told)
     for cut in range(5, len(told) - 4, 25):
-        with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+        with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
             before = Halving(store, "max", **options)
             stopped = decide(before, told[:cut])
             ended = {name for name, step, _ in told[:cut] if step == LAST} | set(stopped)
@@ -154,19 +154,19 @@ def test_halving_goes_on_after_a_restart_as_if_there_had_been_none(tmp_path):
 
 def test_halving_remembers_the_trials_of_earlier_starts(tmp_path):
     options = {"grace": 3, "factor": 3.0}
-    with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
         before = Halving(store, "max", **options)
         for name, value in (("a", 30.0), ("b", 40.0), ("c", 50.0)):
             before.stops(name, 3, value)
         after = Halving(store, "max", **options)
         assert after.stops("late", 3, 39.0)
         assert not after.stops("last", LAST, 0.0)
-    with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
         assert not Halving(store, "max", **options).stops("late", 3, 39.0)
 
 
 def test_a_trial_that_reports_a_step_twice_is_not_judged_by_what_came_between(tmp_path):
-    with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
         halving = Halving(store, "max", grace=3, factor=3.0)
         assert not halving.stops("a", 3, 10.0)
         for number in range(5):
@@ -176,7 +176,7 @@ def test_a_trial_that_reports_a_step_twice_is_not_judged_by_what_came_between(tm
 
 
 def test_a_value_that_is_no_number_is_neither_kept_nor_judged(tmp_path):
-    with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
         halving = Halving(store, "max", grace=3, factor=3.0)
         halving.stops("a", 3, 10.0)
         assert not halving.stops("b", 3, math.nan)
@@ -194,7 +194,7 @@ def test_the_best_share_goes_on():
 
 def test_several_objectives_stop_nothing(tmp_path):
     objectives = {METRIC: "max", "throughput/step_s": "min"}
-    with StudyStore(IN_MEMORY, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(IN_MEMORY, "sweep", Place.of(str(tmp_path))) as store:
         study = store.open_study(SPACE, objectives, first_points=[])
         study.pruner = RungPruner(num_steps=LAST, grace=3, factor=3.0)
         search = StudySearch(store, study, SPACE, objectives, num_samples=2)
