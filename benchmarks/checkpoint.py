@@ -20,7 +20,7 @@ from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "mama_ray"
 CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
-    "demo": "mama_ray.experiments.demo:DemoJob",
+    "demo": "mama_ray.experiments.demo.job:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",

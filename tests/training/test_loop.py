@@ -25,7 +25,8 @@ from mama_ray.training.manifest import (
     verify_manifest,
     write_manifest,
 )
-from mama_ray.training.optim import OptimConfig, learning_rate_at
+from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
 from mama_ray.weighting.step import MetaConfig

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.training.diagnosis import StepWindow
 from mama_ray.training.loop import train
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import build_state
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig

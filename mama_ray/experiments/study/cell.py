@@ -10,7 +10,7 @@ from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig
 

@@ -14,8 +14,8 @@ from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.experiments.study.cell import CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import FRAMES_NAME, write_frames
-from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.pretrain import PretrainingConfig, describe_start, num_frames_of, pretrain
+from mama_ray.experiments.study.job import PretrainingConfig, StudyJob
+from mama_ray.experiments.study.pretrain import describe_start, num_frames_of, pretrain
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
