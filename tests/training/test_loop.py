@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from mama_ray.errors import UserError
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.storage.places import Place
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train
@@ -29,8 +29,7 @@ from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.weighting.toys import ToyEncoder, random_batch
 
 NUM_STEPS, BATCH = 12, 8

@@ -7,9 +7,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.weighting.inner_step import InnerStepConfig
-from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights
+from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.weighting.settings import InnerStepConfig, WeightingConfig
+from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.toys import (
     NUM_TOKENS,
     VOCABULARY,

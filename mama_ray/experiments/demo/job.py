@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from mama_ray.config import Config
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.training.job import TrainJob
 

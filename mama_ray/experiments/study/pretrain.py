@@ -17,11 +17,10 @@ from mama_ray.experiments.study.run_cell import training_batches
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
 from mama_ray.training.state import build_state
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 _TOKENIZER_CAPTIONS = 4000
 

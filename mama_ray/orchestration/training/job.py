@@ -10,13 +10,12 @@ from mama_ray.config import Config, config_to_yaml, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.limits import DecodeConfig
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 
 class DataConfig(Config):
