@@ -83,6 +83,22 @@ def test_every_job_has_a_help_page_on_which_every_value_has_its_words(job, capsy
     assert not silent, "fields without a docstring"
 
 
+@pytest.mark.parametrize("job", JOBS)
+def test_a_help_page_is_shown_before_anything_heavy_is_imported(job):
+    program = f"""
+import runpy, sys
+sys.argv = ["jobs/{job}.py", "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("heavy:", *sorted({{"torch", "ray", "vllm", "transformers", "av", "decord", "pandas"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "usage" in done.stdout.lower()
+    assert done.stdout.splitlines()[-1].strip() == "heavy:"
+
+
 def field_texts(of: type[Config], prefix: str = "") -> Iterator[tuple[str, str | None]]:
     from mama_ray.config.fields import config_class_of
 
