@@ -175,8 +175,8 @@ class WeightedStep:
             tape=tape,
         )
         derivatives = gather_plain(derivatives.detach())
-        self._step_weight_net(self._weights(global_losses, valid), derivatives)
-        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
+        norms = self._step_weight_net(self._weights(global_losses, valid), derivatives)
+        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction), **norms}
         if measure_lookahead:
             with torch.no_grad():
                 before = _mean_over_ranks(
@@ -192,13 +192,16 @@ class WeightedStep:
         )
         return self._losses(features, batch)
 
-    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> None:
+    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> dict[str, Tensor]:
+        """Move the weight net; returns the norm of its gradient, which is that of the meta loss at the lookahead."""
         objective = -(weights * derivatives.to(weights.dtype)).sum()
         if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
-            return
+            return {}
         self.weight_optimizer.zero_grad(set_to_none=True)
         objective.backward()
+        gradients = {name: value.grad for name, value in self.weighting.named_parameters() if value.grad is not None}
         self.weight_optimizer.step()
+        return {"meta/hypergradient_norm": norm_of(gradients)}
 
     def _scalars(self, losses: Tensor, weights: Tensor, valid: Tensor) -> dict[str, Tensor]:
         num_valid = valid.sum().clamp(min=1)

@@ -84,6 +84,16 @@ def test_one_step_moves_weight_net():
     assert all((now != then).any() for now, then in zip(net.parameters(), before, strict=True))
 
 
+def test_hypergradient_norm_is_that_of_the_weight_nets_gradient():
+    net = random_weight_net()
+    step = build_step(ToyEncoder(), net, weight_lr=0.1)
+    result = step.compute_gradients(random_batch(1, 8), random_batch(2, 4))
+    norm = torch.cat([parameter.grad.flatten() for parameter in net.parameters()]).norm()
+    torch.testing.assert_close(result.scalars["meta/hypergradient_norm"], norm)
+    assert norm > 0
+    assert "meta/hypergradient_norm" not in step.compute_gradients(random_batch(1, 8)).scalars, "no meta step"
+
+
 def test_meta_step_lowers_the_meta_loss_after_the_lookahead():
     from tests.weighting.toys import meta_loss_after_lookahead
 
