@@ -27,12 +27,13 @@ from PIL import Image
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.captioning.narrator.folder import embedded_narrator, load_narrator
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.index import read_index, select_split
 from mama_ray.data.reading import read_clip_bytes
-from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
+from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards

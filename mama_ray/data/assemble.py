@@ -15,7 +15,8 @@ from mama_ray.data.captions import caption_for_evaluation, choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.data.video.transforms import TransformConfig

@@ -12,7 +12,8 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
+from mama_ray.objectives.contrastive import compute_contrastive_losses
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.objectives.test_contrastive import naive_losses, unit_features
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net, weight_gradients

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from mama_ray.errors import UserError
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
-from mama_ray.training.optim import OptimConfig, learning_rate_at
+from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import build_state
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state
 from tests.weighting.toys import ToyEncoder, random_batch
 

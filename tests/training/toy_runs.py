@@ -5,17 +5,16 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.checkpoint import save_state
 from mama_ray.training.manifest import (
     step_directory,
     write_manifest,
 )
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.weighting.toys import ToyEncoder, random_batch
 
 NUM_STEPS, BATCH = 12, 8

@@ -12,11 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.captioning.narrator.loss import CaptionLabels
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.captions import choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.storage.places import Place
 

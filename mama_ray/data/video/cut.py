@@ -11,7 +11,8 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.pyav_reader import decode_frames
 
 TIME_BASE = Fraction(1, 90_000)  # holds every usual frame rate's times, the NTSC ones included, to a few microseconds

@@ -15,7 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.limits import DecodeConfig
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15

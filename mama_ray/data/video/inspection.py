@@ -12,9 +12,10 @@ import signal
 import sys
 from dataclasses import asdict
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import cut_clip
 from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampling import sample_timestamps
 

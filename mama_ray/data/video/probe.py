@@ -7,7 +7,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError, index_packets, open_video
+from mama_ray.data.video.container import DecodeError, index_packets, open_video
+from mama_ray.data.video.limits import DecodeConfig
 
 
 @dataclass(frozen=True)

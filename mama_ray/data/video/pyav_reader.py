@@ -15,7 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, VideoIndex, open_video
+from mama_ray.data.video.container import Deadline, VideoIndex, open_video
+from mama_ray.data.video.limits import DecodeConfig
 
 
 class PyavReader:

@@ -20,8 +20,9 @@ import pyarrow.fs as pafs
 import ray
 
 from mama_ray.captioning.engines.generation import SamplingConfig
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import file_name

@@ -15,15 +15,16 @@ import ray
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.captioning.narrator.folder import embedded_narrator
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.index import read_index
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.experiments.scaling.pipeline import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
-from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
+from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards

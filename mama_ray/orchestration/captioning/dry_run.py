@@ -8,8 +8,8 @@ import ray
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
-from mama_ray.orchestration.captioning.pool import PoolConfig
 
 
 def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -> str:

@@ -14,10 +14,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, pool_of_engines, pool_watch
+from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, pool_watch
 
 logger = logging.getLogger(__name__)
 

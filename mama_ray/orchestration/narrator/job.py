@@ -5,15 +5,32 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.narrator.folder import NarratorInput
-from mama_ray.captioning.narrator.loss import TrainedParts
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.narrator.settings import NarratorInput, TrainedParts
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, with_overrides
+from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.orchestration.narrator.data import NarratorDataConfig
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.storage.places import absolute_uri
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
+
+
+class NarratorDataConfig(Config):
+    """How clips become what a narrator learns from."""
+
+    captions: dict[str, float] | None = {"human": 1.0}
+    """Mixing probability per caption source, e.g. {human: 0.5, asr: 0.5}; clips without such a caption are left out.
+    null draws evenly of a clip's."""
+
+    max_caption_tokens: int = Field(64, ge=2)
+    """Tokens of a caption, its end included; a longer one loses its tail."""
+
+    plan: PlanConfig = PlanConfig()
+    """Shuffling of clips within windows of shards."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
 
 
 class NarratorModelConfig(Config):

@@ -10,7 +10,7 @@ from typing import TypeVar
 import ray.train
 import torch
 
-from mama_ray.captioning.narrator.folder import NarratorInput
+from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain

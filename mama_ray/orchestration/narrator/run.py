@@ -14,6 +14,7 @@ import ray
 from mama_ray.captioning.narrator.folder import convert_narrator
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
@@ -60,7 +61,7 @@ def run(job: NarratorJob) -> str:
         run_workers(train_narrator_per_worker, loop_config, job, run_folder)
     best = best_checkpoint(list_checkpoints(run_folder))
     model_uri = join_uri(run_uri, MODEL_FOLDER)
-    ray.get(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
+    result_of(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
 

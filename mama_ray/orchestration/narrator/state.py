@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator.folder import Narrator, NarratorInput, save_narrator
+from mama_ray.captioning.narrator.folder import Narrator, save_narrator
 from mama_ray.captioning.narrator.loss import IGNORED
+from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
 from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
-from mama_ray.training.optim import OptimConfig, learning_rate_at
+from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.settings import OptimConfig
 
 
 @dataclass

@@ -17,7 +17,8 @@ from mama_ray.data.annotations import parse_captions
 from mama_ray.data.clip import SPLITS, Caption, Clip, check_clip_id, clip_from_json, make_clip_id
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import Sample, ShardError, scan_shard
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.videos import guard_for

@@ -7,7 +7,7 @@ from pydantic import Field
 from mama_ray.config import Config
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.container import DecodeConfig
+from mama_ray.data.video.limits import DecodeConfig
 
 # Whatever does not decide what the output holds may be changed between a job and its resumption.
 DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}

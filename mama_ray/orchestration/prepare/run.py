@@ -17,6 +17,7 @@ from ray.data import DataContext
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard, list_shards
 from mama_ray.orchestration.prepare.inputs import inputs_of, is_finished, start_work
@@ -39,13 +40,13 @@ def run(config: PrepareJob) -> str:
     ensure_readable(config.videos, config.annotations)
     connect()
     DataContext.get_current().enable_progress_bars = False
-    plan = _result_of(_plan.remote(config))
+    plan = result_of(_plan.remote(config))
     if plan is None:
         return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
     num_tasks, shard_names = plan
     if num_tasks:
         _run_tasks(config, num_tasks, ray.put(shard_names))
-    return _result_of(_join.remote(config, num_tasks))
+    return result_of(_join.remote(config, num_tasks))
 
 
 def _complete(config: PrepareJob) -> PrepareJob:
@@ -139,13 +140,3 @@ def _video_work(config: PrepareJob) -> VideoWork:
         config.num_trial_frames,
         config.decode,
     )
-
-
-def _result_of(reference: ray.ObjectRef) -> Any:
-    """Wait for a task; a user's error comes out as itself, without Ray's wrapping and traceback."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise

@@ -8,7 +8,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mama_ray.orchestration.cluster.placement import PlacementConfig
+from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
 from mama_ray.storage.places import Place
 

@@ -14,6 +14,7 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
 )
 
 from mama_ray.config import Config, ConfigError, with_overrides
@@ -74,8 +75,8 @@ def point_of(config: Config, distributions: Mapping[str, BaseDistribution]) -> d
 
 def describe_space(distributions: Mapping[str, BaseDistribution]) -> str:
     """Return a space as text that is equal for equal spaces."""
-    described = {key: [type(one).__name__, one._asdict()] for key, one in distributions.items()}
-    return json.dumps(described, sort_keys=True)
+    told = {key: json.loads(distribution_to_json(one)) for key, one in distributions.items()}
+    return json.dumps({key: [one["name"], one["attributes"]] for key, one in told.items()}, sort_keys=True)
 
 
 def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
+from mama_ray.data.video.limits import DecodeConfig
 from tests.data.video.video_factory import make_video
 
 

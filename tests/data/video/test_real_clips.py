@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.probe import VideoInfo, probe_video
 from mama_ray.data.video.sampling import row_rng

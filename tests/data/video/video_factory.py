@@ -11,7 +11,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, open_video
+from mama_ray.data.video.container import Deadline, open_video
+from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.pyav_reader import decode_frames
 
 TIME_BASE = Fraction(1, 12_800)

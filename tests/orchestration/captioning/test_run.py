@@ -11,14 +11,14 @@ from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
 from mama_ray.captioning.engines.vllm_engine import CaptionEngine
 from mama_ray.captioning.narrator.preset import SIDE
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, read_caption_files, read_summary
 from mama_ray.config import load_config
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import CaptionJob
-from mama_ray.orchestration.captioning.pool import PoolConfig
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.storage.places import Place
 from tests.captioning.tiny_models import PROMPT, write_llava
