@@ -20,7 +20,6 @@ from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
-from mama_ray.orchestration.runs.settings import MAY_CHANGE
 from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import filesystem_for, join_uri, local_folder
@@ -39,7 +38,7 @@ def run(job: NarratorJob) -> str:
     filesystem, run_path = filesystem_for(run_uri)
     ensure_writable(run_uri)
     ensure_readable(job.shards)
-    write_run_config(job, filesystem, run_path, may_change={*MAY_CHANGE, "model_dtype"})
+    write_run_config(job, filesystem, run_path)
     connect()
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})

@@ -2,23 +2,19 @@
 
 import json
 import platform
-from collections.abc import Collection
 from importlib.metadata import version
 
 import pyarrow.fs as pafs
 import ray
 import ray.train
 
-from mama_ray.config import config_to_yaml, load_yaml
+from mama_ray.config import Config, config_to_yaml, load_yaml, names_that_may_change
 from mama_ray.errors import UserError
-from mama_ray.orchestration.runs.settings import MAY_CHANGE, RunSettings
 from mama_ray.storage.places import write_text
 from mama_ray.training.manifest import list_checkpoints
 
 
-def write_run_config(
-    job: RunSettings, filesystem: pafs.FileSystem, run_path: str, *, may_change: Collection[str] = MAY_CHANGE
-) -> None:
+def write_run_config(job: Config, filesystem: pafs.FileSystem, run_path: str) -> None:
     """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
     path = f"{run_path}/config.yaml"
     text = config_to_yaml(job)
@@ -26,10 +22,11 @@ def write_run_config(
         with filesystem.open_input_stream(path) as stream:
             earlier = load_yaml(stream.read().decode(), source=path)
         ours = load_yaml(text, source="this start")
+        may_change = names_that_may_change(type(job))
         changed = [key for key in ours if key not in may_change and earlier.get(key) != ours[key]]
         if changed:
             raise UserError(
-                f"run {job.run} exists with another config",
+                f"run {run_path.rpartition('/')[2]} exists with another config",
                 got=", ".join(f"{key} = {ours[key]}" for key in changed),
                 wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
                 remedy="start it with its own config to resume, or give --run another name",

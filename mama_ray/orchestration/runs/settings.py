@@ -1,17 +1,9 @@
-"""The settings that every training job has: on how many workers it runs, and what may change between starts."""
+"""The settings that every training job has: on how many workers it runs, and on what each of them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
-
-# What may change between two starts of one run without changing what is learned.
-MAY_CHANGE = frozenset({
-    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every",
-    "num_checkpoints_to_keep", "max_failures", "num_micro_batches", "placement",
-    "resize_every_s",
-})  # fmt: skip
-
 
 # A number, or {min: 1, max: 8} of an elastic group; a mapping, as the command line and its help take no group of
 # settings where a number may stand as well.
@@ -44,10 +36,36 @@ class WorkerRange:
 
 
 class RunSettings(Protocol):
-    """The part of a training job's config that says where and on what it runs."""
+    """The part of a training job's config that says on what it runs and what a run keeps."""
 
-    run: str
-    num_workers: NumWorkers
-    cpus_per_worker: float
-    use_gpu: bool
-    max_failures: int
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+
+    @property
+    def num_workers(self) -> NumWorkers:
+        """Ray Train workers, a number or a range."""
+
+    @property
+    def cpus_per_worker(self) -> float:
+        """CPUs that each reserves."""
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether each has a GPU."""
+
+    @property
+    def max_failures(self) -> int:
+        """Crashes of workers that the run survives; -1 is any number."""
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two records of metrics."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between two checkpoints."""
+
+    @property
+    def num_checkpoints_to_keep(self) -> int:
+        """Newest checkpoints kept."""
