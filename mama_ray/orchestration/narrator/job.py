@@ -12,6 +12,7 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import Config, MayChange, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.orchestration.narrator.data import NarratorDataConfig
+from mama_ray.orchestration.runs.settings import Precision
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.optim import OptimConfig
 
@@ -87,7 +88,7 @@ class NarratorJob(Config):
     use_gpu: MayChange[bool] = False
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. Parts that do not train are then kept in
     bfloat16 too; the loss is float32 always."""
 

@@ -1,14 +1,19 @@
 """The settings that every training job has: on how many workers it runs, and on what each of them."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
+from mama_ray.errors import UserError
+
 # A number, or {min: 1, max: 8} of an elastic group; a mapping, as the command line and its help take no group of
 # settings where a number may stand as well.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 NumWorkers = _AtLeastOne | dict[Literal["min", "max"], _AtLeastOne]
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,19 @@ class WorkerRange:
 
 
 class RunSettings(Protocol):
-    """The part of a training job's config that says on what it runs and what a run keeps."""
+    """The part of a training job's config that says how long it runs, on what, and what it keeps."""
 
     @property
     def run(self) -> str:
         """Name of the run."""
+
+    @property
+    def num_epochs(self) -> float:
+        """Passes over the training split."""
+
+    @property
+    def global_batch_size(self) -> int:
+        """Clips per step over all workers."""
 
     @property
     def num_workers(self) -> NumWorkers:
@@ -69,3 +82,14 @@ class RunSettings(Protocol):
     @property
     def num_checkpoints_to_keep(self) -> int:
         """Newest checkpoints kept."""
+
+
+def count_steps(job: RunSettings, num_clips: int) -> int:
+    """Return the steps of a run on `num_clips` training clips."""
+    return math.ceil(job.num_epochs * num_clips / job.global_batch_size)
+
+
+def require_one_batch(job: RunSettings, num_clips: int) -> None:
+    """Raise UserError where there are fewer training clips than one batch takes."""
+    if num_clips < job.global_batch_size:
+        raise UserError("fewer training clips than one batch", got=num_clips, wanted=f">= {job.global_batch_size}")

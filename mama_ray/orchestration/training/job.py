@@ -1,7 +1,6 @@
 """What a training job is asked for."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -9,7 +8,7 @@ from mama_ray.config import Config, MayChange, config_to_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.cluster.placement import PlacementConfig
-from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
+from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
 from mama_ray.orchestration.training.data import DataConfig
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.optim import OptimConfig
@@ -88,7 +87,7 @@ class TrainJob(Config):
     use_gpu: MayChange[bool] = False
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Autocast of the encoders; auto is bfloat16 on a GPU and float32 on a CPU. Losses are float32 always."""
 
     seed: int = Field(0, ge=0)

@@ -5,7 +5,6 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
@@ -68,7 +68,7 @@ def run_to_end(
     check_sizes(job, data)
     _refuse_other_captions(job, data, filesystem, run_path)
     write_environment(data.summary, filesystem, run_path)
-    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
+    num_steps = count_steps(job, data.summary["num_clips"]["train"])
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
@@ -91,10 +91,7 @@ def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
 def check_sizes(job: TrainJob, data: RunData) -> None:
     """Raise UserError where a split has fewer clips than one batch of it."""
     counts = data.summary["num_clips"]
-    if counts["train"] < job.global_batch_size:
-        raise UserError(
-            "fewer training clips than one batch", got=counts["train"], wanted=f">= {job.global_batch_size}"
-        )
+    require_one_batch(job, counts["train"])
     if job.is_meta_learned and counts["meta"] < job.meta.batch_size:
         raise UserError(
             "meta-set too small",
