@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name, read_caption_files
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
-LOCAL = pafs.LocalFileSystem()
 SIZES = (3, 1)
 
 
@@ -35,7 +34,7 @@ def summarise(folder: Path, **changes) -> None:
 
 
 def read(folder: Path, columns=None) -> list[pa.Table]:
-    return list(read_caption_files(LOCAL, str(folder), columns))
+    return list(read_caption_files(Place.of(folder), columns))
 
 
 def refusal(folder: Path) -> str:

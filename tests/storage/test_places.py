@@ -3,12 +3,11 @@
 import socket
 import urllib.request
 
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, make_folder
+from mama_ray.storage.places import Place
 from tests.storage.s3_faults import FaultyProxy, asked, serving
 
 CHECKS = pytest.mark.parametrize("check", [ensure_readable, ensure_writable])
@@ -19,7 +18,7 @@ def test_a_bucket_that_is_not_there_is_named_with_its_host_and_not_made(s3_serve
     with pytest.raises(UserError, match="no bucket no-such-bucket") as refused:
         check("s3://no-such-bucket/runs")
     assert s3_server["AWS_ENDPOINT_URL"].removeprefix("http://") in str(refused.value)
-    assert filesystem_for("s3://no-such-bucket")[0].get_file_info("no-such-bucket").type == pafs.FileType.NotFound
+    assert not Place.of("s3://no-such-bucket").exists()
 
 
 @CHECKS
@@ -68,10 +67,9 @@ class Counting(FaultyProxy):
 def test_a_small_file_is_one_request_and_a_folder_none(s3_server, s3_bucket, monkeypatch):
     with serving(Counting(s3_server["AWS_ENDPOINT_URL"])) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        filesystem, path = filesystem_for(f"s3://{s3_bucket}/folder")
-        make_folder(filesystem, f"{path}/deep")
-        with filesystem.open_output_stream(f"{path}/deep/small") as stream:
-            stream.write(b"few bytes")
+        place = Place.of(f"s3://{s3_bucket}/folder")
+        (place / "deep").make_folder()
+        (place / "deep/small").write_whole(b"few bytes")
         assert proxy.asked == ["PUT"]
 
 

@@ -1,4 +1,4 @@
-"""What a worker takes note of after each step of a narrator's training: its loss, and how many clips were unreadable."""
+"""What a worker takes note of after each step of a narrator's training: loss and unreadable clips."""
 
 from functools import partial
 from pathlib import Path

@@ -50,8 +50,7 @@ class Recording:
         if self.is_written_here:
             self._output = RunOutput(
                 self._job.run,
-                self._worker.run.filesystem,
-                self._worker.run.path,
+                self._worker.run_folder,
                 first_step=self._state.step,
                 num_steps=self._state.num_steps,
                 num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,

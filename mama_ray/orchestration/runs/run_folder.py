@@ -4,37 +4,35 @@ import json
 import platform
 from importlib.metadata import version
 
-import pyarrow.fs as pafs
 import ray
 import ray.train
 
 from mama_ray.config import Config, config_to_yaml, load_yaml, names_that_may_change
 from mama_ray.errors import UserError
-from mama_ray.storage.places import write_text
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints
 
 
-def write_run_config(job: Config, filesystem: pafs.FileSystem, run_path: str) -> None:
+def write_run_config(job: Config, run_folder: Place) -> None:
     """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
-    path = f"{run_path}/config.yaml"
+    place = run_folder / "config.yaml"
     text = config_to_yaml(job)
-    if filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path):
-        with filesystem.open_input_stream(path) as stream:
-            earlier = load_yaml(stream.read().decode(), source=path)
+    if place.is_file() and list_checkpoints(run_folder):
+        earlier = load_yaml(place.read_text(), source=place.uri)
         ours = load_yaml(text, source="this start")
         may_change = names_that_may_change(type(job))
         changed = [key for key in ours if key not in may_change and earlier.get(key) != ours[key]]
         if changed:
             raise UserError(
-                f"run {run_path.rpartition('/')[2]} exists with another config",
+                f"run {run_folder.name} exists with another config",
                 got=", ".join(f"{key} = {ours[key]}" for key in changed),
                 wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
                 remedy="start it with its own config to resume, or give --run another name",
             )
-    write_text(filesystem, path, text)
+    place.write_whole(text)
 
 
-def write_environment(summary: dict, filesystem: pafs.FileSystem, run_path: str) -> None:
+def write_environment(summary: dict, run_folder: Place) -> None:
     """Write environment.json: versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
@@ -44,4 +42,4 @@ def write_environment(summary: dict, filesystem: pafs.FileSystem, run_path: str)
         "cluster": ray.cluster_resources(),
         "data": summary,
     }
-    write_text(filesystem, f"{run_path}/environment.json", json.dumps(environment, indent=1, default=str))
+    (run_folder / "environment.json").write_whole(json.dumps(environment, indent=1, default=str))

@@ -22,17 +22,17 @@ class Worker:
     rank: int
     world_size: int
     device: torch.device
-    run: Place
+    run_folder: Place
 
 
-def begin_work(run_uri: str) -> Worker:
-    """Open the run's folder in a process of Ray Train; the first worker clears away what a killed one left there."""
+def begin_work(run_folder: Place) -> Worker:
+    """Begin in a process that Ray Train started; the first worker clears away what a killed one left in the folder."""
     start_worker_logging()
     context = ray.train.get_context()
-    run = Place.of(run_uri)
-    worker = Worker(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device(), run)
+    device = ray.train.torch.get_device()
+    worker = Worker(context.get_world_rank(), context.get_world_size(), device, run_folder)
     if worker.rank == 0:
-        remove_stale_staging(run.filesystem, run.path)
+        remove_stale_staging(run_folder)
     return worker
 
 

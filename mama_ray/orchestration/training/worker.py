@@ -25,7 +25,7 @@ from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.validation import ValidationSet
-from mama_ray.storage.places import filesystem_for, join_uri, local_folder
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state
@@ -38,12 +38,12 @@ def train_fn_per_worker(loop_config: dict) -> None:
     num_runs (how many runs share the cluster) and whether to show_bar."""
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
-    worker = begin_work(join_uri(job.storage, job.run))
+    worker = begin_work(Place.of(join_uri(job.storage, job.run)))
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
     model = build_model(job, data.summary).to(device)
     state = _build_state(job, model, device, loop_config["num_steps"])
-    _resume(state, worker.run.filesystem, worker.run.path)
+    _resume(state, worker.run_folder)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     num_clips = reader.epoch_plan().num_clips
@@ -82,7 +82,7 @@ def build_model(job: TrainJob, summary: dict) -> ClipVip:
         )
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    with local_folder(*filesystem_for(source)) as directory:
+    with Place.of(source).local() as directory:
         return from_pretrained(directory, **checkpointing)
 
 
@@ -101,8 +101,8 @@ def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps:
     )
 
 
-def _resume(state: TrainState, filesystem, run_path: str) -> None:
-    with newest_checkpoint(filesystem, run_path) as directory:
+def _resume(state: TrainState, run_folder: Place) -> None:
+    with newest_checkpoint(run_folder) as directory:
         if directory is not None:
             load_state(state, directory)
             logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
