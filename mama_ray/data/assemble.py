@@ -39,7 +39,9 @@ class ClipAssembler:
     seed: int = 0
     verify_hashes: bool = True
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
@@ -73,7 +75,7 @@ class ClipAssembler:
 
     def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
         if self.joins_captions:
-            return caption_for_evaluation(captions, "paragraph")
+            return str(caption_for_evaluation(captions, "paragraph"))
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)

@@ -36,7 +36,9 @@ class PictureAssembler:
     caption_probabilities: Mapping[str, float] | None = None
     seed: int = 0
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return pictures (batch, side, side, 3) uint8, labels (batch, tokens), rows and valid of the given rows.
 
         With `epochs` (one per row) the caption is drawn, keyed by seed, epoch and row; without, as in validation, it

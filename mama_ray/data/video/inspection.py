@@ -10,7 +10,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TextIO
 
 from mama_ray.data.video.container import DecodeConfig, DecodeError
 from mama_ray.data.video.cut import cut_clip
@@ -45,7 +47,7 @@ def inspect_video(
     return {**asdict(info), "end_s": start_s + info.duration_s if covers_all else end_s, "is_cut": not covers_all}
 
 
-def serve(requests: object, answers: object) -> None:
+def serve(requests: Iterable[str], answers: TextIO) -> None:
     """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
     for line in requests:
         request = json.loads(line)

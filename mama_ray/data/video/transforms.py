@@ -20,13 +20,15 @@ CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
 CROP_ATTEMPTS = 10  # torchvision's number; after it the centre is taken
 
+Resize = Literal["squash", "center_crop", "random_resized_crop"]
+
 
 class TransformConfig(Config):
     """How frames become squares."""
 
     image_size: int = Field(default=224, ge=1)
     """Side of the frames in pixels."""
-    resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
+    resize: Resize = "squash"
     """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre;
     random_resized_crop: one random crop per clip in training, center_crop in evaluation."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from mama_ray.experiments.study.cell import CellConfig, cell_hash
 from mama_ray.experiments.study.inputs import StudyInputs
@@ -61,7 +62,7 @@ class CellStore:
                 point = result["curve"][result["selected"]]
                 told = (num_done, len(missing), point["test"]["t2v_R@1"], elapsed / 60, left / 60)
                 logger.info(f"{label}: run %d of %d, test t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.cause from error
         finally:
             for task in running:

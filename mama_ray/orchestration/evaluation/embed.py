@@ -89,8 +89,9 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
         try:
             if isinstance(payload, Exception):
                 raise payload
-            options = {"num_frames": plan.num_frames, "transform": plan.transform, "decode": plan.decode}
-            frames[position] = load_clip_frames(payload, **options)
+            frames[position] = load_clip_frames(
+                payload, num_frames=plan.num_frames, transform=plan.transform, decode=plan.decode
+            )
             errors.append("")
         except (DecodeError, ShardError, OSError) as error:
             errors.append(str(error) or type(error).__name__)

@@ -39,11 +39,11 @@ def run(job: NarratorJob) -> str:
     ensure_readable(job.shards)
     write_run_config(job, run_folder)
     connect()
-    if job.shards is None:
-        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
+    shards = job.shards or embedded_shards(job.corpus, job.storage)
+    job = job.model_copy(update={"shards": shards})
     newest = latest_valid_checkpoint(run_folder)
     data = load_narrator_data(
-        job.shards,
+        shards,
         job.data,
         job.prompt,
         processor=newest.place.uri if newest else job.model.pretrained,
@@ -58,14 +58,11 @@ def run(job: NarratorJob) -> str:
         loop_config = {"data": data, "num_steps": num_steps}
         run_workers(train_narrator_per_worker, loop_config, job, run_folder)
     best = best_checkpoint(list_checkpoints(run_folder))
+    assert best is not None  # the last step leaves one
     model_uri = join_uri(run_uri, MODEL_FOLDER)
     ray.get(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
-
-
-def _uri_of(checkpoint_path: str, job: NarratorJob) -> str:
-    return join_uri(job.storage, job.run, "checkpoints", checkpoint_path.rsplit("/", 1)[1])
 
 
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)

@@ -69,7 +69,7 @@ class NarratorValidation:
                 if known:
                     written = loss.narrate(pictures[known], max_tokens=self._max_tokens)
                     captions = state.narrator.processor.batch_decode(written, skip_special_tokens=True)
-                    right = count_named_right(captions, [chunk.things[place] for place in known])
+                    right = count_named_right(captions, [thing for thing in chunk.things if thing is not None])
                     sums[2:] += torch.tensor([len(known), *right.values()], device=device)
         model.train(was_training)
         total = gather_plain(sums[None]).sum(dim=0).tolist()

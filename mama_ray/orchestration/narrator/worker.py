@@ -5,6 +5,7 @@ job and a resized group all take the same path.
 """
 
 import logging
+from typing import Any
 
 import numpy as np
 import ray
@@ -37,6 +38,7 @@ def train_narrator_per_worker(loop_config: dict) -> None:
     _quieten_transformers()
     job: NarratorJob = loop_config["job"]
     data: NarratorData = loop_config["data"]
+    assert job.shards is not None  # the driver has put in where the embedded ones are
     worker = begin_work(Place.of(join_uri(job.storage, job.run)))
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     with newest_checkpoint(worker.run_folder) as directory:
@@ -95,7 +97,8 @@ def _build_state(
                 parameter.data = parameter.data.bfloat16()
     if job.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    longest = narrator.model.config.text_config.max_position_embeddings
+    text_config: Any = narrator.model.config.text_config  # transformers says only that it may be a dict
+    longest = text_config.max_position_embeddings
     loss = CaptionLoss(model, narrator.processor, data.prompt).to(device)
     wanted = len(loss.prompt_ids) + job.data.max_caption_tokens
     if wanted > longest:

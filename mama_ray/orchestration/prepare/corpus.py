@@ -4,6 +4,7 @@ import logging
 import time
 
 import ray
+from ray.exceptions import RayTaskError
 
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
@@ -36,7 +37,7 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
             while waiting:
                 done, waiting = ray.wait(waiting)
                 num_clips += sum(ray.get(done))
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             for task in waiting:
                 ray.cancel(task)
             raise error.cause from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import RayTaskError
 
 from mama_ray.config import decisive_values
 from mama_ray.data.index import INDEX_NAME
@@ -129,6 +130,7 @@ def _join(config: PrepareJob, num_parts: int) -> str:
 
 
 def _video_work(config: PrepareJob) -> VideoWork:
+    assert config.videos is not None and config.annotations is not None  # see _complete
     return VideoWork(
         config.videos,
         config.annotations,
@@ -146,7 +148,7 @@ def _result_of(reference: ray.ObjectRef) -> Any:
     """Wait for a task; a user's error comes out as itself, without Ray's wrapping and traceback."""
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from None
         raise

@@ -3,7 +3,7 @@
 Rank 0 writes. Every rank makes the same calls, for `save` ends in `ray.train.report`, which is a barrier.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol, Self, TypeVar
 
@@ -109,7 +109,7 @@ class Recording:
         capture: Callable[[], WriteFiles],
         *,
         selection: dict | None,
-        curves: Mapping[str, Sequence[float]],
+        curves: Mapping[str, list[float]],
     ) -> None:
         """Write the metrics of a validation and the checkpoint that goes with it, and report both; for every rank.
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 from pydantic import Field, model_validator
+from ray.exceptions import RayTaskError
 
 from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
 from mama_ray.captioning.quality import FLAGS, Flag
@@ -26,6 +27,7 @@ from mama_ray.data.index import check_shards, hash_ids, read_index, select_capti
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.transforms import Resize
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.storage.places import Place
@@ -40,7 +42,7 @@ class DataConfig(Config):
     num_frames: int = Field(4, ge=1)
     """Frames sampled from each clip."""
 
-    resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
+    resize: Resize = "squash"
     """How frames become squares in training; evaluation takes the centre where training crops at random."""
 
     captions: dict[str, float] | None = None
@@ -115,9 +117,9 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
     references = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
     try:
         summary = ray.get(references[-1])
-    except ray.exceptions.RayTaskError:
+    except RayTaskError:
         for reference in references[:-1]:  # they hold the same error; one nobody asks for is logged as unhandled
-            with suppress(ray.exceptions.RayTaskError):
+            with suppress(RayTaskError):
                 ray.get(reference)
         raise
     return RunData(*references[:-1], summary)

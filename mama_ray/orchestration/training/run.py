@@ -15,13 +15,14 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.runs.report import report_run, write_page
+from mama_ray.orchestration.runs.report import write_page
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
 from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
 from mama_ray.orchestration.training.worker import train_fn_per_worker
+from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
@@ -38,7 +39,8 @@ def train(job: TrainJob) -> str:
     if was_done:
         return f"done already, {num_steps} steps: {run_uri}"
     best = best_checkpoint(list_checkpoints(run_folder))
-    page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
+    assert best is not None  # the last step leaves one
+    page = summarise_run(job.run, run_folder)
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
     score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
@@ -62,9 +64,9 @@ def run_to_end(
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     newest = latest_valid_checkpoint(run_folder)
     connect()
-    if job.shards is None:
-        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
-    data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
+    shards = job.shards or embedded_shards(job.corpus, job.storage)
+    job = job.model_copy(update={"shards": shards})
+    data = load_run_data(shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
     check_sizes(job, data)
     _refuse_other_captions(job, data, run_folder)
     write_environment(data.summary, run_folder)
@@ -85,7 +87,7 @@ def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
         return None
     if job.model.pretrained is not None:
         return job.model.pretrained
-    return newest and newest.place.uri
+    return None if newest is None else newest.place.uri
 
 
 def check_sizes(job: TrainJob, data: RunData) -> None:

@@ -110,6 +110,7 @@ def _resume(state: TrainState, run_folder: Place) -> None:
 
 
 def _build_reader(job: TrainJob, data: RunData, model: ClipVip) -> ClipReader:
+    assert job.shards is not None  # the driver has put in where the embedded ones are
     return ClipReader(
         table=data.train,
         shards=job.shards,
