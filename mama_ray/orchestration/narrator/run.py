@@ -39,7 +39,7 @@ def run(job: NarratorJob) -> str:
     ensure_readable(job.shards)
     write_run_config(job, run_folder)
     connect()
-    shards = job.shards or embedded_shards(job.corpus, job.storage)
+    shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     newest = latest_valid_checkpoint(run_folder)
     data = load_narrator_data(

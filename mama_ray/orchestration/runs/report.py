@@ -1,4 +1,4 @@
-"""From run directories to one report page: what the demo shows of its three runs and a training job of its one."""
+"""From run folders to one report page: what the demo shows of its three runs, a training and an evaluation of one."""
 
 from collections.abc import Mapping
 

@@ -64,7 +64,7 @@ def run_to_end(
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     newest = latest_valid_checkpoint(run_folder)
     connect()
-    shards = job.shards or embedded_shards(job.corpus, job.storage)
+    shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     data = load_run_data(shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
     check_sizes(job, data)
@@ -74,20 +74,11 @@ def run_to_end(
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
-    settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
+    loop_config = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
     _require_room(job)
     group = {"workers": job.workers, "placement": job.placement}
-    run_workers(train_fn_per_worker, settings, job, run_folder, **group, callbacks=callbacks)
+    run_workers(train_fn_per_worker, loop_config, job, run_folder, **group, callbacks=callbacks)
     return job, num_steps, False
-
-
-def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
-    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
-    if job.data.tokenizer is not None:
-        return None
-    if job.model.pretrained is not None:
-        return job.model.pretrained
-    return None if newest is None else newest.place.uri
 
 
 def check_sizes(job: TrainJob, data: RunData) -> None:
@@ -103,15 +94,13 @@ def check_sizes(job: TrainJob, data: RunData) -> None:
         )
 
 
-def _require_room(job: TrainJob) -> None:
-    """Tell what can never be placed: the smallest group of workers, on its nodes, and one decode task on its own."""
-    worker = resources_of_worker(job, job.placement)
-    workers = Share({name: job.workers.min * amount for name, amount in worker.items()}, job.placement.worker_labels)
-    # A decode task takes what CPU it finds where none is left to reserve, but there must be a node for it.
-    decoding = Share({"memory": 1.0}, job.placement.decode_labels)
-    remedy = "lower num_workers or what a worker reserves, or leave out placement"
-    is_cluster = "RAY_ADDRESS" in os.environ
-    require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)
+def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
+    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
+    if job.data.tokenizer is not None:
+        return None
+    if job.model.pretrained is not None:
+        return job.model.pretrained
+    return None if newest is None else newest.place.uri
 
 
 def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> None:
@@ -128,3 +117,14 @@ def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> N
                 wanted=f"{earlier[uri]['used']} with {earlier[uri]['sha256']}",
                 remedy="put that table back to resume, or give --run another name",
             )
+
+
+def _require_room(job: TrainJob) -> None:
+    """Tell what can never be placed: the smallest group of workers, on its nodes, and one decode task on its own."""
+    worker = resources_of_worker(job, job.placement)
+    workers = Share({name: job.workers.min * amount for name, amount in worker.items()}, job.placement.worker_labels)
+    # A decode task takes what CPU it finds where none is left to reserve, but there must be a node for it.
+    decoding = Share({"memory": 1.0}, job.placement.decode_labels)
+    remedy = "lower num_workers or what a worker reserves, or leave out placement"
+    is_cluster = "RAY_ADDRESS" in os.environ
+    require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)
