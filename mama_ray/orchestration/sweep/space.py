@@ -78,7 +78,7 @@ def describe_space(distributions: Mapping[str, BaseDistribution]) -> str:
     return json.dumps(described, sort_keys=True)
 
 
-def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
+def _distribution(key: str, domain: Mapping[DomainKind, list]) -> BaseDistribution:
     if len(domain) != 1:
         raise ConfigError(
             f"search_space: domain of {key}",
@@ -105,12 +105,14 @@ def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
 def _edges(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # Optuna has no others
     return [distribution.low, distribution.high]
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
     return _is_number(value) and distribution.low <= value <= distribution.high
 
 

@@ -42,8 +42,9 @@ class ValidationSet:
         videos, texts, valid = [], [], []
         for start in range(0, len(self._rows), _CHUNK):
             batch = to_clip_batch(self._chunks[start]).to(device)
-            videos.append(model.encode_video(batch.frames).float())
-            texts.append(model.encode_text(batch.token_ids).float())
+            # A dual encoder is known here as a module alone.
+            videos.append(model.encode_video(batch.frames).float())  # ty: ignore[not-callable]
+            texts.append(model.encode_text(batch.token_ids).float())  # ty: ignore[not-callable]
             valid.append(batch.valid)
         model.train(was_training)
         keep = torch.cat(valid) & ~torch.from_numpy(self._is_surplus).to(device)
