@@ -16,9 +16,9 @@ from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.storage.places import Place
 
@@ -39,7 +39,9 @@ class ClipAssembler:
     joins_captions: bool = False
     seed: int = 0
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
@@ -73,7 +75,7 @@ class ClipAssembler:
 
     def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
         if self.joins_captions:
-            return caption_for_evaluation(captions, "paragraph")
+            return str(caption_for_evaluation(captions, "paragraph"))
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)

@@ -137,7 +137,7 @@ def _samples(archive: tarfile.TarFile, max_video_bytes: int) -> Iterator[Sample]
     seen: set[str] = set()
     names: set[str] = set()
     for member in archive:
-        archive.members = []  # tarfile would keep every header
+        archive.members = []  # ty: ignore[missing-attribute] - tarfile would keep every header
         parts = split_member_name(member.name) if member.isreg() else None
         if parts is None:
             continue

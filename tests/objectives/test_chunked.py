@@ -163,8 +163,8 @@ class Ledger(TorchDispatchMode):
         self.largest = self.most_alive = self._alive = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        found = function(*arguments, **(keywords or {}))
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._enter(tensor)

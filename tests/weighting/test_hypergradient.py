@@ -22,8 +22,8 @@ METHODS = ("forward_mode", "second_order", "central_difference", "finite_differe
 
 
 def relative_error(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
-    ours, theirs = torch.cat([t.flatten() for t in ours]), torch.cat([t.flatten() for t in theirs])
-    return float((ours - theirs).norm() / theirs.norm())
+    our, their = torch.cat([t.flatten() for t in ours]), torch.cat([t.flatten() for t in theirs])
+    return float((our - their).norm() / their.norm())
 
 
 @pytest.mark.parametrize("arrangement", ["shared", "faithful"])

@@ -67,6 +67,10 @@ class CaptionLoss(nn.Module):
     Holds the model, so that DDP can wrap the one thing that is called in training.
     """
 
+    prompt_ids: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: "LlavaForConditionalGeneration", processor: "LlavaProcessor", prompt: str) -> None:
         super().__init__()
         self.model = model

@@ -18,8 +18,8 @@ from mama_ray.data.captions import choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,9 @@ class PictureAssembler:
     caption_probabilities: Mapping[str, float] | None = None
     seed: int = 0
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return pictures (batch, side, side, 3) uint8, labels (batch, tokens), rows and valid of the given rows.
 
         With `epochs` (one per row) the caption is drawn, keyed by seed, epoch and row; without, as in validation, it

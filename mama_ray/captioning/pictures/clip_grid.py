@@ -10,7 +10,7 @@ from mama_ray.captioning.pictures.grid import hash_pixels, make_grid
 from mama_ray.captioning.pictures.keyframes import choose_key_frames
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 
 
 @dataclass(frozen=True)

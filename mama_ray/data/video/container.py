@@ -17,7 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 
 # Playlists (hls, dash, concat) would make FFmpeg open what a file names, so only self-contained formats are let in.
 ALLOWED_FORMATS = (
@@ -101,9 +101,9 @@ def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple
     try:
         # Titles and the like are in any encoding; they are of no use here, so must not stop a video.
         options = {"format_whitelist": ALLOWED_FORMATS}
-        with av.open(source, options=options, metadata_errors="replace") as container:
+        with av.open(source, "r", options=options, metadata_errors="replace") as container:
             stream = container.streams.best("video")
-            if stream is None:
+            if not isinstance(stream, VideoStream):
                 raise DecodeError("the file has no video stream")
             codec = stream.codec_context  # None where FFmpeg has no decoder
             if codec is None:

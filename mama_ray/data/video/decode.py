@@ -14,9 +14,9 @@ import numpy as np
 
 from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
 from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
-from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.probe import first_frame_rotation
 from mama_ray.data.video.pyav_reader import PyavReader
+from mama_ray.data.video.settings import DecodeConfig
 
 __all__ = ["DecodeError", "VideoDecoder"]
 

@@ -8,7 +8,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from mama_ray.data.video.container import DecodeError, index_packets, open_video
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, r
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster.connect import start_worker_logging

@@ -16,7 +16,7 @@ from mama_ray.data.index import index_row
 from mama_ray.data.shard import MAX_SHARD_BYTES
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.series import ShardSeries
 from mama_ray.storage.places import Place

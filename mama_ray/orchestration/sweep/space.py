@@ -79,7 +79,7 @@ def describe_space(distributions: Mapping[str, BaseDistribution]) -> str:
     return json.dumps({key: [one["name"], one["attributes"]] for key, one in told.items()}, sort_keys=True)
 
 
-def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
+def _distribution(key: str, domain: Mapping[DomainKind, list]) -> BaseDistribution:
     if len(domain) != 1:
         raise ConfigError(
             f"search_space: domain of {key}",
@@ -106,12 +106,14 @@ def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
 def _edges(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # Optuna has no others
     return [distribution.low, distribution.high]
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
     return _is_number(value) and distribution.low <= value <= distribution.high
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from tests.data.video.video_factory import (
     frame_number,
     is_upright,

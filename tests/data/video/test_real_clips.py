@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.probe import VideoInfo, probe_video
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from tests.data.video.video_factory import count_decodable_frames
 

@@ -12,8 +12,8 @@ import av
 import numpy as np
 
 from mama_ray.data.video.container import Deadline, open_video
-from mama_ray.data.video.limits import DecodeConfig
 from mama_ray.data.video.pyav_reader import decode_frames
+from mama_ray.data.video.settings import DecodeConfig
 
 TIME_BASE = Fraction(1, 12_800)
 CONTAINERS = {

@@ -15,7 +15,7 @@ from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.finish import Gate, TableSummary, num_files, shared_captions, write_files
 from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,

@@ -7,7 +7,7 @@ import pytest
 from mama_ray.data.index import check_shards, read_index
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import MAX_SHARD_BYTES, scan_shard
-from mama_ray.data.video.limits import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.prepare.inputs import start_work
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.parts import part_place

@@ -1,10 +1,12 @@
-"""Limits of a video that is decoded; without the libraries that decode it, as a command line names them."""
+"""What a command line says of videos, without the libraries that decode and transform them."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from mama_ray.config import Config
+
+Resize = Literal["squash", "center_crop", "random_resized_crop"]
 
 
 class DecodeConfig(Config):
