@@ -75,7 +75,7 @@ def test_a_damaged_summary_is_named(folder, content):
 
 def test_a_table_of_another_version_is_refused(folder):
     summarise(folder, version=TABLE_VERSION + 1)
-    assert refusal(folder) == "caption table of another version: got 2, wanted 1"
+    assert refusal(folder) == "caption table of another version: got 3, wanted 1 or 2"
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])

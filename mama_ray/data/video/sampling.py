@@ -4,21 +4,7 @@ Sampling is sparse: the clip is cut into equal segments and one moment is taken 
 random point in training (TSN; LaViLa, CVPR 2023, section 3).
 """
 
-from typing import Literal
-
 import numpy as np
-from pydantic import Field
-
-from mama_ray.config import Config
-
-
-class SamplingConfig(Config):
-    """How many frames, and from where in their segments."""
-
-    num_frames: int = Field(default=4, ge=1)
-    """Frames per clip."""
-    mode: Literal["uniform", "jittered"] = "uniform"
-    """uniform: centres of equal segments; jittered: one random point in each (training only)."""
 
 
 def sample_timestamps(duration_s: float, num_frames: int, *, rng: np.random.Generator | None = None) -> np.ndarray:

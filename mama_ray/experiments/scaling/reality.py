@@ -12,17 +12,18 @@ from pathlib import Path
 
 import ray
 
+from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.data.index import read_clip_bytes, read_index
 from mama_ray.experiments.scaling.pipeline import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
-from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
+from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -113,12 +114,13 @@ def _stage_times(regime: Regime, plan: CaptionPlan) -> dict[str, float]:
         if number == 1:
             began = time.perf_counter()
         video = read_clip_bytes(filesystem, directory, **place)
-        grids.append(make_clip_grid(video, ClipGridConfig(), side=side).pixels)
+        grid = make_clip_grid(video, ClipGridConfig(), side=side)
+        grids.append(Shown(GRID, grid.pixels, grid.sha256))
     decode_s = (time.perf_counter() - began) / len(places)
-    engine = CaptionEngine(embedded_narrator(), plan.captioner.prompt, regime.sampling, regime.engine)
-    pictures = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
+    engine = build_engine(plan.captioner, embedded_narrator(), regime.sampling, regime.engine)
+    shown = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
     began = time.perf_counter()
-    engine.caption(pictures, list(range(len(pictures))))
-    engine_rate = len(pictures) / (time.perf_counter() - began)
+    caption_all(engine, shown, range(len(shown)))
+    engine_rate = len(shown) / (time.perf_counter() - began)
     engine.close()
     return {"decode_s": decode_s, "engine_clips_per_s": engine_rate}

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
@@ -12,8 +12,62 @@ from mama_ray.captioning.quality import QualityConfig
 from mama_ray.config import Config
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.decode import DecodeConfig
-from mama_ray.orchestration.captioning.pool import PoolConfig
+from mama_ray.orchestration.cluster.labels import NodeLabels
 from mama_ray.storage.places import absolute_uri
+
+
+class PoolConfig(Config):
+    """The pool of engines. It grows while batches queue up and shrinks when they do not."""
+
+    min_size: int = Field(1, ge=1)
+    """Engines at least."""
+
+    max_size: int = Field(1, ge=1)
+    """Engines at most."""
+
+    initial_size: int | None = Field(None, ge=1)
+    """Engines at the start; null is min_size. The pool grows by a few at a time, each of which takes its time."""
+
+    cpus_per_engine: float = Field(1.0, gt=0)
+    """CPUs of an engine: its threads on a machine without a GPU."""
+
+    gpus_per_engine: float = Field(0.0, ge=0)
+    """GPUs of an engine; 1 for LLaVA 7B, a fraction lets several small models share one."""
+
+    resources: dict[str, float] = {}
+    """Custom resources of an engine, such as {caption_slot: 1}, which tie engines to a group of nodes."""
+
+    engine_labels: NodeLabels = {}
+    """Labels of nodes for engines, such as {ray.io/accelerator-type: H100}; empty is any node."""
+
+    decode_labels: NodeLabels = {}
+    """Labels of nodes for the tasks that read and decode clips; empty is any node."""
+
+    concurrent_batches: int = Field(3, ge=1)
+    """Batches of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
+
+    decode_cpus: float = Field(0.5, gt=0)
+    """CPUs that a decode task reserves; its work is one thread's."""
+
+    max_decode_tasks: int | None = Field(None, ge=1)
+    """Decode tasks at a time; null is as many as fit, and on a machine without a cluster one for each core that the
+    smallest pool leaves."""
+
+    max_attempts: int = Field(3, ge=1)
+    """Deaths of an engine with one clip alone in it after which that clip becomes an error row."""
+
+    @model_validator(mode="after")
+    def _sizes_are_in_order(self) -> "PoolConfig":
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
+        initial = self.initial_size or self.min_size
+        if not self.min_size <= initial <= self.max_size:
+            raise ValueError(f"initial_size {initial} is not from min_size {self.min_size} to max_size {self.max_size}")
+        if self.cpus_per_engine == self.decode_cpus and not self.gpus_per_engine and not self.resources:
+            raise ValueError(
+                f"cpus_per_engine and decode_cpus are both {self.decode_cpus}: Ray Data would fuse the two"
+            )
+        return self
 
 
 class CaptionJob(Config):

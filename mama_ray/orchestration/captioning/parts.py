@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mama_ray.captioning.table import with_current_names
 from mama_ray.storage.places import is_local, open_atomic
 
 WORK_FOLDER = ".captioning"
@@ -28,7 +29,7 @@ PART_SCHEMA = pa.schema(
         ("sample", pa.int32()),
         ("frame_indices", pa.list_(pa.int32())),
         ("num_filled", pa.int32()),
-        ("grid_sha256", pa.string()),
+        ("shown_sha256", pa.string()),
         ("text", pa.string()),  # as the model wrote it
         ("seed", pa.int64()),
         ("num_tokens", pa.int32()),
@@ -103,7 +104,7 @@ def read_part(filesystem: pafs.FileSystem, directory: str, name: str) -> pa.Tabl
     """Read a part; None when it is not what its name says, as after a power failure."""
     try:
         with filesystem.open_input_file(part_path(directory, name)) as file, pq.ParquetFile(file) as parquet:
-            table = parquet.read()
+            table = with_current_names(parquet.read())
     except (pa.ArrowInvalid, OSError):
         return None
     if not table.schema.equals(PART_SCHEMA) or sorted(set(table["row"].to_pylist())) != rows_of_part(name):

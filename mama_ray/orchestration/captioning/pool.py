@@ -1,72 +1,22 @@
-"""The pool of engines: what each reserves, how many there are, and how many there were."""
+"""The pool of engines: whether it fits the cluster, how Ray Data makes it, and how many engines there were."""
 
+import contextlib
 import math
 import os
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pydantic import Field, model_validator
+import ray
 from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
 
-from mama_ray.config import Config
-from mama_ray.orchestration.cluster.placement import NodeLabels, Share, require_room
+from mama_ray.orchestration.captioning.job import PoolConfig
+from mama_ray.orchestration.cluster.placement import Share, require_room
 
-_POOL_OPERATOR = "Captioning"
-_POOL_EVERY_S = 0.5
-
-
-class PoolConfig(Config):
-    """The pool of engines. It grows while batches queue up and shrinks when they do not."""
-
-    min_size: int = Field(1, ge=1)
-    """Engines at least."""
-
-    max_size: int = Field(1, ge=1)
-    """Engines at most."""
-
-    initial_size: int | None = Field(None, ge=1)
-    """Engines at the start; null is min_size. The pool grows by a few at a time, each of which takes its time."""
-
-    cpus_per_engine: float = Field(1.0, gt=0)
-    """CPUs of an engine: its threads on a machine without a GPU."""
-
-    gpus_per_engine: float = Field(0.0, ge=0)
-    """GPUs of an engine; 1 for LLaVA 7B, a fraction lets several small models share one."""
-
-    resources: dict[str, float] = {}
-    """Custom resources of an engine, such as {caption_slot: 1}, which tie engines to a group of nodes."""
-
-    engine_labels: NodeLabels = {}
-    """Labels of nodes for engines, such as {ray.io/accelerator-type: H100}; empty is any node."""
-
-    decode_labels: NodeLabels = {}
-    """Labels of nodes for the tasks that read and decode clips; empty is any node."""
-
-    concurrent_batches: int = Field(3, ge=1)
-    """Batches of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
-
-    decode_cpus: float = Field(0.5, gt=0)
-    """CPUs that a decode task reserves; its work is one thread's."""
-
-    max_decode_tasks: int | None = Field(None, ge=1)
-    """Decode tasks at a time; null is as many as fit, and on a machine without a cluster one for each core that the
-    smallest pool leaves."""
-
-    max_attempts: int = Field(3, ge=1)
-    """Deaths of an engine with one clip alone in it after which that clip becomes an error row."""
-
-    @model_validator(mode="after")
-    def _sizes_are_in_order(self) -> "PoolConfig":
-        if self.max_size < self.min_size:
-            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}")
-        initial = self.initial_size or self.min_size
-        if not self.min_size <= initial <= self.max_size:
-            raise ValueError(f"initial_size {initial} is not from min_size {self.min_size} to max_size {self.max_size}")
-        if self.cpus_per_engine == self.decode_cpus and not self.gpus_per_engine and not self.resources:
-            raise ValueError(
-                f"cpus_per_engine and decode_cpus are both {self.decode_cpus}: Ray Data would fuse the two"
-            )
-        return self
+_POOL_EVERY_S = 1.0
+_ANSWER_S = 5.0
 
 
 def fit_pool(pool: PoolConfig, *, is_cluster: bool) -> PoolConfig:
@@ -108,6 +58,7 @@ class PoolHistory:
 
 
 def pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
+    """Return how many actors Ray Data starts, and how many batches it has in each."""
     return ActorPoolStrategy(
         min_size=pool.min_size,
         max_size=pool.max_size,
@@ -118,25 +69,22 @@ def pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
     )
 
 
-def pool_watch(history: PoolHistory) -> type:
-    """Return a class of callbacks for Ray Data's executor that notes the size of the pool.
+@contextlib.contextmanager
+def watched(ledger: ray.actor.ActorHandle, history: PoolHistory) -> Iterator[None]:
+    """Note how many engines the ledger hears of, as long as the block runs; none are left at its end."""
+    is_over = threading.Event()
 
-    Ray Data tells the size nowhere else but in its dashboard; where its inside changes the history stays empty.
-    """
-    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    def watch() -> None:
+        while not is_over.wait(_POOL_EVERY_S):
+            # What tells of the job must not end it: a ledger that starts anew answers the next time.
+            with contextlib.suppress(RayError):
+                history.note(ray.get(ledger.num_engines.remote(), timeout=_ANSWER_S))
 
-    class PoolWatch(ExecutionCallback):
-        _next = 0.0
-
-        def on_execution_step(self, executor) -> None:
-            if time.monotonic() < self._next:
-                return
-            self._next = time.monotonic() + _POOL_EVERY_S
-            for operator in getattr(executor, "_topology", None) or ():
-                if _POOL_OPERATOR in operator.name and hasattr(operator, "_actor_pool"):
-                    history.note(operator._actor_pool.num_running_actors())
-
-        def after_execution_succeeds(self, executor) -> None:
-            history.note(0)
-
-    return PoolWatch
+    watcher = threading.Thread(target=watch, name="pool-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        history.note(0)

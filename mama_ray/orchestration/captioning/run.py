@@ -15,10 +15,10 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
-from mama_ray.orchestration.captioning.job import CaptionJob, corpus_home, with_absolute_paths
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig, corpus_home, with_absolute_paths
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory, fit_pool
+from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.captioning.report import write_caption_report
 from mama_ray.orchestration.captioning.similarity import find_dual_encoder, score_captions

@@ -1,48 +1,19 @@
-"""Where the parts of a job run: labels of nodes, the resources that are wanted there, and whether they are to be had.
+"""Whether the resources that the parts of a job want, on nodes of their labels, are to be had.
 
 Ray holds a task or an actor back until a node with the labels has room for it, for ever if need be; so what can never
 fit is told before it starts.
 """
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import ray
-from pydantic import AfterValidator, Field
 
-from mama_ray.config import Config
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.labels import matches
 
 logger = logging.getLogger(__name__)
-
-# Ray's own grammar: a value, !value, in(a, b) or !in(a, b).
-_CONDITION = re.compile(r"(!?)(?:in\(([\w.-]+(?:, ?[\w.-]+)*)\)|([\w.-]+))")
-
-
-def _check_condition(text: str) -> str:
-    if not _CONDITION.fullmatch(text):
-        raise ValueError(f"label of a node: got {text!r}, wanted a value, !value, in(a, b) or !in(a, b)")
-    return text
-
-
-# Labels that a node must have. Ray gives every node some, others are given to it by `ray start --labels`.
-NodeLabels = dict[str, Annotated[str, AfterValidator(_check_condition)]]
-
-
-class PlacementConfig(Config):
-    """On which nodes the processes of a training run are."""
-
-    worker_labels: NodeLabels = {}
-    """Labels of nodes for train workers, such as {ray.io/accelerator-type: H100}; empty is any node."""
-
-    worker_resources: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Custom resources of a train worker, such as {train_slot: 1}, which tie workers to a group of nodes."""
-
-    decode_labels: NodeLabels = {}
-    """Labels of nodes for the tasks that read and decode clips; empty is any node."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +22,6 @@ class Share:
 
     resources: Mapping[str, float]
     labels: Mapping[str, str]
-
-
-def matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
-    """Tell whether a node with these labels is one that a selector means; every node is meant by an empty one."""
-
-    def is_met(key: str, condition: str) -> bool:
-        negation, several, one = _CONDITION.fullmatch(condition).groups()
-        values = [one] if several is None else re.split(", ?", several)
-        return (labels.get(key) in values) != bool(negation)
-
-    return all(is_met(key, condition) for key, condition in selector.items())
 
 
 def resources_of_nodes(selectors: Iterable[Mapping[str, str]]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from mama_ray.data.batch import pad_batch
 from mama_ray.data.plan import EpochPlan, local_batch_size
-from mama_ray.orchestration.cluster.placement import matches
+from mama_ray.orchestration.cluster.labels import matches
 
 # A pipeline holds one block per step; long runs are cut into pipelines of this many steps.
 _STEPS_PER_PIPELINE = 1024

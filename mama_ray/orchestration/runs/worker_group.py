@@ -9,7 +9,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mama_ray.orchestration.cluster.placement import PlacementConfig
+from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
 
 # An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from mama_ray.config import Config, config_to_yaml, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.orchestration.cluster.placement import PlacementConfig
+from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
 from mama_ray.orchestration.training.data import DataConfig
 from mama_ray.storage.places import absolute_uri

@@ -42,7 +42,7 @@ def plan_of(folder: Path, num_clips: int, num_captions: int = 1) -> CaptionPlan:
         {"clip_id": [f"clip-{row}" for row in range(num_clips)], "sha256": [f"sha-{row}" for row in range(num_clips)]}
     )
     sampling = SamplingConfig(num_captions=num_captions, temperature=0.5)
-    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w")
+    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w", "vllm")
     return CaptionPlan(
         ray.put(index), num_clips, 1, "ids", "nowhere", str(folder), None, captioner, ClipGridConfig(), sampling,
         EngineConfig(), DecodeConfig(),
@@ -56,7 +56,7 @@ def commit(folder: Path, rows, num_captions: int = 1, **changes) -> None:
         for sample in range(num_captions):
             known = {
                 "row": row, "clip_id": f"clip-{row}", "video_sha256": f"sha-{row}", "sample": sample,
-                "frame_indices": [0, 1], "num_filled": 0, "grid_sha256": "g", "seed": 7 + sample, "num_tokens": 5,
+                "frame_indices": [0, 1], "num_filled": 0, "shown_sha256": "g", "seed": 7 + sample, "num_tokens": 5,
                 "text": "a dog {row} runs {sample} times", "finish_reason": "stop", "mean_logprob": -1.0, "error": None,
             }  # fmt: skip
             known |= changes

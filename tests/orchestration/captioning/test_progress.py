@@ -6,7 +6,8 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from mama_ray.orchestration.captioning.pool import PoolConfig, PoolHistory
+from mama_ray.orchestration.captioning.job import PoolConfig
+from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.progress import CaptionProgress
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown
+from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.narrator.preset import SIDE
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
@@ -18,8 +19,7 @@ from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, read_caption
 from mama_ray.config import load_config
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import CaptionJob
-from mama_ray.orchestration.captioning.pool import PoolConfig
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.run import caption
 from tests.captioning.tiny_models import PROMPT, write_llava
 from tests.orchestration.prepare.spoiled_shards import (
@@ -119,7 +119,7 @@ def test_bad_videos_are_rows_that_say_why(finished):
     assert errors[TRUNCATED] and errors[GARBAGE] and "\n" not in errors[TRUNCATED] + errors[GARBAGE]
     for row in (finished.rows[2 * place + sample] for place in BAD for sample in range(2)):
         assert row["flags"] == []
-        assert [row[name] for name in ("grid_sha256", "frame_indices", "num_tokens", "seed")] == [None] * 4
+        assert [row[name] for name in ("shown_sha256", "frame_indices", "num_tokens", "seed")] == [None] * 4
     outcomes = read_summary(LOCAL, finished.job.output)["outcomes"]
     assert (outcomes["error"], sum(outcomes.values())) == (2 * len(BAD), 2 * NUM_CLIPS)
     assert f"{2 * len(BAD)} error" in finished.line and finished.line.endswith(finished.job.output)
@@ -142,19 +142,20 @@ def test_rows_say_how_they_came_about(finished, model):
 def test_each_caption_is_what_an_engine_writes_of_that_clips_own_grid(finished, shards, model):
     """Both samples of a clip, one clip at a time, against two engines with several batches in each."""
     prompt = inspect_captioner(model, PROMPT).prompt
-    engine = CaptionEngine(model, prompt, SAMPLING, SMALL)
+    engine = VllmEngine(model, prompt, SAMPLING, SMALL)
     clips = [clip for row, clip in enumerate(index_of(shards)) if row not in BAD]
     grids = [make_clip_grid(video_of(shards, clip), ClipGridConfig(), side=SIDE) for clip in clips]
     wanted = {}
     for clip, grid in zip(clips, grids, strict=True):
-        ((first, second),) = engine.caption([grid.pixels], [clip_seed(SAMPLING.seed, clip["clip_id"])])
+        shown = Shown(GRID, grid.pixels, grid.sha256)
+        first, second = engine.submit(shown, clip_seed(SAMPLING.seed, clip["clip_id"])).result()
         texts = [postprocess(text.text, PostprocessConfig()) for text in (first, second)]
         wanted[clip["clip_id"]] = (grid.sha256, grid.frame_indices.tolist(), texts)
     engine.close()
     assert len({tuple(texts) for *_, texts in wanted.values()}) == len(clips), "captions that tell no clip from another"
     good = [row for row in finished.rows if row["error"] is None]
     found = {
-        one["clip_id"]: (one["grid_sha256"], one["frame_indices"], [one["caption"], other["caption"]])
+        one["clip_id"]: (one["shown_sha256"], one["frame_indices"], [one["caption"], other["caption"]])
         for one, other in zip(good[::2], good[1::2], strict=True)
     }
     assert found == wanted

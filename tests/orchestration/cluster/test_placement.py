@@ -10,9 +10,9 @@ import pytest
 from mama_ray.config import ConfigError, parse_config
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import CaptionJob
-from mama_ray.orchestration.captioning.pool import PoolConfig, fit_pool
-from mama_ray.orchestration.cluster.placement import matches
+from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
+from mama_ray.orchestration.captioning.pool import fit_pool
+from mama_ray.orchestration.cluster.labels import matches
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
