@@ -27,6 +27,7 @@ from mama_ray.orchestration.captioning.parts import (
     write_parts,
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
 LOCAL = pafs.LocalFileSystem()
 CONSTANTS = {
@@ -121,6 +122,22 @@ def test_clips_that_a_zombie_wrote_as_well_are_kept_once_with_one_writers_words(
     assert [(row["clip_id"], row["sample"]) for row in found] == [(f"clip-{n}", k) for n in range(40) for k in range(2)]
     writers = [{row["caption"].split()[0] for row in found[start : start + 2]} for start in range(0, 80, 2)]
     assert all(len(words) == 1 for words in writers), "a clip's captions are of two writers"
+
+
+@pytest.mark.ray
+def test_parts_of_version_1_and_of_today_become_one_table(ray_cluster, tmp_path):
+    for rows in (range(32), range(32, 48)):
+        (name,) = part_names(rows)
+        path = Path(part_path(str(tmp_path), name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(parts_of_version_1(list(rows)), path, compression="zstd")
+    commit(tmp_path, range(40, 70))  # some by both
+    summary, damaged = finish(plan_of(tmp_path, 70))
+    found = table_of(tmp_path)
+    assert (summary.num_rows, damaged) == (70, [])
+    assert [row["clip_id"] for row in found] == [f"clip-{row}" for row in range(70)]
+    assert [row["shown_sha256"] for row in found] == [f"grid-{row}" for row in range(48)] + ["g"] * 22
+    assert [row["caption"].startswith("an old dog") for row in found] == [True] * 48 + [False] * 22
 
 
 WRONG = {

@@ -22,6 +22,7 @@ from mama_ray.orchestration.captioning.parts import (
     rows_of_part,
     write_parts,
 )
+from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
 LOCAL = pafs.LocalFileSystem()
 ROWS = st.lists(st.integers(0, 3 * CLIPS_PER_FILE), max_size=200)
@@ -112,6 +113,17 @@ def test_a_part_of_another_schema_is_no_part(tmp_path):
     name, path = written(tmp_path, [0])
     pq.write_table(rows_table([0]).drop_columns(["seed"]), path)
     assert read_part(LOCAL, str(tmp_path), name) is None
+
+
+def test_a_part_of_version_1_is_read_with_todays_names(tmp_path):
+    name = part_names([0, 1]).popitem()[0]
+    path = Path(part_path(str(tmp_path), name))
+    path.parent.mkdir(parents=True)
+    pq.write_table(parts_of_version_1([0, 1]), path, compression="zstd")
+    found = read_part(LOCAL, str(tmp_path), name)
+    assert found.schema.equals(PART_SCHEMA)
+    assert found["shown_sha256"].to_pylist() == ["grid-0", "grid-1"]
+    assert found["text"].to_pylist() == ["an old dog 0 runs", "an old dog 1 runs"]
 
 
 def written(folder, rows: list[int]):
