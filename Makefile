@@ -2,7 +2,8 @@
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style and layering                   make bench      run the benchmarks
 # make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
-# make setup   only set up                          make clean      remove .venv and what tools leave behind
+# make setup   only set up (4.4 GiB of disk)         make clean      remove .venv and what tools leave behind
+# make docs    write docs/config.md anew
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
 
@@ -25,12 +26,18 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S ?= 240
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all lint bench study study-quick study-report clean constraints
+.PHONY: help setup demo test test-all lint bench docs study study-quick study-report clean constraints
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
+
+# The set-up is silent for minutes. This tells each minute that it goes on, until it is killed or the shell beside it is gone.
+TELL_EVERY_MINUTE = ( trap 'kill $$nap 2>/dev/null; exit 0' TERM; \
+	while sleep $(TELL_EVERY_S) & nap=$$!; wait $$nap && kill -0 $$$$ 2>/dev/null; do \
+	  echo "  still setting up: $$((SECONDS / 60)) min, .venv holds $$(du -sh .venv 2>/dev/null | cut -f1)"; done )
+TELL_EVERY_S ?= 60
 
 $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Makefile
 	@version=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null || echo none); \
@@ -45,7 +52,9 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 	@if [ -n "$${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}"; torch=; else torch=--torch-backend=auto; fi; \
 	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; only=; \
 	else extra=cpu; only="--excludes cpu-excludes.txt --constraints constraints-cpu.txt"; fi; \
-	echo "setting up .venv for $$extra (once)"; \
+	echo "setting up .venv for $$extra (once): about 4.4 GiB of disk, more with CUDA; $$(df -Ph . | awk 'END {print $$4}') are free"; \
+	trap 'kill $$teller 2>/dev/null; wait $$teller 2>/dev/null || true' EXIT; \
+	$(TELL_EVERY_MINUTE) & teller=$$!; \
 	$(PY) -m uv pip install --quiet --compile-bytecode --python $(PY) $$torch $$only --constraints constraints.txt --editable ".[$$extra,dev]"
 	@touch $@
 
@@ -67,6 +76,10 @@ lint: setup
 
 bench: setup
 	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+# The settings of all jobs, from the docstrings of their fields.
+docs: setup
+	@$(PY) docs/config_reference.py
 
 # What is done already is kept in runs/study; docs/study holds what the documentation quotes.
 study: setup

@@ -36,7 +36,7 @@ from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.storage.places import absolute_uri, filesystem_for
+from mama_ray.storage.places import Place, absolute_uri
 
 _NUM_ONE_BY_ONE = 48
 _SPLIT = "train"
@@ -115,10 +115,10 @@ def run_one_by_one(folder: Path, captioner, videos: list[bytes], max_tokens: int
 
 def read_videos(shards: str, num_clips: int) -> list[bytes]:
     """Return the bytes of the first clips."""
-    filesystem, directory = filesystem_for(shards)
-    rows = select_split(read_index(filesystem, directory), _SPLIT).slice(0, num_clips)
+    folder = Place.of(shards)
+    rows = select_split(read_index(folder), _SPLIT).slice(0, num_clips)
     places = rows.select(["shard", "offset", "num_bytes"]).to_pylist()
-    return [read_clip_bytes(filesystem, directory, **place) for place in places]
+    return [read_clip_bytes(folder, **place) for place in places]
 
 
 if __name__ == "__main__":

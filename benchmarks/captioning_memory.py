@@ -17,13 +17,13 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
-import pyarrow.fs as pafs
 import tyro
 
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.storage.places import Place
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CLIPS_PER_SHARD = 500
@@ -60,7 +60,7 @@ def write_repeated(directory: Path, corpus: CorpusConfig, clips: list, size: int
         rows = [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
         tables.append(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}
-    write_index(pafs.LocalFileSystem(), str(directory), tables, sizes)
+    write_index(Place.of(directory), tables, sizes)
     return directory
 
 

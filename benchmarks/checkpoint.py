@@ -18,7 +18,7 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.orchestration.runs.output import RunOutput
-from mama_ray.storage.places import filesystem_for, join_uri
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.optim import OptimConfig
 from mama_ray.training.state import TrainState, build_state
@@ -78,12 +78,12 @@ def main() -> None:
     arguments = parser.parse_args()
     state = state_of(arguments.preset)
     with tempfile.TemporaryDirectory() as scratch:
-        filesystem, path = filesystem_for(join_uri(arguments.storage or scratch, "benchmark-checkpoint"))
+        place = Place.of(join_uri(arguments.storage or scratch, "benchmark-checkpoint"))
         settings = {"first_step": 0, "num_steps": 100, "num_checkpoints_to_keep": 1, "show_bar": False}
-        output = RunOutput("benchmark", filesystem, path, **settings)
+        output = RunOutput("benchmark", place, **settings)
         stalls, wholes = measure(state, output, arguments.rounds)
         output.close(has_failed=False)
-        filesystem.delete_dir(path)
+        place.delete_folder()
     num_bytes = sum(value.nbytes for value in state.model.state_dict().values())
     result = {
         "model_mib": round(num_bytes / 2**20, 1),

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.storage.s3_server import s3_bucket, s3_server  # noqa: F401 - fixtures
+
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
 
 

@@ -1,6 +1,7 @@
 """The rules of the layout that no other tool checks: what may be imported where, what is loaded, what is never done."""
 
 import ast
+import graphlib
 import importlib
 import re
 import subprocess
@@ -121,6 +122,19 @@ def test_pure_packages_do_not_name_ray_or_vllm_even_inside_functions():
         if name.partition(".")[0] in ("ray", "vllm")
     ]
     assert not named
+
+
+def test_no_module_imports_another_in_a_circle():
+    """Imports inside functions and for types alone count as well: a circle is one, however it is hidden."""
+    paths = {module_name(path): path for path in python_files("mama_ray")}
+    graph: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
+        for imported in imported_names(ast.parse(path.read_text())):
+            graph[name] |= {module for module in (imported, imported.rpartition(".")[0]) if module in paths} - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
 
 
 def test_importing_the_package_reads_no_environment_and_starts_nothing():

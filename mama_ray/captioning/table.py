@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 SUMMARY_NAME = "captions.json"
 TABLE_VERSION = 2
@@ -51,46 +51,44 @@ def file_name(number: int) -> str:
     return f"captions-{number:06d}.parquet"
 
 
-def read_summary(filesystem: pafs.FileSystem, directory: str) -> dict[str, Any]:
+def read_summary(folder: Place) -> dict[str, Any]:
     """Return captions.json of a finished table; UserError where there is none."""
-    path = f"{directory}/{SUMMARY_NAME}"
+    place = folder / SUMMARY_NAME
     try:
-        with filesystem.open_input_stream(path) as stream:
+        with place.open_stream() as stream:
             summary = json.loads(stream.read())
     except FileNotFoundError as error:
-        raise UserError("no finished caption table", got=path, remedy=_CAPTION_AGAIN) from error
+        raise UserError("no finished caption table", got=f"{place}", remedy=_CAPTION_AGAIN) from error
     except (OSError, ValueError) as error:
-        raise UserError("the caption table's summary cannot be read", got=f"{path} ({error})") from error
+        raise UserError("the caption table's summary cannot be read", got=f"{place} ({error})") from error
     version = summary.get("version") if isinstance(summary, dict) else None
     if version is not None and version not in (1, TABLE_VERSION):
         raise UserError("caption table of another version", got=version, wanted=f"1 or {TABLE_VERSION}")
     if version is None or not isinstance(summary.get("files"), dict):
-        raise UserError("not the summary of a caption table", got=path, remedy=_CAPTION_AGAIN)
+        raise UserError("not the summary of a caption table", got=f"{place}", remedy=_CAPTION_AGAIN)
     return summary
 
 
-def read_caption_files(
-    filesystem: pafs.FileSystem, directory: str, columns: Sequence[str] | None = None
-) -> Iterator[pa.Table]:
+def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the files of a finished table, one in memory at a time, all columns or some.
 
     A table of version 1 has the columns of this one as well. Raises UserError for an unfinished table and for files
     that are not those that its summary names.
     """
-    summary = read_summary(filesystem, directory)
+    summary = read_summary(folder)
     if columns is not None and summary["version"] == 1:
         columns = [_NAMES_OF_VERSION_1.get(name, name) for name in columns]
     for name, num_rows in summary["files"].items():
-        path = f"{directory}/{name}"
+        place = folder / name
         try:
-            with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+            with place.open_file() as file, pq.ParquetFile(file) as parquet:
                 table = parquet.read(columns=list(columns) if columns is not None else None)
         except (pa.ArrowInvalid, OSError) as error:
             reason = " ".join(str(error).split())
-            raise UserError("a file of the caption table cannot be read", got=f"{path} ({reason})") from error
+            raise UserError("a file of the caption table cannot be read", got=f"{place} ({reason})") from error
         if len(table) != num_rows:
             raise UserError(
-                "a file of the caption table is another one", got=f"{path}, {len(table)} rows", wanted=num_rows
+                "a file of the caption table is another one", got=f"{place}, {len(table)} rows", wanted=num_rows
             )
         yield with_current_names(table)
 

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, VIDEO_EXTENSIONS, Caption, check_clip_id, check_times, make_clip_id
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 COLUMNS = (
     "video", "clip_id", "video_id", "start_s", "end_s", "caption", "captions", "source", "topic", "split",
@@ -60,37 +60,37 @@ def annotation_from_json(line: str | bytes) -> Annotation:
     return Annotation(**fields)
 
 
-def read_annotations(
-    filesystem: pafs.FileSystem, path: str, *, unknown_columns: str = "refuse"
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_annotations(place: Place, *, unknown_columns: str = "refuse") -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row number from 1, raw row) of an annotation table with little in memory.
 
     A JSON line that is no object is yielded as {"error": reason}. Raises UserError when the table is missing, empty,
     unreadable, of an unknown format, without the column `video`, or, unless `unknown_columns` is "ignore", with a
     column that nobody reads: a misspelt one would be lost without a word.
     """
-    extension = posixpath.splitext(path)[1].lower()
+    extension = posixpath.splitext(place.path)[1].lower()
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
     if extension not in readers:
-        raise UserError("annotations of an unknown format", got=path, wanted=f"a file ending in {', '.join(FORMATS)}")
+        raise UserError(
+            "annotations of an unknown format", got=f"{place}", wanted=f"a file ending in {', '.join(FORMATS)}"
+        )
     number = 0
     try:
-        for row in readers[extension](filesystem, path):
+        for row in readers[extension](place):
             number += 1
             if "error" not in row:
-                _check_columns(path, row.keys(), unknown_columns)
+                _check_columns(place, row.keys(), unknown_columns)
             yield number, row
     except FileNotFoundError as error:
-        raise UserError("no such annotation file", got=path) from error
+        raise UserError("no such annotation file", got=f"{place}") from error
     except (pa.ArrowInvalid, csv.Error, UnicodeDecodeError, OSError) as error:
         detail = " ".join(str(error).split())
         raise UserError(
             "annotations cannot be read",
-            got=f"{path}, after row {number}: {detail}",
+            got=f"{place}, after row {number}: {detail}",
             wanted=f"valid {extension[1:]} in UTF-8",
         ) from error
     if number == 0:
-        raise UserError("annotations have no rows", got=path, wanted="at least one row with a video")
+        raise UserError("annotations have no rows", got=f"{place}", wanted="at least one row with a video")
 
 
 def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -> Annotation:
@@ -139,14 +139,14 @@ def parse_captions(caption: Any, captions: Any, source: str) -> tuple[Caption, .
     return tuple(found)
 
 
-def _read_csv(filesystem: pafs.FileSystem, path: str) -> Iterator[dict[str, Any]]:
-    with filesystem.open_input_stream(path) as stream:
+def _read_csv(place: Place) -> Iterator[dict[str, Any]]:
+    with place.open_stream() as stream:
         lines = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")
         reader = csv.reader(lines, strict=True)
         header = [name.strip() for name in next(reader, [])]
         repeated = {name for name in header if header.count(name) > 1}
         if repeated:
-            raise UserError("annotations name a column twice", got=f"{path}: {', '.join(sorted(repeated))}")
+            raise UserError("annotations name a column twice", got=f"{place}: {', '.join(sorted(repeated))}")
         for values in reader:
             if not values:
                 continue
@@ -156,8 +156,8 @@ def _read_csv(filesystem: pafs.FileSystem, path: str) -> Iterator[dict[str, Any]
                 yield dict(zip(header, values, strict=True))
 
 
-def _read_jsonl(filesystem: pafs.FileSystem, path: str) -> Iterator[dict[str, Any]]:
-    with filesystem.open_input_stream(path) as stream:
+def _read_jsonl(place: Place) -> Iterator[dict[str, Any]]:
+    with place.open_stream() as stream:
         lines = io.BufferedReader(stream)
         while line := lines.readline(_MAX_ROW_CHARACTERS):
             if not line.strip():
@@ -170,24 +170,24 @@ def _read_jsonl(filesystem: pafs.FileSystem, path: str) -> Iterator[dict[str, An
             yield row if isinstance(row, dict) else {"error": f"row: got {type(row).__name__}, wanted a JSON object"}
 
 
-def _read_parquet(filesystem: pafs.FileSystem, path: str) -> Iterator[dict[str, Any]]:
-    with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
+def _read_parquet(place: Place) -> Iterator[dict[str, Any]]:
+    with place.open_file() as file, pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(batch_size=_ROWS_PER_BATCH):
             yield from batch.to_pylist()
 
 
-def _check_columns(path: str, names: Iterable[str], unknown_columns: str) -> None:
+def _check_columns(place: Place, names: Iterable[str], unknown_columns: str) -> None:
     names = list(names)
     if "video" not in names:
         present = ", ".join(map(str, names)) or "none"
-        raise UserError("annotations lack a column", got=f"{path} with {present}", wanted="a column named video")
+        raise UserError("annotations lack a column", got=f"{place} with {present}", wanted="a column named video")
     unknown = [name for name in names if name not in COLUMNS]
     if unknown and unknown_columns != "ignore":
         nearest = {name: difflib.get_close_matches(str(name), COLUMNS, 1) for name in unknown}
         shown = ", ".join(f"{name} (meant {near[0]}?)" if near else str(name) for name, near in nearest.items())
         raise UserError(
             "annotations have unknown columns",
-            got=f"{path}: {shown}",
+            got=f"{place}: {shown}",
             wanted=", ".join(COLUMNS),
             remedy="rename or remove them, or set unknown_columns to ignore",
         )

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.data.captions import caption_for_evaluation, choose_caption
 from mama_ray.data.reading import read_payloads
@@ -20,6 +19,7 @@ from mama_ray.data.video.decode import DecodeConfig, DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,7 @@ logger = logging.getLogger(__name__)
 class ClipAssembler:
     """Assembles batches of the clips of one table (rows of the index)."""
 
-    filesystem: pafs.FileSystem
-    directory: str
+    folder: Place
     table: pa.Table
     tokenizer: Tokenizer
     num_frames: int
@@ -52,7 +51,7 @@ class ClipAssembler:
         frames = np.zeros((len(rows), self.num_frames, size, size, 3), np.uint8)
         valid = np.ones(len(rows), bool)
         captions = []
-        payloads = read_payloads(self.filesystem, self.directory, chosen, verify_hashes=self.verify_hashes)
+        payloads = read_payloads(self.folder, chosen, verify_hashes=self.verify_hashes)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
             captions.append(self._caption(record["captions"], rng))

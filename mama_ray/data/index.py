@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
 from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError
 from mama_ray.errors import UserError, unknown_name
-from mama_ray.storage.places import open_atomic
+from mama_ray.storage.places import Place
 
 INDEX_NAME = "index.parquet"
 INDEX_VERSION = "1"
@@ -93,9 +92,7 @@ def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str,
     }
 
 
-def write_index(
-    filesystem: pafs.FileSystem, directory: str, tables: Iterable[pa.Table], shards: dict[str, dict[str, int]]
-) -> None:
+def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dict[str, int]]) -> None:
     """Write the index from tables of INDEX_SCHEMA, one in memory at a time, in the order of (shard, offset).
 
     `shards` maps each shard's name to {"num_bytes", "num_clips"}. The index appears under its name when it is whole.
@@ -103,39 +100,39 @@ def write_index(
     metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}
     schema = INDEX_SCHEMA.with_metadata(metadata)
     with (
-        open_atomic(filesystem, f"{directory}/{INDEX_NAME}") as stream,
+        (folder / INDEX_NAME).open_whole() as stream,
         pq.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
         for table in tables:
             writer.write_table(table.cast(INDEX_SCHEMA).replace_schema_metadata(metadata))
 
 
-def read_index(filesystem: pafs.FileSystem, directory: str, columns: Sequence[str] | None = None) -> pa.Table:
+def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index, all columns or some, sorted by (shard, offset), with the shards' sizes in its schema's metadata.
 
     The columns have the types of MEMORY_SCHEMA, whose strings and lists have no limit, and one chunk each. Raises
     UserError when the index is missing, unreadable, of another schema or version, or not sorted.
     """
-    path = f"{directory}/{INDEX_NAME}"
+    place = folder / INDEX_NAME
     try:
-        with filesystem.open_input_file(path) as file, pq.ParquetFile(file) as parquet:
-            _check_schema(path, parquet.schema_arrow)
+        with place.open_file() as file, pq.ParquetFile(file) as parquet:
+            _check_schema(place, parquet.schema_arrow)
             table = _read_wide(parquet, list(columns) if columns is not None else INDEX_SCHEMA.names)
     except FileNotFoundError as error:
-        raise UserError("no index of clips", got=path, remedy=_MAKE_ONE) from error
+        raise UserError("no index of clips", got=f"{place}", remedy=_MAKE_ONE) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
-            "the index of clips cannot be read", got=f"{path} ({' '.join(str(error).split())})", remedy=_MAKE_ONE
+            "the index of clips cannot be read", got=f"{place} ({' '.join(str(error).split())})", remedy=_MAKE_ONE
         ) from error
     if {"shard", "offset"} <= set(table.column_names) and not _is_sorted(table):
-        raise UserError("the index of clips is not sorted by shard and offset", got=path, remedy=_MAKE_ONE)
+        raise UserError("the index of clips is not sorted by shard and offset", got=f"{place}", remedy=_MAKE_ONE)
     return table
 
 
-def _check_schema(path: str, schema: pa.Schema) -> None:
+def _check_schema(place: Place, schema: pa.Schema) -> None:
     if not schema.remove_metadata().equals(INDEX_SCHEMA):
         missing = sorted(set(INDEX_SCHEMA.names) - set(schema.names))
-        got = f"{path} without {', '.join(missing)}" if missing else f"{path} with other column types"
+        got = f"{place} without {', '.join(missing)}" if missing else f"{place} with other column types"
         raise UserError("not an index of clips", got=got, wanted=f"version {INDEX_VERSION}", remedy=_MAKE_ONE)
     version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
     if version != INDEX_VERSION or SHARDS_KEY not in schema.metadata:
@@ -212,13 +209,11 @@ def hash_ids(clip_ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()
 
 
-def read_clip_bytes(
-    filesystem: pafs.FileSystem, directory: str, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None
-) -> bytes:
+def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
     """Fetch one clip's video bytes. Raises ShardError on a short read or another hash; OSError comes from the
     storage.
     """
-    with filesystem.open_input_file(f"{directory}/{shard}") as file:
+    with (folder / shard).open_file() as file:
         data = file.read_at(num_bytes, offset)
     check_clip_bytes(data, shard, offset, num_bytes, sha256)
     return data
@@ -232,7 +227,7 @@ def check_clip_bytes(data: bytes, shard: str, offset: int, num_bytes: int, sha25
         raise ShardError(f"shard {shard} has other bytes at {offset} than the index says (sha256 differs)")
 
 
-def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -> None:
+def check_shards(folder: Place, table: pa.Table) -> None:
     """Check every shard of the index by its size and its end of archive; raise one UserError that names the bad ones.
 
     This costs a request for the size and one for 512 bytes per shard, many at a time; `scan_shard` is the check that
@@ -242,7 +237,7 @@ def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -
     names = sorted(set(pc.unique(table["shard"]).to_pylist()) & set(expected)) or sorted(expected)
 
     def find_trouble(name: str) -> str | None:
-        return _shard_trouble(filesystem, f"{directory}/{name}", expected[name]["num_bytes"])
+        return _shard_trouble(folder / name, expected[name]["num_bytes"])
 
     bad = []
     with ThreadPoolExecutor(_CHECK_THREADS) as pool:
@@ -257,14 +252,14 @@ def check_shards(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -
         )
 
 
-def _shard_trouble(filesystem: pafs.FileSystem, path: str, num_bytes: int) -> str | None:
+def _shard_trouble(place: Place, num_bytes: int) -> str | None:
     try:
-        with filesystem.open_input_file(path) as file:
+        with place.open_file() as file:
             size = file.size()
             if size != num_bytes:
                 return f"{'truncated' if size < num_bytes else 'grown'}: {size} of {num_bytes} bytes"
             return "no end of archive" if file.read_at(TAR_BLOCK, num_bytes - TAR_BLOCK).strip(b"\0") else None
     except OSError:
-        if filesystem.get_file_info(path).is_file:
+        if place.is_file():
             raise
         return "missing"

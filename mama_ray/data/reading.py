@@ -3,17 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.index import read_clip_bytes
 from mama_ray.data.shard import ShardError
+from mama_ray.storage.places import Place
 
 _NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds; decoding waits for no single request
 
 
 def read_payloads(
-    filesystem: pafs.FileSystem,
-    directory: str,
+    folder: Place,
     records: Sequence[Mapping],
     *,
     verify_hashes: bool = True,
@@ -28,7 +26,7 @@ def read_payloads(
         sha256 = record["sha256"] if verify_hashes else None
         place = (record["shard"], record["offset"], record["num_bytes"])
         try:
-            return retry(lambda: read_clip_bytes(filesystem, directory, *place, sha256=sha256))
+            return retry(lambda: read_clip_bytes(folder, *place, sha256=sha256))
         except (ShardError, OSError) as error:
             return error
 

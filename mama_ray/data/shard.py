@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Clip, clip_to_json
-from mama_ray.storage.places import open_atomic
+from mama_ray.storage.places import Place
 
 TAR_BLOCK = 512
 TEXT_EXTENSIONS = ("json", "txt")
@@ -76,9 +74,9 @@ class ShardWriter:
 
 
 @contextlib.contextmanager
-def open_shard(filesystem: pafs.FileSystem, path: str) -> Iterator[ShardWriter]:
-    """Yield a writer for the shard `path`, which appears under that name when it is whole."""
-    with open_atomic(filesystem, path) as stream:
+def open_shard(place: Place) -> Iterator[ShardWriter]:
+    """Yield a writer for the shard `place`, which appears under that name when it is whole."""
+    with place.open_whole() as stream:
         writer = ShardWriter(stream)
         try:
             yield writer
@@ -91,7 +89,7 @@ def open_shard(filesystem: pafs.FileSystem, path: str) -> Iterator[ShardWriter]:
 
 def write_shard(path: Path, samples: Iterable[tuple[Clip, bytes, str]]) -> list[MemberLocation]:
     """Write (clip, video bytes, extension) triples to a local shard and return where each video lies."""
-    with open_shard(pafs.LocalFileSystem(), str(path)) as writer:
+    with open_shard(Place.of(path)) as writer:
         return [writer.add(clip, video, extension) for clip, video, extension in samples]
 
 

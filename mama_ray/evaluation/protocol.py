@@ -55,7 +55,7 @@ class _Record(pydantic.BaseModel):
 
 
 class Protocol(_Record):
-    """Everything that must agree before two numbers may be compared (evaluation.md, section 11)."""
+    """Everything that must agree before two numbers may be compared (docs/evaluation.md, "What a result names")."""
 
     dataset: str
     split: str

@@ -205,7 +205,7 @@ def dual_softmax_normalisers(
     """Return log sum_q exp(100 S[q, k]) of every gallery item over *all* queries.
 
     Ranking videos for a text normalises over texts and ranking texts for a video over videos: each direction has its
-    own axis (evaluation.md, section 1). May be called on parts of the gallery.
+    own axis. May be called on parts of the gallery.
     """
     gallery, queries = np.asarray(gallery), np.asarray(queries)
     parts = []

@@ -6,7 +6,6 @@ is one UserError that names it.
 
 import hashlib
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place, whole_file
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -39,10 +39,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write JSON under a temporary name, then rename."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a JSON file whole."""
+    Place.of(path).write_whole(json.dumps(content, indent=2) + "\n")
 
 
 def read_state(directory: Path) -> State:
@@ -99,11 +97,10 @@ def read_torch_file(path: Path) -> Any:
 
 
 def write_safetensors(state: State, path: Path) -> None:
-    """Write tensors under a temporary name, then rename; the bytes depend on the tensors alone."""
-    temporary = path.with_name(path.name + ".partial")
+    """Write a file of tensors whole; its bytes depend on the tensors alone."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    save_file(contiguous, temporary, metadata={"format": "pt"})
-    os.replace(temporary, path)
+    with whole_file(path) as temporary:
+        save_file(contiguous, temporary, metadata={"format": "pt"})
 
 
 def name_some(names: list[str], limit: int = 8) -> str:

@@ -58,7 +58,7 @@ def compute_contrastive_losses(
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
     Features are unit norm; `logit_scale` is in log form. Computed in float32 at least, whatever the autocast. A sample
-    that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative. MAMA, section 2.1 of its objective.
+    that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788).
     """
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = _at_least_float32(video_features), _at_least_float32(text_features)

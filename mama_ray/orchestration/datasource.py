@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import ray
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
@@ -21,7 +20,7 @@ from ray.data.datasource import Datasource, ReadTask
 from mama_ray.data.index import CAPTIONS_TYPE, check_clip_bytes, read_index, select_split
 from mama_ray.data.shard import ShardError
 from mama_ray.errors import UserError
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 CLIP_SCHEMA = pa.schema(
@@ -79,7 +78,7 @@ def read_clips(
 def _load_rows(uri: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int] | UserError]:
     """Return the rows and their counts. An error is returned: raised, it would also hang on the table nobody gets."""
     try:
-        table = read_index(*filesystem_for(uri), columns=_INDEX_COLUMNS)
+        table = read_index(Place.of(uri), columns=_INDEX_COLUMNS)
         table = table.append_column("row", pa.array(np.arange(len(table))))
         if split is not None:
             table = select_split(table, split)
@@ -123,7 +122,7 @@ class ClipDatasource(Datasource):
 
             def read(start: int = start, stop: int = stop) -> Iterator[pa.Table]:
                 rows = ray.get(table).slice(start, stop - start)
-                return read_blocks(*filesystem_for(uri), rows, max_block_bytes=max_block_bytes)
+                return read_blocks(Place.of(uri), rows, max_block_bytes=max_block_bytes)
 
             tasks.append(ReadTask(read, metadata, schema=CLIP_SCHEMA, per_task_row_limit=per_task_row_limit))
         return tasks
@@ -139,15 +138,13 @@ class _Run:
     rows: list[dict[str, Any]]
 
 
-def read_blocks(
-    filesystem: pafs.FileSystem, directory: str, rows: pa.Table, *, max_block_bytes: int = MAX_BLOCK_BYTES
-) -> Iterator[pa.Table]:
+def read_blocks(folder: Place, rows: pa.Table, *, max_block_bytes: int = MAX_BLOCK_BYTES) -> Iterator[pa.Table]:
     """Yield tables of CLIP_SCHEMA for the index rows, in their order; memory is one block and one request."""
     pending: list[dict[str, Any]] = []
     size = 0
     for batch in rows.to_batches(max_chunksize=1024):
         for run in _runs(batch.to_pylist()):
-            for row, data, error in _read_run(filesystem, directory, run):
+            for row, data, error in _read_run(folder, run):
                 if pending and size + len(data or b"") > max_block_bytes:
                     yield _block(pending)
                     pending, size = [], 0
@@ -178,13 +175,11 @@ def _runs(rows: Sequence[dict[str, Any]]) -> Iterator[_Run]:
         yield run
 
 
-def _read_run(
-    filesystem: pafs.FileSystem, directory: str, run: _Run
-) -> Iterator[tuple[dict[str, Any], bytes | None, str | None]]:
+def _read_run(folder: Place, run: _Run) -> Iterator[tuple[dict[str, Any], bytes | None, str | None]]:
     """Yield (row, bytes, None) or (row, None, error) for each row of a run."""
 
     def fetch() -> bytes:
-        with filesystem.open_input_file(f"{directory}/{run.shard}") as file:
+        with (folder / run.shard).open_file() as file:
             # Past the end of a truncated shard Arrow raises what looks like a failing storage, which is tried again.
             return file.read_at(run.stop - run.start, run.start) if run.start < file.size() else b""
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 from markupsafe import Markup
-from pyarrow import fs
 
 from mama_ray.reporting import plots
-from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template, write_whole
+from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.strips import picture_data_uri
+from mama_ray.storage.places import Place
 
 CARD_NAME = "card.json"
 CARD_VERSION = 1
@@ -135,13 +135,12 @@ def render_caption_card(card: CaptionCard) -> str:
     )
 
 
-def write_caption_card(filesystem: fs.FileSystem, directory: str, card: CaptionCard) -> str:
-    """Write `<directory>/card.json` and `<directory>/index.html`, each whole or not at all; returns the page's path."""
-    directory = directory.rstrip("/")
+def write_caption_card(folder: Place, card: CaptionCard) -> str:
+    """Write `<folder>/card.json` and `<folder>/index.html`, each whole or not at all; returns the page's URI."""
     page = render_caption_card(card)  # before anything is written
-    write_whole(filesystem, f"{directory}/{CARD_NAME}", json.dumps(card_to_json(card), indent=1, allow_nan=False))
-    write_whole(filesystem, f"{directory}/{PAGE_NAME}", page)
-    return f"{directory}/{PAGE_NAME}"
+    (folder / CARD_NAME).write_whole(json.dumps(card_to_json(card), indent=1, allow_nan=False))
+    (folder / PAGE_NAME).write_whole(page)
+    return (folder / PAGE_NAME).uri
 
 
 def headline(card: CaptionCard) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from pyarrow import fs
 
 PAGE_NAME = "index.html"
 
@@ -39,14 +38,6 @@ def render_template(name: str, *, package: str = "mama_ray.reporting", **values:
         lstrip_blocks=True,
     )
     return environment.get_template(name).render(**values)
-
-
-def write_whole(filesystem: fs.FileSystem, path: str, text: str) -> None:
-    """Write a file whole or not at all; its folder is made where there is none."""
-    filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    with filesystem.open_output_stream(path + ".tmp") as file:
-        file.write(text.encode())
-    filesystem.move(path + ".tmp", path)
 
 
 def format_duration(seconds: float) -> str:

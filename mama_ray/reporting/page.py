@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from pyarrow import fs
 
 from mama_ray.reporting import plots
 from mama_ray.reporting.content import Report, RunReport
-from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template, write_whole
+from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.strips import strip_data_uri
+from mama_ray.storage.places import Place
 
 MAX_RETRIEVALS = 6
 # (key of the metric, head of the column, is a larger value better, digits)
@@ -63,11 +63,11 @@ def render_report(report: Report) -> str:
     )
 
 
-def write_report(filesystem: fs.FileSystem, directory: str, report: Report) -> str:
-    """Write `<directory>/index.html` whole or not at all and return its path."""
-    path = f"{directory.rstrip('/')}/{PAGE_NAME}"
-    write_whole(filesystem, path, render_report(report))
-    return path
+def write_report(folder: Place, report: Report) -> str:
+    """Write `<folder>/index.html` whole or not at all and return its URI."""
+    place = folder / PAGE_NAME
+    place.write_whole(render_report(report))
+    return place.uri
 
 
 def metric_rows(runs: Sequence[RunReport]) -> list[list[Cell]]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import fs
 
 from mama_ray.data.index import read_clip_bytes, read_index
 from mama_ray.data.shard import ShardError
@@ -15,6 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult
 from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.places import Place
 
 TOPIC_METRIC = "t2v_R@1"
 _STRIP_FRAMES = 4
@@ -22,30 +22,30 @@ _MAX_STRIP_PX = 128
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "height", "captions")
 
 
-def load_result(filesystem: fs.FileSystem, run: str, benchmark: str, label: str = "plain") -> Result:
+def load_result(run_folder: Place, benchmark: str, label: str = "plain") -> Result:
     """Read one entry of `<run>/evaluation/<benchmark>.json`; UserError when it is not there."""
-    path = f"{run.rstrip('/')}/evaluation/{benchmark}.json"
+    place = run_folder / f"evaluation/{benchmark}.json"
     try:
-        with filesystem.open_input_stream(path) as file:
-            results = {result.label: result for result in ResultFile.from_json(file.read()).results}
+        results = {result.label: result for result in ResultFile.from_json(place.read_bytes()).results}
     except FileNotFoundError as error:
-        raise UserError("the run has no such result", got=path, remedy="evaluate it with jobs/evaluate.py") from error
+        raise UserError(
+            "the run has no such result", got=f"{place}", remedy="evaluate it with jobs/evaluate.py"
+        ) from error
     if label not in results:
-        raise UserError(f"{path} has no such entry", got=label, wanted=", ".join(results))
+        raise UserError(f"{place} has no such entry", got=label, wanted=", ".join(results))
     return results[label]
 
 
 def summarise_run(
     name: str,
-    filesystem: fs.FileSystem,
-    run: str,
+    run_folder: Place,
     *,
     result: Result | None = None,
     retrievals: Sequence[Retrieval] = (),
     facts: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Return what the page shows of one run; without a result it has training curves only."""
-    records = read_metrics(filesystem, run)
+    records = read_metrics(run_folder)
     return RunReport(
         name=name,
         records=records,
@@ -69,14 +69,12 @@ def training_time_s(records: Sequence[Mapping]) -> float | None:
     return total or None
 
 
-def load_retrievals(
-    filesystem: fs.FileSystem, directory: str, examples: Sequence[RetrievedExample]
-) -> tuple[Retrieval, ...]:
-    """Fetch the frames of the retrieved clips from the shards in `directory`; an unreadable one is left out."""
+def load_retrievals(folder: Place, examples: Sequence[RetrievedExample]) -> tuple[Retrieval, ...]:
+    """Fetch the frames of the retrieved clips from the shards in `folder`; an unreadable one is left out."""
     wanted = sorted({name for example in examples for name in example.retrieved})
-    index = read_index(filesystem, directory, columns=_COLUMNS)
+    index = read_index(folder, columns=_COLUMNS)
     rows = index.filter(pc.is_in(index["clip_id"], value_set=pa.array(wanted, pa.string()))).to_pylist()
-    clips = {row["clip_id"]: clip for row in rows if (clip := _retrieved_clip(filesystem, directory, row)) is not None}
+    clips = {row["clip_id"]: clip for row in rows if (clip := _retrieved_clip(folder, row)) is not None}
     return tuple(
         Retrieval(
             query=example.text,
@@ -91,11 +89,11 @@ def load_retrievals(
     )
 
 
-def _retrieved_clip(filesystem: fs.FileSystem, directory: str, row: dict):
+def _retrieved_clip(folder: Place, row: dict):
     place = (row["shard"], row["offset"], row["num_bytes"])
     transform = TransformConfig(image_size=min(row["height"] or _MAX_STRIP_PX, _MAX_STRIP_PX), resize="center_crop")
     try:
-        data = read_clip_bytes(filesystem, directory, *place, sha256=row["sha256"])
+        data = read_clip_bytes(folder, *place, sha256=row["sha256"])
         return load_clip_frames(data, num_frames=_STRIP_FRAMES, transform=transform), row["captions"][0]["text"]
     except (DecodeError, ShardError, OSError):
         return None

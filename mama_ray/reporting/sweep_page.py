@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from markupsafe import Markup
-from pyarrow import fs
 
 from mama_ray.reporting import plots, sweep_plots
-from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template, write_whole
+from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.intervals import CONFIDENCE, Interval, mean_interval
 from mama_ray.reporting.metrics import find_metric
+from mama_ray.storage.places import Place
 
 State = Literal["complete", "pruned", "failed", "running"]
 
@@ -88,11 +88,11 @@ def summarise_variants(trials: Sequence[SweepTrial], names: Sequence[str]) -> tu
     return tuple(summaries)
 
 
-def write_sweep_report(filesystem: fs.FileSystem, directory: str, report: SweepReport) -> str:
-    """Write `<directory>/index.html` whole or not at all and return its path."""
-    path = f"{directory.rstrip('/')}/{PAGE_NAME}"
-    write_whole(filesystem, path, render_sweep_report(report))
-    return path
+def write_sweep_report(folder: Place, report: SweepReport) -> str:
+    """Write `<folder>/index.html` whole or not at all and return its URI."""
+    place = folder / PAGE_NAME
+    place.write_whole(render_sweep_report(report))
+    return place.uri
 
 
 def render_sweep_report(report: SweepReport) -> str:

@@ -17,6 +17,7 @@ from pyarrow import fs
 
 from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
+from mama_ray.storage.places import Place
 
 FILE_NAME = "metrics.jsonl"
 
@@ -26,19 +27,17 @@ class MetricsWriter:
 
     def __init__(
         self,
-        filesystem: fs.FileSystem,
-        directory: str,
+        folder: Place,
         *,
         start_step: int = 0,
         tensorboard: bool = True,
     ) -> None:
-        """Open `<directory>/metrics.jsonl`, keeping the records of steps before `start_step`."""
-        self._filesystem, self._directory = filesystem, directory
-        self._is_local = isinstance(filesystem, fs.LocalFileSystem)
-        self._scratch = None if self._is_local else tempfile.TemporaryDirectory(prefix="metrics-")
-        self._local = Path(directory if self._is_local else self._scratch.name)
+        """Open `<folder>/metrics.jsonl`, keeping the records of steps before `start_step`."""
+        self._folder = folder
+        self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="metrics-")
+        self._local = Path(folder.path if folder.is_local else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
-        kept = [record for record in read_metrics(filesystem, directory) if record["step"] < start_step]
+        kept = [record for record in read_metrics(folder) if record["step"] < start_step]
         temporary = self._local / (FILE_NAME + ".tmp")
         temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
         temporary.rename(self._local / FILE_NAME)
@@ -65,9 +64,9 @@ class MetricsWriter:
         """
         if self._tensorboard is not None:
             self._tensorboard.flush()
-        if not self._is_local:
-            self._filesystem.create_dir(self._directory, recursive=True)
-            fs.copy_files(str(self._local), self._directory, fs.LocalFileSystem(), self._filesystem)
+        if not self._folder.is_local:
+            self._folder.make_folder()
+            fs.copy_files(str(self._local), self._folder.path, fs.LocalFileSystem(), self._folder.filesystem)
 
     def close(self) -> None:
         """Flush for the last time and let go of all files, even where the storage fails."""
@@ -87,13 +86,12 @@ class MetricsWriter:
         self.close()
 
 
-def read_metrics(filesystem: fs.FileSystem, directory: str) -> list[dict]:
+def read_metrics(folder: Place) -> list[dict]:
     """Return the records in file order; [] when there is no file. A torn last line is left out, other damage raises."""
-    path = f"{directory.rstrip('/')}/{FILE_NAME}"
-    if filesystem.get_file_info(path).type == fs.FileType.NotFound:
+    place = folder / FILE_NAME
+    if not place.exists():
         return []
-    with filesystem.open_input_stream(path) as file:
-        lines = file.read().decode().splitlines()
+    lines = place.read_text().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -103,7 +101,7 @@ def read_metrics(filesystem: fs.FileSystem, directory: str) -> list[dict]:
             if number == len(lines):
                 break
             raise UserError(
-                f"{path} line {number} is not a metrics record",
+                f"{place} line {number} is not a metrics record",
                 got=line[:60],
                 wanted="a JSON object with a step",
             ) from error

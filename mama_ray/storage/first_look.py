@@ -8,13 +8,11 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import filesystem_for, is_s3, make_folder
+from mama_ray.storage.places import Place
 from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 
 # Words of Arrow and of the AWS SDK.
 _NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
-
-
 _NO_PERMISSION = (
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY_ID",
@@ -27,16 +25,15 @@ _NO_PERMISSION = (
 
 def ensure_writable(uri: str) -> None:
     """Fail now, within seconds and with one clear error, if nothing can be written under `uri`."""
-    filesystem, path = filesystem_for(uri, patience=FIRST_LOOK)
-    probe = f"{path}/.mama_ray_write_test_{os.getpid()}"
+    folder = Place.of(uri, patience=FIRST_LOOK)
+    probe = folder / f".mama_ray_write_test_{os.getpid()}"
     with _refusals(uri, "storage is not writable", "a folder or bucket this user may write to"):
-        if is_s3(filesystem):
-            filesystem.get_file_info(path)  # told sooner than by a write that nobody answers
-        make_folder(filesystem, path)
-        with filesystem.open_output_stream(probe) as stream:
-            stream.write(b"ok")
+        if folder.is_s3:
+            folder.info()  # told sooner than by a write that nobody answers
+        folder.make_folder()
+        probe.write_whole(b"ok")
         with suppress(FileNotFoundError):  # a delete whose answer was lost was tried again
-            filesystem.delete_file(probe)
+            probe.delete_file()
 
 
 def ensure_readable(*uris: str | None) -> None:
@@ -47,11 +44,11 @@ def ensure_readable(*uris: str | None) -> None:
     for uri in uris:
         if uri is None or "://" not in uri:
             continue
-        filesystem, path = filesystem_for(uri, patience=FIRST_LOOK)
+        place = Place.of(uri, patience=FIRST_LOOK)
         with _refusals(uri, "storage cannot be read", "a folder or bucket this user may read"):
-            if filesystem.get_file_info(path).type == pafs.FileType.NotFound and is_s3(filesystem):
-                bucket = path.split("/")[0]  # a name in a bucket that is not there is not found either
-                if filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
+            if not place.exists() and place.is_s3:
+                bucket = place.path.split("/")[0]  # a name in a bucket that is not there is not found either
+                if place.filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
                     raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket}")
 
 

@@ -7,7 +7,6 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 import contextlib
 import errno
 import json
-import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -136,8 +135,9 @@ class Place:
         It is one request to an object store, whose objects appear whole. Elsewhere the file gets its name when it is
         complete, and its folder is made where there is none.
         """
-        data = content.encode() if isinstance(content, str) else content
-        if not isinstance(data, bytes):
+        if isinstance(content, (bytes, str)):
+            data = content.encode() if isinstance(content, str) else content
+        else:
             sink = pa.BufferOutputStream()
             content(sink)
             data = sink.getvalue()
@@ -190,6 +190,20 @@ class Place:
             yield Path(directory)
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield another name beside a local path, for what writes files by name; the file is renamed when the block ends
+    without an error.
+    """
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def join_uri(uri: str, *parts: str) -> str:
     """Append path components to a local path or URI."""
     return "/".join([uri.rstrip("/"), *parts])
@@ -233,77 +247,3 @@ def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
         raise UserError(
             "storage URI", got=uri, wanted="a local path, s3://, gs:// or a scheme fsspec can open", remedy=str(error)
         ) from error
-
-
-def filesystem_for(uri: str, *, patience: Patience = AT_WORK) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a local path or URI and the path inside it; `patience` is with S3.
-
-    A relative local path is made absolute, because tasks on other nodes have another working directory.
-    """
-    place = Place.of(uri, patience=patience)
-    return place.filesystem, place.path
-
-
-def is_local(filesystem: pafs.FileSystem) -> bool:
-    """Tell whether the filesystem is this machine's own disk."""
-    return isinstance(filesystem, pafs.LocalFileSystem)
-
-
-@contextlib.contextmanager
-def local_folder(filesystem: pafs.FileSystem, path: str) -> Iterator[Path]:
-    """Give a local folder with the content of `path`: the folder itself if it is local, else a temporary download."""
-    if is_local(filesystem):
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="mama_ray-download-") as directory:
-        pafs.copy_files(path, directory, source_filesystem=filesystem, destination_filesystem=pafs.LocalFileSystem())
-        yield Path(directory)
-
-
-def write_text(filesystem: pafs.FileSystem, path: str, text: str) -> None:
-    """Write a small file whole: under a temporary name first where the storage can rename in place."""
-    if not is_local(filesystem):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(text.encode())
-        return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    scratch.write_text(text)
-    scratch.replace(target)
-
-
-def is_s3(filesystem: pafs.FileSystem) -> bool:
-    """Tell whether the filesystem is Arrow's own of S3."""
-    return isinstance(filesystem, pafs.S3FileSystem)
-
-
-def make_folder(filesystem: pafs.FileSystem, path: str) -> None:
-    """Make a folder and those above it, where the storage knows folders: S3 has none, and asks a request for each."""
-    if not is_s3(filesystem):
-        filesystem.create_dir(path, recursive=True)
-
-
-def read_json(filesystem: pafs.FileSystem, path: str) -> Any:
-    """Read a small JSON file; None when it is missing or no JSON."""
-    try:
-        with filesystem.open_input_stream(path) as stream:
-            return json.loads(stream.read())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-@contextlib.contextmanager
-def open_atomic(filesystem: pafs.FileSystem, path: str) -> Iterator[BinaryIO]:
-    """Yield a stream to a temporary name beside `path`; it gets its real name only when the block ends without an
-    error.
-    """
-    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with filesystem.open_output_stream(temporary) as stream:
-            yield stream
-        filesystem.move(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            filesystem.delete_file(temporary)
-        raise

@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -25,7 +24,7 @@ _READ_BYTES = 1 << 20
 class CheckpointRef:
     """A checkpoint folder; `problem` says why it cannot count (files are checked by verify_manifest, not here)."""
 
-    path: str
+    place: Place
     step: int
     selection: float | None
     problem: str | None = None
@@ -49,69 +48,69 @@ def write_manifest(directory: Path, *, step: int, selection: dict | None) -> Non
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def verify_manifest(filesystem: pafs.FileSystem, path: str) -> str | None:
+def verify_manifest(place: Place) -> str | None:
     """Return None when every file of the checkpoint has its recorded size and hash, else what is wrong."""
-    manifest, trouble = _try_manifest(filesystem, path)
+    manifest, trouble = _try_manifest(place)
     if manifest is None:
         return trouble
     for name, recorded in manifest["files"].items():
         try:
-            num_bytes, digest = _hash_file(filesystem, f"{path}/{name}")
+            num_bytes, digest = _hash_file(place / name)
         except FileNotFoundError:
-            return f"{path}/{name}: missing"
+            return f"{place}/{name}: missing"
         except OSError as error:
-            return f"{path}/{name}: {error}"
+            return f"{place}/{name}: {error}"
         if num_bytes != recorded["num_bytes"]:
-            return f"{path}/{name}: {num_bytes} bytes, manifest says {recorded['num_bytes']}"
+            return f"{place}/{name}: {num_bytes} bytes, manifest says {recorded['num_bytes']}"
         if digest != recorded["sha256"]:
-            return f"{path}/{name}: content differs from the manifest's sha256"
+            return f"{place}/{name}: content differs from the manifest's sha256"
     return None
 
 
-def checkpoint_hash(filesystem: pafs.FileSystem, path: str) -> str | None:
+def checkpoint_hash(place: Place) -> str | None:
     """Return the SHA-256 of model.safetensors as the manifest records it, None where there is no manifest."""
-    manifest, _ = _try_manifest(filesystem, path)
+    manifest, _ = _try_manifest(place)
     return manifest["files"]["model.safetensors"]["sha256"] if manifest else None
 
 
-def list_checkpoints(filesystem: pafs.FileSystem, run_path: str) -> list[CheckpointRef]:
+def list_checkpoints(run_folder: Place) -> list[CheckpointRef]:
     """Return a run's checkpoint folders, oldest first; files are not hashed here.
 
     A folder whose upload was cut off never was a checkpoint and is left out; one that merely lost its manifest is
     damaged.
     """
-    selector = pafs.FileSelector(f"{run_path}/checkpoints", allow_not_found=True)
-    found = []
-    for info in filesystem.get_file_info(selector):
+    folder, found = run_folder / "checkpoints", []
+    for info in folder.entries():
         match = _STEP_DIRECTORY.fullmatch(info.base_name)
         if not match:
             continue
-        manifest, trouble = _try_manifest(filesystem, info.path)
+        place = folder / info.base_name
+        manifest, trouble = _try_manifest(place)
         if manifest is not None:
             value = (manifest.get("selection") or {}).get("value")
-            found.append(CheckpointRef(info.path, int(match[1]), value))
-        elif filesystem.get_file_info(f"{info.path}/{UPLOADING}").type == pafs.FileType.NotFound:
-            found.append(CheckpointRef(info.path, int(match[1]), None, trouble))
+            found.append(CheckpointRef(place, int(match[1]), value))
+        elif not (place / UPLOADING).exists():
+            found.append(CheckpointRef(place, int(match[1]), None, trouble))
     return sorted(found, key=lambda ref: ref.step)
 
 
-def latest_valid_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> CheckpointRef | None:
+def latest_valid_checkpoint(run_folder: Place) -> CheckpointRef | None:
     """Return the newest checkpoint whose files agree with its manifest; every one passed over is named in the log.
 
     None means that the run has no checkpoint at all. Checkpoints that are all damaged are an error, never a fresh
     start.
     """
-    refs = list_checkpoints(filesystem, run_path)
+    refs = list_checkpoints(run_folder)
     problems = []
     for ref in reversed(refs):
-        problem = ref.problem or verify_manifest(filesystem, ref.path)
+        problem = ref.problem or verify_manifest(ref.place)
         if problem is None:
             return ref
         problems.append(problem)
         logger.warning("damaged checkpoint passed over: %s", problem)
     if problems:
         raise UserError(
-            f"every checkpoint of {run_path} is damaged",
+            f"every checkpoint of {run_folder} is damaged",
             got="; ".join(problems),
             wanted="at least one whole checkpoint",
             remedy="restore one, or start under another run name",
@@ -128,33 +127,34 @@ def best_checkpoint(refs: list[CheckpointRef]) -> CheckpointRef | None:
     return whole[-1] if whole else None
 
 
-def resolve_checkpoint(filesystem: pafs.FileSystem, path: str) -> str:
+def resolve_checkpoint(place: Place) -> Place:
     """Return the model directory that a user's path means: a checkpoint, or a run's best one by validation."""
-    if filesystem.get_file_info(f"{path}/config.json").type == pafs.FileType.File:
-        return path
-    best = best_checkpoint(list_checkpoints(filesystem, path))
+    if (place / "config.json").is_file():
+        return place
+    best = best_checkpoint(list_checkpoints(place))
     if best is None:
-        raise UserError("no checkpoint", got=path, wanted="a run folder with checkpoints/step_*, or a model directory")
-    return best.path
+        raise UserError(
+            "no checkpoint", got=f"{place}", wanted="a run folder with checkpoints/step_*, or a model directory"
+        )
+    return best.place
 
 
-def _try_manifest(filesystem: pafs.FileSystem, path: str) -> tuple[dict | None, str]:
+def _try_manifest(place: Place) -> tuple[dict | None, str]:
     """Return a checkpoint's manifest, or None and what is wrong with it."""
     try:
-        with filesystem.open_input_stream(f"{path}/{MANIFEST}") as stream:
-            manifest = json.loads(stream.read())
-        return (manifest, "") if isinstance(manifest.get("files"), dict) else (None, f"{path}: {MANIFEST} is damaged")
+        manifest = json.loads((place / MANIFEST).read_bytes())
+        return (manifest, "") if isinstance(manifest.get("files"), dict) else (None, f"{place}: {MANIFEST} is damaged")
     except (ValueError, AttributeError):
-        return None, f"{path}: {MANIFEST} is damaged"
+        return None, f"{place}: {MANIFEST} is damaged"
     except FileNotFoundError:
-        return None, f"{path}: no {MANIFEST}"
+        return None, f"{place}: no {MANIFEST}"
     except OSError as error:
-        return None, f"{path}/{MANIFEST}: {' '.join(str(error).split())}"
+        return None, f"{place}/{MANIFEST}: {' '.join(str(error).split())}"
 
 
-def _hash_file(filesystem: pafs.FileSystem, path: str) -> tuple[int, str]:
+def _hash_file(place: Place) -> tuple[int, str]:
     digest, num_bytes = hashlib.sha256(), 0
-    with filesystem.open_input_stream(path) as stream:
+    with place.open_stream() as stream:
         while chunk := stream.read(_READ_BYTES):
             digest.update(chunk)
             num_bytes += len(chunk)

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.captioning.join import COLUMNS
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name, read_caption_files
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 # The columns of version 1, as its tables have them.
 SCHEMA_1 = pa.schema(
@@ -33,7 +33,6 @@ ROWS_1 = [
     },
     {"clip_id": "clip-1", "sample": 0, "video_sha256": "bad", "source": "generated", "flags": [], "error": "no video"},
 ]  # fmt: skip
-LOCAL = pafs.LocalFileSystem()
 SIZES = (3, 1)
 
 
@@ -57,7 +56,7 @@ def summarise(folder: Path, **changes) -> None:
 
 
 def read(folder: Path, columns=None) -> list[pa.Table]:
-    return list(read_caption_files(LOCAL, str(folder), columns))
+    return list(read_caption_files(Place.of(folder), columns))
 
 
 def refusal(folder: Path) -> str:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.data.clip import Caption, Clip
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
+from mama_ray.storage.places import Place
 
-LOCAL = pafs.LocalFileSystem()
 FACTS = {"duration_s": 1.0, "width": 48, "height": 48, "fps": 4.0, "codec": "h264"}
 
 
@@ -35,7 +34,7 @@ def write_dataset(directory: Path, sizes: list[int], splits: tuple[str, ...] = (
         rows = [index_row(clip, place, name, FACTS) for (clip, _, _), place in zip(samples, locations, strict=True)]
         tables.append(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
         shards[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": size}
-    write_index(LOCAL, str(directory), tables, shards)
+    write_index(Place.of(directory), tables, shards)
     return pa.concat_tables(tables)
 
 

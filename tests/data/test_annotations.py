@@ -10,7 +10,7 @@ import pytest
 from mama_ray.data.annotations import annotation_from_json, parse_annotation, read_annotations
 from mama_ray.data.clip import Caption
 from mama_ray.errors import UserError
-from tests.data.shard_factory import LOCAL
+from mama_ray.storage.places import Place
 
 ROWS = [
     {"video": "a/b.mp4", "start_s": 1.5, "end_s": 3.0, "captions": ["one", "two"], "split": "val"},
@@ -43,7 +43,7 @@ def test_every_format_gives_the_same_annotations(tmp_path, name):
     if name != name.lower():
         (tmp_path / name.lower()).rename(tmp_path / name)
         path = str(tmp_path / name)
-    first, second = [parse_annotation(row, default_split="train") for _, row in read_annotations(LOCAL, path)]
+    first, second = [parse_annotation(row, default_split="train") for _, row in read_annotations(Place.of(path))]
     assert (first.video, first.video_id, first.start_s, first.end_s, first.split) == ("a/b.mp4", "a/b", 1.5, 3.0, "val")
     assert first.captions == (Caption("one"), Caption("two"))
     assert (second.clip_id, second.start_s, second.end_s, second.split) == ("c", 0.0, None, "train")
@@ -58,7 +58,7 @@ def test_an_annotation_survives_its_line():
 def test_lists_of_structs_from_parquet_are_read(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist([{"video": "v.mp4", "captions": [{"text": "a", "source": "asr"}]}]), path)
-    ((number, row),) = read_annotations(LOCAL, str(path))
+    ((number, row),) = read_annotations(Place.of(path))
     assert number == 1
     assert parse_annotation(row).captions == (Caption("a", "asr"),)
 
@@ -103,7 +103,7 @@ def test_empty_cells_count_as_absent():
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_missing_file_is_named(tmp_path, suffix):
     with pytest.raises(UserError, match="no such annotation file"):
-        list(read_annotations(LOCAL, str(tmp_path / f"none.{suffix}")))
+        list(read_annotations(Place.of(tmp_path / f"none.{suffix}")))
 
 
 @pytest.mark.parametrize(
@@ -127,27 +127,27 @@ def test_a_missing_file_is_named(tmp_path, suffix):
 def test_a_faulty_table_is_one_clear_error(tmp_path, name, content, text):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as raised:
-        list(read_annotations(LOCAL, str(tmp_path / name)))
+        list(read_annotations(Place.of(tmp_path / name)))
     assert text in str(raised.value)
     assert name in str(raised.value)
 
 
 def test_unknown_columns_can_be_ignored(tmp_path):
     (tmp_path / "a.csv").write_text("video,licence\na.mp4,MIT\n")
-    ((_, row),) = read_annotations(LOCAL, str(tmp_path / "a.csv"), unknown_columns="ignore")
+    ((_, row),) = read_annotations(Place.of(tmp_path / "a.csv"), unknown_columns="ignore")
     assert parse_annotation(row).video == "a.mp4"
 
 
 def test_broken_rows_do_not_hide_the_good_ones(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"video": "a.mp4"}\n{broken\n[1]\n{"video": "b.mp4"}\n')
-    rows = list(read_annotations(LOCAL, str(tmp_path / "a.jsonl")))
+    rows = list(read_annotations(Place.of(tmp_path / "a.jsonl")))
     assert [number for number, _ in rows] == [1, 2, 3, 4]
     assert ["error" in row for _, row in rows] == [False, True, True, False]
     (tmp_path / "a.csv").write_text("video,caption\na.mp4,x\nb.mp4\nc.mp4,y\n")
-    assert ["error" in row for _, row in read_annotations(LOCAL, str(tmp_path / "a.csv"))] == [False, True, False]
+    assert ["error" in row for _, row in read_annotations(Place.of(tmp_path / "a.csv"))] == [False, True, False]
 
 
 def test_a_byte_order_mark_and_quoted_line_ends_are_read(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfvideo,caption\r\na.mp4,"two\nlines"\r\n')
-    ((_, row),) = read_annotations(LOCAL, str(tmp_path / "a.csv"))
+    ((_, row),) = read_annotations(Place.of(tmp_path / "a.csv"))
     assert parse_annotation(row).captions == (Caption("two\nlines"),)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import pad_batch
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.storage.places import Place
 
 SENTENCES = ("a red ball rolls", "a dog follows it")
 
@@ -23,8 +23,7 @@ def assembler_of(tokenizer, tmp_path, **options) -> ClipAssembler:
     captions = [{"text": text, "source": "human"} for text in SENTENCES]
     record = {"clip_id": "c", "shard": "none.tar", "offset": 0, "num_bytes": 1, "sha256": "", "captions": captions}
     return ClipAssembler(
-        pafs.LocalFileSystem(),
-        str(tmp_path),
+        Place.of(tmp_path),
         pa.Table.from_pylist([record]),
         tokenizer,
         num_frames=1,

@@ -26,7 +26,8 @@ from mama_ray.data.index import (
 )
 from mama_ray.data.shard import ShardError
 from mama_ray.errors import UserError
-from tests.data.shard_factory import LOCAL, fake_clip, write_dataset
+from mama_ray.storage.places import Place
+from tests.data.shard_factory import fake_clip, write_dataset
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def dataset(tmp_path):
 
 def test_the_index_survives_its_file(dataset):
     directory, rows = dataset
-    table = read_index(LOCAL, directory)
+    table = read_index(Place.of(directory))
     assert table.replace_schema_metadata(None).cast(INDEX_SCHEMA).equals(rows)
     assert {name: sizes["num_clips"] for name, sizes in shard_sizes(table).items()} == {
         "clips-000000.tar": 3,
@@ -46,7 +47,7 @@ def test_the_index_survives_its_file(dataset):
 
 
 def test_some_columns_can_be_read_alone(dataset):
-    table = read_index(LOCAL, dataset[0], columns=["clip_id", "split"])
+    table = read_index(Place.of(dataset[0]), columns=["clip_id", "split"])
     assert table.column_names == ["clip_id", "split"]
 
 
@@ -56,7 +57,7 @@ def types_within(kind: pa.DataType) -> list[pa.DataType]:
 
 
 def test_tables_in_memory_have_no_column_that_ends_at_2_gib(dataset):
-    table = read_index(LOCAL, dataset[0])
+    table = read_index(Place.of(dataset[0]))
     made = {
         "read": table,
         "of a split": select_split(table, "val"),
@@ -74,9 +75,9 @@ def test_tables_in_memory_have_no_column_that_ends_at_2_gib(dataset):
 
 
 def test_an_index_without_a_clip_is_an_empty_table(tmp_path):
-    write_index(LOCAL, str(tmp_path), [], {})
-    assert read_index(LOCAL, str(tmp_path)).schema.equals(MEMORY_SCHEMA)
-    assert len(read_index(LOCAL, str(tmp_path), columns=["split"])) == 0
+    write_index(Place.of(tmp_path), [], {})
+    assert read_index(Place.of(tmp_path)).schema.equals(MEMORY_SCHEMA)
+    assert len(read_index(Place.of(tmp_path), columns=["split"])) == 0
 
 
 def rows_of(num_rows: int, **columns: pa.Array) -> pa.Table:
@@ -93,8 +94,8 @@ def test_an_index_that_is_read_in_several_pieces_is_whole_and_in_order(tmp_path)
         offset=pa.array(np.arange(count)),
         captions=pa.array(some, CAPTIONS_TYPE).take(pa.array(np.arange(count) % 3)),
     )
-    write_index(LOCAL, str(tmp_path), [whole.slice(start, 30_000) for start in range(0, count, 30_000)], {})
-    table = read_index(LOCAL, str(tmp_path), columns=["captions", "offset", "shard"])
+    write_index(Place.of(tmp_path), [whole.slice(start, 30_000) for start in range(0, count, 30_000)], {})
+    table = read_index(Place.of(tmp_path), columns=["captions", "offset", "shard"])
     assert table.replace_schema_metadata(None).equals(whole.select(table.column_names).cast(table.schema))
 
 
@@ -103,20 +104,19 @@ def test_rows_are_taken_of_more_hashes_than_2_gib_hold(tmp_path):
     size, pieces = 1_000_000, 34  # 2.2 GB of hashes in hexadecimal; some 6 GB of memory
     hashes = [f"{number:064x}" for number in range(pieces)]
     write_index(
-        LOCAL,
-        str(tmp_path),
+        Place.of(tmp_path),
         (rows_of(size, sha256=pa.array([one], pa.string()).take(pa.array(np.zeros(size, int)))) for one in hashes),
         {},
     )
     rows = np.linspace(0, pieces * size - 1, 32).round().astype(int)
-    table = read_index(LOCAL, str(tmp_path), columns=["sha256"]).combine_chunks()
+    table = read_index(Place.of(tmp_path), columns=["sha256"]).combine_chunks()
     assert table.take(pa.array(rows))["sha256"].to_pylist() == [hashes[row // size] for row in rows]
 
 
 def test_every_clip_is_fetched_by_its_byte_range(dataset):
     directory, rows = dataset
     for number, row in enumerate(rows.to_pylist()):
-        data = read_clip_bytes(LOCAL, directory, row["shard"], row["offset"], row["num_bytes"], sha256=row["sha256"])
+        data = read_clip_bytes(Place.of(directory), row["shard"], row["offset"], row["num_bytes"], sha256=row["sha256"])
         assert data == fake_clip(number)[1]
 
 
@@ -128,14 +128,14 @@ def test_changed_bytes_and_short_reads_are_named(dataset, tmp_path):
     data[row["offset"]] ^= 1
     (tmp_path / row["shard"]).write_bytes(data)
     with pytest.raises(ShardError, match=r"clips-000000.tar has other bytes .*\(sha256 differs"):
-        read_clip_bytes(LOCAL, directory, *place, sha256=row["sha256"])
+        read_clip_bytes(Place.of(directory), *place, sha256=row["sha256"])
     (tmp_path / row["shard"]).write_bytes(data[: row["offset"] + 5])
     with pytest.raises(ShardError, match=rf"clips-000000.tar is truncated: got 5 of {row['num_bytes']}"):
-        read_clip_bytes(LOCAL, directory, *place, sha256=row["sha256"])
+        read_clip_bytes(Place.of(directory), *place, sha256=row["sha256"])
 
 
 def test_select_split_keeps_the_order_and_may_find_nothing(dataset):
-    table = read_index(LOCAL, dataset[0])
+    table = read_index(Place.of(dataset[0]))
     val = select_split(table, "val")
     assert val["clip_id"].to_pylist() == ["clip-0001", "clip-0003", "clip-0005"]
     assert clips_per_shard(val) == [1, 1, 1]
@@ -154,32 +154,32 @@ def test_hash_of_ids_depends_on_the_set_alone():
 def test_a_broken_index_is_one_clear_error(tmp_path, content):
     (tmp_path / "index.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"cannot be read.*index\.parquet.*jobs/prepare\.py"):
-        read_index(LOCAL, str(tmp_path))
+        read_index(Place.of(tmp_path))
 
 
 def test_a_missing_index_is_one_clear_error(tmp_path):
     with pytest.raises(UserError, match=r"no index of clips.*jobs/prepare\.py"):
-        read_index(LOCAL, str(tmp_path))
+        read_index(Place.of(tmp_path))
 
 
 def test_parquet_of_another_schema_is_refused_and_its_gaps_named(tmp_path):
     pq.write_table(pa.table({"clip_id": ["a"]}), tmp_path / "index.parquet")
     with pytest.raises(UserError, match=r"not an index of clips.*captions"):
-        read_index(LOCAL, str(tmp_path))
+        read_index(Place.of(tmp_path))
 
 
 def test_an_index_of_another_version_is_refused(tmp_path):
     schema = INDEX_SCHEMA.with_metadata({b"mama_ray.version": b"99"})
     pq.write_table(schema.empty_table(), tmp_path / "index.parquet")
     with pytest.raises(UserError, match="another version: got 99"):
-        read_index(LOCAL, str(tmp_path))
+        read_index(Place.of(tmp_path))
 
 
 def test_an_unsorted_index_is_refused(dataset):
     directory, rows = dataset
-    write_index(LOCAL, directory, [rows.slice(2), rows.slice(0, 2)], {})
+    write_index(Place.of(directory), [rows.slice(2), rows.slice(0, 2)], {})
     with pytest.raises(UserError, match="not sorted"):
-        read_index(LOCAL, directory)
+        read_index(Place.of(directory))
 
 
 def test_an_error_while_writing_keeps_the_old_index(dataset, tmp_path):
@@ -190,25 +190,25 @@ def test_an_error_while_writing_keeps_the_old_index(dataset, tmp_path):
         raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):
-        write_index(LOCAL, directory, tables(), {})
-    assert read_index(LOCAL, directory).num_rows == 6
+        write_index(Place.of(directory), tables(), {})
+    assert read_index(Place.of(directory)).num_rows == 6
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_sound_shards_pass_the_check(dataset):
-    check_shards(LOCAL, dataset[0], read_index(LOCAL, dataset[0]))
+    check_shards(Place.of(dataset[0]), read_index(Place.of(dataset[0])))
 
 
 def test_the_check_names_every_bad_shard_in_one_error(dataset, tmp_path):
     directory, _ = dataset
-    table = read_index(LOCAL, directory)
+    table = read_index(Place.of(directory))
     (tmp_path / "clips-000000.tar").unlink()
     shard = tmp_path / "clips-000001.tar"
     shard.write_bytes(shard.read_bytes()[:-512])
     shard = tmp_path / "clips-000002.tar"
     shard.write_bytes(shard.read_bytes()[:-512] + b"x" * 512)
     with pytest.raises(UserError) as raised:
-        check_shards(LOCAL, directory, table)
+        check_shards(Place.of(directory), table)
     message = str(raised.value)
     assert "clips-000000.tar (missing)" in message
     assert "clips-000001.tar (truncated" in message
@@ -231,7 +231,7 @@ def test_shards_are_checked_side_by_side(tmp_path):
     write_dataset(tmp_path, [1] * 8)
     all_are_open = threading.Barrier(8)
     storage = pafs.PyFileSystem(Storage(lambda _: all_are_open.wait(timeout=60)))
-    check_shards(storage, str(tmp_path), read_index(LOCAL, str(tmp_path)))
+    check_shards(Place(storage, str(tmp_path), str(tmp_path)), read_index(Place.of(tmp_path)))
 
 
 def test_of_errors_of_the_storage_that_of_the_first_shard_is_told(tmp_path):
@@ -246,27 +246,28 @@ def test_of_errors_of_the_storage_that_of_the_first_shard_is_told(tmp_path):
             assert other_failed.wait(timeout=60)
             raise OSError(f"no permission for {name}")
 
+    place = Place(pafs.PyFileSystem(Storage(fail)), str(tmp_path), str(tmp_path))
     with pytest.raises(OSError, match=r"no permission for clips-000002\.tar"):
-        check_shards(pafs.PyFileSystem(Storage(fail)), str(tmp_path), read_index(LOCAL, str(tmp_path)))
+        check_shards(place, read_index(Place.of(tmp_path)))
 
 
 def test_more_shards_than_wait_in_the_pool_are_all_checked_and_told_in_order(tmp_path):
     names = [f"clips-{number:06d}.tar" for number in range(4200)]
     rows = rows_of(4200, shard=pa.array(names), offset=pa.array(np.zeros(4200, int)))
-    write_index(LOCAL, str(tmp_path), [rows], {name: {"num_bytes": 1024, "num_clips": 1} for name in names})
+    write_index(Place.of(tmp_path), [rows], {name: {"num_bytes": 1024, "num_clips": 1} for name in names})
     for name in names:
         if name not in ("clips-000007.tar", "clips-003000.tar", "clips-004199.tar"):
             (tmp_path / name).write_bytes(bytes(1024))
     (tmp_path / "clips-003000.tar").mkdir()
     wanted = r"clips-000007\.tar \(missing\), clips-003000\.tar \(missing\), clips-004199\.tar \(missing\);"
     with pytest.raises(UserError, match=wanted):
-        check_shards(LOCAL, str(tmp_path), read_index(LOCAL, str(tmp_path)))
+        check_shards(Place.of(tmp_path), read_index(Place.of(tmp_path)))
 
 
 def test_the_check_looks_only_at_shards_of_the_given_rows(dataset, tmp_path):
-    table = read_index(LOCAL, dataset[0])
+    table = read_index(Place.of(dataset[0]))
     (tmp_path / "clips-000000.tar").unlink()
-    check_shards(LOCAL, dataset[0], table.slice(3))
+    check_shards(Place.of(dataset[0]), table.slice(3))
 
 
 def test_questions_and_truth_are_stored_as_json(tmp_path):

@@ -5,13 +5,13 @@ import io
 import tarfile
 import tracemalloc
 
-import pyarrow.fs as pafs
 import pytest
 import webdataset
 
 from mama_ray.data.clip import clip_from_json
 from mama_ray.data.shard import ShardError, open_shard, scan_shard, split_member_name, write_shard
-from tests.data.shard_factory import LOCAL, fake_clip, tar_bytes
+from mama_ray.storage.places import Place
+from tests.data.shard_factory import fake_clip, tar_bytes
 
 SAMPLES = [fake_clip(number) for number in range(5)]
 
@@ -71,7 +71,7 @@ def test_an_error_while_writing_leaves_no_file(tmp_path):
 
 
 def test_a_shard_being_written_has_no_real_name(tmp_path):
-    with open_shard(LOCAL, str(tmp_path / "clips.tar")) as writer:
+    with open_shard(Place.of(tmp_path / "clips.tar")) as writer:
         writer.add(*SAMPLES[0])
         assert not (tmp_path / "clips.tar").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["clips.tar"]
@@ -198,7 +198,7 @@ def test_long_names_of_foreign_tars_are_read():
 def test_scanning_keeps_one_sample_in_memory(tmp_path):
     path = tmp_path / "big.tar"
     write_shard(path, ((fake_clip(i)[0], bytes([i]) * (2 << 20), "mp4") for i in range(30)))
-    with pafs.LocalFileSystem().open_input_stream(str(path)) as stream:
+    with Place.of(path).open_stream() as stream:
         tracemalloc.start()
         count = sum(1 for _ in scan_shard(stream))
         peak = tracemalloc.get_traced_memory()[1]

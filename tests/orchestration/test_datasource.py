@@ -3,17 +3,19 @@
 import tracemalloc
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.errors import UserError
 from mama_ray.orchestration.datasource import CLIP_SCHEMA, read_blocks, read_clips
-from tests.data.shard_factory import FACTS, LOCAL, fake_clip, write_dataset
+from mama_ray.storage.places import Place
+from tests.data.shard_factory import FACTS, fake_clip, write_dataset
 
 
 def numbered_index(directory) -> pa.Table:
-    table = read_index(LOCAL, str(directory))
+    table = read_index(Place.of(directory))
     return table.append_column("row", pa.array(range(len(table))))
 
 
@@ -26,7 +28,7 @@ def dataset(tmp_path):
 def read(directory, **options) -> list[dict]:
     return [
         row
-        for block in read_blocks(LOCAL, str(directory), numbered_index(directory), **options)
+        for block in read_blocks(Place.of(directory), numbered_index(directory), **options)
         for row in block.to_pylist()
     ]
 
@@ -39,7 +41,7 @@ def test_every_clip_comes_once_in_order_with_its_bytes(dataset):
 
 
 def test_blocks_keep_to_their_size(dataset):
-    blocks = list(read_blocks(LOCAL, str(dataset), numbered_index(dataset), max_block_bytes=5000))
+    blocks = list(read_blocks(Place.of(dataset), numbered_index(dataset), max_block_bytes=5000))
     assert all(block.schema.equals(CLIP_SCHEMA) for block in blocks)
     sizes = [sum(len(video) for video in block["video"].to_pylist()) for block in blocks]
     assert max(sizes) <= 5000
@@ -47,7 +49,7 @@ def test_blocks_keep_to_their_size(dataset):
 
 
 def test_a_clip_larger_than_a_block_is_a_block_of_its_own(dataset):
-    blocks = list(read_blocks(LOCAL, str(dataset), numbered_index(dataset), max_block_bytes=10))
+    blocks = list(read_blocks(Place.of(dataset), numbered_index(dataset), max_block_bytes=10))
     assert [len(block) for block in blocks] == [1] * 21
 
 
@@ -90,10 +92,10 @@ def test_a_storage_that_fails_for_a_moment_is_read_again(dataset, monkeypatch):
             self.num_opened += 1
             if self.num_opened % 2:
                 raise OSError("When reading: AWS Error SLOW_DOWN")
-            return LOCAL.open_input_file(path)
+            return pafs.LocalFileSystem().open_input_file(path)
 
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    blocks = read_blocks(Flaky(), str(dataset), numbered_index(dataset))
+    blocks = read_blocks(Place(Flaky(), str(dataset), str(dataset)), numbered_index(dataset))
     assert all(error is None for block in blocks for error in block["error"].to_pylist())
 
 
@@ -102,12 +104,12 @@ def test_reading_keeps_one_block_in_memory(tmp_path):
     places = write_shard(tmp_path / "clips-000000.tar", ((clip, bytes(4 << 20), "mp4") for clip in clips))
     rows = [index_row(clip, place, "clips-000000.tar", FACTS) for clip, place in zip(clips, places, strict=True)]
     shards = {"clips-000000.tar": {"num_bytes": 0, "num_clips": 24}}
-    write_index(LOCAL, str(tmp_path), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], shards)
+    write_index(Place.of(tmp_path), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], shards)
     index = numbered_index(tmp_path)
     pool_before = pa.total_allocated_bytes()
     tracemalloc.start()
     peak_pool = 0
-    for block in read_blocks(LOCAL, str(tmp_path), index, max_block_bytes=8 << 20):
+    for block in read_blocks(Place.of(tmp_path), index, max_block_bytes=8 << 20):
         peak_pool = max(peak_pool, pa.total_allocated_bytes() - pool_before)
         del block
     peak = tracemalloc.get_traced_memory()[1]

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from pyarrow import fs
 
 from mama_ray.reporting.caption_card import (
     MAX_SAMPLES,
@@ -22,6 +21,7 @@ from mama_ray.reporting.caption_card import (
     render_caption_card,
     write_caption_card,
 )
+from mama_ray.storage.places import Place
 
 HOSTILE = '<script>alert("x")</script><img src=http://evil.example/x onerror=alert(1)> & {{ 7 * 7 }} \u202e"\''
 SIDE = 336
@@ -205,7 +205,7 @@ def test_json_is_strict_where_numbers_are_numpys_or_none_at_all():
 
 
 def test_the_card_is_written_whole(tmp_path):
-    path = write_caption_card(fs.LocalFileSystem(), str(tmp_path / "report"), CARD)
+    path = write_caption_card(Place.of(tmp_path / "report"), CARD)
     assert path == str(tmp_path / "report" / "index.html")
     assert {entry.name for entry in (tmp_path / "report").iterdir()} == {"index.html", "card.json"}
     assert (tmp_path / "report" / "index.html").read_text() == render_caption_card(CARD)

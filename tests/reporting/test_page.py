@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from pyarrow import fs
 
 from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.page import cost_rows, format_duration, metric_rows, render_report, write_report
+from mama_ray.storage.places import Place
 
 
 def make_run(name: str, *, recall: float = 30.0, duration_s: float | None = 60.0) -> RunReport:
@@ -90,7 +90,7 @@ def test_a_run_without_anything_still_makes_a_page():
 
 
 def test_the_page_is_written_whole(tmp_path):
-    path = write_report(fs.LocalFileSystem(), str(tmp_path / "report"), Report("one", (make_run("only"),)))
+    path = write_report(Place.of(tmp_path / "report"), Report("one", (make_run("only"),)))
     assert [entry.name for entry in (tmp_path / "report").iterdir()] == ["index.html"]
     assert Path(path).read_text().rstrip().endswith("</html>")
 

@@ -1,57 +1,125 @@
-"""What a job says of a storage that it cannot use, and how S3 is found and asked."""
+"""A place is one value for a file or folder of any storage; what is written there is whole or not there."""
 
-import socket
-import urllib.request
+import copy
+import pickle
+import threading
+from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, make_folder
+from mama_ray.storage.places import Place, absolute_uri, join_uri, whole_file
 from tests.storage.s3_faults import FaultyProxy, asked, serving
 
-CHECKS = pytest.mark.parametrize("check", [ensure_readable, ensure_writable])
+
+@pytest.fixture(params=["disk", "s3", "fsspec"])
+def folder(request, tmp_path) -> Place:
+    """A folder that is not there yet, on each kind of storage."""
+    if request.param == "disk":
+        return Place.of(tmp_path / "folder")
+    if request.param == "fsspec":
+        return Place.of(f"local://{tmp_path}/folder")
+    return Place.of(f"s3://{request.getfixturevalue('s3_bucket')}/{tmp_path.name}/folder")
 
 
-@CHECKS
-def test_a_bucket_that_is_not_there_is_named_with_its_host_and_not_made(s3_server, s3_bucket, check):
-    with pytest.raises(UserError, match="no bucket no-such-bucket") as refused:
-        check("s3://no-such-bucket/runs")
-    assert s3_server["AWS_ENDPOINT_URL"].removeprefix("http://") in str(refused.value)
-    assert filesystem_for("s3://no-such-bucket")[0].get_file_info("no-such-bucket").type == pafs.FileType.NotFound
+def test_what_was_written_is_read_listed_and_deleted(folder):
+    (folder / "a.json").write_whole('{"one": 1}')
+    (folder / "deep/b").write_whole(b"bytes")
+    (folder / "c").write_whole(lambda stream: [stream.write(b"from "), stream.write(b"a function")])
+    assert (folder / "a.json").read_json() == {"one": 1}
+    assert ((folder / "deep/b").read_bytes(), (folder / "c").read_text()) == (b"bytes", "from a function")
+    assert [place.name for place in folder.files()] == ["a.json", "c"]
+    assert folder.files(recursive=True) == [folder / "a.json", folder / "c", folder / "deep/b"]
+    assert ((folder / "a.json").is_file(), folder.exists(), folder.is_file()) == (True, True, False)
+    with (folder / "deep/b").open_file() as file:
+        assert file.read_at(3, 1) == b"yte"
+    (folder / "c").delete_file()
+    assert not (folder / "c").exists()
+    folder.delete_folder()
+    assert folder.files(recursive=True) == []
 
 
-@CHECKS
-def test_what_can_be_used_is_passed(s3_bucket, tmp_path, check):
-    check(f"s3://{s3_bucket}/not/yet/there")
-    check(f"s3://{s3_bucket}")
-    check(str(tmp_path / "new"))
+def test_a_local_copy_holds_what_the_folder_holds(folder):
+    (folder / "deep/b").write_whole(b"bytes")
+    with folder.local() as local:
+        assert (local / "deep/b").read_bytes() == b"bytes"
+    assert local.exists() == folder.is_local
 
 
-@CHECKS
-def test_an_unknown_scheme_is_told(check):
-    with pytest.raises(UserError, match=r"storage URI: got nowhere://x.*Protocol not known"):
-        check("nowhere://x")
+def test_json_that_is_missing_or_damaged_is_none(folder):
+    assert (folder / "gone.json").read_json() is None
+    (folder / "half.json").write_whole('{"one": ')
+    assert (folder / "half.json").read_json() is None
 
 
-@CHECKS
-def test_an_endpoint_at_which_nobody_answers_is_named(s3_bucket, monkeypatch, check):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{probe.getsockname()[1]}"  # bound, but nobody listens
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
-        with pytest.raises(UserError, match=f"at {place} .nobody answers"):
-            check("s3://bucket/runs")
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
+    place = folder / "file"
+    place.write_whole("old")
+
+    def fail(stream):
+        stream.write(b"half of the n")
+        raise ValueError("cut off")
+
+    with pytest.raises(ValueError, match="cut off"):
+        place.write_whole(fail)
+    with pytest.raises(ValueError, match="cut off"), place.open_whole() as stream:
+        fail(stream)
+    assert (place.read_text(), folder.files()) == ("old", [place])
 
 
-@CHECKS
-def test_an_endpoint_that_takes_requests_and_is_silent_is_named(s3_bucket, monkeypatch, check):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        place = f"127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
-        with pytest.raises(UserError, match=f"at {place} .nobody answers"):
-            check("s3://bucket/runs")
+def test_a_file_by_name_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "weights"
+
+    def fail() -> None:
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise ValueError("cut off")
+
+    with pytest.raises(ValueError, match="cut off"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    with whole_file(path) as part:
+        part.write_text("whole")
+        assert not path.exists()
+    assert [found.read_text() for found in tmp_path.iterdir()] == ["whole"]
+
+
+def test_two_writers_of_one_file_leave_the_whole_text_of_one(tmp_path):
+    place, texts = Place.of(tmp_path / "file"), ["a" * 100_000, "b" * 100_000]
+    threads = [
+        threading.Thread(target=lambda text=text: [place.write_whole(text) for _ in range(20)]) for text in texts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert place.read_text() in texts
+    assert place.parent.files() == [place]
+
+
+def test_a_place_is_pickled_by_its_uri_and_equal_to_itself_elsewhere(folder):
+    again = copy.copy(folder / "x")  # by the way that pickle takes
+    assert (again, hash(again), str(again)) == (folder / "x", hash(folder / "x"), f"{folder.uri}/x")
+    assert len(pickle.dumps(folder)) < 300  # no filesystem in it
+    again.write_whole("seen from both")
+    assert (folder / "x").read_text() == "seen from both"
+
+
+def test_paths_and_uris_name_the_same_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = Place.of(tmp_path / "a/b")
+    assert wanted == Place.of("a/b") == Place.of(f"file://{tmp_path}/a/b") == Place.of(f"{tmp_path}/a/b/")
+    assert wanted == Place.of("a") / "b" and wanted.parent == Place.of("a") and wanted.name == "b"
+    assert isinstance(wanted.filesystem, pafs.LocalFileSystem)
+    assert (absolute_uri("a"), absolute_uri("s3://b/c")) == (str(tmp_path / "a"), "s3://b/c")
+    assert (Place.of("~/x").path, join_uri("s3://b/", "c", "d")) == (str(Path.home() / "x"), "s3://b/c/d")
+
+
+def test_credentials_in_a_uri_are_refused_and_not_repeated():
+    with pytest.raises(UserError, match="credentials inside a URI") as refused:
+        Place.of("s3://key:secret@bucket/x")
+    assert "secret" not in str(refused.value)
 
 
 class Counting(FaultyProxy):
@@ -68,39 +136,8 @@ class Counting(FaultyProxy):
 def test_a_small_file_is_one_request_and_a_folder_none(s3_server, s3_bucket, monkeypatch):
     with serving(Counting(s3_server["AWS_ENDPOINT_URL"])) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        filesystem, path = filesystem_for(f"s3://{s3_bucket}/folder")
-        make_folder(filesystem, f"{path}/deep")
-        with filesystem.open_output_stream(f"{path}/deep/small") as stream:
-            stream.write(b"few bytes")
-        assert proxy.asked == ["PUT"]
-
-
-def test_endpoint_and_credentials_may_come_from_the_profile(s3_server, s3_bucket, tmp_path, monkeypatch):
-    (tmp_path / "config").write_text(
-        f"[profile lab]\nregion = us-east-1\nendpoint_url = {s3_server['AWS_ENDPOINT_URL']}\n"
-    )
-    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = key\naws_secret_access_key = secret\n")
-    for name in s3_server:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_PROFILE", "lab")
-    ensure_writable(f"s3://{s3_bucket}/by-profile")
-    monkeypatch.setenv("AWS_PROFILE", "lap")
-    with pytest.raises(UserError, match="no such AWS profile: got lap"):
-        ensure_writable(f"s3://{s3_bucket}/by-profile")
-
-
-@CHECKS
-def test_a_lack_of_permission_is_told_with_the_remedy_and_without_the_secret(s3_server, s3_bucket, check):
-    headers = {"Content-Type": "text/plain"}
-    url = f"{s3_server['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-    urllib.request.urlopen(urllib.request.Request(url, data=b"0", method="POST", headers=headers), timeout=30).close()
-    try:
-        with pytest.raises(UserError, match="no permission") as refused:
-            check(f"s3://{s3_bucket}/runs")
-    finally:
-        request = urllib.request.Request(url, data=b"inf", method="POST", headers=headers)
-        urllib.request.urlopen(request, timeout=30).close()
-    assert "AWS_PROFILE" in str(refused.value)
-    assert s3_server["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
+        place = Place.of(f"s3://{s3_bucket}/folder")
+        (place / "deep").make_folder()
+        (place / "deep/small").write_whole(b"few bytes")
+        (place / "deep/written").write_whole(lambda stream: stream.write(b"a few more"))
+        assert proxy.asked == ["PUT", "PUT"]

@@ -1,10 +1,10 @@
 """Storage that fails by the hour, as object stores do: requests through a proxy that spoils some of them."""
 
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints
-from mama_ray.storage.places import Patience, filesystem_for
+from mama_ray.storage.places import Place
+from mama_ray.storage.s3 import Patience
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints, write_manifest
 from tests.storage.s3_faults import KINDS, FaultyProxy, asked, serving
 
@@ -47,25 +47,24 @@ def test_a_checkpoint_is_whole_though_the_answer_to_a_request_is_lost(
 ):
     with serving(Losing(s3_server["AWS_ENDPOINT_URL"], name, faults)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        filesystem, run_path = filesystem_for(f"s3://{s3_bucket}/run", patience=HASTE)
+        run_folder = Place.of(f"s3://{s3_bucket}/run", patience=HASTE)
         for step in (4, 8):
-            publish_checkpoint(filesystem, run_path, stage(tmp_path / f"{step}", step, BIG), step)
-            retain_checkpoints(filesystem, run_path, 1, newest_step=step)
+            publish_checkpoint(run_folder, stage(tmp_path / f"{step}", step, BIG), step)
+            retain_checkpoints(run_folder, 1, newest_step=step)
         assert all(proxy.faults[f"{fault}: {name}"] == 1 for fault in faults)
-        assert latest_valid_checkpoint(filesystem, run_path).step == 8
-    left = pafs.FileSelector(f"{run_path}/checkpoints", recursive=True)
+        assert latest_valid_checkpoint(run_folder).step == 8
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server["AWS_ENDPOINT_URL"])
-    names = {info.base_name for info in filesystem_for("s3://any")[0].get_file_info(left) if info.is_file}
+    names = {file.name for file in Place.of(f"s3://{s3_bucket}/run/checkpoints").files(recursive=True)}
     assert names == {"model.safetensors", "config.json", "manifest.json"}
 
 
 def test_checkpoints_come_through_faults_of_every_kind(s3_server, s3_bucket, tmp_path, monkeypatch):
     with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=3, every=6)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        filesystem, run_path = filesystem_for(f"s3://{s3_bucket}/run", patience=HASTE)
+        run_folder = Place.of(f"s3://{s3_bucket}/run", patience=HASTE)
         for step in range(1, 5):
-            publish_checkpoint(filesystem, run_path, stage(tmp_path / f"{step}", step, b"weights" * step), step)
-            retain_checkpoints(filesystem, run_path, 2, newest_step=step)
-            assert latest_valid_checkpoint(filesystem, run_path).step == step
-        assert [ref.step for ref in list_checkpoints(filesystem, run_path)] == [3, 4]
+            publish_checkpoint(run_folder, stage(tmp_path / f"{step}", step, b"weights" * step), step)
+            retain_checkpoints(run_folder, 2, newest_step=step)
+            assert latest_valid_checkpoint(run_folder).step == step
+        assert [ref.step for ref in list_checkpoints(run_folder)] == [3, 4]
     assert all(proxy.faults[kind] for kind in KINDS), proxy.faults

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from mama_ray.errors import UserError
 from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.storage.places import Place
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train
 from mama_ray.training.manifest import (
@@ -32,7 +32,6 @@ from mama_ray.weighting.step import MetaConfig
 from mama_ray.weighting.weight_net import WeightingConfig
 from tests.weighting.toys import ToyEncoder, random_batch
 
-LOCAL = pafs.LocalFileSystem()
 NUM_STEPS, BATCH = 12, 8
 
 
@@ -188,15 +187,15 @@ def run(tmp_path) -> Path:
 
 
 def test_selection_reads_validation_only(run):
-    assert resolve_checkpoint(LOCAL, str(run)).endswith(step_directory(2))
+    assert resolve_checkpoint(Place.of(run)).name == step_directory(2)
     evaluation = run / "evaluation"  # a better test result changes nothing
     evaluation.mkdir()
     (evaluation / "embedded.json").write_text(json.dumps({"step": 3, "t2v_R@1": 99.0}))
-    assert resolve_checkpoint(LOCAL, str(run)).endswith(step_directory(2))
+    assert resolve_checkpoint(Place.of(run)).name == step_directory(2)
 
 
 def test_the_newest_whole_checkpoint_is_taken(run):
-    assert latest_valid_checkpoint(LOCAL, str(run)).step == 3
+    assert latest_valid_checkpoint(Place.of(run)).step == 3
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete_file", "delete_manifest", "garble_manifest"])
@@ -215,8 +214,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(run, damage, caplog):
         (newest / MANIFEST).unlink()
     else:
         (newest / MANIFEST).write_text("{")
-    assert verify_manifest(LOCAL, str(newest)) is not None
-    assert latest_valid_checkpoint(LOCAL, str(run)).step == 2
+    assert verify_manifest(Place.of(newest)) is not None
+    assert latest_valid_checkpoint(Place.of(run)).step == 2
     assert step_directory(3) in caplog.text
 
 
@@ -224,15 +223,15 @@ def test_an_upload_cut_off_half_way_is_no_checkpoint(run):
     newest = run / "checkpoints" / step_directory(3)
     (newest / MANIFEST).unlink()
     (newest / UPLOADING).touch()
-    assert [ref.step for ref in list_checkpoints(LOCAL, str(run))] == [1, 2]
+    assert [ref.step for ref in list_checkpoints(Place.of(run))] == [1, 2]
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_never_starts_afresh(run):
     for path in (run / "checkpoints").iterdir():
         (path / "train_state.json").write_text("{}")
     with pytest.raises(UserError, match="every checkpoint"):
-        latest_valid_checkpoint(LOCAL, str(run))
-    assert latest_valid_checkpoint(LOCAL, str(run / "elsewhere")) is None
+        latest_valid_checkpoint(Place.of(run))
+    assert latest_valid_checkpoint(Place.of(run / "elsewhere")) is None
 
 
 def test_a_checkpoint_that_carries_code_is_not_loaded(run):

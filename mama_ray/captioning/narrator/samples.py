@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.captioning.narrator.loss import CaptionLabels
 from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
@@ -19,6 +18,7 @@ from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.decode import DecodeConfig, DecodeError
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ logger = logging.getLogger(__name__)
 class PictureAssembler:
     """Assembles pictures and labels of the clips of one table (rows of the index)."""
 
-    filesystem: pafs.FileSystem
-    directory: str
+    folder: Place
     table: pa.Table
     to_labels: CaptionLabels
     grid: ClipGridConfig
@@ -46,7 +45,7 @@ class PictureAssembler:
         chosen = self.table.take(pa.array(rows, pa.int64())).to_pylist()
         pictures = np.zeros((len(rows), self.side, self.side, 3), np.uint8)
         valid = np.ones(len(rows), bool)
-        for position, payload in enumerate(read_payloads(self.filesystem, self.directory, chosen)):
+        for position, payload in enumerate(read_payloads(self.folder, chosen)):
             try:
                 if isinstance(payload, Exception):
                     raise payload

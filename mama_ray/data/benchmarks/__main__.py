@@ -20,6 +20,7 @@ from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
 from mama_ray.data.benchmarks.rows import Row, Split, hold_out, trimmed, with_found_files
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 READERS: dict[str, Callable[[Path, Path | None, Split], list[Row]]] = {
     "msrvtt_1ka": read_msrvtt,
@@ -55,9 +56,7 @@ def main(
     rows = hold_out(rows, num_val) if num_val else rows
     rows = with_found_files(rows, videos) if videos else rows
     rows = trimmed(rows, trim_s) if trim_s else rows
-    temporary = output.with_name(output.name + ".tmp")
-    temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    temporary.rename(output)
+    Place.of(output).write_whole("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 if __name__ == "__main__":

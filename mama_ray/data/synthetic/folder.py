@@ -10,13 +10,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.clip import Clip
 from mama_ray.data.synthetic.config import CorpusConfig, Split, corpus_hash
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.errors import UserError
-from mama_ray.storage.places import open_atomic
+from mama_ray.storage.places import Place
 
 ANNOTATIONS_NAME = "annotations.jsonl"
 MANIFEST_NAME = "corpus.json"
@@ -32,42 +30,42 @@ def write_corpus(config: CorpusConfig, directory: str | Path) -> str:
 
     Raises UserError when the folder holds another corpus, or files that are not the generator's.
     """
-    filesystem, path = pafs.LocalFileSystem(), str(Path(directory).absolute())
-    if not open_corpus(filesystem, path, config):
+    folder = Place.of(directory)
+    if not open_corpus(folder, config):
         for chunk in range(num_chunks(config)):
-            write_chunk(filesystem, path, config, chunk)
-        close_corpus(filesystem, path, config)
+            write_chunk(folder, config, chunk)
+        close_corpus(folder, config)
     return str(directory)
 
 
-def open_corpus(filesystem: pafs.FileSystem, directory: str, config: CorpusConfig) -> bool:
+def open_corpus(folder: Place, config: CorpusConfig) -> bool:
     """Tell whether the whole corpus is there; if not, make the folder ready for its chunks.
 
     Raises UserError when the folder holds another corpus, or files that are not the generator's.
     """
     wanted = corpus_hash(config)
-    manifest = _read_json(filesystem, f"{directory}/{MANIFEST_NAME}")
-    started = _read_json(filesystem, f"{directory}/{WORK_FOLDER}/config.json")
+    manifest = _read_json(folder / MANIFEST_NAME)
+    started = _read_json(folder / f"{WORK_FOLDER}/config.json")
     found = manifest or started
     if found and found.get("hash") != wanted:
         raise UserError(
             "the folder holds another corpus",
-            got=f"{directory} with {_difference(found.get('config') or {}, config)}",
+            got=f"{folder} with {_difference(found.get('config') or {}, config)}",
             remedy="choose another folder or remove this one",
         )
     if manifest:
         return True
     if not started:
-        taken = [name for name in (ANNOTATIONS_NAME, VIDEOS_FOLDER) if _exists(filesystem, f"{directory}/{name}")]
+        taken = [name for name in (ANNOTATIONS_NAME, VIDEOS_FOLDER) if (folder / name).exists()]
         if taken:
             raise UserError(
                 "the folder holds files that are not a generated corpus",
-                got=f"{directory} with {' and '.join(taken)}",
+                got=f"{folder} with {' and '.join(taken)}",
                 wanted="an empty or new folder",
             )
-    for folder in (VIDEOS_FOLDER, f"{WORK_FOLDER}/parts"):
-        filesystem.create_dir(f"{directory}/{folder}", recursive=True)
-    _write_json(filesystem, f"{directory}/{WORK_FOLDER}/config.json", _manifest(config))
+    for name in (VIDEOS_FOLDER, f"{WORK_FOLDER}/parts"):
+        (folder / name).make_folder()
+    _write_json(folder / f"{WORK_FOLDER}/config.json", _manifest(config))
     return False
 
 
@@ -81,33 +79,31 @@ def list_clips(config: CorpusConfig) -> list[tuple[Split, int]]:
     return [(split, number) for split, count in config.num_clips.items() for number in range(count)]
 
 
-def write_chunk(filesystem: pafs.FileSystem, directory: str, config: CorpusConfig, chunk: int) -> int:
+def write_chunk(folder: Place, config: CorpusConfig, chunk: int) -> int:
     """Write the videos of a chunk, then its rows; return its number of clips. A finished chunk is not made again."""
     clips = list_clips(config)[chunk * CLIPS_PER_CHUNK : (chunk + 1) * CLIPS_PER_CHUNK]
-    part = _part_path(directory, chunk)
-    if _exists(filesystem, part):
+    part = _part(folder, chunk)
+    if part.exists():
         return len(clips)
     rows = []
     for split, number in clips:
         generated = generate_clip(config, split, number)
         row = annotation_row(generated.clip)
-        with open_atomic(filesystem, f"{directory}/{VIDEOS_FOLDER}/{row['video']}") as stream:
-            stream.write(generated.video)
+        (folder / f"{VIDEOS_FOLDER}/{row['video']}").write_whole(generated.video)
         rows.append(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
-    with open_atomic(filesystem, part) as stream:
-        stream.write("".join(rows).encode())
+    part.write_whole("".join(rows))
     return len(clips)
 
 
-def close_corpus(filesystem: pafs.FileSystem, directory: str, config: CorpusConfig) -> None:
+def close_corpus(folder: Place, config: CorpusConfig) -> None:
     """Join the parts to the annotations, write the manifest and remove the work folder."""
-    with open_atomic(filesystem, f"{directory}/{ANNOTATIONS_NAME}") as stream:
+    with (folder / ANNOTATIONS_NAME).open_whole() as stream:
         for chunk in range(num_chunks(config)):
-            with filesystem.open_input_stream(_part_path(directory, chunk)) as part:
+            with _part(folder, chunk).open_stream() as part:
                 shutil.copyfileobj(part, stream, _COPY_BYTES)
-    _write_json(filesystem, f"{directory}/{MANIFEST_NAME}", _manifest(config))
+    _write_json(folder / MANIFEST_NAME, _manifest(config))
     with contextlib.suppress(OSError):  # the manifest counts; what is left of the work folder does no harm
-        filesystem.delete_dir(f"{directory}/{WORK_FOLDER}")
+        (folder / WORK_FOLDER).delete_folder()
 
 
 def annotation_row(clip: Clip) -> dict[str, Any]:
@@ -137,24 +133,18 @@ def _difference(found: dict[str, Any], config: CorpusConfig) -> str:
     return ", ".join(differing) or "the same config from another version of the generator"
 
 
-def _part_path(directory: str, chunk: int) -> str:
-    return f"{directory}/{WORK_FOLDER}/parts/{chunk:06d}.jsonl"
+def _part(folder: Place, chunk: int) -> Place:
+    return folder / f"{WORK_FOLDER}/parts/{chunk:06d}.jsonl"
 
 
-def _exists(filesystem: pafs.FileSystem, path: str) -> bool:
-    return filesystem.get_file_info(path).type != pafs.FileType.NotFound
-
-
-def _read_json(filesystem: pafs.FileSystem, path: str) -> dict[str, Any] | None:
+def _read_json(place: Place) -> dict[str, Any] | None:
     try:
-        with filesystem.open_input_stream(path) as stream:
-            return json.loads(stream.read())
+        return json.loads(place.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError("a file of the corpus is damaged", got=path, remedy="remove the folder") from error
+        raise UserError("a file of the corpus is damaged", got=f"{place}", remedy="remove the folder") from error
 
 
-def _write_json(filesystem: pafs.FileSystem, path: str, value: dict[str, Any]) -> None:
-    with open_atomic(filesystem, path) as stream:
-        stream.write(json.dumps(value, indent=1).encode())
+def _write_json(place: Place, value: dict[str, Any]) -> None:
+    place.write_whole(json.dumps(value, indent=1))

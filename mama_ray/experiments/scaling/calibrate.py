@@ -39,6 +39,7 @@ from mama_ray.orchestration.captioning.parts import (
     read_part,
     write_parts,
 )
+from mama_ray.storage.places import Place
 
 _LLAVA_SIDE = 336
 _VIDEOS_PER_SIZE = 3
@@ -100,16 +101,17 @@ def measure_storage(folder: Path) -> dict[str, float]:
         s3 = pafs.S3FileSystem(
             access_key="test", secret_key="test", region="us-east-1", scheme="http", endpoint_override=f"{host}:{port}"
         )
-        shards = write_shards(folder / "shards", [encode_clip("320x240", 0)], "320x240", 256)
-        pafs.copy_files(str(shards), "bucket/shards", destination_filesystem=s3)
-        table = read_index(s3, "bucket/shards")
+        written = write_shards(folder / "shards", [encode_clip("320x240", 0)], "320x240", 256)
+        pafs.copy_files(str(written), "bucket/shards", destination_filesystem=s3)
+        shards, output = (Place(s3, f"bucket/{name}", f"s3://bucket/{name}") for name in ("shards", "table"))
+        table = read_index(shards)
         places = table.select(["shard", "offset", "num_bytes"]).to_pylist()[:32]
         counts = {}
         works = {
-            "clip_read": (lambda: [read_clip_bytes(s3, "bucket/shards", **place) for place in places], len(places)),
-            "part": (lambda: write_parts(s3, "bucket/table", part_table(0, CHUNK_CLIPS)), 1),
-            "part_read": (lambda: read_part(s3, "bucket/table", list_parts(s3, "bucket/table")[0]), 1),
-            "shard_check": (lambda: check_shards(s3, "bucket/shards", table), 4),
+            "clip_read": (lambda: [read_clip_bytes(shards, **place) for place in places], len(places)),
+            "part": (lambda: write_parts(output, part_table(0, CHUNK_CLIPS)), 1),
+            "part_read": (lambda: read_part(output, list_parts(output)[0]), 1),
+            "shard_check": (lambda: check_shards(shards, table), 4),
         }
         for name, (work, times) in works.items():
             seen.clear()
@@ -123,20 +125,20 @@ def measure_storage(folder: Path) -> dict[str, float]:
 
 def measure_table(folder: Path) -> dict[str, float]:
     """Return bytes per clip of index, parts and table, and seconds per clip of committing and of the job's end."""
-    local, output = pafs.LocalFileSystem(), str(folder / "table")
+    output = Place.of(folder / "table")
     rows = index_table(_TABLE_CLIPS)
     began = time.process_time()
     for start in range(0, _TABLE_CLIPS, CHUNK_CLIPS):
-        write_parts(local, output, part_table(start, CHUNK_CLIPS))
+        write_parts(output, part_table(start, CHUNK_CLIPS))
     commit_s = (time.process_time() - began) / (_TABLE_CLIPS / CHUNK_CLIPS)
     began = time.process_time()
-    names = list_parts(local, output)
+    names = list_parts(output)
     committed_rows(names, _TABLE_CLIPS)
     scan_s = (time.process_time() - began) / len(names)
     parts = sum(path.stat().st_size for path in (folder / "table").rglob("*.parquet")) / _TABLE_CLIPS
     start_ray()
     plan = SimpleNamespace(
-        table=ray.put(rows.select(["clip_id", "sha256"])), num_clips=_TABLE_CLIPS, output=output,
+        table=ray.put(rows.select(["clip_id", "sha256"])), num_clips=_TABLE_CLIPS, output=output.uri,
         sampling=SamplingConfig(),
     )  # fmt: skip
     constants = {
@@ -230,7 +232,7 @@ def _index_bytes(folder: Path, rows: pa.Table) -> int:
     from mama_ray.data.index import write_index
 
     (folder / "index").mkdir()
-    write_index(pafs.LocalFileSystem(), str(folder / "index"), [rows], {})
+    write_index(Place.of(folder / "index"), [rows], {})
     return (folder / "index" / INDEX_NAME).stat().st_size
 
 

@@ -19,6 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY, check_shards
 from mama_ray.experiments.scaling.control import start_ray
+from mama_ray.storage.places import Place
 
 _SHA256_BYTES = 64
 _ROWS_PER_BATCH = 1_000_000
@@ -62,7 +63,10 @@ def time_check() -> str:
         names = [f"clips-{number:06d}.tar" for number in range(_NUM_SHARDS)]
         sizes = {name: {"num_bytes": _SHARD_BYTES, "num_clips": 1} for name in names}
         began = time.perf_counter()
-        check_shards(s3, "bucket", pa.table({"shard": names}).replace_schema_metadata({SHARDS_KEY: json.dumps(sizes)}))
+        check_shards(
+            Place(s3, "bucket", "s3://bucket"),
+            pa.table({"shard": names}).replace_schema_metadata({SHARDS_KEY: json.dumps(sizes)}),
+        )
         return f"{(time.perf_counter() - began) / _NUM_SHARDS * 1e3:.2f} ms per shard"
     finally:
         server.shutdown()

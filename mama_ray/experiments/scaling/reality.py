@@ -27,7 +27,7 @@ from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.storage.places import absolute_uri, filesystem_for
+from mama_ray.storage.places import Place, absolute_uri
 
 _NUM_TIMED_CLIPS = 48
 _NUM_ENGINE_CLIPS = 512
@@ -106,14 +106,14 @@ def _run(plan: CaptionPlan) -> float:
 
 def _stage_times(regime: Regime, plan: CaptionPlan) -> dict[str, float]:
     """Return seconds of a core to read and decode a clip, and clips per second of the engine alone, one thread each."""
-    filesystem, directory = filesystem_for(regime.shards)
+    folder = Place.of(regime.shards)
     columns = ["shard", "offset", "num_bytes", "sha256"]
-    places = read_index(filesystem, directory).select(columns).slice(0, _NUM_TIMED_CLIPS).to_pylist()
+    places = read_index(folder).select(columns).slice(0, _NUM_TIMED_CLIPS).to_pylist()
     side, grids = plan.captioner.side, []
     for number, place in enumerate([places[0], *places]):
         if number == 1:
             began = time.perf_counter()
-        video = read_clip_bytes(filesystem, directory, **place)
+        video = read_clip_bytes(folder, **place)
         grid = make_clip_grid(video, ClipGridConfig(), side=side)
         grids.append(Shown(GRID, grid.pixels, grid.sha256))
     decode_s = (time.perf_counter() - began) / len(places)

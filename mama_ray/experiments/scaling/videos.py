@@ -6,11 +6,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
+from mama_ray.storage.places import Place
 
 DURATION_S, FPS = 10, 30
 # Bit rates that videos of these sizes have on the web, give or take a factor of two.
@@ -61,7 +61,7 @@ def write_shards(directory: Path, videos: list[bytes], size: str, num_clips: int
         rows = [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
         tables.append(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA))
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}
-    write_index(pafs.LocalFileSystem(), str(directory), tables, sizes)
+    write_index(Place.of(directory), tables, sizes)
     return directory
 
 

@@ -14,6 +14,7 @@ from mama_ray.experiments.study.cell import CellConfig, cell_hash
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.records import provenance
 from mama_ray.experiments.study.run_cell import run_cell
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +74,7 @@ class CellStore:
             return None
 
     def _write(self, name: str, result: dict[str, Any]) -> None:
-        part = self._folder / f"{name}.part"
-        part.write_text(json.dumps(result | self._origin))
-        part.replace(self._folder / f"{name}.json")
+        Place.of(self._folder / f"{name}.json").write_whole(json.dumps(result | self._origin))
 
 
 def _cores() -> int:

@@ -17,6 +17,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.storage.places import whole_file
 
 FRAMES_NAME = "frames.npy"
 
@@ -36,10 +37,8 @@ def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path
             )
             for split, number in list_clips(config)
         ]
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.save(file, np.stack(frames), allow_pickle=False)
-        part.replace(path)
     return path
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
 import ray
 
 from mama_ray.captioning.table import read_caption_files
@@ -21,6 +20,7 @@ from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run as prepare
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class StudyInputs:
         if key not in self._captions:
             columns = ["clip_id", "caption", "flags"]
             found = {}
-            for table in read_caption_files(pafs.LocalFileSystem(), str(self._table(cell)), columns):
+            for table in read_caption_files(Place.of(self._table(cell)), columns):
                 for row in table.to_pylist():
                     if row["caption"] and not (cell.caption_gate and row["flags"]):
                         found[row["clip_id"]] = row["caption"]

@@ -11,6 +11,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict
 
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 RESULTS_VERSION = 1
 
@@ -109,12 +110,9 @@ class ExperimentResults(_Record):
 def write_experiment(results: ExperimentResults, folder: str | Path) -> Path:
     """Write `<folder>/<name>.json`, one run a line, whole or not at all; returns its path."""
     path = Path(folder, f"{results.name}.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = results.model_dump_json(exclude={"runs"}, indent=1).removesuffix("\n}")
     runs = ",\n  ".join(run.model_dump_json() for run in results.runs)
-    part = path.with_suffix(".part")
-    part.write_text(f'{head},\n "runs": [\n  {runs}\n ]\n}}\n')
-    part.replace(path)
+    Place.of(path).write_whole(f'{head},\n "runs": [\n  {runs}\n ]\n}}\n')
     return path
 
 

@@ -9,8 +9,6 @@ is changed does only what is new.
 import logging
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from mama_ray.config import config_to_yaml
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.experiments.study.cell_store import CellStore
@@ -21,7 +19,7 @@ from mama_ray.experiments.study.records import collect_results, current_command
 from mama_ray.experiments.study.report.page import study_tables_markdown, write_study_figures, write_study_report
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.storage.places import absolute_uri, join_uri
+from mama_ray.storage.places import Place, absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +34,9 @@ def study(job: StudyJob) -> str:
     if not job.render_only:
         run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
-    page = write_study_report(pafs.LocalFileSystem(), report, experiments)
+    page = write_study_report(Place.of(report), experiments)
     write_study_figures(Path(report), experiments)
-    Path(report).mkdir(parents=True, exist_ok=True)
-    Path(report, "tables.md").write_text(study_tables_markdown(experiments))
+    (Place.of(report) / "tables.md").write_whole(study_tables_markdown(experiments))
     return f"{sum(len(found.runs) for found in experiments.values())} runs: {page}"
 
 

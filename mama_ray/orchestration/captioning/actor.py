@@ -24,7 +24,7 @@ from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Captioning:
         start_worker_logging()
         self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
         self._table = ray.get(plan.table)
-        self._filesystem, self._directory = filesystem_for(plan.output)
+        self._folder = Place.of(plan.output)
         self._name = ray.get_runtime_context().get_actor_id()
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
@@ -145,7 +145,7 @@ class Captioning:
             }
             found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
-        with_retries(lambda: write_parts(self._filesystem, self._directory, table))
+        with_retries(lambda: write_parts(self._folder, table))
         return table
 
     def _seed(self, clip_id: str) -> int:

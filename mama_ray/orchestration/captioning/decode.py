@@ -13,7 +13,7 @@ from mama_ray.data.shard import ShardError
 from mama_ray.data.video.decode import DecodeError
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     rows = start + np.flatnonzero(~done)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     began = time.perf_counter()
-    payloads = read_payloads(*filesystem_for(plan.shards), records, retry=with_retries)
+    payloads = read_payloads(Place.of(plan.shards), records, retry=with_retries)
     read_s = (time.perf_counter() - began) / len(rows)
     return _columns(
         [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]

@@ -23,13 +23,13 @@ from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
     list_parts,
-    part_path,
+    part_place,
     read_part,
     rows_of_part,
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.similarity import forget_similarities, read_similarities
-from mama_ray.storage.places import filesystem_for, open_atomic
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +154,8 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
         return TableSummary(), damaged
     _check_rows(plan, number, table)
     shared = ray.get(gate.shared)
-    filesystem, directory = filesystem_for(plan.output)
-    similarities = read_similarities(filesystem, directory, number)
+    folder = Place.of(plan.output)
+    similarities = read_similarities(folder, number)
     rows, summary = [], TableSummary()
     for row in table.to_pylist():
         index_row, text = row.pop("row"), row.pop("text")
@@ -165,8 +165,8 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
         rows.append({**row, **constants, "caption": caption, "flags": list(flags)})
         _count(summary, index_row, caption, flags, row)
     summary.forget_the_rare()
-    with open_atomic(filesystem, f"{directory}/{file_name(number)}") as stream:
-        pq.write_table(pa.Table.from_pylist(rows, schema=CAPTION_SCHEMA), stream, compression="zstd")
+    table = pa.Table.from_pylist(rows, schema=CAPTION_SCHEMA)
+    (folder / file_name(number)).write_whole(lambda stream: pq.write_table(table, stream, compression="zstd"))
     return summary, []
 
 
@@ -210,13 +210,13 @@ def _count(summary: TableSummary, index_row: int, caption: str | None, flags: tu
 
 def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
     """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
-    filesystem, directory = filesystem_for(plan.output)
+    folder = Place.of(plan.output)
     start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
     tables, damaged = [PART_SCHEMA.empty_table()], []
     seen = np.zeros(stop - start, bool)
-    for name in list_parts(filesystem, directory, number):
+    for name in list_parts(folder, number):
         own = np.array(rows_of_part(name))
-        table = read_part(filesystem, directory, name)
+        table = read_part(folder, name)
         if table is None:
             damaged.append(name)
             continue
@@ -227,11 +227,11 @@ def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
 
 
 def _remove(plan: CaptionPlan, damaged: list[str]) -> None:
-    filesystem, directory = filesystem_for(plan.output)
+    folder = Place.of(plan.output)
     for name in damaged:
         logger.warning("part %s is damaged: its clips are captioned again", name)
-        filesystem.delete_file(part_path(directory, name))
-        forget_similarities(filesystem, directory, int(name[:8]))
+        part_place(folder, name).delete_file()
+        forget_similarities(folder, int(name[:8]))
 
 
 def _check_rows(plan: CaptionPlan, number: int, table: pa.Table) -> None:

@@ -8,14 +8,14 @@ the number of the table's file that the clips will be in.
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.captioning.table import with_current_names
-from mama_ray.storage.places import is_local, open_atomic
+from mama_ray.storage.places import Place
 
 WORK_FOLDER = ".captioning"
 CHUNK_CLIPS = 32
@@ -41,15 +41,15 @@ PART_SCHEMA = pa.schema(
 _NAME = re.compile(r"(\d{8})-([0-9a-f]{8})\.parquet")
 
 
-def parts_folder(directory: str, file_number: int | None = None) -> str:
+def parts_folder(folder: Place, file_number: int | None = None) -> Place:
     """Return the folder of a job's parts, all or those of one file of the table."""
-    folder = f"{directory}/{WORK_FOLDER}/parts"
-    return folder if file_number is None else f"{folder}/{file_number:06d}"
+    parts = folder / f"{WORK_FOLDER}/parts"
+    return parts if file_number is None else parts / f"{file_number:06d}"
 
 
-def part_path(directory: str, name: str) -> str:
-    """Return the path of a part."""
-    return f"{parts_folder(directory, int(name[:8]) // CHUNKS_PER_FILE)}/{name}"
+def part_place(folder: Place, name: str) -> Place:
+    """Return where a part lies."""
+    return parts_folder(folder, int(name[:8]) // CHUNKS_PER_FILE) / name
 
 
 def part_names(rows: Iterable[int]) -> dict[str, list[int]]:
@@ -72,11 +72,10 @@ def rows_of_part(name: str) -> list[int] | None:
     return [chunk * CHUNK_CLIPS + bit for bit in range(CHUNK_CLIPS) if mask >> bit & 1]
 
 
-def list_parts(filesystem: pafs.FileSystem, directory: str, file_number: int | None = None) -> list[str]:
+def list_parts(folder: Place, file_number: int | None = None) -> list[str]:
     """Return the names of the parts that were committed, all or those of one file of the table, sorted."""
-    selector = pafs.FileSelector(parts_folder(directory, file_number), recursive=True, allow_not_found=True)
-    infos = filesystem.get_file_info(selector)
-    return sorted(info.base_name for info in infos if info.is_file and _NAME.fullmatch(info.base_name))
+    files = parts_folder(folder, file_number).files(recursive=True)
+    return sorted(file.name for file in files if _NAME.fullmatch(file.name))
 
 
 def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
@@ -88,23 +87,19 @@ def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
     return done
 
 
-def write_parts(filesystem: pafs.FileSystem, directory: str, table: pa.Table) -> None:
+def write_parts(folder: Place, table: pa.Table) -> None:
     """Commit all rows of a table of PART_SCHEMA, as one part per chunk."""
     rows = table["row"].to_numpy()
     for name, own in part_names(rows.tolist()).items():
         part = table.filter(pa.array(np.isin(rows, own)))
-        path = part_path(directory, name)
-        if is_local(filesystem):  # elsewhere a path needs no folder
-            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with open_atomic(filesystem, path) as stream:
-            pq.write_table(part, stream, compression="zstd")
+        part_place(folder, name).write_whole(partial(pq.write_table, part, compression="zstd"))
 
 
-def read_part(filesystem: pafs.FileSystem, directory: str, name: str) -> pa.Table | None:
+def read_part(folder: Place, name: str) -> pa.Table | None:
     """Read a part; None when it is not what its name says, as after a power failure."""
     try:
-        with filesystem.open_input_file(part_path(directory, name)) as file, pq.ParquetFile(file) as parquet:
-            table = with_current_names(parquet.read())
+        content = part_place(folder, name).read_bytes()  # at once: a part is small, and each range of it is a request
+        table = with_current_names(pq.ParquetFile(pa.BufferReader(content)).read())
     except (pa.ArrowInvalid, OSError):
         return None
     if not table.schema.equals(PART_SCHEMA) or sorted(set(table["row"].to_pylist())) != rows_of_part(name):

@@ -24,7 +24,7 @@ from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows,
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.named_configs import load_named
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -113,9 +113,9 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
 @ray.remote(num_cpus=_TASK_CPUS)
 def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int, str] | UserError]:
     try:
-        filesystem, directory = filesystem_for(shards)
-        table = read_index(filesystem, directory, columns=(*_COLUMNS, "split"))
-        check_shards(filesystem, directory, table)
+        folder = Place.of(shards)
+        table = read_index(folder, columns=(*_COLUMNS, "split"))
+        check_shards(folder, table)
         if split is not None:
             table = select_split(table, split)
         if not len(table):
@@ -153,6 +153,6 @@ def _find_captioner(
 
 @ray.remote(num_cpus=_TASK_CPUS)
 def _scan_pending(output: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    done = committed_rows(list_parts(*filesystem_for(output)), num_clips)
+    done = committed_rows(list_parts(Place.of(output)), num_clips)
     chunks = np.unique(np.flatnonzero(~done) // CHUNK_CLIPS)
     return chunks, done, (len(chunks), int((~done).sum()))

@@ -18,7 +18,7 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.progress import JobSpeed
 from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 _TASK_CPUS = 0.5
 _NUM_GOOD, _NUM_BAD, _NUM_COMMON = 8, 24, 12
@@ -97,8 +97,8 @@ def _write(
 ) -> dict:
     samples = [sample for row in dict.fromkeys(_chosen(summary)) for sample in _samples(plan, row)]
     card = replace(_card(plan, constants, summary, speed, pool), samples=tuple(samples))
-    filesystem, directory = filesystem_for(plan.output)
-    write_caption_card(filesystem, f"{directory}/report", card)
+    folder = Place.of(plan.output)
+    write_caption_card(folder / "report", card)
     counts = {name: dict(getattr(summary, name)) for name in ("outcomes", "flags")}
     error = summary.errors.most_common(1)[0][0] if summary.errors else None
     return {"num_rows": summary.num_rows, "num_tokens": summary.num_tokens, **counts, "error": error}
@@ -106,11 +106,12 @@ def _write(
 
 def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:
     """Return what the table says of one clip: its worst caption, with its grid."""
-    filesystem, directory = filesystem_for(plan.output)
+    folder = Place.of(plan.output)
     record = ray.get(plan.table).slice(row, 1).to_pylist()[0]
-    path = f"{directory}/{file_name(row // CLIPS_PER_FILE)}"
+    place = folder / file_name(row // CLIPS_PER_FILE)
     columns = ["clip_id", "caption", "error", "flags"]
-    table = pq.read_table(path, filesystem=filesystem, columns=columns, filters=[("clip_id", "=", record["clip_id"])])
+    wanted = [("clip_id", "=", record["clip_id"])]
+    table = pq.read_table(place.path, filesystem=place.filesystem, columns=columns, filters=wanted)
     worst = max(table.to_pylist(), key=lambda own: (own["error"] is not None, len(own["flags"])))
     return [
         CaptionSample(
@@ -126,7 +127,7 @@ def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:
 def _pixels(plan: CaptionPlan, record: dict) -> np.ndarray | None:
     place = (record["shard"], record["offset"], record["num_bytes"])
     try:
-        data = read_clip_bytes(*filesystem_for(plan.shards), *place, sha256=record["sha256"])
+        data = read_clip_bytes(Place.of(plan.shards), *place, sha256=record["sha256"])
         return make_clip_grid(data, plan.frames, side=plan.captioner.side, decode=plan.decode).pixels
     except (DecodeError, ShardError, OSError, pa.ArrowInvalid):
         return None

@@ -23,12 +23,12 @@ from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.captioning.report import write_caption_report
 from mama_ray.orchestration.captioning.similarity import find_dual_encoder, score_captions
 from mama_ray.orchestration.captioning.stream import caption_chunks
-from mama_ray.orchestration.captioning.table_folder import Output, constant_columns, enter, find_finished, leave
+from mama_ray.orchestration.captioning.table_folder import constant_columns, enter, find_finished, leave
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import load_named
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, join_uri, storage_errors
+from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def caption(job: CaptionJob) -> str:
     """Write or complete a caption table; returns the line that names it."""
     job = with_absolute_paths(job)
     prompt = None if job.prompt is None else load_named(PromptConfig, "prompt", job.prompt)
-    output = Output(*filesystem_for(job.output))
+    output = Place.of(job.output)
     if not job.dry_run:
         ensure_writable(job.output)
     ensure_readable(job.shards)
@@ -49,7 +49,7 @@ def caption(job: CaptionJob) -> str:
         return _caption(job, prompt, output, pool)
 
 
-def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Output, pool: PoolConfig) -> str:
+def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: PoolConfig) -> str:
     started = time.monotonic()
     shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
     table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
@@ -63,7 +63,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Output, pool:
     finished = find_finished(job, plan, output)
     if finished is not None:
         with contextlib.suppress(FileNotFoundError):  # of a job that was killed between its last two steps
-            output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
+            (output / WORK_FOLDER).delete_folder()
         return f"done already, {finished['num_rows']} rows: {job.output}"
     if job.dry_run:
         return describe_plan(plan, scan_pending(plan), pool)

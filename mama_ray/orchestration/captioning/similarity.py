@@ -9,7 +9,6 @@ import logging
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy, DataContext
@@ -23,7 +22,7 @@ from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluation.model import evaluation_resize, training_config
-from mama_ray.storage.places import filesystem_for, is_local, local_folder, open_atomic
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import resolve_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -73,11 +72,10 @@ def find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
     return found
 
 
-def read_similarities(filesystem: pafs.FileSystem, directory: str, number: int) -> dict[tuple[int, int], float]:
+def read_similarities(folder: Place, number: int) -> dict[tuple[int, int], float]:
     """Return {(row, sample): cosine} of the captions of one file of the table; empty where nothing was scored."""
-    selector = pafs.FileSelector(_folder(directory, number), allow_not_found=True)
-    paths = [info.path for info in filesystem.get_file_info(selector) if info.path.endswith(".parquet")]
-    rows = [row for path in paths for row in pq.read_table(path, filesystem=filesystem).to_pylist()]
+    files = [file for file in _scores(folder, number).files() if file.name.endswith(".parquet")]
+    rows = [row for file in files for row in pq.read_table(file.path, filesystem=file.filesystem).to_pylist()]
     return {(row["row"], row["sample"]): row["similarity"] for row in rows}
 
 
@@ -86,7 +84,7 @@ class CaptionScorer:
 
     def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
         self._clean = clean
-        self._filesystem, self._directory = filesystem_for(plan.output)
+        self._folder = Place.of(plan.output)
         self._encoder = FeatureEncoder(model.model, text_length=model.text_length, batch_size=model.batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -99,40 +97,33 @@ class CaptionScorer:
             for row, features in zip(captions, self._encoder.text_features(texts), strict=True):
                 cosine = float(features @ video_features[row["row"]])
                 scores.append({"row": row["row"], "sample": row["sample"], "similarity": cosine})
-        path = _path(self._directory, chunk)
-        if is_local(self._filesystem):
-            self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with open_atomic(self._filesystem, path) as stream:
-            pq.write_table(pa.Table.from_pylist(scores, schema=_SCHEMA), stream)
+        table = pa.Table.from_pylist(scores, schema=_SCHEMA)
+        _scores_of(self._folder, chunk).write_whole(lambda stream: pq.write_table(table, stream))
         return {"num_captions": np.array([len(scores)])}
 
     def _captions(self, chunk: int) -> list[dict]:
-        names = list_parts(self._filesystem, self._directory, chunk // CHUNKS_PER_FILE)
-        parts = [
-            read_part(self._filesystem, self._directory, name) for name in names if name.startswith(f"{chunk:08d}-")
-        ]
+        names = list_parts(self._folder, chunk // CHUNKS_PER_FILE)
+        parts = [read_part(self._folder, name) for name in names if name.startswith(f"{chunk:08d}-")]
         return [row for part in parts if part is not None for row in part.to_pylist()]
 
 
-def forget_similarities(filesystem: pafs.FileSystem, directory: str, chunk: int) -> None:
+def forget_similarities(folder: Place, chunk: int) -> None:
     """Remove the scores of a chunk some of whose captions are to be written again."""
     with contextlib.suppress(FileNotFoundError):
-        filesystem.delete_file(_path(directory, chunk))
+        _scores_of(folder, chunk).delete_file()
 
 
-def _path(directory: str, chunk: int) -> str:
-    return f"{_folder(directory, chunk // CHUNKS_PER_FILE)}/{chunk:08d}.parquet"
+def _scores_of(folder: Place, chunk: int) -> Place:
+    return _scores(folder, chunk // CHUNKS_PER_FILE) / f"{chunk:08d}.parquet"
 
 
-def _folder(directory: str, number: int) -> str:
-    return f"{directory}/{WORK_FOLDER}/similarity/{number:06d}"
+def _scores(folder: Place, number: int) -> Place:
+    return folder / f"{WORK_FOLDER}/similarity/{number:06d}"
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="similarity: list chunks")
 def _unscored(output: str, num_clips: int) -> np.ndarray:
-    filesystem, directory = filesystem_for(output)
-    selector = pafs.FileSelector(f"{directory}/{WORK_FOLDER}/similarity", recursive=True, allow_not_found=True)
-    names = [info.base_name for info in filesystem.get_file_info(selector) if info.is_file]
+    names = [file.name for file in (Place.of(output) / f"{WORK_FOLDER}/similarity").files(recursive=True)]
     done = [int(name[:8]) for name in names if name.endswith(".parquet") and name[:8].isdigit()]
     return np.setdiff1d(np.arange(-(-num_clips // CHUNK_CLIPS)), done)
 
@@ -144,11 +135,9 @@ def _count(chunks: np.ndarray) -> int:
 
 @ray.remote(num_cpus=_TASK_CPUS, name="similarity: find dual encoder")
 def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan | UserError:
-    prefix = uri.split("://", 1)[0] + "://" if "://" in uri and not uri.startswith("file://") else ""
     try:
-        filesystem, path = filesystem_for(uri)
-        folder = resolve_checkpoint(filesystem, path)
-        with local_folder(filesystem, folder) as local:
+        folder = resolve_checkpoint(Place.of(uri))
+        with folder.local() as local:
             config = from_pretrained(local).config
             tokenizer = Tokenizer.from_directory(local)
             resize = evaluation_resize(training_config(local / "config.yaml"))
@@ -160,7 +149,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan | UserError:
         table=plan.table,
         num_clips=plan.num_clips,
         shards=plan.shards,
-        model=prefix + folder,
+        model=folder.uri,
         caption_mode="single",
         text_length=min(config.context_length, tokenizer.context_length),
         num_frames=config.num_frames,

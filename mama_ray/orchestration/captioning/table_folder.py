@@ -2,9 +2,6 @@
 
 import json
 import logging
-from dataclasses import dataclass
-
-import pyarrow.fs as pafs
 
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml
@@ -12,26 +9,18 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import MAY_CHANGE, CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan
-from mama_ray.storage.places import join_uri, read_json, write_text
+from mama_ray.storage.places import Place, join_uri
 
 logger = logging.getLogger(__name__)
 _GENERATED = "generated"
 _JOB_NAME = "job.json"
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where the table goes."""
-
-    filesystem: pafs.FileSystem
-    path: str
-
-
-def find_finished(job: CaptionJob, plan: CaptionPlan, output: Output) -> dict | None:
+def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | None:
     """Return the summary of a table that is finished; UserError when the folder holds another one, or its begin."""
     ours = _identity(job, plan)
-    summary = read_json(output.filesystem, f"{output.path}/{SUMMARY_NAME}")
-    begun = read_json(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}")
+    summary = (output / SUMMARY_NAME).read_json()
+    begun = (output / f"{WORK_FOLDER}/{_JOB_NAME}").read_json()
     theirs = summary.get("job") if summary else begun
     if theirs is not None and theirs != ours:
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
@@ -44,12 +33,12 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Output) -> dict | 
     return summary
 
 
-def enter(job: CaptionJob, plan: CaptionPlan, output: Output) -> None:
+def enter(job: CaptionJob, plan: CaptionPlan, output: Place) -> None:
     """Write config.yaml, and what makes the table this job's, before any work."""
-    write_text(output.filesystem, f"{output.path}/config.yaml", config_to_yaml(job))
-    output.filesystem.create_dir(f"{output.path}/{WORK_FOLDER}", recursive=True)
+    (output / "config.yaml").write_whole(config_to_yaml(job))
+    (output / WORK_FOLDER).make_folder()
     identity = json.dumps(_identity(job, plan), indent=1)
-    write_text(output.filesystem, f"{output.path}/{WORK_FOLDER}/{_JOB_NAME}", identity)
+    (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(identity)
 
 
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
@@ -77,7 +66,7 @@ def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
     }
 
 
-def leave(job: CaptionJob, plan: CaptionPlan, output: Output, counts: dict) -> None:
+def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> None:
     """Write the summary that makes the folder a table, and remove the work folder."""
     num_captions = job.sampling.num_captions
     files = {
@@ -85,6 +74,6 @@ def leave(job: CaptionJob, plan: CaptionPlan, output: Output, counts: dict) -> N
         for start in range(0, plan.num_clips, CLIPS_PER_FILE)
     }
     record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
-    write_text(output.filesystem, f"{output.path}/{SUMMARY_NAME}", json.dumps(record, indent=1))
-    output.filesystem.delete_dir(f"{output.path}/{WORK_FOLDER}")
+    (output / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
+    (output / WORK_FOLDER).delete_folder()
     logger.info("report card: %s", join_uri(job.output, "report", "index.html"))

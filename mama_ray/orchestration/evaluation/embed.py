@@ -12,7 +12,6 @@ from itertools import chain, pairwise
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import ray
 import torch
@@ -27,7 +26,7 @@ from mama_ray.data.video.decode import DecodeConfig, DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.storage.places import filesystem_for, local_folder
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +53,8 @@ class EmbedPlan:
 
 def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool) -> None:
     """Write one Parquet row per clip under the URI `output`: row, error, video_features, text_features (flat)."""
-    filesystem, path = filesystem_for(output)
-    filesystem.create_dir(path, recursive=True)
+    folder = Place.of(output)
+    folder.make_folder()
     DataContext.get_current().enable_progress_bars = False
     num_batches = -(-plan.num_clips // plan.batch_size)
 
@@ -74,18 +73,18 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
         num_gpus=1 if use_gpu else 0,
     )
     features.set_name("embed")  # in Ray's dashboard
-    features.write_parquet(path, filesystem=filesystem)
+    features.write_parquet(folder.path, filesystem=folder.filesystem)
 
 
 def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return row, frames (batch, frames, height, width, 3) uint8 and error ('' for a clip that was decoded)."""
-    filesystem, directory = filesystem_for(plan.shards)
+    folder = Place.of(plan.shards)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     size = plan.transform.image_size
     frames = np.zeros((len(rows), plan.num_frames, size, size, 3), np.uint8)
     errors = []
 
-    payloads = read_payloads(filesystem, directory, records)
+    payloads = read_payloads(folder, records)
     for position, (record, payload) in enumerate(zip(records, payloads, strict=True)):
         try:
             if isinstance(payload, Exception):
@@ -132,7 +131,7 @@ class FeatureEncoder:
     def __init__(self, model: str, *, text_length: int | None, batch_size: int) -> None:
         self._batch_size = batch_size
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with local_folder(*filesystem_for(model)) as folder:
+        with Place.of(model).local() as folder:
             self._model = from_pretrained(folder).eval().to(self._device)
             self._tokenizer = Tokenizer.from_directory(folder, text_length)
 
@@ -156,14 +155,12 @@ class FeatureEncoder:
         return encoder(whole)[: len(inputs)].float().cpu().numpy()
 
 
-def read_features(
-    filesystem: pafs.FileSystem, path: str, num_clips: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
+def read_features(folder: Place, num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:
     """Return video features (clips, dim), text features (texts, dim), the clip row of each text, and {row: error}.
 
     Everything ascends by row. Raises RuntimeError unless every row of the split is there: a lost one would flatter.
     """
-    table = pq.read_table(path, filesystem=filesystem).sort_by("row")
+    table = pq.read_table(folder.path, filesystem=folder.filesystem).sort_by("row")
     rows = table["row"].to_numpy()
     keep = np.r_[True, np.diff(rows) > 0] if len(rows) else np.zeros(0, bool)  # a task that ran twice wrote twice
     table, rows = table.filter(pa.array(keep)), rows[keep]

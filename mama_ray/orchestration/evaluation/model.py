@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import yaml
 
 from mama_ray.data.tokenizer import Tokenizer
@@ -14,7 +13,7 @@ from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import hash_weights
-from mama_ray.storage.places import filesystem_for, local_folder
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint, verify_manifest
 
 _CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
@@ -36,15 +35,14 @@ class EvaluatedModel:
 
 def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = None) -> EvaluatedModel:
     """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark."""
-    filesystem, path = filesystem_for(uri)
-    folder = resolve_checkpoint(filesystem, path)
-    in_run = _CHECKPOINT.fullmatch(folder)
+    place = Place.of(uri)
+    folder = resolve_checkpoint(place)
+    in_run = _CHECKPOINT.fullmatch(folder.uri)
     if in_run:
-        problem = verify_manifest(filesystem, folder)
+        problem = verify_manifest(folder)
         if problem:
             raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
-    prefix = uri.split("://", 1)[0] + "://" if "://" in uri and not uri.startswith("file://") else ""
-    with local_folder(filesystem, folder) as local:
+    with folder.local() as local:
         config = from_pretrained(local).config
         context_length = Tokenizer.from_directory(local).context_length
         training = training_config(local / "config.yaml")
@@ -58,11 +56,11 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = Non
             wanted=f"{config.image_size} pixels",
             remedy="copy the benchmark's file, set image_size there, and give its path as --benchmark",
         )
-    selection, step = _selection(filesystem, path, folder, in_run)
-    name = CheckpointName(path=prefix + folder, sha256=digest, step=step, selection=selection)
-    home = prefix + (in_run["run"] if in_run else folder)
+    selection, step = _selection(place, folder, in_run)
+    name = CheckpointName(path=folder.uri, sha256=digest, step=step, selection=selection)
+    home = in_run["run"] if in_run else folder.uri
     num_frames = benchmark.num_frames or config.num_frames
-    return EvaluatedModel(prefix + folder, home, name, num_frames, text_length, transform, training.get("shards"))
+    return EvaluatedModel(folder.uri, home, name, num_frames, text_length, transform, training.get("shards"))
 
 
 def _text_length(benchmark: BenchmarkConfig, config: ClipVipConfig, tokenizer_length: int) -> int:
@@ -77,14 +75,14 @@ def _text_length(benchmark: BenchmarkConfig, config: ClipVipConfig, tokenizer_le
     return benchmark.text_length or longest
 
 
-def _selection(filesystem: pafs.FileSystem, path: str, folder: str, in_run: re.Match | None) -> tuple[str, int | None]:
+def _selection(place: Place, folder: Place, in_run: re.Match | None) -> tuple[str, int | None]:
     """Return in words how the checkpoint was chosen, and its step. Only the validation split has a say."""
     if in_run is None:
         return "given by its path", None
     step = int(in_run["step"])
-    if folder == path:
+    if folder == place:
         return "given by its path", step
-    is_scored = any(ref.selection is not None for ref in list_checkpoints(filesystem, in_run["run"]))
+    is_scored = any(ref.selection is not None for ref in list_checkpoints(Place.of(in_run["run"])))
     return ("best of its run on the val split" if is_scored else "newest of its run"), step
 
 

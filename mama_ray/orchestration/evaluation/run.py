@@ -35,7 +35,7 @@ from mama_ray.orchestration.evaluation.rank import Features, load_features, quer
 from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluated_split
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, join_uri, write_text
+from mama_ray.storage.places import Place, join_uri
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         duration_s=round(time.perf_counter() - start, 3),
     )
     uri = join_uri(output, f"{file.benchmark}.json")
-    write_text(*filesystem_for(uri), file.to_json())
+    Place.of(uri).write_whole(file.to_json())
     return Evaluation(file, uri, shards, model.home if model.name.step is not None and job.output is None else None)
 
 
@@ -197,8 +197,8 @@ def _named_missing(split: EvaluatedSplit, features: Features) -> list[dict[str, 
 
 
 def _remove(uri: str) -> None:
-    filesystem, path = filesystem_for(uri)
+    place = Place.of(uri)
     try:
-        filesystem.delete_dir(path)
+        place.delete_folder()
     except OSError as error:
         logger.warning("features stay at %s: %s", uri, error)

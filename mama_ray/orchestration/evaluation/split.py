@@ -11,7 +11,7 @@ from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 _COLUMNS = ["clip_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions"]
 _TASK_CPUS = 0.5
@@ -42,9 +42,9 @@ def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSp
 
 @ray.remote(num_cpus=_TASK_CPUS)
 def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
-    filesystem, directory = filesystem_for(shards)
-    index = read_index(filesystem, directory)
-    check_shards(filesystem, directory, index)
+    folder = Place.of(shards)
+    index = read_index(folder)
+    check_shards(folder, index)
     table = select_split(index, benchmark.split).select(_COLUMNS).combine_chunks()
     _check_captions(table["clip_id"].to_pylist(), table["captions"].to_pylist(), benchmark)
     train = index.filter(pc.equal(index["split"], "train"))

@@ -29,7 +29,7 @@ from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
@@ -77,7 +77,7 @@ class PictureReader:
 
     def assembler(self, table: ray.ObjectRef | None = None) -> PictureAssembler:
         """Build the assembler of `table` (default: training's); it is mapped from shared memory, not copied."""
-        filesystem, directory = filesystem_for(self.shards)
+        folder = Place.of(self.shards)
         to_labels = CaptionLabels(
             _tokenizer_of(self.data.processor_files),
             self.data.prompt,
@@ -85,8 +85,7 @@ class PictureReader:
             max_tokens=self.config.max_caption_tokens,
         )
         return PictureAssembler(
-            filesystem,
-            directory,
+            folder,
             ray.get(table or self.data.train),
             to_labels,
             self.grid,
@@ -125,9 +124,9 @@ def unpacked(files: Mapping[str, bytes]) -> Iterator[Path]:
 def _load(
     shards: str, config: NarratorDataConfig, prompt: PromptConfig, source: str | None, vocab_size: int
 ) -> tuple[pa.Table, pa.Table, dict[str, bytes], dict]:
-    filesystem, path = filesystem_for(shards)
-    index = read_index(filesystem, path)
-    check_shards(filesystem, path, index)
+    folder = Place.of(shards)
+    index = read_index(folder)
+    check_shards(folder, index)
     splits = {split: select_split(index, split).select(_COLUMNS) for split in ("train", "val")}
     tables = {split: select_captioned(table, config.captions) for split, table in splits.items()}
     if not len(tables["train"]):

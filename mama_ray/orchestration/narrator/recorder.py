@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow.fs as pafs
 import ray.train
 import torch
 
@@ -21,6 +20,7 @@ from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.orchestration.runs.step_clock import StepClock
+from mama_ray.storage.places import Place
 from mama_ray.training.state import require_finite
 
 _Batch = TypeVar("_Batch")
@@ -35,14 +35,13 @@ class NarratorRecorder:
         state: NarratorState,
         validation: NarratorValidation,
         num_clips: int,
-        filesystem: pafs.FileSystem,
-        run_path: str,
+        run_folder: Place,
         *,
         rank: int,
         show_bar: bool,
     ) -> None:
         self._job, self._state, self._validation, self._num_clips = job, state, validation, num_clips
-        self._filesystem, self._run_path = filesystem, run_path
+        self._run_folder = run_folder
         self._rank, self._show_bar = rank, show_bar
         self._losses: list[torch.Tensor] = []
         self._num_invalid: list[torch.Tensor] = []
@@ -54,8 +53,7 @@ class NarratorRecorder:
         if self._rank == 0:
             self._output = RunOutput(
                 self._job.run,
-                self._filesystem,
-                self._run_path,
+                self._run_folder,
                 first_step=self._state.step,
                 num_steps=self._state.num_steps,
                 num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,

@@ -23,7 +23,7 @@ from mama_ray.orchestration.runs.run_folder import write_environment, write_run_
 from mama_ray.orchestration.runs.settings import MAY_CHANGE
 from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, join_uri, local_folder
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -36,31 +36,31 @@ def run(job: NarratorJob) -> str:
     """Run or resume a narrator's training; returns the line that names the model folder."""
     job = with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
-    filesystem, run_path = filesystem_for(run_uri)
+    run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
     ensure_readable(job.shards)
-    write_run_config(job, filesystem, run_path, may_change={*MAY_CHANGE, "model_dtype"})
+    write_run_config(job, run_folder, may_change={*MAY_CHANGE, "model_dtype"})
     connect()
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
-    newest = latest_valid_checkpoint(filesystem, run_path)
+    newest = latest_valid_checkpoint(run_folder)
     data = load_narrator_data(
         job.shards,
         job.data,
         job.prompt,
-        processor=_uri_of(newest.path, job) if newest else job.model.pretrained,
+        processor=newest.place.uri if newest else job.model.pretrained,
         vocab_size=job.model.vocab_size,
     )
     _check_sizes(job, data)
-    write_environment(data.summary, filesystem, run_path)
+    write_environment(data.summary, run_folder)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     if newest is None or newest.step < num_steps:
         loop_config = {"data": data, "num_steps": num_steps}
-        run_workers(train_narrator_per_worker, loop_config, job, filesystem, run_path)
-    best = best_checkpoint(list_checkpoints(filesystem, run_path))
+        run_workers(train_narrator_per_worker, loop_config, job, run_folder)
+    best = best_checkpoint(list_checkpoints(run_folder))
     model_uri = join_uri(run_uri, MODEL_FOLDER)
-    ray.get(_write_model.remote(_uri_of(best.path, job), model_uri, job.model_dtype))
+    ray.get(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
 
@@ -78,7 +78,7 @@ def _check_sizes(job: NarratorJob, data: NarratorData) -> None:
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)
 def _write_model(checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
     """Make the checkpoint a model folder of its own, without what only training needs; config.json comes last."""
-    filesystem, path = filesystem_for(target)
-    with local_folder(*filesystem_for(checkpoint)) as source, tempfile.TemporaryDirectory() as scratch:
+    place = Place.of(target)
+    with Place.of(checkpoint).local() as source, tempfile.TemporaryDirectory() as scratch:
         convert_narrator(source, scratch, dtype)
-        publish_folder(filesystem, path, list(Path(scratch).iterdir()), last="config.json")
+        publish_folder(place, list(Path(scratch).iterdir()), last="config.json")

@@ -28,7 +28,7 @@ from mama_ray.orchestration.narrator.state import NarratorState, load_state, tra
 from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
-from mama_ray.storage.places import filesystem_for, join_uri
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.optim import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ def train_narrator_per_worker(loop_config: dict) -> None:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
-    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
+    run_folder = Place.of(join_uri(job.storage, job.run))
     if rank == 0:
-        remove_stale_staging(filesystem, run_path)
-    with newest_checkpoint(filesystem, run_path) as directory:
+        remove_stale_staging(run_folder)
+    with newest_checkpoint(run_folder) as directory:
         narrator = load_narrator(directory) if directory is not None else _first_narrator(job, data)
         state = _build_state(job, data, narrator, device, loop_config["num_steps"])
         if directory is not None:
@@ -61,7 +61,7 @@ def train_narrator_per_worker(loop_config: dict) -> None:
     )
     num_clips = data.summary["num_clips"]["train"]
     recorder = NarratorRecorder(
-        job, state, validation, num_clips, filesystem, run_path, rank=rank, show_bar=loop_config["show_bar"]
+        job, state, validation, num_clips, run_folder, rank=rank, show_bar=loop_config["show_bar"]
     )
     batches = stream_arrays(
         reader,

@@ -8,7 +8,7 @@ import ray
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.storage.places import filesystem_for, storage_errors
+from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +23,14 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
     A folder or URI. A corpus of the same config that is there is used as it is; one that was left unfinished is
     completed. Raises UserError when the folder holds another corpus or other files, or the storage fails.
     """
-    filesystem, path = filesystem_for(directory)
+    folder = Place.of(directory)
     with storage_errors(directory):
-        if open_corpus(filesystem, path, config):
+        if open_corpus(folder, config):
             return directory
         connect()
         started_s = time.monotonic()
-        # Tasks have another working directory: a local path goes to them absolute.
-        shared = directory if "://" in directory else path
-        waiting = [_write_chunk.remote(config, shared, chunk) for chunk in range(num_chunks(config))]
+        # Tasks have another working directory: a place is absolute.
+        waiting = [_write_chunk.remote(config, folder, chunk) for chunk in range(num_chunks(config))]
         num_clips = 0
         try:
             while waiting:
@@ -41,12 +40,11 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
             for task in waiting:
                 ray.cancel(task)
             raise error.cause from error
-        close_corpus(filesystem, path, config)
+        close_corpus(folder, config)
     logger.info("made %d clips in %.1f s at %s", num_clips, time.monotonic() - started_s, directory)
     return directory
 
 
 @ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES, name="corpus: write chunk")
-def _write_chunk(config: CorpusConfig, directory: str, chunk: int) -> int:
-    filesystem, path = filesystem_for(directory)
-    return write_chunk(filesystem, path, config, chunk)
+def _write_chunk(config: CorpusConfig, folder: Place, chunk: int) -> int:
+    return write_chunk(folder, config, chunk)

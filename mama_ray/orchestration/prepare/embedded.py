@@ -6,14 +6,14 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
-from mama_ray.storage.places import filesystem_for, is_local, join_uri
+from mama_ray.storage.places import Place, join_uri
 
 _DEFAULT_HOME = "runs"  # where the corpus is kept when the run's own storage is not a local folder
 
 
 def embedded_shards(corpus: CorpusConfig, storage: str) -> str:
     """Return the folder of the corpus's shards under `storage`, making them if need be."""
-    home = storage if is_local(filesystem_for(storage)[0]) else _DEFAULT_HOME
+    home = storage if Place.of(storage).is_local else _DEFAULT_HOME
     name = "embedded"
     if corpus != CorpusConfig():
         name += "-" + hashlib.sha256(corpus.model_dump_json().encode()).hexdigest()[:8]

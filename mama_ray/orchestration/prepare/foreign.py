@@ -21,7 +21,7 @@ from mama_ray.data.video.container import DecodeConfig, DecodeError
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.videos import guard_for
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 _CAPTION_FIELDS = ("caption", "text", "captions")
@@ -41,13 +41,13 @@ class ShardWork:
 
 def list_shards(shards: str) -> list[tuple[str, int]]:
     """Return (path relative to the folder, bytes) of every .tar below the folder, sorted. Raises UserError for none."""
-    filesystem, directory = filesystem_for(shards)
+    folder = Place.of(shards)
     try:
-        infos = filesystem.get_file_info(pafs.FileSelector(directory, recursive=True))
+        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, recursive=True))
     except FileNotFoundError as error:
         raise UserError("no such folder of shards", got=shards) from error
     found = [
-        (info.path[len(directory) :].lstrip("/"), info.size)
+        (info.path[len(folder.path) :].lstrip("/"), info.size)
         for info in infos
         if info.type == pafs.FileType.File and info.extension.lower() == "tar" and f"/{WORK_FOLDER}/" not in info.path
     ]
@@ -61,23 +61,23 @@ def index_shard(work: ShardWork, number: int, shard: str) -> tuple[int, int]:
 
     Raises OSError when the storage fails again and again.
     """
-    filesystem, directory = filesystem_for(work.shards)
+    folder = Place.of(work.shards)
     name = part_name(number)
-    facts = read_part_facts(filesystem, directory, name)
+    facts = read_part_facts(folder, name)
     if facts is None:
-        part = with_retries(lambda: _walk(work, filesystem, directory, shard))
-        write_part(filesystem, directory, name, part)
+        part = with_retries(lambda: _walk(work, folder, shard))
+        write_part(folder, name, part)
         return len(part.rows), len(part.quarantine)
     return facts["num_clips"], len(facts["quarantine"])
 
 
-def _walk(work: ShardWork, filesystem: pafs.FileSystem, directory: str, shard: str) -> Part:
-    path = f"{directory}/{shard}"
-    part = Part(shard=shard, num_bytes=filesystem.get_file_info(path).size)
+def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
+    place = folder / shard
+    part = Part(shard=shard, num_bytes=place.info().size)
     guard = guard_for(work.decode, work.num_trial_frames)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         try:
-            with filesystem.open_input_stream(path, buffer_size=_READ_BUFFER_BYTES) as stream:
+            with place.filesystem.open_input_stream(place.path, buffer_size=_READ_BUFFER_BYTES) as stream:
                 for sample in scan_shard(stream, max_video_bytes=work.decode.max_bytes):
                     if sample.video is None and not sample.error:
                         continue  # a sample of images or of texts alone

@@ -10,11 +10,11 @@ import pyarrow.fs as pafs
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
-from mama_ray.storage.places import filesystem_for, open_atomic, read_json
+from mama_ray.storage.places import Place
 
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input
 _NUM_SHOWN = 6
-_LEFT_OVER = re.compile(r"\.(tar|parquet|json)\.[0-9a-f]{8}\.tmp$")  # as open_atomic names what is not whole yet
+_LEFT_OVER = re.compile(r"\.(tar|parquet|json)\.[0-9a-f]{8}\.tmp$")  # what Place.open_whole left unfinished
 
 
 def inputs_of(
@@ -27,9 +27,9 @@ def inputs_of(
     digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, shards], sort_keys=True).encode())
     if annotations:
         _check_videos(videos)
-        filesystem, path = filesystem_for(annotations)
+        place = Place.of(annotations)
         try:
-            with filesystem.open_input_stream(path) as stream:
+            with place.open_stream() as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         except FileNotFoundError as error:
@@ -43,9 +43,9 @@ def inputs_of(
 
 
 def _check_videos(videos: str) -> None:
-    filesystem, directory = filesystem_for(videos)
+    folder = Place.of(videos)
     try:
-        infos = filesystem.get_file_info(pafs.FileSelector(directory))
+        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
     except FileNotFoundError as error:
         raise UserError("no such folder of videos", got=videos) from error
     except NotADirectoryError as error:
@@ -54,14 +54,14 @@ def _check_videos(videos: str) -> None:
         raise UserError("the folder of videos is empty", got=videos)
 
 
-def is_finished(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, str], *, foreign: bool) -> bool:
+def is_finished(folder: Place, inputs: dict[str, str], *, foreign: bool) -> bool:
     """Whether the index of these very inputs is there. Raises UserError when the output belongs to others."""
     remedy = (
         "delete its index.parquet, prepare.json and .prepare"
         if foreign
         else "choose another output, or delete this one"
     )
-    unfinished = read_json(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json")
+    unfinished = (folder / f"{WORK_FOLDER}/inputs.json").read_json()
     if unfinished is not None:
         if unfinished["sha256"] == inputs["sha256"]:
             return False
@@ -71,12 +71,13 @@ def is_finished(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, s
             wanted=inputs["from"],
             remedy=remedy,
         )
-    finished = read_json(filesystem, f"{directory}/{SUMMARY_NAME}")
+    finished = (folder / SUMMARY_NAME).read_json()
     if finished is not None and finished["inputs"]["sha256"] == inputs["sha256"]:
         return True
-    infos = filesystem.get_file_info(pafs.FileSelector(directory, allow_not_found=True))
     names = [
-        info.base_name for info in infos if info.base_name == INDEX_NAME or (not foreign and info.extension == "tar")
+        info.base_name
+        for info in folder.entries()
+        if info.base_name == INDEX_NAME or (not foreign and info.extension == "tar")
     ]
     if finished is not None or names:
         got = finished["inputs"]["from"] if finished else ", ".join(sorted(names)[:_NUM_SHOWN])
@@ -84,12 +85,11 @@ def is_finished(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, s
     return False
 
 
-def start_work(filesystem: pafs.FileSystem, directory: str, inputs: dict[str, str]) -> None:
+def start_work(folder: Place, inputs: dict[str, str]) -> None:
     """Make the work folder, write down what it is for, and remove what a killed job was writing beside it."""
     for name in ("chunks", "parts"):
-        filesystem.create_dir(f"{directory}/{WORK_FOLDER}/{name}", recursive=True)
-    with open_atomic(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json") as stream:
-        stream.write(json.dumps(inputs).encode())
-    for info in filesystem.get_file_info(pafs.FileSelector(directory)):
-        if _LEFT_OVER.search(info.base_name):
-            filesystem.delete_file(info.path)
+        (folder / f"{WORK_FOLDER}/{name}").make_folder()
+    (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps(inputs))
+    for file in folder.files():
+        if _LEFT_OVER.search(file.name):
+            file.delete_file()

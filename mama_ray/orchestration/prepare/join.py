@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import make_clip_id
@@ -18,10 +17,10 @@ from mama_ray.orchestration.prepare.parts import (
     SUMMARY_NAME,
     WORK_FOLDER,
     part_name,
-    part_path,
+    part_place,
     read_part_facts,
 )
-from mama_ray.storage.places import filesystem_for, join_uri, open_atomic, read_json, storage_errors
+from mama_ray.storage.places import Place, join_uri, storage_errors
 
 _NUM_SHOWN = 6
 
@@ -43,38 +42,36 @@ def join_parts(target: str, num_parts: int, *, damaged_shards_are_refused: bool,
     Memory is one part and the clip_ids. Raises UserError, with quarantine.parquet written and no index, when shards are
     damaged, when no clip is good, or when too many were refused.
     """
-    filesystem, directory = filesystem_for(target)
+    folder = Place.of(target)
     with storage_errors(target):
-        selector = pafs.FileSelector(f"{directory}/{WORK_FOLDER}/parts")
-        found = [info.base_name.removesuffix(".parquet") for info in filesystem.get_file_info(selector)]
+        found = [file.name.removesuffix(".parquet") for file in (folder / f"{WORK_FOLDER}/parts").files()]
         rows = sorted(name for name in found if name.startswith("rows-"))
         names = [part_name(number) for number in range(num_parts)]
-        totals, shards = _write_quarantine(filesystem, directory, [*rows, *names])
+        totals, shards = _write_quarantine(folder, [*rows, *names])
         trouble = _trouble(totals, target, damaged_shards_are_refused=damaged_shards_are_refused)
         if trouble is not None:
-            filesystem.delete_dir(f"{directory}/{WORK_FOLDER}")  # the inputs will be others: nothing here is of use
+            (folder / WORK_FOLDER).delete_folder()  # the inputs will be others: nothing here is of use
             raise trouble
         _check_quarantined(totals, target, max_quarantined)
-        _write_index(filesystem, directory, names, shards)
-        summary = {**vars(totals), "inputs": read_json(filesystem, f"{directory}/{WORK_FOLDER}/inputs.json")}
-        with open_atomic(filesystem, f"{directory}/{SUMMARY_NAME}") as stream:
-            stream.write(json.dumps(summary, indent=1).encode())
-        filesystem.delete_dir(f"{directory}/{WORK_FOLDER}")
+        _write_index(folder, names, shards)
+        summary = {**vars(totals), "inputs": (folder / f"{WORK_FOLDER}/inputs.json").read_json()}
+        (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
+        (folder / WORK_FOLDER).delete_folder()
     refused = f", {totals.num_quarantined} quarantined ({_reasons(totals)})" if totals.num_quarantined else ""
     return f"{totals.num_clips} clips in {totals.num_shards} shards{refused}: index at {join_uri(target, INDEX_NAME)}"
 
 
-def _write_quarantine(filesystem: pafs.FileSystem, directory: str, names: list[str]) -> tuple[Totals, dict[str, dict]]:
+def _write_quarantine(folder: Place, names: list[str]) -> tuple[Totals, dict[str, dict]]:
     """Write quarantine.parquet from parts; return the totals and the sizes of the shards that hold clips."""
     totals, shards = Totals(), {}
     with (
-        open_atomic(filesystem, f"{directory}/{QUARANTINE_NAME}") as stream,
+        (folder / QUARANTINE_NAME).open_whole() as stream,
         pq.ParquetWriter(stream, QUARANTINE_SCHEMA, compression="zstd") as writer,
     ):
         for name in names:
-            facts = read_part_facts(filesystem, directory, name)
+            facts = read_part_facts(folder, name)
             if facts is None:
-                raise UserError("a part of the prepare is gone or not whole", got=part_path(directory, name))
+                raise UserError("a part of the prepare is gone or not whole", got=f"{part_place(folder, name)}")
             if facts["quarantine"]:
                 writer.write_table(pa.Table.from_pylist(facts["quarantine"], schema=QUARANTINE_SCHEMA))
             if facts["num_clips"]:
@@ -88,7 +85,7 @@ def _write_quarantine(filesystem: pafs.FileSystem, directory: str, names: list[s
     return totals, shards
 
 
-def _write_index(filesystem: pafs.FileSystem, directory: str, names: list[str], shards: dict[str, dict]) -> None:
+def _write_index(folder: Place, names: list[str], shards: dict[str, dict]) -> None:
     """Join the parts, given in the order of their shards' names, into the index.
 
     A clip_id that several shards use (many corpora number their clips in each shard) stays with the first; the others
@@ -98,12 +95,12 @@ def _write_index(filesystem: pafs.FileSystem, directory: str, names: list[str], 
 
     def tables() -> Iterator[pa.Table]:
         for name in names:
-            with filesystem.open_input_file(part_path(directory, name)) as file:
+            with part_place(folder, name).open_file() as file:
                 table = pq.read_table(file)
             if len(table):
                 yield _with_unique_ids(table, taken)
 
-    write_index(filesystem, directory, tables(), shards)
+    write_index(folder, tables(), shards)
 
 
 def _with_unique_ids(table: pa.Table, taken: set[str]) -> pa.Table:

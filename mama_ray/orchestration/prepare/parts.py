@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.index import INDEX_SCHEMA
-from mama_ray.storage.places import open_atomic
+from mama_ray.storage.places import Place
 
 WORK_FOLDER = ".prepare"
 SUMMARY_NAME = "prepare.json"
@@ -54,30 +54,30 @@ def part_name(number: int) -> str:
     return f"{number:06d}"
 
 
-def part_path(directory: str, name: str) -> str:
-    """Path of the part of task `name` in the output folder `directory`."""
-    return f"{directory}/{WORK_FOLDER}/parts/{name}.parquet"
+def part_place(folder: Place, name: str) -> Place:
+    """Where the part of task `name` lies in the output folder."""
+    return folder / f"{WORK_FOLDER}/parts/{name}.parquet"
 
 
-def write_part(filesystem: pafs.FileSystem, directory: str, name: str, part: Part) -> None:
+def write_part(folder: Place, name: str, part: Part) -> None:
     """Write the part of task `name`, whole or not at all."""
     facts = {key: getattr(part, key) for key in ("shard", "num_bytes", "quarantine", "damage")}
     schema = INDEX_SCHEMA.with_metadata({_PART_KEY: json.dumps({**facts, "num_clips": len(part.rows)}).encode()})
-    with open_atomic(filesystem, part_path(directory, name)) as stream:
-        pq.write_table(pa.Table.from_pylist(part.rows, schema=schema), stream, compression="zstd")
+    table = pa.Table.from_pylist(part.rows, schema=schema)
+    part_place(folder, name).write_whole(lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
-def read_part_facts(filesystem: pafs.FileSystem, directory: str, name: str) -> dict[str, Any] | None:
+def read_part_facts(folder: Place, name: str) -> dict[str, Any] | None:
     """Read shard, num_bytes, num_clips, quarantine and damage of a part; None when it is missing or not of a whole
     shard.
     """
     try:
-        with filesystem.open_input_file(part_path(directory, name)) as file:
+        with part_place(folder, name).open_file() as file:
             facts = json.loads(pq.read_schema(file).metadata[_PART_KEY])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
     if facts["num_clips"]:
-        info = filesystem.get_file_info(f"{directory}/{facts['shard']}")
+        info = (folder / facts["shard"]).info()
         if info.type != pafs.FileType.File or info.size != facts["num_bytes"]:
             return None
     return facts

@@ -24,7 +24,7 @@ from mama_ray.orchestration.prepare.job import DECIDES_NOTHING, PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.videos import VideoWork, write_chunk_shard, write_chunks
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, join_uri, storage_errors
+from mama_ray.storage.places import Place, absolute_uri, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -61,25 +61,21 @@ def _complete(config: PrepareJob) -> PrepareJob:
         config = config.model_copy(update={"videos": videos, "annotations": annotations})
     places = {name: getattr(config, name) for name in ("videos", "annotations", "shards", "output")}
     # Tasks have another working directory, and a resumed job may have.
-    return config.model_copy(update={name: _absolute(uri) for name, uri in places.items() if uri})
-
-
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else filesystem_for(uri)[1]
+    return config.model_copy(update={name: absolute_uri(uri) for name, uri in places.items() if uri})
 
 
 @ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: plan")
 def _plan(config: PrepareJob) -> tuple[int, list[str]] | None:
     """Return the number of tasks and, one per task, the names of the foreign shards; None when all of it is done."""
     target = config.shards or config.output
-    filesystem, directory = filesystem_for(target)
+    folder = Place.of(target)
     with storage_errors(target):
         shards = list_shards(config.shards) if config.shards else []
         decides = config.model_dump(mode="json", exclude=DECIDES_NOTHING)
         inputs = inputs_of(decides, shards, config.videos, config.annotations)
-        if is_finished(filesystem, directory, inputs, foreign=bool(config.shards)):
+        if is_finished(folder, inputs, foreign=bool(config.shards)):
             return None
-        start_work(filesystem, directory, inputs)
+        start_work(folder, inputs)
         if config.shards:
             return len(shards), [shard for shard, _ in shards]
         return write_chunks(_video_work(config)), []

@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.annotations import Annotation, annotation_from_json, parse_annotation, read_annotations
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
@@ -19,7 +17,7 @@ from mama_ray.data.shard import ShardWriter, open_shard
 from mama_ray.data.video.container import DecodeConfig, DecodeError
 from mama_ray.data.video.guard import VideoGuard
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
-from mama_ray.storage.places import filesystem_for, is_local, open_atomic, read_json
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 _COPY_BYTES = 8 << 20
@@ -48,9 +46,9 @@ def write_chunks(work: VideoWork) -> int:
 
     Bad rows become quarantine parts. Memory is one chunk and 8 bytes (in a Python set: about 70) per clip_id.
     """
-    filesystem, directory = filesystem_for(work.output)
-    folder = f"{directory}/{WORK_FOLDER}/chunks"
-    finished = read_json(filesystem, f"{folder}/finished.json")
+    folder = Place.of(work.output)
+    chunks = folder / f"{WORK_FOLDER}/chunks"
+    finished = (chunks / "finished.json").read_json()
     if finished is not None:
         return finished["num_chunks"]
     num_chunks, num_refused_parts = 0, 0
@@ -62,17 +60,17 @@ def write_chunks(work: VideoWork) -> int:
         else:
             good.append(line)
         if len(good) == work.clips_per_shard:
-            _write_lines(filesystem, f"{folder}/{part_name(num_chunks)}.jsonl", good)
+            _write_lines(chunks / f"{part_name(num_chunks)}.jsonl", good)
             num_chunks, good = num_chunks + 1, []
         if len(refused.quarantine) == _REFUSED_PER_PART:
-            write_part(filesystem, directory, f"rows-{num_refused_parts:06d}", refused)
+            write_part(folder, f"rows-{num_refused_parts:06d}", refused)
             num_refused_parts, refused = num_refused_parts + 1, Part(shard="")
     if good:
-        _write_lines(filesystem, f"{folder}/{part_name(num_chunks)}.jsonl", good)
+        _write_lines(chunks / f"{part_name(num_chunks)}.jsonl", good)
         num_chunks += 1
     if refused.quarantine:
-        write_part(filesystem, directory, f"rows-{num_refused_parts:06d}", refused)
-    _write_lines(filesystem, f"{folder}/finished.json", [json.dumps({"num_chunks": num_chunks})])
+        write_part(folder, f"rows-{num_refused_parts:06d}", refused)
+    _write_lines(chunks / "finished.json", [json.dumps({"num_chunks": num_chunks})])
     return num_chunks
 
 
@@ -81,22 +79,22 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
 
     Raises OSError when the storage of the output or of the videos fails; a bad video is a quarantine row.
     """
-    filesystem, directory = filesystem_for(work.output)
+    folder = Place.of(work.output)
     name = part_name(number)
-    facts = read_part_facts(filesystem, directory, name)
+    facts = read_part_facts(folder, name)
     if facts is None:
-        facts = _write_chunk_shard(work, filesystem, directory, name)
+        facts = _write_chunk_shard(work, folder, name)
     return facts["num_clips"], len(facts["quarantine"])
 
 
-def _write_chunk_shard(work: VideoWork, filesystem: pafs.FileSystem, directory: str, name: str) -> dict[str, Any]:
+def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, Any]:
     part = Part(shard=f"{work.shard_name}-{name}.tar")
-    path = f"{directory}/{part.shard}"
+    place = folder / part.shard
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = _Sources(work.videos, scratch)
         guard = guard_for(work.decode, work.num_trial_frames)
-        with open_shard(filesystem, path) as writer:
-            for line in _read_lines(filesystem, f"{directory}/{WORK_FOLDER}/chunks/{name}.jsonl"):
+        with open_shard(place) as writer:
+            for line in _read_lines(folder / f"{WORK_FOLDER}/chunks/{name}.jsonl"):
                 annotation = annotation_from_json(line)
                 try:
                     part.rows.append(_add_clip(annotation, sources, guard, writer, part.shard, f"{scratch}/cut.mp4"))
@@ -106,10 +104,10 @@ def _write_chunk_shard(work: VideoWork, filesystem: pafs.FileSystem, directory: 
                     }
                     part.refuse(str(error) if isinstance(error, DecodeError) else "no such video file", **known)
     if part.rows:
-        part.num_bytes = filesystem.get_file_info(path).size
+        part.num_bytes = place.info().size
     else:
-        filesystem.delete_file(path)
-    write_part(filesystem, directory, name, part)
+        place.delete_file()
+    write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
 
 
@@ -144,34 +142,35 @@ class _Sources:
     """Gives the videos as local files; a remote one is downloaded once for all its clips in a row."""
 
     def __init__(self, videos: str, scratch: str) -> None:
-        self._filesystem, self._directory = filesystem_for(videos)
+        self._folder = Place.of(videos)
         self._scratch = scratch
         self._video = ""
 
     def local_path(self, video: str) -> str:
         """Raises FileNotFoundError when there is no such file."""
-        path = f"{self._directory}/{video}"
-        if is_local(self._filesystem):
-            if not Path(path).is_file():
-                raise FileNotFoundError(path)
-            return path
+        place = self._folder / video
+        if place.is_local:
+            if not Path(place.path).is_file():
+                raise FileNotFoundError(place.path)
+            return place.path
         target = f"{self._scratch}/source.{video.rpartition('.')[2]}"
         if video != self._video:
             self._video = ""
-            with_retries(lambda: self._download(path, target))
+            with_retries(lambda: _download(place, target))
             self._video = video
         return target
 
-    def _download(self, path: str, target: str) -> None:
-        with self._filesystem.open_input_stream(path) as source, open(target, "wb") as file:
-            shutil.copyfileobj(source, file, _COPY_BYTES)
+
+def _download(place: Place, target: str) -> None:
+    with place.open_stream() as source, open(target, "wb") as file:
+        shutil.copyfileobj(source, file, _COPY_BYTES)
 
 
 def _checked_rows(work: VideoWork) -> Iterator[tuple[str | None, str, dict]]:
     """Yield (line of the annotation, "", {}) for a good row and (None, reason, what is known) for a bad one."""
-    filesystem, path = filesystem_for(work.annotations)
+    place = Place.of(work.annotations)
     seen: set[bytes] = set()
-    for number, row in read_annotations(filesystem, path, unknown_columns=work.unknown_columns):
+    for number, row in read_annotations(place, unknown_columns=work.unknown_columns):
         known = {key: row[key] for key in ("clip_id", "video_id", "video") if isinstance(row.get(key), str)}
         try:
             annotation = parse_annotation(row, default_split=work.default_split)
@@ -188,11 +187,9 @@ def _checked_rows(work: VideoWork) -> Iterator[tuple[str | None, str, dict]]:
             yield line, "", {}
 
 
-def _write_lines(filesystem: pafs.FileSystem, path: str, lines: list[str]) -> None:
-    with open_atomic(filesystem, path) as stream:
-        stream.write(("\n".join(lines) + "\n").encode())
+def _write_lines(place: Place, lines: list[str]) -> None:
+    place.write_whole("\n".join(lines) + "\n")
 
 
-def _read_lines(filesystem: pafs.FileSystem, path: str) -> list[bytes]:
-    with filesystem.open_input_stream(path) as stream:
-        return stream.read().splitlines()
+def _read_lines(place: Place) -> list[bytes]:
+    return place.read_bytes().splitlines()

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import torch
 
 from mama_ray.errors import UserError
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.storage.places import is_local, local_folder, make_folder
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import (
     MANIFEST,
@@ -33,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def staging_directory(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Path]:
+def staging_directory(run_folder: Place) -> Iterator[Path]:
     """Give a fresh local folder to write a checkpoint into; on the target's own disk where that is local."""
     parent = None
-    if is_local(filesystem):
-        parent = Path(run_path) / "checkpoints"
+    if run_folder.is_local:
+        parent = Path(run_folder.path) / "checkpoints"
         parent.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
     try:
@@ -46,65 +45,64 @@ def staging_directory(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Pa
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def publish_checkpoint(filesystem: pafs.FileSystem, run_path: str, staged: Path, step: int) -> str:
-    """Make a staged folder, manifest included, the checkpoint of `step`; returns its path in the storage."""
-    target = f"{run_path}/checkpoints/{step_directory(step)}"
-    if filesystem.get_file_info(target).type == pafs.FileType.Directory:
-        _discard(filesystem, target)  # left by an attempt that was cut off, or damaged and passed over
-    if is_local(filesystem):
-        staged.rename(target)
+def publish_checkpoint(run_folder: Place, staged: Path, step: int) -> Place:
+    """Make a staged folder, manifest included, the checkpoint of `step`; returns its place."""
+    target = run_folder / f"checkpoints/{step_directory(step)}"
+    if target.exists():
+        _discard(target)  # left by an attempt that was cut off, or damaged and passed over
+    if run_folder.is_local:
+        staged.rename(target.path)
         return target
-    make_folder(filesystem, target)
-    _upload(filesystem, None, f"{target}/{UPLOADING}")
+    target.make_folder()
+    _upload(None, target / UPLOADING)
     for path in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != MANIFEST):
-        _upload(filesystem, path, f"{target}/{path.relative_to(staged).as_posix()}")
-    _upload(filesystem, staged / MANIFEST, f"{target}/{MANIFEST}")
-    _delete(filesystem, f"{target}/{UPLOADING}")
+        _upload(path, target / path.relative_to(staged).as_posix())
+    _upload(staged / MANIFEST, target / MANIFEST)
+    _delete(target / UPLOADING)
     return target
 
 
-def retain_checkpoints(filesystem: pafs.FileSystem, run_path: str, num_to_keep: int, *, newest_step: int) -> None:
+def retain_checkpoints(run_folder: Place, num_to_keep: int, *, newest_step: int) -> None:
     """Delete old checkpoints, but never the newest `num_to_keep` nor the best by validation.
 
     Those that count are whole and not beyond `newest_step`, where the run stands: what lies beyond was found damaged
     when the run was resumed, and must neither push a whole one out nor be taken for the run's end.
     """
-    refs = list_checkpoints(filesystem, run_path)
+    refs = list_checkpoints(run_folder)
     whole = [ref for ref in refs if ref.problem is None and ref.step <= newest_step]
     newest = whole[-num_to_keep:]
-    kept = {ref.path for ref in [*newest, best_checkpoint(whole)] if ref is not None}
+    kept = {ref.place for ref in [*newest, best_checkpoint(whole)] if ref is not None}
     for ref in refs:
         # A manifest that cannot be read now may be readable again: what is newer than the kept ones stays.
         is_in_the_way = ref.problem is None or (newest and ref.step < newest[0].step)
-        if is_in_the_way and ref.path not in kept:
-            _discard(filesystem, ref.path)
+        if is_in_the_way and ref.place not in kept:
+            _discard(ref.place)
 
 
-def _discard(filesystem: pafs.FileSystem, target: str) -> None:
+def _discard(target: Place) -> None:
     """Delete a checkpoint's folder; cut off at any point, it leaves nothing that looks like a checkpoint."""
-    _upload(filesystem, None, f"{target}/{UPLOADING}")
-    infos = filesystem.get_file_info(pafs.FileSelector(target, recursive=True, allow_not_found=True))
-    files = {info.path for info in infos if info.is_file} - {f"{target}/{UPLOADING}"}
-    for path in sorted(files, key=lambda path: (path != f"{target}/{MANIFEST}", path)):
-        _delete(filesystem, path)
-    with_retries(lambda: filesystem.delete_dir(target))
+    _upload(None, target / UPLOADING)
+    files = set(target.files(recursive=True)) - {target / UPLOADING}
+    for file in sorted(files, key=lambda file: (file != target / MANIFEST, file.path)):
+        _delete(file)
+    with_retries(lambda: target.delete_folder())
 
 
-def remove_stale_staging(filesystem: pafs.FileSystem, run_path: str) -> None:
+def remove_stale_staging(run_folder: Place) -> None:
     """Delete staging folders that killed processes left on a local disk."""
-    if is_local(filesystem):
-        for path in (Path(run_path) / "checkpoints").glob(".staging-*"):
+    if run_folder.is_local:
+        for path in (Path(run_folder.path) / "checkpoints").glob(".staging-*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def newest_checkpoint(filesystem: pafs.FileSystem, run_path: str) -> Iterator[Path | None]:
+def newest_checkpoint(run_folder: Place) -> Iterator[Path | None]:
     """Give the newest whole checkpoint as a local folder (downloaded if need be), or None for a new run."""
-    ref = latest_valid_checkpoint(filesystem, run_path)
+    ref = latest_valid_checkpoint(run_folder)
     if ref is None:
         yield None
     else:
-        with local_folder(filesystem, ref.path) as local:
+        with ref.place.local() as local:
             yield local
 
 
@@ -115,22 +113,22 @@ def require_same_step(step: int, device: torch.device) -> None:
         raise UserError("workers found different checkpoints", got=steps, remedy="give all nodes the same storage")
 
 
-def publish_folder(filesystem: pafs.FileSystem, target: str, files: Sequence[Path], *, last: str) -> None:
+def publish_folder(target: Place, files: Sequence[Path], *, last: str) -> None:
     """Put files into a folder of the storage, in the place of what it held; `last` is the name of the one that makes
     it whole."""
-    _delete(filesystem, f"{target}/{last}")  # first, else a mixture of two would look whole
-    make_folder(filesystem, target)
-    filesystem.delete_dir_contents(target, missing_dir_ok=True)
+    _delete(target / last)  # first, else a mixture of two would look whole
+    target.make_folder()
+    target.filesystem.delete_dir_contents(target.path, missing_dir_ok=True)
     for path in sorted(files, key=lambda path: (path.name == last, path.name)):
-        _upload(filesystem, path, f"{target}/{path.name}")
+        _upload(path, target / path.name)
 
 
-def _upload(filesystem: pafs.FileSystem, source: Path | None, target: str) -> None:
+def _upload(source: Path | None, target: Place) -> None:
     """Write a file whole. Tried again from its start, which also helps where the answer to an upload's last request
     is lost: some stores no longer know the upload when that request comes again."""
 
     def upload() -> None:
-        with filesystem.open_output_stream(target) as out:
+        with target.filesystem.open_output_stream(target.path) as out:
             if source is not None:
                 with source.open("rb") as stream:
                     shutil.copyfileobj(stream, out, length=8 << 20)
@@ -138,11 +136,11 @@ def _upload(filesystem: pafs.FileSystem, source: Path | None, target: str) -> No
     with_retries(upload)
 
 
-def _delete(filesystem: pafs.FileSystem, path: str) -> None:
+def _delete(place: Place) -> None:
     """Delete a file that may be gone: a delete whose answer was lost is tried again."""
 
     def delete() -> None:
         with contextlib.suppress(FileNotFoundError):
-            filesystem.delete_file(path)
+            place.delete_file()
 
     with_retries(delete)

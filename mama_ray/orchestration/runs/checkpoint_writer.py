@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
 from mama_ray.reporting.writers import MetricsWriter
+from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import write_manifest
 
@@ -25,10 +24,8 @@ WriteFiles = Callable[[Path], None]
 class CheckpointWriter:
     """Writes, hashes and publishes one run's checkpoints and uploads its metrics; for rank 0, with `close`."""
 
-    def __init__(
-        self, filesystem: pafs.FileSystem, run_path: str, metrics: MetricsWriter, *, num_checkpoints_to_keep: int
-    ) -> None:
-        self._filesystem, self._run_path, self._metrics = filesystem, run_path, metrics
+    def __init__(self, run_folder: Place, metrics: MetricsWriter, *, num_checkpoints_to_keep: int) -> None:
+        self._run_folder, self._metrics = run_folder, metrics
         self._num_to_keep = num_checkpoints_to_keep
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._in_flight: Future | None = None
@@ -60,9 +57,9 @@ class CheckpointWriter:
             self._executor.shutdown()
 
     def _publish(self, step: int, write_files: WriteFiles, selection: dict | None) -> None:
-        with staging_directory(self._filesystem, self._run_path) as staged:
+        with staging_directory(self._run_folder) as staged:
             write_files(staged)
             write_manifest(staged, step=step, selection=selection)
             with_retries(self._metrics.flush)
-            publish_checkpoint(self._filesystem, self._run_path, staged, step)
-        retain_checkpoints(self._filesystem, self._run_path, self._num_to_keep, newest_step=step)
+            publish_checkpoint(self._run_folder, staged, step)
+        retain_checkpoints(self._run_folder, self._num_to_keep, newest_step=step)

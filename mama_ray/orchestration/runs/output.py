@@ -1,10 +1,9 @@
 """What the first worker of a run alone has: the metrics' files, the checkpoints' writer, and the progress it tells."""
 
-import pyarrow.fs as pafs
-
 from mama_ray.orchestration.runs.checkpoint_writer import CheckpointWriter
 from mama_ray.orchestration.runs.progress import Progress
 from mama_ray.reporting.writers import MetricsWriter
+from mama_ray.storage.places import Place
 
 
 class RunOutput:
@@ -13,18 +12,15 @@ class RunOutput:
     def __init__(
         self,
         run: str,
-        filesystem: pafs.FileSystem,
-        run_path: str,
+        run_folder: Place,
         *,
         first_step: int,
         num_steps: int,
         num_checkpoints_to_keep: int,
         show_bar: bool,
     ) -> None:
-        self.metrics = MetricsWriter(filesystem, run_path, start_step=first_step)
-        self.checkpoints = CheckpointWriter(
-            filesystem, run_path, self.metrics, num_checkpoints_to_keep=num_checkpoints_to_keep
-        )
+        self.metrics = MetricsWriter(run_folder, start_step=first_step)
+        self.checkpoints = CheckpointWriter(run_folder, self.metrics, num_checkpoints_to_keep=num_checkpoints_to_keep)
         self.progress = Progress(run, num_steps=num_steps, first_step=first_step, show_bar=show_bar)
 
     def close(self, *, has_failed: bool) -> None:

@@ -6,19 +6,19 @@ from mama_ray.evaluation.protocol import Result, describe_protocol
 from mama_ray.reporting.content import Report, RunReport
 from mama_ray.reporting.page import write_report
 from mama_ray.reporting.run_summary import load_result, load_retrievals, summarise_run
-from mama_ray.storage.places import filesystem_for, join_uri
+from mama_ray.storage.places import Place, join_uri
 
 
 def report_run(
     name: str, run_uri: str, shards: str, *, benchmark: str | None, facts: Mapping[str, str] | None = None
 ) -> tuple[RunReport, Result | None]:
     """Collect a run's curves and, where it was evaluated on `benchmark`, its recall and retrieved clips."""
-    filesystem, run_path = filesystem_for(run_uri)
+    run_folder = Place.of(run_uri)
     if benchmark is None:
-        return summarise_run(name, filesystem, run_path, facts=facts), None
-    result = load_result(filesystem, run_path, benchmark)
-    retrievals = load_retrievals(*filesystem_for(shards), result.examples)
-    return summarise_run(name, filesystem, run_path, result=result, retrievals=retrievals, facts=facts), result
+        return summarise_run(name, run_folder, facts=facts), None
+    result = load_result(run_folder, benchmark)
+    retrievals = load_retrievals(Place.of(shards), result.examples)
+    return summarise_run(name, run_folder, result=result, retrievals=retrievals, facts=facts), result
 
 
 def write_page(
@@ -39,5 +39,5 @@ def write_page(
         num_gallery=result.protocol.num_videos if result else None,
         facts=facts or {},
     )
-    write_report(*filesystem_for(directory_uri), report)
+    write_report(Place.of(directory_uri), report)
     return join_uri(directory_uri, "index.html")

@@ -5,26 +5,22 @@ import platform
 from collections.abc import Collection
 from importlib.metadata import version
 
-import pyarrow.fs as pafs
 import ray
 import ray.train
 
 from mama_ray.config import config_to_yaml, load_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.runs.settings import MAY_CHANGE, RunSettings
-from mama_ray.storage.places import write_text
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints
 
 
-def write_run_config(
-    job: RunSettings, filesystem: pafs.FileSystem, run_path: str, *, may_change: Collection[str] = MAY_CHANGE
-) -> None:
+def write_run_config(job: RunSettings, run_folder: Place, *, may_change: Collection[str] = MAY_CHANGE) -> None:
     """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
-    path = f"{run_path}/config.yaml"
+    place = run_folder / "config.yaml"
     text = config_to_yaml(job)
-    if filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path):
-        with filesystem.open_input_stream(path) as stream:
-            earlier = load_yaml(stream.read().decode(), source=path)
+    if place.is_file() and list_checkpoints(run_folder):
+        earlier = load_yaml(place.read_text(), source=place.uri)
         ours = load_yaml(text, source="this start")
         changed = [key for key in ours if key not in may_change and earlier.get(key) != ours[key]]
         if changed:
@@ -34,10 +30,10 @@ def write_run_config(
                 wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
                 remedy="start it with its own config to resume, or give --run another name",
             )
-    write_text(filesystem, path, text)
+    place.write_whole(text)
 
 
-def write_environment(summary: dict, filesystem: pafs.FileSystem, run_path: str) -> None:
+def write_environment(summary: dict, run_folder: Place) -> None:
     """Write environment.json: versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
@@ -47,4 +43,4 @@ def write_environment(summary: dict, filesystem: pafs.FileSystem, run_path: str)
         "cluster": ray.cluster_resources(),
         "data": summary,
     }
-    write_text(filesystem, f"{run_path}/environment.json", json.dumps(environment, indent=1, default=str))
+    (run_folder / "environment.json").write_whole(json.dumps(environment, indent=1, default=str))

@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-import pyarrow.fs as pafs
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
+from mama_ray.storage.places import Place
 
 # An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more
 # than there is, and then must give up soon to ask again.
@@ -26,8 +26,7 @@ def run_workers(
     train_fn_per_worker: Callable[[dict], None],
     loop_config: dict,
     job: RunSettings,
-    filesystem: pafs.FileSystem,
-    run_path: str,
+    run_folder: Place,
     *,
     workers: WorkerRange | None = None,
     placement: PlacementConfig | None = None,
@@ -50,8 +49,8 @@ def run_workers(
         ),
         run_config=ray.train.RunConfig(
             name="ray_train",
-            storage_path=run_path,
-            storage_filesystem=filesystem,
+            storage_path=run_folder.path,
+            storage_filesystem=run_folder.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
             callbacks=list(callbacks),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),

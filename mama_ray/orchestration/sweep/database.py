@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import pyarrow.fs as pafs
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -22,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
 from mama_ray.orchestration.sweep.space import describe_space
-from mama_ray.storage.places import is_local
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -36,20 +35,19 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class StudyStore:
     """The database of a sweep's study; a context manager, because a copy of a remote one is temporary."""
 
-    def __init__(self, url: str | None, name: str, filesystem: pafs.FileSystem, run_path: str) -> None:
+    def __init__(self, url: str | None, name: str, run_folder: Place) -> None:
         """Open the database at `url`, or the file in the sweep's folder; UserError where there is none to be had."""
         self.name = name
-        self._filesystem, self._target = filesystem, f"{run_path}/{FILE_NAME}"
+        self._target = run_folder / FILE_NAME
         self._scratch: tempfile.TemporaryDirectory | None = None
         self._copy: Path | None = None
-        if url is None and is_local(filesystem):
-            url = f"sqlite:///{self._target}"
+        if url is None and run_folder.is_local:
+            url = f"sqlite:///{self._target.path}"
         elif url is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="mama_ray-study-")
             self._copy = Path(self._scratch.name, FILE_NAME)
-            if filesystem.get_file_info(self._target).is_file:
-                with filesystem.open_input_stream(self._target) as stream:
-                    self._copy.write_bytes(stream.read())
+            if self._target.is_file():
+                self._copy.write_bytes(self._target.read_bytes())
             url = f"sqlite:///{self._copy}"
         self.storage = _open_storage(url)
 
@@ -102,8 +100,7 @@ class StudyStore:
         with sqlite3.connect(self._copy) as source, sqlite3.connect(whole) as target:
             source.backup(target)
         try:
-            with self._filesystem.open_output_stream(self._target) as stream:
-                stream.write(whole.read_bytes())
+            self._target.write_whole(whole.read_bytes())
         except OSError as error:  # the next change brings it along
             logger.warning("could not put the study into the storage: %s", error)
 

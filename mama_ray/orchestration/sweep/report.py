@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
-import pyarrow.fs as pafs
 from optuna.trial import FrozenTrial, TrialState
 
 from mama_ray.config import config_to_yaml, with_overrides
@@ -25,7 +24,7 @@ from mama_ray.reporting.sweep_page import (
     summarise_variants,
     write_sweep_report,
 )
-from mama_ray.storage.places import join_uri, write_text
+from mama_ray.storage.places import Place, join_uri
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -52,8 +51,7 @@ def write_outcome(
     job: SweepJob,
     plan: SweepPlan,
     study: optuna.Study,
-    filesystem: pafs.FileSystem,
-    path: str,
+    place: Place,
     failures: Mapping[str, str],
 ) -> str:
     """Write trials.json, the report and, of a search, best.yaml; returns the line that says what was found.
@@ -61,9 +59,9 @@ def write_outcome(
     Raises UserError when no trial came to its end.
     """
     trials = [_trial(found, failures) for found in latest_by_run(study)]
-    write_text(filesystem, f"{path}/trials.json", json.dumps([_record(trial) for trial in trials], indent=1))
+    (place / "trials.json").write_whole(json.dumps([_record(trial) for trial in trials], indent=1))
     report = _report(job, plan, study, trials)
-    page = write_sweep_report(filesystem, f"{path}/report", report)
+    page = write_sweep_report(place / "report", report)
     told = f"{len(trials)} trials ({_counts(trials)})"
     where = join_uri(plan.uri, "report", page.rsplit("/", 1)[1])
     best = best_of(trials, job.objectives)
@@ -73,7 +71,7 @@ def write_outcome(
     if job.variants:
         means = [f"{variant.name} {show_interval(variant.interval)}" for variant in report.variants]
         return f"{told}, {next(iter(job.objectives))}: {'; '.join(means)}: {where}"
-    write_text(filesystem, f"{path}/best.yaml", _best_yaml(job, plan, best))
+    (place / "best.yaml").write_whole(_best_yaml(job, plan, best))
     base = report.named(report.base)
     beside = f", the base config {base.values[0]:.4g}" if base is not None and base.values and base is not best else ""
     values = describe_values(job.objectives, list(best.values))

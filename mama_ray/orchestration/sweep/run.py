@@ -28,7 +28,7 @@ from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
 from mama_ray.orchestration.training.run import check_sizes
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import absolute_uri, filesystem_for, write_text
+from mama_ray.storage.places import Place, absolute_uri
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ _TRIAL_FAILURES = 1  # a trial whose node is lost is started again, from its own
 def sweep(job: SweepJob) -> str:
     """Run or resume a sweep; returns the line that names the best config."""
     plan = plan_sweep(job)
-    filesystem, path = filesystem_for(plan.uri)
+    folder = Place.of(plan.uri)
     ensure_writable(plan.uri)
     ensure_readable(*inputs_of(plan.base))
-    with StudyStore(job.study, job.run, filesystem, path) as store:
+    with StudyStore(job.study, job.run, folder) as store:
         study = store.open_study(
             plan.distributions,
             job.objectives,
@@ -51,7 +51,7 @@ def sweep(job: SweepJob) -> str:
             first_points=plan.first_points,
             definition=plan.definition,
         )
-        write_text(filesystem, f"{path}/config.yaml", config_to_yaml(job))
+        (folder / "config.yaml").write_whole(config_to_yaml(job))
         num_begun = requeue_unfinished(study)
         num_left = plan.num_samples - num_finished(study)
         failures: dict[str, str] = {}
@@ -68,7 +68,7 @@ def sweep(job: SweepJob) -> str:
                 num_samples=plan.num_samples,
             )
             failures = _run_trials(job, plan, base, search, _scheduler(job, study, num_steps), num_left)
-        return write_outcome(job, plan, study, filesystem, path, failures)
+        return write_outcome(job, plan, study, folder, failures)
 
 
 def _sampler(job: SweepJob, *, num_trials: int) -> TPESampler:
@@ -109,7 +109,7 @@ def _run_trials(
     concurrent = min(num_left, job.max_concurrent or num_concurrent(base, ray.cluster_resources()))
     logger.info("%d trials at a time", concurrent)
     trial = tune.with_parameters(run_trial, base=base, settings=plan.settings, num_runs=concurrent)
-    filesystem, path = filesystem_for(plan.uri)
+    folder = Place.of(plan.uri)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner and tables; the searcher tells of every trial
     results = tune.Tuner(
         tune.with_resources(trial, PlacementGroupFactory([{"memory": _TRIAL_MEMORY_BYTES}])),
@@ -118,8 +118,8 @@ def _run_trials(
         ),
         run_config=tune.RunConfig(
             name="ray_tune",
-            storage_path=path,
-            storage_filesystem=filesystem,
+            storage_path=folder.path,
+            storage_filesystem=folder.filesystem,
             failure_config=tune.FailureConfig(max_failures=_TRIAL_FAILURES),
             verbose=0,
         ),

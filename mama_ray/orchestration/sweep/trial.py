@@ -15,7 +15,7 @@ from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
 from mama_ray.reporting.writers import read_metrics
-from mama_ray.storage.places import filesystem_for, join_uri
+from mama_ray.storage.places import Place, join_uri
 
 
 def run_trial(
@@ -39,8 +39,8 @@ def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | No
 
 
 def _report_last_validation(job: TrainJob, num_steps: int) -> None:
-    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
-    records = read_metrics(filesystem, run_path)
+    run_folder = Place.of(join_uri(job.storage, job.run))
+    records = read_metrics(run_folder)
     validated = [record for record in records if any(name.startswith("val/") for name in record)]
     timed = [record[STEP_TIME] for record in records if record.get(STEP_TIME) is not None]
     for record in validated[-1:]:

@@ -24,7 +24,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.runs.batch_stream import stream_arrays
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,9 @@ class ClipReader:
 
     def assembler(self, table: ray.ObjectRef | None = None) -> ClipAssembler:
         """Build the assembler of `table` (default: training's); it is mapped from shared memory, not copied."""
-        filesystem, directory = filesystem_for(self.shards)
+        folder = Place.of(self.shards)
         return ClipAssembler(
-            filesystem,
-            directory,
+            folder,
             ray.get(table or self.table),
             self.tokenizer(),
             self.num_frames,

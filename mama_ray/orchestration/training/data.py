@@ -28,7 +28,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
@@ -125,9 +125,9 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
 
 @ray.remote(num_cpus=0.5)
 def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
-    filesystem, path = filesystem_for(shards)
-    index = read_index(filesystem, path, columns=(*_COLUMNS, "split"))
-    check_shards(filesystem, path, index)
+    place = Place.of(shards)
+    index = read_index(place, columns=(*_COLUMNS, "split"))
+    check_shards(place, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
     refuse_meta_overlap(tables)
@@ -180,7 +180,7 @@ def _choose_clips(
 
 
 def _join(clips: pa.Table, config: DataConfig) -> tuple[pa.Table, dict[str, TableUse]]:
-    files = {uri: read_caption_files(*filesystem_for(uri), columns=COLUMNS) for uri in config.caption_tables}
+    files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in config.caption_tables}
     return join_captions(clips, files, exclude_flags=config.exclude_flags)
 
 

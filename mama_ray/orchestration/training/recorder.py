@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow.fs as pafs
 import ray
 import ray.train
 import torch
@@ -24,6 +23,7 @@ from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import RunData, truth_kinds
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.validation import ValidationSet
+from mama_ray.storage.places import Place
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
@@ -44,15 +44,14 @@ class RunRecorder:
         data: RunData,
         validation: ValidationSet,
         reader: ClipReader,
-        filesystem: pafs.FileSystem,
-        run_path: str,
+        run_folder: Place,
         *,
         rank: int,
         world_size: int,
         show_bar: bool = False,
     ):
         self._job, self._state, self._validation, self._reader = job, state, validation, reader
-        self._filesystem, self._run_path = filesystem, run_path
+        self._run_folder = run_folder
         self._rank, self._world_size = rank, world_size
         self._window = StepWindow()
         self._last_losses: torch.Tensor | None = None
@@ -69,8 +68,7 @@ class RunRecorder:
         if self._rank == 0:
             self._output = RunOutput(
                 self._job.run,
-                self._filesystem,
-                self._run_path,
+                self._run_folder,
                 first_step=self._state.step,
                 num_steps=self._state.num_steps,
                 num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,

@@ -23,7 +23,7 @@ from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
 from mama_ray.orchestration.training.worker import train_fn_per_worker
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import filesystem_for, join_uri
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ def train(job: TrainJob) -> str:
     """Run or resume a training job; returns the line that names its result."""
     job = with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
-    filesystem, run_path = filesystem_for(run_uri)
+    run_folder = Place.of(run_uri)
     job, num_steps, was_done = run_to_end(job)
     if was_done:
         return f"done already, {num_steps} steps: {run_uri}"
-    best = best_checkpoint(list_checkpoints(filesystem, run_path))
+    best = best_checkpoint(list_checkpoints(run_folder))
     page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
@@ -54,20 +54,20 @@ def run_to_end(
     The job's paths are absolute. `callbacks` hear of every validation; `num_runs` runs share the cluster with this one.
     """
     run_uri = join_uri(job.storage, job.run)
-    filesystem, run_path = filesystem_for(run_uri)
+    run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
     ensure_readable(*inputs_of(job))
-    write_run_config(job, filesystem, run_path)
+    write_run_config(job, run_folder)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
-    newest = latest_valid_checkpoint(filesystem, run_path)
+    newest = latest_valid_checkpoint(run_folder)
     connect()
     if job.shards is None:
         job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
     data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
     check_sizes(job, data)
-    _refuse_other_captions(job, data, filesystem, run_path)
-    write_environment(data.summary, filesystem, run_path)
+    _refuse_other_captions(job, data, run_folder)
+    write_environment(data.summary, run_folder)
     num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     if newest is not None and newest.step >= num_steps:
@@ -75,7 +75,7 @@ def run_to_end(
     settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
     _require_room(job)
     group = {"workers": job.workers, "placement": job.placement}
-    run_workers(train_fn_per_worker, settings, job, filesystem, run_path, **group, callbacks=callbacks)
+    run_workers(train_fn_per_worker, settings, job, run_folder, **group, callbacks=callbacks)
     return job, num_steps, False
 
 
@@ -85,7 +85,7 @@ def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
         return None
     if job.model.pretrained is not None:
         return job.model.pretrained
-    return newest and join_uri(job.storage, job.run, "checkpoints", newest.path.rsplit("/", 1)[1])
+    return newest and newest.place.uri
 
 
 def check_sizes(job: TrainJob, data: RunData) -> None:
@@ -115,13 +115,12 @@ def _require_room(job: TrainJob) -> None:
     require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)
 
 
-def _refuse_other_captions(job: TrainJob, data: RunData, filesystem, run_path: str) -> None:
+def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> None:
     """Raise UserError if a run that has a checkpoint finds other captions in its tables than it began with."""
-    path = f"{run_path}/environment.json"
-    if not (filesystem.get_file_info(path).is_file and list_checkpoints(filesystem, run_path)):
+    place = run_folder / "environment.json"
+    if not (place.is_file() and list_checkpoints(run_folder)):
         return
-    with filesystem.open_input_stream(path) as stream:
-        earlier = json.loads(stream.read())["data"].get("caption_tables", {})
+    earlier = json.loads(place.read_bytes())["data"].get("caption_tables", {})
     for uri, use in data.summary["caption_tables"].items():
         if uri in earlier and earlier[uri]["sha256"] != use["sha256"]:
             raise UserError(

@@ -28,7 +28,7 @@ from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.validation import ValidationSet
-from mama_ray.storage.places import filesystem_for, join_uri, local_folder
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state
@@ -48,10 +48,10 @@ def train_fn_per_worker(loop_config: dict) -> None:
     torch.manual_seed(job.seed)
     model = build_model(job, data.summary).to(device)
     state = _build_state(job, model, device, loop_config["num_steps"])
-    filesystem, run_path = filesystem_for(join_uri(job.storage, job.run))
+    run_folder = Place.of(join_uri(job.storage, job.run))
     if rank == 0:
-        remove_stale_staging(filesystem, run_path)
-    _resume(state, filesystem, run_path)
+        remove_stale_staging(run_folder)
+    _resume(state, run_folder)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     recorder = RunRecorder(
@@ -60,8 +60,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         data,
         validation,
         reader,
-        filesystem,
-        run_path,
+        run_folder,
         rank=rank,
         world_size=world_size,
         show_bar=loop_config["show_bar"],
@@ -99,7 +98,7 @@ def build_model(job: TrainJob, summary: dict) -> ClipVip:
         )
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    with local_folder(*filesystem_for(source)) as directory:
+    with Place.of(source).local() as directory:
         return from_pretrained(directory, **checkpointing)
 
 
@@ -120,8 +119,8 @@ def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps:
     )
 
 
-def _resume(state: TrainState, filesystem, run_path: str) -> None:
-    with newest_checkpoint(filesystem, run_path) as directory:
+def _resume(state: TrainState, run_folder: Place) -> None:
+    with newest_checkpoint(run_folder) as directory:
         if directory is not None:
             load_state(state, directory)
             logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)

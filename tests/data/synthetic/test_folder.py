@@ -2,7 +2,6 @@
 
 import json
 
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.annotations import parse_annotation, read_annotations
@@ -10,9 +9,9 @@ from mama_ray.data.synthetic import folder
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 
 SMALL = CorpusConfig(num_train=20, num_meta=8, num_val=8, num_test=8)
-LOCAL = pafs.LocalFileSystem()
 
 
 def content(directory) -> dict[str, bytes]:
@@ -26,7 +25,7 @@ def small_chunks(monkeypatch):
 
 def test_the_annotations_are_what_prepare_reads(tmp_path):
     folder.write_corpus(SMALL, tmp_path / "corpus")
-    rows = list(read_annotations(LOCAL, str(tmp_path / "corpus/annotations.jsonl")))
+    rows = list(read_annotations(Place.of(tmp_path / "corpus/annotations.jsonl")))
     assert len(rows) == 44
     for _, row in rows:
         annotation = parse_annotation(row)
@@ -49,8 +48,8 @@ def test_a_corpus_that_is_there_is_not_made_again(tmp_path):
 def test_an_unfinished_corpus_is_completed_and_equals_one_made_at_once(tmp_path, small_chunks):
     folder.write_corpus(SMALL, tmp_path / "whole")
     half = tmp_path / "half"
-    assert not folder.open_corpus(LOCAL, str(half), SMALL)
-    folder.write_chunk(LOCAL, str(half), SMALL, 1)
+    assert not folder.open_corpus(Place.of(half), SMALL)
+    folder.write_chunk(Place.of(half), SMALL, 1)
     first = sorted((half / "videos").iterdir())[0]
     made_at = first.stat().st_mtime_ns
     assert not (half / "corpus.json").exists()
@@ -68,8 +67,8 @@ def test_a_folder_with_another_corpus_is_refused_and_left_alone(tmp_path):
 
 
 def test_an_unfinished_corpus_of_another_config_is_refused(tmp_path, small_chunks):
-    folder.open_corpus(LOCAL, str(tmp_path), SMALL)
-    folder.write_chunk(LOCAL, str(tmp_path), SMALL, 0)
+    folder.open_corpus(Place.of(tmp_path), SMALL)
+    folder.write_chunk(Place.of(tmp_path), SMALL, 0)
     with pytest.raises(UserError, match="another corpus"):
         folder.write_corpus(SMALL.model_copy(update={"seed": 1}), tmp_path)
 

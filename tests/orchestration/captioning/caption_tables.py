@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.data.index import read_index
+from mama_ray.storage.places import Place
 
 # The columns of a part as jobs of version 1 wrote it.
 PART_SCHEMA_1 = pa.schema(
@@ -51,6 +51,6 @@ def captions_of(shards: str, *splits: str, text: str = "a generated caption of {
     """Return a row of a caption table for every clip of the splits."""
     return [
         {"clip_id": row["clip_id"], "video_sha256": row["sha256"], "caption": text.format(row["clip_id"])}
-        for row in read_index(pafs.LocalFileSystem(), shards).to_pylist()
+        for row in read_index(Place.of(shards)).to_pylist()
         if row["split"] in splits
     ]

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
@@ -21,6 +20,7 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.storage.places import Place
 
 ROOT = Path(__file__).resolve().parents[3]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -39,13 +39,13 @@ def write_caption_shards(directory: Path, corpus: CorpusConfig) -> Path:
         places = write_shard(directory / name, [(one.clip, one.video, "mp4") for one in generated])
         rows += [index_row(one.clip, place, name, facts) for one, place in zip(generated, places, strict=True)]
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(generated)}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return directory
 
 
 def read_captions(output: Path) -> list[tuple[str, int, str | None, str | None]]:
     """Return (clip_id, sample, caption, error) of every row of a finished table, in its order."""
-    tables = read_caption_files(pafs.LocalFileSystem(), str(output), ["clip_id", "sample", "caption", "error"])
+    tables = read_caption_files(Place.of(output), ["clip_id", "sample", "caption", "error"])
     return [tuple(row.values()) for table in tables for row in table.to_pylist()]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 import ray
 
@@ -22,10 +21,10 @@ from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, watched
+from mama_ray.storage.places import Place
 
 pytestmark = pytest.mark.ray
 
-LOCAL = pafs.LocalFileSystem()
 NUM_CLIPS = 4
 REFUSED = 2
 
@@ -94,7 +93,8 @@ def caption(plan: CaptionPlan, batch: dict[str, np.ndarray]) -> tuple[dict, list
     actor = ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, CaptionLedger.remote(), 2)
     (counts,) = ray.get(actor.__call__.remote(batch)).to_pylist()
     ray.kill(actor)
-    parts = [read_part(LOCAL, plan.output, name) for name in list_parts(LOCAL, plan.output)]
+    folder = Place.of(plan.output)
+    parts = [read_part(folder, name) for name in list_parts(folder)]
     return counts, pa.concat_tables(parts).to_pylist()
 
 

@@ -11,7 +11,6 @@ import av
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.clip import Caption, Clip
@@ -19,6 +18,7 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import ENGINE_TITLE, ROOT, read_captions
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
@@ -57,7 +57,7 @@ def write_drying_shards(directory: Path) -> Path:
     facts = {"duration_s": 1.0, "width": 48, "height": 48, "fps": 8.0, "codec": "h264"}
     rows = [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
     sizes = {name: {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return directory
 
 

@@ -2,7 +2,6 @@
 
 import os
 
-import pyarrow.fs as pafs
 import pytest
 import ray
 
@@ -15,6 +14,7 @@ from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import write_caption_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
@@ -53,8 +53,8 @@ def test_a_clip_that_kills_engines_is_found_alone_and_becomes_an_error_row(plan)
     chunks = [decode_chunk(plan, pending, position) for position in range(pending.num_chunks)]
     counts = ray.get([actor.__call__.remote(chunk) for chunk in chunks])
     assert sum(table["num_clips"][0].as_py() for table in counts) == sum(CORPUS.num_clips.values())
-    filesystem = pafs.LocalFileSystem()
-    parts = [read_part(filesystem, plan.output, name) for name in list_parts(filesystem, plan.output)]
+    output = Place.of(plan.output)
+    parts = [read_part(output, name) for name in list_parts(output)]
     rows = [row for part in parts for row in part.to_pylist()]
     assert len(rows) == len({row["row"] for row in rows}) == sum(CORPUS.num_clips.values())
     errors = {row["clip_id"]: row["error"] for row in rows if row["error"]}

@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -23,13 +22,13 @@ from mama_ray.orchestration.captioning.parts import (
     PART_SCHEMA,
     list_parts,
     part_names,
-    part_path,
+    part_place,
     write_parts,
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
-LOCAL = pafs.LocalFileSystem()
 CONSTANTS = {
     "source": "generated", "model": "m", "weights_sha256": "w", "prompt": "p", "temperature": 0.5, "top_p": 1.0,
     "max_tokens": 9,
@@ -62,7 +61,7 @@ def commit(folder: Path, rows, num_captions: int = 1, **changes) -> None:
             }  # fmt: skip
             known |= changes
             made.append({k: v.format(row=row, sample=sample) if isinstance(v, str) else v for k, v in known.items()})
-    write_parts(LOCAL, str(folder), pa.Table.from_pylist(made, schema=PART_SCHEMA))
+    write_parts(Place.of(folder), pa.Table.from_pylist(made, schema=PART_SCHEMA))
 
 
 def finish(plan: CaptionPlan) -> tuple[TableSummary, list[str]]:
@@ -100,13 +99,13 @@ def test_parts_in_any_order_become_files_in_the_indexs_order(ray_cluster, tmp_pa
 def test_a_damaged_part_is_reported_removed_and_its_clips_can_be_written_again(ray_cluster, tmp_path):
     plan = plan_of(tmp_path, 100)
     commit(tmp_path, range(100))
-    names = list_parts(LOCAL, str(tmp_path))
+    names = list_parts(Place.of(tmp_path))
     for name in names[1:3]:
-        path = Path(part_path(str(tmp_path), name))
+        path = Path(part_place(Place.of(tmp_path), name).path)
         path.write_bytes(path.read_bytes()[:-20])
     assert finish(plan)[1] == names[1:3]
     assert not list(tmp_path.glob("captions-*"))
-    assert list_parts(LOCAL, str(tmp_path)) == [names[0], names[3]]
+    assert list_parts(Place.of(tmp_path)) == [names[0], names[3]]
     commit(tmp_path, range(32, 96))
     assert finish(plan)[1] == []
     assert [row["clip_id"] for row in table_of(tmp_path)] == [f"clip-{row}" for row in range(100)]
@@ -128,7 +127,7 @@ def test_clips_that_a_zombie_wrote_as_well_are_kept_once_with_one_writers_words(
 def test_parts_of_version_1_and_of_today_become_one_table(ray_cluster, tmp_path):
     for rows in (range(32), range(32, 48)):
         (name,) = part_names(rows)
-        path = Path(part_path(str(tmp_path), name))
+        path = Path(part_place(Place.of(tmp_path), name).path)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(parts_of_version_1(list(rows)), path, compression="zstd")
     commit(tmp_path, range(40, 70))  # some by both

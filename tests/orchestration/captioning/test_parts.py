@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -17,14 +16,14 @@ from mama_ray.orchestration.captioning.parts import (
     committed_rows,
     list_parts,
     part_names,
-    part_path,
+    part_place,
     read_part,
     rows_of_part,
     write_parts,
 )
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
-LOCAL = pafs.LocalFileSystem()
 ROWS = st.lists(st.integers(0, 3 * CLIPS_PER_FILE), max_size=200)
 
 
@@ -69,29 +68,29 @@ def test_other_files_are_no_parts(name):
 
 def test_parts_come_back_as_they_were_written_from_a_folder_per_file_of_the_table(tmp_path):
     rows = [0, 1, 31, 32, CLIPS_PER_FILE - 1, CLIPS_PER_FILE, CLIPS_PER_FILE + 40]
-    write_parts(LOCAL, str(tmp_path), rows_table(rows, num_captions=2))
-    names = list_parts(LOCAL, str(tmp_path))
+    write_parts(Place.of(tmp_path), rows_table(rows, num_captions=2))
+    names = list_parts(Place.of(tmp_path))
     assert names == sorted(part_names(rows))
-    by_file = [list_parts(LOCAL, str(tmp_path), number) for number in range(3)]
+    by_file = [list_parts(Place.of(tmp_path), number) for number in range(3)]
     assert by_file == [names[:3], names[3:], []]
-    tables = pa.concat_tables(read_part(LOCAL, str(tmp_path), name) for name in names)
+    tables = pa.concat_tables(read_part(Place.of(tmp_path), name) for name in names)
     assert tables.sort_by([("row", "ascending"), ("sample", "ascending")]).equals(rows_table(rows, num_captions=2))
 
 
 def test_a_batch_that_is_committed_twice_leaves_the_same_parts(tmp_path):
     for _ in range(2):
-        write_parts(LOCAL, str(tmp_path), rows_table([3, 5, 40]))
-    assert list_parts(LOCAL, str(tmp_path)) == sorted(part_names([3, 5, 40]))
+        write_parts(Place.of(tmp_path), rows_table([3, 5, 40]))
+    assert list_parts(Place.of(tmp_path)) == sorted(part_names([3, 5, 40]))
 
 
 def test_a_folder_without_parts_has_committed_nothing(tmp_path):
-    assert list_parts(LOCAL, str(tmp_path / "nowhere")) == []
-    write_parts(LOCAL, str(tmp_path), rows_table([7]))
-    (name,) = list_parts(LOCAL, str(tmp_path))
-    unfinished = part_path(str(tmp_path), name).replace(name, part_names([9]).popitem()[0] + ".0a1b2c3d.tmp")
+    assert list_parts(Place.of(tmp_path / "nowhere")) == []
+    write_parts(Place.of(tmp_path), rows_table([7]))
+    (name,) = list_parts(Place.of(tmp_path))
+    unfinished = part_place(Place.of(tmp_path), name).path.replace(name, part_names([9]).popitem()[0] + ".0a1b2c3d.tmp")
     with open(unfinished, "wb") as stream:
         stream.write(b"half a part")
-    assert list_parts(LOCAL, str(tmp_path)) == [name]
+    assert list_parts(Place.of(tmp_path)) == [name]
 
 
 @pytest.mark.parametrize("cut", [0, 3, 100, -1, -8])
@@ -99,28 +98,28 @@ def test_a_truncated_part_is_no_part(tmp_path, cut):
     name, path = written(tmp_path, [0, 1, 2])
     data = path.read_bytes()
     path.write_bytes(data[:cut])
-    assert read_part(LOCAL, str(tmp_path), name) is None
+    assert read_part(Place.of(tmp_path), name) is None
 
 
 @pytest.mark.parametrize("other", [[0, 1], [0, 1, 2, 3], [3, 4, 5], []])
 def test_a_part_with_other_rows_than_its_name_says_is_no_part(tmp_path, other):
     name, path = written(tmp_path, [0, 1, 2])
     pq.write_table(rows_table(other), path)
-    assert read_part(LOCAL, str(tmp_path), name) is None
+    assert read_part(Place.of(tmp_path), name) is None
 
 
 def test_a_part_of_another_schema_is_no_part(tmp_path):
     name, path = written(tmp_path, [0])
     pq.write_table(rows_table([0]).drop_columns(["seed"]), path)
-    assert read_part(LOCAL, str(tmp_path), name) is None
+    assert read_part(Place.of(tmp_path), name) is None
 
 
 def test_a_part_of_version_1_is_read_with_todays_names(tmp_path):
     name = part_names([0, 1]).popitem()[0]
-    path = Path(part_path(str(tmp_path), name))
+    path = Path(part_place(Place.of(tmp_path), name).path)
     path.parent.mkdir(parents=True)
     pq.write_table(parts_of_version_1([0, 1]), path, compression="zstd")
-    found = read_part(LOCAL, str(tmp_path), name)
+    found = read_part(Place.of(tmp_path), name)
     assert found.schema.equals(PART_SCHEMA)
     assert found["shown_sha256"].to_pylist() == ["grid-0", "grid-1"]
     assert found["text"].to_pylist() == ["an old dog 0 runs", "an old dog 1 runs"]
@@ -128,7 +127,7 @@ def test_a_part_of_version_1_is_read_with_todays_names(tmp_path):
 
 def written(folder, rows: list[int]):
     """Commit rows of one chunk; return the part's name and path."""
-    write_parts(LOCAL, str(folder), rows_table(rows))
-    (name,) = list_parts(LOCAL, str(folder))
-    assert read_part(LOCAL, str(folder), name).equals(rows_table(rows))
-    return name, Path(part_path(str(folder), name))
+    write_parts(Place.of(folder), rows_table(rows))
+    (name,) = list_parts(Place.of(folder))
+    assert read_part(Place.of(folder), name).equals(rows_table(rows))
+    return name, Path(part_place(Place.of(folder), name).path)

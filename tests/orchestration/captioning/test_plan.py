@@ -6,7 +6,8 @@ import pytest
 from mama_ray.data.index import MEMORY_SCHEMA, read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.plan import _load_clips
-from tests.data.shard_factory import LOCAL, write_dataset
+from mama_ray.storage.places import Place
+from tests.data.shard_factory import write_dataset
 
 load = _load_clips._function  # what the remote task runs
 
@@ -18,7 +19,7 @@ def test_the_job_keeps_five_columns_none_of_which_ends_at_2_gib(tmp_path, split,
     assert (len(table), count, shards) == (num_clips, num_clips, num_shards)
     assert table.column_names == ["clip_id", "shard", "offset", "num_bytes", "sha256"]
     assert all(field.type == MEMORY_SCHEMA.field(field.name).type for field in table.schema)
-    rows = read_index(LOCAL, str(tmp_path)).to_pylist()
+    rows = read_index(Place.of(tmp_path)).to_pylist()
     wanted = [{name: row[name] for name in table.column_names} for row in rows if split in (None, row["split"])]
     assert table.take(pa.array(range(num_clips))).to_pylist() == wanted
 

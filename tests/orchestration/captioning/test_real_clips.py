@@ -4,7 +4,6 @@ import csv
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 import ray
 
@@ -13,6 +12,7 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.captioning.run import caption
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import ROOT, read_captions
 
 DATA = ROOT.parent / "shared" / "data"
@@ -45,7 +45,7 @@ def write_shards(directory: Path) -> list[str]:
     facts = {"duration_s": 1.0, "width": 1, "height": 1, "fps": 1.0, "codec": "unknown"}
     rows = [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
     sizes = {name: {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return [clip.clip_id for clip, *_ in samples]
 
 

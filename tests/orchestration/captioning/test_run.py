@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.captioning.engines.captioner import inspect_captioner
@@ -21,6 +20,7 @@ from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.run import caption
+from mama_ray.storage.places import Place
 from tests.captioning.tiny_models import PROMPT, write_llava
 from tests.orchestration.prepare.spoiled_shards import (
     BAD,
@@ -35,7 +35,6 @@ from tests.orchestration.prepare.spoiled_shards import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm]
 
-LOCAL = pafs.LocalFileSystem()
 SAMPLING = SamplingConfig(num_captions=2, temperature=1.0, max_tokens=12, seed=3)
 SMALL = EngineConfig(kv_cache_mib=32)
 
@@ -80,7 +79,7 @@ def finished(ray_cluster, shards, model, tmp_path_factory) -> Finished:
 
 
 def rows_of(output: str) -> list[dict]:
-    tables = list(read_caption_files(LOCAL, output))
+    tables = list(read_caption_files(Place.of(output)))
     assert all(table.schema.equals(CAPTION_SCHEMA) for table in tables)
     return pa.concat_tables(tables).to_pylist()
 
@@ -95,7 +94,7 @@ def files_of(output: str) -> dict[str, tuple[str, int]]:
 
 
 def index_of(shards: Path) -> list[dict]:
-    return read_index(LOCAL, str(shards)).to_pylist()
+    return read_index(Place.of(shards)).to_pylist()
 
 
 def video_of(shards: Path, record: dict) -> bytes:
@@ -107,7 +106,7 @@ def test_every_clip_has_each_of_its_captions_once_in_the_indexs_order(finished, 
     index = index_of(shards)
     wanted = [(clip["clip_id"], clip["sha256"], sample) for clip in index for sample in range(2)]
     assert [(row["clip_id"], row["video_sha256"], row["sample"]) for row in finished.rows] == wanted
-    assert len(wanted) == 2 * NUM_CLIPS == read_summary(LOCAL, finished.job.output)["num_rows"]
+    assert len(wanted) == 2 * NUM_CLIPS == read_summary(Place.of(finished.job.output))["num_rows"]
     for row in finished.rows:
         assert (row["caption"] is None) == (row["error"] is not None)
 
@@ -120,7 +119,7 @@ def test_bad_videos_are_rows_that_say_why(finished):
     for row in (finished.rows[2 * place + sample] for place in BAD for sample in range(2)):
         assert row["flags"] == []
         assert [row[name] for name in ("shown_sha256", "frame_indices", "num_tokens", "seed")] == [None] * 4
-    outcomes = read_summary(LOCAL, finished.job.output)["outcomes"]
+    outcomes = read_summary(Place.of(finished.job.output))["outcomes"]
     assert (outcomes["error"], sum(outcomes.values())) == (2 * len(BAD), 2 * NUM_CLIPS)
     assert f"{2 * len(BAD)} error" in finished.line and finished.line.endswith(finished.job.output)
 

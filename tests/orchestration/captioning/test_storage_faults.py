@@ -10,7 +10,7 @@ import pytest
 import s3fs
 
 from mama_ray.captioning.table import SUMMARY_NAME, read_caption_files
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from tests.captioning.tiny_models import write_llava
 from tests.orchestration.prepare.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
 from tests.storage.s3_faults import KINDS, FaultyProxy, serving
@@ -35,47 +35,41 @@ def test_a_table_on_s3_is_that_of_a_local_folder_and_holds_no_secret(s3_server, 
     for name, value in s3_server.items():
         monkeypatch.setenv(name, value)
     shards, model = write_spoiled_shards(tmp_path / "shards"), write_llava(tmp_path / "tiny")
-    remote, _ = filesystem_for("s3://captions")
+    bucket = Place.of("s3://captions")
     s3fs.S3FileSystem(endpoint_url=s3_server["AWS_ENDPOINT_URL"]).mkdir("captions")
     for name, folder in (("shards", shards), ("tiny", model)):
-        pafs.copy_files(
-            str(folder), f"captions/{name}", source_filesystem=pafs.LocalFileSystem(), destination_filesystem=remote
-        )
+        pafs.copy_files(str(folder), f"captions/{name}", destination_filesystem=bucket.filesystem)
     uris = ("s3://captions/shards", "s3://captions/tiny", "s3://captions/runs/table")
     line = caption(s3_server, *uris)
     assert line.startswith(f"captioned {NUM_CLIPS} clips")
     assert line.endswith(f"{len(BAD)} error): s3://captions/runs/table")
     assert caption(s3_server, *uris) == f"done already, {NUM_CLIPS} rows: s3://captions/runs/table"
     caption(s3_server, str(shards), str(model), str(tmp_path / "table"))
-    found = [table.to_pylist() for table in read_caption_files(remote, "captions/runs/table")]
-    wanted = [table.to_pylist() for table in read_caption_files(pafs.LocalFileSystem(), str(tmp_path / "table"))]
+    found = [table.to_pylist() for table in read_caption_files(bucket / "runs/table")]
+    wanted = [table.to_pylist() for table in read_caption_files(Place.of(tmp_path / "table"))]
     assert without_rounding(found) == without_rounding(wanted)
-    files = {info.path.removeprefix("captions/runs/table/"): info for info in listed(remote, "captions/runs/table")}
+    files = {
+        file.uri.removeprefix("s3://captions/runs/table/") for file in (bucket / "runs/table").files(recursive=True)
+    }
     names = {"captions-000000.parquet", SUMMARY_NAME, "config.yaml", "report/index.html", "report/card.json"}
-    assert set(files) == names
+    assert files == names
     for name in names - {"captions-000000.parquet"}:
-        with remote.open_input_stream(f"captions/runs/table/{name}") as stream:
-            assert s3_server["AWS_SECRET_ACCESS_KEY"] not in stream.read().decode()
+        assert s3_server["AWS_SECRET_ACCESS_KEY"] not in (bucket / f"runs/table/{name}").read_text()
 
 
 @pytest.mark.promise
 def test_a_table_through_faults_of_every_kind_holds_every_clip_once(s3_server, s3_bucket, tmp_path):
     shards, model = write_spoiled_shards(tmp_path / "shards"), write_llava(tmp_path / "tiny")
-    remote, _ = filesystem_for(f"s3://{s3_bucket}")
-    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=remote)
+    bucket = Place.of(f"s3://{s3_bucket}")
+    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=bucket.filesystem)
     with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=1, every=10)) as proxy:
         places = (f"s3://{s3_bucket}/shards", str(model), f"s3://{s3_bucket}/table")
         line = caption(s3_server | {"AWS_ENDPOINT_URL": proxy.endpoint}, *places)
     assert all(proxy.faults[kind] for kind in KINDS), (proxy.num_requests, proxy.faults)
     assert line.endswith(f"{len(BAD)} error): s3://{s3_bucket}/table")
-    rows = [row for table in read_caption_files(remote, f"{s3_bucket}/table") for row in table.to_pylist()]
+    rows = [row for table in read_caption_files(bucket / "table") for row in table.to_pylist()]
     assert len(rows) == len({row["clip_id"] for row in rows}) == NUM_CLIPS
     assert sum(row["error"] is not None for row in rows) == len(BAD)
-
-
-def listed(filesystem: pafs.FileSystem, folder: str) -> list[pafs.FileInfo]:
-    infos = filesystem.get_file_info(pafs.FileSelector(folder, recursive=True))
-    return [info for info in infos if info.is_file]
 
 
 def without_rounding(files: list[list[dict]]) -> list[dict]:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 import torch
 
@@ -24,10 +23,10 @@ from mama_ray.models.pretrained import from_pretrained, save_pretrained
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.run import evaluate, load_benchmark
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 
-LOCAL = pafs.LocalFileSystem()
 NUM_TEST = 23  # prime: no batch size divides it
 COLOURS = ("red", "green", "blue", "white")
 FACTS = {"duration_s": 1.0, "width": 48, "height": 48, "fps": 8.0, "codec": "h264"}
@@ -47,7 +46,7 @@ def write_corpus(directory: Path, clips: list[tuple[Clip, bytes]]) -> None:
         index_row(clip, place, "clips-000000.tar", FACTS) for (clip, *_), place in zip(samples, places, strict=True)
     ]
     sizes = {"clips-000000.tar": {"num_bytes": (directory / "clips-000000.tar").stat().st_size, "num_clips": len(rows)}}
-    write_index(LOCAL, str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
 
 
 def videos(count: int) -> list[bytes]:
@@ -85,7 +84,7 @@ def write_benchmark(folder: Path, **fields) -> str:
 
 def in_one_process(shards: Path, model_folder: Path) -> dict[str, float]:
     """The plain metrics by a loop over the clips, without Ray."""
-    table = select_split(read_index(LOCAL, str(shards)), "test")
+    table = select_split(read_index(Place.of(shards)), "test")
     model, tokenizer = from_pretrained(model_folder).eval(), Tokenizer.from_directory(model_folder)
     video_features, text_features = [], []
     with torch.inference_mode():

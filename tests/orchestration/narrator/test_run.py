@@ -22,7 +22,7 @@ from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.run import run
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.reporting.writers import read_metrics
-from mama_ray.storage.places import filesystem_for, local_folder
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints, verify_manifest
 from tests.orchestration.runs.training_runs import ROOT, write_shards
 
@@ -66,7 +66,7 @@ def undisturbed(ray_cluster, shards, folder) -> Path:
 
 
 def losses(run_folder: Path) -> list[tuple[int, float]]:
-    records = read_metrics(pafs.LocalFileSystem(), str(run_folder))
+    records = read_metrics(Place.of(run_folder))
     return [(record["step"], record["train/caption_loss"]) for record in records if "train/caption_loss" in record]
 
 
@@ -78,7 +78,7 @@ def test_a_run_learns_validates_and_leaves_a_folder_that_can_be_served(undisturb
     found = losses(undisturbed)
     assert [step for step, _ in found] == list(range(NUM_STEPS))
     assert found[-1][1] < found[0][1] - 0.5
-    records = read_metrics(pafs.LocalFileSystem(), str(undisturbed))
+    records = read_metrics(Place.of(undisturbed))
     validated = [record for record in records if "val/caption_loss" in record]
     assert [record["step"] for record in validated] == [1, 3, 5]
     assert all(0 <= record[f"val/{name}_right"] <= 100 for record in validated for name in ("shape", "motion"))
@@ -90,12 +90,12 @@ def test_a_run_learns_validates_and_leaves_a_folder_that_can_be_served(undisturb
 
 
 def test_every_checkpoint_is_whole_and_is_itself_a_model_folder(undisturbed):
-    refs = list_checkpoints(pafs.LocalFileSystem(), str(undisturbed))
+    refs = list_checkpoints(Place.of(undisturbed))
     assert [ref.step for ref in refs] == [2, 4, 6]
     for ref in refs:
-        assert verify_manifest(pafs.LocalFileSystem(), ref.path) is None
-        assert json.loads((Path(ref.path) / "train_state.json").read_text())["step"] == ref.step
-        load_narrator(ref.path)
+        assert verify_manifest(ref.place) is None
+        assert json.loads((ref.place / "train_state.json").read_text())["step"] == ref.step
+        load_narrator(ref.place.path)
 
 
 def test_a_run_that_lost_its_last_checkpoints_ends_bit_for_bit_as_if_undisturbed(undisturbed, shards, folder):
@@ -153,17 +153,17 @@ def test_a_run_that_exists_is_not_continued_with_another_config(undisturbed, sha
 
 
 def test_a_published_folder_holds_nothing_of_the_old_one_and_is_not_whole_before_its_end(tmp_path):
-    disk, target = pafs.LocalFileSystem(), tmp_path / "target"
+    target = tmp_path / "target"
     target.mkdir()
     for name in ("config.json", "old-weights"):
         (target / name).write_text("old")
     files = [tmp_path / "config.json", tmp_path / "weights"]
     files[0].write_text("new")
     with pytest.raises(FileNotFoundError):  # its weights are not there
-        publish_folder(disk, str(target), files, last="config.json")
+        publish_folder(Place.of(target), files, last="config.json")
     assert not (target / "config.json").exists()
     files[1].write_text("new")
-    publish_folder(disk, str(target), files, last="config.json")
+    publish_folder(Place.of(target), files, last="config.json")
     assert {path.name: path.read_text() for path in target.iterdir()} == {"config.json": "new", "weights": "new"}
 
 
@@ -173,8 +173,9 @@ def test_a_narrator_is_taught_on_s3(tmp_path, s3_server, monkeypatch):
         monkeypatch.setenv(name, value)
     request = urllib.request.Request(f"{s3_server['AWS_ENDPOINT_URL']}/bucket", method="PUT")
     urllib.request.urlopen(request, timeout=10).close()
-    filesystem, _ = filesystem_for("s3://bucket")
-    pafs.copy_files(str(write_shards(tmp_path / "shards")), "bucket/shards", destination_filesystem=filesystem)
+    bucket = Place.of("s3://bucket")
+    shards = write_shards(tmp_path / "shards")
+    pafs.copy_files(str(shards), "bucket/shards", destination_filesystem=bucket.filesystem)
     config = tmp_path / "cloud.yaml"
     places = {"shards": "s3://bucket/shards", "storage": "s3://bucket/runs", "run": "cloud"}
     config.write_text(yaml.safe_dump(SETTINGS | places | {"num_epochs": 0.5}))
@@ -183,5 +184,5 @@ def test_a_narrator_is_taught_on_s3(tmp_path, s3_server, monkeypatch):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.splitlines()[-1].endswith("s3://bucket/runs/cloud/model")
-    with local_folder(filesystem, "bucket/runs/cloud/model") as model:
+    with (bucket / "runs/cloud/model").local() as model:
         load_narrator(model)

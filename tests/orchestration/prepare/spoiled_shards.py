@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.storage.places import Place
 
 CORPUS = CorpusConfig(num_train=48, num_meta=0, num_val=0, num_test=22)
 NUM_CLIPS = sum(CORPUS.num_clips.values())
@@ -47,5 +47,5 @@ def write_shards(
         rows += [index_row(clip, place, name, facts) for (clip, *_), place in zip(part, places, strict=True)]
         found += [(name, place.offset) for place in places]
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(part)}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return found

@@ -15,7 +15,8 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import clip_id_of, clip_of
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
-from tests.data.shard_factory import LOCAL, tar_bytes
+from mama_ray.storage.places import Place
+from tests.data.shard_factory import tar_bytes
 from tests.data.video.video_factory import make_video
 
 
@@ -51,7 +52,7 @@ def shards(tmp_path, webm, mp4):
 
 
 def rows_of(folder) -> dict[str, dict]:
-    return {row["clip_id"]: row for row in read_index(LOCAL, str(folder)).to_pylist()}
+    return {row["clip_id"]: row for row in read_index(Place.of(folder)).to_pylist()}
 
 
 @pytest.mark.ray
@@ -70,7 +71,7 @@ def test_foreign_shards_are_indexed_in_place(shards, mp4, webm, ray_cluster):
     assert (dog["extension"], dog["codec"]) == ("webm", "vp8")
     assert dog["duration_s"] == pytest.approx(1.0, abs=0.01)
     for row in rows.values():
-        data = read_clip_bytes(LOCAL, str(shards), row["shard"], row["offset"], row["num_bytes"], sha256=row["sha256"])
+        data = read_clip_bytes(Place.of(shards), row["shard"], row["offset"], row["num_bytes"], sha256=row["sha256"])
         assert data in (mp4, webm)
     reasons = [row["reason"] for row in pq.read_table(shards / "quarantine.parquet").to_pylist()]
     assert any("not a readable video" in reason for reason in reasons)

@@ -19,7 +19,7 @@ from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
-from tests.data.shard_factory import LOCAL
+from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_empty_video, make_video
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -58,7 +58,7 @@ def quarantine(folder: Path) -> dict[str, str]:
 
 
 def index_rows(folder: Path) -> list[dict]:
-    return read_index(LOCAL, str(folder)).to_pylist()
+    return read_index(Place.of(folder)).to_pylist()
 
 
 def test_good_videos_become_shards_and_an_index(source, video, ray_cluster):
@@ -73,14 +73,14 @@ def test_good_videos_become_shards_and_an_index(source, video, ray_cluster):
         "prepare.json",
         "quarantine.parquet",
     ]
-    table = read_index(LOCAL, str(output))
-    check_shards(LOCAL, str(output), table)
+    table = read_index(Place.of(output))
+    check_shards(Place.of(output), table)
     assert select_split(table, "val")["clip_id"].to_pylist() == ["v3"]
     for row in table.to_pylist():
         place = (row["shard"], row["offset"], row["num_bytes"])
-        assert read_clip_bytes(LOCAL, str(output), *place, sha256=row["sha256"]) == video
+        assert read_clip_bytes(Place.of(output), *place, sha256=row["sha256"]) == video
         assert (row["width"], row["height"], row["codec"], row["duration_s"]) == (48, 48, "h264", 2.0)
-    with LOCAL.open_input_stream(str(output / "clips-000000.tar")) as stream:
+    with Place.of(output / "clips-000000.tar").open_stream() as stream:
         clips = [clip_from_json(sample.texts["json"]) for sample in scan_shard(stream)]
     assert [clip.captions[0].text for clip in clips] == [f"text {number}" for number in range(4)]
 
@@ -137,7 +137,7 @@ def test_a_part_of_a_video_is_cut_out(source, ray_cluster):
     (row,) = index_rows(source / "output")
     assert (row["start_s"], row["end_s"], row["extension"]) == (0.5, 1.5, "mp4")
     assert row["duration_s"] == pytest.approx(1.0, abs=0.01)
-    data = read_clip_bytes(LOCAL, str(source / "output"), row["shard"], row["offset"], row["num_bytes"])
+    data = read_clip_bytes(Place.of(source / "output"), row["shard"], row["offset"], row["num_bytes"])
     assert VideoDecoder(data).num_frames == 4
 
 
@@ -283,7 +283,7 @@ def test_a_full_storage_is_one_clear_error_and_nothing_half_written(source, smal
         run(job(source, output=str(output), clips_per_shard=50))
     assert not (output / "index.parquet").exists()
     for shard in output.glob("*.tar"):
-        with LOCAL.open_input_stream(str(shard)) as stream:
+        with Place.of(shard).open_stream() as stream:
             assert list(scan_shard(stream))  # whole, or not there
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import (
     MANIFEST,
     UPLOADING,
@@ -19,21 +19,18 @@ from mama_ray.training.manifest import (
 )
 from tests.storage.blocking_storage import BlockingStorage
 
-LOCAL = pafs.LocalFileSystem()
-
 
 @pytest.fixture(params=["disk", "s3"])
 def place(request, tmp_path):
-    """A filesystem and a run's path in it."""
+    """A run's folder."""
     if request.param == "disk":
-        return LOCAL, str(tmp_path / "run")
+        return Place.of(tmp_path / "run")
     bucket = request.getfixturevalue("s3_bucket")
-    return filesystem_for(f"s3://{bucket}/runs/{tmp_path.name}")
+    return Place.of(f"s3://{bucket}/runs/{tmp_path.name}")
 
 
-def publish(place, tmp_path: Path, step: int, *, value: float | None = None, is_cut_off: bool = False) -> str:
+def publish(place, tmp_path: Path, step: int, *, value: float | None = None, is_cut_off: bool = False) -> Place:
     """Publish a small checkpoint, or half of it."""
-    filesystem, run_path = place
     staged = tmp_path / f"staged-{step}"
     staged.mkdir()
     (staged / "model.safetensors").write_bytes(f"weights of step {step}".encode() * 50)
@@ -42,28 +39,23 @@ def publish(place, tmp_path: Path, step: int, *, value: float | None = None, is_
     if is_cut_off:
         (staged / MANIFEST).unlink()
         with pytest.raises(FileNotFoundError):
-            publish_checkpoint(filesystem, run_path, staged, step)
-        return f"{run_path}/checkpoints/{step_directory(step)}"
-    if isinstance(filesystem, pafs.LocalFileSystem):
-        Path(run_path, "checkpoints").mkdir(parents=True, exist_ok=True)
-    return publish_checkpoint(filesystem, run_path, staged, step)
+            publish_checkpoint(place, staged, step)
+        return place / f"checkpoints/{step_directory(step)}"
+    if place.is_local:
+        Path(place.path, "checkpoints").mkdir(parents=True, exist_ok=True)
+    return publish_checkpoint(place, staged, step)
 
 
-def rewrite(filesystem: pafs.FileSystem, path: str, change) -> None:
-    with filesystem.open_input_stream(path) as stream:
-        data = stream.read()
-    with filesystem.open_output_stream(path) as stream:
-        stream.write(change(data))
+def rewrite(place: Place, change) -> None:
+    place.write_whole(change(place.read_bytes()))
 
 
 DAMAGE = {
-    "no manifest": lambda fs, path: fs.delete_file(f"{path}/{MANIFEST}"),
-    "half a manifest": lambda fs, path: rewrite(fs, f"{path}/{MANIFEST}", lambda data: data[: len(data) // 2]),
-    "flipped byte": lambda fs, path: rewrite(
-        fs, f"{path}/model.safetensors", lambda data: bytes([data[0] ^ 1]) + data[1:]
-    ),
-    "truncated file": lambda fs, path: rewrite(fs, f"{path}/model.safetensors", lambda data: data[:-7]),
-    "missing file": lambda fs, path: fs.delete_file(f"{path}/model.safetensors"),
+    "no manifest": lambda folder: (folder / MANIFEST).delete_file(),
+    "half a manifest": lambda folder: rewrite(folder / MANIFEST, lambda data: data[: len(data) // 2]),
+    "flipped byte": lambda folder: rewrite(folder / "model.safetensors", lambda data: bytes([data[0] ^ 1]) + data[1:]),
+    "truncated file": lambda folder: rewrite(folder / "model.safetensors", lambda data: data[:-7]),
+    "missing file": lambda folder: (folder / "model.safetensors").delete_file(),
 }
 
 
@@ -71,77 +63,72 @@ DAMAGE = {
 def test_of_a_damaged_checkpoint_the_one_before_is_used_and_with_none_left_the_run_stops(
     place, tmp_path, damage, caplog
 ):
-    filesystem, run_path = place
     older, newer = (publish(place, tmp_path, step) for step in (4, 8))
-    DAMAGE[damage](filesystem, newer)
-    with caplog.at_level(logging.WARNING), newest_checkpoint(*place) as directory:
+    DAMAGE[damage](newer)
+    with caplog.at_level(logging.WARNING), newest_checkpoint(place) as directory:
         assert (directory / "model.safetensors").read_bytes().startswith(b"weights of step 4")
     assert "damaged checkpoint passed over" in caplog.text and step_directory(8) in caplog.text
-    DAMAGE[damage](filesystem, older)
+    DAMAGE[damage](older)
     with pytest.raises(UserError, match=r"every checkpoint of .* is damaged") as refused:
-        latest_valid_checkpoint(*place)
-    assert run_path in str(refused.value)
+        latest_valid_checkpoint(place)
+    assert place.path in str(refused.value)
     assert step_directory(4) in caplog.text
 
 
 def test_an_upload_that_was_cut_off_never_was_a_checkpoint_and_is_replaced(s3_bucket, tmp_path):
-    place = filesystem_for(f"s3://{s3_bucket}/runs/cut")
-    filesystem, _ = place
-    path = publish(place, tmp_path, 4, is_cut_off=True)
-    assert filesystem.get_file_info(f"{path}/{UPLOADING}").is_file
-    assert filesystem.get_file_info(f"{path}/model.safetensors").is_file
-    assert latest_valid_checkpoint(*place) is None
+    place = Place.of(f"s3://{s3_bucket}/runs/cut")
+    cut = publish(place, tmp_path, 4, is_cut_off=True)
+    assert (cut / UPLOADING).is_file()
+    assert (cut / "model.safetensors").is_file()
+    assert latest_valid_checkpoint(place) is None
     (tmp_path / "again").mkdir()
     publish(place, tmp_path / "again", 4)
-    assert latest_valid_checkpoint(*place).step == 4
-    assert not filesystem.get_file_info(f"{path}/{UPLOADING}").is_file
+    assert latest_valid_checkpoint(place).step == 4
+    assert not (cut / UPLOADING).is_file()
 
 
 def test_the_newest_and_the_best_are_kept(place, tmp_path):
-    filesystem, run_path = place
     for step, value in ((4, 20.0), (8, 50.0), (12, 30.0), (16, 40.0)):
         publish(place, tmp_path, step, value=value)
-        retain_checkpoints(filesystem, run_path, 1, newest_step=step)
-    assert [ref.step for ref in list_checkpoints(*place)] == [8, 16]
-    left = {info.base_name for info in filesystem.get_file_info(pafs.FileSelector(f"{run_path}/checkpoints"))}
+        retain_checkpoints(place, 1, newest_step=step)
+    assert [ref.step for ref in list_checkpoints(place)] == [8, 16]
+    left = {info.base_name for info in (place / "checkpoints").entries()}
     assert left == {step_directory(8), step_directory(16)}
 
 
 def test_a_damaged_checkpoint_beyond_the_run_pushes_no_whole_one_out(place, tmp_path):
     """Step 8's was damaged, the run went on from 4 and saves at 6 now: one is kept, and it must be step 6's."""
-    filesystem, run_path = place
     publish(place, tmp_path, 4)
-    DAMAGE["flipped byte"](filesystem, publish(place, tmp_path, 8))
-    assert latest_valid_checkpoint(*place).step == 4
+    DAMAGE["flipped byte"](publish(place, tmp_path, 8))
+    assert latest_valid_checkpoint(place).step == 4
     publish(place, tmp_path, 6)
-    retain_checkpoints(filesystem, run_path, 1, newest_step=6)
-    assert latest_valid_checkpoint(*place).step == 6
-    assert [ref.step for ref in list_checkpoints(*place)] == [6]
+    retain_checkpoints(place, 1, newest_step=6)
+    assert latest_valid_checkpoint(place).step == 6
+    assert [ref.step for ref in list_checkpoints(place)] == [6]
 
 
 def test_a_checkpoint_whose_manifest_cannot_be_read_now_is_not_deleted_for_it(place, tmp_path):
-    filesystem, run_path = place
     for step in (4, 8):
         publish(place, tmp_path, step)
-    rewrite(filesystem, f"{run_path}/checkpoints/{step_directory(8)}/{MANIFEST}", lambda data: b"")
+    rewrite(place / f"checkpoints/{step_directory(8)}/{MANIFEST}", lambda data: b"")
     publish(place, tmp_path, 12)
-    retain_checkpoints(filesystem, run_path, 2, newest_step=12)
-    assert [(ref.step, ref.problem is None) for ref in list_checkpoints(*place)] == [(4, True), (8, False), (12, True)]
+    retain_checkpoints(place, 2, newest_step=12)
+    assert [(ref.step, ref.problem is None) for ref in list_checkpoints(place)] == [(4, True), (8, False), (12, True)]
 
 
 @pytest.mark.parametrize("num_deletions", range(4))
 def test_a_deletion_cut_off_at_any_point_leaves_nothing_that_looks_like_a_checkpoint(tmp_path, num_deletions):
     storage = BlockingStorage()
-    place = pafs.PyFileSystem(storage), str(tmp_path / "run")
+    place = Place(pafs.PyFileSystem(storage), str(tmp_path / "run"), str(tmp_path / "run"))
     for step in (4, 8):
         publish(place, tmp_path, step)
     storage.deletions_left = num_deletions
     with pytest.raises(PermissionError, match="cut off"):
-        retain_checkpoints(*place, 1, newest_step=8)
-    refs = list_checkpoints(*place)
+        retain_checkpoints(place, 1, newest_step=8)
+    refs = list_checkpoints(place)
     assert [ref.step for ref in refs] == ([4, 8] if num_deletions == 0 else [8])
     assert all(ref.problem is None for ref in refs)
     storage.deletions_left = None
     publish(place, tmp_path, 12)
-    retain_checkpoints(*place, 1, newest_step=12)
-    assert [ref.step for ref in list_checkpoints(*place)] == [12]
+    retain_checkpoints(place, 1, newest_step=12)
+    assert [ref.step for ref in list_checkpoints(place)] == [12]

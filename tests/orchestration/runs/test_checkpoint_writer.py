@@ -11,13 +11,12 @@ from safetensors.torch import load_file, save_file
 from mama_ray.models.host_copy import copy_to_host
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.places import Place
 from mama_ray.training.checkpoint import capture_state, load_state, write_state
 from mama_ray.training.loop import train
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
 from tests.storage.blocking_storage import BlockingStorage
 from tests.training.test_loop import NUM_STEPS, batches, meta_stream, new_state
-
-LOCAL = pafs.LocalFileSystem()
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def run(tmp_path):
 
 def new_output(storage: BlockingStorage, run: str, *, num_to_keep: int = 2) -> RunOutput:
     settings = {"first_step": 0, "num_steps": NUM_STEPS, "num_checkpoints_to_keep": num_to_keep, "show_bar": False}
-    return RunOutput("run", pafs.PyFileSystem(storage), run, **settings)
+    return RunOutput("run", Place(pafs.PyFileSystem(storage), run, run), **settings)
 
 
 def save(output: RunOutput, state) -> None:
@@ -54,7 +53,7 @@ def save(output: RunOutput, state) -> None:
 
 
 def steps_of(run: str) -> list[int]:
-    return [ref.step for ref in list_checkpoints(LOCAL, run)]
+    return [ref.step for ref in list_checkpoints(Place.of(run))]
 
 
 def test_training_goes_on_while_a_checkpoint_waits_and_the_checkpoint_holds_its_own_step(storage, run, tmp_path):
@@ -72,7 +71,7 @@ def test_training_goes_on_while_a_checkpoint_waits_and_the_checkpoint_holds_its_
     assert state.step == NUM_STEPS and steps_of(run) == []
     storage.unblock()
     output.close(has_failed=False)
-    ref = latest_valid_checkpoint(LOCAL, run)
+    ref = latest_valid_checkpoint(Place.of(run))
     assert ref.step == 3
     folder = tmp_path / "run" / "checkpoints" / "step_00000003"
     assert not (folder / ".uploading").exists()
@@ -112,7 +111,7 @@ def test_a_checkpoints_metrics_are_in_the_storage_before_its_manifest(storage, r
     output.checkpoints.wait()
     names = [name for name in storage.written if name in ("metrics.jsonl", "manifest.json")]
     assert names == ["metrics.jsonl", "manifest.json"] * 2
-    assert [record["step"] for record in read_metrics(LOCAL, run)] == [0, 1]
+    assert [record["step"] for record in read_metrics(Place.of(run))] == [0, 1]
     output.close(has_failed=False)
 
 
@@ -134,7 +133,7 @@ def test_an_error_of_the_last_checkpoint_is_raised_at_the_end_of_the_run(storage
     save(output, state)
     with pytest.raises(PermissionError, match=r"manifest\.json"):
         output.close(has_failed=False)
-    assert latest_valid_checkpoint(LOCAL, run) is None
+    assert latest_valid_checkpoint(Place.of(run)) is None
 
 
 def test_a_run_that_fails_still_publishes_its_last_checkpoint(storage, run):

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pyarrow as pa
-import pyarrow.fs as pafs
 import yaml
 
 from mama_ray.data.index import INDEX_SCHEMA, index_row, write_index
@@ -19,6 +18,7 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def write_shards(directory: Path) -> Path:
         places = write_shard(directory / name, samples)
         rows += [index_row(clip, place, name, facts) for (clip, *_), place in zip(samples, places, strict=True)]
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(part)}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return directory
 
 

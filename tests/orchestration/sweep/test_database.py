@@ -17,7 +17,7 @@ from mama_ray.orchestration.sweep.database import (
 from mama_ray.orchestration.sweep.halving import StudyHalving
 from mama_ray.orchestration.sweep.search import StudySearch
 from mama_ray.orchestration.sweep.values import STEP
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
 OBJECTIVES = {"val/t2v_R@1": "max"}
@@ -25,7 +25,7 @@ NUM_STEPS = 12
 
 
 def store_at(folder, url: str | None = None) -> StudyStore:
-    return StudyStore(url, "sweep", *filesystem_for(str(folder)))
+    return StudyStore(url, "sweep", Place.of(str(folder)))
 
 
 def opened(store: StudyStore, space=SPACE, objectives=OBJECTIVES, points=({"objective.margin": 0.1},), definition="{}"):

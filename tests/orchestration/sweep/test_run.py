@@ -76,9 +76,9 @@ def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
     study = f"sqlite:///{tmp_path}/study.db"
     plan = plan_sweep(job_with(storage=str(tmp_path), search_space=SPACE))
     from mama_ray.orchestration.sweep.database import StudyStore
-    from mama_ray.storage.places import filesystem_for
+    from mama_ray.storage.places import Place
 
-    with StudyStore(study, "sweep", *filesystem_for(str(tmp_path))) as store:
+    with StudyStore(study, "sweep", Place.of(str(tmp_path))) as store:
         options = {"sampler": optuna.samplers.TPESampler(), "first_points": plan.first_points}
         store.open_study(plan.distributions, {"val/t2v_R@1": "max"}, definition=plan.definition, **options)
     longer = job_with(storage=str(tmp_path), search_space=SPACE, study=study, train=TRAIN | {"num_epochs": 3.0})

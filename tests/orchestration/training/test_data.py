@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.data.assemble import ClipAssembler
@@ -19,6 +18,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.training.data import DataConfig, _load, draw_meta_set, load_run_data, refuse_meta_overlap
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import write_shards
 
@@ -77,7 +77,7 @@ def write_splits(directory: Path, video_ids: dict[str, str], captions=("what {} 
     places = write_shard(directory / "clips-000000.tar", samples)
     rows = [index_row(clip, place, "clips-000000.tar", facts) for clip, place in zip(clips, places, strict=True)]
     sizes = {"clips-000000.tar": {"num_bytes": (directory / "clips-000000.tar").stat().st_size, "num_clips": len(rows)}}
-    write_index(pafs.LocalFileSystem(), str(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    write_index(Place.of(directory), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
     return str(directory)
 
 
@@ -182,7 +182,7 @@ def test_what_is_drawn_is_a_mix_of_the_sources_keyed_by_seed_epoch_and_row(corpu
     for name, content in files.items():
         (folder / name).write_bytes(content)
     assembler = ClipAssembler(
-        *(pafs.LocalFileSystem(), corpus, train, Tokenizer.from_directory(folder), 1, TransformConfig(image_size=32)),
+        *(Place.of(corpus), train, Tokenizer.from_directory(folder), 1, TransformConfig(image_size=32)),
         caption_probabilities=config.captions,
     )
     rows, epochs = np.repeat(np.arange(96), 4), np.tile(np.arange(4), 96)

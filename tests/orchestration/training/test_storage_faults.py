@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from mama_ray.storage.places import filesystem_for
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
@@ -40,11 +40,11 @@ def undisturbed(shards, tmp_path_factory) -> dict:
 
 
 @pytest.fixture
-def storage(shards, s3_bucket) -> pafs.FileSystem:
-    """S3 with the shards in the bucket."""
-    filesystem, _ = filesystem_for(f"s3://{s3_bucket}")
-    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=filesystem)
-    return filesystem
+def bucket(shards, s3_bucket) -> Place:
+    """A bucket of S3 with the shards in it."""
+    bucket = Place.of(f"s3://{s3_bucket}")
+    pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=bucket.filesystem)
+    return bucket
 
 
 def start_on_a_fresh_machine(monkeypatch, *arguments, **settings) -> tuple[subprocess.Popen, str]:
@@ -55,16 +55,16 @@ def start_on_a_fresh_machine(monkeypatch, *arguments, **settings) -> tuple[subpr
     return start_training(*arguments, num_workers=1, **settings), folder
 
 
-def outcome_on(storage: pafs.FileSystem, bucket: str, folder: Path) -> dict:
-    pafs.copy_files(f"{bucket}/runs/cloud", str(folder / "cloud"), source_filesystem=storage)
+def outcome_on(bucket: Place, folder: Path) -> dict:
+    pafs.copy_files(f"{bucket.path}/runs/cloud", str(folder / "cloud"), source_filesystem=bucket.filesystem)
     return outcome(folder, "cloud")
 
 
 def test_a_run_killed_with_its_machine_goes_on_from_s3_alone_bit_for_bit_and_is_evaluated_there(
-    storage, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
+    bucket, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
 ):
     def exists(path: str) -> bool:
-        return storage.get_file_info(f"{s3_bucket}/runs/cloud/{path}").is_file
+        return (bucket / f"runs/cloud/{path}").is_file()
 
     places = (tmp_path, f"s3://{s3_bucket}/shards", "cloud")
     runs, log = f"s3://{s3_bucket}/runs", tmp_path / "cloud.log"
@@ -79,7 +79,7 @@ def test_a_run_killed_with_its_machine_goes_on_from_s3_alone_bit_for_bit_and_is_
     shutil.rmtree(machine, ignore_errors=True)  # what was killed may still be on its way out
     assert "resumed at step" in log.read_text()
     assert log.read_text().splitlines()[-1].endswith(f"{runs}/cloud")
-    assert outcome_on(storage, s3_bucket, tmp_path) == undisturbed
+    assert outcome_on(bucket, tmp_path) == undisturbed
 
     command = [sys.executable, "jobs/evaluate.py", "--checkpoint", f"{runs}/cloud", "--benchmark", "embedded"]
     monkeypatch.delenv("TMPDIR")
@@ -93,7 +93,7 @@ def test_a_run_killed_with_its_machine_goes_on_from_s3_alone_bit_for_bit_and_is_
 
 
 def test_faults_of_every_kind_change_nothing_of_what_a_run_learns(
-    storage, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
+    bucket, s3_server, s3_bucket, undisturbed, tmp_path, monkeypatch
 ):
     with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=1)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
@@ -107,4 +107,4 @@ def test_faults_of_every_kind_change_nothing_of_what_a_run_learns(
         )
         assert process.wait(timeout=400) == 0, (tmp_path / "cloud.log").read_text()[-3000:]
     assert all(proxy.faults[kind] for kind in KINDS), (proxy.num_requests, proxy.faults)
-    assert outcome_on(storage, s3_bucket, tmp_path) == undisturbed
+    assert outcome_on(bucket, tmp_path) == undisturbed

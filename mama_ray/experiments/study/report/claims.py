@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mama_ray.experiments.study.report import topics, weights
 from mama_ray.experiments.study.report.compare import (
     MAIN,
     METRIC,
@@ -28,6 +27,8 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
+from mama_ray.experiments.study.report.topics import gains_by_seed, rarity_correlations, rarity_slopes
+from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, slopes_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.intervals import Interval
 from mama_ray.reporting.sweep_page import show_interval
@@ -156,18 +157,18 @@ def _curve_claims(experiment: ExperimentResults) -> list[Claim]:
     claims = []
     for method in filter(None, dict.fromkeys((LEARNED, full_method(experiment)))):
         runs = select_runs(experiment, method)
-        shapes = weights.count_shapes(runs)
+        shapes = count_shapes(runs)
         if not shapes:
             continue
         found = ", ".join(f"{shape} in {count}" for shape, count in shapes.most_common())
         found += f" of {show_count(shapes.total(), 'run')}"
-        peaks = weights.peak_losses(runs)
+        peaks = peak_losses(runs)
         found += f"; peak at {np.mean(list(peaks.values())):.2g} nats on average" if peaks else ""
         has_peak, total = shapes["rises, then falls"], shapes.total()
         verdict = "yes" if has_peak == total else "no" if not has_peak else f"in {has_peak} of {total}"
         claim = "Weight rises with the loss to a peak, then falls"
         claims.append(Claim(claim, f"weight curve of {method} at the end", found, verdict))
-        slope = summarise(weights.slopes_by_seed(runs))
+        slope = summarise(slopes_by_seed(runs))
         low = None if slope is None else Interval(-slope.mean, slope.half_width, slope.count)
         shown = f"{_show_small(slope)} per nat ({show_count(slope.count, 'seed')})"
         claims.append(Claim("High losses are discounted as noise", f"slope of log weight, {method}", shown, judge(low)))
@@ -178,13 +179,13 @@ def _topic_claims(experiment: ExperimentResults) -> list[Claim]:
     claims = []
     plain = select_runs(experiment, PLAIN)
     for method in filter(None, dict.fromkeys((full_method(experiment), LEARNED))):
-        gains = topics.gains_by_seed(select_runs(experiment, method), plain)
-        slope = summarise(topics.rarity_slopes(gains))
+        gains = gains_by_seed(select_runs(experiment, method), plain)
+        slope = summarise(rarity_slopes(gains))
         if slope is not None:
             claim, measured = "Rare topics gain most", f"gain of {method} over {PLAIN} by topic share"
             shown = show_points(slope, "points per topic ten times as rare")
             claims.append(Claim(claim, measured, shown, judge(slope)))
-        ranks = summarise(topics.rarity_correlations(gains))
+        ranks = summarise(rarity_correlations(gains))
         if ranks is not None:
             shown = f"{_show_small(ranks)} ({show_count(ranks.count, 'seed')})"
             claims.append(

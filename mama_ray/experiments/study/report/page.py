@@ -8,15 +8,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyarrow import fs
-
-from mama_ray.experiments.study.report import factor_plots, plots, run_tables, tables
 from mama_ray.experiments.study.report.claims import lead_text, list_goals
 from mama_ray.experiments.study.report.compare import MAIN, Experiments, check_experiments, count_seeds
 from mama_ray.experiments.study.report.drawing import Drawing
+from mama_ray.experiments.study.report.factor_plots import factor_drawing, inner_lr_drawings, margin_drawing
+from mama_ray.experiments.study.report.plots import (
+    epochs_drawing,
+    gains_drawing,
+    methods_drawing,
+    topics_drawing,
+    weight_curve_drawing,
+)
+from mama_ray.experiments.study.report.run_tables import failures_table, settings_table, sources_table, tuning_table
 from mama_ray.experiments.study.report.table import Table
-from mama_ray.experiments.study.report.tables import study_tables_markdown
-from mama_ray.reporting.document import PAGE_NAME, Figure, render_template, write_whole
+from mama_ray.experiments.study.report.tables import (
+    claims_table,
+    factor_table,
+    methods_table,
+    study_tables_markdown,
+    topics_table,
+    weights_table,
+)
+from mama_ray.reporting.document import PAGE_NAME, Figure, render_template
+from mama_ray.storage.places import Place
 
 __all__ = ["render_study_report", "study_tables_markdown", "write_study_figures", "write_study_report"]
 
@@ -39,27 +53,27 @@ class Section:
     text: str = ""
 
 
-def write_study_report(filesystem: fs.FileSystem, directory: str, experiments: Experiments) -> str:
-    """Write `<directory>/index.html` whole or not at all and return its path.
+def write_study_report(folder: Place, experiments: Experiments) -> str:
+    """Write `<folder>/index.html` whole or not at all and return its URI.
 
     UserError for no experiments and for records that contradict each other.
     """
-    path = f"{directory.rstrip('/')}/{PAGE_NAME}"
-    write_whole(filesystem, path, render_study_report(experiments))
-    return path
+    place = folder / PAGE_NAME
+    place.write_whole(render_study_report(experiments))
+    return place.uri
 
 
 def write_study_figures(folder: Path, experiments: Experiments) -> list[Path]:
     """Write the figures that documents show as PNGs, each where its experiment is there; returns their paths."""
     check_experiments(experiments)
-    inner = factor_plots.inner_lr_drawings(experiments) if "inner_lr" in experiments else []
+    inner = inner_lr_drawings(experiments) if "inner_lr" in experiments else []
     drawings = {
-        "weight_curve": plots.weight_curve_drawing(experiments),
-        "methods": plots.methods_drawing(experiments),
+        "weight_curve": weight_curve_drawing(experiments),
+        "methods": methods_drawing(experiments),
         "inner_lr": inner[0] if inner else None,
-        "margin": factor_plots.margin_drawing(experiments),
-        "epochs": plots.epochs_drawing(experiments),
-        "topics": plots.topics_drawing(experiments),
+        "margin": margin_drawing(experiments),
+        "epochs": epochs_drawing(experiments),
+        "topics": topics_drawing(experiments),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,47 +108,47 @@ def _sections(experiments: Experiments) -> list[Section]:
     known = {MAIN, *INNER, *MARGINS, *NOISE, *PARTS, *META}
     margins = [name for name in experiments if name in MARGINS or name.startswith("margin_")]
     others = [name for name in experiments if name not in known and name not in margins]
-    paper = [plots.gains_drawing, plots.weight_curve_drawing, plots.topics_drawing]
+    paper = [gains_drawing, weight_curve_drawing, topics_drawing]
     inner = [name for name in INNER if name in experiments]
-    inner_drawings = [found for name in inner for found in factor_plots.inner_lr_drawings(experiments, name)]
-    claims = tables.claims_table(experiments)
+    inner_drawings = [found for name in inner for found in inner_lr_drawings(experiments, name)]
+    claims = claims_table(experiments)
     return [
         Section("What the paper claims, and what was found", tables=(claims,) if claims.rows else ()),
         Section(
             "The paper's figures beside this study's",
             _drawn([draw(experiments) for draw in paper]),
-            _present([tables.topics_table(experiments)]),
+            _present([topics_table(experiments)]),
             "The paper's values were read off its figures. They come from other models and real data: compare shapes.",
         ),
-        Section("As training goes on", _drawn([plots.epochs_drawing(experiments)])),
+        Section("As training goes on", _drawn([epochs_drawing(experiments)])),
         Section("The lookahead's step", _drawn(inner_drawings), _factor_tables(experiments, inner)),
-        Section("The margin", _drawn([factor_plots.margin_drawing(experiments)]), _factor_tables(experiments, margins)),
+        Section("The margin", _drawn([margin_drawing(experiments)]), _factor_tables(experiments, margins)),
         _factor_section("By kind of noise, and by how uneven the topics are", experiments, NOISE),
         Section(
             "All methods",
-            _drawn([plots.methods_drawing(experiments)]),
-            _present([tables.methods_table(experiments), tables.weights_table(experiments)]),
+            _drawn([methods_drawing(experiments)]),
+            _present([methods_table(experiments), weights_table(experiments)]),
         ),
         _factor_section("Captions", experiments, PARTS),
         _factor_section("Other experiments", experiments, others),
         _failure_section(experiments),
-        Section("Tuning", tables=_present([run_tables.tuning_table(experiments)])),
+        Section("Tuning", tables=_present([tuning_table(experiments)])),
         Section(
             "How it was run",
-            tables=(run_tables.sources_table(experiments), run_tables.settings_table(experiments)),
+            tables=(sources_table(experiments), settings_table(experiments)),
         ),
     ]
 
 
 def _factor_section(title: str, experiments: Experiments, names: Sequence[str]) -> Section:
     names = [name for name in names if name in experiments]
-    drawings = [factor_plots.factor_drawing(experiments, name) for name in names]
+    drawings = [factor_drawing(experiments, name) for name in names]
     return Section(title, _drawn(drawings), _factor_tables(experiments, names))
 
 
 def _failure_section(experiments: Experiments) -> Section:
     section = _factor_section("Failure modes", experiments, META)
-    tables = _present([run_tables.failures_table(experiments)])
+    tables = _present([failures_table(experiments)])
     text = (
         "What breaks it: a weight net that collapses or weighs all samples alike, a meta-set that is small or not what "
         "it should be."
@@ -143,7 +157,7 @@ def _failure_section(experiments: Experiments) -> Section:
 
 
 def _factor_tables(experiments: Experiments, names: Sequence[str]) -> tuple[Table, ...]:
-    tables = [tables.factor_table(experiments, name) for name in names]
+    tables = [factor_table(experiments, name) for name in names]
     return tuple(table for table in tables if table.rows)
 
 

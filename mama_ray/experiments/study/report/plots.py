@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mama_ray.experiments.study.report import topics
 from mama_ray.experiments.study.report.claims import FULL, LEARNED, MAMA, full_method
 from mama_ray.experiments.study.report.compare import (
     MAIN,
@@ -35,6 +34,7 @@ from mama_ray.experiments.study.report.drawing import (
     method_keys,
 )
 from mama_ray.experiments.study.report.paper_values import PAPER_GAINS, PAPER_TOPICS
+from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks
 from mama_ray.experiments.study.report.weights import read_curve
 from mama_ray.experiments.study.results import StudyRun
 from mama_ray.reporting.content import PAPER_WEIGHT_CURVE
@@ -200,8 +200,8 @@ def topics_drawing(experiments: Experiments) -> Drawing | None:
     if MAIN not in experiments or full_method(experiments[MAIN]) is None:
         return None
     experiment, method = experiments[MAIN], full_method(experiments[MAIN])
-    gains = topics.gains_by_seed(select_runs(experiment, method), select_runs(experiment, PLAIN))
-    ranks = [rank for rank in topics.join_ranks(gains) if rank.share > 0]
+    gains = gains_by_seed(select_runs(experiment, method), select_runs(experiment, PLAIN))
+    ranks = [rank for rank in join_ranks(gains) if rank.share > 0]
     if not ranks:
         return None
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mama_ray.experiments.study.report import topics
 from mama_ray.experiments.study.report.claims import full_method, list_claims, list_goals
 from mama_ray.experiments.study.report.compare import (
     MAIN,
@@ -28,6 +27,7 @@ from mama_ray.experiments.study.report.compare import (
 )
 from mama_ray.experiments.study.report.run_tables import failures_table, tuning_table
 from mama_ray.experiments.study.report.table import Table, table_markdown
+from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks
 from mama_ray.experiments.study.report.weights import slopes_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.sweep_page import show_interval
@@ -158,10 +158,10 @@ def topics_table(experiments: Experiments) -> Table | None:
         return None
     experiment, method = experiments[MAIN], full_method(experiments[MAIN])
     plain = select_runs(experiment, PLAIN)
-    ranks = topics.join_ranks(topics.gains_by_seed(select_runs(experiment, method), plain))
+    ranks = join_ranks(gains_by_seed(select_runs(experiment, method), plain))
     if not ranks:
         return None
-    oracle = topics.join_ranks(topics.gains_by_seed(select_runs(experiment, ORACLE), plain))
+    oracle = join_ranks(gains_by_seed(select_runs(experiment, ORACLE), plain))
     there = {rank.rank: rank.gain for rank in oracle}
     rows = [
         (

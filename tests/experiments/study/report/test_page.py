@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from pyarrow import fs
 
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.report.page import (
@@ -13,6 +12,7 @@ from mama_ray.experiments.study.report.page import (
     write_study_figures,
     write_study_report,
 )
+from mama_ray.storage.places import Place
 from tests.experiments.study.report.study_records import GAINS, make_experiment, make_full_run, make_run, make_study
 
 NOT_A_NUMBER = re.compile(r"\b(nan|NaN|inf|None)\b")
@@ -29,7 +29,7 @@ def visible(page: str) -> str:
 
 
 def test_the_page_holds_every_experiment_method_and_trial(study, tmp_path):
-    path = write_study_report(fs.LocalFileSystem(), str(tmp_path / "report"), study)
+    path = write_study_report(Place.of(tmp_path / "report"), study)
     page = Path(path).read_text(encoding="utf-8")
     assert path.endswith("report/index.html")
     for name, experiment in study.items():

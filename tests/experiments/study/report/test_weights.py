@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from mama_ray.experiments.study.report import topics, weights
+from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks, rarity_correlations, rarity_slopes
+from mama_ray.experiments.study.report.weights import check_nets, count_shapes, curve_shape, peak_losses, weight_slope
 from tests.experiments.study.report.study_records import make_run
 
 
@@ -15,8 +16,8 @@ def with_curve(*weights: float, **fields):
 def test_the_slope_of_an_exponential_is_its_rate_whatever_its_scale():
     for scale in (0.9, 1e-3):
         run = with_curve(*(scale * math.exp(-0.5 * loss) for loss in range(8)))
-        assert weights.weight_slope(run) == pytest.approx(-0.5)
-    assert weights.weight_slope(with_curve(0.3, 0.3, 0.3)) == pytest.approx(0.0)
+        assert weight_slope(run) == pytest.approx(-0.5)
+    assert weight_slope(with_curve(0.3, 0.3, 0.3)) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(
@@ -32,22 +33,22 @@ def test_the_slope_of_an_exponential_is_its_rate_whatever_its_scale():
     ],
 )
 def test_a_curve_is_named_for_what_it_does(weights, shape):
-    assert weights.curve_shape(with_curve(*weights)) == shape
+    assert curve_shape(with_curve(*weights)) == shape
     reversed_run = make_run("learned", 0, 1.0, weight_curve=tuple(reversed(tuple(enumerate(weights)))))
-    assert weights.curve_shape(reversed_run) == shape, "the order of the record is no matter"
+    assert curve_shape(reversed_run) == shape, "the order of the record is no matter"
 
 
 @pytest.mark.parametrize("curve", [(), ((1.0, 0.5),), ((1.0, 0.5), (1.0, 0.6)), ((0.0, 0.0), (1.0, 0.0))])
 def test_a_curve_of_fewer_than_two_losses_or_without_weight_has_neither_slope_nor_shape(curve):
     run = make_run("learned", 0, 10.0, weight_curve=curve)
-    assert (weights.weight_slope(run), weights.curve_shape(run)) == (None, None)
-    assert weights.check_nets([run]) is None
+    assert (weight_slope(run), curve_shape(run)) == (None, None)
+    assert check_nets([run]) is None
 
 
 def test_peaks_are_counted_only_of_curves_that_have_one():
     runs = [with_curve(0.1, 0.5, 0.3), with_curve(0.1, 0.3, 0.5).model_copy(update={"seed": 1})]
-    assert weights.peak_losses(runs) == {0: 1.0}
-    assert weights.count_shapes(runs) == {"rises, then falls": 1, "rises": 1}
+    assert peak_losses(runs) == {0: 1.0}
+    assert count_shapes(runs) == {"rises, then falls": 1, "rises": 1}
 
 
 def test_weight_nets_that_failed_are_counted_by_how_they_did():
@@ -59,7 +60,7 @@ def test_weight_nets_that_failed_are_counted_by_how_they_did():
         with_curve(0.001, 0.009),
         make_run("uniform", 0, 10.0, effective_sample_size=0.01),
     ]
-    health = weights.check_nets(runs)
+    health = check_nets(runs)
     assert (health.num_runs, health.num_collapsed, health.num_alike) == (5, 1, 2)
     assert health.median_meta_ratio == 0.9
 
@@ -74,8 +75,8 @@ def topic_runs(seed: int, shares: dict[str, float], gains: dict[str, float]):
 def test_topics_of_several_seeds_are_joined_by_rank_and_not_by_name():
     first = topic_runs(0, {"cats": 80.0, "dogs": 20.0}, {"cats": 1.0, "dogs": 5.0})
     second = topic_runs(1, {"cats": 10.0, "dogs": 90.0}, {"cats": 7.0, "dogs": 3.0})
-    gains = topics.gains_by_seed([first[0], second[0]], [second[1], first[1]])
-    common, rare = topics.join_ranks(gains)
+    gains = gains_by_seed([first[0], second[0]], [second[1], first[1]])
+    common, rare = join_ranks(gains)
     assert (common.share, common.gain.mean, common.baseline.mean) == (85.0, 2.0, 30.0)
     assert (rare.share, rare.gain.mean) == (15.0, 6.0)
 
@@ -83,20 +84,20 @@ def test_topics_of_several_seeds_are_joined_by_rank_and_not_by_name():
 def test_a_gain_that_grows_by_two_per_tenfold_rarity_has_a_slope_of_two():
     shares = {"a": 90.0, "b": 9.0, "c": 0.9}
     run, plain = topic_runs(0, shares, {topic: -2 * math.log10(share) for topic, share in shares.items()})
-    gains = topics.gains_by_seed([run], [plain])
-    assert topics.rarity_slopes(gains)[0] == pytest.approx(2.0)
-    assert topics.rarity_correlations(gains)[0] == pytest.approx(1.0)
+    gains = gains_by_seed([run], [plain])
+    assert rarity_slopes(gains)[0] == pytest.approx(2.0)
+    assert rarity_correlations(gains)[0] == pytest.approx(1.0)
 
 
 def test_equal_shares_or_equal_gains_have_no_correlation_and_equal_shares_no_slope():
     equal = topic_runs(0, {"a": 50.0, "b": 50.0}, {"a": 1.0, "b": 2.0})
     level = topic_runs(1, {"a": 60.0, "b": 40.0}, {"a": 1.0, "b": 1.0})
-    gains = topics.gains_by_seed([equal[0], level[0]], [equal[1], level[1]])
-    assert topics.rarity_correlations(gains) == {}
-    assert list(topics.rarity_slopes(gains)) == [1]
+    gains = gains_by_seed([equal[0], level[0]], [equal[1], level[1]])
+    assert rarity_correlations(gains) == {}
+    assert list(rarity_slopes(gains)) == [1]
 
 
 def test_a_seed_that_the_baseline_lacks_is_left_out_and_one_without_topics_too():
     run, plain = topic_runs(0, {"a": 60.0, "b": 40.0}, {"a": 1.0, "b": 1.0})
-    assert topics.gains_by_seed([run], []) == {}
-    assert topics.gains_by_seed([make_run("mama", 0, 1.0)], [plain]) == {}
+    assert gains_by_seed([run], []) == {}
+    assert gains_by_seed([make_run("mama", 0, 1.0)], [plain]) == {}

@@ -1,4 +1,4 @@
-"""An S3 server for the jobs whose storage is a cloud's."""
+"""A real S3 server on loopback, and a bucket in it."""
 
 import socket
 import subprocess
