@@ -1,8 +1,8 @@
-"""The stages of captioning: a task reads and decodes a chunk of clips to grids, an actor writes their captions.
+"""The captioning stage: batches of decoded clips in, captions committed; only counts leave the actor.
 
-Rows carry clip_id and the hashes of video and grid from stage to stage. The actor hashes the pixels again before the
-engine sees them, finds the answer by its request, compares the row with the index, and only then commits: a caption
-cannot end up at another clip. What leaves the actor are counts.
+Rows carry clip_id and the hashes of the video and of what is shown of it from decoding to here. The actor hashes that
+again before the engine sees it, finds the answer by its request, compares the row with the index, and only then
+commits: a caption cannot end up at another clip.
 """
 
 import logging

@@ -37,16 +37,6 @@ def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -
     return f"dry run, nothing written: {'; '.join(known)} -> {plan.output}"
 
 
-def _hours(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
-
-
 @ray.remote
 def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, float, float, float]:
     """Return the numbers of clips and of tokens written, and the seconds of start, decoding and captioning."""
@@ -65,3 +55,13 @@ def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, flo
         engine.close()
     decode_s = float(np.sum(chunk["decode_s"]) + np.sum(chunk["read_s"])) / len(chunk["row"]) * len(usable)
     return len(usable), engine.num_tokens, start_s, decode_s, caption_s
+
+
+def _hours(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

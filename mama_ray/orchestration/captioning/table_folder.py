@@ -12,6 +12,7 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
 
 logger = logging.getLogger(__name__)
+
 _GENERATED = "generated"
 _JOB_NAME = "job.json"
 
@@ -36,34 +37,8 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
 def enter(job: CaptionJob, plan: CaptionPlan, output: Place) -> None:
     """Write config.yaml, and what makes the table this job's, before any work."""
     (output / "config.yaml").write_whole(config_to_yaml(job))
-    (output / WORK_FOLDER).make_folder()
     identity = json.dumps(_identity(job, plan), indent=1)
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(identity)
-
-
-def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
-    """Return what decides on the content of the table, as JSON has it."""
-    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in MAY_CHANGE}
-    facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
-    engine = {"dtype": job.engine.dtype, "options": job.engine.options}
-    model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
-    return json.loads(json.dumps({**config, "engine": engine, **facts, **model, "model": _model_name(job)}))
-
-
-def _model_name(job: CaptionJob) -> str:
-    return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
-
-
-def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
-    return {
-        "source": _GENERATED,
-        "model": _model_name(job),
-        "weights_sha256": plan.captioner.weights_sha256,
-        "prompt": plan.captioner.prompt,
-        "temperature": job.sampling.temperature,
-        "top_p": job.sampling.top_p,
-        "max_tokens": job.sampling.max_tokens,
-    }
 
 
 def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> None:
@@ -77,3 +52,29 @@ def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> No
     (output / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
     (output / WORK_FOLDER).delete_folder()
     logger.info("report card: %s", join_uri(job.output, "report", "index.html"))
+
+
+def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
+    """Return the columns that all rows of the table share."""
+    return {
+        "source": _GENERATED,
+        "model": _model_name(job),
+        "weights_sha256": plan.captioner.weights_sha256,
+        "prompt": plan.captioner.prompt,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "max_tokens": job.sampling.max_tokens,
+    }
+
+
+def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
+    """Return what decides on the content of the table, as JSON has it."""
+    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in MAY_CHANGE}
+    facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    engine = {"dtype": job.engine.dtype, "options": job.engine.options}
+    model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
+    return json.loads(json.dumps({**config, "engine": engine, **facts, **model, "model": _model_name(job)}))
+
+
+def _model_name(job: CaptionJob) -> str:
+    return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
