@@ -1,1 +1,1 @@
-"""The narrator: a small LLaVA's folder, preset, samples and loss."""
+"""A narrator, a LLaVA that writes captions: its folder, what it learns from and how, and the small one to begin with."""
