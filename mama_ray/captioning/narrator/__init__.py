@@ -1,1 +1,1 @@
-"""A narrator, a LLaVA that writes captions: its folder, what it learns from and how, and the small one to begin with."""
+"""A narrator, a LLaVA that learns to write captions: its folder, its samples, its loss, and the small one."""

@@ -75,7 +75,9 @@ def watched(ledger: ray.actor.ActorHandle, history: PoolHistory) -> Iterator[Non
     is_over = threading.Event()
 
     def watch() -> None:
-        while not is_over.wait(_POOL_EVERY_S):
+        is_last = False  # the last look is for a job that was over before the first
+        while not is_last:
+            is_last = is_over.wait(_POOL_EVERY_S)
             # What tells of the job must not end it: a ledger that starts anew answers the next time.
             with contextlib.suppress(RayError):
                 history.note(ray.get(ledger.num_engines.remote(), timeout=_ANSWER_S))

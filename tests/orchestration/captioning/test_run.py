@@ -1,6 +1,7 @@
 """The captioning job on a corpus with bad videos: every clip once, its own caption, and a table then left alone."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,6 +167,12 @@ def test_the_summary_comes_last_and_the_work_folder_is_gone(finished):
     assert set(finished.files) == names
     assert sorted(path.name for path in finished.output.iterdir()) == sorted({name.split("/")[0] for name in names})
     assert load_config(CaptionJob, finished.output / "config.yaml") == finished.job
+
+
+def test_the_report_tells_how_many_engines_there_were(finished):
+    times, sizes = zip(*json.loads((finished.output / "report/card.json").read_text())["pool"], strict=True)
+    assert (1 <= max(sizes) <= 2, sizes[-1]) == (True, 0)  # one may have written all before the other was ready
+    assert list(times) == sorted(times)
 
 
 def test_a_finished_table_is_left_alone(finished):
