@@ -21,8 +21,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# How long an example takes is the machine's affair and that of what else runs on it.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
 

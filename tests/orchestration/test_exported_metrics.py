@@ -91,7 +91,7 @@ def test_a_gauge_that_was_set_once_is_shown_for_as_long_as_its_process_lives(ray
     wanted = {("ray_mama_ray_train_epoch", None): 1.5}
     page_with(wanted)
     time.sleep(35)  # Ray forgets a gauge after 20 s and tells so up to 10 s later
-    with urllib.request.urlopen(endpoint(), timeout=10) as answer:
+    with urllib.request.urlopen(endpoint(), timeout=60) as answer:
         assert value_of(answer.read().decode(), "ray_mama_ray_train_epoch", None) == 1.5
 
 
@@ -134,7 +134,7 @@ def page_with(wanted: dict, *, run: str = "night") -> str:
     deadline = time.monotonic() + 60
     page = ""
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(endpoint(), timeout=10) as answer:
+        with urllib.request.urlopen(endpoint(), timeout=60) as answer:
             page = answer.read().decode()
         if all(value_of(page, *key, run=run) is not None for key in wanted):
             break
