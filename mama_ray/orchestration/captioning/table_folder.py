@@ -4,7 +4,7 @@ import json
 import logging
 
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
-from mama_ray.config import config_to_yaml
+from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
