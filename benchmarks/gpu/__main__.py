@@ -67,7 +67,7 @@ def main() -> int:
     from benchmarks.gpu.report import Report
     from benchmarks.gpu.rows import Row
     from benchmarks.gpu.setting import setting_for
-    from benchmarks.gpu.worker import START_S, Worker
+    from benchmarks.gpu.worker import Worker
 
     args = parse(KINDS)
     setting = setting_for(
@@ -77,13 +77,12 @@ def main() -> int:
     end = began + 60 * args.limit_minutes - RESERVE_S
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worker ends, too
     try:
-        report.record["machine"] = worker.facts(min(START_S, end - time.monotonic()))
+        report.record["machine"] = worker.facts(end)
         for case in choose_cases(args.preset, args.case, args.skip):
-            seconds = min(args.seconds_per_case, end - time.monotonic())
-            if seconds < 1.0:
+            if end - time.monotonic() < 1.0:
                 report.add(case, Row(case.name, "not run", note="the time was up"))
                 continue
-            for row in worker.run(case, seconds):
+            for row in worker.run(case, args.seconds_per_case, end):
                 report.add(case, row)
     finally:
         worker.stop()

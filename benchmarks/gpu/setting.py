@@ -32,7 +32,8 @@ class Setting:
 
 def setting_for(device: str, *, seconds_per_case: float, max_batch: int | None, video: str | None) -> Setting:
     """Choose the sizes for a device; most of a case's time is for building and warming up."""
-    seconds = min(10.0, seconds_per_case / 8)
     if device == "cuda":
-        return Setting(device, 8, max_batch or 1024, min(64, max_batch or 64), 8192, seconds, video)
-    return Setting(device, 16, max_batch or 8, min(8, max_batch or 8), 512, seconds, video)
+        return Setting(
+            device, 8, max_batch or 1024, min(64, max_batch or 64), 8192, min(10.0, seconds_per_case / 8), video
+        )
+    return Setting(device, 16, max_batch or 8, min(8, max_batch or 8), 512, min(0.5, seconds_per_case / 8), video)

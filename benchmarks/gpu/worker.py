@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.rows import Row, one_line
@@ -24,26 +25,27 @@ class Worker:
         self._process: multiprocessing.Process | None = None
         self._connection: Connection | None = None
 
-    def facts(self, seconds: float) -> dict[str, object]:
-        """Ask for what the machine is; empty where it does not answer in time."""
+    def facts(self, end: float) -> dict[str, object]:
+        """Ask for what the machine is, until the moment `end`; the error where it does not answer."""
         try:
-            connection = self._started(seconds)
-        except (TimeoutError, EOFError):
-            self.stop()
-            return {}
-        connection.send("facts")
-        return connection.recv()
+            connection = self._started(end)
+            connection.send("facts")
+            return _receive(connection, end)
+        except (TimeoutError, EOFError, OSError) as error:
+            return {"error": f"{type(error).__name__}, status {self.stop()}"}
 
-    def run(self, case: Case, seconds: float) -> Iterator[Row]:
-        """Yield a case's rows as they come; what ends it before its time is its last row."""
-        end = time.monotonic() + seconds
+    def run(self, case: Case, seconds: float, end: float) -> Iterator[Row]:
+        """Yield a case's rows as they come, for `seconds` and not beyond `end`; what breaks it off is its last row.
+
+        The start of a process is not counted as the case's time.
+        """
         try:
-            connection = self._started(min(START_S, seconds))
+            connection = self._started(end)
+            seconds = min(seconds, end - time.monotonic())
+            end = time.monotonic() + seconds
             connection.send(case)
             while True:
-                if not connection.poll(max(0.0, end - time.monotonic())):
-                    raise TimeoutError
-                found = connection.recv()
+                found = _receive(connection, end)
                 if found is None:
                     return
                 yield found
@@ -73,18 +75,22 @@ class Worker:
             self._connection.close()
         return code
 
-    def _started(self, seconds: float) -> Connection:
+    def _started(self, end: float) -> Connection:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._connection, theirs = context.Pipe()
             self._process = context.Process(target=serve, args=(theirs, self._setting))
             self._process.start()
             theirs.close()
-            if not self._connection.poll(seconds):
-                raise TimeoutError
-            self._connection.recv()
+            _receive(self._connection, min(end, time.monotonic() + START_S))
         assert self._connection is not None
         return self._connection
+
+
+def _receive(connection: Connection, end: float) -> Any:
+    if not connection.poll(max(0.0, end - time.monotonic())):
+        raise TimeoutError
+    return connection.recv()
 
 
 def serve(connection: Connection, setting: Setting) -> None:
