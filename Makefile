@@ -1,6 +1,6 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
-# make lint    style and layering                   make bench      run the benchmarks
+# make lint    style, layers, types, dependencies   make bench      run the benchmarks
 # make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
 # make setup   only set up (4.4 GiB of disk)         make clean      remove .venv and what tools leave behind
 # make docs    write docs/config.md anew
@@ -73,6 +73,8 @@ lint: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/lint-imports --no-logo
+	@.venv/bin/ty check
+	@.venv/bin/deptry .
 
 bench: setup
 	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done

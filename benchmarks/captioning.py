@@ -28,8 +28,10 @@ from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator, load_narrator
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.data.index import read_clip_bytes, read_index, select_split
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.data.index import read_index, select_split
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool

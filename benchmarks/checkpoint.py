@@ -16,14 +16,13 @@ import torch
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 
 def state_of(name: str) -> TrainState:

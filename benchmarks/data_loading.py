@@ -26,7 +26,8 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.training.clip_reader import ClipReader, stream_batches
-from mama_ray.orchestration.training.data import DataConfig, load_run_data
+from mama_ray.orchestration.training.data import load_run_data
+from mama_ray.orchestration.training.job import DataConfig
 
 
 def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:

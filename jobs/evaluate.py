@@ -5,7 +5,14 @@ python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # wr
 
 from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.evaluation.job import EvaluateJob
-from mama_ray.orchestration.evaluation.run import run
+
+
+def main(job: EvaluateJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.orchestration.evaluation.run import run
+
+    return run(job)
+
 
 if __name__ == "__main__":
-    run_job(EvaluateJob, run, description=__doc__)
+    run_job(EvaluateJob, main, description=__doc__)

@@ -7,7 +7,14 @@ Without arguments it trains a small one from scratch on an embedded corpus, whic
 
 from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.narrator.job import NarratorJob
-from mama_ray.orchestration.narrator.run import run
+
+
+def main(job: NarratorJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.orchestration.narrator.run import run
+
+    return run(job)
+
 
 if __name__ == "__main__":
-    run_job(NarratorJob, run, description=__doc__)
+    run_job(NarratorJob, main, description=__doc__)

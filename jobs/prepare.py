@@ -8,7 +8,14 @@ Without arguments it makes the embedded corpus and prepares that.
 
 from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.prepare.job import PrepareJob
-from mama_ray.orchestration.prepare.run import run
+
+
+def main(job: PrepareJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.orchestration.prepare.run import run
+
+    return run(job)
+
 
 if __name__ == "__main__":
-    run_job(PrepareJob, run, description=__doc__)
+    run_job(PrepareJob, main, description=__doc__)

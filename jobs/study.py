@@ -6,8 +6,15 @@
 """
 
 from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.run import study
 from mama_ray.orchestration.cluster.entry import run_job
 
+
+def main(job: StudyJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.experiments.study.run import study
+
+    return study(job)
+
+
 if __name__ == "__main__":
-    run_job(StudyJob, study, description=__doc__)
+    run_job(StudyJob, main, description=__doc__)

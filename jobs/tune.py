@@ -7,7 +7,14 @@ Without arguments it searches margin and learning rates on the embedded corpus, 
 
 from mama_ray.orchestration.cluster.entry import run_job
 from mama_ray.orchestration.sweep.job import SweepJob
-from mama_ray.orchestration.sweep.run import sweep
+
+
+def main(job: SweepJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.orchestration.sweep.run import sweep
+
+    return sweep(job)
+
 
 if __name__ == "__main__":
-    run_job(SweepJob, sweep, description=__doc__)
+    run_job(SweepJob, main, description=__doc__)

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "mama_ray"
 CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
-    "demo": "mama_ray.experiments.demo:DemoJob",
+    "demo": "mama_ray.experiments.demo.job:DemoJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
@@ -81,6 +81,22 @@ def test_every_job_has_a_help_page_on_which_every_value_has_its_words(job, capsy
     assert "--" in capsys.readouterr().out
     silent = [path for path, text in field_texts(config_class(job)) if not text]
     assert not silent, "fields without a docstring"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_help_page_is_shown_before_anything_heavy_is_imported(job):
+    program = f"""
+import runpy, sys
+sys.argv = ["jobs/{job}.py", "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("heavy:", *sorted({{"torch", "ray", "vllm", "transformers", "av", "decord", "pandas"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "usage" in done.stdout.lower()
+    assert done.stdout.splitlines()[-1].strip() == "heavy:"
 
 
 def field_texts(of: type[Config], prefix: str = "") -> Iterator[tuple[str, str | None]]:

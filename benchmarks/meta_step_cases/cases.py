@@ -12,12 +12,12 @@ from mama_ray.config import with_overrides
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import norm_of
-from mama_ray.weighting.inner_step import InnerStepConfig
-from mama_ray.weighting.step import MetaConfig, WeightedStep
-from mama_ray.weighting.weight_net import WeightingConfig, WeightNet, compute_sample_weights
+from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
+from mama_ray.weighting.step import WeightedStep
+from mama_ray.weighting.weight_net import WeightNet, compute_sample_weights
 
 SIZES = {
     "tiny": {},

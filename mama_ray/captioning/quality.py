@@ -12,7 +12,7 @@ from mama_ray.config import Config
 Flag = Literal[
     "empty", "cut_off", "too_long", "repetitive", "refusal", "boilerplate", "wrong_script", "duplicate", "dissimilar"
 ]
-FLAGS: tuple[str, ...] = get_args(Flag)
+FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 _ARTICLES = {"a", "an", "the"}

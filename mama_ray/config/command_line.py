@@ -133,7 +133,11 @@ def _misplaced(word: str) -> str | None:
 
 
 def _print_help(
-    config_class: ConfigClass, from_file: Mapping[str, Any], words: list[str], prog: str | None, description: str | None
+    config_class: type[ConfigT],
+    from_file: Mapping[str, Any],
+    words: list[str],
+    prog: str | None,
+    description: str | None,
 ) -> NoReturn:
     """Let tyro print the help or a shell completion, with the file's values as the defaults; raises SystemExit(0)."""
     import tyro  # slow to import, and needed for nothing else
@@ -166,7 +170,8 @@ def _with_gaps(config_class: ConfigClass, values: Mapping[str, Any]) -> Any:
                 _with_gaps(inner, values.get(name, {})) if name in values or field.is_required() else default_of(field)
             )
         elif name in values:
-            known[name] = TypeAdapter(field.annotation).validate_json(json.dumps(values[name]), strict=True)
+            annotation: Any = field.annotation
+            known[name] = TypeAdapter(annotation).validate_json(json.dumps(values[name]), strict=True)
         else:
             known[name] = tyro.MISSING if field.is_required() else default_of(field)
     return config_class.model_construct(**known)

@@ -1,13 +1,35 @@
-"""Questions about the fields of a config class: what a dotted path names, which fields are configs themselves."""
+"""Questions about the fields of a config class: what a dotted path names, which fields are configs themselves, and
+which may change between two starts of one job."""
 
 from collections.abc import Iterator
+from enum import Enum
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ConfigClass = type[BaseModel]
+
+
+class _Mark(Enum):
+    MAY_CHANGE = "may change"
+
+
+_Value = TypeVar("_Value")
+MayChange = Annotated[_Value, _Mark.MAY_CHANGE]
+"""The type of a field that decides nothing about what its job makes: `log_every: MayChange[int] = 10`. A job that was
+begun goes on with another value of it; every other field must be as it was."""
+
+
+def names_that_may_change(config_class: ConfigClass) -> frozenset[str]:
+    """Return the names of the fields that are declared as MayChange."""
+    return frozenset(name for name, field in config_class.model_fields.items() if _Mark.MAY_CHANGE in field.metadata)
+
+
+def decisive_values(config: BaseModel) -> dict[str, Any]:
+    """Return the values of all other fields, as JSON has them: two starts that agree in these make the same."""
+    return config.model_dump(mode="json", exclude=set(names_that_may_change(type(config))))
 
 
 def config_class_of(annotation: Any) -> ConfigClass | None:

@@ -55,7 +55,7 @@ def explain(
 
     `values` is what was validated, `describe` says where the value of a dotted path came from.
     """
-    mistakes: dict[str, list[dict]] = {}
+    mistakes: dict[str, list[Mapping[str, Any]]] = {}
     for mistake in error.errors(include_url=False):
         mistakes.setdefault(_dotted_path(mistake, values), []).append(mistake)
     # A misspelt name explains the missing one, so it comes first.
@@ -83,7 +83,7 @@ def unknown_key(config_class: ConfigClass, path: str, *, where: str | None = Non
 
 
 def _explain_one(
-    config_class: ConfigClass, path: str, mistakes: list[dict], describe: Callable[[str], str]
+    config_class: ConfigClass, path: str, mistakes: list[Mapping[str, Any]], describe: Callable[[str], str]
 ) -> ConfigError:
     mistake = mistakes[0]
     kind, value = mistake["type"], mistake.get("input")
@@ -109,14 +109,14 @@ def _explain_one(
     return ConfigError(describe(path), got=show_value(value, path), wanted=" or ".join(wanted), remedy=_remedy(mistake))
 
 
-def _wanted(mistake: dict) -> str:
+def _wanted(mistake: Mapping[str, Any]) -> str:
     template = _WANTED.get(mistake["type"])
     if template is None:
         return mistake["msg"].removeprefix("Input should be ")
     return template.format(**mistake.get("ctx", {}))
 
 
-def _remedy(mistake: dict) -> str | None:
+def _remedy(mistake: Mapping[str, Any]) -> str | None:
     value = mistake.get("input")
     if mistake["type"] == "literal_error" and isinstance(value, str):
         near = nearest_names(value, mistake["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", "))
@@ -131,7 +131,7 @@ def show_value(value: Any, path: str) -> str:
     return json.dumps(mask_secrets(value, path.rsplit(".", 1)[-1]), ensure_ascii=False, default=str)
 
 
-def _dotted_path(mistake: dict, values: Any) -> str:
+def _dotted_path(mistake: Mapping[str, Any], values: Any) -> str:
     """Return the part of pydantic's location that exists in the values; the rest names members of a union."""
     path = ""
     for part in mistake["loc"]:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mama_ray.config.fields import config_class_of, default_of, find_field, set_path
+from mama_ray.config.fields import ConfigClass, config_class_of, default_of, find_field, set_path
 from mama_ray.config.masking import mask_secrets
 from mama_ray.config.mistakes import ConfigError, explain, unknown_key
 from mama_ray.config.yaml_text import dump_yaml, read_yaml
@@ -59,13 +59,13 @@ def build_config(
         raise explain(config_class, error, merged, describe) from None
 
 
-def overlay(config_class: type[Config], base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(config_class: ConfigClass, base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `given` over `base`: nested configs are merged (over their field's default), everything else is replaced."""
     merged = dict(base)
     for name, value in given.items():
         field = config_class.model_fields.get(name)
         inner = config_class_of(field.annotation) if field else None
-        if inner is not None and isinstance(value, Mapping):
+        if field is not None and inner is not None and isinstance(value, Mapping):
             below = base.get(name, default_of(field))
             below = below.model_dump() if isinstance(below, BaseModel) else below
             value = overlay(inner, below if isinstance(below, Mapping) else {}, value)

@@ -7,9 +7,10 @@ instead: only true and false are truth values, every spelling of a number is a n
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from mama_ray.config.mistakes import ConfigError
 
@@ -32,12 +33,12 @@ _PLAIN_VALUES = {
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's plain values, without aliases and duplicate keys."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: dict = {}
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed", mark)
+            raise ConstructorError(None, None, "aliases (*name) are not allowed", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
@@ -46,11 +47,9 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 problem = f"the key {key_node.value!r} is not text; put it in quotes"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                raise ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
-                )
+                raise ConstructorError(None, None, f"the key {key!r} occurs twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -61,7 +60,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes text which YAML 1.1 or 1.2 would read as something else, and writes no aliases."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {
+    yaml_implicit_resolvers: dict = {
         first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 

@@ -125,7 +125,7 @@ def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -
     )
 
 
-def parse_captions(caption: Any, captions: Any, source: str) -> tuple[Caption, ...]:
+def parse_captions(caption: Any, captions: Any, source: Any) -> tuple[Caption, ...]:
     """Captions of `caption` (a text) or `captions` (texts, or objects of text and source; JSON in a CSV), not both."""
     if caption is not None and captions is not None:
         raise ValueError("captions: got both caption and captions, wanted one of them")

@@ -15,9 +15,10 @@ from mama_ray.data.captions import caption_for_evaluation, choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.storage.places import Place
 
@@ -37,9 +38,10 @@ class ClipAssembler:
     caption_probabilities: Mapping[str, float] | None = None
     joins_captions: bool = False
     seed: int = 0
-    verify_hashes: bool = True
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return frames (batch, frames, height, width, 3) uint8, token_ids, rows and valid of the given rows.
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
@@ -51,7 +53,7 @@ class ClipAssembler:
         frames = np.zeros((len(rows), self.num_frames, size, size, 3), np.uint8)
         valid = np.ones(len(rows), bool)
         captions = []
-        payloads = read_payloads(self.folder, chosen, verify_hashes=self.verify_hashes)
+        payloads = read_payloads(self.folder, chosen)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
             captions.append(self._caption(record["captions"], rng))
@@ -73,7 +75,7 @@ class ClipAssembler:
 
     def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
         if self.joins_captions:
-            return caption_for_evaluation(captions, "paragraph")
+            return str(caption_for_evaluation(captions, "paragraph"))
         if rng is None:
             return captions[0]["text"]
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)

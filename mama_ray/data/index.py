@@ -209,16 +209,6 @@ def hash_ids(clip_ids: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()
 
 
-def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
-    """Fetch one clip's video bytes. Raises ShardError on a short read or another hash; OSError comes from the
-    storage.
-    """
-    with (folder / shard).open_file() as file:
-        data = file.read_at(num_bytes, offset)
-    check_clip_bytes(data, shard, offset, num_bytes, sha256)
-    return data
-
-
 def check_clip_bytes(data: bytes, shard: str, offset: int, num_bytes: int, sha256: str | None) -> None:
     """Raise ShardError unless `data` is what the index promised."""
     if len(data) != num_bytes:

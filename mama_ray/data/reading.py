@@ -1,34 +1,141 @@
-"""The bytes of clips, fetched by the byte ranges of the index."""
+"""The bytes of clips, fetched by the byte ranges of the index: neighbours in a shard by one request.
 
-from collections.abc import Callable, Mapping, Sequence
+Everything that reads clips reads them here: training, evaluation, captioning, the narrator and the reports.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 
-from mama_ray.data.index import read_clip_bytes
+import pyarrow as pa
+
+from mama_ray.data.index import check_clip_bytes
 from mama_ray.data.shard import ShardError
 from mama_ray.storage.places import Place
 
+# Neighbours in a shard are a kilobyte apart; reading over a gap costs less than another request to an object store.
+MAX_GAP_BYTES = 64 << 10
+MAX_REQUEST_BYTES = 8 << 20
 _NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds; decoding waits for no single request
+
+_Retry = Callable[[Callable[[], bytes]], bytes]
 
 
 def read_payloads(
-    folder: Place,
-    records: Sequence[Mapping],
-    *,
-    verify_hashes: bool = True,
-    retry: Callable[[Callable[[], bytes]], bytes] = lambda fetch: fetch(),
+    folder: Place, records: Sequence[Mapping], *, retry: _Retry = lambda fetch: fetch()
 ) -> list[bytes | Exception]:
-    """Fetch the videos of index rows, several at a time; one that cannot be read becomes the error that says why.
+    """Fetch the videos of index rows, several requests at a time; one that cannot be read is the error that says why.
 
-    `retry` calls the fetch of one video, again where the storage fails for a moment.
+    ShardError is a fact about the shard: it is truncated, or its bytes are not those of the index. OSError is the
+    storage's. `retry` calls a request, again where the storage fails for a moment. After a request for several clips
+    has failed for good, each of them is asked for once by itself, so that none suffers for its neighbours.
     """
+    payloads: list[bytes | Exception] = [b""] * len(records)
 
-    def read(record: Mapping) -> bytes | Exception:
-        sha256 = record["sha256"] if verify_hashes else None
-        place = (record["shard"], record["offset"], record["num_bytes"])
+    def fetch(run: Sequence[int]) -> None:
         try:
-            return retry(lambda: read_clip_bytes(folder, *place, sha256=sha256))
-        except (ShardError, OSError) as error:
-            return error
+            start, data = _read_run(shards, [records[position] for position in run], retry)
+        except OSError as error:
+            for position in run:
+                payloads[position] = error if len(run) == 1 else _read_alone(shards, records[position])
+        else:
+            for position in run:
+                payloads[position] = _cut(data, start, records[position])
 
-    with ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
-        return list(pool.map(read, records))
+    with _OpenShards(folder) as shards, ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
+        list(pool.map(fetch, merge_neighbours(records)))
+    return payloads
+
+
+def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
+    """Fetch one clip's video bytes. Raises ShardError on a short read or another hash; OSError comes from the
+    storage.
+    """
+    record = {"shard": shard, "offset": offset, "num_bytes": num_bytes, "sha256": sha256}
+    (payload,) = read_payloads(folder, [record])
+    if isinstance(payload, Exception):
+        raise payload
+    return payload
+
+
+def merge_neighbours(records: Sequence[Mapping]) -> Iterator[list[int]]:
+    """Yield the positions of records that one request fetches, in the order of (shard, offset)."""
+
+    def stop_of(record: Mapping) -> int:
+        return record["offset"] + record["num_bytes"]
+
+    run: list[int] = []
+    start = stop = 0
+    for position in sorted(range(len(records)), key=lambda one: (records[one]["shard"], records[one]["offset"])):
+        record = records[position]
+        joins = (
+            run
+            and records[run[0]]["shard"] == record["shard"]
+            and record["offset"] - stop <= MAX_GAP_BYTES
+            and stop_of(record) - start <= MAX_REQUEST_BYTES
+        )
+        if not joins:
+            if run:
+                yield run
+            run, start, stop = [], record["offset"], stop_of(record)
+        run.append(position)
+        stop = max(stop, stop_of(record))
+    if run:
+        yield run
+
+
+@dataclass
+class _OpenShards:
+    """The shards of one call, each opened once: that alone is a request to an object store."""
+
+    folder: Place
+
+    def __post_init__(self) -> None:
+        self._files: dict[str, pa.NativeFile] = {}
+        self._lock, self._stack = threading.Lock(), ExitStack()
+
+    def __enter__(self) -> "_OpenShards":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def read(self, shard: str, start: int, stop: int) -> bytes:
+        """Read a range, cut where the shard ends; a shard that failed is opened anew the next time."""
+        with self._lock:
+            if shard not in self._files:
+                self._files[shard] = self._stack.enter_context((self.folder / shard).open_file())
+            file = self._files[shard]
+        try:
+            # Past the end of a truncated shard Arrow raises what looks like a failing storage.
+            return file.read_at(stop - start, start) if start < file.size() else b""
+        except OSError:
+            with self._lock:
+                self._files.pop(shard, None)
+            raise
+
+
+def _read_run(shards: _OpenShards, run: Sequence[Mapping], retry: _Retry) -> tuple[int, bytes]:
+    start, stop = run[0]["offset"], max(record["offset"] + record["num_bytes"] for record in run)
+    return start, retry(lambda: shards.read(run[0]["shard"], start, stop))
+
+
+def _read_alone(shards: _OpenShards, record: Mapping) -> bytes | Exception:
+    try:
+        start, data = _read_run(shards, [record], lambda fetch: fetch())
+    except OSError as error:
+        return error
+    return _cut(data, start, record)
+
+
+def _cut(data: bytes, start: int, record: Mapping) -> bytes | ShardError:
+    """Return a clip's own bytes of a run that begins at `start`, or what is wrong with them."""
+    first = record["offset"] - start
+    video = data[first : first + record["num_bytes"]]
+    try:
+        check_clip_bytes(video, record["shard"], record["offset"], record["num_bytes"], record["sha256"])
+    except ShardError as error:
+        return error
+    return video

@@ -50,6 +50,10 @@ class Sample:
     error: str | None = None
 
 
+# An object store copies a shard once to give it its name, and S3 copies no more than 5 GiB.
+MAX_SHARD_BYTES = 4 << 30
+
+
 class ShardWriter:
     """Append clips to an open binary stream. `close` writes the end of the archive; the stream stays open."""
 
@@ -68,6 +72,11 @@ class ShardWriter:
         self._writer.write({"__key__": clip.clip_id, extension: video})
         self._writer.tarstream.members = []  # tarfile would keep the headers of the whole archive
         return MemberLocation(clip.clip_id, extension, offset, len(video), hashlib.sha256(video).hexdigest())
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes written so far, without the end of the archive."""
+        return self._writer.tarstream.offset
 
     def close(self) -> None:
         self._writer.close()
@@ -128,7 +137,7 @@ def _samples(archive: tarfile.TarFile, max_video_bytes: int) -> Iterator[Sample]
     seen: set[str] = set()
     names: set[str] = set()
     for member in archive:
-        archive.members = []  # tarfile would keep every header
+        archive.members = []  # ty: ignore[missing-attribute] - tarfile would keep every header
         parts = split_member_name(member.name) if member.isreg() else None
         if parts is None:
             continue

@@ -34,7 +34,7 @@ MODEL_TYPE = "clip_vip"
 class Saveable(Protocol):
     """What a tokenizer must offer to travel with the model."""
 
-    def save(self, directory: Path) -> None: ...
+    def save(self, directory: Path, /) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -5,46 +5,16 @@ is the loss of the joined batch. Memory is O(local x global), or with a `chunk_s
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from mama_ray.config import Config
 from mama_ray.objectives.chunked import compute_losses_in_chunks
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
-
-
-class ContrastiveConfig(Config):
-    """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
-
-    margin: float = Field(0.0, gt=-math.pi / 2, lt=math.pi / 2)
-    """Angle in radians taken off the positive pair; 0 is InfoNCE, the paper's range is 0.1 to 0.4. No margin helped in
-    the controlled study (docs/study.md), so one is a choice to be made on val. A negative one is added to the angle
-    instead (ArcFace's additive margin, a control)."""
-
-    obtuse_positives: Literal["acute_only", "always"] = "acute_only"
-    """Whether a positive beyond 90 degrees keeps its plain cosine (the paper) or gets the margin too (the release)."""
-
-    close_negatives: Literal["untouched", "close_too"] = "untouched"
-    """Whether a negative closer than the margin gets the margin as well (an undocumented rule of the release)."""
-
-    direction_reduction: Literal["mean", "sum"] = "mean"
-    """Mean or sum of the video-to-text and text-to-video losses (the release sums)."""
-
-    chunk_size: int = Field(0, ge=0)
-    """Samples of the global batch that a worker compares its own with at a time: the loss then takes memory in
-    proportion to it, not to the global batch, and compares twice, forward and backward. 0 compares with all at once;
-    the losses are the same to rounding."""
-
-    @model_validator(mode="after")
-    def _close_negatives_need_a_margin_to_be_closer_than(self) -> "ContrastiveConfig":
-        if self.margin < 0 and self.close_negatives == "close_too":
-            raise ValueError("close_negatives close_too has no meaning with an additive margin (margin < 0)")
-        return self
+from mama_ray.objectives.settings import ContrastiveConfig
 
 
 def compute_contrastive_losses(

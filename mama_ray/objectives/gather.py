@@ -51,8 +51,8 @@ class _Gather(torch.autograd.Function):
         return gather_plain(local)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _ReduceScatter.apply(gradient)
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        return _ReduceScatter.apply(*gradients)
 
 
 class _ReduceScatter(torch.autograd.Function):
@@ -69,5 +69,5 @@ class _ReduceScatter(torch.autograd.Function):
         return total[rank() * num_rows : (rank() + 1) * num_rows].clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _Gather.apply(gradient)
+    def backward(ctx, *gradients: Tensor) -> Tensor:
+        return _Gather.apply(*gradients)

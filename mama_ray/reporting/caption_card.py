@@ -99,7 +99,7 @@ class CaptionCard:
 
 def card_to_json(card: CaptionCard) -> dict[str, Any]:
     """Return the card as an object of strict JSON, without pixels; NaN and infinity become null."""
-    document = {"version": CARD_VERSION}
+    document: dict[str, Any] = {"version": CARD_VERSION}
     document |= {one.name: _plain(getattr(card, one.name)) for one in fields(card) if one.name != "samples"}
     document["samples"] = [
         {name: _plain(getattr(sample, name)) for name in ("clip_id", "outcome", "caption", "error", "flags")}

@@ -9,6 +9,7 @@ import io
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,7 @@ INK, MUTED, GRID, BAND = "#010203", "#010204", "#010205", "#010206"
 SERIES = ("#020101", "#020102", "#020103", "#020104", "#020105", "#020106")
 _CSS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", BAND: "var(--band)"}
 _CSS |= {colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mama_ray",
     "text.parse_math": False,

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mama_ray.data.index import read_clip_bytes, read_index
+from mama_ray.data.index import read_index
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError

@@ -1,6 +1,7 @@
 """The plots of a sweep's page: what its trials came to, how they learned, what mattered, how variants compare."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +37,7 @@ def trial_curves_svg(curves: Mapping[str, Points], best: str | None, *, ylabel: 
         for name, points in sorted(curves.items(), key=lambda item: item[0] == best):
             steps, values = zip(*points, strict=True)
             is_best = name == best
-            style = {"color": BEST if is_best else SERIES[0], "alpha": 1.0 if is_best else 0.45}
+            style: dict[str, Any] = {"color": BEST if is_best else SERIES[0], "alpha": 1.0 if is_best else 0.45}
             axes.plot(steps, values, marker="o", markersize=3.5, linewidth=2 if is_best else 1.2, **style)
         return to_svg(figure)
 

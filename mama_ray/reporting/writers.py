@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pyarrow import fs
 
@@ -20,6 +20,9 @@ from mama_ray.reporting.metrics import check_value, find_metric
 from mama_ray.storage.places import Place
 
 FILE_NAME = "metrics.jsonl"
+
+MetricValue = float | list[float] | tuple[float, ...]
+"""A number, or those of a curve."""
 
 
 class MetricsWriter:
@@ -35,7 +38,7 @@ class MetricsWriter:
         """Open `<folder>/metrics.jsonl`, keeping the records of steps before `start_step`."""
         self._folder = folder
         self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="metrics-")
-        self._local = Path(folder.path if folder.is_local else self._scratch.name)
+        self._local = Path(folder.path if self._scratch is None else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
         kept = [record for record in read_metrics(folder) if record["step"] < start_step]
         temporary = self._local / (FILE_NAME + ".tmp")
@@ -44,17 +47,17 @@ class MetricsWriter:
         self._file = (self._local / FILE_NAME).open("a")
         self._tensorboard = _open_tensorboard(self._local / "tensorboard", start_step) if tensorboard else None
 
-    def write(self, step: int, metrics: Mapping[str, float | Sequence[float]]) -> None:
+    def write(self, step: int, metrics: Mapping[str, MetricValue]) -> None:
         """Append one record; unknown names and non-numbers are refused, NaN and infinity are written as null."""
         for name, value in metrics.items():
             check_value(name, value)
-        record = {"step": int(step), "time_s": round(time.time(), 3)}
+        record: dict[str, Any] = {"step": int(step), "time_s": round(time.time(), 3)}
         record |= {name: _plain(value) for name, value in metrics.items()}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._tensorboard is not None:
             for name, value in metrics.items():
-                if not find_metric(name).is_curve:
+                if not isinstance(value, list | tuple):  # a curve
                     self._tensorboard.add_scalar(name, float(value), int(step))
 
     def flush(self) -> None:
@@ -116,7 +119,7 @@ def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _plain(value: float | Sequence[float]) -> float | list | None:
+def _plain(value: MetricValue) -> float | list | None:
     """Return what strict JSON can hold: NaN and infinity are not in it."""
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]

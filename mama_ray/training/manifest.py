@@ -67,12 +67,6 @@ def verify_manifest(place: Place) -> str | None:
     return None
 
 
-def checkpoint_hash(place: Place) -> str | None:
-    """Return the SHA-256 of model.safetensors as the manifest records it, None where there is no manifest."""
-    manifest, _ = _try_manifest(place)
-    return manifest["files"]["model.safetensors"]["sha256"] if manifest else None
-
-
 def list_checkpoints(run_folder: Place) -> list[CheckpointRef]:
     """Return a run's checkpoint folders, oldest first; files are not hashed here.
 

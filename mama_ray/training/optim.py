@@ -3,35 +3,9 @@
 import math
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from mama_ray.config import Config
-
-
-class OptimConfig(Config):
-    """AdamW with linear warm-up and cosine decay."""
-
-    lr: float = Field(1e-3, gt=0.0)
-    """Peak learning rate."""
-
-    weight_decay: float = Field(0.05, ge=0.0)
-    """Decoupled weight decay of matrices; biases, norms and the logit scale have none."""
-
-    betas: tuple[float, float] = (0.9, 0.98)
-    """AdamW's moment decay rates."""
-
-    warmup_share: float = Field(0.1, ge=0.0, lt=1.0)
-    """Share of the steps over which the learning rate rises linearly."""
-
-    final_lr_share: float = Field(0.0, ge=0.0, le=1.0)
-    """Learning rate at the end as a share of the peak."""
-
-    clip_norm: float = Field(1.0, ge=0.0)
-    """Gradients are scaled to at most this norm; 0 turns clipping off. The lookahead is never clipped."""
-
-    ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
-    """Decay of the moving average of the parameters that is evaluated and saved beside them; 0 turns it off."""
+from mama_ray.training.settings import OptimConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

@@ -10,11 +10,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.training.optim import OptimConfig, build_optimizer
+from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.training.optim import build_optimizer
+from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.features import Autocast, FeatureModel
-from mama_ray.weighting.step import MetaConfig, WeightedStep
-from mama_ray.weighting.weight_net import WeightingConfig, build_weighting
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.step import WeightedStep
+from mama_ray.weighting.weight_net import build_weighting
 
 
 @dataclass

@@ -13,7 +13,6 @@ Here l_i may depend on every sample of every rank: `loss_fn` gathers features to
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,10 +21,10 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.weighting.settings import Method
 
 Parameters = Mapping[str, Tensor]
 LossFn = Callable[[Parameters], Float[Tensor, "local"]]
-Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
 
 # The radius epsilon |v| of a difference over losses of rounding error u: rounding costs about u / radius, curvature the
 # radius (one-sided) or its square (central). DARTS and SAMA take 0.01; docs/meta_step.md has the errors by radius.

@@ -6,29 +6,12 @@ size of the inner step decides which way the learned weights slope.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from mama_ray.config import Config
 from mama_ray.weighting.hypergradient import Parameters, norm_of
-
-
-class InnerStepConfig(Config):
-    """The lookahead step of the bi-level problem."""
-
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner. Decoupled weight decay is no part
-    of it: it does not depend on the weights."""
-
-    lr: float = Field(0.05, ge=0.0)
-    """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it
-    is the inner step's norm as a fraction of the parameters' norm."""
-
-    relative: bool = False
-    """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient."""
+from mama_ray.weighting.settings import InnerStepConfig
 
 
 @dataclass(frozen=True)

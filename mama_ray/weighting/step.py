@@ -12,49 +12,23 @@ The caller owns the optimiser of theta; `compute_gradients` leaves its gradient 
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from mama_ray.config import Config
 from mama_ray.data.batch import ClipBatch
-from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
+from mama_ray.objectives.contrastive import compute_contrastive_losses
 from mama_ray.objectives.gather import gather_plain, rank, world_size
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.directional import Tape
 from mama_ray.weighting.features import Autocast, EncodedBatch, Features, encode_functionally, unwrap
-from mama_ray.weighting.hypergradient import Method, directional_derivatives, norm_of
-from mama_ray.weighting.inner_step import InnerStepConfig, take_lookahead
+from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
+from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
-from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights, effective_sample_size
-
-
-class MetaConfig(Config):
-    """The bi-level step that trains the weight net on the meta-set."""
-
-    inner: InnerStepConfig = InnerStepConfig()
-    """The lookahead."""
-
-    arrangement: Literal["faithful", "shared"] = "shared"
-    """faithful: the batch is weighted anew after the meta step (a further backward); shared: its gradient is reused."""
-
-    hypergradient: Method = "forward_mode"
-    """How the directional derivatives are found; forward_mode is exact and needs no second-order graph."""
-
-    meta_every: int = Field(2, ge=1)
-    """Steps between two meta steps."""
-
-    batch_size: int = Field(32, ge=1)
-    """Clips of the meta-set in one meta step, over all workers."""
-
-    lr: float = Field(3e-3, gt=0.0)
-    """Learning rate of the weight net (Adam)."""
-
-    weight_decay: float = Field(1e-4, ge=0.0)
-    """Weight decay of the weight net."""
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.weight_net import compute_sample_weights, effective_sample_size
 
 
 @dataclass(frozen=True)
@@ -201,8 +175,8 @@ class WeightedStep:
             tape=tape,
         )
         derivatives = gather_plain(derivatives.detach())
-        self._step_weight_net(self._weights(global_losses, valid), derivatives)
-        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
+        norms = self._step_weight_net(self._weights(global_losses, valid), derivatives)
+        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction), **norms}
         if measure_lookahead:
             with torch.no_grad():
                 before = _mean_over_ranks(
@@ -218,13 +192,16 @@ class WeightedStep:
         )
         return self._losses(features, batch)
 
-    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> None:
+    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> dict[str, Tensor]:
+        """Move the weight net; returns the norm of its gradient, which is that of the meta loss at the lookahead."""
         objective = -(weights * derivatives.to(weights.dtype)).sum()
         if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
-            return
+            return {}
         self.weight_optimizer.zero_grad(set_to_none=True)
         objective.backward()
+        gradients = {name: value.grad for name, value in self.weighting.named_parameters() if value.grad is not None}
         self.weight_optimizer.step()
+        return {"meta/hypergradient_norm": norm_of(gradients)}
 
     def _scalars(self, losses: Tensor, weights: Tensor, valid: Tensor) -> dict[str, Tensor]:
         num_valid = valid.sum().clamp(min=1)

@@ -4,42 +4,13 @@ A weighting sees the losses of the *global* batch (they are gathered first: a fe
 same weights and nothing depends on the number of ranks.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from mama_ray.config import Config
+from mama_ray.weighting.settings import WeightingConfig
 
 MIN_WEIGHT_SUM = 1e-12  # below this the weights carry no information and the step falls back to uniform ones
-
-
-class WeightingConfig(Config):
-    """How per-sample losses become sample weights."""
-
-    kind: Literal["uniform", "focal", "self_paced", "learned"] = "learned"
-    """uniform: plain mean; focal: (1 - p)^gamma; self_paced: easy samples first; learned: the weight net."""
-
-    learner: Literal["meta", "joint"] = "meta"
-    """What trains the weight net: the meta-set (bi-level), or the training loss itself (a degenerate control)."""
-
-    hidden_dim: int = Field(64, ge=1)
-    """Width of the weight net's hidden layer."""
-
-    standardise: bool = False
-    """Whether the weight net sees losses standardised over the global batch instead of raw ones."""
-
-    normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
-    """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
-    l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
-
-    focal_gamma: float = Field(1.0, ge=0.0)
-    """Exponent of the focal weighting."""
-
-    self_paced_start: float = Field(0.5, gt=0.0, le=1.0)
-    """Share of each batch that self-paced learning keeps at the start; it grows linearly to 1 at the end."""
 
 
 class WeightNet(nn.Module):

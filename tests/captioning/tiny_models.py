@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mama_ray.captioning.narrator.folder import Narrator, NarratorInput, save_narrator
+from mama_ray.captioning.narrator.folder import Narrator, save_narrator
 from mama_ray.captioning.narrator.preset import CHAT_TEMPLATE, build_tiny_model, build_tiny_processor
+from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.captioning.prompts import PromptConfig
 
 PROMPT = PromptConfig(text="describe the video")

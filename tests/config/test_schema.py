@@ -44,7 +44,7 @@ def test_config_is_frozen_and_refuses_unknown_names_in_python_too():
     with pytest.raises(ValidationError):
         Job().run = "other"
     with pytest.raises(ValidationError):
-        Job(runn="x")
+        Job(runn="x")  # ty: ignore[unknown-argument] - that is what is refused
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,13 @@ from mama_ray.data.index import (
     check_shards,
     clips_per_shard,
     hash_ids,
-    read_clip_bytes,
     read_index,
     select_captioned,
     select_split,
     shard_sizes,
     write_index,
 )
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import ShardError
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place

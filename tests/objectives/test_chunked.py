@@ -12,7 +12,8 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
+from mama_ray.objectives.contrastive import compute_contrastive_losses
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.objectives.test_contrastive import naive_losses, unit_features
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net, weight_gradients
@@ -162,8 +163,8 @@ class Ledger(TorchDispatchMode):
         self.largest = self.most_alive = self._alive = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
-        found = function(*arguments, **(keywords or {}))
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(found):
             if isinstance(tensor, Tensor):
                 self._enter(tensor)

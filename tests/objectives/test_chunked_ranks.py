@@ -9,8 +9,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
+from mama_ray.objectives.contrastive import compute_contrastive_losses
 from mama_ray.objectives.gather import gather_plain
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.objectives.test_contrastive import unit_features

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mama_ray.objectives.contrastive import ContrastiveConfig, combine_losses, compute_contrastive_losses
+from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
 from mama_ray.objectives.margin import apply_margin, subtract_margin
+from mama_ray.objectives.settings import ContrastiveConfig
 
 RULES = [(obtuse, close) for obtuse in ("acute_only", "always") for close in ("untouched", "close_too")]
 MARGINS = (0.1, 0.2, 0.3, 0.4)

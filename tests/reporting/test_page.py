@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
-from mama_ray.reporting.page import cost_rows, format_duration, metric_rows, render_report, write_report
+from mama_ray.reporting.document import format_duration
+from mama_ray.reporting.page import cost_rows, metric_rows, render_report, write_report
 from mama_ray.storage.places import Place
 
 

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -95,8 +96,11 @@ def asked(request: web.BaseRequest) -> str:
     return request.method
 
 
+_Proxy = TypeVar("_Proxy", bound=FaultyProxy)
+
+
 @contextmanager
-def serving(proxy: FaultyProxy) -> Iterator[FaultyProxy]:
+def serving(proxy: _Proxy) -> Iterator[_Proxy]:
     """Run a proxy in a thread; its `endpoint` is set."""
     is_ready = threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(proxy.serve(is_ready)), daemon=True)

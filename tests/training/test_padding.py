@@ -8,13 +8,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.diagnosis import StepWindow
 from mama_ray.training.loop import train
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import build_state
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.weighting.test_distributed import slice_of
 from tests.weighting.toys import ToyEncoder, random_batch
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch, pad_batch
 from mama_ray.data.plan import local_batch_size
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.hypergradient import directional_derivatives
-from mama_ray.weighting.inner_step import InnerStepConfig, take_lookahead
-from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights
+from mama_ray.weighting.inner_step import take_lookahead
+from mama_ray.weighting.settings import InnerStepConfig, WeightingConfig
+from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.toys import (
     ToyEncoder,
     build_step,
@@ -21,8 +22,8 @@ METHODS = ("forward_mode", "second_order", "central_difference", "finite_differe
 
 
 def relative_error(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
-    ours, theirs = torch.cat([t.flatten() for t in ours]), torch.cat([t.flatten() for t in theirs])
-    return float((ours - theirs).norm() / theirs.norm())
+    our, their = torch.cat([t.flatten() for t in ours]), torch.cat([t.flatten() for t in theirs])
+    return float((our - their).norm() / their.norm())
 
 
 @pytest.mark.parametrize("arrangement", ["shared", "faithful"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import split_batch
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net, weight_gradients

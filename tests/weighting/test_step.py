@@ -7,9 +7,9 @@ from torch.utils.checkpoint import checkpoint
 
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.weighting.inner_step import InnerStepConfig
-from mama_ray.weighting.weight_net import WeightingConfig, compute_sample_weights
+from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.weighting.settings import InnerStepConfig, WeightingConfig
+from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.toys import (
     NUM_TOKENS,
     VOCABULARY,
@@ -82,6 +82,16 @@ def test_one_step_moves_weight_net():
     step = build_step(ToyEncoder(), net, weight_lr=0.1)
     step.compute_gradients(random_batch(1, 8), random_batch(2, 4))
     assert all((now != then).any() for now, then in zip(net.parameters(), before, strict=True))
+
+
+def test_hypergradient_norm_is_that_of_the_weight_nets_gradient():
+    net = random_weight_net()
+    step = build_step(ToyEncoder(), net, weight_lr=0.1)
+    result = step.compute_gradients(random_batch(1, 8), random_batch(2, 4))
+    norm = torch.cat([parameter.grad.flatten() for parameter in net.parameters()]).norm()
+    torch.testing.assert_close(result.scalars["meta/hypergradient_norm"], norm)
+    assert norm > 0
+    assert "meta/hypergradient_norm" not in step.compute_gradients(random_batch(1, 8)).scalars, "no meta step"
 
 
 def test_meta_step_lowers_the_meta_loss_after_the_lookahead():

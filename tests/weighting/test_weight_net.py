@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mama_ray.weighting.settings import WeightingConfig
 from mama_ray.weighting.weight_net import (
     SelfPaced,
-    WeightingConfig,
     WeightNet,
     build_weighting,
     compute_sample_weights,

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
-from mama_ray.weighting.inner_step import InnerStepConfig
-from mama_ray.weighting.step import MetaConfig, WeightedStep
-from mama_ray.weighting.weight_net import WeightingConfig, WeightNet, build_weighting, compute_sample_weights
+from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
+from mama_ray.weighting.step import WeightedStep
+from mama_ray.weighting.weight_net import WeightNet, build_weighting, compute_sample_weights
 
 DTYPE = torch.float64
 NUM_TOKENS, VOCABULARY = 5, 11

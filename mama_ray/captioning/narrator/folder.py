@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
-from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.config import Config, config_to_yaml, load_config
+from mama_ray.captioning.narrator.settings import NarratorInput
+from mama_ray.config import config_to_yaml, load_config
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME
 
@@ -26,16 +25,6 @@ INPUT_FILE = "narrator.yaml"
 # transformers 5 dropped a level of the vision tower's names, which vLLM 0.29 wants and transformers reads too.
 _TOWER, _SERVED_TOWER = "vision_tower.", "vision_tower.vision_model."
 _WEIGHTS_FOLDER = "weights"
-
-
-class NarratorInput(Config):
-    """What a narrator is shown of a clip, and asked."""
-
-    prompt: PromptConfig = PromptConfig(text="describe the video")
-    """The question; a narrator answers the one it was trained with."""
-
-    grid: ClipGridConfig = ClipGridConfig()
-    """The picture of a clip."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ prompt, a sample is a picture and the labels of its caption.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +17,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mama_ray.captioning.engines.captioner import picture_side
+from mama_ray.captioning.narrator.settings import TrainedParts
 from mama_ray.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 IGNORED = -100  # the label that cross_entropy passes over
-TrainedParts = Literal["all", "language_and_projector", "projector"]
 
 
 class CaptionLabels:
@@ -66,6 +66,10 @@ class CaptionLoss(nn.Module):
 
     Holds the model, so that DDP can wrap the one thing that is called in training.
     """
+
+    prompt_ids: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, model: "LlavaForConditionalGeneration", processor: "LlavaProcessor", prompt: str) -> None:
         super().__init__()

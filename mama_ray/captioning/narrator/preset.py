@@ -100,7 +100,6 @@ def build_tiny_model(processor: "LlavaProcessor") -> "LlavaForConditionalGenerat
         LlavaConfig(
             vision_config=vision,
             text_config=text,
-            image_token_id=processor.image_token_id,
             image_token_index=processor.image_token_id,
             # LLaVA-1.5 takes the layer before it, as the last of a trained CLIP serves CLIP alone.
             vision_feature_layer=-1,

@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.captioning.narrator.loss import CaptionLabels
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.captions import choose_caption
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,9 @@ class PictureAssembler:
     caption_probabilities: Mapping[str, float] | None = None
     seed: int = 0
 
-    def assemble(self, rows: Sequence[int], epochs: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    def assemble(
+        self, rows: np.ndarray | Sequence[int], epochs: np.ndarray | Sequence[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return pictures (batch, side, side, 3) uint8, labels (batch, tokens), rows and valid of the given rows.
 
         With `epochs` (one per row) the caption is drawn, keyed by seed, epoch and row; without, as in validation, it

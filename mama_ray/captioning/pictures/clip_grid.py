@@ -5,34 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from pydantic import Field, model_validator
 
-from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
-from mama_ray.captioning.pictures.keyframes import KeyFrameConfig, choose_key_frames
-from mama_ray.config import Config
-from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
-
-
-class ClipGridConfig(Config):
-    """What of a clip a captioner sees: key frames, one per cell of a grid."""
-
-    key_frames: KeyFrameConfig = KeyFrameConfig()
-    """Which frames, and how many."""
-
-    layout: GridConfig = GridConfig()
-    """Rows and columns."""
-
-    num_candidates: int = Field(96, ge=1)
-    """Frames that key frames are chosen from, evenly spread over a clip that has more."""
-
-    @model_validator(mode="after")
-    def _frames_fill_the_grid(self) -> "ClipGridConfig":
-        if self.key_frames.num_frames != self.layout.num_cells:
-            raise ValueError(
-                f"key_frames.num_frames {self.key_frames.num_frames} is not layout.rows x layout.columns = "
-                f"{self.layout.rows} x {self.layout.columns} = {self.layout.num_cells}"
-            )
-        return self
+from mama_ray.captioning.pictures.grid import hash_pixels, make_grid
+from mama_ray.captioning.pictures.keyframes import choose_key_frames
+from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.settings import DecodeConfig
 
 
 @dataclass(frozen=True)

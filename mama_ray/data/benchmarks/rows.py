@@ -2,12 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS
 from mama_ray.errors import UserError
 
-Row = dict[str, object]
+Row = dict[str, Any]
 Split = Literal["train", "val", "test"]
 
 

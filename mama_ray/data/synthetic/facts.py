@@ -5,9 +5,11 @@ facts; those of the balanced splits are enumerated through a seeded permutation,
 agree, and number and split alone say what a clip shows.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 
@@ -90,7 +92,10 @@ def _draw_facts(config: CorpusConfig, number: int) -> Facts:
     return tuple(facts)
 
 
-def draw(rng: np.random.Generator, values) -> str:
+_Value = TypeVar("_Value")
+
+
+def draw(rng: np.random.Generator, values: Sequence[_Value]) -> _Value:
     """Draw one of a sequence, uniformly."""
     return values[int(rng.integers(len(values)))]
 

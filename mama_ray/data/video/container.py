@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
-from pydantic import Field
 
-from mama_ray.config import Config
+from mama_ray.data.video.settings import DecodeConfig
 
 # Playlists (hls, dash, concat) would make FFmpeg open what a file names, so only self-contained formats are let in.
 ALLOWED_FORMATS = (
@@ -48,25 +46,6 @@ class DecodeError(ValueError):
 
 def _rebuild_error(what: str, got: object, limit: object) -> DecodeError:
     return DecodeError(what, got=got, limit=limit)
-
-
-class DecodeConfig(Config):
-    """Limits that a video must keep; what exceeds one is refused before its pixels are touched."""
-
-    max_bytes: int = Field(default=2 << 30, gt=0)
-    """Largest file in bytes."""
-    max_pixels: int = Field(default=8192 * 4320, gt=0)
-    """Largest width x height of a coded frame; the default admits 8K."""
-    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
-    """Longest video in seconds."""
-    timeout_s: float = Field(default=120.0, gt=0)
-    """Longest time in seconds for one reading of a video, looked at between frames: no single frame is cut short."""
-    max_replaced: float = Field(default=0.5, ge=0, le=1)
-    """Largest share of the asked frames that may be stood in for by the nearest one that decodes, in a damaged file."""
-    reader: Literal["pyav", "decord"] = "pyav"
-    """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
-    frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any
-    limit here."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +101,9 @@ def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple
     try:
         # Titles and the like are in any encoding; they are of no use here, so must not stop a video.
         options = {"format_whitelist": ALLOWED_FORMATS}
-        with av.open(source, options=options, metadata_errors="replace") as container:
+        with av.open(source, "r", options=options, metadata_errors="replace") as container:
             stream = container.streams.best("video")
-            if stream is None:
+            if not isinstance(stream, VideoStream):
                 raise DecodeError("the file has no video stream")
             codec = stream.codec_context  # None where FFmpeg has no decoder
             if codec is None:

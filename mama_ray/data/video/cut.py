@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,8 +12,9 @@ from av.container import InputContainer, OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
 from mama_ray.data.video.pyav_reader import decode_frames
+from mama_ray.data.video.settings import DecodeConfig
 
 TIME_BASE = Fraction(1, 90_000)  # holds every usual frame rate's times, the NTSC ones included, to a few microseconds
 QUALITY = "18"  # x264's constant rate factor: visually lossless, so that cutting costs no accuracy
@@ -67,7 +69,8 @@ def _frames(
 
 def _encode(frames: Iterator[tuple[float, VideoFrame]], fps: float, start_s: float, end_s: float) -> bytes:
     """Encode frames that each stay until the next one, the last until end_s."""
-    buffer, encoder, durations = io.BytesIO(), None, {}
+    buffer, encoder = io.BytesIO(), None
+    durations: dict[int | None, int] = {}
     current = next(frames, None)
     if current is None:
         raise DecodeError("no frame of the clip can be decoded", got=f"[{start_s}, {end_s}) s")
@@ -84,11 +87,12 @@ def _encode(frames: Iterator[tuple[float, VideoFrame]], fps: float, start_s: flo
             durations[frame.pts] = max(1, _ticks((following[0] if following else end_s) - start_s) - frame.pts)
             _mux(output, encoder.encode(frame), durations)
             current = following
+        assert encoder is not None  # there was a first frame
         _mux(output, encoder.encode(), durations)
     return buffer.getvalue()
 
 
-def _mux(output: OutputContainer, packets: list[av.Packet], durations: dict[int, int]) -> None:
+def _mux(output: OutputContainer, packets: list[av.Packet], durations: dict[int | None, int]) -> None:
     for packet in packets:
         packet.duration = durations[packet.pts]  # the encoder knows only the average rate
         output.mux(packet)
@@ -113,6 +117,5 @@ def _upright_even(frame: VideoFrame) -> VideoFrame:
     height, width = (max(2, side // 2 * 2) for side in rgb.shape[:2])
     if rgb.shape[0] < 2 or rgb.shape[1] < 2:
         raise DecodeError("the frames are too small for H.264", got=f"{rgb.shape[1]}x{rgb.shape[0]}", limit="2x2")
-    return VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24").reformat(
-        format="yuv420p"
-    )
+    even: Any = np.ascontiguousarray(rgb[:height, :width])  # uint8, as rgb24 is
+    return VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p")

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
 from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
 from mama_ray.data.video.probe import first_frame_rotation
 from mama_ray.data.video.pyav_reader import PyavReader
+from mama_ray.data.video.settings import DecodeConfig
 
-__all__ = ["DecodeConfig", "DecodeError", "VideoDecoder"]
+__all__ = ["DecodeError", "VideoDecoder"]
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.settings import DecodeConfig
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15
@@ -77,7 +79,7 @@ class VideoGuard:
         if child is not None:
             child.kill()
             child.wait()
-            for stream in (child.stdin, child.stdout):
+            for stream in _pipes_of(child):
                 with contextlib.suppress(OSError):
                     stream.close()
 
@@ -89,8 +91,9 @@ class VideoGuard:
     def _ask(self, request: dict, timeout_s: float) -> dict:
         child = self._started()
         try:
-            child.stdin.write(json.dumps(request).encode() + b"\n")
-            child.stdin.flush()
+            to_child, _ = _pipes_of(child)
+            to_child.write(json.dumps(request).encode() + b"\n")
+            to_child.flush()
             line = self._read_line(child, timeout_s)
         except TimeoutError as error:
             self.close()
@@ -121,12 +124,13 @@ class VideoGuard:
 
     def _read_line(self, child: subprocess.Popen, timeout_s: float) -> bytes:
         deadline = time.monotonic() + timeout_s
+        _, from_child = _pipes_of(child)
         line = b""
         while not line.endswith(b"\n"):
             left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([child.stdout], [], [], left_s)[0]:
+            if left_s <= 0 or not select.select([from_child], [], [], left_s)[0]:
                 raise TimeoutError
-            part = child.stdout.read(_ANSWER_BYTES)
+            part = from_child.read(_ANSWER_BYTES)
             if not part:
                 break
             line += part
@@ -140,3 +144,9 @@ class VideoGuard:
         if code is not None and code < 0:
             return signal.Signals(-code).name
         return f"exit status {code}"
+
+
+def _pipes_of(child: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:
+    """Return what the child reads and what it writes; it was started with both."""
+    assert child.stdin is not None and child.stdout is not None
+    return child.stdin, child.stdout

@@ -10,13 +10,16 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TextIO
 
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import cut_clip
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampling import sample_timestamps
+from mama_ray.data.video.settings import DecodeConfig
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
@@ -45,7 +48,7 @@ def inspect_video(
     return {**asdict(info), "end_s": start_s + info.duration_s if covers_all else end_s, "is_cut": not covers_all}
 
 
-def serve(requests: object, answers: object) -> None:
+def serve(requests: Iterable[str], answers: TextIO) -> None:
     """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
     for line in requests:
         request = json.loads(line)

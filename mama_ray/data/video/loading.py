@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
+from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.sampling import sample_timestamps
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig, transform_frames
 
 

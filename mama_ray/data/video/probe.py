@@ -7,8 +7,8 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, DecodeError, index_packets, open_video
-from mama_ray.data.video.pyav_reader import decode_frames
+from mama_ray.data.video.container import DecodeError, index_packets, open_video
+from mama_ray.data.video.settings import DecodeConfig
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,6 @@ def probe_video(data: bytes | str | Path, config: DecodeConfig | None = None) ->
     # The average rate of a container counts hidden and dropped frames; this one is what the frames of the index show.
     fps = index.num_frames / index.duration_s
     return VideoInfo(index.duration_s, width, height, fps, index.codec, index.num_frames, rotation)
-
-
-def count_decodable_frames(data: bytes | str | Path, config: DecodeConfig | None = None) -> int:
-    """Decode the whole video and return how many frames come out sound.
-
-    Fewer than `VideoInfo.num_frames` means that the file is damaged, though the rest of it may serve.
-    """
-    config = config or DecodeConfig()
-    with open_video(data, config) as (container, stream):
-        frames = decode_frames(container, stream, Deadline.after(config.timeout_s))
-        return sum(not frame.is_corrupt for frame in frames)
 
 
 def first_frame_rotation(container: InputContainer, stream: VideoStream) -> int:

@@ -15,7 +15,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeConfig, VideoIndex, open_video
+from mama_ray.data.video.container import Deadline, VideoIndex, open_video
+from mama_ray.data.video.settings import DecodeConfig
 
 
 class PyavReader:
@@ -38,6 +39,11 @@ class PyavReader:
                 self._read_by_pts(container, stream, indices, frames, deadline)
         return frames
 
+    @property
+    def _pts(self) -> np.ndarray:
+        assert self._index.pts is not None  # where the container has none, frames are counted
+        return self._index.pts
+
     def _read_by_count(self, container, stream, indices, frames, deadline) -> None:
         wanted = set(indices.tolist())
         for number, frame in enumerate(decode_frames(container, stream, deadline)):
@@ -55,7 +61,7 @@ class PyavReader:
         starts = [0, *(np.flatnonzero(key_of[1:] > indices[:-1] + 1) + 1).tolist(), len(indices)]
         for start, stop in pairwise(starts):
             if key_of[start] > 0:
-                container.seek(int(self._index.pts[key_of[start]]), stream=stream, backward=True)
+                container.seek(int(self._pts[key_of[start]]), stream=stream, backward=True)
             self._collect(container, stream, indices[start:stop], frames, deadline)
         missing = np.array([index for index in indices.tolist() if index not in frames], dtype=np.int64)
         if len(missing) and key_of[-1] > 0:
@@ -65,8 +71,8 @@ class PyavReader:
 
     def _collect(self, container, stream, indices, frames, deadline) -> None:
         """Decode on from the current place and keep the frames of these numbers."""
-        wanted = {int(self._index.pts[index]): index for index in indices.tolist()}
-        last = int(self._index.pts[indices[-1]])
+        wanted = {int(self._pts[index]): index for index in indices.tolist()}
+        last = int(self._pts[indices[-1]])
         for frame in decode_frames(container, stream, deadline):
             if frame.pts in wanted:
                 frames[wanted[frame.pts]] = self._to_rgb(frame)

@@ -6,7 +6,6 @@ side and the centre in evaluation and one random crop per clip, scale 0.5-1 and 
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from einops import rearrange
 from pydantic import Field
 
 from mama_ray.config import Config
+from mama_ray.data.video.settings import Resize
 
 CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -26,7 +26,7 @@ class TransformConfig(Config):
 
     image_size: int = Field(default=224, ge=1)
     """Side of the frames in pixels."""
-    resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
+    resize: Resize = "squash"
     """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre;
     random_resized_crop: one random crop per clip in training, center_crop in evaluation."""
 

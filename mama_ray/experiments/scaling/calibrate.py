@@ -20,12 +20,14 @@ import pyarrow.fs as pafs
 import ray
 
 from mama_ray.captioning.engines.generation import SamplingConfig
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import file_name
-from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_clip_bytes, read_index
+from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_index
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.experiments.scaling.control import measure_control_plane, start_ray, workers_cpu_s

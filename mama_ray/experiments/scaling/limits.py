@@ -86,7 +86,7 @@ class _FarStorage(BaseHTTPRequestHandler):
         self._answer(206, last + 1 - first)
         self.wfile.write(bytes(last + 1 - first))
 
-    def log_message(self, *_) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
     def _answer(self, status: int, num_bytes: int) -> None:

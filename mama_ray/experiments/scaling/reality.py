@@ -16,8 +16,10 @@ from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
-from mama_ray.data.index import read_clip_bytes, read_index
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.data.index import read_index
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.experiments.scaling.pipeline import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards

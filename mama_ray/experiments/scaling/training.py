@@ -57,7 +57,6 @@ class TrainRun:
     wall_s: float
     clips_per_s: float
     gpu_share: float
-    communication_share: float
     waiting_share: float
 
 
@@ -97,4 +96,4 @@ def simulate_training(scenario: TrainScenario) -> TrainRun:
     num_clips = s.num_steps * s.num_workers * s.batch_size_per_worker
     communicating = s.num_steps * communication_s(s) / wall_s
     gpu_share = compute / wall_s
-    return TrainRun(wall_s, num_clips / wall_s, gpu_share, communicating, 1 - gpu_share - communicating)
+    return TrainRun(wall_s, num_clips / wall_s, gpu_share, 1 - gpu_share - communicating)

@@ -9,10 +9,9 @@ from pydantic import Field, model_validator
 from mama_ray.config import Config, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.training.optim import OptimConfig
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.training.settings import OptimConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 # Part of every hash: a change of what a run does must not take over results from before it.
 CELL_VERSION = 1

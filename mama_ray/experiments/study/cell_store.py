@@ -14,6 +14,7 @@ from mama_ray.experiments.study.cell import CellConfig, cell_hash
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.records import provenance
 from mama_ray.experiments.study.run_cell import run_cell
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class CellStore:
                     name, cell = waiting.pop(0)
                     running[_run_cell.remote(cell, *self._inputs.of(cell))] = name
                 (done,), _ = ray.wait(list(running))
-                result = ray.get(done)
+                result = result_of(done)
                 self._write(running.pop(done), result)
                 num_done += 1
                 elapsed = time.perf_counter() - start
@@ -61,8 +62,6 @@ class CellStore:
                 point = result["curve"][result["selected"]]
                 told = (num_done, len(missing), point["test"]["t2v_R@1"], elapsed / 60, left / 60)
                 logger.info(f"{label}: run %d of %d, test t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
         finally:
             for task in running:
                 ray.cancel(task)

@@ -14,9 +14,10 @@ from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.experiments.study.cell import CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import FRAMES_NAME, write_frames
-from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.pretrain import PretrainingConfig, describe_start, num_frames_of, pretrain
+from mama_ray.experiments.study.job import PretrainingConfig, StudyJob
+from mama_ray.experiments.study.pretrain import describe_start, num_frames_of, pretrain
 from mama_ray.orchestration.captioning.run import caption
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run as prepare
@@ -47,7 +48,7 @@ class StudyInputs:
             source = self._job.pretraining
             self._make_frames([source.corpus])
             logger.info("pretraining: %d steps", source.num_steps)
-            ray.get(_pretrain.remote(source, self._folder(source.corpus) / FRAMES_NAME, self._pretrained))
+            result_of(_pretrain.remote(source, self._folder(source.corpus) / FRAMES_NAME, self._pretrained))
         for cell in cells:
             if cell.captions and not (self._table(cell) / "captions.json").exists():
                 self._make_captions(cell)
@@ -66,7 +67,8 @@ class StudyInputs:
         for folder, corpus in missing.items():
             build_corpus(corpus, str(folder))
             tasks.append(_write_frames.remote(corpus, folder, self._num_frames))
-        ray.get(tasks)
+        for task in tasks:
+            result_of(task)
 
     def _table(self, cell: CellConfig) -> Path:
         return self._folder(cell.seeded_corpus) / f"captions-{_short_hash(self.describe(cell)['captions'])}"

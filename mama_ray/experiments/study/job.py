@@ -5,10 +5,59 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config
+from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.plan import ExperimentConfig
-from mama_ray.experiments.study.pretrain import PretrainingConfig
 from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.training.settings import OptimConfig
+
+
+class PretrainingConfig(Config):
+    """The pretraining."""
+
+    corpus: CorpusConfig = CorpusConfig(
+        domain="source",
+        seed=1000,
+        num_train=8000,
+        num_meta=0,
+        num_val=200,
+        num_test=400,
+        incomplete_rate=0.05,
+        wrong_rate=0.02,
+        swapped_rate=0.03,
+        zipf_exponent=0.0,
+    )
+    """The clips that are learned from."""
+
+    preset: str = "tiny"
+    """Model preset."""
+
+    size: dict[str, int] = {
+        "video.width": 64,
+        "video.num_layers": 2,
+        "video.num_heads": 2,
+        "text.width": 48,
+        "text.num_layers": 2,
+    }
+    """Fields of the preset that are replaced, by dotted key."""
+
+    vocab_size: int = Field(768, ge=514)
+    """Tokens of the tokenizer, which is trained on captions of all domains, as CLIP's knows words that it never met."""
+
+    context_length: int = Field(20, ge=4)
+    """Tokens of a caption."""
+
+    num_steps: int = Field(1250, ge=1)
+    """Training steps."""
+
+    batch_size: int = Field(64, ge=2)
+    """Clips per step."""
+
+    optim: OptimConfig = OptimConfig(lr=2e-3)
+    """The optimiser."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of the weights and of the clip order."""
 
 
 class StudyJob(Config):

@@ -5,74 +5,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from mama_ray.config import Config, with_overrides
-from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
+from mama_ray.config import with_overrides
+from mama_ray.data.synthetic.config import corpus_hash
 from mama_ray.data.synthetic.generate import describe_clip
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.experiments.study.cell import CELL_VERSION, CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import load_split
+from mama_ray.experiments.study.job import PretrainingConfig
 from mama_ray.experiments.study.run_cell import training_batches
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import save_pretrained
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
-from mama_ray.training.optim import OptimConfig
 from mama_ray.training.state import build_state
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 _TOKENIZER_CAPTIONS = 4000
-
-
-class PretrainingConfig(Config):
-    """The pretraining."""
-
-    corpus: CorpusConfig = CorpusConfig(
-        domain="source",
-        seed=1000,
-        num_train=8000,
-        num_meta=0,
-        num_val=200,
-        num_test=400,
-        incomplete_rate=0.05,
-        wrong_rate=0.02,
-        swapped_rate=0.03,
-        zipf_exponent=0.0,
-    )
-    """The clips that are learned from."""
-
-    preset: str = "tiny"
-    """Model preset."""
-
-    size: dict[str, int] = {
-        "video.width": 64,
-        "video.num_layers": 2,
-        "video.num_heads": 2,
-        "text.width": 48,
-        "text.num_layers": 2,
-    }
-    """Fields of the preset that are replaced, by dotted key."""
-
-    vocab_size: int = Field(768, ge=514)
-    """Tokens of the tokenizer, which is trained on captions of all domains, as CLIP's knows words that it never met."""
-
-    context_length: int = Field(20, ge=4)
-    """Tokens of a caption."""
-
-    num_steps: int = Field(1250, ge=1)
-    """Training steps."""
-
-    batch_size: int = Field(64, ge=2)
-    """Clips per step."""
-
-    optim: OptimConfig = OptimConfig(lr=2e-3)
-    """The optimiser."""
-
-    seed: int = Field(0, ge=0)
-    """Seed of the weights and of the clip order."""
 
 
 def describe_start(config: PretrainingConfig) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The files lie in the repository beside the docs that quote them and name the com
 tables, figures and report are drawn from them again without training anything.
 """
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pydantic
@@ -128,11 +127,6 @@ def read_experiments(folder: str | Path) -> dict[str, ExperimentResults]:
         except (OSError, UnicodeDecodeError, pydantic.ValidationError) as error:
             raise UserError("results of a study cannot be read", got=f"{path}: {_first_line(error)}") from error
     return found
-
-
-def values_by_seed(runs: Sequence[StudyRun], metric: str = "t2v_R@1", *, final: bool = False) -> Mapping[int, float]:
-    """Return the test metric of each run by seed, at the point chosen on val or at the last one."""
-    return {run.seed: (run.final if final else run.reported).test[metric] for run in runs}
 
 
 def _first_line(error: Exception) -> str:

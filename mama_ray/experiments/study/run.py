@@ -16,7 +16,8 @@ from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import choose, plan_runs, plan_tuning
 from mama_ray.experiments.study.records import collect_results, current_command
-from mama_ray.experiments.study.report.page import study_tables_markdown, write_study_figures, write_study_report
+from mama_ray.experiments.study.report.page import write_study_figures, write_study_report
+from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.storage.places import Place, absolute_uri, join_uri

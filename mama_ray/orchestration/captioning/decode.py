@@ -10,7 +10,7 @@ import ray
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
 from mama_ray.storage.places import Place

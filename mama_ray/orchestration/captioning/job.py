@@ -6,12 +6,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
-from mama_ray.config import Config
+from mama_ray.config import Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.cluster.labels import NodeLabels
 from mama_ray.storage.places import absolute_uri
 
@@ -73,10 +73,10 @@ class PoolConfig(Config):
 class CaptionJob(Config):
     """One caption table."""
 
-    shards: str | None = None
+    shards: MayChange[str | None] = None
     """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
 
-    corpus: CorpusConfig = CorpusConfig()
+    corpus: MayChange[CorpusConfig] = CorpusConfig()
     """The embedded corpus, where `shards` is null."""
 
     split: Literal["train", "meta", "val", "test"] | None = None
@@ -89,7 +89,7 @@ class CaptionJob(Config):
     """Name of a file in configs/prompt, or the path of such a YAML file; null is the prompt that a narrator was trained
     with, and `sentence` for other models."""
 
-    output: str = "runs/captions"
+    output: MayChange[str] = "runs/captions"
     """Folder or URI of the caption table."""
 
     frames: ClipGridConfig = ClipGridConfig()
@@ -101,10 +101,10 @@ class CaptionJob(Config):
     sampling: SamplingConfig = SamplingConfig()
     """How captions are drawn from the model."""
 
-    engine: EngineConfig = EngineConfig()
+    engine: MayChange[EngineConfig] = EngineConfig()
     """How vLLM runs the model."""
 
-    pool: PoolConfig = PoolConfig()
+    pool: MayChange[PoolConfig] = PoolConfig()
     """The pool of engines and what each reserves."""
 
     postprocess: PostprocessConfig = PostprocessConfig()
@@ -120,12 +120,8 @@ class CaptionJob(Config):
     decode: DecodeConfig = DecodeConfig()
     """Limits of the video decoder."""
 
-    dry_run: bool = False
+    dry_run: MayChange[bool] = False
     """Print the plan, with time and tokens as measured on a few clips, and write nothing."""
-
-
-# What may change between two starts of one job without changing what is in the table.
-MAY_CHANGE = {"output", "pool", "dry_run", "engine", "shards", "corpus"}
 
 
 def with_absolute_paths(job: CaptionJob) -> CaptionJob:

@@ -83,7 +83,7 @@ def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
     done = np.zeros(num_clips, bool)
     for name in names:
         rows = rows_of_part(name)
-        done[[row for row in rows if row < num_clips]] = True
+        done[[row for row in rows or [] if row < num_clips]] = True
     return done
 
 

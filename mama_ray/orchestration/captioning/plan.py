@@ -15,15 +15,16 @@ import ray
 from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.named_configs import load_named
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -68,10 +69,7 @@ def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int,
     Raises UserError for whatever is wrong with index and shards, and where there is no clip.
     """
     table, facts = _load_clips.options(num_returns=2).remote(shards, split)
-    facts = ray.get(facts)
-    if isinstance(facts, UserError):
-        raise facts
-    return table, *facts
+    return table, *result_of(facts, table)
 
 
 def find_captioner(
@@ -83,16 +81,13 @@ def find_captioner(
     served.
     """
     fallback = load_named(PromptConfig, "prompt", _DEFAULT_PROMPT)
-    found = ray.get(_find_captioner.remote(model, prompt, fallback, frames, side))
-    if isinstance(found, UserError):
-        raise found
-    return found
+    return result_of(_find_captioner.remote(model, prompt, fallback, frames, side))
 
 
 def scan_pending(plan: CaptionPlan) -> PendingChunks:
     """List the committed parts and return what is left."""
     chunks, done, counts = _scan_pending.options(num_returns=3).remote(plan.output, plan.num_clips)
-    return PendingChunks(chunks, done, *ray.get(counts))
+    return PendingChunks(chunks, done, *result_of(counts, chunks, done))
 
 
 @contextmanager
@@ -109,9 +104,8 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
             yield folder
 
 
-# Errors are returned: raised, they would also hang on the references that nobody gets.
 @ray.remote(num_cpus=_TASK_CPUS)
-def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[int, int, str] | UserError]:
+def _load_clips(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, int, str]]:
     try:
         folder = Place.of(shards)
         table = read_index(folder, columns=(*_COLUMNS, "split"))
@@ -120,12 +114,10 @@ def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[
             table = select_split(table, split)
         if not len(table):
             raise UserError("no clips to caption", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
-    except UserError as error:
-        return None, error
     except OSError as error:
         detail = " ".join(str(error).split())
-        return None, UserError("the shards cannot be read", got=f"{shards} ({detail})", remedy="check the URI, the "
-                               "network and the credentials in the environment")  # fmt: skip
+        remedy = "check the URI, the network and the credentials in the environment"
+        raise UserError("the shards cannot be read", got=f"{shards} ({detail})", remedy=remedy) from error
     table = table.select(_COLUMNS).combine_chunks()
     digest = hashlib.sha256()
     for name in ("clip_id", "sha256"):
@@ -137,7 +129,7 @@ def _load_clips(shards: str, split: str | None) -> tuple[pa.Table | None, tuple[
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS)
 def _find_captioner(
     model: str | None, prompt: PromptConfig | None, fallback: PromptConfig, frames: ClipGridConfig, side: int | None
-) -> Captioner | UserError:
+) -> Captioner:
     start_worker_logging()
     try:
         with captioner_folder(model) as folder:
@@ -145,10 +137,8 @@ def _find_captioner(
             if trained and (trained.grid != frames or prompt not in (None, trained.prompt)):
                 logger.warning("the narrator was trained with another grid or prompt: see %s", INPUT_FILE)
             return inspect_captioner(folder, prompt or (trained.prompt if trained else fallback), side)
-    except UserError as error:
-        return error
     except OSError as error:
-        return UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})")
+        raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

@@ -9,9 +9,9 @@ import ray
 
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.table import file_name
-from mama_ray.data.index import read_clip_bytes
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import ShardError
-from mama_ray.data.video.decode import DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.orchestration.captioning.finish import TableSummary
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE
 from mama_ray.orchestration.captioning.plan import CaptionPlan

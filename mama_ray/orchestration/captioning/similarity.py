@@ -20,6 +20,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluation.model import evaluation_resize, training_config
 from mama_ray.storage.places import Place
@@ -66,10 +67,7 @@ def score_captions(
 
 def find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
     """Resolve a run, a checkpoint or a model folder, in a task; UserError for what is no dual encoder."""
-    found = ray.get(_find_dual_encoder.remote(plan, uri))
-    if isinstance(found, UserError):
-        raise found
-    return found
+    return result_of(_find_dual_encoder.remote(plan, uri))
 
 
 def read_similarities(folder: Place, number: int) -> dict[tuple[int, int], float]:
@@ -134,17 +132,15 @@ def _count(chunks: np.ndarray) -> int:
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="similarity: find dual encoder")
-def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan | UserError:
+def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
     try:
         folder = resolve_checkpoint(Place.of(uri))
         with folder.local() as local:
             config = from_pretrained(local).config
             tokenizer = Tokenizer.from_directory(local)
             resize = evaluation_resize(training_config(local / "config.yaml"))
-    except UserError as error:
-        return error
     except OSError as error:
-        return UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})")
+        raise UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})") from error
     return EmbedPlan(
         table=plan.table,
         num_clips=plan.num_clips,

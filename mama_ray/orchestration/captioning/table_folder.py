@@ -4,9 +4,9 @@ import json
 import logging
 
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
-from mama_ray.config import config_to_yaml
+from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import MAY_CHANGE, CaptionJob
+from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
@@ -69,11 +69,12 @@ def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
 
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
     """Return what decides on the content of the table, as JSON has it."""
-    config = {name: value for name, value in job.model_dump(mode="json").items() if name not in MAY_CHANGE}
     facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
     engine = {"dtype": job.engine.dtype, "options": job.engine.options}
     model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
-    return json.loads(json.dumps({**config, "engine": engine, **facts, **model, "model": _model_name(job)}))
+    return json.loads(
+        json.dumps({**decisive_values(job), "engine": engine, **facts, **model, "model": _model_name(job)})
+    )
 
 
 def _model_name(job: CaptionJob) -> str:

@@ -71,7 +71,8 @@ def start_worker_logging() -> None:
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     package = logging.getLogger("mama_ray")
-    package.handlers, package.propagate = [handler], False
+    package.handlers = [handler]
+    package.propagate = False
     package.setLevel(logging.INFO)
     # Ray Train tells every report, with all metrics, through a logger that is named by its file.
     for name in list(logging.root.manager.loggerDict):

@@ -155,7 +155,8 @@ def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
     if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
         return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
     sys.stderr.write("".join(traceback.format_exception(stop)))
-    return _FAILED, f"error: the job left by sys.exit({stop.code!r}) before it was done"
+    code = stop.code if isinstance(stop, SystemExit) else None
+    return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
 
 def _leave(status: int, line: str) -> NoReturn:

@@ -22,8 +22,9 @@ from mama_ray.data.captions import CaptionMode, caption_for_evaluation
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import Place
@@ -89,8 +90,9 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
         try:
             if isinstance(payload, Exception):
                 raise payload
-            options = {"num_frames": plan.num_frames, "transform": plan.transform, "decode": plan.decode}
-            frames[position] = load_clip_frames(payload, **options)
+            frames[position] = load_clip_frames(
+                payload, num_frames=plan.num_frames, transform=plan.transform, decode=plan.decode
+            )
             errors.append("")
         except (DecodeError, ShardError, OSError) as error:
             errors.append(str(error) or type(error).__name__)

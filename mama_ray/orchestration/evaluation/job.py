@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mama_ray.config import Config
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 
 
 class EvaluateJob(Config):

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.video.settings import Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
@@ -33,7 +34,7 @@ class EvaluatedModel:
     """What the run was trained on, where its config says so."""
 
 
-def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: str | None = None) -> EvaluatedModel:
+def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = None) -> EvaluatedModel:
     """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark."""
     place = Place.of(uri)
     folder = resolve_checkpoint(place)
@@ -91,7 +92,7 @@ def training_config(path: Path) -> dict:
     return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
 
 
-def evaluation_resize(training: dict) -> str:
+def evaluation_resize(training: dict) -> Resize:
     """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
     resize = (training.get("data") or {}).get("resize", "squash")
     return "squash" if resize == "squash" else "center_crop"

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.evaluation.retrieval import check_finite, dual_softmax_normalisers, rank_queries
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import read_features
 from mama_ray.storage.places import Place
 
@@ -36,7 +37,7 @@ class Features:
 def load_features(uri: str, table: ray.ObjectRef, num_clips: int) -> Features:
     """Read the features into the object store, checked to be finite and to cover every row."""
     videos, texts, codes = _load.options(num_returns=3).remote(uri, table, num_clips)
-    text_rows, errors = ray.get(codes)
+    text_rows, errors = result_of(codes, videos, texts)
     return Features(videos, texts, np.arange(num_clips), text_rows, errors)
 
 
@@ -84,7 +85,7 @@ def queries_of(features: Features, benchmark: BenchmarkConfig) -> dict[str, np.n
 def top_clips(features: Features, text_positions: np.ndarray, count: int) -> np.ndarray:
     """Return the rows of the clips with the largest plain similarity, best first: (texts, count)."""
     known = np.setdiff1d(features.clip_codes, list(features.errors))
-    return ray.get(_top.remote(features.texts, features.videos, text_positions, known, count))
+    return result_of(_top.remote(features.texts, features.videos, text_positions, known, count))
 
 
 @dataclass(frozen=True)

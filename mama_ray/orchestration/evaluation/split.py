@@ -11,6 +11,7 @@ from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import Place
 
 _COLUMNS = ["clip_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions"]
@@ -27,17 +28,17 @@ class EvaluatedSplit:
 
     def pick(self, rows: np.ndarray) -> list[dict]:
         """Return clip_id and captions of a few rows."""
-        return ray.get(_pick.options(name="evaluate: pick rows").remote(self.table, rows))
+        return result_of(_pick.options(name="evaluate: pick rows").remote(self.table, rows))
 
     def topics_and_hash(self, rows: np.ndarray) -> tuple[list[str | None], str]:
         """Return the topic of every row, and the hash of the clip ids of the given rows."""
-        return ray.get(_topics_and_hash.options(name="evaluate: topics").remote(self.table, rows))
+        return result_of(_topics_and_hash.options(name="evaluate: topics").remote(self.table, rows))
 
 
 def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSplit:
     """Check shards and captions and load the split, in a task: the driver's memory does not grow with the index."""
     table, facts = _load.options(name="evaluate: load split", num_returns=2).remote(shards, benchmark)
-    return EvaluatedSplit(table, *ray.get(facts))
+    return EvaluatedSplit(table, *result_of(facts, table))
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import ray
-from pydantic import Field
 from tokenizers import Tokenizer
 
 from mama_ray.captioning.engines.captioner import picture_side
@@ -21,35 +20,18 @@ from mama_ray.captioning.narrator.folder import load_processor
 from mama_ray.captioning.narrator.loss import CaptionLabels
 from mama_ray.captioning.narrator.preset import build_tiny_processor
 from mama_ray.captioning.narrator.samples import PictureAssembler
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
-from mama_ray.config import Config
 from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
-from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.narrator.job import NarratorDataConfig
 from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
-
-
-class NarratorDataConfig(Config):
-    """How clips become what a narrator learns from."""
-
-    captions: dict[str, float] | None = {"human": 1.0}
-    """Mixing probability per caption source, e.g. {human: 0.5, asr: 0.5}; clips without such a caption are left out.
-    null draws evenly of a clip's."""
-
-    max_caption_tokens: int = Field(64, ge=2)
-    """Tokens of a caption, its end included; a longer one loses its tail."""
-
-    plan: PlanConfig = PlanConfig()
-    """Shuffling of clips within windows of shards."""
-
-    decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +89,8 @@ def load_narrator_data(
 
     processor: where that of a pretrained or resumed model is; None trains a small tokenizer on the captions.
     """
-    references = _load.options(num_returns=4).remote(shards, config, prompt, processor, vocab_size)
-    return NarratorData(*references[:3], **ray.get(references[3]))
+    *stored, facts = _load.options(num_returns=4).remote(shards, config, prompt, processor, vocab_size)
+    return NarratorData(*stored, **result_of(facts, *stored))
 
 
 @contextmanager

@@ -5,15 +5,33 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.narrator.folder import NarratorInput
-from mama_ray.captioning.narrator.loss import TrainedParts
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.narrator.settings import NarratorInput, TrainedParts
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.config import Config, with_overrides
+from mama_ray.config import Config, MayChange, with_overrides
+from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.orchestration.narrator.data import NarratorDataConfig
+from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.orchestration.runs.settings import Precision
 from mama_ray.storage.places import absolute_uri
-from mama_ray.training.optim import OptimConfig
+from mama_ray.training.settings import OptimConfig
+
+
+class NarratorDataConfig(Config):
+    """How clips become what a narrator learns from."""
+
+    captions: dict[str, float] | None = {"human": 1.0}
+    """Mixing probability per caption source, e.g. {human: 0.5, asr: 0.5}; clips without such a caption are left out.
+    null draws evenly of a clip's."""
+
+    max_caption_tokens: int = Field(64, ge=2)
+    """Tokens of a caption, its end included; a longer one loses its tail."""
+
+    plan: PlanConfig = PlanConfig()
+    """Shuffling of clips within windows of shards."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
 
 
 class NarratorModelConfig(Config):
@@ -48,10 +66,10 @@ class NarratorJob(Config):
     """The embedded corpus, where `shards` is null: clean, balanced, and of another seed than the one that jobs caption
     and train on by default, so a narrator never captions what it learned from."""
 
-    storage: str = "runs"
+    storage: MayChange[str] = "runs"
     """Folder or URI under which runs are kept."""
 
-    run: str = Field("narrator", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: MayChange[str] = Field("narrator", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run; a run that exists is resumed."""
 
     model: NarratorModelConfig = NarratorModelConfig()
@@ -75,41 +93,41 @@ class NarratorJob(Config):
     global_batch_size: int = Field(32, ge=1)
     """Clips per step over all workers."""
 
-    num_micro_batches: int = Field(1, ge=1)
+    num_micro_batches: MayChange[int] = Field(1, ge=1)
     """Parts a worker's batch is taken in; the gradient is that of the whole batch, the memory that of a part."""
 
-    num_workers: int = Field(2, ge=1)
+    num_workers: MayChange[int] = Field(2, ge=1)
     """Ray Train workers (DDP ranks)."""
 
-    cpus_per_worker: float = Field(1.0, gt=0)
+    cpus_per_worker: MayChange[float] = Field(1.0, gt=0)
     """CPUs of a train worker; decode tasks use what is left."""
 
-    use_gpu: bool = False
+    use_gpu: MayChange[bool] = False
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. Parts that do not train are then kept in
     bfloat16 too; the loss is float32 always."""
 
-    model_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    model_dtype: MayChange[Literal["float32", "bfloat16"]] = "bfloat16"
     """Type of the weights in the final model folder; checkpoints keep what training needs."""
 
     seed: int = Field(0, ge=0)
     """Seed of initial weights, clip order and caption choice."""
 
-    log_every: int = Field(20, ge=1)
+    log_every: MayChange[int] = Field(20, ge=1)
     """Steps between two records of metrics.jsonl."""
 
-    checkpoint_every: int = Field(500, ge=1)
+    checkpoint_every: MayChange[int] = Field(500, ge=1)
     """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
 
     num_val_clips: int = Field(200, ge=0)
     """Clips of the val split that validation takes, evenly spread over it."""
 
-    num_checkpoints_to_keep: int = Field(2, ge=1)
+    num_checkpoints_to_keep: MayChange[int] = Field(2, ge=1)
     """Newest checkpoints kept; the best one by validation is always kept beside them."""
 
-    max_failures: int = Field(3, ge=-1)
+    max_failures: MayChange[int] = Field(3, ge=-1)
     """Worker crashes survived before the job fails; -1 is any number."""
 
     @model_validator(mode="after")

@@ -4,7 +4,6 @@ python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME   
 """
 
 import logging
-import math
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -12,15 +11,15 @@ from typing import Literal
 import ray
 
 from mama_ray.captioning.narrator.folder import convert_narrator
-from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.narrator.data import load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
-from mama_ray.orchestration.runs.settings import MAY_CHANGE
+from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
@@ -39,40 +38,32 @@ def run(job: NarratorJob) -> str:
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
     ensure_readable(job.shards)
-    write_run_config(job, run_folder, may_change={*MAY_CHANGE, "model_dtype"})
+    write_run_config(job, run_folder)
     connect()
-    if job.shards is None:
-        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
+    shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
+    job = job.model_copy(update={"shards": shards})
     newest = latest_valid_checkpoint(run_folder)
     data = load_narrator_data(
-        job.shards,
+        shards,
         job.data,
         job.prompt,
         processor=newest.place.uri if newest else job.model.pretrained,
         vocab_size=job.model.vocab_size,
     )
-    _check_sizes(job, data)
+    num_clips = data.summary["num_clips"]
+    require_one_batch(job, num_clips["train"])
     write_environment(data.summary, run_folder)
-    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
-    logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    num_steps = count_steps(job, num_clips["train"])
+    logger.info("run %s: %s clips, %d steps", run_uri, num_clips, num_steps)
     if newest is None or newest.step < num_steps:
         loop_config = {"data": data, "num_steps": num_steps}
         run_workers(train_narrator_per_worker, loop_config, job, run_folder)
     best = best_checkpoint(list_checkpoints(run_folder))
+    assert best is not None  # the last step leaves one
     model_uri = join_uri(run_uri, MODEL_FOLDER)
-    ray.get(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
+    result_of(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
-
-
-def _uri_of(checkpoint_path: str, job: NarratorJob) -> str:
-    return join_uri(job.storage, job.run, "checkpoints", checkpoint_path.rsplit("/", 1)[1])
-
-
-def _check_sizes(job: NarratorJob, data: NarratorData) -> None:
-    num_train = data.summary["num_clips"]["train"]
-    if num_train < job.global_batch_size:
-        raise UserError("fewer training clips than one batch", got=num_train, wanted=f">= {job.global_batch_size}")
 
 
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)

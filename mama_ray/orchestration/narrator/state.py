@@ -5,17 +5,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator.folder import Narrator, NarratorInput, save_narrator
+from mama_ray.captioning.narrator.folder import Narrator, save_narrator
 from mama_ray.captioning.narrator.loss import IGNORED
+from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
 from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
-from mama_ray.training.optim import OptimConfig, learning_rate_at
+from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.settings import OptimConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass
@@ -81,7 +87,7 @@ def _exchanging(loss: nn.Module, is_last: bool) -> AbstractContextManager:
 class _CapturedModel:
     """Stands for a model in its folder's writing, with the weights that it had when it was captured."""
 
-    def __init__(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
+    def __init__(self, model: "PreTrainedModel", weights: dict[str, Tensor]) -> None:
         self._model, self._weights = model, weights
 
     def save_pretrained(self, directory: str) -> None:
@@ -111,7 +117,8 @@ def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | 
     model = state.narrator.model
     tree = {"model": dict(model.state_dict()), "optimizer": state.optimizer.state_dict()}
     copied = copy_to_host(tree, buffers)
-    narrator = Narrator(_CapturedModel(model, copied["model"]), state.narrator.processor)
+    captured: Any = _CapturedModel(model, copied["model"])  # all of a model that is asked for in its folder's writing
+    narrator = Narrator(captured, state.narrator.processor)
     return CapturedNarrator(narrator, CapturedOptimizer(copied["optimizer"]), record)
 
 

@@ -18,8 +18,9 @@ from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.orchestration.narrator.data import PictureReader
 from mama_ray.orchestration.narrator.state import NarratorState
+from mama_ray.orchestration.runs.kept_chunks import KeptChunks
 
-_CACHE_BYTES = 256 * 1024**2
+_KEPT_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class NarratorValidation:
         rows = np.linspace(0, len(self._table) - 1, count).round().astype(np.int64) if count else np.empty(0, np.int64)
         mine = rows[rank::world_size]
         self._chunks = [mine[start : start + chunk_size] for start in range(0, len(mine), chunk_size)]
-        self._cache: dict[int, _Chunk] = {}
-        self._cached_bytes = 0
+        self._kept = KeptChunks(self._decode, lambda chunk: chunk.pictures.nbytes, max_bytes=_KEPT_BYTES)
         self.is_empty = count == 0
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ class NarratorValidation:
         # The sums over clips: loss, tokens, clips whose truth is known, and those named right for each fact.
         sums = torch.zeros(3 + len(FACT_NAMES), dtype=torch.float64, device=device)
         for number in range(len(self._chunks)):
-            chunk = self._chunk(number)
+            chunk = self._kept[number]
             pictures, labels = chunk.pictures.to(device), chunk.labels.to(device)
             with state.autocast():
                 sums[0] += loss(pictures, labels)
@@ -69,7 +69,7 @@ class NarratorValidation:
                 if known:
                     written = loss.narrate(pictures[known], max_tokens=self._max_tokens)
                     captions = state.narrator.processor.batch_decode(written, skip_special_tokens=True)
-                    right = count_named_right(captions, [chunk.things[place] for place in known])
+                    right = count_named_right(captions, [thing for thing in chunk.things if thing is not None])
                     sums[2:] += torch.tensor([len(known), *right.values()], device=device)
         model.train(was_training)
         total = gather_plain(sums[None]).sum(dim=0).tolist()
@@ -80,24 +80,18 @@ class NarratorValidation:
             }
         return metrics
 
-    def _chunk(self, number: int) -> _Chunk:
-        if number not in self._cache:
-            rows = self._chunks[number]
-            arrays = self._assembler.assemble(rows)
-            valid = torch.from_numpy(arrays["valid"])
-            chunk = _Chunk(
-                torch.from_numpy(arrays["pictures"]),
-                torch.from_numpy(arrays["labels"]).masked_fill(~valid[:, None], IGNORED),
-                [
-                    _recorded_thing(truth) if is_valid else None
-                    for truth, is_valid in zip(_truths(self._table, rows), valid.tolist(), strict=True)
-                ],
-            )
-            if self._cached_bytes + chunk.pictures.nbytes > _CACHE_BYTES:
-                return chunk
-            self._cached_bytes += chunk.pictures.nbytes
-            self._cache[number] = chunk
-        return self._cache[number]
+    def _decode(self, number: int) -> _Chunk:
+        rows = self._chunks[number]
+        arrays = self._assembler.assemble(rows)
+        valid = torch.from_numpy(arrays["valid"])
+        return _Chunk(
+            torch.from_numpy(arrays["pictures"]),
+            torch.from_numpy(arrays["labels"]).masked_fill(~valid[:, None], IGNORED),
+            [
+                _recorded_thing(truth) if is_valid else None
+                for truth, is_valid in zip(_truths(self._table, rows), valid.tolist(), strict=True)
+            ],
+        )
 
 
 def _truths(table: pa.Table, rows: np.ndarray) -> list[str | None]:

@@ -5,13 +5,10 @@ job and a resized group all take the same path.
 """
 
 import logging
-from contextlib import nullcontext
-from functools import partial
+from typing import Any
 
 import numpy as np
 import ray
-import ray.train
-import ray.train.torch
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,7 +16,6 @@ from mama_ray.captioning.narrator.folder import Narrator, load_narrator, load_pr
 from mama_ray.captioning.narrator.loss import IGNORED, CaptionLoss, choose_trained_parts
 from mama_ray.captioning.narrator.preset import build_tiny_model
 from mama_ray.errors import UserError
-from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.narrator.data import NarratorData, PictureReader, unpacked
 from mama_ray.orchestration.narrator.job import NarratorJob
@@ -27,7 +23,9 @@ from mama_ray.orchestration.narrator.recorder import NarratorRecorder
 from mama_ray.orchestration.narrator.state import NarratorState, load_state, train_step
 from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
-from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
+from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
+from mama_ray.orchestration.runs.recording import Recording
+from mama_ray.orchestration.runs.worker import autocast_for, begin_work, uses_bfloat16
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.optim import build_optimizer
 
@@ -37,17 +35,13 @@ logger = logging.getLogger(__name__)
 def train_narrator_per_worker(loop_config: dict) -> None:
     """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps and
     whether to show_bar."""
-    start_worker_logging()
     _quieten_transformers()
     job: NarratorJob = loop_config["job"]
     data: NarratorData = loop_config["data"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
-    run_folder = Place.of(join_uri(job.storage, job.run))
-    if rank == 0:
-        remove_stale_staging(run_folder)
-    with newest_checkpoint(run_folder) as directory:
+    assert job.shards is not None  # the driver has put in where the embedded ones are
+    worker = begin_work(Place.of(join_uri(job.storage, job.run)))
+    rank, world_size, device = worker.rank, worker.world_size, worker.device
+    with newest_checkpoint(worker.run_folder) as directory:
         narrator = load_narrator(directory) if directory is not None else _first_narrator(job, data)
         state = _build_state(job, data, narrator, device, loop_config["num_steps"])
         if directory is not None:
@@ -60,9 +54,8 @@ def train_narrator_per_worker(loop_config: dict) -> None:
         reader, num_clips=job.num_val_clips, chunk_size=part_size, rank=rank, world_size=world_size
     )
     num_clips = data.summary["num_clips"]["train"]
-    recorder = NarratorRecorder(
-        job, state, validation, num_clips, run_folder, rank=rank, show_bar=loop_config["show_bar"]
-    )
+    recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
+    recorder = NarratorRecorder(recording, job, state, validation)
     batches = stream_arrays(
         reader,
         first_step=state.step,
@@ -72,8 +65,8 @@ def train_narrator_per_worker(loop_config: dict) -> None:
         world_size=world_size,
         num_decode_cpus=decode_cpus(job.cpus_per_worker, world_size),
     )
-    with recorder:
-        for arrays in recorder.timed(batches):
+    with recording:
+        for arrays in recording.timed(batches):
             # Those from shared memory are read-only and must be copied before torch may own them.
             pictures, labels, valid = (
                 torch.from_numpy(np.array(arrays[name])).to(device) for name in ("pictures", "labels", "valid")
@@ -98,14 +91,14 @@ def _build_state(
     """Bind a narrator to its optimiser; wraps its loss in DDP inside a process group."""
     model = narrator.model.train()
     choose_trained_parts(model, job.model.trains)
-    uses_bf16 = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
-    if uses_bf16:
+    if uses_bfloat16(job.precision, device):
         for parameter in model.parameters():
             if not parameter.requires_grad:  # what does not train needs no more digits than it is used with
                 parameter.data = parameter.data.bfloat16()
     if job.model.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    longest = narrator.model.config.text_config.max_position_embeddings
+    text_config: Any = narrator.model.config.text_config  # transformers says only that it may be a dict
+    longest = text_config.max_position_embeddings
     loss = CaptionLoss(model, narrator.processor, data.prompt).to(device)
     wanted = len(loss.prompt_ids) + job.data.max_caption_tokens
     if wanted > longest:
@@ -126,7 +119,7 @@ def _build_state(
         num_steps,
         job.global_batch_size,
         job.num_micro_batches,
-        partial(torch.autocast, device.type, dtype=torch.bfloat16) if uses_bf16 else nullcontext,
+        autocast_for(job.precision, device),
     )
 
 

@@ -8,6 +8,7 @@ import ray
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -34,12 +35,11 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
         num_clips = 0
         try:
             while waiting:
-                done, waiting = ray.wait(waiting)
-                num_clips += sum(ray.get(done))
-        except ray.exceptions.RayTaskError as error:
+                (done,), waiting = ray.wait(waiting)
+                num_clips += result_of(done)
+        finally:
             for task in waiting:
                 ray.cancel(task)
-            raise error.cause from error
         close_corpus(folder, config)
     logger.info("made %d clips in %.1f s at %s", num_clips, time.monotonic() - started_s, directory)
     return directory
@@ -47,4 +47,5 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
 
 @ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES, name="corpus: write chunk")
 def _write_chunk(config: CorpusConfig, folder: Place, chunk: int) -> int:
-    return write_chunk(folder, config, chunk)
+    with storage_errors(folder.uri):
+        return write_chunk(folder, config, chunk)

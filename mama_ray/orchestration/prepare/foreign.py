@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from mama_ray.data.annotations import parse_captions
-from mama_ray.data.clip import SPLITS, Caption, Clip, check_clip_id, clip_from_json, make_clip_id
+from mama_ray.data.clip import SPLITS, Caption, CaptionSource, Clip, check_clip_id, clip_from_json, make_clip_id
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import Sample, ShardError, scan_shard
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.videos import guard_for
@@ -34,7 +35,7 @@ class ShardWork:
 
     shards: str
     default_split: str | None
-    source: str
+    source: CaptionSource
     num_trial_frames: int
     decode: DecodeConfig
 
@@ -73,7 +74,7 @@ def index_shard(work: ShardWork, number: int, shard: str) -> tuple[int, int]:
 
 def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
     place = folder / shard
-    part = Part(shard=shard, num_bytes=place.info().size)
+    part, num_bytes = Part(), place.info().size
     guard = guard_for(work.decode, work.num_trial_frames)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         try:
@@ -87,15 +88,17 @@ def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
                         part.refuse(str(error), clip_id=clip_id_of(sample.key), video=f"{shard}/{sample.key}")
         except ShardError as error:
             # What came before the damage is not taken either: half a shard would pass for a whole one.
-            part = Part(shard=shard, damage=str(error))
+            part = Part(damage=f"{shard} ({error})")
             part.refuse(str(error), video=shard)
+    if part.rows:
+        part.shards[shard] = {"num_bytes": num_bytes, "num_clips": len(part.rows)}
     return part
 
 
 def _row(work: ShardWork, sample: Sample, guard: Any, shard: str, scratch: str) -> dict[str, Any]:
     """Build the index row of a sample. Raises ValueError (DecodeError included) with the reason."""
-    if sample.error:
-        raise DecodeError(sample.error)
+    if sample.error or sample.video is None:
+        raise DecodeError(sample.error or "the sample has no video")
     video = Path(scratch) / f"video.{sample.video.extension}"
     video.write_bytes(sample.video_bytes)
     facts = guard.inspect(str(video), 0.0, None, f"{scratch}/cut.mp4")
@@ -113,7 +116,7 @@ def clip_id_of(key: str) -> str:
     return name if name == key.removeprefix("./") else make_clip_id(key, 0, None)
 
 
-def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, source: str) -> Clip:
+def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, source: CaptionSource) -> Clip:
     """Build the clip of a foreign sample. Raises ValueError when its annotations cannot be read."""
     fields = {}
     if "json" in sample.texts:

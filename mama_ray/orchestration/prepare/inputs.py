@@ -25,7 +25,7 @@ def inputs_of(
     Raises UserError when the folder of videos or the annotations are missing or empty.
     """
     digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, shards], sort_keys=True).encode())
-    if annotations:
+    if videos and annotations:
         _check_videos(videos)
         place = Place.of(annotations)
         try:

@@ -4,13 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from mama_ray.config import Config
+from mama_ray.config import Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.container import DecodeConfig
-
-# Whatever does not decide what the output holds may be changed between a job and its resumption.
-DECIDES_NOTHING = {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}
+from mama_ray.data.video.settings import DecodeConfig
 
 
 class PrepareJob(Config):
@@ -27,13 +24,13 @@ class PrepareJob(Config):
     shards: str | None = None
     """Folder or URI of WebDataset shards that something else wrote: they are indexed in place."""
 
-    output: str = "runs/embedded/shards"
+    output: MayChange[str] = "runs/embedded/shards"
     """Folder or URI for the shards and their index; not used with --shards."""
 
-    corpus: CorpusConfig = CorpusConfig()
+    corpus: MayChange[CorpusConfig] = CorpusConfig()
     """The embedded corpus that is made where neither videos nor shards are given."""
 
-    corpus_folder: str = "runs/embedded"
+    corpus_folder: MayChange[str] = "runs/embedded"
     """Folder or URI for its videos."""
 
     clips_per_shard: int = Field(default=256, ge=1)
@@ -51,16 +48,16 @@ class PrepareJob(Config):
     caption_source: CaptionSource = "human"
     """Source of the captions of foreign shards that name none."""
 
-    damaged_shards: Literal["refuse", "quarantine"] = "refuse"
+    damaged_shards: MayChange[Literal["refuse", "quarantine"]] = "refuse"
     """Whether a damaged foreign shard fails the job or is left out of the index and named in the quarantine."""
 
-    max_quarantined: int | None = Field(default=None, ge=0)
+    max_quarantined: MayChange[int | None] = Field(default=None, ge=0)
     """Most clips that may be refused before the job fails; null for any number, as long as one clip is good."""
 
     num_trial_frames: int = Field(default=4, ge=1)
     """Frames decoded on trial from every clip; a clip without them is refused."""
 
-    cpus_per_task: float = Field(default=1.0, gt=0)
+    cpus_per_task: MayChange[float] = Field(default=1.0, gt=0)
     """CPUs that one shard's task takes: it decodes in a child process with one thread."""
 
     decode: DecodeConfig = DecodeConfig()

@@ -74,10 +74,9 @@ def _write_quarantine(folder: Place, names: list[str]) -> tuple[Totals, dict[str
                 raise UserError("a part of the prepare is gone or not whole", got=f"{part_place(folder, name)}")
             if facts["quarantine"]:
                 writer.write_table(pa.Table.from_pylist(facts["quarantine"], schema=QUARANTINE_SCHEMA))
-            if facts["num_clips"]:
-                shards[facts["shard"]] = {"num_bytes": facts["num_bytes"], "num_clips": facts["num_clips"]}
+            shards |= facts["shards"]
             if facts["damage"]:
-                totals.damaged.append(f"{facts['shard']} ({facts['damage']})")
+                totals.damaged.append(facts["damage"])
             totals.num_clips += facts["num_clips"]
             totals.num_quarantined += len(facts["quarantine"])
             totals.reasons.update(_kind_of(row["reason"]) for row in facts["quarantine"])

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from mama_ray.data.index import INDEX_SCHEMA
@@ -34,14 +33,16 @@ _PART_KEY = b"mama_ray.part"
 
 @dataclass
 class Part:
-    """What one task found: the rows of its shard and the clips it refused. `damage` says why a whole shard is
-    refused.
+    """What one task found: the rows of its shards and the clips it refused.
+
+    Attributes:
+        shards: {name: {num_bytes, num_clips}} of those that hold clips.
+        damage: name and reason of a shard that is refused whole.
     """
 
-    shard: str
+    shards: dict[str, dict[str, int]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
-    num_bytes: int = 0
     damage: str | None = None
 
     def refuse(self, reason: str, **known: Any) -> None:
@@ -61,23 +62,30 @@ def part_place(folder: Place, name: str) -> Place:
 
 def write_part(folder: Place, name: str, part: Part) -> None:
     """Write the part of task `name`, whole or not at all."""
-    facts = {key: getattr(part, key) for key in ("shard", "num_bytes", "quarantine", "damage")}
-    schema = INDEX_SCHEMA.with_metadata({_PART_KEY: json.dumps({**facts, "num_clips": len(part.rows)}).encode()})
+    facts = {"shards": part.shards, "quarantine": part.quarantine, "damage": part.damage, "num_clips": len(part.rows)}
+    schema = INDEX_SCHEMA.with_metadata({_PART_KEY: json.dumps(facts).encode()})
     table = pa.Table.from_pylist(part.rows, schema=schema)
     part_place(folder, name).write_whole(lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
 def read_part_facts(folder: Place, name: str) -> dict[str, Any] | None:
-    """Read shard, num_bytes, num_clips, quarantine and damage of a part; None when it is missing or not of a whole
-    shard.
-    """
+    """Read shards, num_clips, quarantine and damage of a part; None when it, or a shard of it, is not there whole."""
     try:
         with part_place(folder, name).open_file() as file:
             facts = json.loads(pq.read_schema(file).metadata[_PART_KEY])
+        facts = facts if "shards" in facts else _from_one_shard(facts)
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):
         return None
-    if facts["num_clips"]:
-        info = (folder / facts["shard"]).info()
-        if info.type != pafs.FileType.File or info.size != facts["num_bytes"]:
+    for shard, size in facts["shards"].items():
+        info = (folder / shard).info()
+        if not info.is_file or info.size != size["num_bytes"]:
             return None
     return facts
+
+
+def _from_one_shard(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a part from the time when a part was of one shard."""
+    shard, damage = facts["shard"], facts["damage"]
+    size = {"num_bytes": facts["num_bytes"], "num_clips": facts["num_clips"]}
+    shards = {shard: size} if facts["num_clips"] else {}
+    return {**facts, "shards": shards, "damage": damage and f"{shard} ({damage})"}

@@ -14,13 +14,15 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
+from mama_ray.config import decisive_values
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard, list_shards
 from mama_ray.orchestration.prepare.inputs import inputs_of, is_finished, start_work
-from mama_ray.orchestration.prepare.job import DECIDES_NOTHING, PrepareJob
+from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.videos import VideoWork, write_chunk_shard, write_chunks
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -39,13 +41,13 @@ def run(config: PrepareJob) -> str:
     ensure_readable(config.videos, config.annotations)
     connect()
     DataContext.get_current().enable_progress_bars = False
-    plan = _result_of(_plan.remote(config))
+    plan = result_of(_plan.remote(config))
     if plan is None:
         return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
     num_tasks, shard_names = plan
     if num_tasks:
         _run_tasks(config, num_tasks, ray.put(shard_names))
-    return _result_of(_join.remote(config, num_tasks))
+    return result_of(_join.remote(config, num_tasks))
 
 
 def _complete(config: PrepareJob) -> PrepareJob:
@@ -71,7 +73,7 @@ def _plan(config: PrepareJob) -> tuple[int, list[str]] | None:
     folder = Place.of(target)
     with storage_errors(target):
         shards = list_shards(config.shards) if config.shards else []
-        decides = config.model_dump(mode="json", exclude=DECIDES_NOTHING)
+        decides = decisive_values(config)
         inputs = inputs_of(decides, shards, config.videos, config.annotations)
         if is_finished(folder, inputs, foreign=bool(config.shards)):
             return None
@@ -128,6 +130,7 @@ def _join(config: PrepareJob, num_parts: int) -> str:
 
 
 def _video_work(config: PrepareJob) -> VideoWork:
+    assert config.videos is not None and config.annotations is not None  # see _complete
     return VideoWork(
         config.videos,
         config.annotations,
@@ -139,13 +142,3 @@ def _video_work(config: PrepareJob) -> VideoWork:
         config.num_trial_frames,
         config.decode,
     )
-
-
-def _result_of(reference: ray.ObjectRef) -> Any:
-    """Wait for a task; a user's error comes out as itself, without Ray's wrapping and traceback."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise

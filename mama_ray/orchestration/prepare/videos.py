@@ -1,4 +1,4 @@
-"""Two tasks of a prepare from videos: check the annotations into chunks, and make one shard of one chunk."""
+"""Two tasks of a prepare from videos: check the annotations into chunks, and make the shards of one chunk."""
 
 import hashlib
 import json
@@ -13,10 +13,12 @@ from typing import Any
 from mama_ray.data.annotations import Annotation, annotation_from_json, parse_annotation, read_annotations
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
-from mama_ray.data.shard import ShardWriter, open_shard
-from mama_ray.data.video.container import DecodeConfig, DecodeError
+from mama_ray.data.shard import MAX_SHARD_BYTES
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.orchestration.prepare.series import ShardSeries
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
@@ -39,6 +41,7 @@ class VideoWork:
     unknown_columns: str
     num_trial_frames: int
     decode: DecodeConfig
+    max_shard_bytes: int = MAX_SHARD_BYTES
 
 
 def write_chunks(work: VideoWork) -> int:
@@ -53,7 +56,7 @@ def write_chunks(work: VideoWork) -> int:
         return finished["num_chunks"]
     num_chunks, num_refused_parts = 0, 0
     good: list[str] = []
-    refused = Part(shard="")
+    refused = Part()
     for line, reason, known in _checked_rows(work):
         if line is None:
             refused.refuse(reason, **known)
@@ -64,7 +67,7 @@ def write_chunks(work: VideoWork) -> int:
             num_chunks, good = num_chunks + 1, []
         if len(refused.quarantine) == _REFUSED_PER_PART:
             write_part(folder, f"rows-{num_refused_parts:06d}", refused)
-            num_refused_parts, refused = num_refused_parts + 1, Part(shard="")
+            num_refused_parts, refused = num_refused_parts + 1, Part()
     if good:
         _write_lines(chunks / f"{part_name(num_chunks)}.jsonl", good)
         num_chunks += 1
@@ -88,31 +91,26 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
 
 
 def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, Any]:
-    part = Part(shard=f"{work.shard_name}-{name}.tar")
-    place = folder / part.shard
+    part = Part()
+    series = ShardSeries(folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = _Sources(work.videos, scratch)
         guard = guard_for(work.decode, work.num_trial_frames)
-        with open_shard(place) as writer:
+        with series:
             for line in _read_lines(folder / f"{WORK_FOLDER}/chunks/{name}.jsonl"):
                 annotation = annotation_from_json(line)
                 try:
-                    part.rows.append(_add_clip(annotation, sources, guard, writer, part.shard, f"{scratch}/cut.mp4"))
+                    part.rows.append(_add_clip(annotation, sources, guard, series, f"{scratch}/cut.mp4"))
                 except (DecodeError, FileNotFoundError) as error:
-                    known = {
-                        key: getattr(annotation, key) for key in ("clip_id", "video_id", "video", "start_s", "end_s")
-                    }
+                    known = {key: getattr(annotation, key) for key in _KNOWN}
                     part.refuse(str(error) if isinstance(error, DecodeError) else "no such video file", **known)
-    if part.rows:
-        part.num_bytes = place.info().size
-    else:
-        place.delete_file()
+    part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
 
 
 def _add_clip(
-    annotation: Annotation, sources: "_Sources", guard: VideoGuard, writer: ShardWriter, shard: str, cut_to: str
+    annotation: Annotation, sources: "_Sources", guard: VideoGuard, series: ShardSeries, cut_to: str
 ) -> dict[str, Any]:
     source = sources.local_path(annotation.video)
     facts = guard.inspect(source, annotation.start_s, annotation.end_s, cut_to)
@@ -128,7 +126,7 @@ def _add_clip(
         annotation.questions,
         annotation.truth,
     )
-    location = writer.add(clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension)
+    shard, location = series.add(clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension)
     return index_row(clip, location, shard, facts)
 
 

@@ -79,22 +79,6 @@ def retain_checkpoints(run_folder: Place, num_to_keep: int, *, newest_step: int)
             _discard(ref.place)
 
 
-def _discard(target: Place) -> None:
-    """Delete a checkpoint's folder; cut off at any point, it leaves nothing that looks like a checkpoint."""
-    _upload(None, target / UPLOADING)
-    files = set(target.files(recursive=True)) - {target / UPLOADING}
-    for file in sorted(files, key=lambda file: (file != target / MANIFEST, file.path)):
-        _delete(file)
-    with_retries(lambda: target.delete_folder())
-
-
-def remove_stale_staging(run_folder: Place) -> None:
-    """Delete staging folders that killed processes left on a local disk."""
-    if run_folder.is_local:
-        for path in (Path(run_folder.path) / "checkpoints").glob(".staging-*"):
-            shutil.rmtree(path, ignore_errors=True)
-
-
 @contextmanager
 def newest_checkpoint(run_folder: Place) -> Iterator[Path | None]:
     """Give the newest whole checkpoint as a local folder (downloaded if need be), or None for a new run."""
@@ -113,6 +97,13 @@ def require_same_step(step: int, device: torch.device) -> None:
         raise UserError("workers found different checkpoints", got=steps, remedy="give all nodes the same storage")
 
 
+def remove_stale_staging(run_folder: Place) -> None:
+    """Delete staging folders that killed processes left on a local disk."""
+    if run_folder.is_local:
+        for path in (Path(run_folder.path) / "checkpoints").glob(".staging-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def publish_folder(target: Place, files: Sequence[Path], *, last: str) -> None:
     """Put files into a folder of the storage, in the place of what it held; `last` is the name of the one that makes
     it whole."""
@@ -121,6 +112,15 @@ def publish_folder(target: Place, files: Sequence[Path], *, last: str) -> None:
     target.filesystem.delete_dir_contents(target.path, missing_dir_ok=True)
     for path in sorted(files, key=lambda path: (path.name == last, path.name)):
         _upload(path, target / path.name)
+
+
+def _discard(target: Place) -> None:
+    """Delete a checkpoint's folder; cut off at any point, it leaves nothing that looks like a checkpoint."""
+    _upload(None, target / UPLOADING)
+    files = set(target.files(recursive=True)) - {target / UPLOADING}
+    for file in sorted(files, key=lambda file: (file != target / MANIFEST, file.path)):
+        _delete(file)
+    with_retries(lambda: target.delete_folder())
 
 
 def _upload(source: Path | None, target: Place) -> None:

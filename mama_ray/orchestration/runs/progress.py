@@ -14,9 +14,9 @@ class Progress:
     def __init__(self, run: str, *, num_steps: int, first_step: int, show_bar: bool) -> None:
         self._run, self._num_steps, self._first_step = run, num_steps, first_step
         self._started = time.perf_counter()
-        bar = {"desc": run, "total": num_steps, "position": 0, "unit": "steps", "flush_interval_s": 0.0}
-        self._bar = tqdm_ray.tqdm(**bar) if show_bar else None
-        if self._bar is not None:
+        self._bar = None
+        if show_bar:
+            self._bar = tqdm_ray.tqdm(desc=run, total=num_steps, position=0, unit="steps", flush_interval_s=0.0)
             self._bar.update(first_step)
 
     def tell(self, num_done: int, *, loss: float, clips_per_s: float) -> None:

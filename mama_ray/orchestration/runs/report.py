@@ -1,4 +1,4 @@
-"""From run directories to one report page: what the demo shows of its three runs and a training job of its one."""
+"""From run folders to one report page: what the demo shows of its three runs, a training and an evaluation of one."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,10 @@ from mama_ray.storage.places import Place, join_uri
 
 
 def report_run(
-    name: str, run_uri: str, shards: str, *, benchmark: str | None, facts: Mapping[str, str] | None = None
-) -> tuple[RunReport, Result | None]:
-    """Collect a run's curves and, where it was evaluated on `benchmark`, its recall and retrieved clips."""
+    name: str, run_uri: str, shards: str, *, benchmark: str, facts: Mapping[str, str] | None = None
+) -> tuple[RunReport, Result]:
+    """Collect a run's curves and what it reached on `benchmark`: recall, and the clips that were retrieved."""
     run_folder = Place.of(run_uri)
-    if benchmark is None:
-        return summarise_run(name, run_folder, facts=facts), None
     result = load_result(run_folder, benchmark)
     retrievals = load_retrievals(Place.of(shards), result.examples)
     return summarise_run(name, run_folder, result=result, retrievals=retrievals, facts=facts), result

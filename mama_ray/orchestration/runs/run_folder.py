@@ -2,30 +2,29 @@
 
 import json
 import platform
-from collections.abc import Collection
 from importlib.metadata import version
 
 import ray
 import ray.train
 
-from mama_ray.config import config_to_yaml, load_yaml
+from mama_ray.config import Config, config_to_yaml, load_yaml, names_that_may_change
 from mama_ray.errors import UserError
-from mama_ray.orchestration.runs.settings import MAY_CHANGE, RunSettings
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints
 
 
-def write_run_config(job: RunSettings, run_folder: Place, *, may_change: Collection[str] = MAY_CHANGE) -> None:
+def write_run_config(job: Config, run_folder: Place) -> None:
     """Write config.yaml before any work; a run that has a checkpoint must be started again with what made it."""
     place = run_folder / "config.yaml"
     text = config_to_yaml(job)
     if place.is_file() and list_checkpoints(run_folder):
         earlier = load_yaml(place.read_text(), source=place.uri)
         ours = load_yaml(text, source="this start")
+        may_change = names_that_may_change(type(job))
         changed = [key for key in ours if key not in may_change and earlier.get(key) != ours[key]]
         if changed:
             raise UserError(
-                f"run {job.run} exists with another config",
+                f"run {run_folder.name} exists with another config",
                 got=", ".join(f"{key} = {ours[key]}" for key in changed),
                 wanted=", ".join(f"{key} = {earlier.get(key)}" for key in changed),
                 remedy="start it with its own config to resume, or give --run another name",

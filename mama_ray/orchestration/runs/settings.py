@@ -1,22 +1,19 @@
-"""The settings that every training job has: on how many workers it runs, and what may change between starts."""
+"""The settings that every training job has: on how many workers it runs, and on what each of them."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-# What may change between two starts of one run without changing what is learned.
-MAY_CHANGE = frozenset({
-    "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every",
-    "num_checkpoints_to_keep", "max_failures", "num_micro_batches", "placement",
-    "resize_every_s",
-})  # fmt: skip
-
+from mama_ray.errors import UserError
 
 # A number, or {min: 1, max: 8} of an elastic group; a mapping, as the command line and its help take no group of
 # settings where a number may stand as well.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 NumWorkers = _AtLeastOne | dict[Literal["min", "max"], _AtLeastOne]
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +41,55 @@ class WorkerRange:
 
 
 class RunSettings(Protocol):
-    """The part of a training job's config that says where and on what it runs."""
+    """The part of a training job's config that says how long it runs, on what, and what it keeps."""
 
-    run: str
-    num_workers: NumWorkers
-    cpus_per_worker: float
-    use_gpu: bool
-    max_failures: int
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+
+    @property
+    def num_epochs(self) -> float:
+        """Passes over the training split."""
+
+    @property
+    def global_batch_size(self) -> int:
+        """Clips per step over all workers."""
+
+    @property
+    def num_workers(self) -> NumWorkers:
+        """Ray Train workers, a number or a range."""
+
+    @property
+    def cpus_per_worker(self) -> float:
+        """CPUs that each reserves."""
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether each has a GPU."""
+
+    @property
+    def max_failures(self) -> int:
+        """Crashes of workers that the run survives; -1 is any number."""
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two records of metrics."""
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between two checkpoints."""
+
+    @property
+    def num_checkpoints_to_keep(self) -> int:
+        """Newest checkpoints kept."""
+
+
+def count_steps(job: RunSettings, num_clips: int) -> int:
+    """Return the steps of a run on `num_clips` training clips."""
+    return math.ceil(job.num_epochs * num_clips / job.global_batch_size)
+
+
+def require_one_batch(job: RunSettings, num_clips: int) -> None:
+    """Raise UserError where there are fewer training clips than one batch takes."""
+    if num_clips < job.global_batch_size:
+        raise UserError("fewer training clips than one batch", got=num_clips, wanted=f">= {job.global_batch_size}")

@@ -1,4 +1,4 @@
-"""What all jobs that train on Ray Train share: a run's folder is opened, and a group of workers is started in it."""
+"""A group of Ray Train workers: how many, what each reserves, where, and how often it may fail."""
 
 import os
 import sys

@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -63,7 +62,6 @@ class StudyStore:
         distributions: Mapping[str, BaseDistribution],
         objectives: Mapping[str, str],
         *,
-        sampler: BaseSampler,
         first_points: Sequence[Mapping[str, Any]],
         definition: str = "",
     ) -> optuna.Study:
@@ -73,7 +71,7 @@ class StudyStore:
         """
         directions = ["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
         ours = json.dumps([describe_space(distributions), dict(objectives), definition])
-        options = {"storage": self.storage, "study_name": self.name, "sampler": sampler, "directions": directions}
+        options = {"storage": self.storage, "study_name": self.name, "directions": directions}
         study = optuna.create_study(**options, load_if_exists=True)
         theirs = study.user_attrs.get(_DEFINITION)
         if theirs is None and any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):

@@ -7,8 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from mama_ray.config import ConfigError, with_overrides
-from mama_ray.orchestration.runs.settings import MAY_CHANGE
+from mama_ray.config import ConfigError, decisive_values, with_overrides
 from mama_ray.orchestration.sweep.job import DEFAULT_SPACE, SweepJob
 from mama_ray.orchestration.sweep.space import check_search_space, point_of
 from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
@@ -57,8 +56,7 @@ def plan_sweep(job: SweepJob) -> SweepPlan:
             logger.warning("the base config lies outside the search space: it is not among the trials")
         points = [] if point is None else [point]
     # Everything else must stay, or the trials could not be compared; so must the steps at which they are.
-    may_change = MAY_CHANGE - {"checkpoint_every"}
-    kept = {key: value for key, value in base.model_dump(mode="json").items() if key not in may_change}
+    kept = decisive_values(base) | {"checkpoint_every": base.checkpoint_every}
     return SweepPlan(
         uri=uri,
         storage=storage,

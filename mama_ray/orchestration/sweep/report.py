@@ -102,7 +102,7 @@ def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[Sw
         title=f"{'Ablation' if job.variants else 'Sweep'} {job.run}",
         objectives=job.objectives,
         trials=tuple(trials),
-        best=best and best.name,
+        best=None if best is None else best.name,
         base=base,
         importances=_importances(study, len(complete)) if not job.variants and len(job.objectives) == 1 else {},
         front=tuple(front),

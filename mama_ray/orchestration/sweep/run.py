@@ -11,14 +11,13 @@ import optuna
 import ray
 from optuna.samplers import TPESampler
 from ray import tune
-from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from mama_ray.config import config_to_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.sweep.database import StudyStore, num_finished, requeue_unfinished
-from mama_ray.orchestration.sweep.halving import StudyHalving
+from mama_ray.orchestration.sweep.halving import RungPruner, StudyHalving
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan, plan_sweep
 from mama_ray.orchestration.sweep.report import failures_of, write_outcome
@@ -47,7 +46,6 @@ def sweep(job: SweepJob) -> str:
         study = store.open_study(
             plan.distributions,
             job.objectives,
-            sampler=_sampler(job, num_trials=0),
             first_points=plan.first_points,
             definition=plan.definition,
         )
@@ -60,28 +58,23 @@ def sweep(job: SweepJob) -> str:
             base, num_steps = _prepare(job, plan)
             told = f", {num_begun} of them begun before" if num_begun else ""
             logger.info("sweep %s: %d of %d trials to run%s", plan.uri, num_left, plan.num_samples, told)
-            search = StudySearch(
-                store,
-                plan.distributions,
-                job.objectives,
-                sampler=_sampler(job, num_trials=len(study.get_trials(deepcopy=False))),
-                num_samples=plan.num_samples,
-            )
-            failures = _run_trials(job, plan, base, search, _scheduler(job, study, num_steps), num_left)
+            study.sampler, study.pruner = _sampler(job, study), _pruner(job, num_steps)
+            search = StudySearch(store, study, plan.distributions, job.objectives, num_samples=plan.num_samples)
+            failures = _run_trials(job, plan, base, search, num_left)
         return write_outcome(job, plan, study, folder, failures)
 
 
-def _sampler(job: SweepJob, *, num_trials: int) -> TPESampler:
+def _sampler(job: SweepJob, study: optuna.Study) -> TPESampler:
     """Return the sampler of a start; each has its own seed, or the first random proposals would come again."""
+    num_trials = len(study.get_trials(deepcopy=False))
     return TPESampler(seed=job.sampler.seed + num_trials, n_startup_trials=job.sampler.num_startup_trials)
 
 
-def _scheduler(job: SweepJob, study: optuna.Study, num_steps: int) -> StudyHalving | None:
+def _pruner(job: SweepJob, num_steps: int) -> optuna.pruners.BasePruner:
     if not job.halving.enabled or len(job.objectives) > 1 or job.variants:
-        return None
-    ((metric, mode),) = job.objectives.items()
+        return optuna.pruners.NopPruner()
     grace = max(1, round(num_steps * job.halving.grace_share))
-    return StudyHalving(study, metric, mode, num_steps=num_steps, grace=grace, factor=job.halving.factor)
+    return RungPruner(num_steps=num_steps, grace=grace, factor=job.halving.factor)
 
 
 def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
@@ -97,14 +90,7 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     return base, math.ceil(base.num_epochs * counts["train"] / base.global_batch_size)
 
 
-def _run_trials(
-    job: SweepJob,
-    plan: SweepPlan,
-    base: TrainJob,
-    search: StudySearch,
-    scheduler: StudyHalving | None,
-    num_left: int,
-) -> dict[str, str]:
+def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySearch, num_left: int) -> dict[str, str]:
     """Run the trials that are left; returns why runs failed, by run."""
     concurrent = min(num_left, job.max_concurrent or num_concurrent(base, ray.cluster_resources()))
     logger.info("%d trials at a time", concurrent)
@@ -112,9 +98,9 @@ def _run_trials(
     folder = Place.of(plan.uri)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner and tables; the searcher tells of every trial
     results = tune.Tuner(
-        tune.with_resources(trial, PlacementGroupFactory([{"memory": _TRIAL_MEMORY_BYTES}])),
+        tune.with_resources(trial, tune.PlacementGroupFactory([{"memory": _TRIAL_MEMORY_BYTES}])),
         tune_config=tune.TuneConfig(
-            search_alg=search, scheduler=scheduler, num_samples=num_left, max_concurrent_trials=concurrent
+            search_alg=search, scheduler=StudyHalving(search), num_samples=num_left, max_concurrent_trials=concurrent
         ),
         run_config=tune.RunConfig(
             name="ray_tune",

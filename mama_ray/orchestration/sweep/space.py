@@ -14,6 +14,7 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
 )
 
 from mama_ray.config import Config, ConfigError, with_overrides
@@ -74,11 +75,11 @@ def point_of(config: Config, distributions: Mapping[str, BaseDistribution]) -> d
 
 def describe_space(distributions: Mapping[str, BaseDistribution]) -> str:
     """Return a space as text that is equal for equal spaces."""
-    described = {key: [type(one).__name__, one._asdict()] for key, one in distributions.items()}
-    return json.dumps(described, sort_keys=True)
+    told = {key: json.loads(distribution_to_json(one)) for key, one in distributions.items()}
+    return json.dumps({key: [one["name"], one["attributes"]] for key, one in told.items()}, sort_keys=True)
 
 
-def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
+def _distribution(key: str, domain: Mapping[DomainKind, list]) -> BaseDistribution:
     if len(domain) != 1:
         raise ConfigError(
             f"search_space: domain of {key}",
@@ -105,12 +106,14 @@ def _distribution(key: str, domain: Mapping[str, list]) -> BaseDistribution:
 def _edges(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # Optuna has no others
     return [distribution.low, distribution.high]
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
     return _is_number(value) and distribution.low <= value <= distribution.high
 
 

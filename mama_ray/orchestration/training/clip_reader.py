@@ -21,7 +21,7 @@ from mama_ray.data.batch import ClipBatch, pad_batch
 from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.runs.batch_stream import stream_arrays
 from mama_ray.storage.places import Place

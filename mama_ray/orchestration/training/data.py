@@ -7,90 +7,26 @@ corpus.
 
 import json
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
-from pydantic import Field, model_validator
 
 from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
-from mama_ray.captioning.quality import FLAGS, Flag
 from mama_ray.captioning.table import read_caption_files
-from mama_ray.config import Config
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
-from mama_ray.data.plan import PlanConfig
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.video.decode import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.training.job import DataConfig
 from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
-
-
-class DataConfig(Config):
-    """How clips become training samples."""
-
-    num_frames: int = Field(4, ge=1)
-    """Frames sampled from each clip."""
-
-    resize: Literal["squash", "center_crop", "random_resized_crop"] = "squash"
-    """How frames become squares in training; evaluation takes the centre where training crops at random."""
-
-    captions: dict[str, float] | None = None
-    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}, renormalised over the sources that a
-    clip has; null draws evenly of a clip's captions."""
-
-    caption_tables: tuple[str, ...] = ()
-    """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
-    test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
-
-    exclude_flags: tuple[Flag, ...] = FLAGS
-    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does."""
-
-    meta_captions: Literal["human", "all"] = "human"
-    """human: the meta-set has none of the tables' captions, and is drawn as it would be without tables; all: theirs
-    come after its own, so they count for clips that had no caption."""
-
-    caption_mode: Literal["draw", "paragraph"] = "draw"
-    """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
-    and ActivityNet are evaluated."""
-
-    plan: PlanConfig = PlanConfig()
-    """Shuffling of clips within windows of shards."""
-
-    decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
-
-    meta_draw: int = Field(0, ge=0)
-    """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
-
-    tokenizer: str | None = None
-    """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
-
-    vocab_size: int = Field(1024, ge=514)
-    """Size of the tokenizer that is trained where none is given."""
-
-    context_length: int = Field(24, ge=4)
-    """Tokens per caption, start and end included, of a tokenizer that is trained here."""
-
-    @model_validator(mode="after")
-    def _captions_fit_their_mode(self) -> "DataConfig":
-        if self.caption_mode == "paragraph" and self.captions is not None:
-            raise ValueError("caption_mode paragraph joins all captions: give no probabilities per source")
-        if self.caption_mode == "paragraph" and self.caption_tables:
-            raise ValueError(
-                "caption_mode paragraph would join generated captions to the others: give no caption_tables"
-            )
-        if len(set(self.caption_tables)) < len(self.caption_tables):
-            raise ValueError("caption_tables names a table twice, which would double its captions")
-        return self
 
 
 @dataclass(frozen=True)
@@ -112,15 +48,8 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
-    references = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
-    try:
-        summary = ray.get(references[-1])
-    except ray.exceptions.RayTaskError:
-        for reference in references[:-1]:  # they hold the same error; one nobody asks for is logged as unhandled
-            with suppress(ray.exceptions.RayTaskError):
-                ray.get(reference)
-        raise
-    return RunData(*references[:-1], summary)
+    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
+    return RunData(*stored, result_of(summary, *stored))
 
 
 @ray.remote(num_cpus=0.5)

@@ -5,16 +5,76 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config, config_to_yaml, with_overrides
+from mama_ray.captioning.quality import FLAGS, Flag
+from mama_ray.config import Config, MayChange, config_to_yaml, with_overrides
+from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.data.video.settings import DecodeConfig, Resize
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
-from mama_ray.orchestration.runs.settings import NumWorkers, WorkerRange
-from mama_ray.orchestration.training.data import DataConfig
+from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
 from mama_ray.storage.places import absolute_uri
-from mama_ray.training.optim import OptimConfig
-from mama_ray.weighting.step import MetaConfig
-from mama_ray.weighting.weight_net import WeightingConfig
+from mama_ray.training.settings import OptimConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+
+
+class DataConfig(Config):
+    """How clips become training samples."""
+
+    num_frames: int = Field(4, ge=1)
+    """Frames sampled from each clip."""
+
+    resize: Resize = "squash"
+    """How frames become squares in training; evaluation takes the centre where training crops at random."""
+
+    captions: dict[str, float] | None = None
+    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}, renormalised over the sources that a
+    clip has; null draws evenly of a clip's captions."""
+
+    caption_tables: tuple[str, ...] = ()
+    """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
+    test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
+
+    exclude_flags: tuple[Flag, ...] = FLAGS
+    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does."""
+
+    meta_captions: Literal["human", "all"] = "human"
+    """human: the meta-set has none of the tables' captions, and is drawn as it would be without tables; all: theirs
+    come after its own, so they count for clips that had no caption."""
+
+    caption_mode: Literal["draw", "paragraph"] = "draw"
+    """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
+    and ActivityNet are evaluated."""
+
+    plan: PlanConfig = PlanConfig()
+    """Shuffling of clips within windows of shards."""
+
+    decode: DecodeConfig = DecodeConfig()
+    """Limits of the video decoder."""
+
+    meta_draw: int = Field(0, ge=0)
+    """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
+
+    tokenizer: str | None = None
+    """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
+
+    vocab_size: int = Field(1024, ge=514)
+    """Size of the tokenizer that is trained where none is given."""
+
+    context_length: int = Field(24, ge=4)
+    """Tokens per caption, start and end included, of a tokenizer that is trained here."""
+
+    @model_validator(mode="after")
+    def _captions_fit_their_mode(self) -> "DataConfig":
+        if self.caption_mode == "paragraph" and self.captions is not None:
+            raise ValueError("caption_mode paragraph joins all captions: give no probabilities per source")
+        if self.caption_mode == "paragraph" and self.caption_tables:
+            raise ValueError(
+                "caption_mode paragraph would join generated captions to the others: give no caption_tables"
+            )
+        if len(set(self.caption_tables)) < len(self.caption_tables):
+            raise ValueError("caption_tables names a table twice, which would double its captions")
+        return self
 
 
 class ModelConfig(Config):
@@ -39,10 +99,10 @@ class TrainJob(Config):
     corpus: CorpusConfig = CorpusConfig()
     """The embedded corpus, where `shards` is null."""
 
-    storage: str = "runs"
+    storage: MayChange[str] = "runs"
     """Folder or URI under which runs are kept."""
 
-    run: str = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: MayChange[str] = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Name of the run; a run that exists is resumed."""
 
     model: ModelConfig = ModelConfig()
@@ -69,41 +129,41 @@ class TrainJob(Config):
     global_batch_size: int = Field(128, ge=2)
     """Clips per step over all workers: the negatives of the contrastive loss."""
 
-    num_micro_batches: int = Field(1, ge=1)
+    num_micro_batches: MayChange[int] = Field(1, ge=1)
     """Parts a worker's batch is encoded in; the gradient is that of the whole batch, the memory that of a part."""
 
-    num_workers: NumWorkers = 2
+    num_workers: MayChange[NumWorkers] = 2
     """Ray Train workers (DDP ranks): a number, or {min: 1, max: 8} for a group that goes on with fewer when nodes are
     lost and with more when they come. The global batch is the same with any number."""
 
-    resize_every_s: float = Field(60.0, gt=0)
+    resize_every_s: MayChange[float] = Field(60.0, gt=0)
     """Seconds between two looks whether an elastic group may grow; to grow it starts anew from the last checkpoint."""
 
-    cpus_per_worker: float = Field(1.0, gt=0)
+    cpus_per_worker: MayChange[float] = Field(1.0, gt=0)
     """CPUs of a train worker; decode tasks use what is left."""
 
-    placement: PlacementConfig = PlacementConfig()
+    placement: MayChange[PlacementConfig] = PlacementConfig()
     """Nodes of train workers and of decode tasks."""
 
-    use_gpu: bool = False
+    use_gpu: MayChange[bool] = False
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Autocast of the encoders; auto is bfloat16 on a GPU and float32 on a CPU. Losses are float32 always."""
 
     seed: int = Field(0, ge=0)
     """Seed of initial weights, clip order, frame sampling and caption choice."""
 
-    log_every: int = Field(10, ge=1)
+    log_every: MayChange[int] = Field(10, ge=1)
     """Steps between two records of metrics.jsonl."""
 
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: MayChange[int] = Field(200, ge=1)
     """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
 
-    num_checkpoints_to_keep: int = Field(2, ge=1)
+    num_checkpoints_to_keep: MayChange[int] = Field(2, ge=1)
     """Newest checkpoints kept; the best one by validation is always kept beside them."""
 
-    max_failures: int = Field(3, ge=-1)
+    max_failures: MayChange[int] = Field(3, ge=-1)
     """Worker crashes survived before the job fails; -1 is any number."""
 
     @model_validator(mode="after")

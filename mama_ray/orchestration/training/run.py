@@ -5,7 +5,6 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 
 import json
 import logging
-import math
 import os
 from collections.abc import Sequence
 
@@ -16,12 +15,14 @@ from mama_ray.models.clip_vip.presets import preset
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.runs.report import report_run, write_page
+from mama_ray.orchestration.runs.report import write_page
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
 from mama_ray.orchestration.training.worker import train_fn_per_worker
+from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
@@ -38,7 +39,8 @@ def train(job: TrainJob) -> str:
     if was_done:
         return f"done already, {num_steps} steps: {run_uri}"
     best = best_checkpoint(list_checkpoints(run_folder))
-    page, _ = report_run(job.run, run_uri, job.shards, benchmark=None)
+    assert best is not None  # the last step leaves one
+    page = summarise_run(job.run, run_folder)
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
     score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
@@ -62,39 +64,27 @@ def run_to_end(
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     newest = latest_valid_checkpoint(run_folder)
     connect()
-    if job.shards is None:
-        job = job.model_copy(update={"shards": embedded_shards(job.corpus, job.storage)})
-    data = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
+    shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
+    job = job.model_copy(update={"shards": shards})
+    data = load_run_data(shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
     check_sizes(job, data)
     _refuse_other_captions(job, data, run_folder)
     write_environment(data.summary, run_folder)
-    num_steps = math.ceil(job.num_epochs * data.summary["num_clips"]["train"] / job.global_batch_size)
+    num_steps = count_steps(job, data.summary["num_clips"]["train"])
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
-    settings = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
+    loop_config = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
     _require_room(job)
     group = {"workers": job.workers, "placement": job.placement}
-    run_workers(train_fn_per_worker, settings, job, run_folder, **group, callbacks=callbacks)
+    run_workers(train_fn_per_worker, loop_config, job, run_folder, **group, callbacks=callbacks)
     return job, num_steps, False
-
-
-def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
-    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
-    if job.data.tokenizer is not None:
-        return None
-    if job.model.pretrained is not None:
-        return job.model.pretrained
-    return newest and newest.place.uri
 
 
 def check_sizes(job: TrainJob, data: RunData) -> None:
     """Raise UserError where a split has fewer clips than one batch of it."""
     counts = data.summary["num_clips"]
-    if counts["train"] < job.global_batch_size:
-        raise UserError(
-            "fewer training clips than one batch", got=counts["train"], wanted=f">= {job.global_batch_size}"
-        )
+    require_one_batch(job, counts["train"])
     if job.is_meta_learned and counts["meta"] < job.meta.batch_size:
         raise UserError(
             "meta-set too small",
@@ -104,15 +94,13 @@ def check_sizes(job: TrainJob, data: RunData) -> None:
         )
 
 
-def _require_room(job: TrainJob) -> None:
-    """Tell what can never be placed: the smallest group of workers, on its nodes, and one decode task on its own."""
-    worker = resources_of_worker(job, job.placement)
-    workers = Share({name: job.workers.min * amount for name, amount in worker.items()}, job.placement.worker_labels)
-    # A decode task takes what CPU it finds where none is left to reserve, but there must be a node for it.
-    decoding = Share({"memory": 1.0}, job.placement.decode_labels)
-    remedy = "lower num_workers or what a worker reserves, or leave out placement"
-    is_cluster = "RAY_ADDRESS" in os.environ
-    require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)
+def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
+    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
+    if job.data.tokenizer is not None:
+        return None
+    if job.model.pretrained is not None:
+        return job.model.pretrained
+    return None if newest is None else newest.place.uri
 
 
 def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> None:
@@ -129,3 +117,14 @@ def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> N
                 wanted=f"{earlier[uri]['used']} with {earlier[uri]['sha256']}",
                 remedy="put that table back to resume, or give --run another name",
             )
+
+
+def _require_room(job: TrainJob) -> None:
+    """Tell what can never be placed: the smallest group of workers, on its nodes, and one decode task on its own."""
+    worker = resources_of_worker(job, job.placement)
+    workers = Share({name: job.workers.min * amount for name, amount in worker.items()}, job.placement.worker_labels)
+    # A decode task takes what CPU it finds where none is left to reserve, but there must be a node for it.
+    decoding = Share({"memory": 1.0}, job.placement.decode_labels)
+    remedy = "lower num_workers or what a worker reserves, or leave out placement"
+    is_cluster = "RAY_ADDRESS" in os.environ
+    require_room("the group of train workers", [workers, decoding], is_cluster=is_cluster, remedy=remedy)

@@ -8,10 +8,11 @@ from torch import nn
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
+from mama_ray.orchestration.runs.kept_chunks import KeptChunks
 from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
 
 _CHUNK = 64
-_CACHE_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once
+_KEPT_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once
 
 
 class ValidationSet:
@@ -25,8 +26,7 @@ class ValidationSet:
         # Every worker embeds equally many clips, so that features can be gathered; the surplus is dropped by its id.
         self._rows = np.arange(rank, self._num_padded * world_size, world_size) % max(num_rows, 1)
         self._is_surplus = np.arange(rank, self._num_padded * world_size, world_size) >= num_rows
-        self._cache: dict[int, dict] = {}
-        self._cached_bytes = 0
+        self._chunks = KeptChunks(self._decode, lambda chunk: chunk["frames"].nbytes, max_bytes=_KEPT_BYTES)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -41,9 +41,10 @@ class ValidationSet:
         device = next(model.parameters()).device
         videos, texts, valid = [], [], []
         for start in range(0, len(self._rows), _CHUNK):
-            batch = to_clip_batch(self._chunk(start)).to(device)
-            videos.append(model.encode_video(batch.frames).float())
-            texts.append(model.encode_text(batch.token_ids).float())
+            batch = to_clip_batch(self._chunks[start]).to(device)
+            # A dual encoder is known here as a module alone.
+            videos.append(model.encode_video(batch.frames).float())  # ty: ignore[not-callable]
+            texts.append(model.encode_text(batch.token_ids).float())  # ty: ignore[not-callable]
             valid.append(batch.valid)
         model.train(was_training)
         keep = torch.cat(valid) & ~torch.from_numpy(self._is_surplus).to(device)
@@ -56,11 +57,5 @@ class ValidationSet:
         ids = [self._ids[row] for row in rows[kept]]
         return retrieval_metrics(video_features, text_features, ids, ids, prefix="val/")
 
-    def _chunk(self, start: int) -> dict[str, np.ndarray]:
-        if start not in self._cache:
-            arrays = self._assembler.assemble(self._rows[start : start + _CHUNK])
-            if self._cached_bytes + arrays["frames"].nbytes > _CACHE_BYTES:
-                return arrays
-            self._cached_bytes += arrays["frames"].nbytes
-            self._cache[start] = arrays
-        return self._cache[start]
+    def _decode(self, start: int) -> dict[str, np.ndarray]:
+        return self._assembler.assemble(self._rows[start : start + _CHUNK])

@@ -5,13 +5,9 @@ job and a resized group all take the same path.
 """
 
 import logging
-from contextlib import nullcontext
-from functools import partial
 
 import numpy as np
 import ray
-import ray.train
-import ray.train.torch
 import torch
 
 from mama_ray.config import with_overrides
@@ -20,9 +16,10 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
-from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, remove_stale_staging, require_same_step
+from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
+from mama_ray.orchestration.runs.recording import Recording
+from mama_ray.orchestration.runs.worker import autocast_for, begin_work
 from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, stream_batches
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
@@ -39,32 +36,19 @@ logger = logging.getLogger(__name__)
 def train_fn_per_worker(loop_config: dict) -> None:
     """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps,
     num_runs (how many runs share the cluster) and whether to show_bar."""
-    start_worker_logging()
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
-    context = ray.train.get_context()
-    rank, world_size = context.get_world_rank(), context.get_world_size()
-    device = ray.train.torch.get_device()
+    worker = begin_work(Place.of(join_uri(job.storage, job.run)))
+    rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
     model = build_model(job, data.summary).to(device)
     state = _build_state(job, model, device, loop_config["num_steps"])
-    run_folder = Place.of(join_uri(job.storage, job.run))
-    if rank == 0:
-        remove_stale_staging(run_folder)
-    _resume(state, run_folder)
+    _resume(state, worker.run_folder)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
-    recorder = RunRecorder(
-        job,
-        state,
-        data,
-        validation,
-        reader,
-        run_folder,
-        rank=rank,
-        world_size=world_size,
-        show_bar=loop_config["show_bar"],
-    )
+    num_clips = reader.epoch_plan().num_clips
+    recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
+    recorder = RunRecorder(recording, job, state, data, validation, reader)
     batches = stream_batches(
         reader,
         first_step=state.step,
@@ -76,9 +60,9 @@ def train_fn_per_worker(loop_config: dict) -> None:
         num_parts=job.num_micro_batches,
         decode_labels=job.placement.decode_labels,
     )
-    on_device = (batch.to(device) for batch in recorder.timed(batches))
+    on_device = (batch.to(device) for batch in recording.timed(batches))
     metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
-    with recorder:
+    with recording:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)
 
 
@@ -103,8 +87,6 @@ def build_model(job: TrainJob, summary: dict) -> ClipVip:
 
 
 def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
-    use_bf16 = job.precision == "bfloat16" or (job.precision == "auto" and device.type == "cuda")
-    autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16) if use_bf16 else nullcontext
     return build_state(
         model,
         objective=job.objective,
@@ -114,7 +96,7 @@ def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps:
         num_steps=num_steps,
         global_batch_size=job.global_batch_size,
         num_micro_batches=job.num_micro_batches,
-        autocast=autocast,
+        autocast=autocast_for(job.precision, device),
         seed=job.seed,
     )
 
@@ -128,6 +110,7 @@ def _resume(state: TrainState, run_folder: Place) -> None:
 
 
 def _build_reader(job: TrainJob, data: RunData, model: ClipVip) -> ClipReader:
+    assert job.shards is not None  # the driver has put in where the embedded ones are
     return ClipReader(
         table=data.train,
         shards=job.shards,

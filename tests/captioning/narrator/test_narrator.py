@@ -12,7 +12,6 @@ from tokenizers import Tokenizer
 from mama_ray.captioning.engines.captioner import inspect_captioner, picture_side
 from mama_ray.captioning.narrator.folder import (
     Narrator,
-    NarratorInput,
     convert_narrator,
     embedded_narrator,
     load_narrator,
@@ -21,6 +20,7 @@ from mama_ray.captioning.narrator.folder import (
 )
 from mama_ray.captioning.narrator.loss import IGNORED, CaptionLabels, CaptionLoss, choose_trained_parts
 from mama_ray.captioning.narrator.preset import build_tiny_model, build_tiny_processor
+from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.prompts import render_prompt
 from mama_ray.data.synthetic.config import CorpusConfig

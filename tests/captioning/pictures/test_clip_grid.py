@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from mama_ray.captioning.narrator.preset import SIDE
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
 from mama_ray.captioning.pictures.keyframes import KeyFrameConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.config import ConfigError, parse_config
-from mama_ray.data.video.decode import DecodeError
+from mama_ray.data.video.container import DecodeError
 from tests.captioning.tiny_models import write_llava, write_llava_next
 from tests.data.video.video_factory import frame_number, make_video
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import cut_clip
-from mama_ray.data.video.decode import DecodeError, VideoDecoder
+from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
 from tests.data.video.video_factory import frame_number, is_upright, make_audio_only, make_video
 

@@ -4,7 +4,9 @@ import logging
 import numpy as np
 import pytest
 
-from mama_ray.data.video.decode import DecodeConfig, DecodeError, VideoDecoder
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.settings import DecodeConfig
 from tests.data.video.video_factory import (
     frame_number,
     is_upright,

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from mama_ray.data.video.decode import DecodeConfig, DecodeError
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from tests.data.video.video_factory import frame_number, make_video
 

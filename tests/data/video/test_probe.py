@@ -1,8 +1,8 @@
 import pytest
 
-from mama_ray.data.video.decode import DecodeError
-from mama_ray.data.video.probe import count_decodable_frames, probe_video
-from tests.data.video.video_factory import make_audio_only, make_damaged_video, make_video
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.probe import probe_video
+from tests.data.video.video_factory import count_decodable_frames, make_audio_only, make_damaged_video, make_video
 
 
 def test_a_video_is_described():

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama_ray.data.video.decode import DecodeConfig, VideoDecoder
+from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.loading import load_clip_frames
-from mama_ray.data.video.probe import VideoInfo, count_decodable_frames, probe_video
+from mama_ray.data.video.probe import VideoInfo, probe_video
 from mama_ray.data.video.sampling import row_rng
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
+from tests.data.video.video_factory import count_decodable_frames
 
 ROOT = Path(__file__).resolve().parents[3]
 SHARED = ROOT / "../shared/data"

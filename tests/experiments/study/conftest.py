@@ -10,7 +10,8 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import write_corpus
 from mama_ray.experiments.study.cell import CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import write_frames
-from mama_ray.experiments.study.pretrain import PretrainingConfig, pretrain
+from mama_ray.experiments.study.job import PretrainingConfig
+from mama_ray.experiments.study.pretrain import pretrain
 
 
 class SmallStudy(NamedTuple):

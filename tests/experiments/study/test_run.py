@@ -11,7 +11,7 @@ from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import plan_runs, plan_tuning
-from mama_ray.experiments.study.report.page import study_tables_markdown
+from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments
 from mama_ray.experiments.study.run import study
 

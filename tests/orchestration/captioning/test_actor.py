@@ -13,9 +13,9 @@ from mama_ray.captioning.engines.build import ENGINES
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
 from mama_ray.captioning.engines.protocol import GRID, GeneratedText, RequestRefused, Shown
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
 from mama_ray.captioning.pictures.grid import hash_pixels
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import list_parts, read_part

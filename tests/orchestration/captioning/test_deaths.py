@@ -6,9 +6,9 @@ import pytest
 import ray
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.ledger import CaptionLedger

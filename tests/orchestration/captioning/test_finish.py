@@ -11,11 +11,11 @@ import ray
 
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.data.video.decode import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.finish import Gate, TableSummary, num_files, shared_captions, write_files
 from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,

@@ -13,7 +13,8 @@ from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig,
 from mama_ray.captioning.engines.protocol import GRID, Shown
 from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.narrator.preset import SIDE
-from mama_ray.captioning.pictures.clip_grid import ClipGridConfig, make_clip_grid
+from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, read_caption_files, read_summary
 from mama_ray.config import load_config

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics, exported_name, prometheus_names
 from mama_ray.reporting.metrics import METRICS, find_metric
+from tests.orchestration.cluster.prometheus_page import page_with, read_page, value_of
 
 ROOT = Path(__file__).resolve().parents[3]
 _LEGAL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -91,8 +91,7 @@ def test_a_gauge_that_was_set_once_is_shown_for_as_long_as_its_process_lives(ray
     wanted = {("ray_mama_ray_train_epoch", None): 1.5}
     page_with(wanted)
     time.sleep(35)  # Ray forgets a gauge after 20 s and tells so up to 10 s later
-    with urllib.request.urlopen(endpoint(), timeout=10) as answer:
-        assert value_of(answer.read().decode(), "ray_mama_ray_train_epoch", None) == 1.5
+    assert value_of(read_page(), "ray_mama_ray_train_epoch", None) == 1.5
 
 
 @pytest.mark.ray
@@ -121,28 +120,3 @@ class Exporter:
 
     def export(self, run: str, gauges: dict, counts: dict) -> None:
         export_metrics(run, gauges, counts)
-
-
-def endpoint() -> str:
-    """Return the URL of the node's page for Prometheus."""
-    node = ray.nodes()[0]
-    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-
-
-def page_with(wanted: dict, *, run: str = "night") -> str:
-    """Return the endpoint's page as soon as it has what is wanted; workers report to it every ten seconds."""
-    deadline = time.monotonic() + 60
-    page = ""
-    while time.monotonic() < deadline:
-        with urllib.request.urlopen(endpoint(), timeout=10) as answer:
-            page = answer.read().decode()
-        if all(value_of(page, *key, run=run) is not None for key in wanted):
-            break
-        time.sleep(1)
-    return page
-
-
-def value_of(page: str, name: str, tag: str | None, *, run: str = "night") -> float | None:
-    lines = [line for line in page.splitlines() if line.startswith(f"{name}{{") and f'run="{run}"' in line]
-    values = [float(line.rpartition(" ")[2]) for line in lines if tag is None or tag in line]
-    return values[0] if values else None

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.data.clip import CLIP_ID_PATTERN, Caption
-from mama_ray.data.index import read_clip_bytes, read_index
+from mama_ray.data.index import read_index
+from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import Sample
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import clip_id_of, clip_of

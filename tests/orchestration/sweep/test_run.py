@@ -79,8 +79,8 @@ def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
     from mama_ray.storage.places import Place
 
     with StudyStore(study, "sweep", Place.of(str(tmp_path))) as store:
-        options = {"sampler": optuna.samplers.TPESampler(), "first_points": plan.first_points}
-        store.open_study(plan.distributions, {"val/t2v_R@1": "max"}, definition=plan.definition, **options)
+        options = {"definition": plan.definition, "first_points": plan.first_points}
+        store.open_study(plan.distributions, {"val/t2v_R@1": "max"}, **options)
     longer = job_with(storage=str(tmp_path), search_space=SPACE, study=study, train=TRAIN | {"num_epochs": 3.0})
     with pytest.raises(UserError, match=r"num_epochs = 3\.0"):
         sweep(longer)
@@ -151,7 +151,7 @@ def kill_driver(process: subprocess.Popen) -> None:
     below = [one for one in below if not one.name().startswith(("ray::Dashboard", "ray::RuntimeEnv"))]
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=20)
+    _, alive = psutil.wait_procs(below, timeout=90)
     alive = [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     for leftover in alive:
         leftover.kill()

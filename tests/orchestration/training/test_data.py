@@ -17,7 +17,8 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.training.data import DataConfig, _load, draw_meta_set, load_run_data, refuse_meta_overlap
+from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_meta_overlap
+from mama_ray.orchestration.training.job import DataConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import write_shards

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib import figure as mpl_figure
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
@@ -106,9 +107,8 @@ def make_panels(
 ) -> tuple[mpl_figure.Figure, list[Axes]]:
     """Return a figure of the page's full width with so many axes side by side; one alone has half of it."""
     width = plots.HALF[0] if count == 1 else plots.FULL[0]
-    figure = mpl_figure.Figure(figsize=(width, height), layout="constrained")
+    figure = mpl_figure.Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.05))
     panels = list(figure.subplots(1, count, sharey=sharey, squeeze=False)[0])
-    figure.get_layout_engine().set(wspace=0.05)
     for axes, xlabel, ylabel in zip(panels, xlabels, ylabels, strict=True):
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)

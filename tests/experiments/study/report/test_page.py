@@ -6,12 +6,8 @@ from pathlib import Path
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.experiments.study.report.page import (
-    render_study_report,
-    study_tables_markdown,
-    write_study_figures,
-    write_study_report,
-)
+from mama_ray.experiments.study.report.page import render_study_report, write_study_figures, write_study_report
+from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.storage.places import Place
 from tests.experiments.study.report.study_records import GAINS, make_experiment, make_full_run, make_run, make_study
 

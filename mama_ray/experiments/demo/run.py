@@ -7,20 +7,16 @@ import logging
 import re
 import time
 
-from pydantic import Field
-
-from mama_ray.config import Config, with_overrides
+from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
-from mama_ray.objectives.contrastive import ContrastiveConfig
-from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.experiments.demo.job import DemoJob
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.run import evaluate
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import report_run, write_page
-from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.reporting.content import RunReport
 from mama_ray.storage.places import absolute_uri, join_uri
@@ -33,22 +29,6 @@ VARIANTS = {
     "learned weights + margin": {"weighting.kind": "learned"},
     "... + generated captions": {"weighting.kind": "learned", "data.captions": {"human": 0.5, "generated": 0.5}},
 }
-
-
-class DemoJob(Config):
-    """Four training runs: three differ in their objective alone, the fourth reads generated captions as well."""
-
-    storage: str = "runs"
-    """Folder or URI under which corpus, runs and report are kept."""
-
-    name: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    """First part of the runs' names and name of the report's folder."""
-
-    train: TrainJob = TrainJob(num_epochs=8.0, checkpoint_every=64, objective=ContrastiveConfig(margin=0.1))
-    """What the runs share; its storage and run are not used, its margin is that of the runs with one."""
-
-    caption: CaptionJob = CaptionJob(split="train")
-    """How the training clips are captioned; its shards and output are not used."""
 
 
 def run_demo(job: DemoJob) -> str:

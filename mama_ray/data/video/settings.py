@@ -1,0 +1,28 @@
+"""What a command line says of videos, without the libraries that decode and transform them."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mama_ray.config import Config
+
+Resize = Literal["squash", "center_crop", "random_resized_crop"]
+
+
+class DecodeConfig(Config):
+    """Limits that a video must keep; what exceeds one is refused before its pixels are touched."""
+
+    max_bytes: int = Field(default=2 << 30, gt=0)
+    """Largest file in bytes."""
+    max_pixels: int = Field(default=8192 * 4320, gt=0)
+    """Largest width x height of a coded frame; the default admits 8K."""
+    max_duration_s: float = Field(default=4 * 3600.0, gt=0)
+    """Longest video in seconds."""
+    timeout_s: float = Field(default=120.0, gt=0)
+    """Longest time in seconds for one reading of a video, looked at between frames: no single frame is cut short."""
+    max_replaced: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of the asked frames that may be stood in for by the nearest one that decodes, in a damaged file."""
+    reader: Literal["pyav", "decord"] = "pyav"
+    """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
+    frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any
+    limit here."""

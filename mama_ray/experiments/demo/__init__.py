@@ -1,0 +1,1 @@
+"""The demo: the method at work on one noisy corpus."""

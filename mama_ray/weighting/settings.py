@@ -1,0 +1,75 @@
+"""How losses become weights, and how that is learned; without torch, as a command line names it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mama_ray.config import Config
+
+Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
+
+
+class WeightingConfig(Config):
+    """How per-sample losses become sample weights."""
+
+    kind: Literal["uniform", "focal", "self_paced", "learned"] = "learned"
+    """uniform: plain mean; focal: (1 - p)^gamma; self_paced: easy samples first; learned: the weight net."""
+
+    learner: Literal["meta", "joint"] = "meta"
+    """What trains the weight net: the meta-set (bi-level), or the training loss itself (a degenerate control)."""
+
+    hidden_dim: int = Field(64, ge=1)
+    """Width of the weight net's hidden layer."""
+
+    standardise: bool = False
+    """Whether the weight net sees losses standardised over the global batch instead of raw ones."""
+
+    normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
+    """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
+    l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
+
+    focal_gamma: float = Field(1.0, ge=0.0)
+    """Exponent of the focal weighting."""
+
+    self_paced_start: float = Field(0.5, gt=0.0, le=1.0)
+    """Share of each batch that self-paced learning keeps at the start; it grows linearly to 1 at the end."""
+
+
+class InnerStepConfig(Config):
+    """The lookahead step of the bi-level problem."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner. Decoupled weight decay is no part
+    of it: it does not depend on the weights."""
+
+    lr: float = Field(0.05, ge=0.0)
+    """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it
+    is the inner step's norm as a fraction of the parameters' norm."""
+
+    relative: bool = False
+    """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient."""
+
+
+class MetaConfig(Config):
+    """The bi-level step that trains the weight net on the meta-set."""
+
+    inner: InnerStepConfig = InnerStepConfig()
+    """The lookahead."""
+
+    arrangement: Literal["faithful", "shared"] = "shared"
+    """faithful: the batch is weighted anew after the meta step (a further backward); shared: its gradient is reused."""
+
+    hypergradient: Method = "forward_mode"
+    """How the directional derivatives are found; forward_mode is exact and needs no second-order graph."""
+
+    meta_every: int = Field(2, ge=1)
+    """Steps between two meta steps."""
+
+    batch_size: int = Field(32, ge=1)
+    """Clips of the meta-set in one meta step, over all workers."""
+
+    lr: float = Field(3e-3, gt=0.0)
+    """Learning rate of the weight net (Adam)."""
+
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """Weight decay of the weight net."""
