@@ -20,6 +20,7 @@ import decord
 import numpy as np
 import ray
 
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.sampling import row_rng, sample_timestamps
 from mama_ray.data.video.transforms import TransformConfig
@@ -38,7 +39,9 @@ def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:
     size, num_clips = args.image_size, 0
     for step in range(args.steps):
         for row, epoch in zip(*reader.epoch_plan().global_batch(step, args.batch), strict=True):
-            payload = assembler._read(records[int(row)])
+            (payload,) = read_payloads(assembler.folder, [records[int(row)]])
+            if isinstance(payload, Exception):
+                raise payload
             video = decord.VideoReader(io.BytesIO(payload), width=size, height=size, num_threads=1)
             moments = sample_timestamps(
                 len(video) / video.get_avg_fps(), args.frames, rng=row_rng(0, int(epoch), int(row))

@@ -211,7 +211,8 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         }
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
-    return LLM(model=str(model), **(options | config.options)).llm_engine
+    options.update(config.options)
+    return LLM(model=str(model), **options).llm_engine
 
 
 def _model_registry() -> Any:

@@ -41,7 +41,7 @@ class Captioning:
         self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
         self._table = ray.get(plan.table)
         self._folder = Place.of(plan.output)
-        self._name = ray.get_runtime_context().get_actor_id()
+        self._name = str(ray.get_runtime_context().get_actor_id())
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
         folder = self._resources.enter_context(captioner_folder(plan.model))

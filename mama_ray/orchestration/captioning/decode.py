@@ -31,9 +31,7 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     began = time.perf_counter()
     payloads = read_payloads(Place.of(plan.shards), records, retry=with_retries)
     read_s = (time.perf_counter() - began) / len(rows)
-    return _columns(
-        [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]
-    )
+    return _columns([_decode(plan, *clip, read_s) for clip in zip(rows.tolist(), records, payloads, strict=True)])
 
 
 def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:

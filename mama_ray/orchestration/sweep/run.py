@@ -80,9 +80,9 @@ def _pruner(job: SweepJob, num_steps: int) -> optuna.pruners.BasePruner:
 def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     """Make the shards if need be and check them once for all trials; returns the base on them and its steps."""
     base = plan.base
-    if base.shards is None:
-        base = base.model_copy(update={"shards": absolute_uri(embedded_shards(base.corpus, plan.storage))})
-    data = load_run_data(base.shards, base.data, seed=base.seed, tokenizer=base.model.pretrained)
+    shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
+    base = base.model_copy(update={"shards": shards})
+    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=base.model.pretrained)
     check_sizes(base, data)
     counts = data.summary["num_clips"]
     if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
