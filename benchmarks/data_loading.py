@@ -20,25 +20,30 @@ import decord
 import numpy as np
 import ray
 
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.sampling import row_rng, sample_timestamps
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.training.clip_reader import ClipReader, stream_batches
+from mama_ray.orchestration.runs.batch_stream import stream_arrays
+from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.storage.places import Place
 
 
 def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:
     """Decode the frames that training would, with decord alone."""
-    assembler = reader.assembler()
     decord.logging.set_level(decord.logging.QUIET)
-    records = assembler.table.to_pylist()
+    records = reader.assembler().table.to_pylist()
     size, num_clips = args.image_size, 0
     for step in range(args.steps):
-        for row, epoch in zip(*reader.epoch_plan().global_batch(step, args.batch), strict=True):
-            payload = assembler._read(records[int(row)])
+        rows, epochs = reader.epoch_plan().global_batch(step, args.batch)
+        payloads = read_payloads(Place.of(reader.shards), [records[row] for row in rows.tolist()])
+        for row, epoch, payload in zip(rows, epochs, payloads, strict=True):
+            if isinstance(payload, Exception):
+                raise payload
             video = decord.VideoReader(io.BytesIO(payload), width=size, height=size, num_threads=1)
             moments = sample_timestamps(
                 len(video) / video.get_avg_fps(), args.frames, rng=row_rng(0, int(epoch), int(row))
@@ -58,7 +63,7 @@ def read_in_process(reader: ClipReader, args: argparse.Namespace) -> int:
 
 def read_through_ray(reader: ClipReader, args: argparse.Namespace, first_step: int) -> tuple[int, float]:
     """Stream batches; the clock starts at the first one, when the decode processes are up."""
-    stream = stream_batches(
+    arrays = stream_arrays(
         reader,
         first_step=first_step,
         num_steps=first_step + args.steps + args.warmup,
@@ -67,6 +72,7 @@ def read_through_ray(reader: ClipReader, args: argparse.Namespace, first_step: i
         world_size=1,
         num_decode_cpus=args.decode_cpus,
     )
+    stream = map(to_clip_batch, arrays)
     for _ in itertools.islice(stream, args.warmup):
         pass
     start = time.perf_counter()

@@ -232,7 +232,8 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         }
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
-    return LLM(model=str(model), **(options | config.options)).llm_engine
+    chosen: dict[str, Any] = {**options, **config.options}
+    return LLM(model=str(model), **chosen).llm_engine
 
 
 def _model_registry() -> Any:

@@ -30,9 +30,8 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     began = time.perf_counter()
     payloads = read_payloads(Place.of(plan.shards), records, retry=with_retries)
     read_s = (time.perf_counter() - began) / len(rows)
-    return _columns(
-        [_decode(plan, row, *pair, read_s) for row, *pair in zip(rows.tolist(), records, payloads, strict=True)]
-    )
+    clips = zip(rows.tolist(), records, payloads, strict=True)
+    return _columns([_decode(plan, row, record, payload, read_s) for row, record, payload in clips])
 
 
 def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:

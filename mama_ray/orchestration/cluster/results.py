@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from mama_ray.orchestration.cluster.entry import find_user_error
 
@@ -16,9 +17,9 @@ def result_of(task: ray.ObjectRef, *beside: ray.ObjectRef) -> Any:
     """
     try:
         return ray.get(task)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         for reference in beside:
-            with suppress(ray.exceptions.RayTaskError):
+            with suppress(RayTaskError):
                 ray.get(reference)
         known = find_user_error(error)
         if known is None:

@@ -1,7 +1,7 @@
 """The shard of a chunk of clips, or the several that it takes where one would grow too large."""
 
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 from mama_ray.data.clip import Clip
 from mama_ray.data.shard import MAX_SHARD_BYTES, MemberLocation, ShardWriter, open_shard
@@ -25,7 +25,7 @@ class ShardSeries:
         self._open_next()
         return self
 
-    def __exit__(self, *exception: object) -> bool | None:
+    def __exit__(self, *exception: Any) -> bool | None:
         return self._stack.__exit__(*exception)
 
     def add(self, clip: Clip, video: bytes, extension: str) -> tuple[str, MemberLocation]:

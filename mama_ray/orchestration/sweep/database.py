@@ -71,7 +71,7 @@ class StudyStore:
         """
         directions = ["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
         ours = json.dumps([describe_space(distributions), dict(objectives), definition])
-        options = {"storage": self.storage, "study_name": self.name, "directions": directions}
+        options: dict[str, Any] = {"storage": self.storage, "study_name": self.name, "directions": directions}
         study = optuna.create_study(**options, load_if_exists=True)
         theirs = study.user_attrs.get(_DEFINITION)
         if theirs is None and any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):

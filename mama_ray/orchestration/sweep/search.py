@@ -105,6 +105,6 @@ class StudySearch(Searcher):
         return True
 
     def _values(self, result: Mapping[str, Any]) -> list[float] | None:
-        values = [result.get(metric) for metric in self._objectives]
-        whole = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-        return [float(value) for value in values] if whole and STEP in result else None
+        found = [result.get(metric) for metric in self._objectives]
+        values = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
+        return values if len(values) == len(found) and STEP in result else None

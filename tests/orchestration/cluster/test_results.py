@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
 
 from mama_ray.config import ConfigError
 from mama_ray.errors import UserError
@@ -64,11 +65,11 @@ def test_it_is_found_behind_other_errors_and_other_tasks(ray_cluster, task, kind
     with pytest.raises(UserError) as caught:
         result_of(task.remote(kind))
     assert str(caught.value).replace(";", ",") == told
-    assert not isinstance(caught.value, ray.exceptions.RayTaskError)
+    assert not isinstance(caught.value, RayTaskError)
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_remote_traceback(ray_cluster):
-    with pytest.raises(ray.exceptions.RayTaskError, match="in _fail"):
+    with pytest.raises(RayTaskError, match="in _fail"):
         result_of(_fail.remote("other"))
 
 
