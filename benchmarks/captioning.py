@@ -19,13 +19,14 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import torch
 import tyro
 from PIL import Image
 
+from mama_ray.captioning.engines.build import build_engine
+from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator, load_narrator
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.settings import ClipGridConfig
@@ -59,8 +60,9 @@ def main(model: str | None = None, num_clips: int = 1500, max_tokens: int = 32, 
         plan = CaptionPlan(table, *facts, *where, job.frames, sampling, engine, job.decode)
         speeds["pipeline"], busy_share = run_pipeline(plan)
     videos = read_videos(shards, num_clips)
-    grids = [make_clip_grid(video, ClipGridConfig(), side=captioner.side).pixels for video in videos]
-    speeds["engine"] = run_engine(folder, captioner.prompt, sampling, grids)
+    grids = [make_clip_grid(video, ClipGridConfig(), side=captioner.side) for video in videos]
+    shown = [Shown(GRID, grid.pixels, grid.sha256) for grid in grids]
+    speeds["engine"] = run_engine(captioner, folder, sampling, shown)
     torch.set_num_threads(os.cpu_count() or 1)
     for name, use_cache in (("one by one", True), ("no cache", False)):
         speeds[name] = run_one_by_one(folder, captioner, videos[:_NUM_ONE_BY_ONE], max_tokens, use_cache=use_cache)
@@ -87,11 +89,11 @@ def run_pipeline(plan: CaptionPlan) -> tuple[float, float]:
     return num_tokens / (busy_s + idle_s), busy_s / (busy_s + idle_s)
 
 
-def run_engine(folder: Path, prompt: str, sampling: SamplingConfig, grids: list[np.ndarray]) -> float:
+def run_engine(captioner: Captioner, folder: Path, sampling: SamplingConfig, shown: list[Shown]) -> float:
     """Return tokens per second of the engine alone."""
-    engine = CaptionEngine(folder, prompt, sampling, EngineConfig())
+    engine = build_engine(captioner, folder, sampling, EngineConfig())
     began = time.perf_counter()
-    engine.caption(grids, list(range(len(grids))))
+    caption_all(engine, shown, range(len(shown)))
     speed = engine.num_tokens / (time.perf_counter() - began)
     engine.close()
     return speed

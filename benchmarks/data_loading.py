@@ -30,18 +30,17 @@ from mama_ray.orchestration.runs.batch_stream import stream_arrays
 from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import DataConfig
-from mama_ray.storage.places import Place
 
 
 def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:
     """Decode the frames that training would, with decord alone."""
+    assembler = reader.assembler()
     decord.logging.set_level(decord.logging.QUIET)
-    records = reader.assembler().table.to_pylist()
+    records = assembler.table.to_pylist()
     size, num_clips = args.image_size, 0
     for step in range(args.steps):
-        rows, epochs = reader.epoch_plan().global_batch(step, args.batch)
-        payloads = read_payloads(Place.of(reader.shards), [records[row] for row in rows.tolist()])
-        for row, epoch, payload in zip(rows, epochs, payloads, strict=True):
+        for row, epoch in zip(*reader.epoch_plan().global_batch(step, args.batch), strict=True):
+            (payload,) = read_payloads(assembler.folder, [records[int(row)]])
             if isinstance(payload, Exception):
                 raise payload
             video = decord.VideoReader(io.BytesIO(payload), width=size, height=size, num_threads=1)

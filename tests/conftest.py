@@ -21,10 +21,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from tests.storage.s3_server import s3_bucket, s3_server  # noqa: F401 - fixtures
+
+# How long an example takes is the machine's affair and that of what else runs on it.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 SHARED = Path(__file__).resolve().parents[1] / "../shared"
 

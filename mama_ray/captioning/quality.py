@@ -2,8 +2,6 @@
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -98,15 +96,6 @@ def caption_key(text: str) -> str:
     """Return what near-duplicates share: the words after a stock opening, in lower case, without articles."""
     words = [word.lower() for word in _WORD.findall(_STOCK_OPENING.sub("", text))]
     return " ".join(word for word in words if word not in _ARTICLES)
-
-
-def opening_share(texts: Iterable[str], num_words: int = 3) -> tuple[str, float]:
-    """Return the most common opening of this many words and its share: generic captions make false negatives."""
-    openings = Counter(" ".join(_WORD.findall(text)[:num_words]).lower() for text in texts)
-    if not openings:
-        return "", 0.0
-    opening, count = openings.most_common(1)[0]
-    return opening, count / openings.total()
 
 
 def _is_repetitive(words: list[str], config: QualityConfig) -> bool:

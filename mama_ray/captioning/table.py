@@ -15,15 +15,15 @@ from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
 SUMMARY_NAME = "captions.json"
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 CAPTION_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
         ("sample", pa.int32()),  # number of the caption among those of its clip, from 0
         ("video_sha256", pa.string()),
-        ("frame_indices", pa.list_(pa.int32())),
-        ("num_filled", pa.int32()),  # grid cells that the choice of key frames left to other frames
-        ("grid_sha256", pa.string()),
+        ("frame_indices", pa.list_(pa.int32())),  # of a grid's cells, null where the engine was not shown a grid
+        ("num_filled", pa.int32()),  # grid cells that the choice of key frames left to other frames, null likewise
+        ("shown_sha256", pa.string()),  # of what the engine was shown
         ("caption", pa.string()),  # null where there is an error
         ("source", pa.string()),
         ("model", pa.string()),
@@ -41,6 +41,8 @@ CAPTION_SCHEMA = pa.schema(
         ("error", pa.string()),  # why there is no caption, null for a caption
     ]
 )
+# What columns were called in version 1, whose tables stay readable and whose unfinished jobs go on.
+_NAMES_OF_VERSION_1 = {"shown_sha256": "grid_sha256"}
 _CAPTION_AGAIN = "run jobs/caption.py with the same arguments; it goes on where it stopped"
 
 
@@ -60,8 +62,8 @@ def read_summary(folder: Place) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError("the caption table's summary cannot be read", got=f"{place} ({error})") from error
     version = summary.get("version") if isinstance(summary, dict) else None
-    if version is not None and version != TABLE_VERSION:
-        raise UserError("caption table of another version", got=version, wanted=TABLE_VERSION)
+    if version is not None and version not in (1, TABLE_VERSION):
+        raise UserError("caption table of another version", got=version, wanted=f"1 or {TABLE_VERSION}")
     if version is None or not isinstance(summary.get("files"), dict):
         raise UserError("not the summary of a caption table", got=f"{place}", remedy=_CAPTION_AGAIN)
     return summary
@@ -70,9 +72,13 @@ def read_summary(folder: Place) -> dict[str, Any]:
 def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the files of a finished table, one in memory at a time, all columns or some.
 
-    Raises UserError for an unfinished table and for files that are not those that its summary names.
+    A table of version 1 has the columns of this one as well. Raises UserError for an unfinished table and for files
+    that are not those that its summary names.
     """
-    for name, num_rows in read_summary(folder)["files"].items():
+    summary = read_summary(folder)
+    if columns is not None and summary["version"] == 1:
+        columns = [_NAMES_OF_VERSION_1.get(name, name) for name in columns]
+    for name, num_rows in summary["files"].items():
         place = folder / name
         try:
             with place.open_file() as file, pq.ParquetFile(file) as parquet:
@@ -84,4 +90,10 @@ def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> I
             raise UserError(
                 "a file of the caption table is another one", got=f"{place}, {len(table)} rows", wanted=num_rows
             )
-        yield table
+        yield with_current_names(table)
+
+
+def with_current_names(table: pa.Table) -> pa.Table:
+    """Return (a part of) a table of any version with this version's names of its columns."""
+    current = {old: new for new, old in _NAMES_OF_VERSION_1.items()}
+    return table.rename_columns([current.get(name, name) for name in table.column_names])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mama_ray.captioning.quality import FLAGS, QualityConfig, caption_flags, caption_key, opening_share
+from mama_ray.captioning.quality import FLAGS, QualityConfig, caption_flags, caption_key
 
 GOOD = (
     "A large red circle moves to the left.",
@@ -68,9 +68,3 @@ def test_near_duplicates_share_a_key():
     keys = {caption_key(text) for text in ("The video shows a red dog.", "a Red dog", "the red, dog")}
     assert keys == {"red dog"}
     assert caption_key("a red cat") != caption_key("a red dog")
-
-
-def test_the_most_common_opening_is_told():
-    texts = ["The video shows a dog", "the video shows a cat", "A bird sings"]
-    assert opening_share(texts) == ("the video shows", pytest.approx(2 / 3))
-    assert opening_share([]) == ("", 0.0)

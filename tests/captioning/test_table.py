@@ -7,10 +7,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mama_ray.captioning.join import COLUMNS
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name, read_caption_files
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
+# The columns of version 1, as its tables have them.
+SCHEMA_1 = pa.schema(
+    [
+        ("clip_id", pa.string()), ("sample", pa.int32()), ("video_sha256", pa.string()),
+        ("frame_indices", pa.list_(pa.int32())), ("num_filled", pa.int32()), ("grid_sha256", pa.string()),
+        ("caption", pa.string()), ("source", pa.string()), ("model", pa.string()), ("weights_sha256", pa.string()),
+        ("prompt", pa.string()), ("temperature", pa.float32()), ("top_p", pa.float32()), ("max_tokens", pa.int32()),
+        ("seed", pa.int64()), ("num_tokens", pa.int32()), ("finish_reason", pa.string()),
+        ("mean_logprob", pa.float32()), ("similarity", pa.float32()), ("flags", pa.list_(pa.string())),
+        ("error", pa.string()),
+    ]
+)  # fmt: skip
+ROWS_1 = [
+    {
+        "clip_id": "clip-0", "sample": 0, "video_sha256": "video", "frame_indices": [0, 3], "num_filled": 1,
+        "grid_sha256": "grid", "caption": "a dog runs", "source": "generated", "model": "m", "weights_sha256": "w",
+        "prompt": "p", "temperature": 0.5, "top_p": 1.0, "max_tokens": 9, "seed": 7, "num_tokens": 3,
+        "finish_reason": "stop", "mean_logprob": -0.5, "similarity": 0.25, "flags": ["duplicate"], "error": None,
+    },
+    {"clip_id": "clip-1", "sample": 0, "video_sha256": "bad", "source": "generated", "flags": [], "error": "no video"},
+]  # fmt: skip
 SIZES = (3, 1)
 
 
@@ -74,7 +96,23 @@ def test_a_damaged_summary_is_named(folder, content):
 
 def test_a_table_of_another_version_is_refused(folder):
     summarise(folder, version=TABLE_VERSION + 1)
-    assert refusal(folder) == "caption table of another version: got 2, wanted 1"
+    assert refusal(folder) == "caption table of another version: got 3, wanted 1 or 2"
+
+
+def test_a_table_of_version_1_has_the_columns_of_today_with_all_that_was_in_it(tmp_path):
+    pq.write_table(pa.Table.from_pylist(ROWS_1, schema=SCHEMA_1), tmp_path / file_name(0))
+    (tmp_path / SUMMARY_NAME).write_text(json.dumps({"version": 1, "files": {file_name(0): 2}, "num_rows": 2}))
+    (table,) = read(tmp_path)
+    assert table.schema.equals(CAPTION_SCHEMA)
+    wanted = [{name.replace("grid_sha", "shown_sha"): row.get(name) for name in SCHEMA_1.names} for row in ROWS_1]
+    assert table.to_pylist() == wanted
+    (some,) = read(tmp_path, ["shown_sha256", "clip_id"])
+    assert some.to_pylist() == [
+        {"shown_sha256": "grid", "clip_id": "clip-0"},
+        {"shown_sha256": None, "clip_id": "clip-1"},
+    ]
+    (joined,) = read(tmp_path, COLUMNS)
+    assert joined.column_names == list(COLUMNS)
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])

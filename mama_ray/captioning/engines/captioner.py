@@ -34,6 +34,7 @@ class Captioner:
         num_prompt_tokens: of one request, picture included.
         context_length: tokens that the language model has positions for, None where its config does not say.
         weights_sha256: of its weight files.
+        engine: name of what runs it, in build.py.
     """
 
     architecture: str
@@ -42,6 +43,7 @@ class Captioner:
     num_prompt_tokens: int
     context_length: int | None
     weights_sha256: str
+    engine: str
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""
@@ -77,7 +79,7 @@ def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = Non
     side = side or picture_side(processor)
     text = render_prompt(prompt, processor)
     num_tokens = _count_tokens(processor, text, side, folder)
-    return Captioner(architecture, side, text, num_tokens, _context_length(config), hash_weights(folder))
+    return Captioner(architecture, side, text, num_tokens, _context_length(config), hash_weights(folder), "vllm")
 
 
 def picture_side(processor: Any) -> int:

@@ -1,8 +1,8 @@
-"""The captioner: vLLM in this very process, fed from any number of threads, one picture per request.
+"""The engine that is vLLM, in this very process: fed from any number of threads, one picture per request.
 
-The one design fact: a single thread owns the engine and steps it; callers hand in pictures and get futures, so the
-requests of several batches run together and no batch waits for the slowest caption of another. Answers are matched to
-requests by id, never by order. An engine that fails is dead: all its callers are told, and its process should end.
+The one design fact: a single thread owns vLLM and steps it; callers hand in pictures and get futures, so the requests
+of several batches run together and no batch waits for the slowest caption of another. vLLM's answers are matched to
+requests by id.
 """
 
 import atexit
@@ -19,48 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.protocol import GRID, EngineDied, GeneratedText, RequestRefused, Shown
 from mama_ray.captioning.engines.vllm_llava import register_llava
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class GeneratedText:
-    """One caption as the model wrote it; mean_logprob is over its tokens, in nats."""
-
-    text: str
-    num_tokens: int
-    finish_reason: str
-    mean_logprob: float
-
-
-class EngineDied(RuntimeError):
-    """The engine failed and will answer no more; the process should end and be started anew."""
-
-
-class RequestRefused(ValueError):
-    """The engine took no such request, as one with more tokens than the model can hold; others go on."""
-
-
-@dataclass(frozen=True)
 class _Request:
     number: int
-    pixels: np.ndarray
+    shown: Shown
     seed: int
-    future: Future
+    future: Future[list[GeneratedText]]
 
 
-class CaptionEngine:
-    """A model that writes captions of pictures.
+class VllmEngine:
+    """A `CaptionEngine` (protocol.py) of a vision-language model that is shown grids.
 
     Args:
         model: local folder in Hugging Face's layout.
         prompt: rendered, with the model's image token in it (prompts.render_prompt).
 
-    Attributes: busy_s and idle_s, seconds with and without a request, from the end of the start on; num_tokens written.
     Raises whatever vLLM raises when it cannot load the model.
     """
 
@@ -81,20 +62,18 @@ class CaptionEngine:
         self._thread.start()
         started.result()
 
-    def submit(self, pixels: UInt8[np.ndarray, "height width 3"], seed: int) -> Future:
-        """Queue a picture; the future gives its list of GeneratedText, or raises RequestRefused or EngineDied."""
+    def submit(self, shown: Shown, seed: int) -> Future[list[GeneratedText]]:
+        """Queue a grid; the future gives its texts, or raises RequestRefused or EngineDied."""
         with self._count_lock:
             self._num_requests += 1
-            request = _Request(self._num_requests, pixels, seed, Future())
+            request = _Request(self._num_requests, shown, seed, Future())
+        if shown.kind != GRID:
+            request.future.set_exception(RequestRefused(f"vLLM is shown a {GRID}, not {shown.kind}"))
+            return request.future
         self._requests.put(request)
         if self._failure is not None:  # the thread may have emptied the queue just before
             _fail(request.future, self._failure)
         return request.future
-
-    def caption(self, pictures: list[np.ndarray], seeds: list[int]) -> list[list[GeneratedText]]:
-        """Caption several pictures and wait for all of them."""
-        futures = [self.submit(pixels, seed) for pixels, seed in zip(pictures, seeds, strict=True)]
-        return [future.result() for future in futures]
 
     def close(self) -> None:
         """End the engine's thread once all requests are answered."""
@@ -156,7 +135,7 @@ class CaptionEngine:
         identity = str(request.number)
         params = self._params.clone()
         params.seed = request.seed
-        picture = {"prompt": self._prompt, "multi_modal_data": {"image": _to_pil(request.pixels)}}
+        picture = {"prompt": self._prompt, "multi_modal_data": {"image": _to_pil(request.shown.content)}}
         # A picture comes once: naming it saves vLLM from hashing its pixels.
         picture["multi_modal_uuids"] = {"image": [identity]}
         try:
@@ -232,8 +211,8 @@ def _build_engine(model: Path, config: EngineConfig) -> Any:
         }
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
-    chosen: dict[str, Any] = {**options, **config.options}
-    return LLM(model=str(model), **chosen).llm_engine
+    options.update(config.options)
+    return LLM(model=str(model), **options).llm_engine
 
 
 def _model_registry() -> Any:

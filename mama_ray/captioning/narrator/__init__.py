@@ -1,1 +1,1 @@
-"""The narrator: a small LLaVA's folder, preset, samples and loss."""
+"""A narrator, a LLaVA that learns to write captions: its folder, its samples, its loss, and the small one."""

@@ -210,7 +210,7 @@ def part_table(start: int, count: int) -> pa.Table:
         {
             "row": start + place, "clip_id": clip_id, "video_sha256": sha256, "sample": 0,
             "frame_indices": sorted(rng.integers(0, 300, 12).tolist()), "num_filled": 0,
-            "grid_sha256": hashlib.sha256(sha256.encode()).hexdigest(), "text": _sentence(rng, 40),
+            "shown_sha256": hashlib.sha256(sha256.encode()).hexdigest(), "text": _sentence(rng, 40),
             "seed": int(rng.integers(2**62)), "num_tokens": 45, "finish_reason": "stop",
             "mean_logprob": float(rng.normal(-0.8, 0.2)), "error": None,
         }

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import ray
 
+from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.settings import ClipGridConfig
@@ -115,12 +116,13 @@ def _stage_times(regime: Regime, plan: CaptionPlan) -> dict[str, float]:
         if number == 1:
             began = time.perf_counter()
         video = read_clip_bytes(folder, **place)
-        grids.append(make_clip_grid(video, ClipGridConfig(), side=side).pixels)
+        grid = make_clip_grid(video, ClipGridConfig(), side=side)
+        grids.append(Shown(GRID, grid.pixels, grid.sha256))
     decode_s = (time.perf_counter() - began) / len(places)
-    engine = CaptionEngine(embedded_narrator(), plan.captioner.prompt, regime.sampling, regime.engine)
-    pictures = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
+    engine = build_engine(plan.captioner, embedded_narrator(), regime.sampling, regime.engine)
+    shown = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
     began = time.perf_counter()
-    engine.caption(pictures, list(range(len(pictures))))
-    engine_rate = len(pictures) / (time.perf_counter() - began)
+    caption_all(engine, shown, range(len(shown)))
+    engine_rate = len(shown) / (time.perf_counter() - began)
     engine.close()
     return {"decode_s": decode_s, "engine_clips_per_s": engine_rate}

@@ -1,8 +1,8 @@
-"""The stages of captioning: a task reads and decodes a chunk of clips to grids, an actor writes their captions.
+"""The captioning stage: batches of decoded clips in, captions committed; only counts leave the actor.
 
-Rows carry clip_id and the hashes of video and grid from stage to stage. The actor hashes the pixels again before the
-engine sees them, finds the answer by its request, compares the row with the index, and only then commits: a caption
-cannot end up at another clip. What leaves the actor are counts.
+Rows carry clip_id and the hashes of the video and of what is shown of it from decoding to here. The actor hashes that
+again before the engine sees it, finds the answer by its request, compares the row with the index, and only then
+commits: a caption cannot end up at another clip.
 """
 
 import logging
@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
-from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.captioning.engines.protocol import GRID, EngineDied, GeneratedText, RequestRefused, Shown
+from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
@@ -40,11 +41,12 @@ class Captioning:
         self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
         self._table = ray.get(plan.table)
         self._folder = Place.of(plan.output)
-        self._name = ray.get_runtime_context().get_actor_id()
+        self._name = str(ray.get_runtime_context().get_actor_id())
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
         folder = self._resources.enter_context(captioner_folder(plan.model))
-        self._engine = CaptionEngine(folder, plan.captioner.prompt, plan.sampling, plan.engine)
+        self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+        keep_beating(ledger, self._name)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Caption and commit a batch; returns its counts as one row."""
@@ -99,13 +101,14 @@ class Captioning:
             ray.get(self._ledger.end.remote([row]))
             return answer
 
-    def _submit(self, batch: dict[str, np.ndarray], position: int) -> Future | str:
-        pixels = np.ascontiguousarray(batch["pixels"][position])
-        if hash_pixels(pixels) != batch["grid_sha256"][position]:
+    def _submit(self, batch: dict[str, np.ndarray], position: int) -> Future[list[GeneratedText]] | str:
+        content = np.ascontiguousarray(batch["shown"][position])
+        shown = Shown(GRID, content, str(batch["shown_sha256"][position]))
+        if not shown.is_intact():
             return "the grid's pixels changed between decoding and captioning"
-        return self._engine.submit(pixels, clip_seed(self._plan.sampling.seed, str(batch["clip_id"][position])))
+        return self._engine.submit(shown, self._seed(str(batch["clip_id"][position])))
 
-    def _wait(self, future: Future | str) -> list[GeneratedText] | str:
+    def _wait(self, future: Future[list[GeneratedText]] | str) -> list[GeneratedText] | str:
         while not isinstance(future, str):
             try:
                 return future.result(timeout=_POLL_S)
@@ -131,14 +134,14 @@ class Captioning:
             clip_id, sha256 = str(batch["clip_id"][position]), str(batch["video_sha256"][position])
             if (clip_id, sha256) != (record["clip_id"], record["sha256"]):
                 raise RuntimeError(f"row {row} is clip {record['clip_id']}, its caption came with {clip_id} ({sha256})")
-            has_grid = bool(batch["grid_sha256"][position])
+            shown_sha256 = str(batch["shown_sha256"][position]) or None
             known = {
                 "row": row,
                 "clip_id": clip_id,
                 "video_sha256": sha256,
-                "frame_indices": batch["frame_indices"][position].tolist() if has_grid else None,
-                "num_filled": int(batch["num_filled"][position]) if has_grid else None,
-                "grid_sha256": str(batch["grid_sha256"][position]) or None,
+                "frame_indices": batch["frame_indices"][position].tolist() if shown_sha256 else None,
+                "num_filled": int(batch["num_filled"][position]) if shown_sha256 else None,
+                "shown_sha256": shown_sha256,
             }
             found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> dict[str, np.ndarray]:
-    """Return the uncaptioned clips of a pending chunk: row, clip_id, video_sha256, pixels, grid_sha256, frame_indices,
-    num_filled, error ("" for a clip that has a grid), read_s and decode_s.
+    """Return the uncaptioned clips of a pending chunk: row, clip_id, video_sha256, what the engine is shown of each
+    (shown, the grid's pixels; shown_sha256; frame_indices; num_filled), error ("" for a clip that can be shown), read_s
+    and decode_s.
     """
     start = int(ray.get(pending.chunks)[position]) * CHUNK_CLIPS
     done = ray.get(pending.done)[start : start + CHUNK_CLIPS]
@@ -30,8 +31,7 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     began = time.perf_counter()
     payloads = read_payloads(Place.of(plan.shards), records, retry=with_retries)
     read_s = (time.perf_counter() - began) / len(rows)
-    clips = zip(rows.tolist(), records, payloads, strict=True)
-    return _columns([_decode(plan, row, record, payload, read_s) for row, record, payload in clips])
+    return _columns([_decode(plan, *clip, read_s) for clip in zip(rows.tolist(), records, payloads, strict=True)])
 
 
 def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exception, read_s: float) -> dict:
@@ -52,10 +52,10 @@ def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exceptio
         "row": row,
         "clip_id": record["clip_id"],
         "video_sha256": record["sha256"],
-        "pixels": pixels,
+        "shown": pixels,
         "frame_indices": indices.astype(np.int32),
         "num_filled": num_filled,
-        "grid_sha256": digest,
+        "shown_sha256": digest,
         "error": trouble,
         "read_s": read_s,
         "decode_s": time.perf_counter() - began,
@@ -63,7 +63,7 @@ def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | Exceptio
 
 
 def _columns(rows: list[dict]) -> dict[str, np.ndarray]:
-    texts = ("clip_id", "video_sha256", "grid_sha256", "error")
+    texts = ("clip_id", "video_sha256", "shown_sha256", "error")
     return {
         name: np.array([row[name] for row in rows], dtype=object)
         if name in texts

@@ -5,8 +5,9 @@ import time
 import numpy as np
 import ray
 
+from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
@@ -36,6 +37,26 @@ def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -
     return f"dry run, nothing written: {'; '.join(known)} -> {plan.output}"
 
 
+@ray.remote
+def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, float, float, float]:
+    """Return the numbers of clips and of tokens written, and the seconds of start, decoding and captioning."""
+    chunk = decode_chunk(plan, pending, 0)
+    usable = [position for position, error in enumerate(chunk["error"]) if not error] or [0]
+    began = time.perf_counter()
+    with captioner_folder(plan.model) as folder:
+        engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+        start_s = time.perf_counter() - began
+        began = time.perf_counter()
+        contents = [np.ascontiguousarray(chunk["shown"][position]) for position in usable]
+        shown = [Shown(GRID, *pair) for pair in zip(contents, chunk["shown_sha256"][usable], strict=True)]
+        seeds = [clip_seed(plan.sampling.seed, str(chunk["clip_id"][position])) for position in usable]
+        caption_all(engine, shown, seeds)
+        caption_s = time.perf_counter() - began
+        engine.close()
+    decode_s = float(np.sum(chunk["decode_s"]) + np.sum(chunk["read_s"])) / len(chunk["row"]) * len(usable)
+    return len(usable), engine.num_tokens, start_s, decode_s, caption_s
+
+
 def _hours(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"
@@ -44,22 +65,3 @@ def _hours(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.1f} h"
     )
-
-
-@ray.remote
-def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, float, float, float]:
-    """Return the numbers of clips and of tokens written, and the seconds of start, decoding and captioning."""
-    chunk = decode_chunk(plan, pending, 0)
-    usable = [position for position, error in enumerate(chunk["error"]) if not error] or [0]
-    began = time.perf_counter()
-    with captioner_folder(plan.model) as folder:
-        engine = CaptionEngine(folder, plan.captioner.prompt, plan.sampling, plan.engine)
-        start_s = time.perf_counter() - began
-        began = time.perf_counter()
-        pictures = [np.ascontiguousarray(chunk["pixels"][position]) for position in usable]
-        seeds = [clip_seed(plan.sampling.seed, str(chunk["clip_id"][position])) for position in usable]
-        engine.caption(pictures, seeds)
-        caption_s = time.perf_counter() - began
-        engine.close()
-    decode_s = float(np.sum(chunk["decode_s"]) + np.sum(chunk["read_s"])) / len(chunk["row"]) * len(usable)
-    return len(usable), engine.num_tokens, start_s, decode_s, caption_s

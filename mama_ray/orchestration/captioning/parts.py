@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mama_ray.captioning.table import with_current_names
 from mama_ray.storage.places import Place
 
 WORK_FOLDER = ".captioning"
@@ -28,7 +29,7 @@ PART_SCHEMA = pa.schema(
         ("sample", pa.int32()),
         ("frame_indices", pa.list_(pa.int32())),
         ("num_filled", pa.int32()),
-        ("grid_sha256", pa.string()),
+        ("shown_sha256", pa.string()),
         ("text", pa.string()),  # as the model wrote it
         ("seed", pa.int64()),
         ("num_tokens", pa.int32()),
@@ -97,8 +98,8 @@ def write_parts(folder: Place, table: pa.Table) -> None:
 def read_part(folder: Place, name: str) -> pa.Table | None:
     """Read a part; None when it is not what its name says, as after a power failure."""
     try:
-        with part_place(folder, name).open_file() as file, pq.ParquetFile(file) as parquet:
-            table = parquet.read()
+        content = part_place(folder, name).read_bytes()  # at once: a part is small, and each range of it is a request
+        table = with_current_names(pq.ParquetFile(pa.BufferReader(content)).read())
     except (pa.ArrowInvalid, OSError):
         return None
     if not table.schema.equals(PART_SCHEMA) or sorted(set(table["row"].to_pylist())) != rows_of_part(name):

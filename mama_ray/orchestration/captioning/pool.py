@@ -1,17 +1,22 @@
-"""The pool of engines: what each reserves, how many there are, and how many there were."""
+"""The pool of engines: whether it fits the cluster, how Ray Data makes it, and how many engines there were."""
 
+import contextlib
 import math
 import os
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import ray
 from ray.data import ActorPoolStrategy
+from ray.exceptions import RayError
 
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.cluster.placement import Share, require_room
 
-_POOL_OPERATOR = "Captioning"
-_POOL_EVERY_S = 0.5
+_POOL_EVERY_S = 1.0
+_ANSWER_S = 5.0
 
 
 def fit_pool(pool: PoolConfig, *, is_cluster: bool) -> PoolConfig:
@@ -53,6 +58,7 @@ class PoolHistory:
 
 
 def pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
+    """Return how many actors Ray Data starts, and how many batches it has in each."""
     return ActorPoolStrategy(
         min_size=pool.min_size,
         max_size=pool.max_size,
@@ -63,25 +69,24 @@ def pool_of_engines(pool: PoolConfig) -> ActorPoolStrategy:
     )
 
 
-def pool_watch(history: PoolHistory) -> type:
-    """Return a class of callbacks for Ray Data's executor that notes the size of the pool.
+@contextlib.contextmanager
+def watched(ledger: ray.actor.ActorHandle, history: PoolHistory) -> Iterator[None]:
+    """Note how many engines the ledger hears of, as long as the block runs; none are left at its end."""
+    is_over = threading.Event()
 
-    Ray Data tells the size nowhere else but in its dashboard; where its inside changes the history stays empty.
-    """
-    from ray.data._internal.execution.execution_callback import ExecutionCallback
+    def watch() -> None:
+        is_last = False  # the last look is for a job that was over before the first
+        while not is_last:
+            is_last = is_over.wait(_POOL_EVERY_S)
+            # What tells of the job must not end it: a ledger that starts anew answers the next time.
+            with contextlib.suppress(RayError):
+                history.note(ray.get(ledger.num_engines.remote(), timeout=_ANSWER_S))
 
-    class PoolWatch(ExecutionCallback):
-        _next = 0.0
-
-        def on_execution_step(self, executor) -> None:
-            if time.monotonic() < self._next:
-                return
-            self._next = time.monotonic() + _POOL_EVERY_S
-            for operator in getattr(executor, "_topology", None) or ():
-                if _POOL_OPERATOR in operator.name and hasattr(operator, "_actor_pool"):
-                    history.note(operator._actor_pool.num_running_actors())
-
-        def after_execution_succeeds(self, executor) -> None:
-            history.note(0)
-
-    return PoolWatch
+    watcher = threading.Thread(target=watch, name="pool-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        history.note(0)

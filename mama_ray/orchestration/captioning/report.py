@@ -38,6 +38,19 @@ def write_caption_report(
     return ray.get(_write.options(name="caption: report").remote(plan, constants, summary, speed, history.sizes))
 
 
+@ray.remote(num_cpus=_TASK_CPUS)
+def _write(
+    plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
+) -> dict:
+    samples = [sample for row in dict.fromkeys(_chosen(summary)) for sample in _samples(plan, row)]
+    card = replace(_card(plan, constants, summary, speed, pool), samples=tuple(samples))
+    folder = Place.of(plan.output)
+    write_caption_card(folder / "report", card)
+    counts = {name: dict(getattr(summary, name)) for name in ("outcomes", "flags")}
+    error = summary.errors.most_common(1)[0][0] if summary.errors else None
+    return {"num_rows": summary.num_rows, "num_tokens": summary.num_tokens, **counts, "error": error}
+
+
 def _card(
     plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
 ) -> CaptionCard:
@@ -89,19 +102,6 @@ def _chosen(summary: TableSummary) -> list[int]:
     bad = [rows for name, rows in summary.samples.items() if name not in ("good", "flagged")]
     turns = [rows[turn] for turn in range(max(map(len, bad), default=0)) for rows in bad if turn < len(rows)]
     return list(dict.fromkeys(turns))[:_NUM_BAD] + summary.samples.get("good", [])[:_NUM_GOOD]
-
-
-@ray.remote(num_cpus=_TASK_CPUS)
-def _write(
-    plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
-) -> dict:
-    samples = [sample for row in dict.fromkeys(_chosen(summary)) for sample in _samples(plan, row)]
-    card = replace(_card(plan, constants, summary, speed, pool), samples=tuple(samples))
-    folder = Place.of(plan.output)
-    write_caption_card(folder / "report", card)
-    counts = {name: dict(getattr(summary, name)) for name in ("outcomes", "flags")}
-    error = summary.errors.most_common(1)[0][0] if summary.errors else None
-    return {"num_rows": summary.num_rows, "num_tokens": summary.num_tokens, **counts, "error": error}
 
 
 def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:

@@ -18,7 +18,7 @@ from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
-from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, pool_watch
+from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ def caption_chunks(
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = _TARGET_BLOCK_BYTES
-    context.custom_execution_callback_classes = [pool_watch(history)]
     # One actor that cannot start is an error to tell; one that dies is started again.
     context.actor_init_retry_on_errors = False
     # On the driver's node: that one's death ends the job anyway.
@@ -68,7 +67,8 @@ def caption_chunks(
         )
         counts.set_name("caption")
         try:
-            for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield batch.to_pydict()
+            with watched(ledger, history):
+                for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                    yield batch.to_pydict()
         finally:
             ray.kill(ledger)

@@ -12,6 +12,7 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
 
 logger = logging.getLogger(__name__)
+
 _GENERATED = "generated"
 _JOB_NAME = "job.json"
 
@@ -36,9 +37,34 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
 def enter(job: CaptionJob, plan: CaptionPlan, output: Place) -> None:
     """Write config.yaml, and what makes the table this job's, before any work."""
     (output / "config.yaml").write_whole(config_to_yaml(job))
-    (output / WORK_FOLDER).make_folder()
     identity = json.dumps(_identity(job, plan), indent=1)
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(identity)
+
+
+def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> None:
+    """Write the summary that makes the folder a table, and remove the work folder."""
+    num_captions = job.sampling.num_captions
+    files = {
+        file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
+        for start in range(0, plan.num_clips, CLIPS_PER_FILE)
+    }
+    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
+    (output / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
+    (output / WORK_FOLDER).delete_folder()
+    logger.info("report card: %s", join_uri(job.output, "report", "index.html"))
+
+
+def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
+    """Return the columns that all rows of the table share."""
+    return {
+        "source": _GENERATED,
+        "model": _model_name(job),
+        "weights_sha256": plan.captioner.weights_sha256,
+        "prompt": plan.captioner.prompt,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "max_tokens": job.sampling.max_tokens,
+    }
 
 
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
@@ -53,28 +79,3 @@ def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
 
 def _model_name(job: CaptionJob) -> str:
     return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
-
-
-def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
-    return {
-        "source": _GENERATED,
-        "model": _model_name(job),
-        "weights_sha256": plan.captioner.weights_sha256,
-        "prompt": plan.captioner.prompt,
-        "temperature": job.sampling.temperature,
-        "top_p": job.sampling.top_p,
-        "max_tokens": job.sampling.max_tokens,
-    }
-
-
-def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> None:
-    """Write the summary that makes the folder a table, and remove the work folder."""
-    num_captions = job.sampling.num_captions
-    files = {
-        file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
-        for start in range(0, plan.num_clips, CLIPS_PER_FILE)
-    }
-    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
-    (output / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
-    (output / WORK_FOLDER).delete_folder()
-    logger.info("report card: %s", join_uri(job.output, "report", "index.html"))

@@ -39,9 +39,9 @@ def matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
     """Tell whether a node with these labels is one that a selector means; every node is meant by an empty one."""
 
     def is_met(key: str, condition: str) -> bool:
-        match = _CONDITION.fullmatch(condition)
-        assert match is not None  # the config was checked
-        negation, several, one = match.groups()
+        found = _CONDITION.fullmatch(condition)
+        assert found is not None, condition  # NodeLabels takes no other
+        negation, several, one = found.groups()
         values = [one] if several is None else re.split(", ?", several)
         return (labels.get(key) in values) != bool(negation)
 

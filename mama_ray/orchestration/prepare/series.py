@@ -1,7 +1,8 @@
 """The shard of a chunk of clips, or the several that it takes where one would grow too large."""
 
 from contextlib import ExitStack
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 from mama_ray.data.clip import Clip
 from mama_ray.data.shard import MAX_SHARD_BYTES, MemberLocation, ShardWriter, open_shard
@@ -25,8 +26,10 @@ class ShardSeries:
         self._open_next()
         return self
 
-    def __exit__(self, *exception: Any) -> bool | None:
-        return self._stack.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, traceback)
 
     def add(self, clip: Clip, video: bytes, extension: str) -> tuple[str, MemberLocation]:
         """Append a clip; returns the name of its shard and where its video went."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -69,10 +70,13 @@ class StudyStore:
 
         objectives: metric -> max or min. definition: what else must be equal for trials to be compared.
         """
-        directions = ["maximize" if mode == "max" else "minimize" for mode in objectives.values()]
+        directions = [
+            StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in objectives.values()
+        ]
         ours = json.dumps([describe_space(distributions), dict(objectives), definition])
-        options: dict[str, Any] = {"storage": self.storage, "study_name": self.name, "directions": directions}
-        study = optuna.create_study(**options, load_if_exists=True)
+        study = optuna.create_study(
+            storage=self.storage, study_name=self.name, directions=directions, load_if_exists=True
+        )
         theirs = study.user_attrs.get(_DEFINITION)
         if theirs is None and any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
             raise UserError(f"study {self.name} was not made by this job", remedy="give --run another name")

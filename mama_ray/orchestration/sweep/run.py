@@ -80,7 +80,7 @@ def _pruner(job: SweepJob, num_steps: int) -> optuna.pruners.BasePruner:
 def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     """Make the shards if need be and check them once for all trials; returns the base on them and its steps."""
     base = plan.base
-    shards = absolute_uri(embedded_shards(base.corpus, plan.storage)) if base.shards is None else base.shards
+    shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
     base = base.model_copy(update={"shards": shards})
     data = load_run_data(shards, base.data, seed=base.seed, tokenizer=base.model.pretrained)
     check_sizes(base, data)

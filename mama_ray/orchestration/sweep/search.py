@@ -105,6 +105,6 @@ class StudySearch(Searcher):
         return True
 
     def _values(self, result: Mapping[str, Any]) -> list[float] | None:
-        found = [result.get(metric) for metric in self._objectives]
-        values = [float(value) for value in found if isinstance(value, int | float) and math.isfinite(value)]
-        return values if len(values) == len(found) and STEP in result else None
+        given = (result.get(metric) for metric in self._objectives)
+        values = [float(value) for value in given if isinstance(value, int | float) and math.isfinite(value)]
+        return values if len(values) == len(self._objectives) and STEP in result else None

@@ -183,11 +183,11 @@ def test_a_model_that_needs_torchvision_says_so_where_it_is_absent(tmp_path, arc
     ("context_length", "max_model_len", "limit"), [(None, 100, 100), (100, None, 100), (100, 200, 100), (200, 100, 100)]
 )
 def test_a_caption_that_would_not_fit_is_refused_before_any_engine(context_length, max_model_len, limit):
-    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, context_length, "w")
+    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, context_length, "w", "vllm")
     captioner.check_length(20, max_model_len)
     with pytest.raises(UserError, match=rf"got 80 \+ 21 tokens, wanted at most {limit}"):
         captioner.check_length(21, max_model_len)
 
 
 def test_a_model_that_names_no_limit_takes_any_caption():
-    Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w").check_length(10_000, None)
+    Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w", "vllm").check_length(10_000, None)

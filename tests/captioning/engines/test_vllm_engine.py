@@ -1,5 +1,6 @@
 """The engine against Hugging Face's own generate, whatever else is being captioned, and what its callers are told."""
 
+import dataclasses
 import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +13,18 @@ from PIL import Image
 
 from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine, EngineDied, GeneratedText, RequestRefused
+from mama_ray.captioning.engines.protocol import (
+    GRID,
+    CaptionEngine,
+    EngineDied,
+    GeneratedText,
+    RequestRefused,
+    Shown,
+    caption_all,
+)
+from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.narrator.preset import SIDE
+from mama_ray.captioning.pictures.grid import hash_pixels
 from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next, write_llava_onevision, write_qwen2_5_vl
 
 pytestmark = pytest.mark.vllm
@@ -37,8 +48,8 @@ def start():
     """Return a function that starts an engine; all are closed in the end."""
     engines = []
 
-    def start_engine(folder: Path, sampling: SamplingConfig, config: EngineConfig = SMALL) -> CaptionEngine:
-        engines.append(CaptionEngine(folder, inspect_captioner(folder, PROMPT).prompt, sampling, config))
+    def start_engine(folder: Path, sampling: SamplingConfig, config: EngineConfig = SMALL) -> VllmEngine:
+        engines.append(VllmEngine(folder, inspect_captioner(folder, PROMPT).prompt, sampling, config))
         return engines[-1]
 
     yield start_engine
@@ -47,12 +58,12 @@ def start():
 
 
 @pytest.fixture(scope="module")
-def greedy(llava, start) -> CaptionEngine:
+def greedy(llava, start) -> VllmEngine:
     return start(llava, GREEDY)
 
 
 @pytest.fixture(scope="module")
-def several(llava, start) -> CaptionEngine:
+def several(llava, start) -> VllmEngine:
     return start(llava, SEVERAL, SMALL.model_copy(update={"options": {"disable_log_stats": False}}))
 
 
@@ -65,7 +76,15 @@ def pictures_of(*sides: int, seed: int = 0) -> list[np.ndarray]:
 PICTURES = pictures_of(*[SIDE] * 5)
 
 
-def tokens_of(engine: CaptionEngine, pictures: list[np.ndarray]) -> list[list[int]]:
+def shown(pixels: np.ndarray) -> Shown:
+    return Shown(GRID, pixels, hash_pixels(pixels))
+
+
+def captions_of(engine: CaptionEngine, pictures: list[np.ndarray], seeds: list[int]) -> list[list[GeneratedText]]:
+    return caption_all(engine, [shown(pixels) for pixels in pictures], seeds)
+
+
+def tokens_of(engine: VllmEngine, pictures: list[np.ndarray]) -> list[list[int]]:
     """Caption pictures and return the tokens of each, as vLLM hands them out."""
     found, step = {}, engine._engine.step
 
@@ -75,7 +94,7 @@ def tokens_of(engine: CaptionEngine, pictures: list[np.ndarray]) -> list[list[in
         return outputs
 
     engine._engine.step = listening_step
-    engine.caption(pictures, [0] * len(pictures))
+    captions_of(engine, pictures, [0] * len(pictures))
     engine._engine.step = step
     return [found[name] for name in sorted(found, key=int)]
 
@@ -109,7 +128,7 @@ def test_greedy_captions_equal_those_of_transformers_token_for_token(llava, gree
     tokens, mean_logprobs = zip(*by_transformers(llava, PICTURES), strict=True)
     assert len({tuple(own) for own in tokens}) == len(PICTURES)
     assert tokens_of(greedy, PICTURES) == list(tokens)
-    captions = [caption for (caption,) in greedy.caption(PICTURES, SEEDS)]
+    captions = [caption for (caption,) in captions_of(greedy, PICTURES, SEEDS)]
     assert [caption.mean_logprob for caption in captions] == pytest.approx(mean_logprobs, abs=1e-4)
     assert [caption.num_tokens for caption in captions] == [len(own) for own in tokens]
 
@@ -117,16 +136,16 @@ def test_greedy_captions_equal_those_of_transformers_token_for_token(llava, gree
 @pytest.mark.parametrize("name", ["greedy", "several"])
 def test_a_caption_does_not_depend_on_its_batch_nor_on_who_submits_it(name, request):
     engine = request.getfixturevalue(name)
-    alone = [engine.caption([pixels], [seed])[0] for pixels, seed in zip(PICTURES, SEEDS, strict=True)]
+    alone = [captions_of(engine, [pixels], [seed])[0] for pixels, seed in zip(PICTURES, SEEDS, strict=True)]
     assert len({caption.text for captions in alone for caption in captions}) == len(PICTURES) * len(alone[0])
     others = pictures_of(*[SIDE] * 30, seed=1)
     order = [3, 0, 4, 1, 2]
-    mixed = engine.caption([*others, *(PICTURES[i] for i in order)], [*range(30), *(SEEDS[i] for i in order)])[30:]
+    mixed = captions_of(engine, [*others, *(PICTURES[i] for i in order)], [*range(30), *(SEEDS[i] for i in order)])[30:]
     assert [facts(captions) for captions in mixed] == [facts(alone[i]) for i in order]
 
     def caption_again(number: int) -> list[list[GeneratedText]]:
         first = number % len(PICTURES)
-        return engine.caption([*PICTURES[first:], *PICTURES[:first]], [*SEEDS[first:], *SEEDS[:first]])
+        return captions_of(engine, [*PICTURES[first:], *PICTURES[:first]], [*SEEDS[first:], *SEEDS[:first]])
 
     with ThreadPoolExecutor(6) as callers:
         for number, found in enumerate(callers.map(caption_again, range(12))):
@@ -135,12 +154,12 @@ def test_a_caption_does_not_depend_on_its_batch_nor_on_who_submits_it(name, requ
 
 
 def test_captions_of_one_picture_differ_and_have_consecutive_seeds_even_where_memory_is_short(llava, several, start):
-    together = several.caption(PICTURES, SEEDS)
+    together = captions_of(several, PICTURES, SEEDS)
     assert all(len({caption.text for caption in captions}) == 3 for captions in together)
     # A megabyte holds a few of these requests: the others wait, or are put off and begun again.
     single = start(llava, SAMPLED, EngineConfig(kv_cache_mib=1))
-    singly = single.caption(
-        [pixels for pixels in PICTURES for _ in range(3)], [seed + k for seed in SEEDS for k in range(3)]
+    singly = captions_of(
+        single, [pixels for pixels in PICTURES for _ in range(3)], [seed + k for seed in SEEDS for k in range(3)]
     )
     assert [facts(captions) for captions in together] == [
         facts([caption for (caption,) in singly[start : start + 3]]) for start in range(0, 15, 3)
@@ -153,7 +172,7 @@ def test_captions_of_one_picture_come_from_one_look_and_share_the_read_prompt(ll
     tower = several._engine.model_executor.driver_worker.model_runner.model.vision_tower
     hook = tower.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     before = metrics_of(several)
-    several.caption(pictures_of(*[SIDE] * 4, seed=2), [1, 10, 20, 30])
+    captions_of(several, pictures_of(*[SIDE] * 4, seed=2), [1, 10, 20, 30])
     hook.remove()
     found = metrics_of(several) - before
     assert sum(seen) == 4
@@ -162,7 +181,7 @@ def test_captions_of_one_picture_come_from_one_look_and_share_the_read_prompt(ll
     assert num_shared > num_tokens / 2
 
 
-def metrics_of(engine: CaptionEngine) -> np.ndarray:
+def metrics_of(engine: VllmEngine) -> np.ndarray:
     """Return vLLM's counts of the prompts' tokens, and of those that were found in the cache."""
     found = {metric.name: metric.value for metric in engine._engine.get_metrics() if hasattr(metric, "value")}
     return np.array([found["vllm:prefix_cache_queries"], found["vllm:prefix_cache_hits"]])
@@ -172,7 +191,7 @@ def test_llava_next_writes_what_transformers_writes_and_refuses_a_picture_of_too
     folder = write_llava_next(tmp_path)
     engine = start(folder, GREEDY, SMALL.model_copy(update={"max_model_len": 80}))
     small, large = pictures_of(56, 56), pictures_of(112)[0]  # 46 and 98 tokens
-    futures = [engine.submit(pixels, 0) for pixels in (small[0], large, small[1])]
+    futures = [engine.submit(shown(pixels), 0) for pixels in (small[0], large, small[1])]
     with pytest.raises(RequestRefused, match=r"98.*maximum model length of 80"):
         futures[1].result()
     assert [len(future.result()) for future in (futures[0], futures[2])] == [1, 1]
@@ -194,22 +213,32 @@ def test_an_engine_whose_step_fails_tells_those_who_wait_and_those_who_come(llav
         raise RuntimeError("the device fell off the bus")
 
     engine._engine.model_executor.driver_worker.model_runner.model.vision_tower.register_forward_pre_hook(fail)
-    futures = [engine.submit(pixels, 0) for pixels in PICTURES]
-    for future in [*futures, engine.submit(PICTURES[0], 0)]:
+    futures = [engine.submit(shown(pixels), 0) for pixels in PICTURES]
+    for future in [*futures, engine.submit(shown(PICTURES[0]), 0)]:
         with pytest.raises(EngineDied, match="RuntimeError: the device fell off the bus"):
             future.result(timeout=60)
     with pytest.raises(EngineDied, match="fell off"):
-        engine.caption(PICTURES[:1], [0])
+        captions_of(engine, PICTURES[:1], [0])
 
 
 def test_closing_answers_what_was_submitted_and_nothing_after_it(llava, greedy, start):
     engine = start(llava, GREEDY)
-    futures = [engine.submit(pixels, 0) for pixels in PICTURES]
+    futures = [engine.submit(shown(pixels), 0) for pixels in PICTURES]
     engine.close()
     assert all(future.done() for future in futures)
-    assert [facts(future.result()) for future in futures] == [facts(own) for own in greedy.caption(PICTURES, SEEDS)]
+    assert [facts(future.result()) for future in futures] == [
+        facts(own) for own in captions_of(greedy, PICTURES, SEEDS)
+    ]
     with pytest.raises(EngineDied, match="closed"):
-        engine.submit(PICTURES[0], 0).result(timeout=60)
+        engine.submit(shown(PICTURES[0]), 0).result(timeout=60)
+
+
+def test_what_is_no_grid_is_refused_alone(greedy):
+    grid = shown(PICTURES[0])
+    futures = [greedy.submit(one, 0) for one in (dataclasses.replace(grid, kind="frames"), grid)]
+    with pytest.raises(RequestRefused, match="shown a grid, not frames"):
+        futures[0].result(timeout=60)
+    assert facts(futures[1].result()) == facts(captions_of(greedy, PICTURES[:1], [0])[0])
 
 
 def test_a_folder_that_cannot_be_loaded_is_told_by_the_constructor(llava, tmp_path, start):
@@ -217,4 +246,4 @@ def test_a_folder_that_cannot_be_loaded_is_told_by_the_constructor(llava, tmp_pa
     (damaged / "model.safetensors").write_bytes(b"")
     prompt = inspect_captioner(llava, PROMPT).prompt
     with pytest.raises(Exception, match="(?i)safetensors|header"):
-        CaptionEngine(damaged, prompt, GREEDY, SMALL)
+        VllmEngine(damaged, prompt, GREEDY, SMALL)

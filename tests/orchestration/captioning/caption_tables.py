@@ -1,4 +1,4 @@
-"""Finished caption tables for tests, with rows for the clips of a corpus."""
+"""Finished caption tables for tests, with rows for the clips of a corpus, and the parts of an older job."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,29 @@ import pyarrow.parquet as pq
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.data.index import read_index
 from mama_ray.storage.places import Place
+
+# The columns of a part as jobs of version 1 wrote it.
+PART_SCHEMA_1 = pa.schema(
+    [
+        ("row", pa.int64()), ("clip_id", pa.string()), ("video_sha256", pa.string()), ("sample", pa.int32()),
+        ("frame_indices", pa.list_(pa.int32())), ("num_filled", pa.int32()), ("grid_sha256", pa.string()),
+        ("text", pa.string()), ("seed", pa.int64()), ("num_tokens", pa.int32()), ("finish_reason", pa.string()),
+        ("mean_logprob", pa.float32()), ("error", pa.string()),
+    ]
+)  # fmt: skip
+
+
+def parts_of_version_1(rows: list[int]) -> pa.Table:
+    """Return what a job of version 1 committed of clips, whose ids and hashes are made of their rows."""
+    known = {"sample": 0, "frame_indices": [0, 1], "num_filled": 0, "seed": 7, "num_tokens": 5}
+    known |= {"finish_reason": "stop", "mean_logprob": -1.0, "error": None}
+    made = [
+        known
+        | {"row": row, "clip_id": f"clip-{row}", "video_sha256": f"sha-{row}", "grid_sha256": f"grid-{row}"}
+        | {"text": f"an old dog {row} runs"}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(made, schema=PART_SCHEMA_1)
 
 
 def write_table(directory: Path, rows: list[dict]) -> str:

@@ -34,15 +34,13 @@ class PoisonedCaptioning(Captioning):
 
 
 @pytest.fixture
-def plan(tmp_path):
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+def plan(ray_cluster, tmp_path):
     shards = str(write_caption_shards(tmp_path / "shards", CORPUS))
     frames = ClipGridConfig()
     captioner = find_captioner(None, None, frames=frames, side=None)
     table, *facts = load_clips(shards, None)
     where = (shards, str(tmp_path / "table"), None, captioner)
-    yield CaptionPlan(table, *facts, *where, frames, SamplingConfig(), EngineConfig(), DecodeConfig())
-    ray.shutdown()
+    return CaptionPlan(table, *facts, *where, frames, SamplingConfig(), EngineConfig(), DecodeConfig())
 
 
 def test_a_clip_that_kills_engines_is_found_alone_and_becomes_an_error_row(plan):

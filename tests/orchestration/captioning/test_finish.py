@@ -27,6 +27,7 @@ from mama_ray.orchestration.captioning.parts import (
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place
+from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
 CONSTANTS = {
     "source": "generated", "model": "m", "weights_sha256": "w", "prompt": "p", "temperature": 0.5, "top_p": 1.0,
@@ -41,7 +42,7 @@ def plan_of(folder: Path, num_clips: int, num_captions: int = 1) -> CaptionPlan:
         {"clip_id": [f"clip-{row}" for row in range(num_clips)], "sha256": [f"sha-{row}" for row in range(num_clips)]}
     )
     sampling = SamplingConfig(num_captions=num_captions, temperature=0.5)
-    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w")
+    captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w", "vllm")
     return CaptionPlan(
         ray.put(index), num_clips, 1, "ids", "nowhere", str(folder), None, captioner, ClipGridConfig(), sampling,
         EngineConfig(), DecodeConfig(),
@@ -55,7 +56,7 @@ def commit(folder: Path, rows, num_captions: int = 1, **changes) -> None:
         for sample in range(num_captions):
             known = {
                 "row": row, "clip_id": f"clip-{row}", "video_sha256": f"sha-{row}", "sample": sample,
-                "frame_indices": [0, 1], "num_filled": 0, "grid_sha256": "g", "seed": 7 + sample, "num_tokens": 5,
+                "frame_indices": [0, 1], "num_filled": 0, "shown_sha256": "g", "seed": 7 + sample, "num_tokens": 5,
                 "text": "a dog {row} runs {sample} times", "finish_reason": "stop", "mean_logprob": -1.0, "error": None,
             }  # fmt: skip
             known |= changes
@@ -120,6 +121,22 @@ def test_clips_that_a_zombie_wrote_as_well_are_kept_once_with_one_writers_words(
     assert [(row["clip_id"], row["sample"]) for row in found] == [(f"clip-{n}", k) for n in range(40) for k in range(2)]
     writers = [{row["caption"].split()[0] for row in found[start : start + 2]} for start in range(0, 80, 2)]
     assert all(len(words) == 1 for words in writers), "a clip's captions are of two writers"
+
+
+@pytest.mark.ray
+def test_parts_of_version_1_and_of_today_become_one_table(ray_cluster, tmp_path):
+    for rows in (range(32), range(32, 48)):
+        (name,) = part_names(rows)
+        path = Path(part_place(Place.of(tmp_path), name).path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(parts_of_version_1(list(rows)), path, compression="zstd")
+    commit(tmp_path, range(40, 70))  # some by both
+    summary, damaged = finish(plan_of(tmp_path, 70))
+    found = table_of(tmp_path)
+    assert (summary.num_rows, damaged) == (70, [])
+    assert [row["clip_id"] for row in found] == [f"clip-{row}" for row in range(70)]
+    assert [row["shown_sha256"] for row in found] == [f"grid-{row}" for row in range(48)] + ["g"] * 22
+    assert [row["caption"].startswith("an old dog") for row in found] == [True] * 48 + [False] * 22
 
 
 WRONG = {

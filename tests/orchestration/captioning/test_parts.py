@@ -22,6 +22,9 @@ from mama_ray.orchestration.captioning.parts import (
     write_parts,
 )
 from mama_ray.storage.places import Place
+from tests.orchestration.captioning.caption_tables import parts_of_version_1
+from tests.storage.s3_faults import serving
+from tests.storage.test_places import Counting
 
 ROWS = st.lists(st.integers(0, 3 * CLIPS_PER_FILE), max_size=200)
 
@@ -111,6 +114,28 @@ def test_a_part_of_another_schema_is_no_part(tmp_path):
     name, path = written(tmp_path, [0])
     pq.write_table(rows_table([0]).drop_columns(["seed"]), path)
     assert read_part(Place.of(tmp_path), name) is None
+
+
+def test_a_part_of_version_1_is_read_with_todays_names(tmp_path):
+    name = part_names([0, 1]).popitem()[0]
+    path = Path(part_place(Place.of(tmp_path), name).path)
+    path.parent.mkdir(parents=True)
+    pq.write_table(parts_of_version_1([0, 1]), path, compression="zstd")
+    found = read_part(Place.of(tmp_path), name)
+    assert found.schema.equals(PART_SCHEMA)
+    assert found["shown_sha256"].to_pylist() == ["grid-0", "grid-1"]
+    assert found["text"].to_pylist() == ["an old dog 0 runs", "an old dog 1 runs"]
+
+
+def test_a_part_on_s3_is_written_by_one_request_and_read_by_two(s3_server, s3_bucket, monkeypatch):
+    with serving(Counting(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        folder, rows = Place.of(f"s3://{s3_bucket}/table"), list(range(CHUNK_CLIPS))
+        write_parts(folder, rows_table(rows))
+        assert proxy.asked == ["PUT"]
+        (name,) = list_parts(folder, 0)
+        assert read_part(folder, name).equals(rows_table(rows))
+        assert proxy.asked == ["PUT", "GET", "HEAD", "GET"]  # the listing, the part's size, the part
 
 
 def written(folder, rows: list[int]):

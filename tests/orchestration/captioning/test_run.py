@@ -1,6 +1,7 @@
 """The captioning job on a corpus with bad videos: every clip once, its own caption, and a table then left alone."""
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
-from mama_ray.captioning.engines.vllm_engine import CaptionEngine
+from mama_ray.captioning.engines.protocol import GRID, Shown
+from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.narrator.preset import SIDE
 from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.captioning.pictures.settings import ClipGridConfig
@@ -118,7 +120,7 @@ def test_bad_videos_are_rows_that_say_why(finished):
     assert errors[TRUNCATED] and errors[GARBAGE] and "\n" not in errors[TRUNCATED] + errors[GARBAGE]
     for row in (finished.rows[2 * place + sample] for place in BAD for sample in range(2)):
         assert row["flags"] == []
-        assert [row[name] for name in ("grid_sha256", "frame_indices", "num_tokens", "seed")] == [None] * 4
+        assert [row[name] for name in ("shown_sha256", "frame_indices", "num_tokens", "seed")] == [None] * 4
     outcomes = read_summary(Place.of(finished.job.output))["outcomes"]
     assert (outcomes["error"], sum(outcomes.values())) == (2 * len(BAD), 2 * NUM_CLIPS)
     assert f"{2 * len(BAD)} error" in finished.line and finished.line.endswith(finished.job.output)
@@ -141,19 +143,20 @@ def test_rows_say_how_they_came_about(finished, model):
 def test_each_caption_is_what_an_engine_writes_of_that_clips_own_grid(finished, shards, model):
     """Both samples of a clip, one clip at a time, against two engines with several batches in each."""
     prompt = inspect_captioner(model, PROMPT).prompt
-    engine = CaptionEngine(model, prompt, SAMPLING, SMALL)
+    engine = VllmEngine(model, prompt, SAMPLING, SMALL)
     clips = [clip for row, clip in enumerate(index_of(shards)) if row not in BAD]
     grids = [make_clip_grid(video_of(shards, clip), ClipGridConfig(), side=SIDE) for clip in clips]
     wanted = {}
     for clip, grid in zip(clips, grids, strict=True):
-        ((first, second),) = engine.caption([grid.pixels], [clip_seed(SAMPLING.seed, clip["clip_id"])])
+        shown = Shown(GRID, grid.pixels, grid.sha256)
+        first, second = engine.submit(shown, clip_seed(SAMPLING.seed, clip["clip_id"])).result()
         texts = [postprocess(text.text, PostprocessConfig()) for text in (first, second)]
         wanted[clip["clip_id"]] = (grid.sha256, grid.frame_indices.tolist(), texts)
     engine.close()
     assert len({tuple(texts) for *_, texts in wanted.values()}) == len(clips), "captions that tell no clip from another"
     good = [row for row in finished.rows if row["error"] is None]
     found = {
-        one["clip_id"]: (one["grid_sha256"], one["frame_indices"], [one["caption"], other["caption"]])
+        one["clip_id"]: (one["shown_sha256"], one["frame_indices"], [one["caption"], other["caption"]])
         for one, other in zip(good[::2], good[1::2], strict=True)
     }
     assert found == wanted
@@ -165,6 +168,12 @@ def test_the_summary_comes_last_and_the_work_folder_is_gone(finished):
     assert set(finished.files) == names
     assert sorted(path.name for path in finished.output.iterdir()) == sorted({name.split("/")[0] for name in names})
     assert load_config(CaptionJob, finished.output / "config.yaml") == finished.job
+
+
+def test_the_report_tells_how_many_engines_there_were(finished):
+    times, sizes = zip(*json.loads((finished.output / "report/card.json").read_text())["pool"], strict=True)
+    assert (1 <= max(sizes) <= 2, sizes[-1]) == (True, 0)  # one may have written all before the other was ready
+    assert list(times) == sorted(times)
 
 
 def test_a_finished_table_is_left_alone(finished):

@@ -15,7 +15,7 @@ def endpoint() -> str:
 
 def read_page() -> str:
     """Return the page as it is now."""
-    with urllib.request.urlopen(endpoint(), timeout=10) as answer:
+    with urllib.request.urlopen(endpoint(), timeout=60) as answer:
         return answer.read().decode()
 
 

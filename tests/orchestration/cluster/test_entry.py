@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -144,8 +143,7 @@ TAKE_OVER = """
     import signal
     def leave(*_): sys.exit(0)
     signal.signal(signal.SIGTERM, leave); signal.signal(signal.SIGINT, leave)
-    print("ready", flush=True)
-    try: time.sleep(60)
+    try: print("ready", flush=True); time.sleep(60)
     except SystemExit: raise SystemExit(1)
 """
 
@@ -156,7 +154,6 @@ def test_stopped_job_exits_as_shells_count_it_and_says_that_it_can_resume(start,
     process = start(body)
     while process.stdout.readline() != "ready\n":
         assert process.poll() is None
-    time.sleep(0.1)
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert process.returncode == status

@@ -104,7 +104,7 @@ def test_without_ray_nothing_is_exported_and_nothing_fails():
     program = """
 import threading
 from mama_ray.orchestration.captioning.progress import CaptionProgress
-from mama_ray.orchestration.captioning.stream import PoolHistory
+from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.cluster.exported_metrics import export_metrics
 export_metrics("night", {"train/loss": 1.0}, {"run/checkpoints": 1})
 assert not [thread for thread in threading.enumerate() if thread.name == "refresh-gauges"]

@@ -151,7 +151,7 @@ def kill_driver(process: subprocess.Popen) -> None:
     below = [one for one in below if not one.name().startswith(("ray::Dashboard", "ray::RuntimeEnv"))]
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=20)
+    _, alive = psutil.wait_procs(below, timeout=90)
     alive = [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
     for leftover in alive:
         leftover.kill()

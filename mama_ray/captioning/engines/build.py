@@ -1,0 +1,22 @@
+"""Which engines there are, by name. A new one is a module beside this, a line here, and what `inspect_captioner` says
+of the models that it runs.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mama_ray.captioning.engines.captioner import Captioner
+from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.protocol import CaptionEngine
+from mama_ray.captioning.engines.vllm_engine import VllmEngine
+from mama_ray.errors import unknown_name
+
+# From a model's folder, what it is asked, how captions are drawn and the engine's limits.
+ENGINES: dict[str, Callable[[Path, str, SamplingConfig, EngineConfig], CaptionEngine]] = {"vllm": VllmEngine}
+
+
+def build_engine(captioner: Captioner, folder: Path, sampling: SamplingConfig, config: EngineConfig) -> CaptionEngine:
+    """Load a captioner from its folder into the engine that runs it; raises whatever that raises when it cannot."""
+    if captioner.engine not in ENGINES:
+        raise unknown_name("engine of a captioner", captioner.engine, ENGINES)
+    return ENGINES[captioner.engine](folder, captioner.prompt, sampling, config)
