@@ -26,7 +26,8 @@ from mama_ray.data.video.sampling import row_rng, sample_timestamps
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.training.clip_reader import ClipReader, stream_batches
+from mama_ray.orchestration.runs.batch_stream import stream_arrays
+from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import DataConfig
 
@@ -61,7 +62,7 @@ def read_in_process(reader: ClipReader, args: argparse.Namespace) -> int:
 
 def read_through_ray(reader: ClipReader, args: argparse.Namespace, first_step: int) -> tuple[int, float]:
     """Stream batches; the clock starts at the first one, when the decode processes are up."""
-    stream = stream_batches(
+    arrays = stream_arrays(
         reader,
         first_step=first_step,
         num_steps=first_step + args.steps + args.warmup,
@@ -70,6 +71,7 @@ def read_through_ray(reader: ClipReader, args: argparse.Namespace, first_step: i
         world_size=1,
         num_decode_cpus=args.decode_cpus,
     )
+    stream = map(to_clip_batch, arrays)
     for _ in itertools.islice(stream, args.warmup):
         pass
     start = time.perf_counter()

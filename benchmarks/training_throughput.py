@@ -285,8 +285,7 @@ def main() -> None:
     result = {
         "setting": {
             "cores": os.cpu_count(), "models": MODELS, "steps_skip_log_every": STEPS, "job": SETTINGS,
-            "corpora": {name: corpus.model_dump(mode="json") for name, corpus in CORPORA.items()},
-        },
+            "corpora": {name: corpus.model_dump(mode="json") for name, corpus in CORPORA.items()}},
         "commit": subprocess.getoutput(f"git -C {Path(__file__).parent} describe --always --dirty"),
         "command": " ".join(["python", "benchmarks/training_throughput.py", *sys.argv[1:]]),
         **summarise(found, cases),

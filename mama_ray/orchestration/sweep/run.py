@@ -4,7 +4,6 @@ python jobs/tune.py [configs/sweep/NAME.yaml] --storage URI --run NAME     # sta
 """
 
 import logging
-import math
 import os
 
 import optuna
@@ -16,6 +15,7 @@ from mama_ray.config import config_to_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
+from mama_ray.orchestration.runs.settings import count_steps
 from mama_ray.orchestration.sweep.database import StudyStore, num_finished, requeue_unfinished
 from mama_ray.orchestration.sweep.halving import RungPruner, StudyHalving
 from mama_ray.orchestration.sweep.job import SweepJob
@@ -87,7 +87,7 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     counts = data.summary["num_clips"]
     if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
         raise UserError("no clips in the val split", got=base.shards, wanted="some: a sweep chooses by them")
-    return base, math.ceil(base.num_epochs * counts["train"] / base.global_batch_size)
+    return base, count_steps(base, counts["train"])
 
 
 def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySearch, num_left: int) -> dict[str, str]:

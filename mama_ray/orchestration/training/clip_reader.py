@@ -7,7 +7,7 @@ driver or the trainer, the data cursor is the step, and `preserve_order` keeps t
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,6 @@ from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
-from mama_ray.orchestration.runs.batch_stream import stream_arrays
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -66,33 +65,6 @@ class ClipReader:
     def epoch_plan(self) -> EpochPlan:
         """Return the plan of the table's rows, built once per process."""
         return _plan_of(self.table, self.plan)
-
-
-def stream_batches(
-    reader: ClipReader,
-    *,
-    first_step: int,
-    num_steps: int,
-    global_batch_size: int,
-    rank: int,
-    world_size: int,
-    num_decode_cpus: float,
-    num_parts: int = 1,
-    decode_labels: Mapping[str, str] | None = None,
-) -> Iterator[ClipBatch]:
-    """Yield this rank's batches of steps first_step .. num_steps - 1 in order, each a multiple of num_parts clips."""
-    stream = stream_arrays(
-        reader,
-        first_step=first_step,
-        num_steps=num_steps,
-        global_batch_size=global_batch_size,
-        rank=rank,
-        world_size=world_size,
-        num_decode_cpus=num_decode_cpus,
-        num_parts=num_parts,
-        decode_labels=decode_labels,
-    )
-    return map(to_clip_batch, stream)
 
 
 def meta_batches(

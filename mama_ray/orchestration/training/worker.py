@@ -16,11 +16,11 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import preset
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.orchestration.runs.batch_stream import decode_cpus
+from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work
-from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, stream_batches
+from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, to_clip_batch
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
@@ -49,7 +49,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
     num_clips = reader.epoch_plan().num_clips
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
     recorder = RunRecorder(recording, job, state, data, validation, reader)
-    batches = stream_batches(
+    arrays = stream_arrays(
         reader,
         first_step=state.step,
         num_steps=state.num_steps,
@@ -60,7 +60,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         num_parts=job.num_micro_batches,
         decode_labels=job.placement.decode_labels,
     )
-    on_device = (batch.to(device) for batch in recording.timed(batches))
+    on_device = (batch.to(device) for batch in recording.timed(map(to_clip_batch, arrays)))
     metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
     with recording:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)

@@ -73,6 +73,8 @@ def cells_of(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_study_runs_what_is_missing_and_draws_its_report(ray_cluster, tmp_path):
     storage = tmp_path / "study"
     line = study(small_job(storage))

@@ -1,6 +1,7 @@
 """The pool of engines, watched by its processes: it grows while clips queue up and shrinks when they run dry."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -83,6 +84,9 @@ def test_the_pool_grows_under_backlog_and_shrinks_when_the_clips_run_dry(tmp_pat
     assert sizes[:grown] == sorted(sizes[:grown])
     assert 1 in sizes[grown:], f"the pool never shrank to its minimum: {sizes}"
     assert len(read_captions(tmp_path / "table")) == NUM_LIGHT + NUM_HEAVY
+    told = [size for _, size in json.loads((tmp_path / "table/report/card.json").read_text())["pool"]]
+    assert (told[0], max(told), told[-1]) == (1, 3, 0), f"the report tells of {told}, the processes were {sizes}"
+    assert 1 in told[told.index(3) :]
 
 
 def find_engines(driver: int) -> set[int]:

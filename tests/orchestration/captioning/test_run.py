@@ -221,6 +221,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(finished, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_corpus_without_one_good_clip_makes_no_table(finished, tmp_path):
     write_shards(tmp_path / "shards", lambda row, video: b"no video" * 50, count=4)
     job = finished.job.model_copy(

@@ -98,6 +98,8 @@ def test_every_checkpoint_is_whole_and_is_itself_a_model_folder(undisturbed):
         load_narrator(ref.place.path)
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_that_lost_its_last_checkpoints_ends_bit_for_bit_as_if_undisturbed(undisturbed, shards, folder):
     resumed = folder / "resumed"
     shutil.copytree(undisturbed, resumed)

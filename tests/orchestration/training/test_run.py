@@ -57,6 +57,8 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     assert "done already" in train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_finished_run_whose_last_checkpoint_is_damaged_makes_it_again(ray_cluster, shards, tmp_path):
     settings = {"num_epochs": 1.0, "checkpoint_every": 3, "num_workers": 1, "weighting.kind": "uniform"}
     job = job_on(shards, tmp_path, run="flipped", **settings)
@@ -151,6 +153,8 @@ def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cl
     assert "margin: 0.3" in (tmp_path / "typo" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_on_generated_captions_is_not_continued_with_others(ray_cluster, shards, tmp_path):
     rows = captions_of(str(shards), "train")
     table = write_table(tmp_path / "table", rows)
