@@ -130,16 +130,16 @@ def attention_of(call: Attention, device: str) -> Callable[[], None]:
 
 def clip_tower(setting: Setting, name: str) -> Iterator[Row]:
     """Compare the video tower with transformers' CLIP image tower on the same patches, forward and backward."""
-    size = setting.max_batch
+    size = min(256, setting.max_batch)
     while True:
+        free_memory()
         try:
             times = _times_of_towers(setting, name, size)
             break
         except RuntimeError as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-            free_memory()
-            size //= 2
+        size //= 2
     median, words = ratio(times["ours"], times["theirs"])
     for which, tower in (("ours", "video tower"), ("theirs", "transformers' CLIP image tower")):
         yield figure(tower, size / statistics.median(times[which]), "clips/s", f"batch {size}, forward and backward")
