@@ -24,9 +24,9 @@ HYPERGRADIENTS = {
     ("forward_mode", "shared", FULL): 1e-3,
     ("forward_mode", "faithful", FULL): 1e-3,
     ("finite_difference", "shared", FULL): 5e-2,
-    ("forward_mode", "shared", HALF): 0.15,
-    ("forward_mode", "faithful", HALF): 0.15,
-    ("published", "faithful", HALF): 0.15,
+    ("forward_mode", "shared", HALF): 0.25,
+    ("forward_mode", "faithful", HALF): 0.25,
+    ("published", "faithful", HALF): 0.25,
 }
 PRECISIONS = {(torch.float64, False): "float64", FULL: "float32", HALF: "bf16"}
 FEATURES_BOUND, LOSS_BOUND, GRADIENT_BOUND = 3e-2, 3e-2, 0.15
