@@ -47,8 +47,7 @@ import torch.multiprocessing as mp
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import save_pretrained
+from mama_ray.models.pretrained import preset, save_pretrained
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.training.clip_reader import meta_batches, to_clip_batch

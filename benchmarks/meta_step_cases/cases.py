@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mama_ray.config import with_overrides
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.pretrained import preset
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import norm_of

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.training.optim import OptimConfig, build_optimizer
 from mama_ray.weighting.features import Autocast, FeatureModel
@@ -21,7 +22,7 @@ from mama_ray.weighting.weight_net import WeightingConfig, build_weighting
 class TrainState:
     """The model, the weighting, their optimisers and the position in the run."""
 
-    model: nn.Module
+    model: DualEncoder
     weighting: nn.Module
     optimizer: torch.optim.Optimizer
     weight_optimizer: torch.optim.Optimizer | None
@@ -38,13 +39,13 @@ class TrainState:
         return self.step * self.global_batch_size
 
     @property
-    def evaluated_model(self) -> nn.Module:
+    def evaluated_model(self) -> DualEncoder:
         """The averaged model where averaging is on, else the model itself."""
         return self.model if self.ema is None else self.ema.module
 
 
 def build_state(
-    model: nn.Module,
+    model: DualEncoder,
     *,
     objective: ContrastiveConfig,
     weighting: WeightingConfig,
@@ -91,7 +92,7 @@ def build_state(
     )
 
 
-def _refuse_randomness(model: nn.Module) -> None:
+def _refuse_randomness(model: DualEncoder) -> None:
     """The directional pass must see the very function that the ordinary pass saw."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and module.p > 0:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.weighting.directional import Tape
 
 Autocast = Callable[[], AbstractContextManager]
@@ -32,7 +33,7 @@ class Features(NamedTuple):
 class FeatureModel(nn.Module):
     """A dual encoder that also returns its logit scale, so that one forward call owns all parameters (DDP needs it)."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: DualEncoder):
         super().__init__()
         self.model = model
 

@@ -145,7 +145,7 @@ class WeightedStep:
         """
         if self.meta.hypergradient != "forward_mode" or self.num_micro_batches > 1:
             return False
-        if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+        if unwrap(self.model).model.gradient_checkpointing:
             return False
         return self.meta.arrangement == "faithful" or 2 * len(meta_batch) <= len(batch)
 
@@ -176,14 +176,13 @@ class WeightedStep:
         tape: Tape | None,
     ) -> dict[str, Tensor]:
         model = unwrap(self.model)
-        low_high = getattr(model.model, "logit_scale_bounds", None)
         ahead = take_lookahead(
             self.parameters,
             lookahead_gradients,
             self.meta.inner,
             optimizer=self.optimizer,
             named_parameters=self.parameters,
-            bounds={"model.logit_scale": low_high} if low_high else None,
+            bounds={"model.logit_scale": model.model.logit_scale_bounds},
         )
         # No more activations at once than a micro-batch of the training batch has.
         num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(batch)))

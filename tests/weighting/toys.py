@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.contrastive import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.inner_step import InnerStepConfig
@@ -18,7 +19,7 @@ DTYPE = torch.float64
 NUM_TOKENS, VOCABULARY = 5, 11
 
 
-class ToyEncoder(nn.Module):
+class ToyEncoder(nn.Module, DualEncoder):
     """A dual encoder of two small MLPs with the interface of the real ones."""
 
     def __init__(self, seed: int = 0, dim: int = 6):
@@ -31,7 +32,10 @@ class ToyEncoder(nn.Module):
             self.logit_scale = nn.Parameter(torch.tensor(math.log(8.0)))
         self.to(DTYPE)
 
+    model_type = "toy"
+    config = None
     logit_scale_bounds = (0.0, math.log(200.0))
+    gradient_checkpointing = False
 
     def forward(self, frames: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         return self.encode_video(frames), self.encode_text(token_ids)

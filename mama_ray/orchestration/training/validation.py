@@ -3,9 +3,9 @@
 import numpy as np
 import ray
 import torch
-from torch import nn
 
 from mama_ray.evaluation.retrieval import retrieval_metrics
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
 from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
@@ -32,7 +32,7 @@ class ValidationSet:
         return len(self._ids)
 
     @torch.no_grad()
-    def metrics(self, model: nn.Module) -> dict[str, float]:
+    def metrics(self, model: DualEncoder) -> dict[str, float]:
         """Return val/t2v_R@1 etc. on rank 0; {} elsewhere and without a val split. Leaves out unreadable clips."""
         if not len(self):
             return {}

@@ -18,8 +18,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import from_pretrained, save_pretrained
+from mama_ray.models.pretrained import from_pretrained, preset, save_pretrained
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.run import evaluate, load_benchmark
