@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.training.optim import OptimConfig, build_optimizer
 from mama_ray.weighting.features import Autocast, FeatureModel
 from mama_ray.weighting.step import MetaConfig, WeightedStep
@@ -56,10 +57,13 @@ def build_state(
     num_micro_batches: int = 1,
     autocast: Autocast = nullcontext,
     seed: int = 0,
+    task: Objective | None = None,
+    eta: float = 1.0,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
-    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32.
+    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32. With a
+    `task` the loss is contrastive_i + eta * task_i.
     """
     _refuse_randomness(model)
     with torch.random.fork_rng(devices=[]):
@@ -76,7 +80,7 @@ def build_state(
     step = WeightedStep(
         feature_model,
         weighting_module,
-        objective=objective,
+        objective=TrainingObjective(ContrastiveObjective(objective), task, eta),
         weighting_config=weighting,
         meta=meta,
         optimizer=optimizer,

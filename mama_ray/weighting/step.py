@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.data.batch import ClipBatch
-from mama_ray.objectives.contrastive import ContrastiveConfig, compute_contrastive_losses
 from mama_ray.objectives.gather import gather_plain, rank, world_size
+from mama_ray.objectives.objective import Features, Objective
 from mama_ray.weighting.directional import Tape
-from mama_ray.weighting.features import Autocast, EncodedBatch, Features, encode_functionally, unwrap
+from mama_ray.weighting.features import Autocast, EncodedBatch, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import Method, directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import InnerStepConfig, take_lookahead
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
@@ -74,7 +74,7 @@ class WeightedStep:
         model: nn.Module,
         weighting: nn.Module,
         *,
-        objective: ContrastiveConfig,
+        objective: Objective,
         weighting_config: WeightingConfig,
         meta: MetaConfig,
         optimizer: torch.optim.Optimizer | None = None,
@@ -111,7 +111,7 @@ class WeightedStep:
         encoded = EncodedBatch(
             self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast, tape=tape
         )
-        losses = self._losses(encoded.features, batch)
+        losses = self.objective(encoded.features, batch)
         global_losses, valid = _gather_with_validity(losses, batch)
         weights = self._weights(global_losses, valid).detach()
         gradients = self._feature_gradients(encoded.features, losses, weights)
@@ -149,15 +149,12 @@ class WeightedStep:
             return False
         return self.meta.arrangement == "faithful" or 2 * len(meta_batch) <= len(batch)
 
-    def _losses(self, features: Features, batch: ClipBatch) -> Float[Tensor, "local"]:
-        return compute_contrastive_losses(*features, self.objective, valid=batch.valid)
-
     def _weights(self, global_losses: Tensor, valid: Tensor) -> Float[Tensor, "global"]:
         return compute_sample_weights(self.weighting, global_losses, self.weighting_config.normalisation, valid=valid)
 
     def _feature_gradients(self, features: Features, losses: Tensor, weights: Tensor) -> Features:
         own = weights[rank() * len(losses) : (rank() + 1) * len(losses)]
-        return Features(*torch.autograd.grad((own.to(losses.dtype) * losses).sum(), features, retain_graph=True))
+        return gradients_at(features, (own.to(losses.dtype) * losses).sum(), retain_graph=True)
 
     def _backward(self, encoded: EncodedBatch, gradients: Features) -> None:
         # DDP averages over ranks, while the weighted loss is a sum over them.
@@ -187,7 +184,7 @@ class WeightedStep:
         # No more activations at once than a micro-batch of the training batch has.
         num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(batch)))
         meta_loss, meta_gradients = compute_meta_gradient(
-            model, ahead.parameters, meta_batch, self._losses, num_micro_batches=num_parts, autocast=self.autocast
+            model, ahead.parameters, meta_batch, self.objective, num_micro_batches=num_parts, autocast=self.autocast
         )
         direction = ahead.adjoint(meta_gradients)
         del ahead, lookahead_gradients, meta_gradients  # copies of the parameters
@@ -200,8 +197,9 @@ class WeightedStep:
             tape=tape,
         )
         derivatives = gather_plain(derivatives.detach())
-        self._step_weight_net(self._weights(global_losses, valid), derivatives)
-        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
+        norm = self._step_weight_net(self._weights(global_losses, valid), derivatives)
+        norms = {"meta/direction_norm": norm_of(direction), "meta/hypergradient_norm": norm}
+        scalars = {"meta/loss": meta_loss, **norms}
         if measure_lookahead:
             with torch.no_grad():
                 before = _mean_over_ranks(
@@ -215,15 +213,18 @@ class WeightedStep:
         features = encode_functionally(
             unwrap(self.model), parameters, batch, num_micro_batches=num_parts, autocast=self.autocast
         )
-        return self._losses(features, batch)
+        return self.objective(features, batch)
 
-    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> None:
+    def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> Float[Tensor, ""]:
+        """Step along the derivatives of the global batch, the same on every rank; returns the gradient's norm."""
         objective = -(weights * derivatives.to(weights.dtype)).sum()
         if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
-            return
+            return torch.zeros_like(objective)
         self.weight_optimizer.zero_grad(set_to_none=True)
         objective.backward()
+        norm = norm_of({name: value.grad for name, value in self.weighting.named_parameters()})
         self.weight_optimizer.step()
+        return norm
 
     def _scalars(self, losses: Tensor, weights: Tensor, valid: Tensor) -> dict[str, Tensor]:
         num_valid = valid.sum().clamp(min=1)

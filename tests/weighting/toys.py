@@ -10,13 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.contrastive import ContrastiveConfig
+from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, TrainingObjective
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.inner_step import InnerStepConfig
 from mama_ray.weighting.step import MetaConfig, WeightedStep
 from mama_ray.weighting.weight_net import WeightingConfig, WeightNet, build_weighting, compute_sample_weights
 
 DTYPE = torch.float64
-NUM_TOKENS, VOCABULARY = 5, 11
+NUM_TOKENS, VOCABULARY, NUM_ANSWERS = 5, 11, 4
 
 
 class ToyEncoder(nn.Module, DualEncoder):
@@ -59,7 +60,20 @@ def random_batch(seed: int, size: int) -> ClipBatch:
         token_ids=torch.randint(0, VOCABULARY, (size, NUM_TOKENS), generator=generator),
         rows=torch.arange(size),
         valid=torch.ones(size, dtype=torch.bool),
+        targets={"answer": torch.randint(0, NUM_ANSWERS, (size,), generator=generator)},
     )
+
+
+class AnswerLoss:
+    """A task: which of a few fixed answers a clip gives, by the cosine of its features and the answer's."""
+
+    def __init__(self, dim: int = 6):
+        generator = torch.Generator().manual_seed(4)
+        self.answers = F.normalize(torch.randn(NUM_ANSWERS, dim, generator=generator, dtype=DTYPE), dim=-1)
+
+    def __call__(self, outputs: Features, batch: ClipBatch) -> Tensor:
+        logits = outputs.logit_scale.exp() * (outputs.video + outputs.text) @ self.answers.T
+        return F.cross_entropy(logits, batch.targets["answer"], reduction="none")
 
 
 def random_weight_net(seed: int = 1, hidden_dim: int = 7) -> WeightNet:
@@ -78,6 +92,8 @@ def build_step(
     *,
     weighting_config: WeightingConfig | None = None,
     objective: ContrastiveConfig | None = None,
+    task: Objective | None = None,
+    eta: float = 1.0,
     optimizer: torch.optim.Optimizer | None = None,
     num_micro_batches: int = 1,
     weight_lr: float = 0.0,
@@ -90,7 +106,7 @@ def build_step(
     return WeightedStep(
         model if isinstance(model, FeatureModel | DistributedDataParallel) else FeatureModel(model),
         weighting,
-        objective=objective or ContrastiveConfig(margin=0.2),
+        objective=TrainingObjective(ContrastiveObjective(objective or ContrastiveConfig(margin=0.2)), task, eta),
         weighting_config=config,
         meta=MetaConfig(**({"inner": InnerStepConfig(lr=0.1)} | meta)),
         optimizer=optimizer,

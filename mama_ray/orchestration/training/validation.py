@@ -4,11 +4,12 @@ import numpy as np
 import ray
 import torch
 
+from mama_ray.data.batch import to_clip_batch
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
-from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import ClipReader
 
 _CHUNK = 64
 _CACHE_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once
