@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.autograd import forward_ad
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mama_ray.config import with_overrides
+from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.presets import PRESETS as CLIP_VIP_PRESETS
 from mama_ray.models.dual_encoder import DualEncoder, DualEncoderConfig
 from mama_ray.models.pretrained import (
@@ -177,3 +179,46 @@ def test_every_preset_belongs_to_one_backbone_and_is_built_by_it():
     assert len(names) == len(set(names))
     assert preset("tiny") is CLIP_VIP_PRESETS["tiny"]
     assert from_preset("tiny", {"vocab_size": 40}).config.vocab_size == 40
+
+
+def _cut(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+
+
+def _drop_a_key(folder):
+    state = load_file(folder / "model.safetensors")
+    del state[next(name for name in sorted(state) if name != "logit_scale")]
+    save_file(state, folder / "model.safetensors")
+
+
+def _scale_out_of_bounds(folder):
+    state = load_file(folder / "model.safetensors")
+    save_file(state | {"logit_scale": torch.tensor(100.0)}, folder / "model.safetensors")
+
+
+def _other_field(folder):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"num_frames": content["num_frames"] + 1}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
+        lambda folder: (folder / "config.json").unlink(),
+        _cut,
+        _drop_a_key,
+        _scale_out_of_bounds,
+        _other_field,
+    ],
+)
+def test_describing_a_damaged_folder_fails_as_loading_it_does(model, tmp_path, damage):
+    save_pretrained(model.float(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError) as loading:
+        from_pretrained(tmp_path)
+    with pytest.raises(UserError) as describing:
+        describe_model(tmp_path)
+    assert str(describing.value) == str(loading.value)
