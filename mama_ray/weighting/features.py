@@ -8,31 +8,23 @@ activation memory and the result equals the unsplit one to rounding.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.objectives.objective import Features, join_outputs, split_outputs
 from mama_ray.weighting.directional import Tape
 
 Autocast = Callable[[], AbstractContextManager]
 
 
-class Features(NamedTuple):
-    """Unit-norm features of this rank's clips and the logit scale in log form."""
-
-    video: Float[Tensor, "local dim"]
-    text: Float[Tensor, "local dim"]
-    logit_scale: Float[Tensor, ""]
-
-
 class FeatureModel(nn.Module):
     """A dual encoder that also returns its logit scale, so that one forward call owns all parameters (DDP needs it)."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: DualEncoder):
         super().__init__()
         self.model = model
 
@@ -67,7 +59,7 @@ def encode_functionally(
         for chunk in split_batch(batch, num_micro_batches):
             inputs = (chunk.frames, chunk.token_ids)
             parts.append(Features(*torch.func.functional_call(model, dict(parameters), inputs)))
-    return _concatenate(parts)
+    return join_outputs(parts)
 
 
 class EncodedBatch:
@@ -95,7 +87,7 @@ class EncodedBatch:
         else:
             self._graph = None
             with torch.no_grad():
-                encoded = _concatenate([self._encode(model, chunk) for chunk in self._chunks])
+                encoded = join_outputs([self._encode(model, chunk) for chunk in self._chunks])
         self.features = Features(*(part.detach().requires_grad_() for part in encoded))
 
     def _encode(self, model: nn.Module, chunk: ClipBatch) -> Features:
@@ -107,7 +99,7 @@ class EncodedBatch:
         if self._graph is not None:
             torch.autograd.backward(*_differentiable(self._graph, gradients))
             return
-        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._split(gradients), strict=True)):
+        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._parts_of(gradients), strict=True)):
             is_last = position == len(self._chunks) - 1
             reduces_later = isinstance(self._model, DistributedDataParallel) and not is_last
             with self._model.no_sync() if reduces_later else nullcontext():
@@ -119,28 +111,25 @@ class EncodedBatch:
             outputs, cotangents = _differentiable(self._graph, gradients)
             return list(torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True))
         totals = [torch.zeros_like(parameter) for parameter in parameters]
-        for chunk, gradient in zip(self._chunks, self._split(gradients), strict=True):
+        for chunk, gradient in zip(self._chunks, self._parts_of(gradients), strict=True):
             outputs, cotangents = _differentiable(self._encode(unwrap(self._model), chunk), gradient)
             part = torch.autograd.grad(outputs, parameters, cotangents, materialize_grads=True)
             torch._foreach_add_(totals, part)
         return totals
 
-    def _split(self, gradients: Features) -> list[Features]:
-        sizes = [len(chunk) for chunk in self._chunks]
-        videos, texts = gradients.video.split(sizes), gradients.text.split(sizes)
-        zero = torch.zeros_like(gradients.logit_scale)  # the scale is shared: its gradient goes back once
-        scales = [zero] * (len(self._chunks) - 1) + [gradients.logit_scale]
-        return [Features(*part) for part in zip(videos, texts, scales, strict=True)]
+    def _parts_of(self, gradients: Features) -> list[Features]:
+        return split_outputs(gradients, [len(chunk) for chunk in self._chunks])
+
+
+def gradients_at(features: Features, loss: Tensor, *, retain_graph: bool = False) -> Features:
+    """Return a loss's gradients at the features; zero at one that it does not read."""
+    gradients = torch.autograd.grad(
+        loss, features, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
+    )
+    return Features(*gradients)
 
 
 def _differentiable(features: Features, gradients: Features) -> tuple[list[Tensor], list[Tensor]]:
     """Leave out what has no graph: the features of a frozen tower, a frozen logit scale."""
     pairs = [(value, gradient) for value, gradient in zip(features, gradients, strict=True) if value.requires_grad]
     return [value for value, _ in pairs], [gradient for _, gradient in pairs]
-
-
-def _concatenate(parts: list[Features]) -> Features:
-    if len(parts) == 1:
-        return parts[0]
-    videos, texts, scales = zip(*parts, strict=True)
-    return Features(torch.cat(videos), torch.cat(texts), scales[0])
