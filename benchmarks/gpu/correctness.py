@@ -24,11 +24,14 @@ HYPERGRADIENTS = {
     ("forward_mode", "shared", FULL): 1e-3,
     ("forward_mode", "faithful", FULL): 1e-3,
     ("finite_difference", "shared", FULL): 5e-2,
-    ("forward_mode", "shared", HALF): 0.25,
-    ("forward_mode", "faithful", HALF): 0.25,
-    ("published", "faithful", HALF): 0.25,
+    ("forward_mode", "shared", HALF): 0.15,
+    ("forward_mode", "faithful", HALF): 0.15,
+    ("published", "faithful", HALF): 0.15,
 }
 PRECISIONS = {(torch.float64, False): "float64", FULL: "float32", HALF: "bf16"}
+# At CLIP's own 4.6 one lookahead of a fresh model tells the meta batch's few clips apart: its loss is 0, and so is all
+# that follows from it.
+LOG_SCALE = 2.0
 FEATURES_BOUND, LOSS_BOUND, GRADIENT_BOUND = 3e-2, 3e-2, 0.15
 # The kernels of a GPU add in an order that differs from run to run.
 SAME = 1e-3
@@ -47,16 +50,19 @@ def hypergradient(setting: Setting, name: str) -> Iterator[Row]:
         dtype, has_bf16 = precision
         sizes = {"preset_name": name, "batch_size": setting.check_batch, "device": setting.device}
         case = Case(Method(kind, arrangement, 0.5), dtype=dtype, has_bf16=has_bf16, **sizes)
+        with torch.no_grad():
+            case.step.parameters["model.logit_scale"].fill_(LOG_SCALE)
         found = case.hypergradient().double().cpu()
         del case
         free_memory()
         return found
 
     reference = gradient("published", "faithful", (torch.float64, False))
+    note = f"over the second order in float64, of norm {float(reference.norm()):.2g}"
     for (kind, arrangement, precision), bound in HYPERGRADIENTS.items():
         words = f"{Method(kind, arrangement).name}, {PRECISIONS[precision]}"
         error = relative_error(gradient(kind, arrangement, precision), reference)
-        yield check(f"hypergradient, {words}", error, bound, "over the second order in float64")
+        yield check(f"hypergradient, {words}", error, bound, note)
 
 
 def ddp(setting: Setting, name: str) -> Iterator[Row]:
