@@ -3,7 +3,7 @@
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
 # make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
 # make setup   only set up (4.4 GiB of disk)         make clean      remove .venv and what tools leave behind
-# make docs    write docs/config.md anew
+# make docs    write docs/config.md anew            make gpu-check    check and measure this machine's GPU (8 minutes)
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
 
@@ -26,7 +26,7 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S ?= 240
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all lint bench docs study study-quick study-report clean constraints
+.PHONY: help setup demo test test-all lint bench gpu-check docs study study-quick study-report clean constraints
 
 help:
 	@sed -n '1,8s/^# \{0,1\}//p' Makefile
@@ -81,6 +81,10 @@ lint: setup
 
 bench: setup
 	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+
+# A machine whose python3 has torch needs no .venv for it: python3 -m benchmarks.gpu does the same.
+gpu-check: setup
+	@$(PY) -m benchmarks.gpu $(ARGS)
 
 # The settings of all jobs, from the docstrings of their fields.
 docs: setup

@@ -1,6 +1,7 @@
 """Captioning: what the pipeline reaches of its engine's own speed, and what one clip at a time would.
 
 .venv/bin/python benchmarks/captioning.py [--model DIR] [--num_clips 1500] [--max_tokens 32]
+    [--num_one_by_one 48] [--corpus_clips N]
 
 All ways caption the same clips of the embedded corpus with the same model, prompt and greedy decoding, on this machine,
 one after another:
@@ -40,14 +41,22 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.places import Place, absolute_uri
 
-_NUM_ONE_BY_ONE = 48
 _SPLIT = "train"
 
 
-def main(model: str | None = None, num_clips: int = 1500, max_tokens: int = 32, storage: str = "runs") -> None:
+def main(
+    model: str | None = None,
+    num_clips: int = 1500,
+    max_tokens: int = 32,
+    num_one_by_one: int = 48,
+    corpus_clips: int | None = None,
+    storage: str = "runs",
+) -> None:
+    """Measure all ways and print one JSON object; corpus_clips makes a smaller corpus than a job's own."""
     connect()
     job = CaptionJob()
-    shards = embedded_shards(job.corpus, absolute_uri(storage))
+    corpus = job.corpus if corpus_clips is None else job.corpus.model_copy(update={"num_train": corpus_clips})
+    shards = embedded_shards(corpus, absolute_uri(storage))
     folder = Path(model) if model else embedded_narrator()
     # The narrator ends its sentences after a few words; a captioner of real videos writes some dozens.
     sampling = SamplingConfig(min_tokens=max_tokens, max_tokens=max_tokens)
@@ -65,7 +74,7 @@ def main(model: str | None = None, num_clips: int = 1500, max_tokens: int = 32, 
     speeds["engine"] = run_engine(captioner, folder, sampling, shown)
     torch.set_num_threads(os.cpu_count() or 1)
     for name, use_cache in (("one by one", True), ("no cache", False)):
-        speeds[name] = run_one_by_one(folder, captioner, videos[:_NUM_ONE_BY_ONE], max_tokens, use_cache=use_cache)
+        speeds[name] = run_one_by_one(folder, captioner, videos[:num_one_by_one], max_tokens, use_cache=use_cache)
     result = {
         "model": model or "embedded narrator",
         "tokens_per_s": {name: round(speed, 1) for name, speed in speeds.items()},

@@ -33,8 +33,9 @@ _KINDS = {"Captioning": "engine", "MapBatches(decode)": "decode task", "CaptionL
 
 def main(sizes: tuple[int, ...] = (1000, 10000), model: str | None = None) -> None:
     """Measure every size and print one JSON object."""
-    corpus = CorpusConfig(num_train=_NUM_DISTINCT)
-    clips = [generate_clip(corpus, "train", number) for number in range(_NUM_DISTINCT)]
+    num_distinct = min(_NUM_DISTINCT, max(sizes))
+    corpus = CorpusConfig(num_train=num_distinct)
+    clips = [generate_clip(corpus, "train", number) for number in range(num_distinct)]
     result = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:

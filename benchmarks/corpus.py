@@ -1,6 +1,6 @@
 """Measure how fast the synthetic corpus is made.
 
-    python benchmarks/corpus.py [--level simple|full] [--num-clips 500]
+    python benchmarks/corpus.py [--level simple|full] [--num-clips 500] [--warm-up 300]
 
 Prints one JSON object: clips per second of one process and of Ray on all cores, mean bytes of a video, and where the
 time of one clip goes.
@@ -29,12 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--level", choices=("simple", "full"), default="simple")
     parser.add_argument("--num-clips", type=int, default=500)
+    parser.add_argument("--warm-up", type=int, default=300, help="clips made before the clock starts")
     arguments = parser.parse_args()
     config = CorpusConfig(level=arguments.level, num_train=arguments.num_clips, num_meta=0, num_val=0, num_test=0)
     connect(num_cpus=os.cpu_count())
     with tempfile.TemporaryDirectory() as scratch:
         # Starts the workers, which is no part of the making.
-        build_corpus(config.model_copy(update={"num_train": 300}), f"{scratch}/warm_up")
+        build_corpus(config.model_copy(update={"num_train": arguments.warm_up}), f"{scratch}/warm_up")
         started_s = time.perf_counter()
         write_corpus(config, f"{scratch}/alone")
         alone_s = time.perf_counter() - started_s

@@ -1,6 +1,6 @@
 """What the training stream costs over bare decoding: clips/s of Ray Data and of one process for the same frames.
 
-    python benchmarks/data_loading.py [--shards DIR] [--steps 300] [--batch 64] [--output FILE]
+    python benchmarks/data_loading.py [--shards DIR] [--steps 300] [--batch 64] [--corpus-clips N] [--output FILE]
 
 Three readers of the same clips in the same order, as ratios within one run:
 
@@ -83,6 +83,7 @@ def read_through_ray(reader: ClipReader, args: argparse.Namespace, first_step: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", help="prepared shards; the embedded corpus where left out")
+    parser.add_argument("--corpus-clips", type=int, default=CorpusConfig().num_train, help="of the embedded corpus")
     parser.add_argument("--storage", default="runs")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--warmup", type=int, default=80)
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--output")
     args = parser.parse_args()
     connect()
-    shards = args.shards or embedded_shards(CorpusConfig(), args.storage)
+    shards = args.shards or embedded_shards(CorpusConfig(num_train=args.corpus_clips), args.storage)
     config = DataConfig(num_frames=args.frames)
     data = load_run_data(shards, config, seed=0, tokenizer=None)
     transform = TransformConfig(image_size=args.image_size, resize=config.resize)

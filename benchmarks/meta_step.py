@@ -1,6 +1,7 @@
 """What a meta-optimised step costs: time and peak memory over a plain step, and the hypergradient's error.
 
     python benchmarks/meta_step.py [--preset small] [--batch 16] [--device cpu] [--rounds 3] [--shares 0.25 1]
+        [--kinds published difference forward_mode finite_difference]
     python benchmarks/meta_step.py --device cuda --preset base_32 --batch 128        # bf16 autocast
 
 Every method sees the same model and batches (meta batches: a quarter of the training batch, and one of its size). They
@@ -34,7 +35,9 @@ PRECISIONS = {"float64": (torch.float64, False), "float32": (torch.float32, Fals
 
 def methods_of(args: argparse.Namespace) -> list[Method]:
     """List every method for every size of the meta batch."""
-    return [Method(kind, arrangement, share) for share in args.shares for kind, arrangement in KINDS]
+    return [
+        Method(kind, arrangement, share) for share in args.shares for kind, arrangement in KINDS if kind in args.kinds
+    ]
 
 
 def build_case(method: Method, args: argparse.Namespace, batch_size: int | None = None, **precision) -> Case:
@@ -193,6 +196,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 1.0], help="meta batch over training batch")
+    kinds = list(dict.fromkeys(kind for kind, _ in KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -66,12 +66,11 @@ CORPORA = {
 MODELS = {
     "compute": {
         "video.width": 192, "video.num_layers": 6, "video.num_heads": 3, "text.width": 128, "text.num_layers": 4,
-        "text.num_heads": 2, "image_size": 64, "patch_size": 16,
-    },
-    "decode": {},
+        "text.num_heads": 2, "image_size": 64, "patch_size": 16}, "decode": {},
 }  # fmt: skip
 # Steps of a run, how many come before the clock starts, and steps between records; a meta step is every second one.
 STEPS = {"compute": (24, 4, 4), "decode": (48, 16, 8)}
+SHORT_STEPS = {"compute": (4, 2, 2), "decode": (4, 2, 2)}
 SETTINGS = {"meta": {"batch_size": 8, "meta_every": 2}, "checkpoint_every": 10**6, "max_failures": 0}
 BATCH = ("frames", "token_ids", "rows", "valid")
 
@@ -93,10 +92,10 @@ class Case:
         return (self.num_steps - self.skip) * self.job.global_batch_size
 
 
-def build_case(kind: str, num_workers: int, folder: Path) -> Case:
+def build_case(kind: str, num_workers: int, folder: Path, steps: dict = STEPS) -> Case:
     """Make shards and model, and decode this job's batches."""
     shards = embedded_shards(CORPORA[kind], str(folder))
-    num_steps, skip, log_every = STEPS[kind]
+    num_steps, skip, log_every = steps[kind]
     batch_size = 16 * num_workers
     job = TrainJob.model_validate(
         SETTINGS
@@ -274,16 +273,17 @@ def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--short", dest="steps", action="store_const", const=SHORT_STEPS, default=STEPS)
     parser.add_argument("--output")
     args = parser.parse_args()
     connect()
     with tempfile.TemporaryDirectory(prefix="mama_ray-throughput-") as scratch:
-        cases = {name: build_case(*which, Path(scratch)) for name, which in CASES.items()}
+        cases = {name: build_case(*which, Path(scratch), args.steps) for name, which in CASES.items()}
         found = measure(cases, args.rounds)
         ray.shutdown()
     result = {
         "setting": {
-            "cores": os.cpu_count(), "models": MODELS, "steps_skip_log_every": STEPS, "job": SETTINGS,
+            "cores": os.cpu_count(), "models": MODELS, "steps_skip_log_every": args.steps, "job": SETTINGS,
             "corpora": {name: corpus.model_dump(mode="json") for name, corpus in CORPORA.items()}},
         "commit": subprocess.getoutput(f"git -C {Path(__file__).parent} describe --always --dirty"),
         "command": " ".join(["python", "benchmarks/training_throughput.py", *sys.argv[1:]]),

@@ -154,5 +154,5 @@ def make_batch(model: ClipVip, size: int, device: str) -> ClipBatch:
     shape = (size, config.num_frames, config.image_size, config.image_size, 3)
     tokens = torch.randint(1, config.vocab_size - 1, (size, min(config.context_length, 24)))
     tokens[:, -1] = config.vocab_size - 1
-    frames = torch.randint(0, 256, shape, dtype=torch.uint8)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     return ClipBatch(frames, tokens, torch.arange(size), torch.ones(size, dtype=torch.bool)).to(device)

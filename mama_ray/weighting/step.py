@@ -191,7 +191,7 @@ class WeightedStep:
         """Move the weight net; returns the norm of its gradient, which is that of the meta loss at the lookahead."""
         objective = -(weights * derivatives.to(weights.dtype)).sum()
         if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
-            return {}
+            return {"meta/hypergradient_norm": torch.zeros_like(objective)}
         self.weight_optimizer.zero_grad(set_to_none=True)
         objective.backward()
         gradients = {name: value.grad for name, value in self.weighting.named_parameters() if value.grad is not None}
