@@ -109,7 +109,7 @@ def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> 
 
 def _backbone_of(directory: Path) -> Backbone:
     model_type = read_json(directory / "config.json").get("model_type")
-    if model_type not in BACKBONES:
+    if not isinstance(model_type, str) or model_type not in BACKBONES:
         wanted = " or ".join(map(repr, BACKBONES))
         raise UserError(f"{directory} holds another kind of model", got=model_type, wanted=wanted)
     return BACKBONES[model_type]

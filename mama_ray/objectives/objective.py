@@ -4,10 +4,20 @@
 forwards and backwards. What it reads beside frames and tokens is in `ClipBatch.targets`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from jaxtyping import Float
@@ -23,15 +33,38 @@ Shared = Annotated[_T, _SHARED]
 """Marks an output that all clips of a batch have in common; every other has the clip as axis 0 and splits with it."""
 
 
-class Features(NamedTuple):
-    """What a step has of its model: unit-norm features of this rank's clips, and the logit scale in log form.
+@runtime_checkable
+class Outputs(Protocol):
+    """What a step has of its model: a NamedTuple of floating tensors, of which these are the first.
 
-    A head's outputs are one field more.
+    A model with a head has a NamedTuple of its own with further fields.
     """
+
+    @property
+    def video(self) -> Float[Tensor, "local dim"]:
+        """Unit-norm features of this rank's clips."""
+
+    @property
+    def text(self) -> Float[Tensor, "local dim"]:
+        """Unit-norm features of their texts."""
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """The scale of their similarity, in log form."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the tensors in order."""
+
+
+class Features(NamedTuple):
+    """The outputs of a dual encoder without a head."""
 
     video: Float[Tensor, "local dim"]
     text: Float[Tensor, "local dim"]
     logit_scale: Shared[Float[Tensor, ""]]
+
+
+OutputsT = TypeVar("OutputsT", bound=Outputs)
 
 
 @runtime_checkable
@@ -39,11 +72,14 @@ class Objective(Protocol):
     """A loss of a batch, clip by clip.
 
     It has no layers of its own: what has parameters belongs to the model, whose linear layers are recorded for the
-    directional pass. A head's outputs are a field of `Features`.
+    directional pass. A head's outputs are fields beside those of `Features`.
     """
 
-    def __call__(self, outputs: Features, batch: ClipBatch) -> Float[Tensor, " local"]:
-        """Return the losses of this rank's clips, in float32 at least; finite where a clip is not valid."""
+    def __call__(self, outputs: Any, batch: ClipBatch) -> Float[Tensor, " local"]:
+        """Return the losses of this rank's clips, in float32 at least; finite where a clip is not valid.
+
+        `outputs` are `Outputs`, with the fields that the loss asks for.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,7 +88,7 @@ class ContrastiveObjective:
 
     config: ContrastiveConfig
 
-    def __call__(self, outputs: Features, batch: ClipBatch) -> Float[Tensor, " local"]:
+    def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
         return compute_contrastive_losses(
             outputs.video, outputs.text, outputs.logit_scale, self.config, valid=batch.valid
         )
@@ -66,12 +102,12 @@ class TrainingObjective:
     task: Objective | None = None
     eta: float = 1.0
 
-    def __call__(self, outputs: Features, batch: ClipBatch) -> Float[Tensor, " local"]:
+    def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
         task = None if self.task is None else self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
         return combine_losses(self.contrastive(outputs, batch), task, self.eta)
 
 
-def split_outputs(outputs: Features, sizes: Sequence[int]) -> list[Features]:
+def split_outputs(outputs: OutputsT, sizes: Sequence[int]) -> list[OutputsT]:
     """Split gradients at outputs into those of a batch's parts.
 
     A shared output's gradient goes to the last part, zero to the others: it goes back once.
@@ -82,23 +118,23 @@ def split_outputs(outputs: Features, sizes: Sequence[int]) -> list[Features]:
             columns.append([torch.zeros_like(value)] * (len(sizes) - 1) + [value])
         else:
             columns.append(value.split(list(sizes)))
-    return [Features(*part) for part in zip(*columns, strict=True)]
+    return [remake(outputs, part) for part in zip(*columns, strict=True)]
 
 
-def join_outputs(parts: Sequence[Features]) -> Features:
+def join_outputs(parts: Sequence[OutputsT]) -> OutputsT:
     """Join the outputs of a batch's parts; a shared one is that of the first."""
     if len(parts) == 1:
         return parts[0]
-    shared = _which_are_shared(type(parts[0]))
-    return Features(
-        *(
-            values[0] if is_shared else torch.cat(values)
-            for values, is_shared in zip(zip(*parts, strict=True), shared, strict=True)
-        )
-    )
+    columns = zip(zip(*parts, strict=True), _which_are_shared(type(parts[0])), strict=True)
+    return remake(parts[0], (values[0] if is_shared else torch.cat(values) for values, is_shared in columns))
+
+
+def remake(outputs: OutputsT, tensors: Iterable[Tensor]) -> OutputsT:
+    """Return outputs of the same kind with other tensors."""
+    return type(outputs)(*tensors)
 
 
 @cache
-def _which_are_shared(kind: type[Features]) -> tuple[bool, ...]:
+def _which_are_shared(kind: type) -> tuple[bool, ...]:
     hints = get_type_hints(kind, include_extras=True)
-    return tuple(get_origin(hints[name]) is Annotated and _SHARED in get_args(hints[name]) for name in kind._fields)
+    return tuple(get_origin(hint) is Annotated and _SHARED in get_args(hint) for hint in hints.values())

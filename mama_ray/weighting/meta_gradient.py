@@ -38,9 +38,9 @@ def compute_meta_gradient(
 
     def backward_from(inner: FeatureModel) -> None:
         encoded = EncodedBatch(inner, batch, num_micro_batches=num_micro_batches, autocast=autocast)
-        total = objective(encoded.features, batch).sum()
+        total = objective(encoded.outputs, batch).sum()
         sums.copy_(torch.stack([total.detach().to(sums.dtype), batch.valid.sum().to(sums)]))
-        encoded.backward(gradients_at(encoded.features, total))
+        encoded.backward(gradients_at(encoded.outputs, total))
 
     prefixed = {f"features.{name}": leaf for name, leaf in ahead.items()}
     torch.func.functional_call(_Inside(model), prefixed, (backward_from,))

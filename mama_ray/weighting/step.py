@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.gather import gather_plain, rank, world_size
-from mama_ray.objectives.objective import Features, Objective
+from mama_ray.objectives.objective import Objective, Outputs, remake
 from mama_ray.weighting.directional import Tape
 from mama_ray.weighting.features import Autocast, EncodedBatch, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
@@ -84,10 +84,10 @@ class WeightedStep:
         encoded = EncodedBatch(
             self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast, tape=tape
         )
-        losses = self.objective(encoded.features, batch)
+        losses = self.objective(encoded.outputs, batch)
         global_losses, valid = _gather_with_validity(losses, batch)
         weights = self._weights(global_losses, valid).detach()
-        gradients = self._feature_gradients(encoded.features, losses, weights)
+        gradients = self._output_gradients(encoded.outputs, losses, weights)
         scalars: dict[str, Tensor] = {}
         if meta_batch is not None:
             if self.meta.arrangement == "faithful":
@@ -104,7 +104,7 @@ class WeightedStep:
             )
             if self.meta.arrangement == "faithful":
                 weights = self._weights(global_losses, valid).detach()
-                self._backward(encoded, self._feature_gradients(encoded.features, losses, weights))
+                self._backward(encoded, self._output_gradients(encoded.outputs, losses, weights))
         else:
             self._backward(encoded, gradients)
             if self.is_learned and self.weighting_config.learner == "joint":
@@ -125,14 +125,14 @@ class WeightedStep:
     def _weights(self, global_losses: Tensor, valid: Tensor) -> Float[Tensor, "global"]:
         return compute_sample_weights(self.weighting, global_losses, self.weighting_config.normalisation, valid=valid)
 
-    def _feature_gradients(self, features: Features, losses: Tensor, weights: Tensor) -> Features:
+    def _output_gradients(self, outputs: Outputs, losses: Tensor, weights: Tensor) -> Outputs:
         own = weights[rank() * len(losses) : (rank() + 1) * len(losses)]
-        return gradients_at(features, (own.to(losses.dtype) * losses).sum(), retain_graph=True)
+        return gradients_at(outputs, (own.to(losses.dtype) * losses).sum(), retain_graph=True)
 
-    def _backward(self, encoded: EncodedBatch, gradients: Features) -> None:
-        # DDP averages over ranks, while the weighted loss is a sum over them.
-        scaled = gradients if self.model is unwrap(self.model) else Features(*(g * world_size() for g in gradients))
-        encoded.backward(scaled)
+    def _backward(self, encoded: EncodedBatch, gradients: Outputs) -> None:
+        if self.model is not unwrap(self.model):  # DDP averages over ranks, while the weighted loss is a sum over them
+            gradients = remake(gradients, (gradient * world_size() for gradient in gradients))
+        encoded.backward(gradients)
 
     def _meta_step(
         self,
@@ -182,10 +182,10 @@ class WeightedStep:
 
     def _functional_losses(self, parameters, batch: ClipBatch, *, num_micro_batches: int | None = None) -> Tensor:
         num_parts = self.num_micro_batches if num_micro_batches is None else num_micro_batches
-        features = encode_functionally(
+        outputs = encode_functionally(
             unwrap(self.model), parameters, batch, num_micro_batches=num_parts, autocast=self.autocast
         )
-        return self.objective(features, batch)
+        return self.objective(outputs, batch)
 
     def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> dict[str, Tensor]:
         """Move the weight net; returns the norm of its gradient, which is that of the meta loss at the lookahead."""

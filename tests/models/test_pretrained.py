@@ -101,6 +101,7 @@ def test_truncated_weights_are_one_clear_error(directory, num_bytes):
         ("[]", "no JSON object"),
         ("{}", "another kind of model"),
         ('{"model_type": "bert"}', "bert"),
+        ('{"model_type": ["clip_vip"]}', "another kind of model"),
         ('{"model_type": "clip_vip", "patch_sise": 16}', "patch_sise"),
     ],
 )

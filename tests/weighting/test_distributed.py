@@ -14,7 +14,15 @@ from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
-from tests.weighting.toys import AnswerLoss, ToyEncoder, build_step, random_batch, random_weight_net
+from tests.weighting.toys import (
+    AnswerLoss,
+    HeadLoss,
+    HeadModel,
+    ToyEncoder,
+    build_step,
+    random_batch,
+    random_weight_net,
+)
 
 GLOBAL_BATCH, META_BATCH, NUM_STEPS = 12, 6, 5
 VARIANTS = {
@@ -33,6 +41,7 @@ VARIANTS = {
     "padded": {"arrangement": "shared"},
     "task": {"task": AnswerLoss(), "eta": 2.0, "arrangement": "faithful", "num_micro_batches": 2},
     "padded_task": {"task": AnswerLoss(), "eta": 2.0},
+    "head": {"task": HeadLoss(), "num_micro_batches": 2, "hypergradient": "second_order"},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
@@ -53,8 +62,8 @@ def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -
 
 def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
     """Five steps of SGD; every rank returns the same numbers."""
-    model = ToyEncoder()
-    wrapped = FeatureModel(model)
+    model = HeadModel() if variant == "head" else FeatureModel(ToyEncoder())
+    wrapped = model
     if world_size > 1:
         wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
     net = random_weight_net()

@@ -1,6 +1,7 @@
 """Small dual encoders and batches for exactness tests, and the published second-order way as their reference."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, TrainingObjective
+from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
@@ -77,6 +78,39 @@ class AnswerLoss:
     def __call__(self, outputs: Features, batch: ClipBatch) -> Tensor:
         logits = outputs.logit_scale.exp() * (outputs.video + outputs.text) @ self.answers.T
         return F.cross_entropy(logits, batch.targets["answer"], reduction="none")
+
+
+class HeadOutputs(NamedTuple):
+    """Features, a query of each clip, and the table of answers that all clips share."""
+
+    video: Tensor
+    text: Tensor
+    logit_scale: Shared[Tensor]
+    queries: Tensor
+    answers: Shared[Tensor]
+
+
+class HeadModel(FeatureModel):
+    """A dual encoder with a head that asks which of a few learned answers a clip gives."""
+
+    def __init__(self, dim: int = 6):
+        super().__init__(ToyEncoder(dim=dim))
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            self.query = nn.Linear(dim, 3)
+            self.answers = nn.Parameter(torch.randn(NUM_ANSWERS, 3))
+        self.to(DTYPE)
+
+    def forward(self, batch: ClipBatch) -> HeadOutputs:
+        features = super().forward(batch)
+        return HeadOutputs(*features, self.query(features.video * features.text).tanh(), self.answers * 1.0)
+
+
+class HeadLoss:
+    """Cross-entropy of the answer among those of the head."""
+
+    def __call__(self, outputs: HeadOutputs, batch: ClipBatch) -> Tensor:
+        return F.cross_entropy(outputs.queries @ outputs.answers.T, batch.targets["answer"], reduction="none")
 
 
 def random_weight_net(seed: int = 1, hidden_dim: int = 7) -> WeightNet:
