@@ -15,6 +15,12 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.gpu.cases import KINDS, choose_cases
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.rows import Row
+from benchmarks.gpu.setting import setting_for
+from benchmarks.gpu.worker import Worker
+
 # What the modules of the training step import, by import name and by name of the package; neither Ray nor vLLM.
 NEEDED = {
     "torch": "torch", "numpy": "numpy", "pydantic": "pydantic", "yaml": "pyyaml", "einops": "einops",
@@ -39,15 +45,15 @@ def what_is_missing() -> str | None:
     return None
 
 
-def parse(kinds: list[str]) -> argparse.Namespace:
+def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python3 -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--preset", nargs="+", default=["base_32", "base_16"], help="the first one has all cases")
-    parser.add_argument("--case", nargs="+", choices=kinds, default=kinds)
-    parser.add_argument("--skip", nargs="+", choices=kinds, default=[])
+    parser.add_argument("--case", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--skip", nargs="+", choices=KINDS, default=[])
     parser.add_argument("--seconds-per-case", type=float, default=90.0, help="a case that takes longer is stopped")
     parser.add_argument("--limit-minutes", type=float, default=8.0)
     parser.add_argument("--max-batch", type=int, help="largest batch that is tried; 1024, and 8 on a CPU")
@@ -58,18 +64,10 @@ def parse(kinds: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     """Run the cases one after another; returns the exit status."""
-    began = time.monotonic()
+    began, args = time.monotonic(), parse()
     if words := what_is_missing():
         print(f"error: {words}", file=sys.stderr)
         return 2
-    # Here, because they import torch.
-    from benchmarks.gpu.cases import KINDS, choose_cases
-    from benchmarks.gpu.report import Report
-    from benchmarks.gpu.rows import Row
-    from benchmarks.gpu.setting import setting_for
-    from benchmarks.gpu.worker import Worker
-
-    args = parse(KINDS)
     setting = setting_for(
         args.device, seconds_per_case=args.seconds_per_case, max_batch=args.max_batch, video=args.video
     )

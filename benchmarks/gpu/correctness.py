@@ -10,9 +10,9 @@ from torch import Tensor
 
 from benchmarks.gpu.rows import Row, check
 from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.steps import bf16, build_model, build_training
+from benchmarks.gpu.steps import bf16, build_case, build_model, build_training
 from benchmarks.gpu.timing import free_memory
-from benchmarks.meta_step_cases.cases import Case, Method, make_batch
+from benchmarks.meta_step_cases.cases import Method, make_batch
 from mama_ray.objectives.contrastive import compute_contrastive_losses
 from mama_ray.objectives.settings import ContrastiveConfig
 
@@ -29,9 +29,6 @@ HYPERGRADIENTS = {
     ("published", "faithful", HALF): 0.15,
 }
 PRECISIONS = {(torch.float64, False): "float64", FULL: "float32", HALF: "bf16"}
-# At CLIP's own 4.6 one lookahead of a fresh model tells the meta batch's few clips apart: its loss is 0, and so is all
-# that follows from it.
-LOG_SCALE = 2.0
 FEATURES_BOUND, LOSS_BOUND, GRADIENT_BOUND = 3e-2, 3e-2, 0.15
 # The kernels of a GPU add in an order that differs from run to run.
 SAME = 1e-3
@@ -48,10 +45,8 @@ def hypergradient(setting: Setting, name: str) -> Iterator[Row]:
 
     def gradient(kind: str, arrangement: str, precision: tuple[torch.dtype, bool]) -> Tensor:
         dtype, has_bf16 = precision
-        sizes = {"preset_name": name, "batch_size": setting.check_batch, "device": setting.device}
-        case = Case(Method(kind, arrangement, 0.5), dtype=dtype, has_bf16=has_bf16, **sizes)
-        with torch.no_grad():
-            case.step.parameters["model.logit_scale"].fill_(LOG_SCALE)
+        method = Method(kind, arrangement, 0.5)
+        case = build_case(name, method, setting.check_batch, setting.device, dtype=dtype, has_bf16=has_bf16)
         found = case.hypergradient().double().cpu()
         del case
         free_memory()

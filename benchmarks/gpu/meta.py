@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu.plain import Attention, attention_of
 from benchmarks.gpu.rows import Row, absent, figure
 from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.steps import bf16, build_model, build_training, training_step
+from benchmarks.gpu.steps import bf16, build_case, build_model, build_training, training_step
 from benchmarks.gpu.timing import free_memory, in_turns, is_out_of_memory, peak_mib, ratio, seconds_of
 from benchmarks.meta_step_cases.cases import PLAIN, Case, Method, make_batch
 
@@ -50,7 +50,7 @@ def meta_step(setting: Setting, name: str) -> Iterator[Row]:
 
 
 def _case(setting: Setting, name: str, method: Method, size: int) -> Case:
-    return Case(method, preset_name=name, batch_size=size, device=setting.device, has_bf16=True)
+    return build_case(name, method, size, setting.device, has_bf16=True)
 
 
 def _memory(setting: Setting, name: str) -> tuple[dict[Method, float], int]:

@@ -117,7 +117,7 @@ def serve(connection: Connection, setting: Setting) -> None:
 
 def machine_facts(setting: Setting) -> dict[str, object]:
     """Return what the figures hang on."""
-    import torch
+    import torch  # the first thing of a run that takes seconds
 
     facts: dict[str, object] = {
         "python": platform.python_version(),

@@ -91,6 +91,15 @@ def test_a_case_is_stopped_after_its_time_and_what_no_time_is_left_for_is_told(t
     assert [row["verdict"] for row in record["rows"]] == ["not run", "not run"] and status == 1
 
 
+def test_every_kind_of_case_has_its_function_and_its_line_in_the_document():
+    from benchmarks.gpu.cases import KINDS
+    from benchmarks.gpu.measures import MEASURES
+
+    assert list(MEASURES) == KINDS
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    assert not [kind for kind in KINDS if f"| `{kind}` |" not in page]
+
+
 def test_missing_packages_are_named(monkeypatch):
     from benchmarks.gpu import __main__ as program
 
