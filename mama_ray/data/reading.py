@@ -114,7 +114,7 @@ class _OpenShards:
             raise
 
     def _opened(self, shard: str) -> tuple[pa.NativeFile, int]:
-        """Open a shard once, beside others. Its size is asked for before anyone reads: a Python file seeks to find it."""
+        """Open a shard once, beside others; its size is asked for before anyone reads: a Python file seeks for it."""
         with self._lock:
             opening = self._opening.setdefault(shard, threading.Lock())
         with opening:
