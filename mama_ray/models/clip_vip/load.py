@@ -62,7 +62,7 @@ def describe_directory(directory: Path) -> ClipVipConfig:
         model = ClipVip(config)
         shapes = {name: tensor.to("meta") for name, tensor in state.items()}
         load_state(model, shapes, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
-    _require_bounded(state["logit_scale"].item(), model.logit_scale_bounds, str(directory))
+    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
     return config
 
 
