@@ -14,8 +14,7 @@ import time
 import torch
 
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import capture_pretrained, write_pretrained
+from mama_ray.models.pretrained import capture_pretrained, preset, write_pretrained
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.runs.output import RunOutput
 from mama_ray.storage.places import Place, join_uri

@@ -20,6 +20,7 @@ import decord
 import numpy as np
 import ray
 
+from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.sampling import row_rng, sample_timestamps
@@ -27,7 +28,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.batch_stream import stream_arrays
-from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import DataConfig
 

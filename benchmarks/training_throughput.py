@@ -45,13 +45,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from mama_ray.config import with_overrides
+from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import save_pretrained
+from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.orchestration.training.clip_reader import meta_batches, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import meta_batches
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
@@ -114,7 +113,7 @@ def save_model(kind: str, data: RunData, folder: Path) -> str:
     sizes = {name: data.summary[name] for name in ("vocab_size", "context_length")}
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
-    save_pretrained(ClipVip(with_overrides(preset("tiny"), MODELS[kind] | sizes)), folder)
+    save_pretrained(from_preset("tiny", MODELS[kind] | sizes), folder)
     for name, content in ray.get(data.tokenizer_files).items():
         (folder / name).write_bytes(content)
     return str(folder)

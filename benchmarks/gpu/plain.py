@@ -26,7 +26,7 @@ from benchmarks.gpu.timing import (
 )
 from benchmarks.meta_step_cases.cases import make_batch
 from mama_ray.models.clip_vip.model import ClipVipConfig
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.pretrained import preset
 
 
 class Attention(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.meta_step_cases.cases import Case, Method, make_batch
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.pretrained import preset
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train_step
 from mama_ray.training.settings import OptimConfig

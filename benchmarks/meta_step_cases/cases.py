@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mama_ray.config import with_overrides
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.pretrained import preset
+from mama_ray.objectives.objective import ContrastiveObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import norm_of
@@ -82,7 +83,7 @@ class Case:
         self.step = WeightedStep(
             FeatureModel(model),
             net,
-            objective=ContrastiveConfig(margin=0.2),
+            objective=ContrastiveObjective(ContrastiveConfig(margin=0.2)),
             weighting_config=WeightingConfig(kind="uniform" if method.kind == "plain" else "learned"),
             meta=MetaConfig(inner=InnerStepConfig(lr=INNER_LR), **options),
             weight_optimizer=torch.optim.SGD(net.parameters(), lr=0.0),  # phi stays, so rounds are alike

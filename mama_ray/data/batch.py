@@ -1,7 +1,7 @@
 """A batch of decoded clips as tensors: what readers yield and what a training step takes."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 PADDING_ROW = -1  # the row number of what is no clip
+TARGET_PREFIX = "target/"  # of an array's name, among those of a batch
 
 
 @dataclass(frozen=True)
@@ -16,34 +17,41 @@ class ClipBatch:
     """Decoded clips with one caption each; axis 0 is the clip.
 
     `rows` are the clips' row numbers in their index; a clip that could not be read has `valid` False and black frames,
-    and so has padding, whose row is PADDING_ROW.
+    and so has padding, whose row is PADDING_ROW. `targets` are what a task's loss reads, by name, axis 0 the clip.
     """
 
     frames: UInt8[Tensor, "batch frames height width channels"]
     token_ids: Int[Tensor, "batch tokens"]
     rows: Int[Tensor, "batch"]
     valid: Bool[Tensor, "batch"]
+    targets: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frames.shape[0]
 
     def to(self, device: torch.device | str) -> "ClipBatch":
         """Copy to a device; pinned host memory makes the copy asynchronous."""
-        moved = (
-            tensor.to(device, non_blocking=True) for tensor in (self.frames, self.token_ids, self.rows, self.valid)
-        )
-        return ClipBatch(*moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __getitem__(self, item: slice) -> "ClipBatch":
-        return ClipBatch(self.frames[item], self.token_ids[item], self.rows[item], self.valid[item])
+        return self._map(lambda tensor: tensor[item])
 
-    def chunks(self, num_chunks: int) -> Iterator["ClipBatch"]:
-        """Split along the batch axis into equal parts; the batch size must be divisible."""
-        if len(self) % num_chunks:
-            raise ValueError(f"batch of {len(self)} cannot be split into {num_chunks} equal micro-batches")
-        size = len(self) // num_chunks
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        fields = (self.frames, self.token_ids, self.rows, self.valid)
+        return ClipBatch(*map(change, fields), {name: change(tensor) for name, tensor in self.targets.items()})
+
+
+def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
+    """Wrap the arrays of a batch as tensors; those named TARGET_PREFIX and more are its targets.
+
+    Arrays from shared memory are read-only and must be copied before torch may own them.
+    """
+
+    def wrap(name: str) -> Tensor:
+        return torch.from_numpy(np.array(arrays[name]))
+
+    targets = {name.removeprefix(TARGET_PREFIX): wrap(name) for name in arrays if name.startswith(TARGET_PREFIX)}
+    return ClipBatch(wrap("frames"), wrap("token_ids"), wrap("rows"), wrap("valid"), targets)
 
 
 def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

@@ -93,7 +93,8 @@ class _OpenShards:
     folder: Place
 
     def __post_init__(self) -> None:
-        self._files: dict[str, pa.NativeFile] = {}
+        self._files: dict[str, tuple[pa.NativeFile, int]] = {}
+        self._opening: dict[str, threading.Lock] = {}
         self._lock, self._stack = threading.Lock(), ExitStack()
 
     def __enter__(self) -> "_OpenShards":
@@ -104,17 +105,23 @@ class _OpenShards:
 
     def read(self, shard: str, start: int, stop: int) -> bytes:
         """Read a range, cut where the shard ends; a shard that failed is opened anew the next time."""
-        with self._lock:
-            if shard not in self._files:
-                self._files[shard] = self._stack.enter_context((self.folder / shard).open_file())
-            file = self._files[shard]
+        file, size = self._opened(shard)
         try:
             # Past the end of a truncated shard Arrow raises what looks like a failing storage.
-            return file.read_at(stop - start, start) if start < file.size() else b""
+            return file.read_at(stop - start, start) if start < size else b""
         except OSError:
-            with self._lock:
-                self._files.pop(shard, None)
+            self._files.pop(shard, None)
             raise
+
+    def _opened(self, shard: str) -> tuple[pa.NativeFile, int]:
+        """Open a shard once, beside others; its size is asked for before anyone reads: a Python file seeks for it."""
+        with self._lock:
+            opening = self._opening.setdefault(shard, threading.Lock())
+        with opening:
+            if shard not in self._files:
+                file = self._stack.enter_context((self.folder / shard).open_file())
+                self._files[shard] = file, file.size()
+            return self._files[shard]
 
 
 def _read_run(shards: _OpenShards, run: Sequence[Mapping], retry: _Retry) -> tuple[int, bytes]:

@@ -4,30 +4,33 @@
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mama_ray.errors import UserError
-from mama_ray.models.clip_vip.key_layouts import (
-    LoadReport,
-)
-from mama_ray.models.clip_vip.load import build, import_clip_vip_release, import_hf_clip, validated
-from mama_ray.models.clip_vip.model import ClipVip
+from mama_ray.config import with_overrides
+from mama_ray.errors import UserError, unknown_name
+from mama_ray.models.clip_vip import load as clip_vip
+from mama_ray.models.dual_encoder import Backbone, DualEncoder, DualEncoderConfig
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.hub import fetch_from_hub
 from mama_ray.models.weight_files import (
     WEIGHTS_NAME,
+    LoadReport,
     State,
     read_json,
-    read_state,
     write_json,
     write_safetensors,
 )
 
 logger = logging.getLogger(__name__)
 
-MODEL_TYPE = "clip_vip"
+# By the model_type in config.json; a new backbone is a folder and a line here. "clip" is Hugging Face's CLIPModel.
+BACKBONES: dict[str, Backbone] = {
+    "clip_vip": clip_vip,
+    "clip": clip_vip,
+}
 
 
 @runtime_checkable
@@ -45,7 +48,7 @@ class CapturedModel:
     config: dict[str, Any]
 
 
-def capture_pretrained(model: ClipVip, buffers: Buffers | None = None) -> CapturedModel:
+def capture_pretrained(model: DualEncoder, buffers: Buffers | None = None) -> CapturedModel:
     """Copy a model to host memory: `write_pretrained` may write it while the model trains on.
 
     `buffers` hold the copy before, which is no longer needed.
@@ -65,19 +68,19 @@ def write_pretrained(captured: CapturedModel, directory: str | Path, tokenizer: 
     write_json(captured.config, directory / "config.json")
 
 
-def save_pretrained(model: ClipVip, directory: str | Path, tokenizer: Saveable | None = None) -> None:
+def save_pretrained(model: DualEncoder, directory: str | Path, tokenizer: Saveable | None = None) -> None:
     """Write a model that nothing changes meanwhile, as `write_pretrained` does, without a copy in memory."""
     write_pretrained(CapturedModel(dict(model.state_dict()), _content_of_config(model)), directory, tokenizer)
 
 
-def _content_of_config(model: ClipVip) -> dict[str, Any]:
+def _content_of_config(model: DualEncoder) -> dict[str, Any]:
     # How a machine trades memory for time is not a property of the weights.
-    return {"model_type": MODEL_TYPE, **model.config.model_dump(mode="json", exclude={"gradient_checkpointing"})}
+    return {"model_type": model.model_type, **model.config.model_dump(mode="json", exclude={"gradient_checkpointing"})}
 
 
 def from_pretrained(
     source: str | Path, *, interpolate: bool = False, local_files_only: bool = False, **overrides: Any
-) -> ClipVip:
+) -> DualEncoder:
     """Load a model from a directory, a released CLIP-ViP file (.pt, .safetensors) or a hub id.
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
@@ -85,7 +88,7 @@ def from_pretrained(
     """
     path = Path(source)
     if path.is_file():
-        model, report = import_clip_vip_release(path, interpolate=interpolate, **overrides)
+        model, report = clip_vip.import_clip_vip_release(path, interpolate=interpolate, **overrides)
     else:
         directory = path if path.is_dir() else fetch_from_hub(str(source), local_files_only=local_files_only)
         model, report = _load_directory(directory, interpolate=interpolate, **overrides)
@@ -95,12 +98,41 @@ def from_pretrained(
     return model
 
 
-def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[ClipVip, LoadReport]:
-    content = read_json(directory / "config.json")
-    model_type = content.pop("model_type", None)
-    if model_type == "clip":
-        return import_hf_clip(directory, interpolate=interpolate, **overrides)
-    if model_type != MODEL_TYPE:
-        raise UserError(f"{directory} holds another kind of model", got=model_type, wanted=f"{MODEL_TYPE!r} or 'clip'")
-    config = validated(content, source=str(directory / "config.json"))
-    return build(config, read_state(directory), overrides, source=str(directory), interpolate=interpolate)
+def describe_model(directory: Path) -> DualEncoderConfig:
+    """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights."""
+    return _backbone_of(directory).describe_directory(directory)
+
+
+def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:
+    return _backbone_of(directory).load_directory(directory, interpolate=interpolate, **overrides)
+
+
+def _backbone_of(directory: Path) -> Backbone:
+    model_type = read_json(directory / "config.json").get("model_type")
+    if not isinstance(model_type, str) or model_type not in BACKBONES:
+        wanted = " or ".join(map(repr, BACKBONES))
+        raise UserError(f"{directory} holds another kind of model", got=model_type, wanted=wanted)
+    return BACKBONES[model_type]
+
+
+def preset(name: str) -> DualEncoderConfig:
+    """Return the config of a preset; UserError for an unknown name."""
+    return _backbone_with(name).PRESETS[name]
+
+
+def from_preset(name: str, overrides: Mapping[str, Any]) -> DualEncoder:
+    """Build a preset's model with new weights; `overrides` replace fields of its config, by dotted key."""
+    backbone = _backbone_with(name)
+    return backbone.build_fresh(with_overrides(backbone.PRESETS[name], overrides))
+
+
+def with_new_weights(model: DualEncoder) -> DualEncoder:
+    """Build a model of the same backbone and config with new weights."""
+    return BACKBONES[model.model_type].build_fresh(model.config)
+
+
+def _backbone_with(preset_name: str) -> Backbone:
+    backbones = {name: backbone for backbone in BACKBONES.values() for name in backbone.PRESETS}
+    if preset_name not in backbones:
+        raise unknown_name("model preset", preset_name, backbones)
+    return backbones[preset_name]

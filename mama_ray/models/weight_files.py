@@ -7,11 +7,13 @@ is one UserError that names it.
 import hashlib
 import json
 import pickle
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -23,6 +25,34 @@ INDEX_NAME = "model.safetensors.index.json"
 
 State = dict[str, Tensor]
 _HASHED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did with every key; `missing`, `unexpected` and `mismatched` are empty once loading has succeeded."""
+
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+    """As "key: got shape, wanted shape"."""
+    fresh: tuple[str, ...] = ()
+    """Absent from the file by its layout; left as initialised."""
+    dropped: tuple[str, ...] = ()
+    """Buffers of older files that carry no weights."""
+    interpolated: tuple[str, ...] = ()
+    """Resampled, on request, to another image size or frame count."""
+
+    def raise_if_incomplete(self, source: str) -> None:
+        """Raise a UserError that names the keys unless every key found its place."""
+        faults = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        text = "; ".join(f"{kind}: {name_some(list(names))}" for kind, names in faults.items() if names)
+        if text:
+            raise UserError(
+                f"weights of {source} do not fit the model ({text})",
+                wanted="exactly the model's keys and shapes",
+                remedy="load with the config the weights were made for; interpolate=True resamples position and"
+                " temporal embeddings",
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,10 +73,10 @@ def write_json(content: dict[str, Any], path: Path) -> None:
     Place.of(path).write_whole(json.dumps(content, indent=2) + "\n")
 
 
-def read_state(directory: Path) -> State:
-    """Read all tensors of a model directory, sharded or not."""
+def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> State:
+    """Read all tensors of a model directory, sharded or not; with `values_of`, all but these come as shapes."""
     if (directory / WEIGHTS_NAME).is_file():
-        return read_safetensors(directory / WEIGHTS_NAME)
+        return read_safetensors(directory / WEIGHTS_NAME, values_of=values_of)
     if not (directory / INDEX_NAME).is_file():
         raise UserError(
             "model directory holds no weights",
@@ -61,19 +91,30 @@ def read_state(directory: Path) -> State:
     for name in sorted(set(weight_map.values())):
         if Path(name).name != name:
             raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
-        state |= read_safetensors(directory / name)
+        state |= read_safetensors(directory / name, values_of=values_of)
     absent = sorted(set(weight_map) - set(state))
     if absent:
         raise UserError("shards lack tensors of their index", got=name_some(absent), wanted="every tensor of the index")
     return state
 
 
-def read_safetensors(path: Path) -> State:
-    """Read one safetensors file; UserError when it is absent, truncated or damaged."""
+def read_safetensors(path: Path, *, values_of: Collection[str] | None = None) -> State:
+    """Read one safetensors file; UserError when it is absent, truncated or damaged.
+
+    With `values_of`, tensors of other names are not read and come as tensors of the meta device: a shape, no content.
+    """
     if not path.is_file():
         raise UserError("weights file is missing", got=str(path), wanted="a safetensors file")
     try:
-        return load_file(path)
+        if values_of is None:
+            return load_file(path)
+        with safe_open(path, "pt") as file:
+            return {
+                name: file.get_tensor(name)
+                if name in values_of
+                else torch.empty(file.get_slice(name).get_shape(), device="meta")
+                for name in file.keys()  # noqa: SIM118 - the file is no mapping
+            }
     except SafetensorError as error:
         raise UserError(
             f"{path} is damaged",

@@ -37,8 +37,6 @@ _META = (
     Metric("meta/loss_before_lookahead", "nats", "mean loss of the same meta batch before the lookahead"),
     Metric("meta/direction_norm", "", "norm of the meta loss's gradient at the lookahead"),
     Metric("meta/hypergradient_norm", "", "norm of the weight net's gradient"),
-    Metric("meta/learning_rate", "", "learning rate of the weight net's optimiser"),
-    Metric("meta/inner_lr", "", "length of the lookahead step"),
 )
 _WEIGHTS = (
     Metric(

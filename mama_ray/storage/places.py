@@ -47,9 +47,12 @@ class Place:
         A relative local path is made absolute, because tasks on other nodes have another working directory. Raises
         UserError for a URI that holds credentials or that nothing here can open.
         """
-        uri = absolute_uri(str(uri))
+        uri = str(uri)
+        if _is_local(uri):
+            path = absolute_uri(uri.removeprefix("file://"))
+            return cls(pafs.LocalFileSystem(), path, path)
         filesystem, path = _open(uri, patience)
-        return cls(filesystem, path, uri)
+        return cls(filesystem, path, f"{uri.partition('://')[0]}://{path}")
 
     def __reduce__(self) -> tuple[Callable[[str], "Place"], tuple[str]]:
         return Place.of, (self.uri,)
@@ -103,7 +106,7 @@ class Place:
 
     def at(self, path: str) -> "Place":
         """Return the place of a path below this one, as `entries` gives it."""
-        return self / path.removeprefix(f"{self.path}/")
+        return self / path.lstrip("/").removeprefix(f"{self.path.strip('/')}/")  # some of fsspec's begin with a slash
 
     def open_stream(self) -> pa.NativeFile:
         """Open the file to be read from its start on."""
@@ -211,7 +214,7 @@ def join_uri(uri: str, *parts: str) -> str:
 
 def absolute_uri(uri: str) -> str:
     """Return a local path made absolute, any other URI as it is: workers have another working directory."""
-    return str(Path(uri.removeprefix("file://")).expanduser().absolute()) if _is_local(uri) else uri
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
 @contextlib.contextmanager
@@ -230,9 +233,7 @@ def _is_local(uri: str) -> bool:
 
 
 def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a URI and the path inside it."""
-    if _is_local(uri):
-        return pafs.LocalFileSystem(), uri
+    """Return the filesystem of a URI that is not local, and the path inside it."""
     scheme, _, rest = uri.partition("://")
     if "@" in urlsplit(uri).netloc:
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")

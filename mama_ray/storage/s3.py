@@ -75,6 +75,3 @@ def _profile() -> dict[str, str]:
             got=os.environ["AWS_PROFILE"],
             wanted="a profile of ~/.aws/config or ~/.aws/credentials",
         ) from error
-
-
-_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"

@@ -11,6 +11,7 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.state import TrainState
 from mama_ray.weighting.step import StepResult
+from mama_ray.weighting.weight_net import SelfPaced
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def train_step(
     learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
-    if hasattr(state.weighting, "set_progress"):
+    if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
     result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
     result = _without_padding(result, state.global_batch_size)

@@ -10,6 +10,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer
 from mama_ray.training.settings import OptimConfig
@@ -23,7 +25,7 @@ from mama_ray.weighting.weight_net import build_weighting
 class TrainState:
     """The model, the weighting, their optimisers and the position in the run."""
 
-    model: nn.Module
+    model: DualEncoder
     weighting: nn.Module
     optimizer: torch.optim.Optimizer
     weight_optimizer: torch.optim.Optimizer | None
@@ -40,13 +42,13 @@ class TrainState:
         return self.step * self.global_batch_size
 
     @property
-    def evaluated_model(self) -> nn.Module:
+    def evaluated_model(self) -> DualEncoder:
         """The averaged model where averaging is on, else the model itself."""
         return self.model if self.ema is None else self.ema.module
 
 
 def build_state(
-    model: nn.Module,
+    model: DualEncoder,
     *,
     objective: ContrastiveConfig,
     weighting: WeightingConfig,
@@ -57,10 +59,13 @@ def build_state(
     num_micro_batches: int = 1,
     autocast: Autocast = nullcontext,
     seed: int = 0,
+    task: Objective | None = None,
+    eta: float = 1.0,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
-    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32.
+    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32. With a
+    `task` the loss is contrastive_i + eta * task_i.
     """
     _refuse_randomness(model)
     with torch.random.fork_rng(devices=[]):
@@ -77,7 +82,7 @@ def build_state(
     step = WeightedStep(
         feature_model,
         weighting_module,
-        objective=objective,
+        objective=TrainingObjective(ContrastiveObjective(objective), task, eta),
         weighting_config=weighting,
         meta=meta,
         optimizer=optimizer,
@@ -93,7 +98,7 @@ def build_state(
     )
 
 
-def _refuse_randomness(model: nn.Module) -> None:
+def _refuse_randomness(model: DualEncoder) -> None:
     """The directional pass must see the very function that the ordinary pass saw."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout) and module.p > 0:

@@ -1,43 +1,39 @@
-"""Features of a batch with a handle on their graph, so that a loss on features can be sent back once, twice, in parts.
+"""A model's outputs for a batch with a handle on their graph, so that a loss on them can be sent back once, twice, in
+parts.
 
-The loss sees features as leaves. Its gradient at the features is sent back through the encoder in one piece, or,
-micro-batch by micro-batch, through encoders run anew (cached gradients): then the global batch does not depend on
-activation memory and the result equals the unsplit one to rounding.
+The loss sees outputs as leaves. Its gradient at them is sent back through the model in one piece, or, micro-batch by
+micro-batch, through a model run anew (cached gradients): then the global batch does not depend on activation memory and
+the result equals the unsplit one to rounding.
 """
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
 from mama_ray.weighting.directional import Tape
 
 Autocast = Callable[[], AbstractContextManager]
 
 
-class Features(NamedTuple):
-    """Unit-norm features of this rank's clips and the logit scale in log form."""
-
-    video: Float[Tensor, "local dim"]
-    text: Float[Tensor, "local dim"]
-    logit_scale: Float[Tensor, ""]
-
-
 class FeatureModel(nn.Module):
-    """A dual encoder that also returns its logit scale, so that one forward call owns all parameters (DDP needs it)."""
+    """A dual encoder as a step runs it: one forward call gives all that an objective reads and owns all parameters (DDP
+    needs it). A head is a subclass with parameters of its own and outputs beside these.
+    """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: DualEncoder):
         super().__init__()
         self.model = model
 
-    def forward(self, frames: Tensor, token_ids: Tensor) -> Features:
-        video, text = self.model(frames, token_ids)
+    def forward(self, batch: ClipBatch) -> Outputs:
+        """Return the features and the scale."""
+        video, text = self.model(batch.frames, batch.token_ids)
         return Features(video, text, self.model.logit_scale.view(()) * 1.0)
 
 
@@ -60,18 +56,17 @@ def encode_functionally(
     *,
     num_micro_batches: int,
     autocast: Autocast,
-) -> Features:
+) -> Outputs:
     """Encode with the given parameters in place of the module's own."""
     parts = []
     with autocast():
         for chunk in split_batch(batch, num_micro_batches):
-            inputs = (chunk.frames, chunk.token_ids)
-            parts.append(Features(*torch.func.functional_call(model, dict(parameters), inputs)))
-    return _concatenate(parts)
+            parts.append(torch.func.functional_call(model, dict(parameters), (chunk,)))
+    return join_outputs(parts)
 
 
 class EncodedBatch:
-    """The features of a batch and the means to send gradients back into the model's parameters.
+    """The outputs for a batch and the means to send gradients back into the model's parameters.
 
     `tape` records the linear layers of an unsplit batch, for a directional pass later.
     """
@@ -95,52 +90,48 @@ class EncodedBatch:
         else:
             self._graph = None
             with torch.no_grad():
-                encoded = _concatenate([self._encode(model, chunk) for chunk in self._chunks])
-        self.features = Features(*(part.detach().requires_grad_() for part in encoded))
+                encoded = join_outputs([self._encode(model, chunk) for chunk in self._chunks])
+        self.outputs = remake(encoded, (part.detach().requires_grad_() for part in encoded))
 
-    def _encode(self, model: nn.Module, chunk: ClipBatch) -> Features:
+    def _encode(self, model: nn.Module, chunk: ClipBatch) -> Outputs:
         with self._autocast():
-            return Features(*model(chunk.frames, chunk.token_ids))
+            return model(chunk)
 
-    def backward(self, gradients: Features) -> None:
+    def backward(self, gradients: Outputs) -> None:
         """Accumulate into `.grad`; under DDP the result is reduced over ranks once, while the backward pass runs."""
         if self._graph is not None:
             torch.autograd.backward(*_differentiable(self._graph, gradients))
             return
-        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._split(gradients), strict=True)):
+        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._parts_of(gradients), strict=True)):
             is_last = position == len(self._chunks) - 1
             reduces_later = isinstance(self._model, DistributedDataParallel) and not is_last
             with self._model.no_sync() if reduces_later else nullcontext():
                 torch.autograd.backward(*_differentiable(self._encode(self._model, chunk), gradient))
 
-    def parameter_gradients(self, gradients: Features, parameters: list[Tensor]) -> list[Tensor]:
+    def parameter_gradients(self, gradients: Outputs, parameters: list[Tensor]) -> list[Tensor]:
         """Return this rank's gradients without touching `.grad`, keeping the graph for a later backward pass."""
         if self._graph is not None:
             outputs, cotangents = _differentiable(self._graph, gradients)
             return list(torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True))
         totals = [torch.zeros_like(parameter) for parameter in parameters]
-        for chunk, gradient in zip(self._chunks, self._split(gradients), strict=True):
+        for chunk, gradient in zip(self._chunks, self._parts_of(gradients), strict=True):
             outputs, cotangents = _differentiable(self._encode(unwrap(self._model), chunk), gradient)
             part = torch.autograd.grad(outputs, parameters, cotangents, materialize_grads=True)
             torch._foreach_add_(totals, part)
         return totals
 
-    def _split(self, gradients: Features) -> list[Features]:
-        sizes = [len(chunk) for chunk in self._chunks]
-        videos, texts = gradients.video.split(sizes), gradients.text.split(sizes)
-        zero = torch.zeros_like(gradients.logit_scale)  # the scale is shared: its gradient goes back once
-        scales = [zero] * (len(self._chunks) - 1) + [gradients.logit_scale]
-        return [Features(*part) for part in zip(videos, texts, scales, strict=True)]
+    def _parts_of(self, gradients: Outputs) -> list[Outputs]:
+        return split_outputs(gradients, [len(chunk) for chunk in self._chunks])
 
 
-def _differentiable(features: Features, gradients: Features) -> tuple[list[Tensor], list[Tensor]]:
+def gradients_at(outputs: OutputsT, loss: Tensor, *, retain_graph: bool = False) -> OutputsT:
+    """Return a loss's gradients at the outputs; zero at one that it does not read."""
+    leaves = tuple(outputs)
+    gradients = torch.autograd.grad(loss, leaves, retain_graph=retain_graph, allow_unused=True, materialize_grads=True)
+    return remake(outputs, gradients)
+
+
+def _differentiable(outputs: Outputs, gradients: Outputs) -> tuple[list[Tensor], list[Tensor]]:
     """Leave out what has no graph: the features of a frozen tower, a frozen logit scale."""
-    pairs = [(value, gradient) for value, gradient in zip(features, gradients, strict=True) if value.requires_grad]
+    pairs = [(value, gradient) for value, gradient in zip(outputs, gradients, strict=True) if value.requires_grad]
     return [value for value, _ in pairs], [gradient for _, gradient in pairs]
-
-
-def _concatenate(parts: list[Features]) -> Features:
-    if len(parts) == 1:
-        return parts[0]
-    videos, texts, scales = zip(*parts, strict=True)
-    return Features(torch.cat(videos), torch.cat(texts), scales[0])

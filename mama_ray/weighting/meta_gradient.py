@@ -9,16 +9,15 @@ from torch import Tensor, nn
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.gather import world_size
-from mama_ray.weighting.features import Autocast, EncodedBatch, FeatureModel, Features
-
-LossesOfFeatures = Callable[[Features, ClipBatch], Float[Tensor, "local"]]
+from mama_ray.objectives.objective import Objective
+from mama_ray.weighting.features import Autocast, EncodedBatch, FeatureModel, gradients_at
 
 
 def compute_meta_gradient(
     model: FeatureModel,
     ahead: dict[str, Tensor],
     batch: ClipBatch,
-    losses_of: LossesOfFeatures,
+    objective: Objective,
     *,
     num_micro_batches: int,
     autocast: Autocast,
@@ -39,9 +38,9 @@ def compute_meta_gradient(
 
     def backward_from(inner: FeatureModel) -> None:
         encoded = EncodedBatch(inner, batch, num_micro_batches=num_micro_batches, autocast=autocast)
-        total = losses_of(encoded.features, batch).sum()
+        total = objective(encoded.outputs, batch).sum()
         sums.copy_(torch.stack([total.detach().to(sums.dtype), batch.valid.sum().to(sums)]))
-        encoded.backward(Features(*torch.autograd.grad(total, encoded.features)))
+        encoded.backward(gradients_at(encoded.outputs, total))
 
     prefixed = {f"features.{name}": leaf for name, leaf in ahead.items()}
     torch.func.functional_call(_Inside(model), prefixed, (backward_from,))

@@ -19,11 +19,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.objectives.contrastive import compute_contrastive_losses
 from mama_ray.objectives.gather import gather_plain, rank, world_size
-from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.objectives.objective import Objective, Outputs, remake
 from mama_ray.weighting.directional import Tape
-from mama_ray.weighting.features import Autocast, EncodedBatch, Features, encode_functionally, unwrap
+from mama_ray.weighting.features import Autocast, EncodedBatch, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
@@ -48,7 +47,7 @@ class WeightedStep:
         model: nn.Module,
         weighting: nn.Module,
         *,
-        objective: ContrastiveConfig,
+        objective: Objective,
         weighting_config: WeightingConfig,
         meta: MetaConfig,
         optimizer: torch.optim.Optimizer | None = None,
@@ -85,10 +84,10 @@ class WeightedStep:
         encoded = EncodedBatch(
             self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast, tape=tape
         )
-        losses = self._losses(encoded.features, batch)
+        losses = self.objective(encoded.outputs, batch)
         global_losses, valid = _gather_with_validity(losses, batch)
         weights = self._weights(global_losses, valid).detach()
-        gradients = self._feature_gradients(encoded.features, losses, weights)
+        gradients = self._output_gradients(encoded.outputs, losses, weights)
         scalars: dict[str, Tensor] = {}
         if meta_batch is not None:
             if self.meta.arrangement == "faithful":
@@ -105,7 +104,7 @@ class WeightedStep:
             )
             if self.meta.arrangement == "faithful":
                 weights = self._weights(global_losses, valid).detach()
-                self._backward(encoded, self._feature_gradients(encoded.features, losses, weights))
+                self._backward(encoded, self._output_gradients(encoded.outputs, losses, weights))
         else:
             self._backward(encoded, gradients)
             if self.is_learned and self.weighting_config.learner == "joint":
@@ -119,24 +118,21 @@ class WeightedStep:
         """
         if self.meta.hypergradient != "forward_mode" or self.num_micro_batches > 1:
             return False
-        if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+        if unwrap(self.model).model.gradient_checkpointing:
             return False
         return self.meta.arrangement == "faithful" or 2 * len(meta_batch) <= len(batch)
-
-    def _losses(self, features: Features, batch: ClipBatch) -> Float[Tensor, "local"]:
-        return compute_contrastive_losses(*features, self.objective, valid=batch.valid)
 
     def _weights(self, global_losses: Tensor, valid: Tensor) -> Float[Tensor, "global"]:
         return compute_sample_weights(self.weighting, global_losses, self.weighting_config.normalisation, valid=valid)
 
-    def _feature_gradients(self, features: Features, losses: Tensor, weights: Tensor) -> Features:
+    def _output_gradients(self, outputs: Outputs, losses: Tensor, weights: Tensor) -> Outputs:
         own = weights[rank() * len(losses) : (rank() + 1) * len(losses)]
-        return Features(*torch.autograd.grad((own.to(losses.dtype) * losses).sum(), features, retain_graph=True))
+        return gradients_at(outputs, (own.to(losses.dtype) * losses).sum(), retain_graph=True)
 
-    def _backward(self, encoded: EncodedBatch, gradients: Features) -> None:
-        # DDP averages over ranks, while the weighted loss is a sum over them.
-        scaled = gradients if self.model is unwrap(self.model) else Features(*(g * world_size() for g in gradients))
-        encoded.backward(scaled)
+    def _backward(self, encoded: EncodedBatch, gradients: Outputs) -> None:
+        if self.model is not unwrap(self.model):  # DDP averages over ranks, while the weighted loss is a sum over them
+            gradients = remake(gradients, (gradient * world_size() for gradient in gradients))
+        encoded.backward(gradients)
 
     def _meta_step(
         self,
@@ -150,19 +146,18 @@ class WeightedStep:
         tape: Tape | None,
     ) -> dict[str, Tensor]:
         model = unwrap(self.model)
-        low_high = getattr(model.model, "logit_scale_bounds", None)
         ahead = take_lookahead(
             self.parameters,
             lookahead_gradients,
             self.meta.inner,
             optimizer=self.optimizer,
             named_parameters=self.parameters,
-            bounds={"model.logit_scale": low_high} if low_high else None,
+            bounds={"model.logit_scale": model.model.logit_scale_bounds},
         )
         # No more activations at once than a micro-batch of the training batch has.
         num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(batch)))
         meta_loss, meta_gradients = compute_meta_gradient(
-            model, ahead.parameters, meta_batch, self._losses, num_micro_batches=num_parts, autocast=self.autocast
+            model, ahead.parameters, meta_batch, self.objective, num_micro_batches=num_parts, autocast=self.autocast
         )
         direction = ahead.adjoint(meta_gradients)
         del ahead, lookahead_gradients, meta_gradients  # copies of the parameters
@@ -187,16 +182,16 @@ class WeightedStep:
 
     def _functional_losses(self, parameters, batch: ClipBatch, *, num_micro_batches: int | None = None) -> Tensor:
         num_parts = self.num_micro_batches if num_micro_batches is None else num_micro_batches
-        features = encode_functionally(
+        outputs = encode_functionally(
             unwrap(self.model), parameters, batch, num_micro_batches=num_parts, autocast=self.autocast
         )
-        return self._losses(features, batch)
+        return self.objective(outputs, batch)
 
     def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> dict[str, Tensor]:
         """Move the weight net; returns the norm of its gradient, which is that of the meta loss at the lookahead."""
         objective = -(weights * derivatives.to(weights.dtype)).sum()
         if not objective.requires_grad:  # the weights fell back to uniform ones: nothing to learn from
-            return {}
+            return {"meta/hypergradient_norm": torch.zeros_like(objective)}
         self.weight_optimizer.zero_grad(set_to_none=True)
         objective.backward()
         gradients = {name: value.grad for name, value in self.weighting.named_parameters() if value.grad is not None}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mama_ray.data.batch import PADDING_ROW, pad_batch
+from mama_ray.data.batch import PADDING_ROW, TARGET_PREFIX, pad_batch, to_clip_batch
 
 CLIPS = {
     "frames": np.full((3, 2, 4, 4, 3), 7, np.uint8),
@@ -36,3 +36,13 @@ def test_a_batch_may_be_all_padding():
 def test_a_batch_that_is_too_long_is_refused():
     with pytest.raises(ValueError, match="cannot be padded to 2"):
         pad_batch(CLIPS, 2)
+
+
+def test_targets_pad_slice_and_move_with_their_clips():
+    arrays = CLIPS | {f"{TARGET_PREFIX}answer": np.array([5, 6, 7])}
+    batch = to_clip_batch(pad_batch(arrays, 4))
+    assert {name: tensor.tolist() for name, tensor in batch.targets.items()} == {"answer": [5, 6, 7, 0]}
+    part = batch[1:3].to("meta")
+    assert part.targets["answer"].shape == (2,) and part.targets["answer"].device.type == "meta"
+    assert batch[1:3].targets["answer"].tolist() == [6, 7]
+    assert to_clip_batch(CLIPS).targets == {}

@@ -220,3 +220,25 @@ def test_large_clips_are_a_request_each(tmp_path):
     assert list(merge_neighbours(records_of(tmp_path))) == [[number] for number in range(24)]
     payloads = read_payloads(Place.of(tmp_path), records_of(tmp_path))
     assert [len(payload) for payload in payloads] == [4 << 20] * 24
+
+
+def test_many_readers_of_one_python_file_get_their_own_bytes(tmp_path):
+    write_dataset(tmp_path, [60])
+    records = [record for record in records_of(tmp_path) if int(record["clip_id"][-1]) % 2]
+    far_apart = Place.of(f"local://{tmp_path}")
+    for _ in range(20):
+        payloads = [read_payloads(far_apart, [records[number], records[number - 1]])[0] for number in range(1, 10)]
+        assert payloads == [fake_clip(2 * number + 1)[1] for number in range(1, 10)]
+
+
+def test_shards_are_opened_beside_each_other(tmp_path):
+    write_dataset(tmp_path, [1] * 8)
+    all_are_open = threading.Barrier(8)
+
+    def wait(kind: str, path: str, start: int) -> bool:
+        if kind == "open":
+            all_are_open.wait(timeout=60)
+        return False
+
+    payloads = read_payloads(place_on(Storage(wait), tmp_path), records_of(tmp_path))
+    assert payloads == [fake_clip(number)[1] for number in range(8)]

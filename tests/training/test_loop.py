@@ -48,7 +48,7 @@ def test_one_step_moves_weight_net():
 
 def test_the_weight_net_is_float32_beside_a_model_in_half_precision():
     state, records = new_state(autocast=partial(torch.autocast, "cpu", dtype=torch.bfloat16)), []
-    state.model.float()
+    state.model.to(torch.float32)
     train(state, batches(0, 2), meta_stream(0), report=records.append)
     moments = [value for kept in state.weight_optimizer.state.values() for value in kept.values()]
     assert {value.dtype for value in (*state.weighting.parameters(), *moments)} == {torch.float32}

@@ -9,12 +9,20 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.data.batch import ClipBatch, pad_batch
+from mama_ray.data.batch import TARGET_PREFIX, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
-from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net
+from tests.weighting.toys import (
+    AnswerLoss,
+    HeadLoss,
+    HeadModel,
+    ToyEncoder,
+    build_step,
+    random_batch,
+    random_weight_net,
+)
 
 GLOBAL_BATCH, META_BATCH, NUM_STEPS = 12, 6, 5
 VARIANTS = {
@@ -31,23 +39,31 @@ VARIANTS = {
     },
     "invalid_clips": {"arrangement": "shared"},
     "padded": {"arrangement": "shared"},
+    "task": {"task": AnswerLoss(), "eta": 2.0, "arrangement": "faithful", "num_micro_batches": 2},
+    "padded_task": {"task": AnswerLoss(), "eta": 2.0},
+    "head": {"task": HeadLoss(), "num_micro_batches": 2, "hypergradient": "second_order"},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
-PADDED = {"padded": (16, 7), "padded_micro_batches": (16, 7)}  # sizes that three ranks do not divide
+PADDED = {
+    "padded": (16, 7),
+    "padded_micro_batches": (16, 7),
+    "padded_task": (16, 7),
+}  # sizes that three ranks do not divide
 
 
 def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -> ClipBatch:
     """What a rank takes of a global batch, filled up with padding as the stream of batches does."""
     size = local_batch_size(len(batch), world_size, num_parts=num_parts)
     own = batch[rank * size : (rank + 1) * size]
-    padded = pad_batch({name: value.numpy() for name, value in vars(own).items()}, size)
-    return ClipBatch(**{name: torch.from_numpy(value) for name, value in padded.items()})
+    tensors = {"frames": own.frames, "token_ids": own.token_ids, "rows": own.rows, "valid": own.valid}
+    tensors |= {TARGET_PREFIX + name: value for name, value in own.targets.items()}
+    return to_clip_batch(pad_batch({name: value.numpy() for name, value in tensors.items()}, size))
 
 
 def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
     """Five steps of SGD; every rank returns the same numbers."""
-    model = ToyEncoder()
-    wrapped = FeatureModel(model)
+    model = HeadModel() if variant == "head" else FeatureModel(ToyEncoder())
+    wrapped = model
     if world_size > 1:
         wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
     net = random_weight_net()
@@ -82,7 +98,10 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
         outcome[f"losses{number}"], outcome[f"weights{number}"] = result.losses[:size], result.weights[:size]
         assert not result.losses[size:].any() and not result.weights[size:].any()
         outcome[f"meta{number}"] = torch.stack(
-            [result.scalars["meta/loss"], result.scalars["meta/loss_before_lookahead"]]
+            [
+                result.scalars[f"meta/{name}"].double()
+                for name in ("loss", "loss_before_lookahead", "hypergradient_norm")
+            ]
         )
         outcome[f"phi_gradient{number}"] = torch.cat([p.grad.flatten() for p in net.parameters()])
         optimizer.step()

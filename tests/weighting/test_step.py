@@ -235,3 +235,14 @@ def test_weights_of_corrupted_pairs_fall_over_training():
         ratios.append(float(result.weights[is_bad[rows]].mean() / result.weights[~is_bad[rows]].mean()))
     assert sum(ratios[-20:]) / 20 < 0.9
     assert sum(ratios[-20:]) < sum(ratios[:20])
+
+
+def test_meta_step_tells_the_norm_of_the_weight_net_s_gradient_and_zero_where_there_is_none():
+    step = build_step(ToyEncoder(), random_weight_net())
+    norm = step.compute_gradients(random_batch(1, 8), random_batch(2, 4)).scalars["meta/hypergradient_norm"]
+    gradient = torch.cat([parameter.grad.flatten() for parameter in step.weighting.parameters()])
+    torch.testing.assert_close(norm, gradient.norm())
+    with torch.no_grad():
+        step.weighting.output.bias.fill_(-1e6)  # all raw weights vanish: uniform ones, nothing to learn from
+    assert step.compute_gradients(random_batch(1, 8), random_batch(2, 4)).scalars["meta/hypergradient_norm"] == 0
+    assert "meta/hypergradient_norm" not in step.compute_gradients(random_batch(1, 8)).scalars

@@ -1,6 +1,7 @@
 """Small dual encoders and batches for exactness tests, and the published second-order way as their reference."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
@@ -15,10 +18,10 @@ from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import WeightNet, build_weighting, compute_sample_weights
 
 DTYPE = torch.float64
-NUM_TOKENS, VOCABULARY = 5, 11
+NUM_TOKENS, VOCABULARY, NUM_ANSWERS = 5, 11, 4
 
 
-class ToyEncoder(nn.Module):
+class ToyEncoder(nn.Module, DualEncoder):
     """A dual encoder of two small MLPs with the interface of the real ones."""
 
     def __init__(self, seed: int = 0, dim: int = 6):
@@ -31,7 +34,10 @@ class ToyEncoder(nn.Module):
             self.logit_scale = nn.Parameter(torch.tensor(math.log(8.0)))
         self.to(DTYPE)
 
+    model_type = "toy"
+    config = None
     logit_scale_bounds = (0.0, math.log(200.0))
+    gradient_checkpointing = False
 
     def forward(self, frames: Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
         return self.encode_video(frames), self.encode_text(token_ids)
@@ -42,6 +48,9 @@ class ToyEncoder(nn.Module):
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
         return F.normalize(self.text(self.embedding(token_ids).tanh().mean(1)), dim=-1)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        self.gradient_checkpointing = enabled
 
     @torch.no_grad()
     def clamp_logit_scale_(self) -> None:
@@ -55,7 +64,53 @@ def random_batch(seed: int, size: int) -> ClipBatch:
         token_ids=torch.randint(0, VOCABULARY, (size, NUM_TOKENS), generator=generator),
         rows=torch.arange(size),
         valid=torch.ones(size, dtype=torch.bool),
+        targets={"answer": torch.randint(0, NUM_ANSWERS, (size,), generator=generator)},
     )
+
+
+class AnswerLoss:
+    """A task: which of a few fixed answers a clip gives, by the cosine of its features and the answer's."""
+
+    def __init__(self, dim: int = 6):
+        generator = torch.Generator().manual_seed(4)
+        self.answers = F.normalize(torch.randn(NUM_ANSWERS, dim, generator=generator, dtype=DTYPE), dim=-1)
+
+    def __call__(self, outputs: Features, batch: ClipBatch) -> Tensor:
+        logits = outputs.logit_scale.exp() * (outputs.video + outputs.text) @ self.answers.T
+        return F.cross_entropy(logits, batch.targets["answer"], reduction="none")
+
+
+class HeadOutputs(NamedTuple):
+    """Features, a query of each clip, and the table of answers that all clips share."""
+
+    video: Tensor
+    text: Tensor
+    logit_scale: Shared[Tensor]
+    queries: Tensor
+    answers: Shared[Tensor]
+
+
+class HeadModel(FeatureModel):
+    """A dual encoder with a head that asks which of a few learned answers a clip gives."""
+
+    def __init__(self, dim: int = 6):
+        super().__init__(ToyEncoder(dim=dim))
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            self.query = nn.Linear(dim, 3)
+            self.answers = nn.Parameter(torch.randn(NUM_ANSWERS, 3))
+        self.to(DTYPE)
+
+    def forward(self, batch: ClipBatch) -> HeadOutputs:
+        features = super().forward(batch)
+        return HeadOutputs(*features, self.query(features.video * features.text).tanh(), self.answers * 1.0)
+
+
+class HeadLoss:
+    """Cross-entropy of the answer among those of the head."""
+
+    def __call__(self, outputs: HeadOutputs, batch: ClipBatch) -> Tensor:
+        return F.cross_entropy(outputs.queries @ outputs.answers.T, batch.targets["answer"], reduction="none")
 
 
 def random_weight_net(seed: int = 1, hidden_dim: int = 7) -> WeightNet:
@@ -74,6 +129,8 @@ def build_step(
     *,
     weighting_config: WeightingConfig | None = None,
     objective: ContrastiveConfig | None = None,
+    task: Objective | None = None,
+    eta: float = 1.0,
     optimizer: torch.optim.Optimizer | None = None,
     num_micro_batches: int = 1,
     weight_lr: float = 0.0,
@@ -86,7 +143,7 @@ def build_step(
     return WeightedStep(
         model if isinstance(model, FeatureModel | DistributedDataParallel) else FeatureModel(model),
         weighting,
-        objective=objective or ContrastiveConfig(margin=0.2),
+        objective=TrainingObjective(ContrastiveObjective(objective or ContrastiveConfig(margin=0.2)), task, eta),
         weighting_config=config,
         meta=MetaConfig(**({"inner": InnerStepConfig(lr=0.1)} | meta)),
         optimizer=optimizer,

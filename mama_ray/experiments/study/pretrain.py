@@ -14,9 +14,7 @@ from mama_ray.experiments.study.cell import CELL_VERSION, CellConfig, pictures_o
 from mama_ray.experiments.study.clip_arrays import load_split
 from mama_ray.experiments.study.job import PretrainingConfig
 from mama_ray.experiments.study.run_cell import training_batches
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import save_pretrained
+from mama_ray.models.pretrained import from_preset, preset, save_pretrained
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
 from mama_ray.training.state import build_state
@@ -41,7 +39,7 @@ def pretrain(config: PretrainingConfig, frames_path: Path, folder: Path) -> None
     torch.manual_seed(config.seed)
     tokenizer = train_tokenizer(config)
     sizes = {**config.size, "vocab_size": tokenizer.vocab_size, "context_length": config.context_length}
-    model = ClipVip(with_overrides(preset(config.preset), sizes))
+    model = from_preset(config.preset, sizes)
     clips = load_split(config.corpus, "train", frames_path, tokenizer, {})
     cell = CellConfig(batch_size=config.batch_size, seed=config.seed, num_steps=config.num_steps)
     state = build_state(

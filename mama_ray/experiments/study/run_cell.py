@@ -16,8 +16,8 @@ from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
 from mama_ray.experiments.study.cell import CellConfig, MetaSetConfig
 from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
 from mama_ray.experiments.study.observe import Observer
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.pretrained import from_pretrained, with_new_weights
 from mama_ray.training.loop import train
 from mama_ray.training.state import build_state
 
@@ -59,10 +59,10 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
 
 
-def start_model(cell: CellConfig, pretrained: Path) -> ClipVip:
+def start_model(cell: CellConfig, pretrained: Path) -> DualEncoder:
     """Return the pretrained model, or one of its shape from the cell's seed."""
     model = from_pretrained(pretrained)
-    return model if cell.start == "pretrained" else ClipVip(model.config)
+    return model if cell.start == "pretrained" else with_new_weights(model)
 
 
 def make_meta_set(clips: ClipArrays, config: MetaSetConfig, *, seed: int) -> ClipArrays:
@@ -110,7 +110,7 @@ def meta_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]:
 
 
 @torch.no_grad()
-def evaluate(model: ClipVip, val: ClipArrays, test: ClipArrays) -> tuple[dict[str, Any], dict[str, Any], dict]:
+def evaluate(model: DualEncoder, val: ClipArrays, test: ClipArrays) -> tuple[dict[str, Any], dict[str, Any], dict]:
     """Return the metrics on val and on test, and the test recall by topic."""
     metrics = []
     by_topic: dict[str, float] = {}

@@ -19,7 +19,7 @@ from mama_ray.models.weight_files import WEIGHTS_NAME, read_json, write_json, wr
 LEGACY_EOS_TOKEN_ID = 2
 
 
-def config_from_hf(directory: Path, *, num_frames: int, num_proxies: int) -> ClipVipConfig:
+def config_from_hf(directory: Path, *, num_frames: int = 12, num_proxies: int = 4) -> ClipVipConfig:
     """Read a CLIPModel's config.json, and pixel constants from preprocessor_config.json where there is one.
 
     UserError for a damaged config and for a CLIP variant that this model cannot compute (another activation, epsilon or

@@ -6,7 +6,6 @@ Layouts: Hugging Face's CLIPModel (ours without `NEW_KEYS`) and the released CLI
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.models.weight_files import State, name_some
+from mama_ray.models.weight_files import LoadReport, State, name_some
 
 TEMPORAL_KEY = "vision_model.embeddings.temporal_embedding"
 POSITION_KEY = "vision_model.embeddings.position_embedding.weight"
@@ -22,34 +21,6 @@ NEW_KEYS = ("vision_model.embeddings.added_cls", TEMPORAL_KEY)
 POSITION_IDS = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 RELEASE_PREFIX = "clipmodel."
 CLIP_HEAD_WIDTH = 64
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What a load did with every key; `missing`, `unexpected` and `mismatched` are empty once loading has succeeded."""
-
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: tuple[str, ...] = ()
-    """As "key: got shape, wanted shape"."""
-    fresh: tuple[str, ...] = ()
-    """Absent from the file by its layout; left as initialised."""
-    dropped: tuple[str, ...] = ()
-    """Buffers of older files that carry no weights."""
-    interpolated: tuple[str, ...] = ()
-    """Resampled, on request, to another image size or frame count."""
-
-    def raise_if_incomplete(self, source: str) -> None:
-        """Raise a UserError that names the keys unless every key found its place."""
-        faults = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
-        text = "; ".join(f"{kind}: {name_some(list(names))}" for kind, names in faults.items() if names)
-        if text:
-            raise UserError(
-                f"weights of {source} do not fit the model ({text})",
-                wanted="exactly the model's keys and shapes",
-                remedy="load with the config the weights were made for; interpolate=True resamples position and"
-                " temporal embeddings",
-            )
 
 
 def load_state(

@@ -1,4 +1,4 @@
-"""CLIP-ViP from the files of others: Hugging Face's CLIP, the released checkpoints, our own folders.
+"""What `models/pretrained.py` asks of CLIP-ViP; the files of others: Hugging Face's CLIP, the released checkpoints.
 
 Every import tells what was not in the file and what was interpolated.
 """
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.hf_layout import config_from_hf
@@ -15,15 +16,17 @@ from mama_ray.models.clip_vip.key_layouts import (
     NEW_KEYS,
     POSITION_KEY,
     TEMPORAL_KEY,
-    LoadReport,
     config_of_release,
     load_state,
     strip_release_layout,
 )
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
+from mama_ray.models.clip_vip.presets import PRESETS as PRESETS  # a part of what a backbone offers
 from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
 from mama_ray.models.weight_files import (
+    LoadReport,
     State,
+    read_json,
     read_safetensors,
     read_state,
     read_torch_file,
@@ -34,6 +37,44 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
+
+
+def build_fresh(config: ClipVipConfig) -> ClipVip:
+    """Build a model with new weights."""
+    return ClipVip(config)
+
+
+def load_directory(directory: Path, *, interpolate: bool = False, **overrides: Any) -> tuple[ClipVip, LoadReport]:
+    """Load a directory of ours, or a Hugging Face CLIPModel's."""
+    if _is_hf_clip(directory):
+        return import_hf_clip(directory, interpolate=interpolate, **overrides)
+    return build(
+        _own_config(directory), read_state(directory), overrides, source=str(directory), interpolate=interpolate
+    )
+
+
+def describe_directory(directory: Path) -> ClipVipConfig:
+    """Return the config that `load_directory` would give, with its errors: of the weights it reads names and shapes."""
+    is_hf = _is_hf_clip(directory)
+    config = config_from_hf(directory) if is_hf else _own_config(directory)
+    state = read_state(directory, values_of=("logit_scale",))
+    with torch.device("meta"):
+        model = ClipVip(config)
+        shapes = {name: tensor.to("meta") for name, tensor in state.items()}
+        load_state(model, shapes, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
+    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
+    return config
+
+
+def _is_hf_clip(directory: Path) -> bool:
+    return read_json(directory / "config.json").get("model_type") == "clip"
+
+
+def _own_config(directory: Path) -> ClipVipConfig:
+    path = directory / "config.json"
+    content = read_json(path)
+    content.pop("model_type")
+    return validated(content, source=str(path))
 
 
 def import_hf_clip(
@@ -76,16 +117,20 @@ def build(
         state, interpolated = _interpolate(state, config)
     model = ClipVip(config)
     report = load_state(model, state, source=source, may_be_fresh=may_be_fresh, interpolated=interpolated)
-    low, high = model.logit_scale_bounds
-    if not low - LOGIT_SCALE_TOLERANCE <= model.logit_scale.item() <= high + LOGIT_SCALE_TOLERANCE:
+    _require_bounded(model.logit_scale.item(), model.logit_scale_bounds, source)
+    model.clamp_logit_scale_()
+    return model, report
+
+
+def _require_bounded(scale: float, bounds: tuple[float, float], source: str) -> None:
+    low, high = bounds
+    if not low - LOGIT_SCALE_TOLERANCE <= scale <= high + LOGIT_SCALE_TOLERANCE:
         raise UserError(
             f"logit scale of {source} lies out of bounds",
-            got=model.logit_scale.item(),
+            got=scale,
             wanted=f"a log scale from {low} to {high:.4f}",
             remedy="store the logarithm, or widen logit_scale.min and .max",
         )
-    model.clamp_logit_scale_()
-    return model, report
 
 
 def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str, ...]]:

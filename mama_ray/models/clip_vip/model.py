@@ -5,6 +5,7 @@ never see each other's input, which the angular margin needs.
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.models.clip_vip.video_encoder import VideoEncoder
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.text_encoder import TextEncoder
 from mama_ray.models.transformer import EncoderConfig
 
@@ -81,8 +83,10 @@ class ClipVipConfig(Config):
         return self
 
 
-class ClipVip(nn.Module):
+class ClipVip(nn.Module, DualEncoder):
     """Dual encoder; construct it from a config for a fresh start, or with `models.pretrained.from_pretrained`."""
+
+    model_type: ClassVar[str] = "clip_vip"
 
     def __init__(self, config: ClipVipConfig) -> None:
         super().__init__()
@@ -130,6 +134,11 @@ class ClipVip(nn.Module):
     def clamp_logit_scale_(self) -> None:
         """Put the logit scale back within its bounds, in place; call it after each optimiser step."""
         self.logit_scale.clamp_(*self.logit_scale_bounds)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether a tower recomputes its layers in backward."""
+        return self.text_model.encoder.gradient_checkpointing or self.vision_model.encoder.gradient_checkpointing
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Turn recomputation of the layers in backward on or off."""

@@ -9,7 +9,6 @@
 
 import math
 
-from mama_ray.errors import unknown_name
 from mama_ray.models.clip_vip.model import ClipVipConfig, LogitScaleConfig
 from mama_ray.models.transformer import EncoderConfig
 
@@ -31,10 +30,3 @@ PRESETS: dict[str, ClipVipConfig] = {
     "base_32": ClipVipConfig(patch_size=32),
     "base_16": ClipVipConfig(patch_size=16),
 }
-
-
-def preset(name: str) -> ClipVipConfig:
-    """Return the config of a preset; UserError for an unknown name."""
-    if name not in PRESETS:
-        raise unknown_name("model preset", name, PRESETS)
-    return PRESETS[name]

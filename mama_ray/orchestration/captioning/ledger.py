@@ -43,10 +43,13 @@ class CaptionLedger:
             self._in_batches.discard(row)
             self._alone.pop(row, None)
 
+    # These two tell of a moment: where it is gone by, Ray need not try again, as it does with what else is told here.
+    @ray.method(max_task_retries=0)
     def beat(self, engine: str) -> None:
         """Note that an engine is alive."""
         self._heard_s[engine] = time.monotonic()
 
+    @ray.method(max_task_retries=0)
     def num_engines(self) -> int:
         """Return how many engines said of late that they are alive."""
         oldest = time.monotonic() - _SILENT_AFTER_S

@@ -17,7 +17,7 @@ from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.pretrained import describe_model
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.cluster.results import result_of
@@ -136,7 +136,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
     try:
         folder = resolve_checkpoint(Place.of(uri))
         with folder.local() as local:
-            config = from_pretrained(local).config
+            config = describe_model(local)
             tokenizer = Tokenizer.from_directory(local)
             resize = evaluation_resize(training_config(local / "config.yaml"))
     except OSError as error:

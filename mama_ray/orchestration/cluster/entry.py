@@ -87,9 +87,9 @@ def find_user_error(error: BaseException) -> UserError | None:
         if isinstance(link, UserError) and not _is_remote(link):
             return link
     for link in chain:
-        module, name, message = _told_cause(link)
-        if issubclass(getattr(sys.modules.get(module), name, object), UserError):
-            return UserError(message)
+        for module, name, message in _told_errors(link):
+            if issubclass(getattr(sys.modules.get(module), name, object), UserError):
+                return UserError(message)
     return None
 
 
@@ -118,15 +118,15 @@ def _is_remote(error: BaseException) -> bool:
     return any(kind.__name__ == "RayTaskError" for kind in type(error).__mro__)
 
 
-def _told_cause(error: BaseException) -> tuple[str, str, str]:
-    """Return module, class name and message line of what set off a remote error, as its text tells it; "" for none.
+def _told_errors(error: BaseException) -> list[tuple[str, str, str]]:
+    """Return module, class name and message line of what set off a remote error, as its text tells it, causes first.
 
-    An exception loses what it was raised from when it is pickled; only the text of the remote traceback keeps it.
+    An exception loses what it was raised from when it is pickled; only the text of the remote traceback keeps it, with
+    or without Python's words between cause and error.
     """
     if not _is_remote(error):
-        return "", "", ""
-    raised = _RAISED.findall(str(error).split(_CAUSED)[0].split(_HANDLED)[-1])
-    return raised[-1] if raised else ("", "", "")
+        return []
+    return _RAISED.findall(str(error).split(_CAUSED)[0].split(_HANDLED)[-1])
 
 
 def _failure(error: Exception) -> tuple[int, str]:
@@ -138,8 +138,8 @@ def _failure(error: Exception) -> tuple[int, str]:
     innermost = list(_chain(error))[-1]
     name, message = type(innermost).__name__, str(innermost)
     for link in _chain(error):
-        _, told_name, told_message = _told_cause(link)
-        name, message = (told_name, told_message) if told_name else (name, message)
+        for _, told_name, told_message in _told_errors(link)[-1:]:
+            name, message = told_name, told_message
     hint = "; `make setup` installs what is missing" if name in ("ImportError", "ModuleNotFoundError") else ""
     return _FAILED, f"error: {name}: {_first_line(message)}{hint}"
 

@@ -11,8 +11,8 @@ from mama_ray.data.video.settings import Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
-from mama_ray.models.clip_vip.model import ClipVipConfig
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.dual_encoder import DualEncoderConfig
+from mama_ray.models.pretrained import describe_model
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint, verify_manifest
@@ -44,7 +44,7 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
         if problem:
             raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
     with folder.local() as local:
-        config = from_pretrained(local).config
+        config = describe_model(local)
         context_length = Tokenizer.from_directory(local).context_length
         training = training_config(local / "config.yaml")
         digest = hash_weights(local)
@@ -64,7 +64,7 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
     return EvaluatedModel(folder.uri, home, name, num_frames, text_length, transform, training.get("shards"))
 
 
-def _text_length(benchmark: BenchmarkConfig, config: ClipVipConfig, tokenizer_length: int) -> int:
+def _text_length(benchmark: BenchmarkConfig, config: DualEncoderConfig, tokenizer_length: int) -> int:
     longest = min(config.context_length, tokenizer_length)
     if benchmark.text_length is not None and benchmark.text_length > config.context_length:
         raise UserError(

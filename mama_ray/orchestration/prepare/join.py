@@ -44,7 +44,8 @@ def join_parts(target: str, num_parts: int, *, damaged_shards_are_refused: bool,
     """
     folder = Place.of(target)
     with storage_errors(target):
-        found = [file.name.removesuffix(".parquet") for file in (folder / f"{WORK_FOLDER}/parts").files()]
+        parts = (folder / f"{WORK_FOLDER}/parts").files()
+        found = [file.name.removesuffix(".parquet") for file in parts if file.name.endswith(".parquet")]
         rows = sorted(name for name in found if name.startswith("rows-"))
         names = [part_name(number) for number in range(num_parts)]
         totals, shards = _write_quarantine(folder, [*rows, *names])

@@ -10,7 +10,7 @@ from mama_ray.storage.places import Place
 
 
 class ShardSeries:
-    """Writes clips into `<name>.tar`, then `<name>_01.tar` and so on; a context manager.
+    """Writes clips into `<name>.tar`, then `<name>_0001.tar` and so on; a context manager.
 
     The names sort in this order, after the shard of the chunk before and before that of the next. A shard closes before
     the clip that would make it larger than `max_bytes`.
@@ -52,6 +52,6 @@ class ShardSeries:
 
     def _open_next(self) -> None:
         number = len(self._num_clips)
-        self._shard = f"{self._name}.tar" if not number else f"{self._name}_{number:02d}.tar"
+        self._shard = f"{self._name}.tar" if not number else f"{self._name}_{number:04d}.tar"
         self._num_clips[self._shard] = 0
         self._writer: ShardWriter = self._stack.enter_context(open_shard(self._folder / self._shard))

@@ -100,18 +100,22 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
             for line in _read_lines(folder / f"{WORK_FOLDER}/chunks/{name}.jsonl"):
                 annotation = annotation_from_json(line)
                 try:
-                    part.rows.append(_add_clip(annotation, sources, guard, series, f"{scratch}/cut.mp4"))
+                    clip, video, extension, facts = _read_clip(annotation, sources, guard, f"{scratch}/cut.mp4")
                 except (DecodeError, FileNotFoundError) as error:
                     known = {key: getattr(annotation, key) for key in _KNOWN}
                     part.refuse(str(error) if isinstance(error, DecodeError) else "no such video file", **known)
+                    continue
+                shard, location = series.add(clip, video, extension)  # its errors are the storage's, not the clip's
+                part.rows.append(index_row(clip, location, shard, facts))
     part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
 
 
-def _add_clip(
-    annotation: Annotation, sources: "_Sources", guard: VideoGuard, series: ShardSeries, cut_to: str
-) -> dict[str, Any]:
+def _read_clip(
+    annotation: Annotation, sources: "_Sources", guard: VideoGuard, cut_to: str
+) -> tuple[Clip, bytes, str, dict[str, Any]]:
+    """Return the clip, its video, the extension, and what was seen of it."""
     source = sources.local_path(annotation.video)
     facts = guard.inspect(source, annotation.start_s, annotation.end_s, cut_to)
     extension = "mp4" if facts["is_cut"] else annotation.video.rpartition(".")[2].lower()
@@ -126,8 +130,7 @@ def _add_clip(
         annotation.questions,
         annotation.truth,
     )
-    shard, location = series.add(clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension)
-    return index_row(clip, location, shard, facts)
+    return clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension, facts
 
 
 @lru_cache(maxsize=1)

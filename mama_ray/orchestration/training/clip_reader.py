@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import ray
-import torch
 
 from mama_ray.data.assemble import ClipAssembler
-from mama_ray.data.batch import ClipBatch, pad_batch
+from mama_ray.data.batch import ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.tokenizer import Tokenizer
@@ -85,12 +84,6 @@ def meta_batches(
         rows, _ = plan.local_batch(step, batch_size, rank, world_size)
         yield to_clip_batch(pad_batch({name: values[rows] for name, values in meta_set.items()}, size))
         step += 1
-
-
-def to_clip_batch(arrays: dict[str, np.ndarray]) -> ClipBatch:
-    """Wrap arrays as tensors; those from shared memory are read-only and must be copied before torch may own them."""
-    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in ("frames", "token_ids", "rows", "valid")}
-    return ClipBatch(**tensors)
 
 
 @lru_cache(maxsize=2)

@@ -100,8 +100,7 @@ class RunRecorder:
             self._recording.save(metrics, capture, selection=selection, curves=curves)
 
     def _capture(self, metrics: dict[str, float], selection: dict | None) -> WriteFiles:
-        # The state knows its model as a module alone.
-        model = capture_pretrained(self._state.model, self._buffers)  # ty: ignore[invalid-argument-type]
+        model = capture_pretrained(self._state.model, self._buffers)
         state = capture_state(self._state, selection=selection, extra={"validation": metrics}, buffers=self._buffers)
 
         def write(staged: Path) -> None:

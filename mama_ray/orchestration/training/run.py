@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ray.train import UserCallback
 
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.pretrained import preset
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards

@@ -3,13 +3,14 @@
 import numpy as np
 import ray
 import torch
-from torch import nn
 
+from mama_ray.data.batch import to_clip_batch
 from mama_ray.evaluation.retrieval import retrieval_metrics
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
 from mama_ray.orchestration.runs.kept_chunks import KeptChunks
-from mama_ray.orchestration.training.clip_reader import ClipReader, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import ClipReader
 
 _CHUNK = 64
 _KEPT_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once
@@ -32,7 +33,7 @@ class ValidationSet:
         return len(self._ids)
 
     @torch.no_grad()
-    def metrics(self, model: nn.Module) -> dict[str, float]:
+    def metrics(self, model: DualEncoder) -> dict[str, float]:
         """Return val/t2v_R@1 etc. on rank 0; {} elsewhere and without a val split. Leaves out unreadable clips."""
         if not len(self):
             return {}
@@ -42,9 +43,8 @@ class ValidationSet:
         videos, texts, valid = [], [], []
         for start in range(0, len(self._rows), _CHUNK):
             batch = to_clip_batch(self._chunks[start]).to(device)
-            # A dual encoder is known here as a module alone.
-            videos.append(model.encode_video(batch.frames).float())  # ty: ignore[not-callable]
-            texts.append(model.encode_text(batch.token_ids).float())  # ty: ignore[not-callable]
+            videos.append(model.encode_video(batch.frames).float())
+            texts.append(model.encode_text(batch.token_ids).float())
             valid.append(batch.valid)
         model.train(was_training)
         keep = torch.cat(valid) & ~torch.from_numpy(self._is_surplus).to(device)

@@ -10,17 +10,16 @@ import numpy as np
 import ray
 import torch
 
-from mama_ray.config import with_overrides
+from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work
-from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches, to_clip_batch
+from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
@@ -71,22 +70,20 @@ def _share_of_cpus(job: TrainJob, world_size: int, num_runs: int) -> float:
     return decode_cpus(job.cpus_per_worker, world_size, num_runs=num_runs, **labels)
 
 
-def build_model(job: TrainJob, summary: dict) -> ClipVip:
+def build_model(job: TrainJob, summary: dict) -> DualEncoder:
     """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer."""
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
     source = job.model.pretrained
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
-        return ClipVip(
-            with_overrides(preset(job.model.preset), sizes | checkpointing | {"num_frames": job.data.num_frames})
-        )
+        return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
     with Place.of(source).local() as directory:
         return from_pretrained(directory, **checkpointing)
 
 
-def _build_state(job: TrainJob, model: ClipVip, device: torch.device, num_steps: int) -> TrainState:
+def _build_state(job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int) -> TrainState:
     return build_state(
         model,
         objective=job.objective,
@@ -109,7 +106,7 @@ def _resume(state: TrainState, run_folder: Place) -> None:
     require_same_step(state.step, next(state.model.parameters()).device)
 
 
-def _build_reader(job: TrainJob, data: RunData, model: ClipVip) -> ClipReader:
+def _build_reader(job: TrainJob, data: RunData, model: DualEncoder) -> ClipReader:
     assert job.shards is not None  # the driver has put in where the embedded ones are
     return ClipReader(
         table=data.train,

@@ -9,6 +9,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.hf_layout import to_hf_clip
 from mama_ray.models.clip_vip.key_layouts import NEW_KEYS
 from mama_ray.models.clip_vip.load import import_hf_clip
+from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.pretrained import from_pretrained
 
 VOCAB = 40
@@ -128,6 +129,7 @@ def test_export_loads_in_transformers_with_equal_features(hf_directory, frames, 
     from transformers import CLIPModel
 
     model = from_pretrained(hf_directory, num_proxies=1)
+    assert isinstance(model, ClipVip)
     with torch.no_grad():
         model.vision_model.embeddings.temporal_embedding.normal_()
     to_hf_clip(model, tmp_path)

@@ -3,7 +3,8 @@ import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import PRESETS, preset
+from mama_ray.models.clip_vip.presets import PRESETS
+from mama_ray.models.pretrained import preset
 
 
 @pytest.mark.parametrize(("name", "count"), [("base_32", 151_288_833), ("base_16", 149_632_257), ("tiny", 698_177)])

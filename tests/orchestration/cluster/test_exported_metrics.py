@@ -45,7 +45,7 @@ def test_no_two_metrics_share_a_name_and_every_name_is_legal():
 def test_what_a_worker_exports_is_found_on_its_nodes_endpoint(ray_cluster):
     exporter = Exporter.remote()
     gauges = {"train/loss": 2.5, "val/t2v_R@1": 41.0, "weights/clean/mean": 1.25, "run/step": 30}
-    unknowable = {"meta/loss": float("nan"), "meta/inner_lr": None, "weights/curve_loss": [1.0, 2.0]}
+    unknowable = {"meta/loss": float("nan"), "meta/direction_norm": None, "weights/curve_loss": [1.0, 2.0]}
     ray.get(exporter.export.remote("night", gauges | unknowable, {"run/checkpoints": 1}))
     counts = {"caption/captioned/clips": 30, "caption/error/clips": 2, "caption/tokens": 0}
     ray.get(exporter.export.remote("night", {}, counts | {"run/checkpoints": 2}))

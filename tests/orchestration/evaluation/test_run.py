@@ -18,7 +18,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import preset
+from mama_ray.models.clip_vip.presets import PRESETS
 from mama_ray.models.pretrained import from_pretrained, save_pretrained
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
@@ -71,7 +71,7 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     tokenizer = Tokenizer.train(["a red green blue white thing number moves 0123456789"] * 3, 514, 24)
-    config = preset("tiny").model_copy(update={"vocab_size": tokenizer.vocab_size, "context_length": 24})
+    config = PRESETS["tiny"].model_copy(update={"vocab_size": tokenizer.vocab_size, "context_length": 24})
     save_pretrained(ClipVip(config), folder, tokenizer=tokenizer)
     return folder
 

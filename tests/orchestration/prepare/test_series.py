@@ -35,7 +35,7 @@ def test_a_shard_closes_before_the_clip_that_would_pass_the_limit(tmp_path):
     assert (
         list(shards)
         == sorted(shards)
-        == ["clips-000003.tar", *(f"clips-000003_{n:02d}.tar" for n in range(1, len(shards)))]
+        == ["clips-000003.tar", *(f"clips-000003_{n:04d}.tar" for n in range(1, len(shards)))]
     )
     assert len(shards) > 3
     found = []
@@ -49,8 +49,8 @@ def test_a_shard_closes_before_the_clip_that_would_pass_the_limit(tmp_path):
 
 
 def test_names_sort_between_those_of_the_neighbouring_chunks(tmp_path):
-    names = ["clips-000002.tar", *write_series(Place.of(tmp_path), range(30), max_bytes=1), "clips-000004.tar"]
-    assert len(names) == 32 and names == sorted(names)
+    names = ["clips-000002.tar", *write_series(Place.of(tmp_path), range(120), max_bytes=1), "clips-000004.tar"]
+    assert len(names) == 122 and names == sorted(names)
 
 
 def test_without_a_limit_in_sight_it_is_one_shard_and_without_clips_none(tmp_path):
@@ -90,8 +90,8 @@ def test_prepare_indexes_all_shards_of_a_chunk_and_makes_lost_ones_again(tmp_pat
     for _ in range(2):
         assert [write_chunk_shard(work, number) for number in range(2)] == [(4, 0), (2, 0)]
         tars = [file.name for file in output.files() if file.name.endswith(".tar")]
-        assert tars == ["clips-000000.tar", "clips-000000_01.tar", "clips-000001.tar"]
-        (output / "clips-000000_01.tar").delete_file()
+        assert tars == ["clips-000000.tar", "clips-000000_0001.tar", "clips-000001.tar"]
+        (output / "clips-000000_0001.tar").delete_file()
         assert part_place(output, "000000").exists()
     write_chunk_shard(work, 0)
     assert join_parts(output.uri, 2, damaged_shards_are_refused=True, max_quarantined=0).startswith(
@@ -100,3 +100,23 @@ def test_prepare_indexes_all_shards_of_a_chunk_and_makes_lost_ones_again(tmp_pat
     table = read_index(output)
     check_shards(output, table)
     assert read_payloads(output, table.to_pylist()) == [video] * 6
+
+
+def test_a_fault_of_the_output_is_no_fact_about_a_clip(tmp_path, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/v0.mp4").write_bytes(make_video(num_frames=8, width=48, height=48, fps=4))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"video": "v0.mp4", "caption": "text"}) + "\n")
+    output = Place.of(tmp_path / "out")
+    output.make_folder()
+    places = (str(tmp_path / "videos"), str(tmp_path / "a.jsonl"), output.uri)
+    work = VideoWork(*places, 4, "clips", "train", "refuse", 1, DecodeConfig())
+    start_work(output, {"sha256": "", "from": "a test"})
+    write_chunks(work)
+
+    def add(*clip) -> None:
+        raise FileNotFoundError("the bucket is gone")
+
+    monkeypatch.setattr(ShardSeries, "add", add)
+    with pytest.raises(FileNotFoundError, match="the bucket is gone"):
+        write_chunk_shard(work, 0)
+    assert not part_place(output, "000000").exists()

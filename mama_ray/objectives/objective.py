@@ -1,0 +1,140 @@
+"""The seam for a task loss: the model's outputs and the batch in, one loss per clip out, so that it can be weighted.
+
+`weighting/` sees losses alone. A loss may couple clips, of all ranks too (`gather.py`), and must be differentiable
+forwards and backwards. What it reads beside frames and tokens is in `ClipBatch.targets`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mama_ray.data.batch import ClipBatch
+from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
+from mama_ray.objectives.settings import ContrastiveConfig
+
+_T = TypeVar("_T")
+_SHARED = "shared"
+Shared = Annotated[_T, _SHARED]
+"""Marks an output that all clips of a batch have in common; every other has the clip as axis 0 and splits with it."""
+
+
+@runtime_checkable
+class Outputs(Protocol):
+    """What a step has of its model: a NamedTuple of floating tensors, of which these are the first.
+
+    A model with a head has a NamedTuple of its own with further fields.
+    """
+
+    @property
+    def video(self) -> Float[Tensor, "local dim"]:
+        """Unit-norm features of this rank's clips."""
+
+    @property
+    def text(self) -> Float[Tensor, "local dim"]:
+        """Unit-norm features of their texts."""
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """The scale of their similarity, in log form."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield the tensors in order."""
+
+
+class Features(NamedTuple):
+    """The outputs of a dual encoder without a head."""
+
+    video: Float[Tensor, "local dim"]
+    text: Float[Tensor, "local dim"]
+    logit_scale: Shared[Float[Tensor, ""]]
+
+
+OutputsT = TypeVar("OutputsT", bound=Outputs)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A loss of a batch, clip by clip.
+
+    It has no layers of its own: what has parameters belongs to the model, whose linear layers are recorded for the
+    directional pass. A head's outputs are fields beside those of `Features`.
+    """
+
+    def __call__(self, outputs: Any, batch: ClipBatch) -> Float[Tensor, " local"]:
+        """Return the losses of this rank's clips, in float32 at least; finite where a clip is not valid.
+
+        `outputs` are `Outputs`, with the fields that the loss asks for.
+        """
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective:
+    """contrastive_i: every clip against the texts of all ranks, and the other way round."""
+
+    config: ContrastiveConfig
+
+    def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        return compute_contrastive_losses(
+            outputs.video, outputs.text, outputs.logit_scale, self.config, valid=batch.valid
+        )
+
+
+@dataclass(frozen=True)
+class TrainingObjective:
+    """L_i = contrastive_i + eta * task_i, 0 for a clip that is not valid; contrastive_i alone without a task."""
+
+    contrastive: Objective
+    task: Objective | None = None
+    eta: float = 1.0
+
+    def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        task = None if self.task is None else self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
+        return combine_losses(self.contrastive(outputs, batch), task, self.eta)
+
+
+def split_outputs(outputs: OutputsT, sizes: Sequence[int]) -> list[OutputsT]:
+    """Split gradients at outputs into those of a batch's parts.
+
+    A shared output's gradient goes to the last part, zero to the others: it goes back once.
+    """
+    columns = []
+    for value, is_shared in zip(outputs, _which_are_shared(type(outputs)), strict=True):
+        if is_shared:
+            columns.append([torch.zeros_like(value)] * (len(sizes) - 1) + [value])
+        else:
+            columns.append(value.split(list(sizes)))
+    return [remake(outputs, part) for part in zip(*columns, strict=True)]
+
+
+def join_outputs(parts: Sequence[OutputsT]) -> OutputsT:
+    """Join the outputs of a batch's parts; a shared one is that of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(zip(*parts, strict=True), _which_are_shared(type(parts[0])), strict=True)
+    return remake(parts[0], (values[0] if is_shared else torch.cat(values) for values, is_shared in columns))
+
+
+def remake(outputs: OutputsT, tensors: Iterable[Tensor]) -> OutputsT:
+    """Return outputs of the same kind with other tensors."""
+    return type(outputs)(*tensors)
+
+
+@cache
+def _which_are_shared(kind: type) -> tuple[bool, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(get_origin(hint) is Annotated and _SHARED in get_args(hint) for hint in hints.values())

@@ -1,0 +1,224 @@
+"""What every backbone of the table promises (models/dual_encoder.py), at a size of a few thousand parameters."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mama_ray.config import with_overrides
+from mama_ray.errors import UserError
+from mama_ray.models.clip_vip.presets import PRESETS as CLIP_VIP_PRESETS
+from mama_ray.models.dual_encoder import DualEncoder, DualEncoderConfig
+from mama_ray.models.pretrained import (
+    BACKBONES,
+    capture_pretrained,
+    describe_model,
+    from_preset,
+    from_pretrained,
+    preset,
+    save_pretrained,
+    with_new_weights,
+    write_pretrained,
+)
+
+STEP = 1e-5
+# By model_type: a small config. A new backbone is a line here too.
+TINY = {
+    "clip_vip": with_overrides(
+        CLIP_VIP_PRESETS["tiny"],
+        {"video.width": 24, "video.num_layers": 2, "text.width": 16, "text.num_layers": 2, "dim": 12}
+        | {"image_size": 16, "patch_size": 8, "num_frames": 3, "vocab_size": 40, "context_length": 10},
+    ),
+}
+FOREIGN = {"clip"}  # model types of others that a backbone reads, and never writes
+
+
+@pytest.fixture(params=sorted(set(BACKBONES) - FOREIGN))
+def model(request) -> DualEncoder:
+    """A float64 model none of whose parameters lies at a value that hides an error."""
+    torch.manual_seed(0)
+    model = BACKBONES[request.param].build_fresh(TINY[request.param]).to(torch.float64)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name != "logit_scale":
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def frames(model) -> torch.Tensor:
+    size = model.config.image_size
+    return torch.randint(0, 256, (4, model.config.num_frames, size, size, 3), dtype=torch.uint8)
+
+
+@pytest.fixture
+def token_ids(model) -> torch.Tensor:
+    """Texts of several lengths, filled up with end-of-text."""
+    end = model.config.vocab_size - 1
+    ids = torch.randint(0, end, (4, model.config.context_length))
+    for row, length in enumerate((2, 4, 7, model.config.context_length)):
+        ids[row, length - 1 :] = end
+    return ids
+
+
+def gradients_of(model: DualEncoder, frames: torch.Tensor, token_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    video, text = model(frames, token_ids)
+    loss = (model.logit_scale.exp() * video @ text.T).logsumexp(dim=1).sum()
+    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
+
+
+def test_backbone_is_a_module_with_all_that_is_owed(model):
+    assert isinstance(model, DualEncoder) and isinstance(model, torch.nn.Module)
+    assert isinstance(model.config, DualEncoderConfig)
+    assert model.model_type in BACKBONES
+
+
+def test_config_says_what_the_model_takes_and_a_fresh_model_is_of_that_config(model):
+    config = TINY[model.model_type]
+    assert model.config == config
+    assert with_new_weights(model).config == config
+    assert min(config.image_size, config.num_frames, config.vocab_size, config.context_length) > 0
+    low, high = model.logit_scale_bounds
+    assert low < model.logit_scale.item() < high
+
+
+def test_features_have_unit_norm_and_one_shape(model, frames, token_ids):
+    video, text = model(frames, token_ids)
+    assert video.shape == text.shape and len(video) == len(frames)
+    for features in (video, text):
+        torch.testing.assert_close(features.norm(dim=-1), torch.ones(4, dtype=features.dtype))
+    assert torch.equal(video, model.encode_video(frames)) and torch.equal(text, model.encode_text(token_ids))
+
+
+def test_half_precision_weights_give_unit_norm_in_float32(model, frames, token_ids):
+    for features in model.to(torch.bfloat16)(frames, token_ids):
+        assert features.dtype == torch.float32
+        torch.testing.assert_close(features.norm(dim=-1), torch.ones(4))
+
+
+def test_features_are_deterministic_in_training_and_evaluation(model, frames, token_ids):
+    first = model.train()(frames, token_ids)
+    for again in (model(frames, token_ids), model.eval()(frames, token_ids)):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, again, strict=True))
+
+
+def test_towers_never_see_each_other(model, frames, token_ids):
+    video, text = model(frames, token_ids)
+    assert torch.equal(model(frames, token_ids.flip(0))[0], video)
+    assert torch.equal(model(frames.flip(0), token_ids)[1], text)
+
+
+def test_forward_mode_equals_a_finite_difference(model, frames, token_ids):
+    direction = {name: torch.randn_like(p) / p.numel() ** 0.5 for name, p in model.named_parameters()}
+    with torch.no_grad():
+        forth, back = (
+            functional_call(
+                model, {n: p + sign * STEP * direction[n] for n, p in model.named_parameters()}, (frames, token_ids)
+            )
+            for sign in (1, -1)
+        )
+    with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+        duals = {name: forward_ad.make_dual(p.detach(), direction[name]) for name, p in model.named_parameters()}
+        tangents = [forward_ad.unpack_dual(f).tangent for f in functional_call(model, duals, (frames, token_ids))]
+    for ours, ahead, behind in zip(tangents, forth, back, strict=True):
+        assert ours.abs().max() > 0
+        torch.testing.assert_close(ours, (ahead - behind) / (2 * STEP), rtol=1e-6, atol=1e-8)
+
+
+def test_gradient_checkpointing_changes_neither_values_nor_gradients(model, frames, token_ids):
+    assert not model.gradient_checkpointing
+    plain, plain_gradients = model(frames, token_ids), gradients_of(model, frames, token_ids)
+    model.set_gradient_checkpointing(True)
+    assert model.gradient_checkpointing
+    assert all(torch.equal(a, b) for a, b in zip(plain, model(frames, token_ids), strict=True))
+    gradients = gradients_of(model, frames, token_ids)
+    assert all(torch.equal(gradients[name], value) for name, value in plain_gradients.items())
+    model.set_gradient_checkpointing(False)
+    assert not model.gradient_checkpointing
+
+
+@pytest.mark.parametrize("is_captured", [False, True])
+def test_saved_model_loads_with_the_same_config_weights_and_features(model, frames, token_ids, tmp_path, is_captured):
+    model = model.float()
+    if is_captured:
+        write_pretrained(capture_pretrained(model), tmp_path)
+    else:
+        save_pretrained(model, tmp_path)
+    loaded = from_pretrained(tmp_path)
+    assert type(loaded) is type(model) and loaded.config == model.config
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for feature, again in zip(model(frames, token_ids), loaded(frames, token_ids), strict=True):
+        assert torch.equal(feature, again)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == model.model_type
+
+
+def test_folder_is_described_as_it_loads(model, tmp_path):
+    save_pretrained(model.float(), tmp_path)
+    assert describe_model(tmp_path) == from_pretrained(tmp_path).config
+
+
+def test_clamp_puts_the_scale_back_within_its_bounds(model):
+    low, high = model.logit_scale_bounds
+    for value, wanted in ((low - 1.0, low), (high + 1.0, high), ((low + high) / 2, (low + high) / 2)):
+        with torch.no_grad():
+            model.logit_scale.fill_(value)
+        model.clamp_logit_scale_()
+        assert model.logit_scale.item() == pytest.approx(wanted)
+        assert model.logit_scale.requires_grad
+
+
+def test_every_preset_belongs_to_one_backbone_and_is_built_by_it():
+    own = {id(backbone): backbone for backbone in BACKBONES.values()}
+    names = [name for backbone in own.values() for name in backbone.PRESETS]
+    assert len(names) == len(set(names))
+    assert preset("tiny") is CLIP_VIP_PRESETS["tiny"]
+    assert from_preset("tiny", {"vocab_size": 40}).config.vocab_size == 40
+
+
+def _cut(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+
+
+def _drop_a_key(folder):
+    state = load_file(folder / "model.safetensors")
+    del state[next(name for name in sorted(state) if name != "logit_scale")]
+    save_file(state, folder / "model.safetensors")
+
+
+def _scale_out_of_bounds(folder):
+    state = load_file(folder / "model.safetensors")
+    save_file(state | {"logit_scale": torch.tensor(100.0)}, folder / "model.safetensors")
+
+
+def _other_field(folder):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"num_frames": content["num_frames"] + 1}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "model.safetensors").unlink(),
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'),
+        lambda folder: (folder / "config.json").unlink(),
+        _cut,
+        _drop_a_key,
+        _scale_out_of_bounds,
+        _other_field,
+    ],
+)
+def test_describing_a_damaged_folder_fails_as_loading_it_does(model, tmp_path, damage):
+    save_pretrained(model.float(), tmp_path)
+    damage(tmp_path)
+    with pytest.raises(UserError) as loading:
+        from_pretrained(tmp_path)
+    with pytest.raises(UserError) as describing:
+        describe_model(tmp_path)
+    assert str(describing.value) == str(loading.value)
