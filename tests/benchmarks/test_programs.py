@@ -29,7 +29,7 @@ MARKS = {
     "captioning.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
     "corpus.py": [pytest.mark.ray],
-    "data_loading.py": [pytest.mark.ray],
+    "data_loading.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
 }
 

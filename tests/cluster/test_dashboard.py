@@ -82,6 +82,8 @@ def own_names() -> set[str]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_training_run_exports_what_the_dashboard_shows_of_one(ray_cluster, shards, tmp_path):
     job = TrainJob.model_validate(SETTINGS)
     with watched("board") as exported:

@@ -73,6 +73,8 @@ def test_an_error_that_nobody_foresaw_keeps_its_remote_traceback(ray_cluster):
         result_of(_fail.remote("other"))
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_the_other_results_of_a_failed_task_are_not_logged_as_unhandled():
     program = """
 import gc, ray, time
