@@ -55,8 +55,7 @@ def read_summary(folder: Place) -> dict[str, Any]:
     """Return captions.json of a finished table; UserError where there is none."""
     place = folder / SUMMARY_NAME
     try:
-        with place.open_stream() as stream:
-            summary = json.loads(stream.read())
+        summary = json.loads(place.read_bytes())
     except FileNotFoundError as error:
         raise UserError("no finished caption table", got=f"{place}", remedy=_CAPTION_AGAIN) from error
     except (OSError, ValueError) as error:

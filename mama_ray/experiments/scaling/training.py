@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mama_ray.config import Config
 
-_PREFETCHED = 2  # batches, mama_ray/orchestration/training/clip_reader.py
+_PREFETCHED = 2  # batches, mama_ray/orchestration/runs/batch_stream.py
 
 
 class TrainScenario(Config):

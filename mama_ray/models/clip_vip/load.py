@@ -33,8 +33,6 @@ from mama_ray.models.weight_files import (
 )
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-
-
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
 
@@ -48,7 +46,7 @@ def load_directory(directory: Path, *, interpolate: bool = False, **overrides: A
     """Load a directory of ours, or a Hugging Face CLIPModel's."""
     if _is_hf_clip(directory):
         return import_hf_clip(directory, interpolate=interpolate, **overrides)
-    return build(
+    return _build(
         _own_config(directory), read_state(directory), overrides, source=str(directory), interpolate=interpolate
     )
 
@@ -74,7 +72,7 @@ def _own_config(directory: Path) -> ClipVipConfig:
     path = directory / "config.json"
     content = read_json(path)
     content.pop("model_type")
-    return validated(content, source=str(path))
+    return _validated(content, source=str(path))
 
 
 def import_hf_clip(
@@ -84,7 +82,7 @@ def import_hf_clip(
     directory = Path(directory)
     config = config_from_hf(directory, num_frames=num_frames, num_proxies=num_proxies)
     state = read_state(directory)
-    return build(config, state, overrides, source=str(directory), interpolate=interpolate, may_be_fresh=NEW_KEYS)
+    return _build(config, state, overrides, source=str(directory), interpolate=interpolate, may_be_fresh=NEW_KEYS)
 
 
 def import_clip_vip_release(
@@ -95,10 +93,10 @@ def import_clip_vip_release(
     content = read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
     state = strip_release_layout(content, str(path))
     config = config_of_release(state, str(path))
-    return build(config, state, overrides, source=str(path), interpolate=interpolate)
+    return _build(config, state, overrides, source=str(path), interpolate=interpolate)
 
 
-def build(
+def _build(
     config: ClipVipConfig,
     state: State,
     overrides: Mapping[str, Any],
@@ -111,7 +109,7 @@ def build(
 
     Keys of `may_be_fresh` may be absent; every other that is missing or of another shape is a UserError.
     """
-    config = validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
+    config = _validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
     interpolated: tuple[str, ...] = ()
     if interpolate:
         state, interpolated = _interpolate(state, config)
@@ -144,7 +142,7 @@ def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str,
     return state | {key: resampled[key] for key in changed}, changed
 
 
-def validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
+def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
     """Return the content of a config.json as a config; UserError names the first field that is wrong."""
     try:
         return ClipVipConfig.model_validate(content)

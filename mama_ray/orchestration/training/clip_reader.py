@@ -1,11 +1,5 @@
-"""The stream of training batches of one Train worker: a Ray Data pipeline over step numbers.
+"""What a train worker reads of the corpus: the reader that makes any batch of its run, and the meta batches."""
 
-Its rows are step numbers, not clips: a decode task works out which clips its rank holds at that step (a pure function
-of seed, epoch and index), reads their byte ranges and decodes them. So nothing about the corpus passes through the
-driver or the trainer, the data cursor is the step, and `preserve_order` keeps the plan's order whatever finishes first.
-"""
-
-import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +17,6 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.storage.places import Place
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,9 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
 
 @ray.remote(num_cpus=0.5)
 def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
-    place = Place.of(shards)
-    index = read_index(place, columns=(*_COLUMNS, "split"))
-    check_shards(place, index)
+    folder = Place.of(shards)
+    index = read_index(folder, columns=(*_COLUMNS, "split"))
+    check_shards(folder, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
     refuse_meta_overlap(tables)
