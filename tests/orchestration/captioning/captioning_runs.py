@@ -25,6 +25,14 @@ from mama_ray.storage.places import Place
 ROOT = Path(__file__).resolve().parents[3]
 RAY = str(Path(sys.executable).with_name("ray"))
 CLIPS_PER_SHARD = 100
+_UNTIL_TWO_NODES = """
+import time
+import ray
+
+ray.init()
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    time.sleep(0.2)
+"""
 ENGINE_TITLE = "MapWorker(MapBatches(Captioning))"  # that Ray gives the processes of captioning actors
 
 
@@ -73,9 +81,10 @@ class TwoNodes:
         self._processes = [self._start(*head, f"--num-cpus={head_cpus}", *head_options)]
         self._wait_for_head()
         self.add_node()
+        self._wait_for_both()
 
     def add_node(self) -> None:
-        """Start another node."""
+        """Start another node; it joins a few seconds later."""
         self._processes.append(self._start(f"--address=127.0.0.1:{self._port}", *self._node))
 
     def kill_node(self) -> None:
@@ -124,6 +133,11 @@ class TwoNodes:
                 return
             time.sleep(0.2)
         raise AssertionError(Path(self._folder, "nodes.log").read_text()[-2000:])
+
+    def _wait_for_both(self) -> None:
+        """An elastic group that starts before the second node has joined starts without it."""
+        command = [sys.executable, "-c", _UNTIL_TWO_NODES]
+        subprocess.run(command, env=self.environment, check=True, timeout=120, capture_output=True)
 
 
 def kill_tree(process: subprocess.Popen) -> None:
