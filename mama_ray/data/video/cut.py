@@ -2,94 +2,139 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
-from mama_ray.data.video.pyav_reader import decode_frames
+from mama_ray.data.video.container import Deadline, DecodeError, decode_errors, open_video
+from mama_ray.data.video.orientation import orientation_of
+from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, index_packets, seek_packets
+from mama_ray.data.video.probe import describe
 from mama_ray.data.video.settings import DecodeConfig
 
 TIME_BASE = Fraction(1, 90_000)  # holds every usual frame rate's times, the NTSC ones included, to a few microseconds
+# x264's AVX-512 code gives other bytes in each run (its macroblock tree reads what nobody wrote); AVX's do not change.
+REPEATABLE = "asm=avx"
 QUALITY = "18"  # x264's constant rate factor: visually lossless, so that cutting costs no accuracy
 
 
 def cut_clip(data: bytes | str | Path, start_s: float, end_s: float, config: DecodeConfig | None = None) -> bytes:
-    """Return the frames shown in [start_s, end_s) as an H.264 mp4 (yuv420p, even size, upright, no sound).
+    """Return `SourceVideo.cut` of a video of which one clip is wanted."""
+    with SourceVideo(data, config) as source:
+        return source.cut(start_s, end_s)
 
-    Times count from the first presented frame. The first frame of the cut is the one shown at start_s; every frame
-    keeps its own timing, so a variable rate stays variable. An odd width or height loses its last column or row. The
-    same bytes and times give the same bytes. Raises DecodeError when the video cannot be read or the interval holds
-    no frame of it.
+
+class SourceVideo:
+    """A video that is opened and indexed once, for any number of cuts: each decodes from the key frame before it.
+
+    Attributes:
+        info: the facts of the whole video.
+
+    Raises DecodeError when the video cannot be read.
     """
-    config = config or DecodeConfig()
-    deadline = Deadline.after(config.timeout_s)
-    if not 0 <= start_s < end_s:
-        raise DecodeError("the clip's end must come after its start, and both from 0 on", got=f"[{start_s}, {end_s}) s")
-    with open_video(data, config) as (container, stream):
-        index = index_packets(container, stream, config)
-        if start_s >= index.duration_s:
-            raise DecodeError(
-                "the clip starts after the video's end", got=f"{start_s} s", limit=f"{index.duration_s:.3f} s"
-            )
+
+    def __init__(self, data: bytes | str | Path, config: DecodeConfig | None = None) -> None:
+        self._data, self._config = data, config or DecodeConfig()
+        self._files = ExitStack()
+        with self._files:
+            self._container, self._stream = self._files.enter_context(open_video(data, self._config))
+            self._index = index_packets(self._container, self._stream, self._config, looks=True)
+            self._files = self._files.pop_all()
+        self.info = describe(self._index)
+
+    def __enter__(self) -> "SourceVideo":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close()
+
+    def cut(self, start_s: float, end_s: float) -> bytes:
+        """Return the frames shown in [start_s, end_s) as an H.264 mp4 (yuv420p, square pixels, even size, upright, no
+        sound).
+
+        Times count from the container's time 0. The first frame of the cut is the one shown at start_s, or the video's
+        first if none is shown yet; every frame keeps its own timing, so a variable rate stays variable. An odd width or
+        height loses its last column or row. The same bytes and times give the same bytes. Raises DecodeError when the
+        interval holds no frame of the video.
+        """
+        index, deadline = self._index, Deadline.after(self._config.timeout_s)
+        _check_interval(index, start_s, end_s)
         first = max(0, int(np.searchsorted(index.timestamps_s, start_s + 1e-6, side="right")) - 1)
         last = max(first, int(np.searchsorted(index.timestamps_s, end_s - 1e-6, side="left")) - 1)
-        end_s = min(end_s, index.duration_s)
-        _seek_before(container, stream, index, first)
-        return _encode(_frames(container, stream, index, first, last, deadline), index.fps, start_s, end_s)
+        with decode_errors(), ExitStack() as files:
+            frames = self._frames(first, last, deadline, files)
+            return self._encode(frames, max(start_s, index.start_s), min(end_s, index.duration_s))
 
-
-def _seek_before(container: InputContainer, stream: VideoStream, index: VideoIndex, first: int) -> None:
-    keys = np.flatnonzero(index.is_key[: first + 1])
-    if index.pts is None or len(keys) == 0 or keys[-1] == 0:
-        container.seek(0)
-    else:
-        container.seek(int(index.pts[keys[-1]]), stream=stream, backward=True)
-
-
-def _frames(
-    container: InputContainer, stream: VideoStream, index: VideoIndex, first: int, last: int, deadline: Deadline
-) -> Iterator[tuple[float, VideoFrame]]:
-    """Yield (timestamp_s, frame) for the frame numbers first..last that decode."""
-    numbers = None if index.pts is None else {int(pts): number for number, pts in enumerate(index.pts)}
-    for count, frame in enumerate(decode_frames(container, stream, deadline)):
-        number = count if numbers is None else numbers.get(frame.pts)
-        if number is None or number < first:
-            continue
-        if number > last:
+    def _frames(
+        self, first: int, last: int, deadline: Deadline, files: ExitStack
+    ) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield (timestamp_s, frame) for the frame numbers first..last that decode."""
+        index, stream, packets = self._index, self._stream, None
+        key = index.key_before(first)
+        if key > 0 and index.pts is not None and index.mended_pts is None:
+            packets = seek_packets(self._container, stream, index, key)
+        if packets is None:
+            # From the beginning, in a file opened anew: raw streams cannot even go back there.
+            container, stream = files.enter_context(open_video(self._data, self._config))
+            packets = first_packets(container, stream, index, key)
+        frames = decode_frames(packets, stream, self._config, deadline)
+        if index.pts is None:
+            for number, frame in enumerate(islice(frames, last + 1)):
+                if number >= first:
+                    yield float(index.timestamps_s[number]), frame
             return
-        yield float(index.timestamps_s[number]), frame
+        numbers = {int(index.pts[number]): number for number in range(first, last + 1)}
+        for frame in frames:
+            if frame.pts in numbers:
+                yield float(index.timestamps_s[numbers[frame.pts]]), frame
+            if frame.pts is not None and frame.pts >= index.pts[last]:
+                return
+
+    def _encode(self, frames: Iterator[tuple[float, VideoFrame]], start_s: float, end_s: float) -> bytes:
+        """Encode frames that each stay until the next one, the last until end_s."""
+        buffer, encoder = io.BytesIO(), None
+        durations: dict[int | None, int] = {}
+        current = next(frames, None)
+        if current is None:
+            raise DecodeError("no frame of the clip can be decoded", got=f"[{start_s}, {end_s}) s")
+        # bitexact: no versions, no dates
+        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
+            while current is not None:
+                following = next(frames, None)
+                frame = _upright_even(current[1], self.info.width, self.info.height)
+                if encoder is None:
+                    encoder = _add_stream(output, frame, self._index.fps)
+                frame.time_base = TIME_BASE
+                frame.pts = _ticks(current[0] - start_s)
+                durations[frame.pts] = max(1, _ticks((following[0] if following else end_s) - start_s) - frame.pts)
+                _mux(output, encoder.encode(frame), durations)
+                current = following
+            assert encoder is not None  # there was a first frame
+            _mux(output, encoder.encode(), durations)
+        return buffer.getvalue()
 
 
-def _encode(frames: Iterator[tuple[float, VideoFrame]], fps: float, start_s: float, end_s: float) -> bytes:
-    """Encode frames that each stay until the next one, the last until end_s."""
-    buffer, encoder = io.BytesIO(), None
-    durations: dict[int | None, int] = {}
-    current = next(frames, None)
-    if current is None:
-        raise DecodeError("no frame of the clip can be decoded", got=f"[{start_s}, {end_s}) s")
-    with av.open(
-        buffer, "w", format="mp4", options={"fflags": "+bitexact"}
-    ) as output:  # bitexact: no versions, no dates
-        while current is not None:
-            following = next(frames, None)
-            frame = _upright_even(current[1])
-            if encoder is None:
-                encoder = _add_stream(output, frame, fps)
-            frame.time_base = TIME_BASE
-            frame.pts = _ticks(current[0] - start_s)
-            durations[frame.pts] = max(1, _ticks((following[0] if following else end_s) - start_s) - frame.pts)
-            _mux(output, encoder.encode(frame), durations)
-            current = following
-        assert encoder is not None  # there was a first frame
-        _mux(output, encoder.encode(), durations)
-    return buffer.getvalue()
+def _check_interval(index: VideoIndex, start_s: float, end_s: float) -> None:
+    if not 0 <= start_s < end_s:
+        raise DecodeError("the clip's end must come after its start, and both from 0 on", got=f"[{start_s}, {end_s}) s")
+    if start_s >= index.duration_s:
+        limit = f"{index.duration_s:.3f} s"
+        raise DecodeError("the clip starts after the video's end", got=f"{start_s} s", limit=limit)
+    if end_s <= index.start_s:
+        limit = f"{index.start_s:.3f} s"
+        raise DecodeError("the clip ends before the first picture", got=f"[{start_s}, {end_s}) s", limit=limit)
 
 
 def _mux(output: OutputContainer, packets: list[av.Packet], durations: dict[int | None, int]) -> None:
@@ -107,15 +152,19 @@ def _add_stream(output: OutputContainer, frame: VideoFrame, fps: float) -> Video
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
     stream.codec_context.time_base = TIME_BASE
     stream.codec_context.thread_count = 1
-    stream.options = {"crf": QUALITY, "preset": "veryfast", "flags": "+bitexact"}
+    stream.options = {"crf": QUALITY, "preset": "veryfast", "flags": "+bitexact", "x264-params": REPEATABLE}
     return stream
 
 
-def _upright_even(frame: VideoFrame) -> VideoFrame:
-    """Turn a frame upright, crop it to even sides and give it a fresh frame without the source's picture types."""
-    rgb = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
-    height, width = (max(2, side // 2 * 2) for side in rgb.shape[:2])
-    if rgb.shape[0] < 2 or rgb.shape[1] < 2:
-        raise DecodeError("the frames are too small for H.264", got=f"{rgb.shape[1]}x{rgb.shape[0]}", limit="2x2")
-    even: Any = np.ascontiguousarray(rgb[:height, :width])  # uint8, as rgb24 is
+def _upright_even(frame: VideoFrame, width: int, height: int) -> VideoFrame:
+    """Give a frame the size (width, height) that is shown, turn it upright, crop it to even sides, and make a fresh
+    frame of it, without the source's picture types."""
+    if width < 2 or height < 2:
+        raise DecodeError("the frames are too small for H.264", got=f"{width}x{height}", limit="2x2")
+    orientation = orientation_of(frame)
+    stored = (height, width) if orientation.transposes else (width, height)
+    if stored != (frame.width, frame.height):  # its pixels are not square, or it is not as large as the others
+        frame = frame.reformat(format="rgb24", width=stored[0], height=stored[1], interpolation="BICUBIC")
+    shown = orientation.apply(frame.to_ndarray(format="rgb24"))
+    even: Any = np.ascontiguousarray(shown[: height // 2 * 2, : width // 2 * 2])  # uint8, as rgb24 is
     return VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p")

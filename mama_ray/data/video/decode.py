@@ -12,17 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mama_ray.data.video.container import Deadline, DecodeError, VideoIndex, index_packets, open_video
+from mama_ray.data.video.container import Deadline, DecodeError, open_video
 from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
-from mama_ray.data.video.probe import first_frame_rotation
+from mama_ray.data.video.orientation import shown_size
+from mama_ray.data.video.packets import VideoIndex, index_packets
 from mama_ray.data.video.pyav_reader import PyavReader
 from mama_ray.data.video.settings import DecodeConfig
 
 __all__ = ["DecodeError", "VideoDecoder"]
 
 logger = logging.getLogger(__name__)
-
-ROTATED_BY_DECORD = "mov,mp4"  # containers whose rotation FFmpeg 4.1 knows; newer Matroska can carry one too
 
 
 class VideoDecoder:
@@ -38,8 +37,9 @@ class VideoDecoder:
         config: limits.
 
     Attributes:
-        num_frames, fps, duration_s: of the presented frames.
-        timestamps_s: float64 (num_frames,), from 0.
+        num_frames, fps: of the presented frames.
+        start_s, duration_s: when the first frame is shown, and when the last has been, from the container's time 0.
+        timestamps_s: float64 (num_frames,), from start_s.
         width, height: of the frames given out, upright.
         num_replaced: asked frames so far that a neighbour stood in for, because they could not be decoded.
 
@@ -59,20 +59,17 @@ class VideoDecoder:
     ) -> None:
         self._data = data
         self._config = config or DecodeConfig()
-        rotation = None
+        self._try_decord = self._config.reader == "decord"
+        # PyAV turns each frame as it comes; the first one need not be known where the size is given.
+        looks = self._try_decord or width is None or height is None
         with open_video(data, self._config) as (container, stream):
-            self._index = index_packets(container, stream, self._config)
-            decord_rotates = self._index.container.startswith(ROTATED_BY_DECORD)
-            if width is None or height is None or not decord_rotates:
-                container.seek(0)
-                rotation = first_frame_rotation(container, stream)
-        self.width, self.height = _output_size(self._index, rotation, width, height, short_side, fit)
+            self._index = index_packets(container, stream, self._config, looks=looks)
+        self.width, self.height = _output_size(self._index, width, height, short_side, fit)
         self.num_frames = self._index.num_frames
-        self.fps = self.num_frames / self._index.duration_s
-        self.duration_s = self._index.duration_s
+        self.fps = self._index.shown_fps
+        self.start_s, self.duration_s = self._index.start_s, self._index.duration_s
         self.timestamps_s = self._index.timestamps_s
         self.num_replaced = 0
-        self._try_decord = self._config.reader == "decord" and (decord_rotates or not rotation)
 
     def frames_at(self, timestamps_s: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the frames shown at these times, uint8 (len(timestamps_s), height, width, 3), RGB.
@@ -126,16 +123,11 @@ class VideoDecoder:
 
 
 def _output_size(
-    index: VideoIndex,
-    rotation: int | None,
-    width: int | None,
-    height: int | None,
-    short_side: int | None,
-    fit: tuple[int, int] | None,
+    index: VideoIndex, width: int | None, height: int | None, short_side: int | None, fit: tuple[int, int] | None
 ) -> tuple[int, int]:
     if width is not None and height is not None:
         return width, height
-    shown_width, shown_height = (index.height, index.width) if rotation in (-90, 90) else (index.width, index.height)
+    shown_width, shown_height = shown_size(index.width, index.height, index.pixel_aspect, index.orientation)
     scale = 1.0
     if width is not None:
         return width, max(1, round(shown_height * width / shown_width))

@@ -1,10 +1,10 @@
 """Pixels by decord, with its known faults kept inside: an option for videos that are known to be sound.
 
 decord 0.6 carries FFmpeg 4.1. It reads no GIF and no AV1, does not honour edit lists when seeking, gives wrong times
-and frames for AVI, and mistakes the padding of narrow rows for a fourth channel. Times therefore come from our own
-index, frames one by one through `next`, and what decord cannot do raises `DecordFailed` so that the caller can use
-PyAV. On damaged files (flipped bits) it was seen to die of a segmentation fault and to wait for ever, which is why it
-is not the default.
+and frames for AVI, takes a mirror for a turn and a cover for a video, and mistakes the padding of narrow rows for a
+fourth channel. Times therefore come from our own index, frames one by one through `next`, and what decord cannot do
+raises `DecordFailed` so that the caller can use PyAV. On damaged files (flipped bits) it was seen to die of a
+segmentation fault and to wait for ever, which is why it is not the default.
 """
 
 import io
@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mama_ray.data.video.container import Deadline, VideoIndex
+from mama_ray.data.video.container import Deadline
+from mama_ray.data.video.orientation import Orientation
+from mama_ray.data.video.packets import VideoIndex
 
 SKIP_CHUNK = 32  # frames skipped in one native call: the deadline is looked at in between
 # decord polls at the end of a damaged file; its default of 10240 rounds can take minutes, fewer than a few hundred fail
 # on sound files whose last packets arrive late.
 EOF_RETRIES = "1024"
+_ROTATED = "mov,mp4"  # containers whose rotation FFmpeg 4.1 knows; newer Matroska can carry one too
 
 
 class DecordFailed(Exception):
@@ -35,8 +38,9 @@ class DecordReader:
         width: int | None,
         height: int | None,
     ) -> None:
-        if index.pts is None:
-            raise DecordFailed("the container has no times of presentation: decord gives wrong frames at its end")
+        reason = _beyond_decord(index)
+        if reason is not None:
+            raise DecordFailed(reason)
         os.environ.setdefault("DECORD_EOF_RETRY_MAX", EOF_RETRIES)
         import decord  # here, because loading its libraries takes 0.1 s that jobs without video need not pay
 
@@ -76,6 +80,22 @@ class DecordReader:
         for start in range(self._position, index, SKIP_CHUNK):
             self._reader.skip_frames(min(SKIP_CHUNK, index - start))
             deadline.check()
+
+
+def _beyond_decord(index: VideoIndex) -> str | None:
+    """Say why decord would give something else than what players show; None where it would not."""
+    if index.pts is None:
+        return "the container has no times of presentation: decord gives wrong frames at its end"
+    if index.mended_pts is not None:
+        return "the clock of the file is broken"
+    if index.num_video_streams > 1:
+        return "there are several pictures, of which decord may choose another one"
+    orientation = index.orientation or Orientation()
+    if orientation.is_mirrored:
+        return "the picture is mirrored"
+    if orientation.rotation and not index.container.startswith(_ROTATED):
+        return "decord does not know the rotation of this container"
+    return None
 
 
 def _crop_padding(frame: np.ndarray) -> np.ndarray:

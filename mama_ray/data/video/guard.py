@@ -43,7 +43,7 @@ class VideoGuard:
         self._child: subprocess.Popen | None = None
 
     def inspect(self, path: str, start_s: float, end_s: float | None, cut_to: str) -> dict:
-        """Return `inspection.inspect_video` of a local file.
+        """Return `inspection.Inspector.inspect` of a local file.
 
         Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
         OSError when the machine has no room for the cut.

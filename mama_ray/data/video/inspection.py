@@ -1,6 +1,6 @@
 """Can this video be used? Probe it, decode a few frames on trial and cut the clip out of it.
 
-All of it runs native decoders on files nobody vouches for, so prepare calls `inspect_video` through `guard.py`, in a
+All of it runs native decoders on files nobody vouches for, so prepare calls `Inspector` through `guard.py`, in a
 process that may die. Run as a program this module is that process: one JSON request per line on standard input, one
 JSON answer per line on standard output.
 """
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import TextIO
 
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.cut import cut_clip
+from mama_ray.data.video.cut import SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampling import sample_timestamps
@@ -26,37 +26,72 @@ END_TOLERANCE_S = 0.05
 _TRIAL_SIZE = 32  # decoding costs the same, converting and scaling less
 
 
-def inspect_video(
-    path: str, *, start_s: float, end_s: float | None, num_trial_frames: int, cut_to: str, config: DecodeConfig
-) -> dict:
-    """Return the facts of the clip [start_s, end_s) of a local video file: those of `VideoInfo`, `end_s` and `is_cut`.
+class Inspector:
+    """Inspects videos one after the other; clips of one video in a row are cut out of one open file."""
 
-    Where the clip is less than the whole video it is cut and written to `cut_to`, and the facts are those of the cut.
-    Raises DecodeError with a readable reason.
-    """
-    info = probe_video(path, config)
-    if start_s >= info.duration_s:
-        raise DecodeError("the clip starts after the end of the video", got=start_s, limit=f"{info.duration_s:.3f} s")
-    covers_all = start_s == 0 and (end_s is None or end_s >= info.duration_s - END_TOLERANCE_S)
-    if not covers_all:
-        end_s = min(end_s or info.duration_s, info.duration_s)
-        with open(cut_to, "wb") as file:
-            file.write(cut_clip(path, start_s, end_s, config))
-        path, info = cut_to, probe_video(cut_to, config)
-    decoder = VideoDecoder(path, width=_TRIAL_SIZE, height=_TRIAL_SIZE, config=config)
-    decoder.frames_at(sample_timestamps(decoder.duration_s, num_trial_frames))
-    return {**asdict(info), "end_s": start_s + info.duration_s if covers_all else end_s, "is_cut": not covers_all}
+    def __init__(self) -> None:
+        self._source: SourceVideo | None = None
+        self._identity: tuple | None = None
+
+    def inspect(
+        self,
+        path: str,
+        *,
+        start_s: float,
+        end_s: float | None,
+        num_trial_frames: int,
+        cut_to: str,
+        config: DecodeConfig,
+    ) -> dict:
+        """Return the facts of the clip [start_s, end_s) of a local file: those of `VideoInfo`, `end_s` and `is_cut`.
+
+        Where the clip is less than the whole video it is cut and written to `cut_to`, and the facts are those of the
+        cut. Raises DecodeError with a readable reason.
+        """
+        source = self._open(path, config)
+        info = source.info
+        if start_s >= info.duration_s:
+            limit = f"{info.duration_s:.3f} s"
+            raise DecodeError("the clip starts after the end of the video", got=start_s, limit=limit)
+        covers_all = start_s == 0 and (end_s is None or end_s >= info.duration_s - END_TOLERANCE_S)
+        if covers_all:
+            self.close()  # there is nothing else to cut out of it
+            end_s = info.duration_s
+        else:
+            end_s = min(end_s or info.duration_s, info.duration_s)
+            with open(cut_to, "wb") as file:
+                file.write(source.cut(start_s, end_s))
+            path, info = cut_to, probe_video(cut_to, config)
+        decoder = VideoDecoder(path, width=_TRIAL_SIZE, height=_TRIAL_SIZE, config=config)
+        decoder.frames_at(sample_timestamps(decoder.duration_s, num_trial_frames, start_s=decoder.start_s))
+        return {**asdict(info), "end_s": end_s, "is_cut": not covers_all}
+
+    def close(self) -> None:
+        """Close the file that is kept open."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _open(self, path: str, config: DecodeConfig) -> SourceVideo:
+        facts = os.stat(path) if os.path.isfile(path) else None
+        # Another video may have come to lie at the same place.
+        identity = (path, facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns), config)
+        if self._source is None or self._identity != identity:
+            self.close()
+            self._source, self._identity = SourceVideo(path, config), identity
+        return self._source
 
 
 def serve(requests: Iterable[str], answers: TextIO) -> None:
     """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
+    inspector = Inspector()
     for line in requests:
         request = json.loads(line)
         # The default action of SIGALRM ends the process even inside a native loop, when nobody is left to kill it.
         signal.alarm(request.pop("alarm_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
-            answer = {"facts": inspect_video(**request)}
+            answer = {"facts": inspector.inspect(**request)}
         except DecodeError as error:
             answer = {"error": str(error)}
         except MemoryError:

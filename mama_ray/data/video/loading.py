@@ -31,5 +31,6 @@ def load_clip_frames(
     else:
         # The smallest crop has 0.6 of the short side, so twice the size never scales a crop of a large video up.
         decoder = VideoDecoder(data, short_side=2 * size, config=decode)
-    frames = decoder.frames_at(sample_timestamps(decoder.duration_s, num_frames, rng=rng))
+    moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, rng=rng)
+    frames = decoder.frames_at(moments)
     return transform_frames(frames, transform, rng=rng)

@@ -1,13 +1,11 @@
-"""What a video is, without decoding more than its first frame."""
+"""What a video is, from its container and its first frame."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
-
-from mama_ray.data.video.container import DecodeError, index_packets, open_video
+from mama_ray.data.video.container import open_video
+from mama_ray.data.video.orientation import UPRIGHT, shown_size
+from mama_ray.data.video.packets import VideoIndex, index_packets
 from mama_ray.data.video.settings import DecodeConfig
 
 
@@ -15,9 +13,10 @@ from mama_ray.data.video.settings import DecodeConfig
 class VideoInfo:
     """Facts of a video's best video stream (the one players show).
 
-    `width` and `height` are as shown, after rotation; `duration_s` runs from the first presented frame to the end of
-    the last; `fps` is the average rate; `rotation` is the display matrix's angle in degrees, counter-clockwise, of
-    -90, 0, 90, 180, as ffprobe prints it.
+    `width` and `height` are as shown, in square pixels and after rotation; `duration_s` is the end of the last frame,
+    from the container's time 0, and `first_frame_s` the beginning of the first, later than 0 where the sound starts
+    first; `fps` is the average rate between the two; `rotation` is the display matrix's angle in degrees,
+    counter-clockwise, of -90, 0, 90, 180, as ffprobe prints it (180 for a mirror too).
     """
 
     duration_s: float
@@ -27,6 +26,7 @@ class VideoInfo:
     codec: str
     num_frames: int
     rotation: int
+    first_frame_s: float = 0.0
 
 
 def probe_video(data: bytes | str | Path, config: DecodeConfig | None = None) -> VideoInfo:
@@ -34,26 +34,20 @@ def probe_video(data: bytes | str | Path, config: DecodeConfig | None = None) ->
     used."""
     config = config or DecodeConfig()
     with open_video(data, config) as (container, stream):
-        rotation = first_frame_rotation(container, stream)
-        container.seek(0)
-        index = index_packets(container, stream, config)
-    width, height = (index.height, index.width) if rotation in (-90, 90) else (index.width, index.height)
-    # The average rate of a container counts hidden and dropped frames; this one is what the frames of the index show.
-    fps = index.num_frames / index.duration_s
-    return VideoInfo(index.duration_s, width, height, fps, index.codec, index.num_frames, rotation)
+        return describe(index_packets(container, stream, config, looks=True))
 
 
-def first_frame_rotation(container: InputContainer, stream: VideoStream) -> int:
-    """Decode up to the first good frame and return its rotation, rounded to a quarter turn; DecodeError if none is
-    good."""
-    reason = None
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.FFmpegError as error:
-            reason = error.strerror
-            continue
-        if frames:
-            quarter_turns = round(frames[0].rotation / 90) % 4
-            return (0, 90, 180, -90)[quarter_turns]
-    raise DecodeError("no frame of the video can be decoded" + (f" ({reason})" if reason else ""))
+def describe(index: VideoIndex) -> VideoInfo:
+    """Return the facts of a video whose first frame was looked at."""
+    orientation = index.orientation or UPRIGHT
+    width, height = shown_size(index.width, index.height, index.pixel_aspect, orientation)
+    return VideoInfo(
+        duration_s=index.duration_s,
+        width=width,
+        height=height,
+        fps=index.shown_fps,
+        codec=index.codec,
+        num_frames=index.num_frames,
+        rotation=orientation.rotation,
+        first_frame_s=index.start_s,
+    )

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
-from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from mama_ray.data.video.container import Deadline, VideoIndex, open_video
+from mama_ray.data.video.container import Deadline, open_video
+from mama_ray.data.video.orientation import UPRIGHT, orientation_of
+from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, seek_packets
 from mama_ray.data.video.settings import DecodeConfig
 
 
@@ -32,11 +33,12 @@ class PyavReader:
     def read(self, indices: np.ndarray, deadline: Deadline) -> dict[int, np.ndarray]:
         """Return {index: uint8 frame (height, width, 3)} of those of the ascending `indices` that can be decoded."""
         frames: dict[int, np.ndarray] = {}
-        with open_video(self._data, self._config) as (container, stream):
-            if self._index.pts is None:
-                self._read_by_count(container, stream, indices, frames, deadline)
-            else:
-                self._read_by_pts(container, stream, indices, frames, deadline)
+        if self._index.pts is None:
+            self._read_by_count(indices, frames, deadline)
+        elif self._index.mended_pts is not None:
+            self._read_through(indices, frames, deadline, self._index.key_before(int(indices[0])))
+        else:
+            self._read_by_seeking(indices, frames, deadline)
         return frames
 
     @property
@@ -44,36 +46,54 @@ class PyavReader:
         assert self._index.pts is not None  # where the container has none, frames are counted
         return self._index.pts
 
-    def _read_by_count(self, container, stream, indices, frames, deadline) -> None:
+    def _read_by_count(self, indices: np.ndarray, frames: dict[int, np.ndarray], deadline: Deadline) -> None:
         wanted = set(indices.tolist())
-        for number, frame in enumerate(decode_frames(container, stream, deadline)):
-            if number in wanted:
-                frames[number] = self._to_rgb(frame)
-            if number >= indices[-1]:
-                return
+        with open_video(self._data, self._config) as (container, stream):
+            packets = first_packets(container, stream, self._index)
+            for number, frame in enumerate(decode_frames(packets, stream, self._config, deadline)):
+                if number in wanted:
+                    frames[number] = self._to_rgb(frame)
+                if number >= indices[-1]:
+                    return
 
-    def _read_by_pts(self, container, stream, indices, frames, deadline) -> None:
+    def _read_through(
+        self, indices: np.ndarray, frames: dict[int, np.ndarray], deadline: Deadline, key: int = 0
+    ) -> None:
+        """Go through the file once; where its clock is broken, decode from key frame number `key` on."""
+        with open_video(self._data, self._config) as (container, stream):
+            self._collect(first_packets(container, stream, self._index, key), stream, indices, frames, deadline)
+
+    def _read_by_seeking(self, indices: np.ndarray, frames: dict[int, np.ndarray], deadline: Deadline) -> None:
         """Go through the wanted frames in groups without a key frame between them, each reached by one seek."""
         keys = np.flatnonzero(self._index.is_key)
         previous_key = np.searchsorted(keys, indices, side="right") - 1
         # A frame before the first presented key frame hangs on one that an edit list hides: decode from the beginning.
         key_of = np.where(previous_key >= 0, keys[previous_key], 0) if len(keys) else np.zeros_like(indices)
         starts = [0, *(np.flatnonzero(key_of[1:] > indices[:-1] + 1) + 1).tolist(), len(indices)]
-        for start, stop in pairwise(starts):
-            if key_of[start] > 0:
-                container.seek(int(self._pts[key_of[start]]), stream=stream, backward=True)
-            self._collect(container, stream, indices[start:stop], frames, deadline)
+        with open_video(self._data, self._config) as (container, stream):
+            packets: Iterator[Packet] | None = first_packets(container, stream, self._index)
+            for start, stop in pairwise(starts):
+                if key_of[start] > 0:
+                    packets = seek_packets(container, stream, self._index, int(key_of[start]))
+                if packets is not None:
+                    self._collect(packets, stream, indices[start:stop], frames, deadline)
         missing = np.array([index for index in indices.tolist() if index not in frames], dtype=np.int64)
         if len(missing) and key_of[-1] > 0:
-            # Some containers seek past the place asked for; one pass from the beginning decides what cannot be decoded.
-            container.seek(0)
-            self._collect(container, stream, missing, frames, deadline)
+            # Some containers cannot seek; one pass from the beginning decides what cannot be decoded.
+            self._read_through(missing, frames, deadline)
 
-    def _collect(self, container, stream, indices, frames, deadline) -> None:
+    def _collect(
+        self,
+        packets: Iterator[Packet],
+        stream: VideoStream,
+        indices: np.ndarray,
+        frames: dict[int, np.ndarray],
+        deadline: Deadline,
+    ) -> None:
         """Decode on from the current place and keep the frames of these numbers."""
         wanted = {int(self._pts[index]): index for index in indices.tolist()}
         last = int(self._pts[indices[-1]])
-        for frame in decode_frames(container, stream, deadline):
+        for frame in decode_frames(packets, stream, self._config, deadline):
             if frame.pts in wanted:
                 frames[wanted[frame.pts]] = self._to_rgb(frame)
             if frame.pts is not None and frame.pts >= last:
@@ -81,28 +101,12 @@ class PyavReader:
 
     def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
         """Convert one frame, scaled before it is turned upright."""
-        quarter_turns = round(frame.rotation / 90) % 4
+        orientation = orientation_of(frame)
         width, height = self._width or None, self._height or None
-        if quarter_turns % 2:
+        if orientation.transposes:
             width, height = height, width
         # decord's scaler is bicubic too, so both readers give the same pixels.
         rgb = self._scaler.reformat(
             frame, format="rgb24", width=width, height=height, interpolation="BICUBIC", threads=1
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(rgb, quarter_turns)) if quarter_turns else rgb
-
-
-def decode_frames(container: InputContainer, stream: VideoStream, deadline: Deadline) -> Iterator[VideoFrame]:
-    """Yield the frames that decode; a packet that does not is stepped over, the end of a cut-off file ends the
-    video."""
-    packets = container.demux(stream)
-    while True:
-        deadline.check()
-        try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            continue
+        return rgb if orientation == UPRIGHT else orientation.apply(rgb)

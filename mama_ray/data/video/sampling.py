@@ -7,15 +7,20 @@ random point in training (TSN; LaViLa, CVPR 2023, section 3).
 import numpy as np
 
 
-def sample_timestamps(duration_s: float, num_frames: int, *, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Return one time per equal segment of [0, duration_s), float64 (num_frames,), ascending.
+def sample_timestamps(
+    duration_s: float, num_frames: int, *, start_s: float = 0.0, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return one time per equal segment of [start_s, duration_s), float64 (num_frames,), ascending.
 
-    Without `rng` the centres, with it a uniformly random point of each segment.
+    Without `rng` the centres, with it a uniformly random point of each segment. `start_s` is when a video's first
+    frame is shown.
     """
-    if num_frames < 1 or not duration_s >= 0:
-        raise ValueError(f"got num_frames {num_frames} and duration_s {duration_s}, wanted at least 1 and 0")
+    if num_frames < 1 or not duration_s >= start_s >= 0:
+        raise ValueError(
+            f"got num_frames {num_frames} and [{start_s}, {duration_s}) s, wanted at least one and an interval from 0"
+        )
     offsets = np.full(num_frames, 0.5) if rng is None else rng.random(num_frames)
-    return (np.arange(num_frames) + offsets) * (duration_s / num_frames)
+    return (np.arange(num_frames) + offsets) * ((duration_s - start_s) / num_frames) + start_s
 
 
 def sample_frame_indices(

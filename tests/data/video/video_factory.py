@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from mama_ray.data.video.container import Deadline, open_video
-from mama_ray.data.video.pyav_reader import decode_frames
+from mama_ray.data.video.packets import decode_frames
 from mama_ray.data.video.settings import DecodeConfig
 
 TIME_BASE = Fraction(1, 12_800)
@@ -152,5 +152,5 @@ def count_decodable_frames(data: bytes) -> int:
     """Decode the whole video and return how many frames come out sound."""
     config = DecodeConfig()
     with open_video(data, config) as (container, stream):
-        frames = decode_frames(container, stream, Deadline.after(config.timeout_s))
+        frames = decode_frames(container.demux(stream), stream, config, Deadline.after(config.timeout_s))
         return sum(not frame.is_corrupt for frame in frames)

@@ -81,7 +81,7 @@ def test_every_real_clip_is_prepared_and_decoded_or_has_a_reason(tmp_path, share
         place = (row["shard"], row["offset"], row["num_bytes"])
         data = read_clip_bytes(Place.of(tmp_path / "out"), *place, sha256=row["sha256"])
         decoder = VideoDecoder(data, width=64, height=64)
-        frames = decoder.frames_at(sample_timestamps(decoder.duration_s, NUM_FRAMES))
+        frames = decoder.frames_at(sample_timestamps(decoder.duration_s, NUM_FRAMES, start_s=decoder.start_s))
         assert frames.shape == (NUM_FRAMES, 64, 64, 3)
         assert frames.dtype == np.uint8
         assert row["sha256"] == truth[row["video_id"]]["sha256"]
