@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -81,25 +81,39 @@ class SourceVideo:
         self, first: int, last: int, deadline: Deadline, files: ExitStack
     ) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (timestamp_s, frame) for the frame numbers first..last that decode."""
-        index, stream, packets = self._index, self._stream, None
-        key = index.key_before(first)
-        if key > 0 and index.pts is not None and index.mended_pts is None:
-            packets = seek_packets(self._container, stream, index, key)
-        if packets is None:
+        key = self._index.key_before(first)
+        numbered = self._sought(key, first, last, deadline)
+        if numbered is None:
             # From the beginning, in a file opened anew: raw streams cannot even go back there.
             container, stream = files.enter_context(open_video(self._data, self._config))
-            packets = first_packets(container, stream, index, key)
-        frames = decode_frames(packets, stream, self._config, deadline)
-        if index.pts is None:
-            for number, frame in enumerate(islice(frames, last + 1)):
-                if number >= first:
-                    yield float(index.timestamps_s[number]), frame
+            packets = first_packets(container, stream, self._index, key)
+            numbered = self._numbered(decode_frames(packets, stream, self._config, deadline), first, last)
+        for number, frame in numbered:
+            yield float(self._index.timestamps_s[number]), frame
+
+    def _sought(self, key: int, first: int, last: int, deadline: Deadline) -> Iterator[tuple[int, VideoFrame]] | None:
+        """Return the numbered frames from key frame `key` on; None where the container cannot go there."""
+        if key == 0 or self._index.pts is None or self._index.mended_pts is not None:
+            return None
+        packets = seek_packets(self._container, self._stream, self._index, key)
+        if packets is None:
+            return None
+        numbered = self._numbered(decode_frames(packets, self._stream, self._config, deadline), first, last)
+        head = next(numbered, None)
+        # Some containers land somewhere else than they say.
+        return chain([head], numbered) if head is not None and head[0] == first else None
+
+    def _numbered(self, frames: Iterator[VideoFrame], first: int, last: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield the frames of the numbers first..last, with their numbers."""
+        pts = self._index.pts
+        if pts is None:
+            yield from islice(enumerate(frames), first, last + 1)
             return
-        numbers = {int(index.pts[number]): number for number in range(first, last + 1)}
+        numbers = {int(pts[number]): number for number in range(first, last + 1)}
         for frame in frames:
             if frame.pts in numbers:
-                yield float(index.timestamps_s[numbers[frame.pts]]), frame
-            if frame.pts is not None and frame.pts >= index.pts[last]:
+                yield numbers[frame.pts], frame
+            if frame.pts is not None and frame.pts >= pts[last]:
                 return
 
     def _encode(self, frames: Iterator[tuple[float, VideoFrame]], start_s: float, end_s: float) -> bytes:

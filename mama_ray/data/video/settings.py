@@ -15,7 +15,8 @@ class DecodeConfig(Config):
     max_bytes: int = Field(default=2 << 30, gt=0)
     """Largest file in bytes."""
     max_pixels: int = Field(default=8192 * 4320, gt=0)
-    """Largest width x height of a coded frame; the default admits 8K."""
+    """Largest width x height of a frame, as it is coded and as it is shown, also where the size changes on the way; the
+    default admits 8K."""
     max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     """Longest video in seconds."""
     timeout_s: float = Field(default=120.0, gt=0)

@@ -131,10 +131,20 @@ def test_frames_that_grow_over_the_limit_are_refused_in_every_path(size, contain
     assert numbers(wide.frames_by_index([7, 8, 9])) == [7, 0, 1]
 
 
-@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts", "flv"])
-@pytest.mark.parametrize("gop", ["12", "7"])
-def test_many_cuts_of_one_open_file_equal_cuts_of_one_each(container, gop):
-    video = make_video(num_frames=96, fps=8, container=container, options={"g": gop, "bf": "2"}, with_audio=True)
+MANY_KEYS = {
+    "mp4": {"options": {"g": "12", "bf": "2"}, "with_audio": True},
+    "matroska": {"options": {"g": "7", "bf": "2"}, "with_audio": True},
+    "mpegts": {"options": {"g": "7", "bf": "3"}, "with_audio": True},
+    "flv": {"options": {"g": "12"}, "with_audio": True},
+    "mpeg": {"codec": "mpeg2video", "fps": 25},
+    "webm": {"codec": "libvpx", "options": {"g": "7"}},
+    "avi": {"options": {"g": "12", "bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("container", MANY_KEYS)
+def test_many_cuts_of_one_open_file_equal_cuts_of_one_each(container):
+    video = make_video(num_frames=96, container=container, **MANY_KEYS[container])
     with SourceVideo(video) as source:
         # Forth, back, overlapping, and the beginning.
         for start in (2, 50, 10, 12, 90, 0, 61):
