@@ -39,6 +39,10 @@ class FaultyProxy:
         self._num_faults += 1
         return KINDS[self._num_faults % len(KINDS)]
 
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        """Return what this request gets in the place of an answer, or None."""
+        return None
+
     async def serve(self, is_ready: threading.Event) -> None:
         """Serve on a free port of loopback until `stop`."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -62,6 +66,8 @@ class FaultyProxy:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.content.read()  # request.read() takes no more than a megabyte
         self.num_requests += 1
+        if (refusal := self.refuse(request)) is not None:
+            return refusal
         kind = self.choose(request)
         if kind is None:
             return await self._forward(request, body)
@@ -87,6 +93,34 @@ class FaultyProxy:
             content = await answer.read()
         is_bare = request.method == "HEAD" or answer.status == 204
         return web.Response(status=answer.status, headers=_passed_on(answer.headers), body=None if is_bare else content)
+
+
+class Refusing(FaultyProxy):
+    """Answers every GET and HEAD below a path with one error, from when `refuses` is set, or the requests have come
+    that it lets pass first.
+
+    `passes` counts GETs of shards alone, so a test says after how much of the work the storage is to fail.
+    """
+
+    def __init__(
+        self, upstream: str, status: int, code: str, *, below: str = ".tar", passes: int | None = None
+    ) -> None:
+        super().__init__(upstream)
+        self._status, self._code, self._below, self._passes = status, code, below, passes
+        self.refuses = False
+        self.num_refused = self.num_passed = 0
+
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        """Return the error that this request meets, or None."""
+        if request.method not in ("GET", "HEAD") or self._below not in request.path:
+            return None
+        self.num_passed += not self.refuses and request.method == "GET"
+        if self._passes is not None and self.num_passed > self._passes:
+            self.refuses = True
+        if not self.refuses:
+            return None
+        self.num_refused += 1
+        return _error(self._status, self._code, f"refused: {self._code}")
 
 
 def asked(request: web.BaseRequest) -> str:

@@ -28,7 +28,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narrator.job import NarratorDataConfig
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
@@ -107,8 +107,9 @@ def _load(
     shards: str, config: NarratorDataConfig, prompt: PromptConfig, source: str | None, vocab_size: int
 ) -> tuple[pa.Table, pa.Table, dict[str, bytes], dict]:
     folder = Place.of(shards)
-    index = read_index(folder)
-    check_shards(folder, index)
+    with storage_errors(shards):
+        index = read_index(folder)
+        check_shards(folder, index)
     splits = {split: select_split(index, split).select(_COLUMNS) for split in ("train", "val")}
     tables = {split: select_captioned(table, config.captions) for split, table in splits.items()}
     if not len(tables["train"]):

@@ -23,7 +23,8 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import DataConfig
-from mama_ray.storage.places import Place
+from mama_ray.storage.manifest import require_whole_model
+from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
@@ -55,8 +56,9 @@ def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str 
 @ray.remote(num_cpus=0.5)
 def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
     folder = Place.of(shards)
-    index = read_index(folder, columns=(*_COLUMNS, "split"))
-    check_shards(folder, index)
+    with storage_errors(shards):
+        index = read_index(folder, columns=(*_COLUMNS, "split"))
+        check_shards(folder, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
     refuse_meta_overlap(tables)
@@ -157,6 +159,7 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
             tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
         else:
             with model_folder(uri) as directory:
+                require_whole_model(directory)
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
