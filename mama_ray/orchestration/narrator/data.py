@@ -22,6 +22,7 @@ from mama_ray.captioning.narrator.preset import build_tiny_processor
 from mama_ray.captioning.narrator.samples import PictureAssembler
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
+from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.errors import UserError
@@ -137,6 +138,7 @@ def _load(
             "num_clips": {split: len(table) for split, table in tables.items()},
             "num_uncaptioned": {split: len(splits[split]) - len(table) for split, table in tables.items()},
             "hash_of_ids": {split: hash_ids(table["clip_id"].to_pylist()) for split, table in tables.items()},
+            "contents": {"shards": hash_clips(splits)},
         },
     }
     return tables["train"], tables["val"], files, facts
