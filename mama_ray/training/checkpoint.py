@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -116,6 +116,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
     return record
 
 
+@runtime_checkable
 class _Position(Protocol):
     """What decides which clips the next step takes, and at which learning rate."""
 

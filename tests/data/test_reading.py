@@ -203,10 +203,10 @@ def test_an_outage_is_told_once_and_nobody_waits_for_it_again(tmp_path, monkeypa
 def test_what_s3_refuses_is_told_with_its_remedy(dataset, s3_server, s3_bucket, monkeypatch, status, code, told):
     pafs.copy_files(str(dataset), f"{s3_bucket}/x", destination_filesystem=Place.of(f"s3://{s3_bucket}").filesystem)
     monkeypatch.setattr("mama_ray.storage.retries.time.sleep", lambda seconds: None)
-    with serving(Refusing(s3_server["AWS_ENDPOINT_URL"], status, code)) as proxy:
+    with serving(Refusing(s3_server["AWS_ENDPOINT_URL"])) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         records = records_of(f"s3://{s3_bucket}/x")
-        proxy.refuses = True
+        proxy.refuse_from(status, code)
         with pytest.raises(UserError, match=told) as refused:
             read_payloads(Place.of(f"s3://{s3_bucket}/x"), records)
     assert f"s3://{s3_bucket}/x/clips-00000" in str(refused.value)

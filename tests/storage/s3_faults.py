@@ -96,31 +96,34 @@ class FaultyProxy:
 
 
 class Refusing(FaultyProxy):
-    """Answers every GET and HEAD below a path with one error, from when `refuses` is set, or the requests have come
-    that it lets pass first.
+    """Answers every GET and HEAD of some names with one error, from a number of them on; calm until it is told."""
 
-    `passes` counts GETs of shards alone, so a test says after how much of the work the storage is to fail.
-    """
-
-    def __init__(
-        self, upstream: str, status: int, code: str, *, below: str = ".tar", passes: int | None = None
-    ) -> None:
+    def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
-        self._status, self._code, self._below, self._passes = status, code, below, passes
-        self.refuses = False
-        self.num_refused = self.num_passed = 0
+        self._below = ".tar"
+        self._refused_from: int | None = None
+        self._answer = (403, "AccessDenied")
+        self.num_passed = self.num_refused = 0
+
+    def refuse_from(self, status: int, code: str, *, below: str = ".tar", passes: int = 0) -> None:
+        """Let `passes` more GETs of names with `below` in them through, and no further one."""
+        self._answer, self._below = (status, code), below
+        self.num_passed = self.num_refused = 0
+        self._refused_from = passes
+
+    def be_calm(self) -> None:
+        """Let everything through again, and count the GETs of shards anew."""
+        self._below, self._refused_from, self.num_passed = ".tar", None, 0
 
     def refuse(self, request: web.BaseRequest) -> web.Response | None:
         """Return the error that this request meets, or None."""
         if request.method not in ("GET", "HEAD") or self._below not in request.path:
             return None
-        self.num_passed += not self.refuses and request.method == "GET"
-        if self._passes is not None and self.num_passed > self._passes:
-            self.refuses = True
-        if not self.refuses:
-            return None
-        self.num_refused += 1
-        return _error(self._status, self._code, f"refused: {self._code}")
+        if self._refused_from is not None and self.num_passed >= self._refused_from:
+            self.num_refused += 1
+            return _error(*self._answer, f"refused: {self._answer[1]}")
+        self.num_passed += request.method == "GET"
+        return None
 
 
 def asked(request: web.BaseRequest) -> str:
