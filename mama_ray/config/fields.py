@@ -14,12 +14,30 @@ ConfigClass = type[BaseModel]
 
 class _Mark(Enum):
     MAY_CHANGE = "may change"
+    LOCATION = "location"
 
 
 _Value = TypeVar("_Value")
 MayChange = Annotated[_Value, _Mark.MAY_CHANGE]
 """The type of a field that decides nothing about what its job makes: `log_every: MayChange[int] = 10`. A job that was
 begun goes on with another value of it; every other field must be as it was."""
+
+
+Location = Annotated[_Value, _Mark.LOCATION]
+"""The type of a field that says where something lies: `shards: Location[str]`. A run that was begun goes on with
+another place, if that holds the same."""
+
+
+def names_of_locations(config_class: ConfigClass, prefix: str = "") -> frozenset[str]:
+    """Return the dotted names of the fields that are declared as Location, those of nested configs among them."""
+    names = set()
+    for name, field in config_class.model_fields.items():
+        inner = config_class_of(field.annotation)
+        if _Mark.LOCATION in field.metadata:
+            names.add(f"{prefix}{name}")
+        elif inner is not None:
+            names |= names_of_locations(inner, f"{prefix}{name}.")
+    return frozenset(names)
 
 
 def names_that_may_change(config_class: ConfigClass) -> frozenset[str]:

@@ -1,7 +1,8 @@
 """From index rows to arrays: read the bytes, decode and transform the frames, choose and tokenise a caption.
 
-A pure function of (seed, epoch, row), so a batch is the same whoever assembles it, on whatever try. A clip that cannot
-be read becomes a row with `valid` False and a reason, never an exception: one bad file must not end a run.
+A pure function of (seed, epoch, row), so a batch is the same whoever assembles it, on whatever try. A clip whose bytes
+or video are bad becomes a row with `valid` False and a reason: one bad file must not end a run. A storage that fails is
+no fact about a clip, and does.
 """
 
 import logging
@@ -46,7 +47,8 @@ class ClipAssembler:
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
         and row; without, everything is deterministic evaluation: segment centres and the first caption. With
-        `joins_captions` the text is the paragraph of all captions in either case.
+        `joins_captions` the text is the paragraph of all captions in either case. Raises UserError where the storage
+        fails for good.
         """
         chosen = self.table.take(pa.array(rows, pa.int64())).to_pylist()
         size = self.transform.image_size
@@ -58,12 +60,12 @@ class ClipAssembler:
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
             captions.append(self._caption(record["captions"], rng))
             try:
-                if isinstance(payload, Exception):
+                if isinstance(payload, ShardError):
                     raise payload
                 frames[position] = load_clip_frames(
                     payload, num_frames=self.num_frames, transform=self.transform, rng=rng, decode=self.decode
                 )
-            except (DecodeError, ShardError, OSError) as error:
+            except (DecodeError, ShardError) as error:
                 valid[position] = False
                 logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
         return {

@@ -1,6 +1,8 @@
 """The bytes of clips, fetched by the byte ranges of the index: neighbours in a shard by one request.
 
-Everything that reads clips reads them here: training, evaluation, captioning, the narrator and the reports.
+Everything that reads clips reads them here: training, evaluation, captioning, the narrator and the reports. So here it
+is decided what is a fact about a clip, which may be written down, and what is a trouble of the storage, which ends the
+job once patience is at an end: an outage, credentials that have expired, a shard that is gone.
 """
 
 import threading
@@ -13,7 +15,9 @@ import pyarrow as pa
 
 from mama_ray.data.index import check_clip_bytes
 from mama_ray.data.shard import ShardError
-from mama_ray.storage.places import Place
+from mama_ray.errors import UserError
+from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.retries import with_retries
 
 # Neighbours in a shard are a kilobyte apart; reading over a gap costs less than another request to an object store.
 MAX_GAP_BYTES = 64 << 10
@@ -24,25 +28,27 @@ _Retry = Callable[[Callable[[], bytes]], bytes]
 
 
 def read_payloads(
-    folder: Place, records: Sequence[Mapping], *, retry: _Retry = lambda fetch: fetch()
-) -> list[bytes | Exception]:
-    """Fetch the videos of index rows, several requests at a time; one that cannot be read is the error that says why.
+    folder: Place, records: Sequence[Mapping], *, retry: _Retry = with_retries
+) -> list[bytes | ShardError]:
+    """Fetch the videos of index rows, several requests at a time; one that is not what the index says is a ShardError.
 
-    ShardError is a fact about the shard: it is truncated, or its bytes are not those of the index. OSError is the
-    storage's. `retry` calls a request, again where the storage fails for a moment. After a request for several clips
-    has failed for good, each of them is asked for once by itself, so that none suffers for its neighbours.
+    That is a fact about the clip: its shard is truncated, or its bytes are others. A storage that fails for a moment is
+    asked again by `retry`, which calls a request; one that fails for good is a UserError that names the shard.
     """
-    payloads: list[bytes | Exception] = [b""] * len(records)
+    payloads: list[bytes | ShardError] = [b""] * len(records)
+    has_failed = threading.Event()  # the others need not wait for the same storage once more
 
     def fetch(run: Sequence[int]) -> None:
+        if has_failed.is_set():
+            return
         try:
-            start, data = _read_run(shards, [records[position] for position in run], retry)
-        except OSError as error:
-            for position in run:
-                payloads[position] = error if len(run) == 1 else _read_alone(shards, records[position])
-        else:
-            for position in run:
-                payloads[position] = _cut(data, start, records[position])
+            with storage_errors((folder / records[run[0]]["shard"]).uri):
+                start, data = _read_run(shards, [records[position] for position in run], retry)
+        except UserError:
+            has_failed.set()
+            raise
+        for position in run:
+            payloads[position] = _cut(data, start, records[position])
 
     with _OpenShards(folder) as shards, ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
         list(pool.map(fetch, merge_neighbours(records)))
@@ -50,12 +56,12 @@ def read_payloads(
 
 
 def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
-    """Fetch one clip's video bytes. Raises ShardError on a short read or another hash; OSError comes from the
-    storage.
+    """Fetch one clip's video bytes. Raises ShardError on a short read or another hash, UserError where the storage
+    fails.
     """
     record = {"shard": shard, "offset": offset, "num_bytes": num_bytes, "sha256": sha256}
     (payload,) = read_payloads(folder, [record])
-    if isinstance(payload, Exception):
+    if isinstance(payload, ShardError):
         raise payload
     return payload
 
@@ -127,14 +133,6 @@ class _OpenShards:
 def _read_run(shards: _OpenShards, run: Sequence[Mapping], retry: _Retry) -> tuple[int, bytes]:
     start, stop = run[0]["offset"], max(record["offset"] + record["num_bytes"] for record in run)
     return start, retry(lambda: shards.read(run[0]["shard"], start, stop))
-
-
-def _read_alone(shards: _OpenShards, record: Mapping) -> bytes | Exception:
-    try:
-        start, data = _read_run(shards, [record], lambda fetch: fetch())
-    except OSError as error:
-        return error
-    return _cut(data, start, record)
 
 
 def _cut(data: bytes, start: int, record: Mapping) -> bytes | ShardError:

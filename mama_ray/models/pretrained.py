@@ -23,6 +23,7 @@ from mama_ray.models.weight_files import (
     write_json,
     write_safetensors,
 )
+from mama_ray.storage.manifest import require_whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ def from_pretrained(
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
     where stored embeddings then have another length, `interpolate=True` resamples them, else a UserError names them.
+    A directory with a manifest, as checkpoints and their copies have, is compared with it first.
     """
     path = Path(source)
     if path.is_file():
@@ -100,10 +102,12 @@ def from_pretrained(
 
 def describe_model(directory: Path) -> DualEncoderConfig:
     """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights."""
+    require_whole_model(directory)
     return _backbone_of(directory).describe_directory(directory)
 
 
 def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:
+    require_whole_model(directory)
     return _backbone_of(directory).load_directory(directory, interpolate=interpolate, **overrides)
 
 

@@ -96,7 +96,7 @@ def _retrieved_clip(folder: Place, row: dict):
     try:
         data = read_clip_bytes(folder, *place, sha256=row["sha256"])
         return load_clip_frames(data, num_frames=_STRIP_FRAMES, transform=transform), row["captions"][0]["text"]
-    except (DecodeError, ShardError, OSError):
+    except (DecodeError, ShardError):
         return None
 
 

@@ -8,19 +8,11 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import CHECK_CREDENTIALS, NO_PERMISSION, Place
 from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 
 # Words of Arrow and of the AWS SDK.
 _NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
-_NO_PERMISSION = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "EXPIRED_TOKEN",
-    "HTTP status 403",
-    "No credentials",
-)
 
 
 def ensure_writable(uri: str) -> None:
@@ -71,9 +63,6 @@ def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
                 f"nobody answers: {text.rsplit('; Details: ', 1)[-1]}",
                 "check AWS_ENDPOINT_URL, the network",
             )
-        elif any(sign in text for sign in _NO_PERMISSION):
-            reason, remedy = (
-                f"no permission: {text}",
-                "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            )
+        elif any(sign in text for sign in NO_PERMISSION):
+            reason, remedy = f"no permission: {text}", CHECK_CREDENTIALS
         raise UserError(what, got=f"{uri} at {host} ({reason})", wanted=wanted, remedy=remedy) from error

@@ -7,9 +7,10 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 import contextlib
 import errno
 import json
+import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +25,18 @@ from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
 
 # EFBIG is what a file size limit or an old filesystem gives.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_START_AGAIN = "put it right and start again with the same arguments; finished shards are kept"
+_START_AGAIN = "then start again with the same arguments: the job goes on from what it has saved"
+# Words of Arrow, of the AWS SDK and of the operating system where a user is not let in.
+NO_PERMISSION = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "EXPIRED_TOKEN",
+    "ExpiredToken",
+    "HTTP status 403",
+    "No credentials",
+)
+CHECK_CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 @dataclass(frozen=True)
@@ -201,10 +213,26 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
+        set_usual_modes(path.parent, [temporary])
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def set_usual_modes(folder: Path, files: Iterable[Path]) -> None:
+    """Give files the permissions of any new file in `folder`, as umask and the folder's own defaults make them.
+
+    Some libraries write for the owner alone, and a colleague on a shared disk could not read a model.
+    """
+    probe = folder / f".{uuid.uuid4().hex[:8]}.tmp"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in files:
+        if stat.S_IMODE(file.stat().st_mode) != mode:
+            with contextlib.suppress(PermissionError):  # of a disk that knows no permissions
+                file.chmod(mode)
 
 
 def join_uri(uri: str, *parts: str) -> str:
@@ -219,13 +247,22 @@ def absolute_uri(uri: str) -> str:
 
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage refuses into one UserError."""
+    """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy."""
     try:
         yield
     except OSError as error:
-        detail = " ".join(str(error).split())[:500]
-        what = "no space left on the storage" if error.errno in _NO_SPACE else "the storage failed"
-        raise UserError(what, got=f"{uri}: {detail}", remedy=_START_AGAIN) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # An error of another process comes with the traceback it had there, above its own words.
+        detail = " ".join((lines[-1] if lines[0].startswith(("ray::", "Traceback")) else " ".join(lines)).split())
+        what, remedy = "the storage failed", f"put it right, {_START_AGAIN}"
+        if error.errno in _NO_SPACE:
+            what = "no space left on the storage"
+        elif isinstance(error, FileNotFoundError):
+            what, remedy = "a file of the storage is missing", f"put it back or make it again, {_START_AGAIN}"
+        elif isinstance(error, PermissionError) or any(sign in detail for sign in NO_PERMISSION):
+            what = "the storage refuses access"
+            remedy = f"{'give leave to read it' if _is_local(uri) else CHECK_CREDENTIALS}, {_START_AGAIN}"
+        raise UserError(what, got=f"{uri}: {detail}", remedy=remedy) from error
 
 
 def _is_local(uri: str) -> bool:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from mama_ray.errors import UserError
 from mama_ray.models.host_copy import Buffers, copy_to_host
+from mama_ray.training.optim import schedules_agree
+from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -99,7 +102,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
     Raises UserError where the run's shape differs from the checkpoint's, since the data order would not go on.
     """
     record = json.loads((directory / "train_state.json").read_text())
-    check_data_cursor(record, global_batch_size=state.global_batch_size, num_steps=state.num_steps)
+    check_data_cursor(record, state)
     state.model.load_state_dict(load_file(directory / "model.safetensors"))
     state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
     if state.weight_optimizer is not None:
@@ -113,10 +116,24 @@ def load_state(state: TrainState, directory: Path) -> dict:
     return record
 
 
-def check_data_cursor(record: Mapping, **ours: int) -> None:
-    """Raise UserError where a run's sizes differ from those of its checkpoint's record."""
+@runtime_checkable
+class _Position(Protocol):
+    """What decides which clips the next step takes, and at which learning rate."""
+
+    num_steps: int
+    global_batch_size: int
+    optim: OptimConfig
+
+
+def check_data_cursor(record: Mapping, state: _Position) -> None:
+    """Raise UserError where a run's sizes differ from those of its checkpoint's record.
+
+    It may have more or fewer steps where those that were done would have been the same.
+    """
+    is_same_schedule = schedules_agree(record["step"], record["num_steps"], state.num_steps, state.optim)
+    ours = {"global_batch_size": state.global_batch_size, "num_steps": state.num_steps}
     for key, value in ours.items():
-        if record[key] != value:
+        if record[key] != value and not (key == "num_steps" and is_same_schedule):
             raise UserError(
                 f"cannot resume: {key} changed",
                 got=value,

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mama_ray.training.loop import StepRecord
+from mama_ray.training.state import require_finite, require_valid_clips
 from mama_ray.weighting.weight_net import WeightNet
 
 _COLLAPSE_SHARE = 0.05  # an effective sample size below this share of the batch: a few samples decide every step
@@ -36,13 +37,23 @@ class StepWindow:
         self._steps.append(record.step)
         self._weights.append(record.weights)
 
+    def require_sound(self, global_batch_size: int) -> None:
+        """Raise UserError where the loss is no number or a whole batch was unusable; a window must pass before any of
+        it is written or saved."""
+        if not self._steps:
+            return
+        require_finite("train/loss", self._mean("train/loss"), self._steps[-1])
+        num_invalid = [float(scalars["data/num_invalid"]) for scalars in self._scalars]
+        require_valid_clips(num_invalid, global_batch_size, self._steps[-1])
+
+    def _mean(self, name: str) -> float:
+        """Return a scalar's mean over the steps that have it."""
+        return float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars]))
+
     def means(self) -> dict[str, float]:
         """Return each scalar's mean over the steps that have it, and whether the weights have collapsed."""
         names = dict.fromkeys(name for scalars in self._scalars for name in scalars)
-        values = {
-            name: float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars]))
-            for name in names
-        }
+        values = {name: self._mean(name) for name in names}
         if "weights/effective_sample_size" in values:
             values["weights/collapsed"] = float(values["weights/effective_sample_size"] < _COLLAPSE_SHARE)
         return values

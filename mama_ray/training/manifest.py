@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mama_ray.errors import UserError
+from mama_ray.storage.manifest import MANIFEST, read_manifest, verify_manifest
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
 UPLOADING = ".uploading"  # stands in a remote checkpoint folder until its manifest does
 _STEP_DIRECTORY = re.compile(r"step_(\d{8})")
-_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -48,25 +47,6 @@ def write_manifest(directory: Path, *, step: int, selection: dict | None) -> Non
     (directory / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def verify_manifest(place: Place) -> str | None:
-    """Return None when every file of the checkpoint has its recorded size and hash, else what is wrong."""
-    manifest, trouble = _try_manifest(place)
-    if manifest is None:
-        return trouble
-    for name, recorded in manifest["files"].items():
-        try:
-            num_bytes, digest = _hash_file(place / name)
-        except FileNotFoundError:
-            return f"{place}/{name}: missing"
-        except OSError as error:
-            return f"{place}/{name}: {error}"
-        if num_bytes != recorded["num_bytes"]:
-            return f"{place}/{name}: {num_bytes} bytes, manifest says {recorded['num_bytes']}"
-        if digest != recorded["sha256"]:
-            return f"{place}/{name}: content differs from the manifest's sha256"
-    return None
-
-
 def list_checkpoints(run_folder: Place) -> list[CheckpointRef]:
     """Return a run's checkpoint folders, oldest first; files are not hashed here.
 
@@ -79,7 +59,7 @@ def list_checkpoints(run_folder: Place) -> list[CheckpointRef]:
         if not match:
             continue
         place = folder / info.base_name
-        manifest, trouble = _try_manifest(place)
+        manifest, trouble = read_manifest(place)
         if manifest is not None:
             value = (manifest.get("selection") or {}).get("value")
             found.append(CheckpointRef(place, int(match[1]), value))
@@ -131,25 +111,3 @@ def resolve_checkpoint(place: Place) -> Place:
             "no checkpoint", got=f"{place}", wanted="a run folder with checkpoints/step_*, or a model directory"
         )
     return best.place
-
-
-def _try_manifest(place: Place) -> tuple[dict | None, str]:
-    """Return a checkpoint's manifest, or None and what is wrong with it."""
-    try:
-        manifest = json.loads((place / MANIFEST).read_bytes())
-        return (manifest, "") if isinstance(manifest.get("files"), dict) else (None, f"{place}: {MANIFEST} is damaged")
-    except (ValueError, AttributeError):
-        return None, f"{place}: {MANIFEST} is damaged"
-    except FileNotFoundError:
-        return None, f"{place}: no {MANIFEST}"
-    except OSError as error:
-        return None, f"{place}/{MANIFEST}: {' '.join(str(error).split())}"
-
-
-def _hash_file(place: Place) -> tuple[int, str]:
-    digest, num_bytes = hashlib.sha256(), 0
-    with place.open_stream() as stream:
-        while chunk := stream.read(_READ_BYTES):
-            digest.update(chunk)
-            num_bytes += len(chunk)
-    return num_bytes, digest.hexdigest()

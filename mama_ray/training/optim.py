@@ -18,6 +18,19 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 
+def schedules_agree(num_done: int, num_steps: int, other_num_steps: int, config: OptimConfig) -> bool:
+    """Tell whether the first `num_done` steps have the same learning rates in runs of two lengths.
+
+    So it is for a rate that neither rises nor falls, or while both runs are of one length.
+    """
+    if num_done > min(num_steps, other_num_steps):
+        return False
+    return all(
+        learning_rate_at(step, num_steps, config) == learning_rate_at(step, other_num_steps, config)
+        for step in range(num_done)
+    )
+
+
 def learning_rate_at(step: int, num_steps: int, config: OptimConfig) -> float:
     """Return the learning rate of step `step` (from 0) of `num_steps`."""
     num_warmup = round(config.warmup_share * num_steps)

@@ -1,6 +1,7 @@
 """Everything a training step changes, in one place: what a checkpoint must hold and nothing else."""
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -110,8 +111,29 @@ def _refuse_randomness(model: DualEncoder) -> None:
 
 
 def require_finite(name: str, value: float, step: int) -> None:
-    """Stop a run whose loss is no longer a number."""
+    """Stop a run whose loss is no longer a number; `step` is the last of those that `value` is the mean of."""
     if not math.isfinite(value):
         raise UserError(
-            f"{name} at step {step}", got=value, wanted="a finite number", remedy="lower optim.lr or raise clip_norm"
+            f"{name} at step {step}",
+            got=value,
+            wanted="a finite number",
+            remedy="start under another --run with a lower optim.lr, a lower optim.clip_norm (0 is none at all) or a "
+            "longer optim.warmup_share",
         )
+
+
+def require_valid_clips(num_invalid: Sequence[float], global_batch_size: int, last_step: int) -> None:
+    """Stop a run that has learned from nothing: a global batch of which no clip could be used.
+
+    num_invalid: unusable clips of the steps up to `last_step`. Such a step has loss 0 and moves the model by its
+    momentum alone, so it must come into no checkpoint.
+    """
+    for number, count in enumerate(num_invalid):
+        if count >= global_batch_size:
+            raise UserError(
+                "no clip of a whole batch can be used",
+                got=f"{global_batch_size} unusable clips at step {last_step - len(num_invalid) + 1 + number}",
+                wanted="at least one that can be read and decoded",
+                remedy="see the warnings above, repair or restore the shards, then start again with the same "
+                "arguments: the run goes on from its last checkpoint",
+            )

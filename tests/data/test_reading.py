@@ -14,9 +14,10 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.reading import MAX_REQUEST_BYTES, merge_neighbours, read_clip_bytes, read_payloads
 from mama_ray.data.shard import ShardError, write_shard
+from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
-from mama_ray.storage.retries import with_retries
 from tests.data.shard_factory import FACTS, fake_clip, write_dataset
+from tests.storage.s3_faults import Refusing, serving
 
 SIZES = [7, 5, 9]
 
@@ -171,18 +172,44 @@ def test_behind_the_end_of_a_truncated_shard_is_a_fact_about_it_on_s3_too(datase
     shard = dataset / records[9]["shard"]
     shard.write_bytes(shard.read_bytes()[: records[9]["offset"] - 600])
     pafs.copy_files(str(dataset), f"{s3_bucket}/cut", destination_filesystem=Place.of(f"s3://{s3_bucket}").filesystem)
-    payloads = read_payloads(Place.of(f"s3://{s3_bucket}/cut"), records, retry=with_retries)
+    payloads = read_payloads(Place.of(f"s3://{s3_bucket}/cut"), records)
     assert {number for number, one in enumerate(payloads) if isinstance(one, ShardError)} == {9, 10, 11}
     assert payloads[8] == fake_clip(8)[1] and payloads[12] == fake_clip(12)[1]
 
 
-def test_a_missing_shard_costs_its_clips(dataset):
+def test_a_missing_shard_is_no_fact_about_its_clips_and_is_named_with_the_remedy(dataset):
     (dataset / "clips-000000.tar").unlink()
-    payloads = read_payloads(Place.of(dataset), records_of(dataset))
-    assert errors_of(payloads).keys() == set(range(7))
-    assert all(isinstance(payloads[number], FileNotFoundError) for number in range(7))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UserError, match=r"missing: got .*clips-000000.tar.*put it back") as refused:
+        read_payloads(Place.of(dataset), records_of(dataset))
+    assert "start again with the same arguments" in str(refused.value)
+    with pytest.raises(UserError, match="clips-000000.tar"):
         read_clip_bytes(Place.of(dataset), "clips-000000.tar", 0, 1)
+
+
+def test_an_outage_is_told_once_and_nobody_waits_for_it_again(tmp_path, monkeypatch):
+    """Eight requests at a time find out; those behind them do not ask again what has failed for good."""
+    write_dataset(tmp_path, [1] * 64)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    storage = Storage(lambda kind, path, start: kind == "read")
+    with pytest.raises(UserError, match="the storage failed: got .*SLOW_DOWN"):
+        read_payloads(place_on(storage, tmp_path), records_of(tmp_path))
+    assert storage.asked["read"] <= 2 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [(403, "ExpiredToken", "AWS_PROFILE"), (403, "AccessDenied", "AWS_PROFILE"), (404, "NoSuchKey", "missing")],
+)
+def test_what_s3_refuses_is_told_with_its_remedy(dataset, s3_server, s3_bucket, monkeypatch, status, code, told):
+    pafs.copy_files(str(dataset), f"{s3_bucket}/x", destination_filesystem=Place.of(f"s3://{s3_bucket}").filesystem)
+    monkeypatch.setattr("mama_ray.storage.retries.time.sleep", lambda seconds: None)
+    with serving(Refusing(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        records = records_of(f"s3://{s3_bucket}/x")
+        proxy.refuse_from(status, code)
+        with pytest.raises(UserError, match=told) as refused:
+            read_payloads(Place.of(f"s3://{s3_bucket}/x"), records)
+    assert f"s3://{s3_bucket}/x/clips-00000" in str(refused.value)
 
 
 def test_a_storage_that_fails_for_a_moment_is_asked_again(dataset, monkeypatch):
@@ -193,21 +220,8 @@ def test_a_storage_that_fails_for_a_moment_is_asked_again(dataset, monkeypatch):
         turns[kind, path] += 1
         return turns[kind, path] % 2 == 1
 
-    payloads = read_payloads(place_on(Storage(every_second), dataset), records_of(dataset), retry=with_retries)
+    payloads = read_payloads(place_on(Storage(every_second), dataset), records_of(dataset))
     assert payloads == [fake_clip(number)[1] for number in range(21)]
-
-
-def test_a_range_that_the_storage_cannot_give_costs_no_neighbour(dataset):
-    """A store that fails on one place of a disk, whatever is asked together with it."""
-    records = records_of(dataset)
-    bad = records[3]
-
-    def fails(kind: str, path: str, start: int) -> bool:
-        return kind == "read" and path.endswith(bad["shard"]) and start in (records[0]["offset"], bad["offset"])
-
-    payloads = read_payloads(place_on(Storage(fails), dataset), records)
-    assert errors_of(payloads).keys() == {0, 3}
-    assert payloads[1] == fake_clip(1)[1]
 
 
 def test_large_clips_are_a_request_each(tmp_path):

@@ -39,6 +39,10 @@ class FaultyProxy:
         self._num_faults += 1
         return KINDS[self._num_faults % len(KINDS)]
 
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        """Return what this request gets in the place of an answer, or None."""
+        return None
+
     async def serve(self, is_ready: threading.Event) -> None:
         """Serve on a free port of loopback until `stop`."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -62,6 +66,8 @@ class FaultyProxy:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.content.read()  # request.read() takes no more than a megabyte
         self.num_requests += 1
+        if (refusal := self.refuse(request)) is not None:
+            return refusal
         kind = self.choose(request)
         if kind is None:
             return await self._forward(request, body)
@@ -87,6 +93,37 @@ class FaultyProxy:
             content = await answer.read()
         is_bare = request.method == "HEAD" or answer.status == 204
         return web.Response(status=answer.status, headers=_passed_on(answer.headers), body=None if is_bare else content)
+
+
+class Refusing(FaultyProxy):
+    """Answers every GET and HEAD of some names with one error, from a number of them on; calm until it is told."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self._below = ".tar"
+        self._refused_from: int | None = None
+        self._answer = (403, "AccessDenied")
+        self.num_passed = self.num_refused = 0
+
+    def refuse_from(self, status: int, code: str, *, below: str = ".tar", passes: int = 0) -> None:
+        """Let `passes` more GETs of names with `below` in them through, and no further one."""
+        self._answer, self._below = (status, code), below
+        self.num_passed = self.num_refused = 0
+        self._refused_from = passes
+
+    def be_calm(self) -> None:
+        """Let everything through again, and count the GETs of shards anew."""
+        self._below, self._refused_from, self.num_passed = ".tar", None, 0
+
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        """Return the error that this request meets, or None."""
+        if request.method not in ("GET", "HEAD") or self._below not in request.path:
+            return None
+        if self._refused_from is not None and self.num_passed >= self._refused_from:
+            self.num_refused += 1
+            return _error(*self._answer, f"refused: {self._answer[1]}")
+        self.num_passed += request.method == "GET"
+        return None
 
 
 def asked(request: web.BaseRequest) -> str:

@@ -1,9 +1,11 @@
-"""The learned curve of weight against loss."""
+"""The learned curve of weight against loss; windows of steps of which nothing may be written or saved."""
 
 import pytest
 import torch
 
-from mama_ray.training.diagnosis import weight_curve
+from mama_ray.errors import UserError
+from mama_ray.training.diagnosis import StepWindow, weight_curve
+from mama_ray.training.loop import StepRecord
 from mama_ray.weighting.weight_net import Uniform, WeightNet
 
 LOSSES = torch.linspace(0.0, 5.0, 101)
@@ -24,3 +26,25 @@ def test_the_curve_passes_through_the_weights_of_the_batch(standardise):
 def test_a_weighting_that_learns_nothing_has_no_curve():
     assert weight_curve(Uniform(), LOSSES) == {}
     assert weight_curve(WeightNet(4), None) == {}
+
+
+def window_of(*steps: tuple[float, int]) -> StepWindow:
+    """A window of steps from 7 on, each with its loss and its number of unusable clips."""
+    window = StepWindow()
+    for number, (loss, num_invalid) in enumerate(steps):
+        scalars = {"train/loss": torch.tensor(loss), "data/num_invalid": torch.tensor(num_invalid)}
+        window.add(StepRecord(7 + number, torch.arange(4), torch.zeros(4), torch.zeros(4), scalars))
+    return window
+
+
+def test_a_step_without_a_valid_clip_is_named():
+    window_of((1.0, 0), (1.0, 3)).require_sound(4)
+    StepWindow().require_sound(4)
+    with pytest.raises(UserError, match="no clip of a whole batch can be used: got 4 unusable clips at step 8"):
+        window_of((1.0, 3), (0.0, 4), (1.0, 0)).require_sound(4)
+
+
+def test_a_loss_that_is_no_number_is_told_with_advice_that_helps():
+    with pytest.raises(UserError, match="train/loss at step 8: got nan") as refused:
+        window_of((1.0, 0), (float("nan"), 0)).require_sound(4)
+    assert "under another --run" in str(refused.value) and "lower optim.clip_norm" in str(refused.value)

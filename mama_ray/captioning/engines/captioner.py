@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights, read_json
+from mama_ray.storage.manifest import require_whole_model
 
 # The architectures that vLLM serves pictures to; whether the Hugging Face processor needs torchvision.
 NEEDS_TORCHVISION = {
@@ -65,6 +66,7 @@ def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = Non
     """
     if not folder.is_dir():
         raise UserError("no such model folder", got=str(folder), wanted="a folder in Hugging Face's layout")
+    require_whole_model(folder)
     config = read_json(folder / "config.json")
     architectures = config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"

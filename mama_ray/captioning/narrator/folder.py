@@ -17,6 +17,7 @@ from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.config import config_to_yaml, load_config
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME
+from mama_ray.storage.manifest import require_whole_model
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
@@ -61,6 +62,7 @@ def load_narrator(directory: str | Path, *, dtype: torch.dtype = torch.float32) 
     """Load a folder in the layout of LLaVA-1.5; UserError for another architecture or damaged files."""
     from transformers import LlavaForConditionalGeneration
 
+    require_whole_model(Path(directory))
     processor = load_processor(directory)
     try:
         model = LlavaForConditionalGeneration.from_pretrained(

@@ -1,7 +1,7 @@
 """From index rows to what a narrator learns from: the picture of each clip and the labels of one of its captions.
 
-A pure function of (seed, epoch, row). A clip that cannot be read has `valid` False and a black picture, never an
-exception: one bad file must not end a run.
+A pure function of (seed, epoch, row). A clip whose bytes or video are bad has `valid` False and a black picture: one
+bad file must not end a run. A storage that fails is no fact about a clip, and does.
 """
 
 import logging
@@ -51,10 +51,10 @@ class PictureAssembler:
         valid = np.ones(len(rows), bool)
         for position, payload in enumerate(read_payloads(self.folder, chosen)):
             try:
-                if isinstance(payload, Exception):
+                if isinstance(payload, ShardError):
                     raise payload
                 pictures[position] = make_clip_grid(payload, self.grid, side=self.side, decode=self.decode).pixels
-            except (DecodeError, ShardError, OSError) as error:
+            except (DecodeError, ShardError) as error:
                 valid[position] = False
                 logger.warning("clip %s cannot be used: %s", chosen[position]["clip_id"], error)
         captions = [

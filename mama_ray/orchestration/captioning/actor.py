@@ -24,7 +24,7 @@ from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,8 @@ class Captioning:
             }
             found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
-        with_retries(lambda: write_parts(self._folder, table))
+        with storage_errors(self._folder.uri):
+            with_retries(lambda: write_parts(self._folder, table))
         return table
 
     def _seed(self, clip_id: str) -> int:

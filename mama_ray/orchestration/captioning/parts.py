@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mama_ray.captioning.table import with_current_names
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.retries import with_retries
 
 WORK_FOLDER = ".captioning"
 CHUNK_CLIPS = 32
@@ -96,11 +97,16 @@ def write_parts(folder: Place, table: pa.Table) -> None:
 
 
 def read_part(folder: Place, name: str) -> pa.Table | None:
-    """Read a part; None when it is not what its name says, as after a power failure."""
+    """Read a part; None when it is not what its name says, as after a power failure.
+
+    Raises UserError where the storage fails: nothing is known of the part then, and its captions must not be lost.
+    """
+    place = part_place(folder, name)
+    with storage_errors(place.uri):
+        content = with_retries(place.read_bytes)  # at once: a part is small, and each range of it is a request
     try:
-        content = part_place(folder, name).read_bytes()  # at once: a part is small, and each range of it is a request
         table = with_current_names(pq.ParquetFile(pa.BufferReader(content)).read())
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowInvalid, OSError):  # Arrow has both for damaged bytes
         return None
     if not table.schema.equals(PART_SCHEMA) or sorted(set(table["row"].to_pylist())) != rows_of_part(name):
         return None

@@ -129,5 +129,5 @@ def _pixels(plan: CaptionPlan, record: dict) -> np.ndarray | None:
     try:
         data = read_clip_bytes(Place.of(plan.shards), *place, sha256=record["sha256"])
         return make_clip_grid(data, plan.frames, side=plan.captioner.side, decode=plan.decode).pixels
-    except (DecodeError, ShardError, OSError, pa.ArrowInvalid):
+    except (DecodeError, ShardError, pa.ArrowInvalid):
         return None

@@ -26,6 +26,7 @@ from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.captioning.table_folder import constant_columns, enter, find_finished, leave
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import load_named
+from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri, storage_errors
@@ -45,7 +46,7 @@ def caption(job: CaptionJob) -> str:
     ensure_readable(job.shards)
     connect()
     pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
-    with storage_errors(job.output):
+    with user_errors(), storage_errors(job.output):
         return _caption(job, prompt, output, pool)
 
 

@@ -23,7 +23,8 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, FeatureEncoder, decode_clips
 from mama_ray.orchestration.evaluation.model import evaluation_resize, training_config
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import resolve_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,9 @@ class CaptionScorer:
                 cosine = float(features @ video_features[row["row"]])
                 scores.append({"row": row["row"], "sample": row["sample"], "similarity": cosine})
         table = pa.Table.from_pylist(scores, schema=_SCHEMA)
-        _scores_of(self._folder, chunk).write_whole(lambda stream: pq.write_table(table, stream))
+        place = _scores_of(self._folder, chunk)
+        with storage_errors(place.uri):
+            with_retries(lambda: place.write_whole(lambda stream: pq.write_table(table, stream)))
         return {"num_captions": np.array([len(scores)])}
 
     def _captions(self, chunk: int) -> list[dict]:

@@ -87,7 +87,7 @@ def find_user_error(error: BaseException) -> UserError | None:
         if isinstance(link, UserError) and not _is_remote(link):
             return link
     for link in chain:
-        for module, name, message in _told_errors(link):
+        for module, name, message in _told_chain(link):
             if issubclass(getattr(sys.modules.get(module), name, object), UserError):
                 return UserError(message)
     return None
@@ -127,6 +127,13 @@ def _told_errors(error: BaseException) -> list[tuple[str, str, str]]:
     if not _is_remote(error):
         return []
     return _RAISED.findall(str(error).split(_CAUSED)[0].split(_HANDLED)[-1])
+
+
+def _told_chain(error: BaseException) -> list[tuple[str, str, str]]:
+    """Return the same of all causes of a remote error: what set off a user's error may itself be another's."""
+    if not _is_remote(error):
+        return []
+    return [told for part in str(error).split(_CAUSED) for told in _RAISED.findall(part.split(_HANDLED)[-1])]
 
 
 def _failure(error: Exception) -> tuple[int, str]:

@@ -1,10 +1,11 @@
 """What comes back from a Ray task: its result, or a user's error as itself."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from mama_ray.orchestration.cluster.entry import find_user_error
 
@@ -21,6 +22,18 @@ def result_of(task: ray.ObjectRef, *beside: ray.ObjectRef) -> Any:
         for reference in beside:
             with suppress(RayTaskError):
                 ray.get(reference)
+        known = find_user_error(error)
+        if known is None:
+            raise
+        raise known from None
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Let a UserError of a task or an actor come out of the block as itself; every other error is left as it is."""
+    try:
+        yield
+    except RayError as error:
         known = find_user_error(error)
         if known is None:
             raise

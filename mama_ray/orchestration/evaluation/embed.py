@@ -2,7 +2,8 @@
 
 The one design fact: pipeline rows are batch numbers over a table in the object store, and features go from the actors
 to Parquet in the storage, so neither frames, captions nor features pass through the driver. The last, partial batch is
-a batch like any other. A clip that cannot be decoded keeps its row, with the reason.
+a batch like any other. A clip that cannot be decoded keeps its row, with the reason; a storage that fails is no fact
+about a clip, and ends the job.
 """
 
 import logging
@@ -27,7 +28,8 @@ from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.storage.places import Place
+from mama_ray.orchestration.cluster.results import user_errors
+from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ class EmbedPlan:
 
 
 def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool) -> None:
-    """Write one Parquet row per clip under the URI `output`: row, error, video_features, text_features (flat)."""
+    """Write one Parquet row per clip under the URI `output`: row, error, video_features, text_features (flat).
+
+    Raises UserError where a storage fails for good.
+    """
     folder = Place.of(output)
     folder.make_folder()
     DataContext.get_current().enable_progress_bars = False
@@ -74,11 +79,15 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
         num_gpus=1 if use_gpu else 0,
     )
     features.set_name("embed")  # in Ray's dashboard
-    features.write_parquet(folder.path, filesystem=folder.filesystem)
+    with user_errors(), storage_errors(output):
+        features.write_parquet(folder.path, filesystem=folder.filesystem)
 
 
 def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return row, frames (batch, frames, height, width, 3) uint8 and error ('' for a clip that was decoded)."""
+    """Return row, frames (batch, frames, height, width, 3) uint8 and error ('' for a clip that was decoded).
+
+    Raises UserError where the storage fails for good.
+    """
     folder = Place.of(plan.shards)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     size = plan.transform.image_size
@@ -88,13 +97,13 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
     payloads = read_payloads(folder, records)
     for position, (record, payload) in enumerate(zip(records, payloads, strict=True)):
         try:
-            if isinstance(payload, Exception):
+            if isinstance(payload, ShardError):
                 raise payload
             frames[position] = load_clip_frames(
                 payload, num_frames=plan.num_frames, transform=plan.transform, decode=plan.decode
             )
             errors.append("")
-        except (DecodeError, ShardError, OSError) as error:
+        except (DecodeError, ShardError) as error:
             errors.append(str(error) or type(error).__name__)
             logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
     return {"row": np.asarray(rows, np.int64), "frames": frames, "error": np.array(errors, dtype=object)}
@@ -133,7 +142,7 @@ class FeatureEncoder:
     def __init__(self, model: str, *, text_length: int | None, batch_size: int) -> None:
         self._batch_size = batch_size
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with Place.of(model).local() as folder:
+        with storage_errors(model), Place.of(model).local() as folder:
             self._model = from_pretrained(folder).eval().to(self._device)
             self._tokenizer = Tokenizer.from_directory(folder, text_length)
 

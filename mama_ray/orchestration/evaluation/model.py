@@ -14,8 +14,9 @@ from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.weight_files import hash_weights
+from mama_ray.storage.manifest import verify_manifest
 from mama_ray.storage.places import Place
-from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint, verify_manifest
+from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint
 
 _CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
 

@@ -12,7 +12,7 @@ from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ["clip_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions"]
 _TASK_CPUS = 0.5
@@ -44,8 +44,9 @@ def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSp
 @ray.remote(num_cpus=_TASK_CPUS)
 def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
     folder = Place.of(shards)
-    index = read_index(folder)
-    check_shards(folder, index)
+    with storage_errors(shards):
+        index = read_index(folder)
+        check_shards(folder, index)
     table = select_split(index, benchmark.split).select(_COLUMNS).combine_chunks()
     _check_captions(table["clip_id"].to_pylist(), table["captions"].to_pylist(), benchmark)
     train = index.filter(pc.equal(index["split"], "train"))

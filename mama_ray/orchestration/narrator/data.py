@@ -22,13 +22,14 @@ from mama_ray.captioning.narrator.preset import build_tiny_processor
 from mama_ray.captioning.narrator.samples import PictureAssembler
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
+from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narrator.job import NarratorDataConfig
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
@@ -107,8 +108,9 @@ def _load(
     shards: str, config: NarratorDataConfig, prompt: PromptConfig, source: str | None, vocab_size: int
 ) -> tuple[pa.Table, pa.Table, dict[str, bytes], dict]:
     folder = Place.of(shards)
-    index = read_index(folder)
-    check_shards(folder, index)
+    with storage_errors(shards):
+        index = read_index(folder)
+        check_shards(folder, index)
     splits = {split: select_split(index, split).select(_COLUMNS) for split in ("train", "val")}
     tables = {split: select_captioned(table, config.captions) for split, table in splits.items()}
     if not len(tables["train"]):
@@ -136,6 +138,7 @@ def _load(
             "num_clips": {split: len(table) for split, table in tables.items()},
             "num_uncaptioned": {split: len(splits[split]) - len(table) for split, table in tables.items()},
             "hash_of_ids": {split: hash_ids(table["clip_id"].to_pylist()) for split, table in tables.items()},
+            "contents": {"shards": hash_clips(splits)},
         },
     }
     return tables["train"], tables["val"], files, facts

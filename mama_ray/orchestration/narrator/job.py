@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from mama_ray.captioning.narrator.settings import NarratorInput, TrainedParts
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.config import Config, MayChange, with_overrides
+from mama_ray.config import Config, Location, MayChange, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
@@ -57,7 +57,7 @@ class NarratorModelConfig(Config):
 class NarratorJob(Config):
     """One run that teaches a narrator."""
 
-    shards: str | None = None
+    shards: Location[str | None] = None
     """Folder or URI of shards with their index; null makes and uses the embedded corpus below."""
 
     corpus: CorpusConfig = CorpusConfig(

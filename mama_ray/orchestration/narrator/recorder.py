@@ -14,7 +14,7 @@ from mama_ray.orchestration.narrator.state import NarratorState, capture_state, 
 from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.recording import Recording
-from mama_ray.training.state import require_finite
+from mama_ray.training.state import require_finite, require_valid_clips
 
 
 class NarratorRecorder:
@@ -32,15 +32,24 @@ class NarratorRecorder:
         """Take note of a finished step; log, validate and save when it is time."""
         self._losses.append(torch.as_tensor(scalars["train/caption_loss"]))
         self._num_invalid.append((~valid).sum())
-        if self._recording.is_time_to_log():
+        is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
+        if is_time_to_log or is_time_to_save:
+            self._require_sound()
+        if is_time_to_log:
             self._log(scalars)
-        if self._recording.is_time_to_save():
+        if is_time_to_save:
             self._validate_and_save()
+
+    def _require_sound(self) -> None:
+        """Raise UserError before anything of a window is written or saved that learned from nothing, or nonsense."""
+        last_step = self._state.step - 1
+        require_finite("train/caption_loss", float(torch.stack(self._losses).mean()), last_step)
+        num_invalid = gather_plain(torch.stack(self._num_invalid)[None]).sum(dim=0)
+        require_valid_clips(num_invalid.tolist(), self._state.global_batch_size, last_step)
 
     def _log(self, scalars: dict[str, torch.Tensor | float]) -> None:
         num_steps = len(self._losses)
         loss = float(torch.stack(self._losses).mean())
-        require_finite("train/caption_loss", loss, self._state.step - 1)
         num_invalid = gather_plain(torch.stack(self._num_invalid).sum()[None]).sum() / num_steps
         record = {name: float(value) for name, value in scalars.items()} | {"train/caption_loss": loss}
         record |= {**self._recording.measures(num_steps), "data/num_invalid": float(num_invalid)}

@@ -18,7 +18,7 @@ from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
-from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.run_folder import compare_with_begun, write_environment, write_run_config
 from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -38,8 +38,11 @@ def run(job: NarratorJob) -> str:
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
     ensure_readable(job.shards)
-    write_run_config(job, run_folder)
+    begun = compare_with_begun(job, run_folder)
+    if begun is None:
+        write_run_config(job, run_folder)
     connect()
+    begins_with = job
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     newest = latest_valid_checkpoint(run_folder)
@@ -52,6 +55,9 @@ def run(job: NarratorJob) -> str:
     )
     num_clips = data.summary["num_clips"]
     require_one_batch(job, num_clips["train"])
+    if begun is not None:
+        begun.refuse_others(job.run, data.summary["contents"], {"shards": shards})
+        write_run_config(begins_with, run_folder)  # now that what it names is known to be the same
     write_environment(data.summary, run_folder)
     num_steps = count_steps(job, num_clips["train"])
     logger.info("run %s: %s clips, %d steps", run_uri, num_clips, num_steps)

@@ -132,7 +132,7 @@ def write_state(captured: CapturedNarrator, directory: Path, narrator_input: Nar
 def load_state(state: NarratorState, directory: Path) -> None:
     """Fill a state whose model was loaded from the same checkpoint; UserError where the run's sizes differ."""
     record = json.loads((directory / "train_state.json").read_text())
-    check_data_cursor(record, global_batch_size=state.global_batch_size, num_steps=state.num_steps)
+    check_data_cursor(record, state)
     state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
     restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]

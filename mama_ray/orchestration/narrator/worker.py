@@ -26,7 +26,7 @@ from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work, uses_bfloat16
-from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.optim import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def train_narrator_per_worker(loop_config: dict) -> None:
     assert job.shards is not None  # the driver has put in where the embedded ones are
     worker = begin_work(Place.of(join_uri(job.storage, job.run)))
     rank, world_size, device = worker.rank, worker.world_size, worker.device
-    with newest_checkpoint(worker.run_folder) as directory:
+    with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
         narrator = load_narrator(directory) if directory is not None else _first_narrator(job, data)
         state = _build_state(job, data, narrator, device, loop_config["num_steps"])
         if directory is not None:

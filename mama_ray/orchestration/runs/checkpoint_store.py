@@ -9,6 +9,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ import torch
 
 from mama_ray.errors import UserError
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.storage.places import Place
+from mama_ray.storage.manifest import MANIFEST
+from mama_ray.storage.places import Place, set_usual_modes
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import (
-    MANIFEST,
     UPLOADING,
     best_checkpoint,
     latest_valid_checkpoint,
@@ -34,11 +35,13 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def staging_directory(run_folder: Place) -> Iterator[Path]:
     """Give a fresh local folder to write a checkpoint into; on the target's own disk where that is local."""
-    parent = None
     if run_folder.is_local:
         parent = Path(run_folder.path) / "checkpoints"
         parent.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix=".staging-", dir=parent))
+        directory = parent / f".staging-{uuid.uuid4().hex[:8]}"
+        directory.mkdir()  # with the permissions of any folder: mkdtemp's would be the checkpoint's
+    else:
+        directory = Path(tempfile.mkdtemp(prefix=".staging-"))
     try:
         yield directory
     finally:
@@ -51,6 +54,7 @@ def publish_checkpoint(run_folder: Place, staged: Path, step: int) -> Place:
     if target.exists():
         _discard(target)  # left by an attempt that was cut off, or damaged and passed over
     if run_folder.is_local:
+        set_usual_modes(staged, [path for path in staged.rglob("*") if path.is_file()])
         staged.rename(target.path)
         return target
     target.make_folder()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints, staging_directory
 from mama_ray.reporting.writers import MetricsWriter
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import write_manifest
 
@@ -57,9 +57,9 @@ class CheckpointWriter:
             self._executor.shutdown()
 
     def _publish(self, step: int, write_files: WriteFiles, selection: dict | None) -> None:
-        with staging_directory(self._run_folder) as staged:
+        with storage_errors(self._run_folder.uri), staging_directory(self._run_folder) as staged:
             write_files(staged)
             write_manifest(staged, step=step, selection=selection)
             with_retries(self._metrics.flush)
             publish_checkpoint(self._run_folder, staged, step)
-        retain_checkpoints(self._run_folder, self._num_to_keep, newest_step=step)
+            retain_checkpoints(self._run_folder, self._num_to_keep, newest_step=step)

@@ -1,13 +1,16 @@
 """A group of Ray Train workers: how many, what each reserves, where, and how often it may fail."""
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
 from mama_ray.storage.places import Place
@@ -15,6 +18,18 @@ from mama_ray.storage.places import Place
 # An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more
 # than there is, and then must give up soon to ask again.
 _ELASTIC_START_TIMEOUT_S = "10"
+_TELLS_TRACEBACKS = "ray.train.v2._internal.util"  # logger by which Ray Train tells what ended a worker
+
+
+class EndAtUserError(ray.train.UserCallback):
+    """Ends a run at once by what only its user can put right: another try would fail alike, minutes later."""
+
+    def after_exception(self, run_context: object, worker_exceptions: Mapping[int, BaseException]) -> None:
+        """Raise the first UserError of the workers as one of the controller, which Ray Train never tries again."""
+        for error in worker_exceptions.values():
+            known = find_user_error(error)
+            if known is not None:
+                raise ray.train.ControllerError(known)
 
 
 def resources_of_worker(job: RunSettings, placement: PlacementConfig) -> dict[str, float]:
@@ -32,12 +47,15 @@ def run_workers(
     placement: PlacementConfig | None = None,
     callbacks: Sequence[ray.train.UserCallback] = (),
 ) -> None:
-    """Run a function on a group of Ray Train workers to its end, through the crashes that the job survives."""
+    """Run a function on a group of Ray Train workers to its end, through the crashes that the job survives.
+
+    A UserError in a worker is no crash: it ends the job at once and comes out as itself.
+    """
     workers, placement = workers or WorkerRange.of(job.num_workers), placement or PlacementConfig()
     if workers.is_elastic:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = _ELASTIC_START_TIMEOUT_S
-    TorchTrainer(
-        train_fn_per_worker,
+    trainer = TorchTrainer(
+        partial(_told_without_traceback, train_fn_per_worker),
         train_loop_config=loop_config | {"job": job, "show_bar": sys.stderr.isatty()},
         torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
         scaling_config=ray.train.ScalingConfig(
@@ -52,7 +70,26 @@ def run_workers(
             storage_path=run_folder.path,
             storage_filesystem=run_folder.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=job.max_failures),
-            callbacks=list(callbacks),
+            callbacks=[EndAtUserError(), *callbacks],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        raise known from None
+
+
+def _told_without_traceback(train_fn_per_worker: Callable[[dict], None], loop_config: dict) -> None:
+    """Run a worker's function; of a UserError that comes out, the driver tells the one line, so Ray tells nothing."""
+    try:
+        train_fn_per_worker(loop_config)
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        logging.getLogger(_TELLS_TRACEBACKS).setLevel(logging.CRITICAL)
+        raise known from None

@@ -5,9 +5,12 @@ Everything here runs in one remote task, so the driver holds references and a fe
 corpus.
 """
 
+import hashlib
 import json
+import logging
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +20,21 @@ import ray
 
 from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
 from mama_ray.captioning.table import read_caption_files
+from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
+from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import DataConfig
-from mama_ray.storage.places import Place
+from mama_ray.storage.manifest import require_whole_model
+from mama_ray.storage.places import Place, storage_errors
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
+_SHARED = {"clip_id": "clips", "video_id": "videos", "sha256": "bytes"}
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
 
 
@@ -40,26 +49,44 @@ class RunData:
     summary: dict
 
 
-def load_run_data(shards: str, config: DataConfig, *, seed: int, tokenizer: str | None) -> RunData:
+def load_run_data(
+    shards: str,
+    config: DataConfig,
+    *,
+    seed: int,
+    tokenizer: str | None,
+    weights: str | None = None,
+    is_begun: bool = False,
+) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
     tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained
-    model's).
+    model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
+    clips that train shares with val or test are told and no error.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
-    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer)
+    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer, weights, is_begun)
     return RunData(*stored, result_of(summary, *stored))
 
 
 @ray.remote(num_cpus=0.5)
-def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> tuple:
+def _load(
+    shards: str,
+    config: DataConfig,
+    seed: int,
+    tokenizer: str | None,
+    weights: str | None = None,
+    is_begun: bool = False,
+) -> tuple:
     folder = Place.of(shards)
-    index = read_index(folder, columns=(*_COLUMNS, "split"))
-    check_shards(folder, index)
+    with storage_errors(shards):
+        index = read_index(folder, columns=(*_COLUMNS, "split"))
+        check_shards(folder, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
+    contents = {"shards": hash_clips({split: tables[split] for split in ("train", "meta", "val")})}
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
-    refuse_meta_overlap(tables)
+    refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
         raise UserError(
             "no training clips",
@@ -68,6 +95,12 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
             + (f" of {sorted(config.captions)}" if config.captions else ""),
         )
     files = _tokenizer_files(tables["train"], config, tokenizer)
+    contents["data.tokenizer"] = _hash_files(files)
+    contents["model.pretrained"] = None
+    if weights is not None:
+        with storage_errors(weights), model_folder(weights) as directory:
+            require_whole_model(directory)
+            contents["model.pretrained"] = hash_weights(directory)
     summary = {
         "num_clips": {split: len(table) for split, table in tables.items()},
         "num_uncaptioned": num_uncaptioned,
@@ -76,6 +109,7 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
         "vocab_size": files.pop("vocab_size"),
         "context_length": files.pop("context_length"),
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
+        "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     }
     return tables["train"], tables["meta"], tables["val"], files, summary
 
@@ -130,19 +164,32 @@ def draw_meta_set(train: pa.Table, num_clips: int, *, seed: int) -> tuple[pa.Tab
     return train.take(pa.array(rest)), train.take(pa.array(drawn))
 
 
-def refuse_meta_overlap(tables: dict[str, pa.Table]) -> None:
-    """Raise UserError if a clip, its video or its very bytes are in the meta-set and in val or test as well."""
-    for split in ("val", "test"):
+def refuse_overlap(tables: dict[str, pa.Table], *, is_begun: bool = False) -> None:
+    """Raise UserError if a clip of train or meta, its video or its very bytes are in val or test as well: what is
+    learned from would be measured on. Of a run that has begun, what train shares is told alone."""
+    for learned, measured in product(("train", "meta"), ("val", "test")):
         for column in ("clip_id", "video_id", "sha256"):
-            ours, theirs = tables["meta"].column(column), tables[split].column(column)
-            shared = pc.filter(tables["meta"]["clip_id"], pc.is_in(ours, value_set=theirs.combine_chunks()))
+            ours, theirs = tables[learned].column(column), tables[measured].column(column)
+            shared = pc.filter(tables[learned]["clip_id"], pc.is_in(ours, value_set=theirs.combine_chunks()))
             if len(shared):
-                raise UserError(
-                    f"meta-set overlaps {split} by {column}",
+                error = UserError(
+                    f"{'meta-set' if learned == 'meta' else learned} overlaps {measured} by {column}",
                     got=f"{len(shared)} clips, among them {shared[:3].to_pylist()}",
-                    wanted="a meta-set disjoint from val and test",
-                    remedy="give these clips another split",
+                    wanted=f"{learned} without the {_SHARED[column]} of {measured}",
+                    remedy="give these clips, or those of the other split, another split in the annotations, and "
+                    "prepare into another folder",
                 )
+                if not is_begun or learned == "meta":
+                    raise error
+                logger.warning("%s", error)
+
+
+def _hash_files(files: dict) -> str:
+    """Return the SHA-256 of a tokenizer's files as they are saved."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name, content in files.items() if isinstance(content, bytes)):
+        digest.update(name.encode() + b"\0" + files[name])
+    return digest.hexdigest()
 
 
 def _sorted(table: pa.Table) -> pa.Table:
@@ -157,6 +204,7 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
             tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
         else:
             with model_folder(uri) as directory:
+                require_whole_model(directory)
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}

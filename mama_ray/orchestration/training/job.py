@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.captioning.quality import FLAGS, Flag
-from mama_ray.config import Config, MayChange, config_to_yaml, with_overrides
+from mama_ray.config import Config, Location, MayChange, config_to_yaml, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
@@ -31,7 +31,7 @@ class DataConfig(Config):
     """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}, renormalised over the sources that a
     clip has; null draws evenly of a clip's captions."""
 
-    caption_tables: tuple[str, ...] = ()
+    caption_tables: Location[tuple[str, ...]] = ()
     """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
     test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
 
@@ -55,7 +55,7 @@ class DataConfig(Config):
     meta_draw: int = Field(0, ge=0)
     """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
 
-    tokenizer: str | None = None
+    tokenizer: Location[str | None] = None
     """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
 
     vocab_size: int = Field(1024, ge=514)
@@ -83,7 +83,7 @@ class ModelConfig(Config):
     preset: str = "tiny"
     """Size of a model that starts from scratch: tiny, base_32 or base_16."""
 
-    pretrained: str | None = None
+    pretrained: Location[str | None] = None
     """Folder or URI of weights to start from (ours, Hugging Face CLIP's, CLIP-ViP's); takes the place of the preset."""
 
     gradient_checkpointing: bool = False
@@ -93,7 +93,7 @@ class ModelConfig(Config):
 class TrainJob(Config):
     """One training run."""
 
-    shards: str | None = None
+    shards: Location[str | None] = None
     """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
 
     corpus: CorpusConfig = CorpusConfig()

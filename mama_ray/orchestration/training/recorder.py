@@ -22,7 +22,7 @@ from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
-from mama_ray.training.state import TrainState, require_finite
+from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +54,16 @@ class RunRecorder:
         """Take note of a finished step; log, validate and save when it is time."""
         self._window.add(record)
         self._last_losses = record.losses
-        if self._recording.is_time_to_log():
+        is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
+        if is_time_to_log or is_time_to_save:
+            self._window.require_sound(self._state.global_batch_size)
+        if is_time_to_log:
             self._log(record.step)
-        if self._recording.is_time_to_save():
+        if is_time_to_save:
             self._validate_and_save()
 
     def _log(self, step: int) -> None:
         scalars = self._window.means()
-        require_finite("train/loss", scalars["train/loss"], step)
         num_steps = self._window.num_steps
         scalars |= self._recording.measures(num_steps)
         self._num_quarantined += round(scalars["data/num_invalid"] * num_steps)

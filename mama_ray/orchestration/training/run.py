@@ -3,7 +3,6 @@
 python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # started again with the same two: resumes
 """
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +15,12 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import write_page
-from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
+from mama_ray.orchestration.runs.run_folder import (
+    BegunRun,
+    compare_with_begun,
+    write_environment,
+    write_run_config,
+)
 from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
@@ -59,16 +63,20 @@ def run_to_end(
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
     ensure_readable(*inputs_of(job))
-    write_run_config(job, run_folder)
+    begun = compare_with_begun(job, run_folder)
+    if begun is None:
+        write_run_config(job, run_folder)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     newest = latest_valid_checkpoint(run_folder)
     connect()
+    begins_with = job
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
-    data = load_run_data(shards, job.data, seed=job.seed, tokenizer=_tokenizer_of(job, newest))
+    data = load_begun_data(job, begun, newest)
     check_sizes(job, data)
-    _refuse_other_captions(job, data, run_folder)
+    if begun is not None:
+        write_run_config(begins_with, run_folder)  # now that what it names is known to be the same
     write_environment(data.summary, run_folder)
     num_steps = count_steps(job, data.summary["num_clips"]["train"])
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
@@ -94,29 +102,43 @@ def check_sizes(job: TrainJob, data: RunData) -> None:
         )
 
 
-def _tokenizer_of(job: TrainJob, newest: CheckpointRef | None) -> str | None:
-    """Where the run's tokenizer is, if it has one: with the pretrained weights, or in its newest whole checkpoint."""
-    if job.data.tokenizer is not None:
-        return None
-    if job.model.pretrained is not None:
-        return job.model.pretrained
-    return None if newest is None else newest.place.uri
+def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef | None) -> RunData:
+    """Load what a run reads, `job.shards` being given; UserError where a begun one finds other than it began with.
+
+    Tokenizer and weights whose places are given as before are not looked at again, and need not be there: the
+    checkpoint has them.
+    """
+    assert job.shards is not None
+    has_own = begun is not None and newest is not None
+    moved = begun.moved if begun is not None else frozenset()
+    looks_at_weights = not has_own or "model.pretrained" in moved
+    looks_at_tokenizer = not has_own or "data.tokenizer" in moved or (looks_at_weights and not job.data.tokenizer)
+    source = (job.data.tokenizer or job.model.pretrained) if looks_at_tokenizer else None
+    data = load_run_data(
+        job.shards,
+        job.data,
+        seed=job.seed,
+        tokenizer=source or (newest.place.uri if newest is not None else None),
+        weights=job.model.pretrained if looks_at_weights else None,
+        is_begun=has_own,
+    )
+    if begun is not None:
+        contents = data.summary["contents"]
+        known = {"model.pretrained": looks_at_weights, "data.tokenizer": looks_at_tokenizer}
+        for name in [name for name, is_looked_at in known.items() if not is_looked_at]:
+            del contents[name]
+            contents |= {name: begun.contents[name]} if name in begun.contents else {}
+        begun.refuse_others(job.run, contents, _places_of(job))
+    return data
 
 
-def _refuse_other_captions(job: TrainJob, data: RunData, run_folder: Place) -> None:
-    """Raise UserError if a run that has a checkpoint finds other captions in its tables than it began with."""
-    place = run_folder / "environment.json"
-    if not (place.is_file() and list_checkpoints(run_folder)):
-        return
-    earlier = json.loads(place.read_bytes())["data"].get("caption_tables", {})
-    for uri, use in data.summary["caption_tables"].items():
-        if uri in earlier and earlier[uri]["sha256"] != use["sha256"]:
-            raise UserError(
-                f"run {job.run} began with other captions in {uri}",
-                got=f"{use['used']} captions with sha256 {use['sha256']}",
-                wanted=f"{earlier[uri]['used']} with {earlier[uri]['sha256']}",
-                remedy="put that table back to resume, or give --run another name",
-            )
+def _places_of(job: TrainJob) -> dict[str, object]:
+    return {
+        "shards": job.shards,
+        "data.tokenizer": job.data.tokenizer or job.model.pretrained or "the tokenizer of the checkpoint",
+        "data.caption_tables": ", ".join(job.data.caption_tables),
+        "model.pretrained": job.model.pretrained,
+    }
 
 
 def _require_room(job: TrainJob) -> None:

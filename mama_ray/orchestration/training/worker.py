@@ -5,6 +5,7 @@ job and a resized group all take the same path.
 """
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -24,7 +25,7 @@ from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.validation import ValidationSet
-from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state
@@ -40,9 +41,10 @@ def train_fn_per_worker(loop_config: dict) -> None:
     worker = begin_work(Place.of(join_uri(job.storage, job.run)))
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
-    model = build_model(job, data.summary).to(device)
-    state = _build_state(job, model, device, loop_config["num_steps"])
-    _resume(state, worker.run_folder)
+    with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
+        model = build_model(job, data.summary, directory).to(device)
+        state = _build_state(job, model, device, loop_config["num_steps"])
+        _resume(state, directory)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     num_clips = reader.epoch_plan().num_clips
@@ -70,16 +72,22 @@ def _share_of_cpus(job: TrainJob, world_size: int, num_runs: int) -> float:
     return decode_cpus(job.cpus_per_worker, world_size, num_runs=num_runs, **labels)
 
 
-def build_model(job: TrainJob, summary: dict) -> DualEncoder:
-    """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer."""
+def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) -> DualEncoder:
+    """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer.
+
+    A run that has a checkpoint takes the shape of a pretrained model from there: the weights it began with need no
+    longer be where they were.
+    """
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
     source = job.model.pretrained
+    if source is not None and checkpoint is not None:
+        return from_pretrained(checkpoint, **checkpointing)
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    with Place.of(source).local() as directory:
+    with storage_errors(source), Place.of(source).local() as directory:
         return from_pretrained(directory, **checkpointing)
 
 
@@ -98,11 +106,10 @@ def _build_state(job: TrainJob, model: DualEncoder, device: torch.device, num_st
     )
 
 
-def _resume(state: TrainState, run_folder: Place) -> None:
-    with newest_checkpoint(run_folder) as directory:
-        if directory is not None:
-            load_state(state, directory)
-            logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
+def _resume(state: TrainState, checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        load_state(state, checkpoint)
+        logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, checkpoint.name)
     require_same_step(state.step, next(state.model.parameters()).device)
 
 

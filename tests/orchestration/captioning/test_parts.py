@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     CLIPS_PER_FILE,
@@ -24,6 +26,7 @@ from mama_ray.orchestration.captioning.parts import (
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 from tests.storage.s3_faults import serving
+from tests.storage.test_manifest import FailingStreams
 from tests.storage.test_places import Counting
 
 ROWS = st.lists(st.integers(0, 3 * CLIPS_PER_FILE), max_size=200)
@@ -144,3 +147,17 @@ def written(folder, rows: list[int]):
     (name,) = list_parts(Place.of(folder))
     assert read_part(Place.of(folder), name).equals(rows_table(rows))
     return name, Path(part_place(Place.of(folder), name).path)
+
+
+def test_a_part_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
+    """What is damaged is removed and captioned again; an outage must not cost captions."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    folder = Place.of(tmp_path)
+    write_parts(folder, rows_table([1, 2]))
+    (name,) = list_parts(folder)
+    path = Path(part_place(folder, name).path)
+    path.write_bytes(path.read_bytes()[:-40])
+    assert read_part(folder, name) is None
+    failing = Place(pafs.PyFileSystem(FailingStreams(name)), str(tmp_path), str(tmp_path))
+    with pytest.raises(UserError, match=f"the storage failed: got .*{name}"):
+        read_part(failing, name)

@@ -13,7 +13,7 @@ from mama_ray.captioning.table import SUMMARY_NAME, read_caption_files
 from mama_ray.storage.places import Place
 from tests.captioning.tiny_models import write_llava
 from tests.orchestration.prepare.spoiled_shards import BAD, NUM_CLIPS, write_spoiled_shards
-from tests.storage.s3_faults import KINDS, FaultyProxy, serving
+from tests.storage.s3_faults import KINDS, FaultyProxy, Refusing, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
@@ -24,11 +24,24 @@ SAMPLING = ["--sampling.max-tokens", "8", "--engine.kv-cache-mib", "32"]
 def caption(environment: dict[str, str], shards: str, model: str, output: str, *further: str) -> str:
     """Run the program as a user would; return its last line, all it said being free of the secret."""
     places = ["--shards", shards, "--model", model, "--output", output]
-    command = [sys.executable, str(ROOT / "jobs/caption.py"), *places, *SAMPLING, *further]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment)
+    done = start(environment, *places, *SAMPLING, *further)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
+
+
+def fail_to_caption(environment: dict[str, str], shards: str, model: str, output: str) -> str:
+    """Run the program where it must fail; return its last line."""
+    done = start(environment, "--shards", shards, "--model", model, "--output", output, *SAMPLING)
+    assert done.returncode == 1, done.stdout
+    return done.stderr.splitlines()[-1]
+
+
+def start(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program to its end; whatever it said, the secret is no part of it."""
+    command = [sys.executable, str(ROOT / "jobs/caption.py"), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | environment)
+    assert environment["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    return done
 
 
 def test_a_table_on_s3_is_that_of_a_local_folder_and_holds_no_secret(s3_server, tmp_path, monkeypatch):
@@ -62,8 +75,12 @@ def test_a_table_through_faults_of_every_kind_holds_every_clip_once(s3_server, s
     shards, model = write_spoiled_shards(tmp_path / "shards"), write_llava(tmp_path / "tiny")
     bucket = Place.of(f"s3://{s3_bucket}")
     pafs.copy_files(str(shards), f"{s3_bucket}/shards", destination_filesystem=bucket.filesystem)
+    places = (f"s3://{s3_bucket}/shards", str(model), f"s3://{s3_bucket}/table")
+    with serving(Refusing(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+        proxy.refuse_from(404, "NoSuchKey", passes=3)  # after the look at the shards: one is deleted meanwhile
+        told = fail_to_caption(s3_server | {"AWS_ENDPOINT_URL": proxy.endpoint}, *places)
+    assert told.startswith(f"error: a file of the storage is missing: got s3://{s3_bucket}/shards/"), told
     with serving(FaultyProxy(s3_server["AWS_ENDPOINT_URL"], seed=1, every=10)) as proxy:
-        places = (f"s3://{s3_bucket}/shards", str(model), f"s3://{s3_bucket}/table")
         line = caption(s3_server | {"AWS_ENDPOINT_URL": proxy.endpoint}, *places)
     assert all(proxy.faults[kind] for kind in KINDS), (proxy.num_requests, proxy.faults)
     assert line.endswith(f"{len(BAD)} error): s3://{s3_bucket}/table")

@@ -178,13 +178,22 @@ def test_user_error_is_found_through_every_wrapper_of_ray(ray_cluster):
     def nested():
         ray.get(ray.remote(fail).remote())
 
+    def fail_by_another(*_):
+        try:
+            raise FileNotFoundError(2, "no such file")
+        except OSError as error:
+            raise UserError("shard is bad", got="x", remedy="make it again") from error
+
     def in_data():
         ray.data.range(1).map_batches(fail).materialize()
+
+    def in_data_by_another():
+        ray.data.range(1).map_batches(fail_by_another).materialize()
 
     def get(function):
         return lambda: ray.get(ray.remote(function).remote())
 
-    for raising in (get(fail), get(fail_wrapped), lambda: ray.get(nested.remote()), in_data):
+    for raising in (get(fail), get(fail_wrapped), lambda: ray.get(nested.remote()), in_data, in_data_by_another):
         with pytest.raises(Exception) as caught:  # noqa: PT011 - which class Ray takes is not ours to say
             raising()
         assert str(find_user_error(caught.value)) == "shard is bad: got x; make it again"

@@ -197,6 +197,18 @@ def test_a_checkpoint_given_by_its_path_says_so(model_folder, tmp_path):
     assert (model.name.step, model.name.selection, model.home) == (10, "given by its path", str(tmp_path / "run"))
 
 
+def test_a_damaged_copy_of_a_checkpoint_is_refused_though_no_run_is_about(model_folder, tmp_path):
+    write_run(tmp_path / "run", model_folder, {10: 30.0})
+    copy = (tmp_path / "run/checkpoints/step_00000010").rename(tmp_path / "copy")
+    assert find_model(str(copy), load_benchmark("embedded")).name.selection == "given by its path"
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1  # safetensors has no checksum: it loads
+    (copy / "model.safetensors").write_bytes(weights)
+    for use in (lambda: find_model(str(copy), load_benchmark("embedded")), lambda: from_pretrained(copy)):
+        with pytest.raises(UserError, match="damaged model folder: got .*copy/model.safetensors: content differs"):
+            use()
+
+
 def test_a_damaged_checkpoint_is_refused(model_folder, tmp_path):
     write_run(tmp_path / "run", model_folder, {10: 30.0})
     weights = tmp_path / "run/checkpoints/step_00000010/model.safetensors"

@@ -1,13 +1,23 @@
 """Damaged, cut off or deleted checkpoints, on a disk and on S3: the one before is used, or the job says why not."""
 
 import logging
+import os
+import stat
 from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, publish_checkpoint, retain_checkpoints
+from mama_ray.models.weight_files import write_safetensors
+from mama_ray.orchestration.runs.checkpoint_store import (
+    newest_checkpoint,
+    publish_checkpoint,
+    retain_checkpoints,
+    staging_directory,
+)
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import (
     MANIFEST,
@@ -132,3 +142,22 @@ def test_a_deletion_cut_off_at_any_point_leaves_nothing_that_looks_like_a_checkp
     publish(place, tmp_path, 12)
     retain_checkpoints(place, 1, newest_step=12)
     assert [ref.step for ref in list_checkpoints(place)] == [12]
+
+
+@pytest.mark.parametrize(("umask", "folder_mode", "file_mode"), [(0o022, 0o755, 0o644), (0o007, 0o770, 0o660)])
+def test_a_checkpoint_has_the_permissions_of_the_umask(tmp_path, umask, folder_mode, file_mode):
+    """safetensors and mkdtemp write for the owner alone; a colleague on the same disk is to load the model."""
+    before = os.umask(umask)
+    try:
+        run = Place.of(tmp_path / "run")
+        with staging_directory(run) as staged:
+            save_file({"a": torch.ones(2)}, staged / "weight_net.safetensors")
+            torch.save({"a": 1}, staged / "optimizer.pt")
+            write_safetensors({"a": torch.ones(2)}, staged / "model.safetensors")
+            write_manifest(staged, step=1, selection=None)
+            target = Path(publish_checkpoint(run, staged, 1).path)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [target, *target.iterdir()]}
+    assert modes.pop(target.name) == folder_mode
+    assert modes == dict.fromkeys(modes, file_mode) and len(modes) == 4

@@ -34,10 +34,11 @@ SETTINGS = {
 NUM_STEPS = 12
 
 
-def write_shards(directory: Path) -> Path:
+def write_shards(directory: Path, *, seed: int = CORPUS.seed) -> Path:
     """Write the corpus straight to two shards with their index, without Ray."""
     directory.mkdir(parents=True)
-    clips = [generate_clip(CORPUS, split, number) for split, number in list_clips(CORPUS)]
+    corpus = CORPUS.model_copy(update={"seed": seed})
+    clips = [generate_clip(corpus, split, number) for split, number in list_clips(corpus)]
     facts = {"duration_s": CORPUS.duration_s, "width": 48, "height": 48, "fps": float(CORPUS.fps), "codec": "h264"}
     rows, sizes = [], {}
     for number, part in enumerate((clips[:70], clips[70:])):

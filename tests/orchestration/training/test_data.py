@@ -17,7 +17,7 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_meta_overlap
+from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_overlap
 from mama_ray.orchestration.training.job import DataConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
@@ -49,21 +49,22 @@ def test_a_drawn_meta_set_is_balanced_over_topics_and_leaves_train():
     assert not draw_meta_set(train, 24, seed=2)[1].equals(meta)
 
 
+@pytest.mark.parametrize("learned", ["train", "meta"])
 @pytest.mark.parametrize("split", ["val", "test"])
 @pytest.mark.parametrize("column", ["clip_id", "video_id", "sha256"])
-def test_meta_set_is_disjoint_from_val_and_test(split, column):
+def test_train_and_meta_set_are_disjoint_from_val_and_test(learned, split, column):
     tables = {
-        "train": table_of(["a"]),
+        "train": table_of(["t1", "t2"], prefix="train"),
         "meta": table_of(["m1", "m2"]),
         "val": table_of(["x1"], prefix="val"),
         "test": table_of(["y1"], prefix="test"),
     }
-    refuse_meta_overlap(tables)
+    refuse_overlap(tables)
     stolen = tables[split].set_column(
-        tables[split].schema.get_field_index(column), column, [[tables["meta"][column][1].as_py()]]
+        tables[split].schema.get_field_index(column), column, [[tables[learned][column][1].as_py()]]
     )
-    with pytest.raises(UserError, match=f"overlaps {split} by {column}.*m2"):
-        refuse_meta_overlap(tables | {split: stolen})
+    with pytest.raises(UserError, match=f"{learned}.* overlaps {split} by {column}.*{learned[0]}2"):
+        refuse_overlap(tables | {split: stolen})
 
 
 def write_splits(directory: Path, video_ids: dict[str, str], captions=("what {} shows",)) -> str:
@@ -89,10 +90,11 @@ def test_train_meta_and_val_are_the_splits_of_their_name_and_test_is_not_read(tm
     assert [table["clip_id"].to_pylist() for table in tables] == [["train0"], ["meta0"], ["val0"]]
 
 
+@pytest.mark.parametrize("learned", ["train", "meta"])
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_loading_refuses_a_meta_set_that_shares_a_video_with(split, tmp_path):
+def test_loading_refuses_a_split_that_shares_a_video_with(learned, split, tmp_path):
     videos = {name: f"video of {name}" for name in ("train", "meta", "val", "test")}
-    shards = write_splits(tmp_path, videos | {split: videos["meta"]})
+    shards = write_splits(tmp_path, videos | {split: videos[learned]})
     with pytest.raises(UserError, match=f"overlaps {split} by video_id"):
         _load._function(shards, DataConfig(), 0, None)
 

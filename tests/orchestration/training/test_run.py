@@ -1,6 +1,7 @@
 """The training job whole: resume after any kill equals an undisturbed run; bad input is one clear error."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -155,6 +156,37 @@ def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cl
 
 @pytest.mark.slow
 @pytest.mark.promise
+def test_a_finished_run_goes_on_longer_from_moved_shards_without_the_weights_it_began_with(
+    ray_cluster, shards, tmp_path
+):
+    """Its schedule does not depend on its length, so it equals a run that was as long from the start, bit for bit."""
+    constant = {"num_workers": 1, "optim.warmup_share": 0.0, "optim.final_lr_share": 1.0, "checkpoint_every": 6}
+    base = job_on(shards, tmp_path, run="base", num_epochs=0.1, **constant)
+    train(base)
+    weights = tmp_path / "weights"
+    shutil.copytree(checkpoint(tmp_path, "base", 1), weights)  # the best checkpoint of base
+    constant |= {"model.pretrained": str(weights), "checkpoint_every": 6}
+    long = job_on(shards, tmp_path, run="long", num_epochs=2.0, **constant)
+    train(long)
+    short = with_overrides(long, {"run": "short", "num_epochs": 1.0})
+    assert "trained 6 steps" in train(short)
+    moved = tmp_path / "moved"
+    shutil.copytree(shards, moved)
+    shutil.rmtree(weights)
+    longer = with_overrides(short, {"num_epochs": 2.0, "shards": str(moved)})
+    assert "trained 12 steps" in train(longer)
+    ours, theirs = outcome(tmp_path, "short"), outcome(tmp_path, "long")
+    assert ours["weights"] == theirs["weights"]
+    assert ours["losses"] == theirs["losses"]
+    assert f"shards: {moved}" in (tmp_path / "short" / "config.yaml").read_text()
+    others = write_shards(tmp_path / "others", seed=7)
+    with pytest.raises(UserError, match=f"began with other contents of shards: got {others} with sha256"):
+        train(with_overrides(longer, {"shards": str(others)}))
+    assert "done already" in train(longer), "what was refused is not in its config"
+
+
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_run_on_generated_captions_is_not_continued_with_others(ray_cluster, shards, tmp_path):
     rows = captions_of(str(shards), "train")
     table = write_table(tmp_path / "table", rows)
@@ -166,5 +198,5 @@ def test_a_run_on_generated_captions_is_not_continued_with_others(ray_cluster, s
     assert data["caption_tables"][table]["used"] == len(rows) == 96
     assert "done already" in train(job)
     write_table(tmp_path / "table", [*rows[:-1], rows[-1] | {"caption": "another caption"}])
-    with pytest.raises(UserError, match=f"began with other captions in {table}"):
+    with pytest.raises(UserError, match=f"began with other contents of data.caption_tables: got {table} with"):
         train(job)
