@@ -14,12 +14,12 @@ class PrepareJob(Config):
     """What to prepare, and how."""
 
     videos: str | None = None
-    """Folder or URI of the videos; with annotations. Without videos and shards the embedded corpus is made and
-    prepared.
+    """Folder or URI of the videos; without annotations every video in it becomes a clip without caption. Without videos
+    and shards the embedded corpus is made and prepared.
     """
 
     annotations: str | None = None
-    """CSV, JSON lines or Parquet with the column video (a path in the folder) and what is known about each clip."""
+    """CSV, TSV, JSON lines or Parquet with the column video (a path in the folder) and what is known of each clip."""
 
     shards: str | None = None
     """Folder or URI of WebDataset shards that something else wrote: they are indexed in place."""
