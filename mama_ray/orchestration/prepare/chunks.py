@@ -68,7 +68,7 @@ def clips_of(work: VideoWork) -> Iterator[Annotation | RefusedRow]:
     else:
         rows = read_annotations(Place.of(work.annotations), unknown_columns=work.unknown_columns)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
-        yield from checked_clips(rows, default_split=work.default_split, scratch=scratch)
+        yield from checked_clips(rows, default_split=work.default_split, split=work.split, scratch=scratch)
 
 
 def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:

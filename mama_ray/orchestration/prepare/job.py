@@ -42,6 +42,11 @@ class PrepareJob(Config):
     default_split: Literal["train", "meta", "val", "test"] | None = "train"
     """Split of clips whose annotations name none."""
 
+    split: tuple[str, ...] = ()
+    """Splits to draw for clips whose annotations name none, by video: pairs of a split and its share, or its number of
+    clips (rounded up to whole videos), as train 0.9 val 0.05 test 0.05 meta 500. Not with --shards.
+    """
+
     unknown_columns: Literal["refuse", "ignore"] = "refuse"
     """What to do with annotation columns that nobody reads."""
 

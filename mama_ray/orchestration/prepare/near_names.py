@@ -36,7 +36,10 @@ def _other_forms(video: str) -> list[str]:
 @lru_cache(maxsize=_NUM_FOLDERS)
 def _names_in(uri: str) -> dict[str, str]:
     """Folded name to name of all that lies in a folder."""
-    return {_folded(info.base_name): info.base_name for info in Place.of(uri).entries()}
+    try:
+        return {_folded(info.base_name): info.base_name for info in Place.of(uri).entries()}
+    except NotADirectoryError:
+        return {}
 
 
 def _folded(name: str) -> str:

@@ -40,7 +40,10 @@ def make_plan(config: PrepareJob) -> Plan | None:
     folder = Place.of(config.shards or config.output)
     refused = config.damaged_shards == "refuse"
     shards = list_shards(config.shards, compressed_are_refused=refused) if config.shards else []
-    inputs = inputs_of(decisive_values(config), shards, config.videos, config.annotations)
+    decides = decisive_values(config)
+    if not decides["split"]:
+        del decides["split"]  # as before there was such a setting: what was prepared then is found again
+    inputs = inputs_of(decides, shards, config.videos, config.annotations)
     state = state_of(folder, inputs, foreign=bool(config.shards))
     mends = state in ("finished", "mending")
     if not config.shards:
@@ -95,4 +98,5 @@ def video_work(config: PrepareJob) -> VideoWork:
         config.unknown_columns,
         config.num_trial_frames,
         config.decode,
+        split=config.split,
     )

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from mama_ray.data.annotations import Annotation, annotation_from_json, parse_annotation
 from mama_ray.data.captions import is_nothing
 from mama_ray.data.clip import make_clip_id, normal_split
+from mama_ray.orchestration.prepare.splits import SplitDraw, SplitRequest, draw_from
 
 _ROWS_AT_ONCE = 10_000
 _CREATE = """
-    CREATE TABLE rows (number INTEGER PRIMARY KEY, clip_id TEXT, video_id TEXT, video TEXT, is_named INTEGER, line TEXT)
+    CREATE TABLE rows (number INTEGER PRIMARY KEY, clip_id TEXT, video_id TEXT, video TEXT, is_named INTEGER,
+        has_split INTEGER, line TEXT)
 """
 # The rows of a clip together, in the order in which the clips first come.
 _IN_ORDER = """
@@ -44,19 +46,25 @@ class RefusedRow:
 
 
 def checked_clips(
-    rows: Iterable[tuple[int, dict[str, Any]]], *, default_split: str | None, scratch: str
+    rows: Iterable[tuple[int, dict[str, Any]]],
+    *,
+    default_split: str | None,
+    split: Sequence[str] = (),
+    scratch: str,
 ) -> Iterator[Annotation | RefusedRow]:
     """Check raw rows, numbered from 1, and join them: refused rows as they come, then the clips in order.
 
     A clip has the captions of all rows that agree with its first one in everything else; a row of the same clip_id that
     does not agree is refused. Of two videos that differ in the extension alone, the second has it in its video_id.
-    `scratch` is a local folder for the rows while they are sorted. Memory is 8 bytes (in a Python set: about 70) per
-    clip_id.
+    `split` says which splits to draw where rows name none (`splits.py`); else they get `default_split`. `scratch` is a
+    local folder for the rows while they are sorted. Memory is 8 bytes (in a Python set: about 70) per clip_id.
     """
     with _disk_errors(), closing(sqlite3.connect(f"{scratch}/rows.sqlite", isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = OFF")  # it lives as long as this call
         database.execute("PRAGMA synchronous = OFF")
         database.execute(_CREATE)
+        request = SplitRequest.of(split, default_split) if split else None
+        default_split = default_split if request is None else None
         waiting = []
         for number, row in rows:
             try:
@@ -67,7 +75,8 @@ def checked_clips(
                 _insert(database, waiting)
                 waiting = []
         _insert(database, waiting)
-        yield from _joined(database)
+        draw = draw_from(database, request) if request is not None else None
+        yield from _joined(database, draw)
 
 
 @contextmanager
@@ -84,16 +93,17 @@ def _checked(number: int, row: dict[str, Any], default_split: str | None) -> tup
     is_named = 1 * (not is_nothing(row.get("video_id"))) + 2 * (not is_nothing(row.get("clip_id")))
     line = annotation.to_json()
     line.encode()  # a lone surrogate would fail later, in another task
-    return number, annotation.clip_id, annotation.video_id, annotation.video, is_named, line
+    has_split = annotation.split is not None
+    return number, annotation.clip_id, annotation.video_id, annotation.video, is_named, has_split, line
 
 
 def _insert(database: sqlite3.Connection, rows: list[tuple]) -> None:
     database.execute("BEGIN")
-    database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", rows)
+    database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     database.execute("COMMIT")
 
 
-def _joined(database: sqlite3.Connection) -> Iterator[Annotation | RefusedRow]:
+def _joined(database: sqlite3.Connection, draw: SplitDraw | None) -> Iterator[Annotation | RefusedRow]:
     namesakes = {video for (video,) in database.execute(_NAMESAKES)}
     seen: set[bytes] = set()
     for first, rows in itertools.groupby(database.execute(_IN_ORDER), key=lambda row: row[3]):
@@ -115,7 +125,8 @@ def _joined(database: sqlite3.Connection) -> Iterator[Annotation | RefusedRow]:
                 yield _duplicate(other, number, differing)
             else:
                 captions += other.captions
-        yield replace(clip, captions=tuple(dict.fromkeys(captions)))
+        split = draw.split_of(as_written.video_id) if draw is not None and clip.split is None else clip.split
+        yield replace(clip, captions=tuple(dict.fromkeys(captions)), split=split)
 
 
 def _with_extension(clip: Annotation, is_named: int) -> Annotation:

@@ -26,6 +26,7 @@ from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.plan import Plan, make_plan, video_work
+from mama_ray.orchestration.prepare.splits import SplitRequest
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, absolute_uri, join_uri, storage_errors
@@ -60,6 +61,10 @@ def _complete(config: PrepareJob) -> PrepareJob:
         raise UserError("prepare takes videos with annotations, or shards", got="both", remedy="leave one of them out")
     if config.annotations and not config.videos:
         raise UserError("prepare lacks --videos", wanted="--videos, with or without --annotations, or --shards alone")
+    if config.split:
+        if config.shards:
+            raise UserError("--split draws for videos", got="--shards", remedy="name the splits in the .json members")
+        SplitRequest.of(config.split, config.default_split)
     if not config.shards and not config.videos:
         corpus = build_corpus(config.corpus, config.corpus_folder)
         videos, annotations = join_uri(corpus, "videos"), join_uri(corpus, "annotations.jsonl")

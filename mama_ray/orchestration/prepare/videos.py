@@ -44,6 +44,7 @@ class VideoWork:
     num_trial_frames: int
     decode: DecodeConfig
     max_shard_bytes: int = MAX_SHARD_BYTES
+    split: tuple[str, ...] = ()
 
 
 def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
