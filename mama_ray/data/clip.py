@@ -81,6 +81,15 @@ class Clip:
             raise ValueError(f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}")
 
 
+def is_text(text: str) -> bool:
+    """Tell whether UTF-8 can hold it: JSON and names of files can have lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_text(name: str, text: str) -> None:
     """Raise ValueError where UTF-8 cannot hold the text: JSON can spell half of a surrogate pair, files cannot."""
     try:

@@ -10,6 +10,7 @@ from mama_ray.data.annotations import Annotation, read_annotations
 from mama_ray.data.clip import VIDEO_EXTENSIONS
 from mama_ray.data.index import INDEX_NAME, read_index
 from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, write_part
 from mama_ray.orchestration.prepare.quarantine import Reasons
 from mama_ray.orchestration.prepare.rows import RefusedRow, checked_clips
@@ -76,9 +77,7 @@ def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:
 
     Those that an index has come first: a name that another video shares from now on stays with the one that had it.
     """
-    folder = Place.of(work.videos)
-    start = len(folder.path.strip("/")) + 1
-    names = [info.path.strip("/")[start:] for info in folder.entries(recursive=True) if info.is_file]
+    names = [file.name for file in list_files(Place.of(work.videos))]
     videos = [name for name in names if name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
     if not videos:
         raise UserError(

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.captions import parse_captions
-from mama_ray.data.clip import CaptionSource, Clip, check_clip_id, clip_from_json, make_clip_id, normal_split
+from mama_ray.data.clip import CaptionSource, Clip, check_clip_id, clip_from_json, is_text, make_clip_id, normal_split
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import DECOMPRESS, Sample, ShardError, scan_shard
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.listing import ListedFile, list_files
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, read_part_facts, write_part
 from mama_ray.orchestration.prepare.videos import guard_for
 from mama_ray.storage.places import Place
@@ -46,19 +45,14 @@ class ShardWork:
 
 
 @dataclass(frozen=True, order=True)
-class ForeignShard:
+class ForeignShard(ListedFile):
     """A tar as it is now."""
-
-    name: str
-    """Path relative to the folder."""
-    num_bytes: int
-    modified_ns: int | None
 
     @property
     def part_name(self) -> str:
         """Name of its part; one that was mended gets another."""
         identity = f"{self.name}\0{self.num_bytes}\0{self.modified_ns}"
-        return "shard-" + hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return "shard-" + hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[ForeignShard]:
@@ -67,15 +61,14 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
     Raises UserError where there is none, and for compressed ones, which would be passed over without a word;
     unless they are not refused: then they are listed, too, and each will be found to be damaged.
     """
-    folder = Place.of(shards)
     try:
-        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, recursive=True))
-    except FileNotFoundError as error:
+        listed = list_files(Place.of(shards))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError("no such folder of shards", got=shards) from error
     files = [
-        ForeignShard(info.path[len(folder.path) :].lstrip("/"), info.size, info.mtime_ns)
-        for info in infos
-        if info.type == pafs.FileType.File and f"/{WORK_FOLDER}/" not in info.path
+        ForeignShard(file.name, file.num_bytes, file.modified_ns)
+        for file in listed
+        if not f"/{file.name}".startswith(f"/{WORK_FOLDER}/")
     ]
     compressed = sorted(file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS))
     found = sorted(file for file in files if file.name.lower().endswith(".tar"))
@@ -88,6 +81,9 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
             wanted="files ending in .tar",
             remedy=f"{DECOMPRESS}; or move them away",
         )
+    odd = [ascii(shard.name) for shard in found + compressed if not is_text(shard.name)]
+    if odd:
+        raise UserError("names of shards are not UTF-8", got=", ".join(odd[:_NUM_SHOWN]), remedy="rename them")
     if not found and not compressed:
         raise UserError("the folder has no shards", got=shards, wanted="files ending in .tar (not compressed)")
     return sorted(found + compressed)

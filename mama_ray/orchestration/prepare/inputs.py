@@ -5,11 +5,10 @@ import json
 import re
 from typing import Any, Literal
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import ForeignShard
+from mama_ray.orchestration.prepare.listing import names_in
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import Place
 
@@ -53,14 +52,13 @@ def inputs_of(
 
 
 def _check_videos(videos: str) -> None:
-    folder = Place.of(videos)
     try:
-        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
+        names = names_in(Place.of(videos))
     except FileNotFoundError as error:
         raise UserError("no such folder of videos", got=videos) from error
     except NotADirectoryError as error:
         raise UserError("not a folder of videos", got=videos) from error
-    if not infos:
+    if not names:
         raise UserError("the folder of videos is empty", got=videos)
 
 

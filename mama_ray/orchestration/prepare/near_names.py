@@ -3,6 +3,8 @@
 import unicodedata
 from functools import lru_cache
 
+from mama_ray.data.clip import is_text
+from mama_ray.orchestration.prepare.listing import names_in
 from mama_ray.storage.places import Place
 
 _NUM_FOLDERS = 16  # whose names are kept
@@ -37,8 +39,8 @@ def _other_forms(video: str) -> list[str]:
 def _names_in(uri: str) -> dict[str, str]:
     """Folded name to name of all that lies in a folder."""
     try:
-        return {_folded(info.base_name): info.base_name for info in Place.of(uri).entries()}
-    except NotADirectoryError:
+        return {_folded(name): name for name in names_in(Place.of(uri)) if is_text(name)}
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -189,3 +190,10 @@ def test_a_summary_of_an_earlier_version_is_found_as_finished(tmp_path, mp4):
     summary["inputs"] = {name: summary["inputs"][name] for name in ("sha256", "from")}
     (tmp_path / "prepare.json").write_text(json.dumps(summary))
     assert prepare(shards=str(tmp_path)) == DONE
+
+
+def test_a_shard_whose_own_name_is_no_utf_8_is_told(tmp_path, mp4):
+    write(tmp_path, "a.tar", [("1.mp4", mp4)])
+    shutil.copyfile(tmp_path / "a.tar", os.fsencode(tmp_path) + b"/caf\xe9.tar")
+    with pytest.raises(UserError, match=r"names of shards are not UTF-8: got 'caf.udce9.tar'; rename them"):
+        prepare(shards=str(tmp_path))

@@ -297,3 +297,16 @@ def test_a_folder_without_a_table_becomes_clips_without_captions(folder, mp4):
     (folder / "none/x.txt").write_text("x")
     with pytest.raises(UserError, match=r"the folder has no videos: got .*x.txt"):
         prepare(videos=str(folder / "none"), output=str(folder / "nothing"))
+
+
+def test_names_of_files_that_are_no_utf_8_fail_nothing_else(folder, mp4):
+    odd = os.fsencode(folder / "videos") + b"/caf\xe9.mp4"
+    with open(odd, "wb") as file:
+        file.write(mp4)
+    (folder / "videos/nowhere.mp4").symlink_to("none.mp4")
+    line = prepare(**options(folder))
+    assert line.startswith("5 clips in 3 shards, 5 without caption, 1 quarantined (1 video: got a lone surrogate")
+    assert pq.read_table(folder / "out/quarantine.parquet")["video"].to_pylist() == ["caf\\udce9.mp4"]
+    assert prepare(**options(folder)) == DONE
+    table = options(folder, [{"video": "a.mp4"}, {"video": "café.mp4"}], output=str(folder / "other"))
+    assert prepare(**table).startswith("1 clips in 1 shards, 1 without caption, 1 quarantined (1 no such video file;")
