@@ -11,7 +11,7 @@ import itertools
 import json
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -62,7 +62,8 @@ class Annotation:
 
     def to_json(self) -> str:
         """One line that `annotation_from_json` reads back."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # dataclasses.asdict copies deeply: a third of the time that a table of millions takes.
+        return json.dumps({**vars(self), "captions": [vars(one) for one in self.captions]}, ensure_ascii=False)
 
 
 def annotation_from_json(line: str | bytes) -> Annotation:

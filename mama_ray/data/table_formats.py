@@ -38,12 +38,12 @@ def read_csv(place: Place, separator: str = ",") -> Iterator[dict[str, Any]]:
     with place.open_stream() as stream:
         buffered = io.BufferedReader(stream)
         _check_signature(place, buffered.peek(4))
+        _check_separator(place, buffered.peek(4), separator)
         # Bytes that are no UTF-8 become lone surrogates, so that the row is known in which the first one stands.
         lines = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
         reader = csv.reader(lines, delimiter=separator, strict=True)
         header = [name.strip() for name in next(reader, [])]
         _check_encoding(place, header, "the header")
-        _check_separator(place, header, separator)
         repeated = {name for name in header if name and header.count(name) > 1}
         if repeated:
             raise UserError("annotations name a column twice", got=f"{place}: {', '.join(sorted(repeated))}")
@@ -129,12 +129,12 @@ def _check_signature(place: Place, start: bytes) -> None:
         raise UserError("annotations of another kind than their name says", got=f"{place}: {kind}", wanted="UTF-8 text")
 
 
-def _check_separator(place: Place, header: list[str], separator: str) -> None:
+def _check_separator(place: Place, start: bytes, separator: str) -> None:
     """Refuse a table that has no column `video` only because its values are separated by something else."""
-    text = separator.join(header)
-    found = [other for other in _SEPARATORS if other != separator and other in text]
-    named = [other for other in found if "video" in [name.strip().strip('"') for name in text.split(other)]]
-    if "video" in header or not named:
+    line = start.removeprefix(b"\xef\xbb\xbf").splitlines()[0].decode(errors="replace") if start else ""
+    columns = {other: [name.strip().strip('"') for name in line.split(other)] for other in _SEPARATORS}
+    named = [other for other, names in columns.items() if other != separator and len(names) > 1 and "video" in names]
+    if "video" in columns[separator] or not named:
         return
     remedy = "save it with commas between the values and points in the numbers"
     if named[0] == "\t":

@@ -142,6 +142,7 @@ def test_a_missing_file_is_named(tmp_path, suffix):
         ("a.parquet", b"PAR1nonsense", "cannot be read"),
         ("a.parquet", b"", "cannot be read"),
         ("a.csv", b"video;caption;start_s\na.mp4;a dog;0,5\n", "separated by semicolons"),
+        ("a.csv", b'\xef\xbb\xbf"video";"caption"\r\n"a.mp4";"a dog, or two"\r\n', "separated by semicolons"),
         ("a.csv", b"video|caption\na.mp4|a dog\n", "separated by vertical bars"),
         ("a.csv", b"video\tcaption\na.mp4\ta dog\n", "separated by tabs"),
         ("a.csv", b"video\tcaption\na.mp4\ta dog\n", "name it a.tsv"),

@@ -40,23 +40,23 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
     refused = Part()
     for clip in clips_of(work):
         if isinstance(clip, RefusedRow):
-            splits.refuse(clip)
-            refused.refuse(clip.reason, **clip.known)
+            if only is None:
+                splits.refuse(clip)
+                refused.refuse(clip.reason, **clip.known)
         elif only is None or clip.clip_id in only:
             splits.take(clip)
             good.append(clip.to_json())
         if len(good) == work.clips_per_shard:
             _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
             num_chunks, good = num_chunks + 1, []
-        if len(refused.quarantine) == _REFUSED_PER_PART and only is None:
+        if len(refused.quarantine) == _REFUSED_PER_PART:
             write_part(folder, f"rows-{num_refused_parts:06d}", refused)
             num_refused_parts, refused = num_refused_parts + 1, Part()
-    if only is None:
-        splits.check()
+    splits.check()
     if good:
         _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
         num_chunks += 1
-    if refused.quarantine and only is None:
+    if refused.quarantine:
         write_part(folder, f"rows-{num_refused_parts:06d}", refused)
     _write_lines(chunks / "finished.json", [json.dumps({"first": first, "num_chunks": num_chunks})])
     return range(first, first + num_chunks)

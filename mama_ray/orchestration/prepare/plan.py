@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mama_ray.config import decisive_values
 from mama_ray.data.index import read_index, shard_sizes
+from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import list_shards
 from mama_ray.orchestration.prepare.inputs import State, inputs_of, shards_to_walk, start_work, state_of
@@ -67,7 +68,11 @@ def _plan_videos(config: PrepareJob, folder: Place, inputs: dict, state: State) 
             return None
         first = next_chunk(shard_sizes(read_index(folder, ["shard"])), config.shard_name)
     start_work(folder, inputs, mends=mends)
-    chunks = write_chunks(work, first=first, only=only)
+    try:
+        chunks = write_chunks(work, first=first, only=only)
+    except UserError:
+        (folder / WORK_FOLDER).delete_folder()  # the table will be another one: nothing here is of use
+        raise
     return Plan([part_name(number) for number in chunks], [], chunks, mends)
 
 
