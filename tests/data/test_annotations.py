@@ -195,7 +195,7 @@ def rows_of(path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "nothing", ["nan", "NaN", "None", "NULL", "null", "N/A", "n/a", "<NA>", " ", "", None, float("nan")]
+    "nothing", ["nan", "NaN", "None", "NULL", "null", "N/A", "n/a", "<NA>", "\u200b", " ", "", None, float("nan")]
 )
 def test_what_says_nothing_is_no_caption_time_or_split(nothing):
     annotation = parse(caption=nothing, start_s=nothing, end_s=nothing, split=nothing)

@@ -153,6 +153,8 @@ def test_usual_names_of_splits_are_taken_and_a_lost_split_ends_the_job(folder):
     table = "video,split\na.mp4,train\nb.mp4,holdout\nc.mp4,holdout\nd.mp4,\n"
     with pytest.raises(UserError, match=r"all rows of 1 splits were refused: got holdout \(2 split: got 'holdout'"):
         prepare(**options(folder, table, output=str(folder / "other")))
+    table = table.replace("holdout", "test")
+    assert prepare(**options(folder, table, output=str(folder / "other"))).startswith("4 clips in 2 shards")
 
 
 def test_a_split_whose_videos_all_fail_ends_the_job_until_they_are_there(folder, mp4):
