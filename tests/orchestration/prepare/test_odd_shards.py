@@ -12,15 +12,10 @@ import pytest
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import list_shards
+from mama_ray.orchestration.prepare.plan import pairs_by_an_older_rule
 from mama_ray.storage.places import Place
 from tests.data.shard_factory import tar_bytes
-from tests.data.video.video_factory import make_video
 from tests.orchestration.prepare.in_process import DONE, captions, prepare, reasons
-
-
-@pytest.fixture(scope="module")
-def mp4() -> bytes:
-    return make_video(num_frames=2, width=32, height=32, fps=4)
 
 
 def write(folder: Path, name: str, members: list[tuple[str, bytes]]) -> Path:
@@ -188,8 +183,10 @@ def test_a_summary_of_an_earlier_version_is_found_as_finished(tmp_path, mp4):
     prepare(shards=str(tmp_path))
     summary = json.loads((tmp_path / "prepare.json").read_text())
     summary["inputs"] = {name: summary["inputs"][name] for name in ("sha256", "from")}
+    assert not pairs_by_an_older_rule(Place.of(tmp_path))
     (tmp_path / "prepare.json").write_text(json.dumps(summary))
     assert prepare(shards=str(tmp_path)) == DONE
+    assert pairs_by_an_older_rule(Place.of(tmp_path))
 
 
 def test_a_shard_whose_own_name_is_no_utf_8_is_told(tmp_path, mp4):
