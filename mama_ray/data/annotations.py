@@ -4,20 +4,29 @@ A table-wide fault (unreadable file, unknown or missing column) is a UserError; 
 `parse_annotation`, which prepare turns into a quarantine row.
 """
 
+import ast
 import csv
 import difflib
-import io
+import itertools
 import json
-import math
 import posixpath
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mama_ray.data.clip import SPLITS, VIDEO_EXTENSIONS, Caption, check_clip_id, check_times, make_clip_id
+from mama_ray.data.captions import is_nothing, parse_captions
+from mama_ray.data.clip import (
+    VIDEO_EXTENSIONS,
+    Caption,
+    check_clip_id,
+    check_text,
+    check_times,
+    make_clip_id,
+    normal_split,
+)
+from mama_ray.data.table_formats import READERS
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
@@ -25,10 +34,14 @@ COLUMNS = (
     "video", "clip_id", "video_id", "start_s", "end_s", "caption", "captions", "source", "topic", "split",
     "questions", "truth",
 )  # fmt: skip
-FORMATS = (".csv", ".jsonl", ".parquet")
-_ROWS_PER_BATCH = 1024
-# A row longer than this is a table whose quotes or line ends are broken.
-_MAX_ROW_CHARACTERS = 16 << 20
+# Of pandas: the index that to_csv and to_parquet write beside the columns.
+_INDEX_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")
+# Where "None" or "nan" can only mean that nothing is known; a video or a topic may be called so.
+_MAY_SAY_NOTHING = ("start_s", "end_s", "caption", "captions", "source", "split", "questions", "truth")
+_MAX_NAME_BYTES = 255  # of a file or folder, on every file system in use
+_MAX_PATH_BYTES = 1024  # of a key in S3
+_SHOWN_CHARACTERS = 60
+_ROWS_LOOKED_AT = 200_000  # a second or two
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,8 @@ class Annotation:
 
     def to_json(self) -> str:
         """One line that `annotation_from_json` reads back."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        # dataclasses.asdict copies deeply: a third of the time that a table of millions takes.
+        return json.dumps({**vars(self), "captions": [vars(one) for one in self.captions]}, ensure_ascii=False)
 
 
 def annotation_from_json(line: str | bytes) -> Annotation:
@@ -63,22 +77,29 @@ def annotation_from_json(line: str | bytes) -> Annotation:
 def read_annotations(place: Place, *, unknown_columns: str = "refuse") -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (row number from 1, raw row) of an annotation table with little in memory.
 
-    A JSON line that is no object is yielded as {"error": reason}. Raises UserError when the table is missing, empty,
-    unreadable, of an unknown format, without the column `video`, or, unless `unknown_columns` is "ignore", with a
-    column that nobody reads: a misspelt one would be lost without a word.
+    A row that cannot be read, or a JSON line without a video, is yielded as {"error": reason}. Raises UserError when
+    the table is missing, empty, unreadable, of an unknown format, of another separator or encoding than its format
+    has, without the column `video`, or, unless `unknown_columns` is "ignore", with a column that nobody reads: a
+    misspelt one would be lost without a word.
     """
     extension = posixpath.splitext(place.path)[1].lower()
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if extension not in readers:
-        raise UserError(
-            "annotations of an unknown format", got=f"{place}", wanted=f"a file ending in {', '.join(FORMATS)}"
-        )
-    number = 0
+    if extension not in READERS:
+        wanted = f"a file ending in {', '.join(READERS)}"
+        raise UserError("annotations of an unknown format", got=f"{place}", wanted=wanted)
+    number, has_video, others = 0, False, {}
     try:
-        for row in readers[extension](place):
+        for row in READERS[extension](place):
             number += 1
             if "error" not in row:
-                _check_columns(place, row.keys(), unknown_columns)
+                row = {name: value for name, value in row.items() if name not in _INDEX_COLUMNS}
+                if "video" in row:
+                    has_video = True
+                    _check_columns(place, row, unknown_columns)
+                elif extension == ".jsonl":
+                    others.update(dict.fromkeys(row))
+                    row = {"error": f"video: got a row without it{_nearest('video', row)}, wanted a path"}
+                else:
+                    raise _without_video(place, row)
             yield number, row
     except FileNotFoundError as error:
         raise UserError("no such annotation file", got=f"{place}") from error
@@ -91,13 +112,31 @@ def read_annotations(place: Place, *, unknown_columns: str = "refuse") -> Iterat
         ) from error
     if number == 0:
         raise UserError("annotations have no rows", got=f"{place}", wanted="at least one row with a video")
+    if not has_video and others:
+        raise _without_video(place, others)
+
+
+def look_at_table(place: Place, *, unknown_columns: str = "refuse") -> None:
+    """Raise the UserError of a table that cannot be used, from its first rows: those of `read_annotations`, and one for
+    lists in the syntax of Python, of which every row would be refused.
+    """
+    for number, row in itertools.islice(read_annotations(place, unknown_columns=unknown_columns), _ROWS_LOOKED_AT):
+        for name in ("captions", "questions"):
+            value = row.get(name)
+            if isinstance(value, str) and _is_python_list(value):
+                raise UserError(
+                    f"{name} are lists in the syntax of Python",
+                    got=f"{place}, row {number}: {value[:60]}",
+                    wanted='JSON, as ["one", "two"]',
+                    remedy=f"write {name} with json.dumps, or one row per caption with a column caption",
+                )
 
 
 def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -> Annotation:
     """Check one raw row and fill its defaults. Raises ValueError that names the column."""
     if "error" in row:
         raise ValueError(row["error"])
-    values = {name: None if _is_absent(row.get(name)) else row[name] for name in COLUMNS}
+    values = {name: None if _is_absent(name, row.get(name)) else row[name] for name in COLUMNS}
     video = _video_path(values["video"])
     start_s = _seconds("start_s", values["start_s"]) or 0.0
     end_s = _seconds("end_s", values["end_s"])
@@ -105,9 +144,8 @@ def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -
     video_id = _text("video_id", values["video_id"]) or posixpath.splitext(video)[0]
     clip_id = _text("clip_id", values["clip_id"]) or make_clip_id(video_id, start_s, end_s)
     check_clip_id(clip_id)
-    split = _text("split", values["split"]) or default_split
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"split: got {split!r}, wanted one of {', '.join(SPLITS)}")
+    split = _text("split", values["split"])
+    split = normal_split(split) if split is not None else default_split
     questions = _structured("questions", values["questions"], list) or []
     if not all(isinstance(question, dict) for question in questions):
         raise ValueError("questions: wanted a list of objects")
@@ -117,7 +155,7 @@ def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -
         video=video,
         start_s=start_s,
         end_s=end_s,
-        captions=parse_captions(values["caption"], values["captions"], values["source"] or "human"),
+        captions=_captions(values),
         topic=_text("topic", values["topic"]),
         split=split,
         questions=tuple(questions),
@@ -125,62 +163,26 @@ def parse_annotation(row: dict[str, Any], *, default_split: str | None = None) -
     )
 
 
-def parse_captions(caption: Any, captions: Any, source: Any) -> tuple[Caption, ...]:
+def _captions(values: dict[str, Any]) -> tuple[Caption, ...]:
     """Captions of `caption` (a text) or `captions` (texts, or objects of text and source; JSON in a CSV), not both."""
+    caption, captions = values["caption"], values["captions"]
     if caption is not None and captions is not None:
         raise ValueError("captions: got both caption and captions, wanted one of them")
     items = [caption] if caption is not None else _structured("captions", captions, list) or []
-    found = []
-    for item in items:
-        if isinstance(item, dict):
-            found.append(Caption(item.get("text"), item.get("source") or source))
-        else:
-            found.append(Caption(item, source))
-    return tuple(found)
+    return parse_captions(items, values["source"] or "human")
 
 
-def _read_csv(place: Place) -> Iterator[dict[str, Any]]:
-    with place.open_stream() as stream:
-        lines = io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")
-        reader = csv.reader(lines, strict=True)
-        header = [name.strip() for name in next(reader, [])]
-        repeated = {name for name in header if header.count(name) > 1}
-        if repeated:
-            raise UserError("annotations name a column twice", got=f"{place}: {', '.join(sorted(repeated))}")
-        for values in reader:
-            if not values:
-                continue
-            if len(values) != len(header):
-                yield {"error": f"row: got {len(values)} fields, wanted {len(header)} as in the header"}
-            else:
-                yield dict(zip(header, values, strict=True))
+def _without_video(place: Place, names: Iterable[str]) -> UserError:
+    present = ", ".join(map(str, names)) or "none"
+    return UserError("annotations lack a column", got=f"{place} with {present}", wanted="a column named video")
 
 
-def _read_jsonl(place: Place) -> Iterator[dict[str, Any]]:
-    with place.open_stream() as stream:
-        lines = io.BufferedReader(stream)
-        while line := lines.readline(_MAX_ROW_CHARACTERS):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield {"error": f"row: not JSON ({error})"}
-                continue
-            yield row if isinstance(row, dict) else {"error": f"row: got {type(row).__name__}, wanted a JSON object"}
-
-
-def _read_parquet(place: Place) -> Iterator[dict[str, Any]]:
-    with place.open_file() as file, pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(batch_size=_ROWS_PER_BATCH):
-            yield from batch.to_pylist()
+def _nearest(name: str, given: Iterable[Any]) -> str:
+    near = difflib.get_close_matches(name, [str(other) for other in given], 1)
+    return f" ({near[0]} for {name}?)" if near else ""
 
 
 def _check_columns(place: Place, names: Iterable[str], unknown_columns: str) -> None:
-    names = list(names)
-    if "video" not in names:
-        present = ", ".join(map(str, names)) or "none"
-        raise UserError("annotations lack a column", got=f"{place} with {present}", wanted="a column named video")
     unknown = [name for name in names if name not in COLUMNS]
     if unknown and unknown_columns != "ignore":
         nearest = {name: difflib.get_close_matches(str(name), COLUMNS, 1) for name in unknown}
@@ -193,10 +195,24 @@ def _check_columns(place: Place, names: Iterable[str], unknown_columns: str) -> 
         )
 
 
-def _is_absent(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isnan(value)  # how a data frame writes an empty cell
-    return value is None or (isinstance(value, str) and not value.strip())
+def _is_absent(name: str, value: Any) -> bool:
+    if name not in _MAY_SAY_NOTHING and isinstance(value, str):
+        return not value.strip()
+    return is_nothing(value)  # a data frame writes an empty cell as NaN
+
+
+def _is_python_list(text: str) -> bool:
+    """Whether a text is a list as Python prints it and no JSON."""
+    if not text.lstrip().startswith("["):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            return isinstance(ast.literal_eval(text.strip()), list)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return False
+    return False
 
 
 def _video_path(value: Any) -> str:
@@ -206,6 +222,11 @@ def _video_path(value: Any) -> str:
     normal = posixpath.normpath(video)
     if normal.startswith(("/", "..")) or "\0" in normal:
         raise ValueError(f"video: got {video!r}, wanted a path inside the folder of videos")
+    longest = max(len(name.encode()) for name in normal.split("/"))
+    if longest > _MAX_NAME_BYTES:
+        raise ValueError(f"video: got a name of {longest} bytes, wanted at most {_MAX_NAME_BYTES}")
+    if len(normal.encode()) > _MAX_PATH_BYTES:
+        raise ValueError(f"video: got a path of {len(normal.encode())} bytes, wanted at most {_MAX_PATH_BYTES}")
     extension = posixpath.splitext(normal)[1].lower().lstrip(".")
     if extension not in VIDEO_EXTENSIONS:
         raise ValueError(f"video: got extension {extension!r}, wanted one of {', '.join(VIDEO_EXTENSIONS)}")
@@ -213,33 +234,57 @@ def _video_path(value: Any) -> str:
 
 
 def _text(name: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
     if isinstance(value, int) and not isinstance(value, bool):  # Parquet and JSON keep numeric names as numbers
-        return str(value)
-    raise ValueError(f"{name}: got {value!r}, wanted a text")
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: got {_shown(value)}, wanted a text")
+    check_text(name, value)
+    return value
 
 
 def _seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool):
-        raise ValueError(f"{name}: got {value!r}, wanted a number of seconds")
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: got {value!r}, wanted a number of seconds") from error
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: got {_shown(value)}, wanted a number of seconds") from None
 
 
 def _structured(name: str, value: Any, wanted: type) -> Any:
     """A list or dict, or its JSON text as a CSV holds it."""
-    if value is None or isinstance(value, wanted):
-        return value
+    kind = "list" if wanted is list else "object"
+    if isinstance(value, str):
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, wanted):
+            what = "a list in the syntax of Python" if _is_python_list(value) else _shown(value)
+            raise ValueError(f"{name}: got {what}, wanted a JSON {kind}")
+        value = parsed
+    if value is None:
+        return None
+    if not isinstance(value, wanted):
+        raise ValueError(f"{name}: got {_shown(value)}, wanted a JSON {kind}")
+    _check_is_json(name, value)
+    return value
+
+
+def _check_is_json(name: str, value: Any) -> None:
+    """Raise ValueError for what Parquet can nest and JSON cannot say: bytes, dates; and for lone surrogates."""
     try:
-        parsed = json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, wanted):
-        kind = "list" if wanted is list else "object"
-        raise ValueError(f"{name}: got {str(value)[:60]!r}, wanted a JSON {kind}")
-    return parsed
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: got a lone surrogate, wanted Unicode text") from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{name}: got what JSON cannot hold ({error})") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"

@@ -1,14 +1,44 @@
-"""Which of a clip's captions is used: drawn from a mix of sources in training, fixed by the protocol in evaluation."""
+"""A clip's captions: which texts count, and which is used: drawn from a mix of sources in training, fixed by the
+protocol in evaluation.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from mama_ray.data.clip import Caption
 from mama_ray.errors import UserError
 
 CaptionMode = Literal["single", "paragraph", "multi"]
+# What programs write where there is nothing (pandas, databases, spreadsheets), in lower case.
+_NOTHING = frozenset(("nan", "-nan", "none", "null", "n/a", "#n/a", "na", "#na", "<na>"))
+
+
+def is_nothing(value: Any) -> bool:
+    """Tell whether a cell or field says that nothing is known: None, NaN, a blank, or a text such as "nan" or "N/A"."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    if isinstance(value, str):
+        text = value.strip()
+        is_blank = not any(character.isprintable() for character in text)  # zero-width spaces and the like
+        return is_blank or text.lower() in _NOTHING
+    return value is None
+
+
+def parse_captions(items: list, source: Any) -> tuple[Caption, ...]:
+    """Make captions of texts, or of objects of text and source; what stands for nothing is left out.
+
+    Raises ValueError for what is neither.
+    """
+    found = []
+    for item in items:
+        text, own_source = (item.get("text"), item.get("source")) if isinstance(item, dict) else (item, None)
+        says_nothing = is_nothing(text) and not (isinstance(item, dict) and "text" not in item)
+        if not says_nothing:
+            found.append(Caption(text, own_source or source))
+    return tuple(found)
 
 
 def choose_caption(

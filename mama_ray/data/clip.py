@@ -16,11 +16,16 @@ CLIP_ID_PATTERN = r"[A-Za-z0-9_-]+"
 MAX_CLIP_ID_LENGTH = 90
 # One tuple for what prepare takes, shards hold and foreign shards may bring; everything else is never opened.
 VIDEO_EXTENSIONS: tuple[str, ...] = (
-    "mp4", "webm", "mkv", "avi", "gif", "mov", "m4v", "mpg", "mpeg", "ts", "ogv", "flv", "wmv", "3gp",
+    "mp4", "webm", "mkv", "avi", "gif", "mov", "m4v", "mpg", "mpeg", "ts", "mts", "m2ts", "vob", "ogv", "flv", "wmv",
+    "3gp",
 )  # fmt: skip
 CaptionSource = Literal["human", "generated", "rephrased", "asr"]
 CAPTION_SOURCES: tuple[str, ...] = get_args(CaptionSource)
 SPLITS = ("train", "meta", "val", "test")
+# Other names under which people keep them, in lower case.
+_SPLIT_NAMES = {
+    "training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test",
+}  # fmt: skip
 
 _CLIP_ID = re.compile(CLIP_ID_PATTERN)
 
@@ -35,6 +40,7 @@ class Caption:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise ValueError(f"caption: got {self.text!r}, wanted a text that is not empty")
+        check_text("caption", self.text)
         if self.source not in CAPTION_SOURCES:
             raise ValueError(f"caption source: got {self.source!r}, wanted one of {', '.join(CAPTION_SOURCES)}")
 
@@ -61,9 +67,44 @@ class Clip:
         check_clip_id(self.clip_id)
         if not isinstance(self.video_id, str) or not self.video_id:
             raise ValueError(f"video_id: got {self.video_id!r}, wanted a name")
+        check_text("video_id", self.video_id)
+        if self.topic is not None:
+            if not isinstance(self.topic, str):
+                raise ValueError(f"topic: got {self.topic!r}, wanted a text")
+            check_text("topic", self.topic)
+        if not (self.truth is None or isinstance(self.truth, dict)):
+            raise ValueError(f"truth: got {type(self.truth).__name__}, wanted an object")
+        if not all(isinstance(question, dict) for question in self.questions):
+            raise ValueError("questions: wanted a list of objects")
         check_times(self.start_s, self.end_s)
         if self.split is not None and self.split not in SPLITS:
             raise ValueError(f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}")
+
+
+def is_text(text: str) -> bool:
+    """Tell whether UTF-8 can hold it: JSON and names of files can have lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise ValueError where UTF-8 cannot hold the text: JSON can spell half of a surrogate pair, files cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: got a lone surrogate at character {error.start}, wanted Unicode text") from None
+
+
+def normal_split(name: str) -> str:
+    """Return the split that a name stands for: `validation` or ` Val` is val. Raises ValueError for an unknown one."""
+    folded = name.strip().lower()
+    split = _SPLIT_NAMES.get(folded, folded)
+    if split not in SPLITS:
+        raise ValueError(f"split: got {name!r}, wanted one of {', '.join(SPLITS)}")
+    return split
 
 
 def check_clip_id(clip_id: str) -> None:
@@ -113,7 +154,7 @@ def clip_from_json(data: bytes) -> Clip:
     """Decode a `<clip_id>.json` member. Raises ValueError, saying what is wrong, for anything but a clip."""
     try:
         record = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of bytes, of JSON, or of a number with thousands of digits
         raise ValueError(f"clip JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"clip JSON: got {type(record).__name__}, wanted an object")
@@ -131,5 +172,5 @@ def clip_from_json(data: bytes) -> Clip:
         )
     except KeyError as error:
         raise ValueError(f"clip JSON: field {error} is missing") from error
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"clip JSON: {error}") from error

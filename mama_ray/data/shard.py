@@ -10,44 +10,31 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Clip, clip_to_json
+from mama_ray.data.pairing import TEXT_EXTENSIONS, Group, MemberLocation, Sample, group_of, split_member_name
 from mama_ray.storage.places import Place
 
 TAR_BLOCK = 512
-TEXT_EXTENSIONS = ("json", "txt")
 # A caption file of this size is a mistake or an attack; a video's limit is the caller's.
 MAX_TEXT_BYTES = 4 << 20
 _READ_BYTES = 1 << 20
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+# tarfile asks once or twice at the end of a sound archive, and for ever where a member claims what is not there.
+_MAX_EMPTY_READS = 8
+DECOMPRESS = "decompress it (gunzip, zstd -d, ...): readers fetch byte ranges, which a compressed archive does not have"
 
 
 class ShardError(ValueError):
     """A shard that is truncated, interleaved, duplicated or otherwise not what its index says."""
-
-
-@dataclass(frozen=True)
-class MemberLocation:
-    """Where the video bytes of a clip lie in an (uncompressed) tar: `[offset, offset + num_bytes)`."""
-
-    clip_id: str
-    extension: str
-    offset: int
-    num_bytes: int
-    sha256: str
-
-
-@dataclass
-class Sample:
-    """The members of one key that have a known extension. `texts` are whole; `video` is None when there is none."""
-
-    key: str
-    texts: dict[str, bytes] = field(default_factory=dict)
-    video: MemberLocation | None = None
-    video_bytes: bytes = b""
-    error: str | None = None
 
 
 # An object store copies a shard once to give it its name, and S3 copies no more than 5 GiB.
@@ -102,17 +89,23 @@ def write_shard(path: Path, samples: Iterable[tuple[Clip, bytes, str]]) -> list[
         return [writer.add(clip, video, extension) for clip, video, extension in samples]
 
 
-def scan_shard(stream: BinaryIO, *, max_video_bytes: int = 2 << 30) -> Iterator[Sample]:
+def scan_shard(stream: BinaryIO, *, num_bytes: int | None = None, max_video_bytes: int = 2 << 30) -> Iterator[Sample]:
     """Read a shard once from its start and yield its samples; memory is one sample and the keys.
 
-    Only members with a known extension are read. A video that is too large, or one of several of a key, gives a
-    sample with `error`. Raises ShardError for a damaged archive (after the last good sample), and for a key whose
-    members are not contiguous or come twice: these shards cannot be trusted to pair texts with videos.
+    Only videos and texts are read, and paired by their names (`pairing.py`). A video that is too large, or whose texts
+    cannot be told from another's, gives a sample with `error`; so does a text without a video. `num_bytes` is the
+    shard's size, for streams that cannot tell. Raises ShardError for a compressed or damaged archive (after the last
+    good sample), and for names that are not contiguous or come twice: these shards cannot be trusted to pair texts with
+    videos.
     """
     tap = _Tap(stream)
     try:
+        start = tap.peek()
+        kind = next((kind for magic, kind in _COMPRESSED.items() if start.startswith(magic)), None)
+        if kind is not None:
+            raise ShardError(f"compressed by {kind}: {DECOMPRESS}")
         with tarfile.open(fileobj=tap, mode="r|", bufsize=_READ_BYTES) as archive:
-            yield from _samples(archive, max_video_bytes)
+            yield from _samples(archive, _size_of(stream) if num_bytes is None else num_bytes, max_video_bytes)
             _check_end(tap, archive.offset)
     except ShardError:
         raise
@@ -120,68 +113,77 @@ def scan_shard(stream: BinaryIO, *, max_video_bytes: int = 2 << 30) -> Iterator[
         raise ShardError(f"truncated or damaged: {error} (after {tap.num_bytes} bytes)") from error
 
 
-def split_member_name(name: str) -> tuple[str, str] | None:
-    """Split a member's name as WebDataset does, at the first dot of its last component; None for hidden and odd files.
-
-    Of a compound extension (`cam0.mp4`) only the last part counts, in lower case.
-    """
-    folder, _, base = name.rpartition("/")
-    stem, dot, extension = base.partition(".")
-    if not stem or not dot:
+def _size_of(stream: BinaryIO) -> int | None:
+    """The size of a stream that can be wound, which stays where it is; None for another."""
+    if not stream.seekable():
         return None
-    return f"{folder}/{stem}" if folder else stem, extension.rpartition(".")[2].lower()
+    position = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(position)
+    return size
 
 
-def _samples(archive: tarfile.TarFile, max_video_bytes: int) -> Iterator[Sample]:
-    sample: Sample | None = None
-    seen: set[str] = set()
+def _samples(archive: tarfile.TarFile, num_bytes: int | None, max_video_bytes: int) -> Iterator[Sample]:
+    group, key = Group(), ""
+    seen: set[str] = set()  # stems of the groups before
     names: set[str] = set()
     for member in archive:
         archive.members = []  # ty: ignore[missing-attribute] - tarfile would keep every header
+        if num_bytes is not None and not member.issparse() and member.offset_data + member.size > num_bytes:
+            # To pass over it, tarfile would read block after block of nothing.
+            raise tarfile.ReadError(
+                f"member {_legal(member.name)} claims {member.size} bytes, the shard has {num_bytes}"
+            )
         parts = split_member_name(member.name) if member.isreg() else None
         if parts is None:
             continue
-        key, extension = parts
-        if sample is None or sample.key != key:
-            if sample is not None:
-                yield sample
-            if key in seen:
-                raise ShardError(f"interleaved: members of key {key!r} are not contiguous")
-            seen.add(key)
-            names, sample = set(), Sample(key)
+        stem, extension = parts
+        if group_of(stem) != key:
+            yield from group.finish()
+            seen |= group.stems
+            group, key, names = Group(), group_of(stem), set()
         if member.name in names:
-            raise ShardError(f"duplicated: member {member.name!r} comes twice")
+            raise ShardError(f"duplicated: member {_legal(member.name)!r} comes twice")
         names.add(member.name)
-        _take(archive, member, extension, sample, max_video_bytes)
-    if sample is not None:
-        yield sample
+        if stem in seen and extension in (*TEXT_EXTENSIONS, *VIDEO_EXTENSIONS):
+            raise ShardError(f"interleaved: members of key {_legal(stem)!r} are not contiguous")
+        yield from _take(archive, member, group, _legal(stem), extension, max_video_bytes)
+    yield from group.finish()
 
 
 def _take(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, extension: str, sample: Sample, max_video_bytes: int
-) -> None:
-    """Read `member` into `sample` if its extension is known."""
-    if extension in TEXT_EXTENSIONS and member.size <= MAX_TEXT_BYTES:
-        sample.texts.setdefault(extension, _read(archive, member))
+    archive: tarfile.TarFile, member: tarfile.TarInfo, group: Group, stem: str, extension: str, max_video_bytes: int
+) -> Iterator[Sample]:
+    """Read `member` into its group if its extension is known; yields the samples that are whole by then."""
+    if extension in TEXT_EXTENSIONS:
+        data = _read(archive, member) if member.size <= MAX_TEXT_BYTES else None
+        yield from group.add_text(_legal(member.name), stem, extension, data)
     elif extension in VIDEO_EXTENSIONS:
-        if sample.video is not None:
-            sample.error = "the sample has more than one video"
-        elif member.size > max_video_bytes:
+        yield from group.close()
+        sample = group.add_video(stem, extension)
+        if member.size > max_video_bytes:
             sample.error = f"the video is too large: got {member.size} bytes, limit {max_video_bytes} bytes"
         else:
             data = _read(archive, member)
             digest = hashlib.sha256(data).hexdigest()
             sample.video = MemberLocation(sample.key, extension, member.offset_data, member.size, digest)
             sample.video_bytes = data
+    else:
+        group.add_other(stem)
+
+
+def _legal(name: str) -> str:
+    """Spell bytes that are no UTF-8, which tarfile gives as lone surrogates, as they are written in Python."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if member.issparse():
-        raise tarfile.ReadError(f"member {member.name} is sparse")  # its bytes are not one range of the archive
+        raise tarfile.ReadError(f"member {_legal(member.name)} is sparse")  # its bytes are not one range of the archive
     reader = archive.extractfile(member)
     data = reader.read() if reader else b""
     if len(data) != member.size:
-        raise tarfile.ReadError(f"member {member.name} has {len(data)} of {member.size} bytes")
+        raise tarfile.ReadError(f"member {_legal(member.name)} has {len(data)} of {member.size} bytes")
     return data
 
 
@@ -190,11 +192,25 @@ class _Tap(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        self._ahead: bytes | None = None
+        self._num_empty = 0
         self.num_bytes = 0
         self.end_of_data = 0
 
+    def peek(self) -> bytes:
+        """Return the first bytes, before anything is read."""
+        self._ahead = self._stream.read(_READ_BYTES)
+        return self._ahead
+
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
+        if self._ahead is not None:
+            data = self._ahead if size < 0 else self._ahead[:size]
+            self._ahead = self._ahead[len(data) :] or None
+        else:
+            data = self._stream.read(size)
+        self._num_empty = 0 if data else self._num_empty + 1
+        if self._num_empty > _MAX_EMPTY_READS:
+            raise EOFError("a member claims more bytes than the shard has")
         if data:
             kept = len(data) if data[-1] else len(data.rstrip(b"\0"))
             if kept:

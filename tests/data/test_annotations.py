@@ -1,5 +1,6 @@
 """Annotation tables: three formats give the same rows; table faults are errors, row faults are reasons."""
 
+import datetime
 import json
 import re
 
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mama_ray.data.annotations import annotation_from_json, parse_annotation, read_annotations
+from mama_ray.data.annotations import annotation_from_json, look_at_table, parse_annotation, read_annotations
 from mama_ray.data.clip import Caption
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
@@ -78,10 +79,30 @@ def test_lists_of_structs_from_parquet_are_read(tmp_path):
         ({"start_s": True}, "start_s: got True"),
         ({"end_s": "inf"}, "end_s: got inf"),
         ({"clip_id": "a b"}, "clip_id: got 'a b'"),
-        ({"split": "dev"}, "split: got 'dev'"),
+        ({"split": "holdout"}, "split: got 'holdout'"),
+        ({"split": 3}, "split: got '3'"),
+        ({"video": "x" * 300 + ".mp4"}, "video: got a name of 304 bytes"),
+        ({"video": "é" * 150 + "/a.mp4"}, "video: got a name of 300 bytes"),
+        ({"video": "folder/" * 200 + "a.mp4"}, "video: got a path of 1405 bytes"),
+        ({"video": "\ud800.mp4"}, "video: got a lone surrogate"),
+        ({"topic": "half \ud83d"}, "topic: got a lone surrogate"),
+        ({"caption": "half \ud83d"}, "caption: got a lone surrogate"),
+        ({"questions": [{"q": "\ud83d"}]}, "questions: got a lone surrogate"),
+        ({"start_s": 10**400}, "start_s: got 1000"),
+        ({"start_s": [1]}, "start_s: got [1], wanted a number"),
+        ({"end_s": {"s": 1}}, "end_s: got {'s': 1}, wanted a number"),
+        ({"end_s": datetime.date(2020, 1, 1)}, "end_s: got datetime.date(2020, 1, 1)"),
+        ({"video_id": b"a"}, "video_id: got b'a', wanted a text"),
+        ({"topic": datetime.datetime(2020, 1, 1)}, "topic: got datetime"),
+        ({"caption": b"bytes"}, "caption: got b'bytes'"),
+        ({"captions": [b"bytes"]}, "captions: got what JSON cannot hold"),
+        ({"captions": {"text": "a"}}, "captions: got {'text': 'a'}, wanted a JSON list"),
+        ({"captions": "['a dog']"}, "captions: got a list in the syntax of Python"),
+        ({"questions": [{"when": datetime.date(2020, 1, 1)}]}, "questions: got what JSON cannot hold"),
+        ({"truth": {"raw": b"x"}}, "truth: got what JSON cannot hold"),
+        ({"truth": [1]}, "truth: got [1], wanted a JSON object"),
         ({"caption": "a", "captions": ["b"]}, "both caption and captions"),
         ({"captions": "not json"}, "captions: got 'not json', wanted a JSON list"),
-        ({"captions": [" "]}, "caption: got ' '"),
         ({"captions": [3]}, "caption: got 3"),
         ({"captions": [{"source": "asr"}]}, "caption: got None"),
         ({"caption": "a", "source": "robot"}, "caption source: got 'robot'"),
@@ -118,16 +139,32 @@ def test_a_missing_file_is_named(tmp_path, suffix):
         ("a.jsonl", b'{"video": "a.mp4", "stat_s": 1}\n', "stat_s (meant start_s?)"),
         ("a.jsonl", b'{"caption": "x"}\n', "lack a column"),
         ("a.csv", b'video\n"open quote\n', "cannot be read"),
-        ("a.csv", b"video\n\xff\xfe\xfd.mp4\n", "cannot be read"),
         ("a.parquet", b"PAR1nonsense", "cannot be read"),
         ("a.parquet", b"", "cannot be read"),
+        ("a.csv", b"video;caption;start_s\na.mp4;a dog;0,5\n", "separated by semicolons"),
+        ("a.csv", b'\xef\xbb\xbf"video";"caption"\r\n"a.mp4";"a dog, or two"\r\n', "separated by semicolons"),
+        ("a.csv", b"video|caption\na.mp4|a dog\n", "separated by vertical bars"),
+        ("a.csv", b"video\tcaption\na.mp4\ta dog\n", "separated by tabs"),
+        ("a.csv", b"video\tcaption\na.mp4\ta dog\n", "name it a.tsv"),
+        ("a.tsv", b"video,caption\na.mp4,a dog\n", "separated by commas"),
+        ("a.csv", b"video,caption\na.mp4,a caf\xe9\n", "row 1 (line 2): 'a café' if it is Windows-1252"),
+        ("a.csv", b'video,caption\na.mp4,"two\nlines"\nb.mp4,x\nc.mp4,na\xefve\n', "row 3 (line 5): 'naïve'"),
+        ("a.csv", b"video\n\xff\xfe\xfd.mp4\n", "not encoded in UTF-8"),
+        ("a.csv", "vidéo,caption\n".encode("cp1252"), "the header"),
+        ("a.csv", "video,caption\na.mp4,x\n".encode("utf-16"), "text in UTF-16"),
+        ("a.jsonl", '{"video": "a.mp4"}\n'.encode("utf-16"), "text in UTF-16"),
+        ("a.jsonl", b'[{"video": "a.mp4"},\n{"video": "b.mp4"}]\n', "one JSON array"),
+        ("a.csv", b"PK\x03\x04rest of a workbook", "a workbook of Excel"),
+        ("a.csv", b"\x1f\x8brest", "compressed by gzip"),
+        ("a.csv", b"video,captions\na.mp4,\"['a dog', 'a cat']\"\n", "captions are lists in the syntax of Python"),
+        ("a.csv", b'video,captions\na.mp4,"[""x""]"\nb.mp4,"[\'it\'\'s\']"\n', "row 2: ['it''s']"),
         ("a.xlsx", b"x", "unknown format"),
     ],
 )
 def test_a_faulty_table_is_one_clear_error(tmp_path, name, content, text):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as raised:
-        list(read_annotations(Place.of(tmp_path / name)))
+        look_at_table(Place.of(tmp_path / name))
     assert text in str(raised.value)
     assert name in str(raised.value)
 
@@ -147,7 +184,105 @@ def test_broken_rows_do_not_hide_the_good_ones(tmp_path):
     assert ["error" in row for _, row in read_annotations(Place.of(tmp_path / "a.csv"))] == [False, True, False]
 
 
+def test_a_quote_in_the_wrong_place_is_a_reason_of_its_row(tmp_path):
+    text = 'video,caption\na.mp4,x\nb.mp4,"half" quoted\nc.mp4,' + "y" * 200_000 + '\nd.mp4,5" disk\n'
+    (tmp_path / "a.csv").write_text(text)
+    rows = [row for _, row in read_annotations(Place.of(tmp_path / "a.csv"))]
+    assert ["error" in row for row in rows] == [False, True, False, False]
+    assert "(line 3)" in rows[1]["error"]
+    assert len(rows[2]["caption"]) == 200_000
+
+
 def test_a_byte_order_mark_and_quoted_line_ends_are_read(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfvideo,caption\r\na.mp4,"two\nlines"\r\n')
     ((_, row),) = read_annotations(Place.of(tmp_path / "a.csv"))
     assert parse_annotation(row).captions == (Caption("two\nlines"),)
+
+
+def rows_of(path) -> list[dict]:
+    return [row for _, row in read_annotations(Place.of(path))]
+
+
+@pytest.mark.parametrize(
+    "nothing", ["nan", "NaN", "None", "NULL", "null", "N/A", "n/a", "<NA>", "\u200b", " ", "", None, float("nan")]
+)
+def test_what_says_nothing_is_no_caption_time_or_split(nothing):
+    annotation = parse(caption=nothing, start_s=nothing, end_s=nothing, split=nothing)
+    assert (annotation.captions, annotation.start_s, annotation.end_s, annotation.split) == ((), 0.0, None, None)
+    assert parse(captions=["a dog", nothing, {"text": nothing}]).captions == (Caption("a dog"),)
+
+
+def test_words_that_only_begin_like_nothing_are_captions():
+    assert [parse(caption=text).captions[0].text for text in ("None of them moves", "nana", "-")]
+    assert parse(topic="None", video_id="NA").topic == "None"
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("Train", "train"),
+        ("validation", "val"),
+        ("testing", "test"),
+        ("dev", "val"),
+        (" val", "val"),
+        ("META ", "meta"),
+    ],
+)
+def test_usual_names_of_splits_are_taken(name, split):
+    assert parse(split=name).split == split
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", ",video,caption\n0,a.mp4,a dog\n"),
+        ("a.csv", "Unnamed: 0,video,caption\n0,a.mp4,a dog\n"),
+        ("a.csv", "video,caption,,\na.mp4,a dog,,\n"),
+        ("a.tsv", "video\tcaption\na.mp4\ta dog\n"),
+        ("a.tsv", "\ufeffvideo\tcaption\r\na.mp4\ta dog\r\n"),
+        ("a.csv", "video,caption\ra.mp4,a dog\r"),
+    ],
+)
+def test_what_spreadsheets_and_data_frames_write_is_read_where_it_is_safe(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    look_at_table(Place.of(tmp_path / name))
+    (row,) = rows_of(tmp_path / name)
+    assert parse_annotation(row).captions == (Caption("a dog"),)
+
+
+def test_the_index_of_a_data_frame_in_parquet_is_no_column(tmp_path):
+    rows = [{"video": "a.mp4", "__index_level_0__": 7}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert rows_of(tmp_path / "a.parquet") == [{"video": "a.mp4"}]
+
+
+def test_a_value_in_a_column_without_a_name_is_not_lost_without_a_word(tmp_path):
+    (tmp_path / "a.csv").write_text("video,\na.mp4,precious\nb.mp4,\n")
+    bad, good = rows_of(tmp_path / "a.csv")
+    assert "'precious' in a column without a name" in bad["error"]
+    assert good == {"video": "b.mp4"}
+
+
+def test_a_json_line_without_a_video_does_not_hide_the_others(tmp_path):
+    lines = ['{"vid": "b.mp4", "caption": "y"}', '{"video": "a.mp4", "caption": "x"}', '{"caption": "no video"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    first, second, third = rows_of(tmp_path / "a.jsonl")
+    assert "video: got a row without it (vid for video?)" in first["error"]
+    assert second["caption"] == "x"
+    assert "video: got a row without it" in third["error"]
+
+
+def test_numbers_and_texts_that_json_cannot_keep_are_reasons_of_their_row(tmp_path):
+    lines = [b'{"video": "a.mp4", "start_s": ' + b"1" * 5000 + b"}", b'{"video": "caf\xe9.mp4"}', b'{"video": "b.mp4"}']
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    first, second, third = rows_of(tmp_path / "a.jsonl")
+    assert "not JSON" in first["error"]
+    assert "not UTF-8" in second["error"]
+    assert third == {"video": "b.mp4"}
+
+
+def test_one_value_of_parquet_that_python_cannot_hold_is_a_reason_of_its_row(tmp_path):
+    day = pa.array([0, 2**60, 0], pa.timestamp("ms"))
+    table = pa.table({"video": ["a.mp4", "b.mp4", "c.mp4"], "topic": day})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert ["error" in row for row in rows_of(tmp_path / "a.parquet")] == [False, True, False]

@@ -1,31 +1,35 @@
 """Indexing shards that something else wrote, in place: one task walks one tar, nothing is rewritten.
 
 A video may have any known extension. Its captions are the `.txt` member and, of the `.json` member, the field
-caption, text or captions; a `.json` member that this project wrote is read whole. The tar itself is checked on the
-way.
+caption, text or captions; a `.json` member that this project wrote is read whole. Which members belong to a video is
+said in `data/pairing.py`. The tar itself is checked on the way.
 """
 
+import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
-
-from mama_ray.data.annotations import parse_captions
-from mama_ray.data.clip import SPLITS, Caption, CaptionSource, Clip, check_clip_id, clip_from_json, make_clip_id
+from mama_ray.data.captions import parse_captions
+from mama_ray.data.clip import CaptionSource, Clip, check_clip_id, clip_from_json, is_text, make_clip_id, normal_split
 from mama_ray.data.index import index_row
-from mama_ray.data.shard import Sample, ShardError, scan_shard
+from mama_ray.data.shard import DECOMPRESS, Sample, ShardError, scan_shard
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.orchestration.prepare.listing import ListedFile, list_files
+from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, read_part_facts, write_part
 from mama_ray.orchestration.prepare.videos import guard_for
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 _CAPTION_FIELDS = ("caption", "text", "captions")
+_COMPRESSED_ENDS = (
+    ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4", ".tar.lzma",
+)  # fmt: skip
+_NUM_SHOWN = 20
 _READ_BUFFER_BYTES = 4 << 20
 
 
@@ -40,30 +44,57 @@ class ShardWork:
     decode: DecodeConfig
 
 
-def list_shards(shards: str) -> list[tuple[str, int]]:
-    """Return (path relative to the folder, bytes) of every .tar below the folder, sorted. Raises UserError for none."""
-    folder = Place.of(shards)
+@dataclass(frozen=True, order=True)
+class ForeignShard(ListedFile):
+    """A tar as it is now."""
+
+    @property
+    def part_name(self) -> str:
+        """Name of its part; one that was mended gets another."""
+        identity = f"{self.name}\0{self.num_bytes}\0{self.modified_ns}"
+        return "shard-" + hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[ForeignShard]:
+    """Return every .tar below the folder, sorted by name.
+
+    Raises UserError where there is none, and for compressed ones, which would be passed over without a word;
+    unless they are not refused: then they are listed, too, and each will be found to be damaged.
+    """
     try:
-        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, recursive=True))
-    except FileNotFoundError as error:
+        listed = list_files(Place.of(shards))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError("no such folder of shards", got=shards) from error
-    found = [
-        (info.path[len(folder.path) :].lstrip("/"), info.size)
-        for info in infos
-        if info.type == pafs.FileType.File and info.extension.lower() == "tar" and f"/{WORK_FOLDER}/" not in info.path
+    files = [
+        ForeignShard(file.name, file.num_bytes, file.modified_ns)
+        for file in listed
+        if not f"/{file.name}".startswith(f"/{WORK_FOLDER}/")
     ]
-    if not found:
+    compressed = sorted(file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS))
+    found = sorted(file for file in files if file.name.lower().endswith(".tar"))
+    if compressed and compressed_are_refused:
+        more = ", ..." if compressed[_NUM_SHOWN:] else ""
+        names = ", ".join(shard.name for shard in compressed[:_NUM_SHOWN]) + more
+        raise UserError(
+            "the folder has compressed shards",
+            got=f"{len(compressed)} beside {len(found)} plain ones: {names}",
+            wanted="files ending in .tar",
+            remedy=f"{DECOMPRESS}; or move them away",
+        )
+    odd = [ascii(shard.name) for shard in found + compressed if not is_text(shard.name)]
+    if odd:
+        raise UserError("names of shards are not UTF-8", got=", ".join(odd[:_NUM_SHOWN]), remedy="rename them")
+    if not found and not compressed:
         raise UserError("the folder has no shards", got=shards, wanted="files ending in .tar (not compressed)")
-    return sorted(found)
+    return sorted(found + compressed)
 
 
-def index_shard(work: ShardWork, number: int, shard: str) -> tuple[int, int]:
-    """Walk one tar and write the part of task `number`; return the numbers of clips and of refused clips.
+def index_shard(work: ShardWork, name: str, shard: str) -> tuple[int, int]:
+    """Walk one tar and write the part `name`; return the numbers of clips and of refused clips.
 
     Raises OSError when the storage fails again and again.
     """
     folder = Place.of(work.shards)
-    name = part_name(number)
     facts = read_part_facts(folder, name)
     if facts is None:
         part = with_retries(lambda: _walk(work, folder, shard))
@@ -74,21 +105,25 @@ def index_shard(work: ShardWork, number: int, shard: str) -> tuple[int, int]:
 
 def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
     place = folder / shard
-    part, num_bytes = Part(), place.info().size
+    part, num_bytes = Part(source=shard), place.info().size
     guard = guard_for(work.decode, work.num_trial_frames)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         try:
-            with place.filesystem.open_input_stream(place.path, buffer_size=_READ_BUFFER_BYTES) as stream:
-                for sample in scan_shard(stream, max_video_bytes=work.decode.max_bytes):
-                    if sample.video is None and not sample.error:
-                        continue  # a sample of images or of texts alone
+            # Arrow would decompress by the name, and offsets in what comes out are of no use.
+            with place.filesystem.open_input_stream(
+                place.path, compression=None, buffer_size=_READ_BUFFER_BYTES
+            ) as stream:
+                for sample in scan_shard(stream, num_bytes=num_bytes, max_video_bytes=work.decode.max_bytes):
+                    if sample.error and sample.video is not None:
+                        part.withdraw(shard, sample.video.offset)
                     try:
-                        part.rows.append(_row(work, sample, guard, shard, scratch))
+                        part.take(_row(work, sample, guard, shard, scratch))
                     except ValueError as error:
-                        part.refuse(str(error), clip_id=clip_id_of(sample.key), video=f"{shard}/{sample.key}")
+                        known = {"clip_id": clip_id_of(sample.key), "video": f"{shard}/{sample.key}"}
+                        part.refuse(str(error), split=_split_of(sample), **known)
         except ShardError as error:
             # What came before the damage is not taken either: half a shard would pass for a whole one.
-            part = Part(damage=f"{shard} ({error})")
+            part = Part(source=shard, damage=f"{shard} ({error})")
             part.refuse(str(error), video=shard)
     if part.rows:
         part.shards[shard] = {"num_bytes": num_bytes, "num_clips": len(part.rows)}
@@ -104,6 +139,15 @@ def _row(work: ShardWork, sample: Sample, guard: Any, shard: str, scratch: str) 
     facts = guard.inspect(str(video), 0.0, None, f"{scratch}/cut.mp4")
     clip = clip_of(sample, facts["duration_s"], default_split=work.default_split, source=work.source)
     return index_row(clip, sample.video, shard, facts)
+
+
+def _split_of(sample: Sample) -> str | None:
+    """The split of a refused sample, None where it says none that is known."""
+    try:
+        value = _json_fields(sample.texts["json"]).get("split") if "json" in sample.texts else None
+        return normal_split(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def clip_id_of(key: str) -> str:
@@ -124,25 +168,24 @@ def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, sou
             return clip_from_json(sample.texts["json"])  # of our own making: nothing to guess
         except ValueError:
             fields = _json_fields(sample.texts["json"])
-    captions = []
+    items: list = []
     if "txt" in sample.texts:
         try:
-            captions.append(Caption(sample.texts["txt"].decode().strip(), source))
+            items.append(sample.texts["txt"].decode().strip())
         except UnicodeDecodeError as error:
             raise ValueError("annotations: the .txt member is not UTF-8") from error
     for name in _CAPTION_FIELDS:
         value = fields.get(name)
-        if value:
-            captions += parse_captions(None, value if isinstance(value, list) else [value], source)
+        items += value if isinstance(value, list) else [value]
     split, video_id = fields.get("split"), fields.get("video_id")
     return Clip(
         clip_id=clip_id_of(sample.key),
         video_id=video_id if isinstance(video_id, str) and video_id else sample.key,
         start_s=0.0,
         end_s=duration_s,
-        captions=tuple(dict.fromkeys(captions)),
+        captions=tuple(dict.fromkeys(parse_captions(items, source))),
         topic=fields["topic"] if isinstance(fields.get("topic"), str) else None,
-        split=split if split in SPLITS else default_split,
+        split=normal_split(split) if isinstance(split, str) and split.strip() else default_split,
     )
 
 

@@ -3,30 +3,36 @@
 import hashlib
 import json
 import re
-from typing import Any
-
-import pyarrow.fs as pafs
+from typing import Any, Literal
 
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.foreign import ForeignShard
+from mama_ray.orchestration.prepare.listing import names_in
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import Place
 
+State = Literal["new", "begun", "finished", "mending"]
+"""Of an output: nothing is there, a prepare was begun, it was finished, what was mended since is being taken in."""
+
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input
 _NUM_SHOWN = 6
-_LEFT_OVER = re.compile(r"\.(tar|parquet|json)\.[0-9a-f]{8}\.tmp$")  # what Place.open_whole left unfinished
+_LEFT_OVER = re.compile(r"\.(tar|parquet|json|csv)\.[0-9a-f]{8}\.tmp$")  # what Place.open_whole left unfinished
 
 
 def inputs_of(
-    decides: dict[str, Any], shards: list[tuple[str, int]], videos: str | None, annotations: str | None
-) -> dict[str, str]:
+    decides: dict[str, Any], shards: list[ForeignShard], videos: str | None, annotations: str | None
+) -> dict[str, Any]:
     """Name the inputs and hash all that decides what the output holds: settings, annotations, names and sizes of tars.
 
-    Raises UserError when the folder of videos or the annotations are missing or empty.
+    What may be mended is not in the hash: videos, and of foreign shards the list, which is beside it. Raises UserError
+    when the folder of videos or the annotations are missing or empty.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, shards], sort_keys=True).encode())
-    if videos and annotations:
+    sizes = [(shard.name, shard.num_bytes) for shard in shards]
+    digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, sizes], sort_keys=True).encode())
+    if videos:
         _check_videos(videos)
+    if annotations:
         place = Place.of(annotations)
         try:
             with place.open_stream() as stream:
@@ -36,44 +42,41 @@ def inputs_of(
             raise UserError("no such annotation file", got=annotations) from error
         except OSError as error:
             raise UserError("annotations cannot be read", got=f"{annotations}: {error}") from error
-    return {
-        "sha256": digest.hexdigest(),
-        "from": f"{videos} and {annotations}" if annotations else f"{len(shards)} shards",
-    }
+    named = f"{videos} and {annotations}" if annotations else videos or f"{len(shards)} shards"
+    inputs: dict[str, Any] = {"sha256": digest.hexdigest(), "from": named}
+    if shards:
+        settings = json.dumps([_FORMAT_VERSION, decides], sort_keys=True)
+        inputs["settings"] = hashlib.sha256(settings.encode()).hexdigest()
+        inputs["shards"] = {shard.name: [shard.num_bytes, shard.modified_ns] for shard in shards}
+    return inputs
 
 
 def _check_videos(videos: str) -> None:
-    folder = Place.of(videos)
     try:
-        infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path))
+        names = names_in(Place.of(videos))
     except FileNotFoundError as error:
         raise UserError("no such folder of videos", got=videos) from error
     except NotADirectoryError as error:
         raise UserError("not a folder of videos", got=videos) from error
-    if not infos:
+    if not names:
         raise UserError("the folder of videos is empty", got=videos)
 
 
-def is_finished(folder: Place, inputs: dict[str, str], *, foreign: bool) -> bool:
-    """Whether the index of these very inputs is there. Raises UserError when the output belongs to others."""
-    remedy = (
-        "delete its index.parquet, prepare.json and .prepare"
-        if foreign
-        else "choose another output, or delete this one"
-    )
+def state_of(folder: Place, inputs: dict[str, Any], *, foreign: bool) -> State:
+    """Say how far the output is with these very inputs. Raises UserError when it belongs to others."""
     unfinished = (folder / f"{WORK_FOLDER}/inputs.json").read_json()
     if unfinished is not None:
-        if unfinished["sha256"] == inputs["sha256"]:
-            return False
+        if _is_same(unfinished, inputs):
+            return "mending" if unfinished.get("mends") else "begun"
         raise UserError(
             "output holds an unfinished prepare of other inputs",
             got=unfinished["from"],
             wanted=inputs["from"],
-            remedy=remedy,
+            remedy=_remedy(foreign),
         )
     finished = (folder / SUMMARY_NAME).read_json()
-    if finished is not None and finished["inputs"]["sha256"] == inputs["sha256"]:
-        return True
+    if finished is not None and _is_same(finished["inputs"], inputs):
+        return "finished"
     names = [
         info.base_name
         for info in folder.entries()
@@ -81,15 +84,56 @@ def is_finished(folder: Place, inputs: dict[str, str], *, foreign: bool) -> bool
     ]
     if finished is not None or names:
         got = finished["inputs"]["from"] if finished else ", ".join(sorted(names)[:_NUM_SHOWN])
-        raise UserError("output already holds clips of other inputs", got=got, wanted=inputs["from"], remedy=remedy)
-    return False
+        raise UserError(
+            "output already holds clips of other inputs", got=got, wanted=inputs["from"], remedy=_remedy(foreign)
+        )
+    return "new"
 
 
-def start_work(folder: Place, inputs: dict[str, str]) -> None:
+def shards_to_walk(
+    shards: list[ForeignShard], known: dict[str, list[int | None]], held: dict[str, dict[str, int]]
+) -> list[ForeignShard]:
+    """Return the shards that are new, or other than when they were refused.
+
+    Args:
+        known: size and time of those that a finished prepare has seen.
+        held: `shard_sizes` of its index. Raises UserError when one of these has another size now, or is gone.
+    """
+    sizes = {shard.name: shard.num_bytes for shard in shards}
+    others = [name for name, size in held.items() if sizes.get(name) != size["num_bytes"]]
+    if others:
+        more = f" and {len(others) - _NUM_SHOWN} more" if others[_NUM_SHOWN:] else ""
+        raise UserError(
+            "output already holds clips of other inputs",
+            got=f"shards that are gone or have another size: {', '.join(others[:_NUM_SHOWN])}{more}",
+            wanted="those of the index",
+            remedy=f"restore them, or {_remedy(foreign=True)}",
+        )
+    return [
+        shard
+        for shard in shards
+        if shard.name not in held and known.get(shard.name) != [shard.num_bytes, shard.modified_ns]
+    ]
+
+
+def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False) -> None:
     """Make the work folder, write down what it is for, and remove what a killed job was writing beside it."""
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
-    (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps(inputs))
+    (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
     for file in folder.files():
         if _LEFT_OVER.search(file.name):
             file.delete_file()
+
+
+def _is_same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether the inputs are the same; foreign shards may have been added or mended."""
+    if before["sha256"] == now["sha256"]:
+        return True
+    return "settings" in now and before.get("settings") == now["settings"]
+
+
+def _remedy(foreign: bool) -> str:
+    if foreign:
+        return "delete its index.parquet, prepare.json and .prepare"
+    return "choose another output, or delete this one"

@@ -1,28 +1,30 @@
 """The last task of a prepare: parts become quarantine, index and summary, and the work folder goes."""
 
+import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import make_clip_id
-from mama_ray.data.index import INDEX_NAME, write_index
+from mama_ray.data.index import INDEX_NAME, clips_per_shard, read_index, shard_sizes, write_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.prepare.parts import (
+from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_place, read_part_facts
+from mama_ray.orchestration.prepare.quarantine import (
+    QUARANTINE_CSV_NAME,
     QUARANTINE_NAME,
     QUARANTINE_SCHEMA,
-    SUMMARY_NAME,
-    WORK_FOLDER,
-    part_name,
-    part_place,
-    read_part_facts,
+    Reasons,
+    SpreadsheetWriter,
 )
+from mama_ray.orchestration.prepare.repair import is_of_a_file, quarantined_rows
 from mama_ray.storage.places import Place, join_uri, storage_errors
-
-_NUM_SHOWN = 6
 
 
 @dataclass
@@ -30,116 +32,187 @@ class Totals:
     """Counts of a finished prepare."""
 
     num_clips: int = 0
-    num_shards: int = 0
+    num_uncaptioned: int = 0
     num_quarantined: int = 0
-    reasons: Counter = field(default_factory=Counter)
+    splits: Counter = field(default_factory=Counter)
+    refused_splits: dict[str, Reasons] = field(default_factory=dict)
+    reasons: Reasons = field(default_factory=Reasons)
     damaged: list[str] = field(default_factory=list)
+    shards: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def refuse(self, row: dict[str, Any]) -> None:
+        """Count a row of the quarantine."""
+        self.num_quarantined += 1
+        self.reasons.add(row["reason"])
+        if row.get("split"):
+            self.refused_splits.setdefault(row["split"], Reasons()).add(row["reason"])
 
 
-def join_parts(target: str, num_parts: int, *, damaged_shards_are_refused: bool, max_quarantined: int | None) -> str:
-    """Write quarantine.parquet, the index and the summary from the parts; return the job's last line.
+def join_parts(
+    target: str,
+    names: list[str],
+    *,
+    mends: bool = False,
+    damaged_shards_are_refused: bool = True,
+    max_quarantined: int | None = None,
+) -> str:
+    """Write the quarantine, the index and the summary from the named parts; return the job's last line.
 
-    Memory is one part and the clip_ids. Raises UserError, with quarantine.parquet written and no index, when shards are
-    damaged, when no clip is good, or when too many were refused.
+    With `mends` the parts come beside what the finished index and quarantine hold. Memory is one part and the clip_ids,
+    and the index where there is one. Raises UserError, with the quarantine written and the index as it was, when shards
+    are damaged, when no clip is good, none of a split, or when too many were refused.
     """
     folder = Place.of(target)
     with storage_errors(target):
-        parts = (folder / f"{WORK_FOLDER}/parts").files()
-        found = [file.name.removesuffix(".parquet") for file in parts if file.name.endswith(".parquet")]
+        found = [file.name.removesuffix(".parquet") for file in (folder / f"{WORK_FOLDER}/parts").files()]
         rows = sorted(name for name in found if name.startswith("rows-"))
-        names = [part_name(number) for number in range(num_parts)]
-        totals, shards = _write_quarantine(folder, [*rows, *names])
-        trouble = _trouble(totals, target, damaged_shards_are_refused=damaged_shards_are_refused)
-        if trouble is not None:
-            (folder / WORK_FOLDER).delete_folder()  # the inputs will be others: nothing here is of use
-            raise trouble
-        _check_quarantined(totals, target, max_quarantined)
-        _write_index(folder, names, shards)
-        summary = {**vars(totals), "inputs": (folder / f"{WORK_FOLDER}/inputs.json").read_json()}
+        kept = _Kept(folder, names) if mends else None
+        totals = _write_quarantine(folder, [*rows, *names], kept)
+        _check(totals, folder, damaged_shards_are_refused=damaged_shards_are_refused, max_quarantined=max_quarantined)
+        _write_index(folder, names, totals.shards, kept)
+        inputs = (folder / f"{WORK_FOLDER}/inputs.json").read_json()
+        summary = {
+            "num_clips": totals.num_clips,
+            "num_uncaptioned": totals.num_uncaptioned,
+            "num_shards": len(totals.shards),
+            "num_quarantined": totals.num_quarantined,
+            "reasons": totals.reasons.counts,
+            "damaged": totals.damaged,
+            "inputs": {name: value for name, value in inputs.items() if name != "mends"},
+        }
         (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
         (folder / WORK_FOLDER).delete_folder()
-    refused = f", {totals.num_quarantined} quarantined ({_reasons(totals)})" if totals.num_quarantined else ""
-    return f"{totals.num_clips} clips in {totals.num_shards} shards{refused}: index at {join_uri(target, INDEX_NAME)}"
+    said = [f"{totals.num_clips} clips in {len(totals.shards)} shards"]
+    if totals.num_uncaptioned:
+        said.append(f"{totals.num_uncaptioned} without caption")
+    if totals.num_quarantined:
+        csv_path = join_uri(target, QUARANTINE_CSV_NAME)
+        said.append(f"{totals.num_quarantined} quarantined ({totals.reasons}; all of them in {csv_path})")
+    return f"{', '.join(said)}: index at {join_uri(target, INDEX_NAME)}"
 
 
-def _write_quarantine(folder: Place, names: list[str]) -> tuple[Totals, dict[str, dict]]:
-    """Write quarantine.parquet from parts; return the totals and the sizes of the shards that hold clips."""
-    totals, shards = Totals(), {}
-    with (
-        (folder / QUARANTINE_NAME).open_whole() as stream,
-        pq.ParquetWriter(stream, QUARANTINE_SCHEMA, compression="zstd") as writer,
-    ):
+class _Kept:
+    """What stays of a finished prepare: all but what the new parts are about."""
+
+    def __init__(self, folder: Place, names: list[str]) -> None:
+        facts = [_facts_of(folder, name) for name in names]
+        self._sources = {found["source"] for found in facts if found.get("source")}
+        self._clip_ids = {row["clip_id"] for found in facts for row in found["quarantine"] if is_of_a_file(row)}
+        for name, found in zip(names, facts, strict=True):
+            if found["num_clips"] and not found.get("source"):
+                self._clip_ids |= set(_read_part(folder, name)["clip_id"].to_pylist())
+        new_shards = {shard for found in facts for shard in found["shards"]}
+        index = read_index(folder)
+        self.shards = {name: size for name, size in shard_sizes(index).items() if name not in new_shards}
+        self.index = index.filter(pc.is_in(index["shard"], value_set=pa.array(self.shards, pa.large_string())))
+
+    def has_refused(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the quarantine stays."""
+        if self._sources:
+            parts = (row["video"] or "").split("/")
+            return not any("/".join(parts[:count]) in self._sources for count in range(1, len(parts) + 1))
+        return not (is_of_a_file(row) and row["clip_id"] in self._clip_ids)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield the rows of the index, a table for each shard."""
+        start = 0
+        for length in clips_per_shard(self.index):
+            yield self.index.slice(start, length)
+            start += length
+
+
+def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> Totals:
+    """Write the quarantine from parts; return the totals."""
+    totals = Totals()
+    with ExitStack() as stack:
+        stream = stack.enter_context((folder / QUARANTINE_NAME).open_whole())
+        # Read to the end before the old one is replaced: what stays is read while the new one is being written.
+        writer = stack.enter_context(pq.ParquetWriter(stream, QUARANTINE_SCHEMA, compression="zstd"))
+        sheet = SpreadsheetWriter(stack.enter_context((folder / QUARANTINE_CSV_NAME).open_whole()))
+
+        def write(rows: list[dict[str, Any]]) -> None:
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA))
+                sheet.write(rows)
+            for row in rows:
+                totals.refuse(row)
+
+        if kept is not None:
+            totals.shards |= kept.shards
+            totals.num_clips += len(kept.index)
+            totals.num_uncaptioned += pc.sum(pc.equal(pc.list_value_length(kept.index["captions"]), 0)).as_py() or 0
+            totals.splits.update({split: 1 for split in pc.unique(kept.index["split"]).to_pylist() if split})
+            for rows in quarantined_rows(folder):
+                write([row for row in rows if kept.has_refused(row)])
         for name in names:
-            facts = read_part_facts(folder, name)
-            if facts is None:
-                raise UserError("a part of the prepare is gone or not whole", got=f"{part_place(folder, name)}")
-            if facts["quarantine"]:
-                writer.write_table(pa.Table.from_pylist(facts["quarantine"], schema=QUARANTINE_SCHEMA))
-            shards |= facts["shards"]
+            facts = _facts_of(folder, name)
+            write(facts["quarantine"])
+            totals.shards |= facts["shards"]
             if facts["damage"]:
                 totals.damaged.append(facts["damage"])
             totals.num_clips += facts["num_clips"]
-            totals.num_quarantined += len(facts["quarantine"])
-            totals.reasons.update(_kind_of(row["reason"]) for row in facts["quarantine"])
-    totals.num_shards = len(shards)
-    return totals, shards
+            totals.num_uncaptioned += facts["num_uncaptioned"]
+            totals.splits.update(facts["splits"])
+    return totals
 
 
-def _write_index(folder: Place, names: list[str], shards: dict[str, dict]) -> None:
+def _write_index(folder: Place, names: list[str], shards: dict[str, dict], kept: _Kept | None) -> None:
     """Join the parts, given in the order of their shards' names, into the index.
 
     A clip_id that several shards use (many corpora number their clips in each shard) stays with the first; the others
-    get one made of shard and clip_id.
+    get one made of shard and clip_id. What the index has keeps its clip_ids.
     """
-    taken: set[str] = set()
+    old = kept.tables() if kept is not None else iter(())
+    taken = set(kept.index["clip_id"].to_pylist()) if kept is not None else set()
+    new = (table for name in names if len(table := _read_part(folder, name)))
+    unique = (_with_unique_ids(table, taken) for table in new)
+    write_index(folder, heapq.merge(old, unique, key=lambda table: table["shard"][0].as_py()), shards)
 
-    def tables() -> Iterator[pa.Table]:
-        for name in names:
-            with part_place(folder, name).open_file() as file:
-                table = pq.read_table(file)
-            if len(table):
-                yield _with_unique_ids(table, taken)
 
-    write_index(folder, tables(), shards)
+def _facts_of(folder: Place, name: str) -> dict[str, Any]:
+    facts = read_part_facts(folder, name)
+    if facts is None:
+        raise UserError("a part of the prepare is gone or not whole", got=f"{part_place(folder, name)}")
+    return facts
+
+
+def _read_part(folder: Place, name: str) -> pa.Table:
+    with part_place(folder, name).open_file() as file:
+        return pq.read_table(file)
 
 
 def _with_unique_ids(table: pa.Table, taken: set[str]) -> pa.Table:
     clip_ids = table["clip_id"].to_pylist()
-    for position, (clip_id, shard) in enumerate(zip(clip_ids, table["shard"].to_pylist(), strict=True)):
-        if clip_id in taken:
-            clip_ids[position] = make_clip_id(f"{shard}/{clip_id}", 0, None)
+    for position, shard in enumerate(table["shard"].to_pylist()):
+        while clip_ids[position] in taken:
+            clip_ids[position] = make_clip_id(f"{shard}/{clip_ids[position]}", 0, None)
         taken.add(clip_ids[position])
     return table.set_column(table.column_names.index("clip_id"), "clip_id", pa.array(clip_ids, pa.string()))
 
 
-def _trouble(totals: Totals, target: str, *, damaged_shards_are_refused: bool) -> UserError | None:
-    """What makes the result useless, as an error."""
+def _check(totals: Totals, folder: Place, *, damaged_shards_are_refused: bool, max_quarantined: int | None) -> None:
+    """Raise UserError for a result that is of no use, or that the user did not want."""
+    see = f"see {folder / QUARANTINE_CSV_NAME}"
     if totals.damaged and damaged_shards_are_refused:
         shown = ", ".join(totals.damaged[:20]) + (" ..." if len(totals.damaged) > 20 else "")
-        remedy = "mend or remove them, or set damaged_shards to quarantine"
-        return UserError(f"{len(totals.damaged)} shards are damaged: {shown}", remedy=remedy)
+        remedy = "mend or remove them, or set damaged_shards to quarantine; the others are not read again"
+        raise UserError(f"{len(totals.damaged)} shards are damaged: {shown}", remedy=remedy)
     if not totals.num_clips:
-        reasons = _reasons(totals) or "no video in any shard"
-        return UserError(f"no clip is usable: {reasons}", remedy=f"see {join_uri(target, QUARANTINE_NAME)}")
-    return None
-
-
-def _check_quarantined(totals: Totals, target: str, max_quarantined: int | None) -> None:
+        (folder / WORK_FOLDER).delete_folder()  # the inputs will be others: nothing here is of use
+        reasons = totals.reasons if totals.num_quarantined else "no video in any shard"
+        raise UserError(f"no clip is usable: {reasons}", remedy=see)
+    lost = {split: reasons for split, reasons in totals.refused_splits.items() if not totals.splits[split]}
+    if lost:
+        raise UserError(
+            "all clips of a split were refused",
+            got="; ".join(f"{split} ({reasons})" for split, reasons in lost.items()),
+            wanted="at least one good clip in every split that is named",
+            remedy=f"{see}; mend the videos and start again, or leave the split out of the table",
+        )
     if max_quarantined is not None and totals.num_quarantined > max_quarantined:
         raise UserError(
             "too many clips were refused",
-            got=f"{totals.num_quarantined} ({_reasons(totals)})",
+            got=f"{totals.num_quarantined} ({totals.reasons})",
             wanted=f"at most {max_quarantined}",
-            remedy=f"see {join_uri(target, QUARANTINE_NAME)}; a larger max_quarantined takes the finished shards",
+            remedy=f"{see}; a larger max_quarantined takes the finished shards",
         )
-
-
-def _reasons(totals: Totals) -> str:
-    shown = [f"{count} {reason}" for reason, count in totals.reasons.most_common(_NUM_SHOWN)]
-    more = len(totals.reasons) - len(shown)
-    return ", ".join(shown) + (f" and {more} more reasons" if more > 0 else "")
-
-
-def _kind_of(reason: str) -> str:
-    """The part of a reason that rows share: what was wrong, without what was got."""
-    return reason.partition(": ")[0].partition(" (")[0]

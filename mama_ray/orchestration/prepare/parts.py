@@ -6,6 +6,7 @@ shard, and a job that was killed starts again with what it has.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,21 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mama_ray.data.index import INDEX_SCHEMA
+from mama_ray.orchestration.prepare.quarantine import refused_row
 from mama_ray.storage.places import Place
+from mama_ray.storage.retries import with_retries
 
 WORK_FOLDER = ".prepare"
 SUMMARY_NAME = "prepare.json"
-QUARANTINE_NAME = "quarantine.parquet"
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("video_id", pa.string()),
-        ("video", pa.string()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("reason", pa.string()),
-    ]
-)
 _PART_KEY = b"mama_ray.part"
 
 
@@ -38,16 +30,30 @@ class Part:
     Attributes:
         shards: {name: {num_bytes, num_clips}} of those that hold clips.
         damage: name and reason of a shard that is refused whole.
+        source: the foreign shard that was walked.
     """
 
     shards: dict[str, dict[str, int]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     damage: str | None = None
+    source: str | None = None
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Add an index row. Raises ValueError for one that the index cannot hold, which would fail all of the part."""
+        try:
+            pa.Table.from_pylist([row], schema=INDEX_SCHEMA)
+        except (ValueError, TypeError, OverflowError) as error:  # those of Arrow are among them
+            raise ValueError(f"the index cannot hold a value ({' '.join(str(error).split())})") from error
+        self.rows.append(row)
+
+    def withdraw(self, shard: str, offset: int) -> None:
+        """Take back the row of a video."""
+        self.rows = [row for row in self.rows if (row["shard"], row["offset"]) != (shard, offset)]
 
     def refuse(self, reason: str, **known: Any) -> None:
         """Add a quarantine row; `known` are the other columns, as far as they are known."""
-        self.quarantine.append({**dict.fromkeys(QUARANTINE_SCHEMA.names), **known, "reason": reason})
+        self.quarantine.append(refused_row(reason, **known))
 
 
 def part_name(number: int) -> str:
@@ -62,25 +68,47 @@ def part_place(folder: Place, name: str) -> Place:
 
 def write_part(folder: Place, name: str, part: Part) -> None:
     """Write the part of task `name`, whole or not at all."""
-    facts = {"shards": part.shards, "quarantine": part.quarantine, "damage": part.damage, "num_clips": len(part.rows)}
+    facts = {
+        "shards": part.shards,
+        "quarantine": part.quarantine,
+        "damage": part.damage,
+        "source": part.source,
+        "num_clips": len(part.rows),
+        **_counts(part.rows),
+    }
     schema = INDEX_SCHEMA.with_metadata({_PART_KEY: json.dumps(facts).encode()})
     table = pa.Table.from_pylist(part.rows, schema=schema)
     part_place(folder, name).write_whole(lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
 def read_part_facts(folder: Place, name: str) -> dict[str, Any] | None:
-    """Read shards, num_clips, quarantine and damage of a part; None when it, or a shard of it, is not there whole."""
+    """Read shards, num_clips, num_uncaptioned, splits, quarantine and damage of a part.
+
+    None when it, or a shard of it, is not there whole. Raises OSError when the storage fails again and again: an outage
+    does not make a finished shard an unfinished one.
+    """
     try:
-        with part_place(folder, name).open_file() as file:
-            facts = json.loads(pq.read_schema(file).metadata[_PART_KEY])
+        data = with_retries(part_place(folder, name).read_bytes)
+    except FileNotFoundError:
+        return None
+    try:  # no storage from here on: an OSError of Arrow is damage, too
+        source = pa.BufferReader(data)
+        facts = json.loads(pq.read_schema(source).metadata[_PART_KEY])
         facts = facts if "shards" in facts else _from_one_shard(facts)
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError):
+        if "splits" not in facts:  # of an earlier version
+            facts |= _counts(pq.read_table(source, columns=["split", "captions"]).to_pylist())
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     for shard, size in facts["shards"].items():
-        info = (folder / shard).info()
+        info = with_retries((folder / shard).info)
         if not info.is_file or info.size != size["num_bytes"]:
             return None
     return facts
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    splits = Counter(row["split"] for row in rows if row["split"])
+    return {"num_uncaptioned": sum(not row["captions"] for row in rows), "splits": dict(splits)}
 
 
 def _from_one_shard(facts: dict[str, Any]) -> dict[str, Any]:

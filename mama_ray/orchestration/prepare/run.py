@@ -1,10 +1,12 @@
 """The prepare job: videos and annotations become shards and an index; foreign shards get an index in place.
 
     python jobs/prepare.py --videos DIR_OR_URI --annotations FILE --output URI
+    python jobs/prepare.py --videos DIR_OR_URI --output URI      # clips without captions, for jobs/caption.py
     python jobs/prepare.py --shards URI
 
 One Ray task makes one shard. Neither annotations nor index rows pass through the driver: tasks leave parts in the
-storage, and a last task joins them. A job that was killed starts again with its finished shards.
+storage, and a last task joins them. A job that was killed starts again with its finished shards; one that had ended
+takes in what was missing or damaged then, and nothing else.
 """
 
 import logging
@@ -14,17 +16,18 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
-from mama_ray.config import decisive_values
+from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
-from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard, list_shards
-from mama_ray.orchestration.prepare.inputs import inputs_of, is_finished, start_work
+from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
-from mama_ray.orchestration.prepare.videos import VideoWork, write_chunk_shard, write_chunks
+from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
+from mama_ray.orchestration.prepare.splits import SplitRequest
+from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, absolute_uri, join_uri, storage_errors
 
@@ -39,24 +42,35 @@ def run(config: PrepareJob) -> str:
     target = config.shards or config.output
     ensure_writable(target)
     ensure_readable(config.videos, config.annotations)
+    if config.annotations:
+        with storage_errors(config.annotations):
+            look_at_table(Place.of(config.annotations), unknown_columns=config.unknown_columns)
     connect()
     DataContext.get_current().enable_progress_bars = False
     plan = result_of(_plan.remote(config))
     if plan is None:
-        return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
-    num_tasks, shard_names = plan
-    if num_tasks:
-        _run_tasks(config, num_tasks, ray.put(shard_names))
-    return result_of(_join.remote(config, num_tasks))
+        note = ""
+        if config.shards and pairs_by_an_older_rule(Place.of(config.shards)):
+            note = (
+                ", by an earlier version, which gave texts to videos of other names where these agree up to the first "
+                "dot; if yours do, delete index.parquet and prepare.json and start again"
+            )
+        return f"already prepared from the same inputs{note}: index at {join_uri(target, INDEX_NAME)}"
+    if plan.names:
+        _run_tasks(config, plan)
+    return result_of(_join.remote(config, plan.names, plan.mends))
 
 
 def _complete(config: PrepareJob) -> PrepareJob:
     """Check which inputs are given together; without any, make the embedded corpus."""
     if config.shards and (config.videos or config.annotations):
         raise UserError("prepare takes videos with annotations, or shards", got="both", remedy="leave one of them out")
-    if bool(config.videos) != bool(config.annotations):
-        missing = "annotations" if config.videos else "videos"
-        raise UserError(f"prepare lacks --{missing}", wanted="--videos and --annotations together, or --shards alone")
+    if config.annotations and not config.videos:
+        raise UserError("prepare lacks --videos", wanted="--videos, with or without --annotations, or --shards alone")
+    if config.split:
+        if config.shards:
+            raise UserError("--split draws for videos", got="--shards", remedy="name the splits in the .json members")
+        SplitRequest.of(config.split, config.default_split)
     if not config.shards and not config.videos:
         corpus = build_corpus(config.corpus, config.corpus_folder)
         videos, annotations = join_uri(corpus, "videos"), join_uri(corpus, "annotations.jsonl")
@@ -67,33 +81,23 @@ def _complete(config: PrepareJob) -> PrepareJob:
 
 
 @ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: plan")
-def _plan(config: PrepareJob) -> tuple[int, list[str]] | None:
-    """Return the number of tasks and, one per task, the names of the foreign shards; None when all of it is done."""
-    target = config.shards or config.output
-    folder = Place.of(target)
-    with storage_errors(target):
-        shards = list_shards(config.shards) if config.shards else []
-        decides = decisive_values(config)
-        inputs = inputs_of(decides, shards, config.videos, config.annotations)
-        if is_finished(folder, inputs, foreign=bool(config.shards)):
-            return None
-        start_work(folder, inputs)
-        if config.shards:
-            return len(shards), [shard for shard, _ in shards]
-        return write_chunks(_video_work(config)), []
+def _plan(config: PrepareJob) -> Plan | None:
+    with storage_errors(config.shards or config.output):
+        return make_plan(config)
 
 
-def _run_tasks(config: PrepareJob, num_tasks: int, shard_names: ray.ObjectRef) -> None:
-    """One task per shard; the driver gets two counts of each."""
-    target = config.shards or config.output
+def _run_tasks(config: PrepareJob, plan: Plan) -> None:
+    """One task per part; the driver gets two counts of each."""
+    target, num_tasks = config.shards or config.output, len(plan.names)
     if config.shards:
         shard_work = ShardWork(
             config.shards, config.default_split, config.caption_source, config.num_trial_frames, config.decode
         )
-        make_part = _part_fn(lambda number: index_shard(shard_work, number, ray.get(shard_names)[number]), target)
+        pairs = ray.put(list(zip(plan.names, plan.shards, strict=True)))
+        make_part = _part_fn(lambda number: index_shard(shard_work, *ray.get(pairs)[number]), target)
     else:
-        video_work = _video_work(config)
-        make_part = _part_fn(lambda number: write_chunk_shard(video_work, number), target)
+        work, chunks = video_work(config), plan.chunks
+        make_part = _part_fn(lambda number: write_chunk_shard(work, chunks[number]), target)
     tasks = ray.data.range(num_tasks, override_num_blocks=num_tasks)
     parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
     parts.set_name("prepare")  # in Ray's dashboard
@@ -120,25 +124,11 @@ def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[d
 
 
 @ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: join")
-def _join(config: PrepareJob, num_parts: int) -> str:
+def _join(config: PrepareJob, names: list[str], mends: bool) -> str:
     return join_parts(
         config.shards or config.output,
-        num_parts,
+        names,
+        mends=mends,
         damaged_shards_are_refused=config.damaged_shards == "refuse",
         max_quarantined=config.max_quarantined,
-    )
-
-
-def _video_work(config: PrepareJob) -> VideoWork:
-    assert config.videos is not None and config.annotations is not None  # see _complete
-    return VideoWork(
-        config.videos,
-        config.annotations,
-        config.output,
-        config.clips_per_shard,
-        config.shard_name,
-        config.default_split,
-        config.unknown_columns,
-        config.num_trial_frames,
-        config.decode,
     )

@@ -1,31 +1,33 @@
-"""Two tasks of a prepare from videos: check the annotations into chunks, and make the shards of one chunk."""
+"""The task of a prepare from videos that makes the shards of one chunk of clips."""
 
-import hashlib
-import json
+import errno
+import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mama_ray.data.annotations import Annotation, annotation_from_json, parse_annotation, read_annotations
+import pyarrow.fs as pafs
+
+from mama_ray.data.annotations import Annotation, annotation_from_json
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import MAX_SHARD_BYTES
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
+from mama_ray.orchestration.prepare.repair import NO_SUCH_FILE, file_facts, mended
 from mama_ray.orchestration.prepare.series import ShardSeries
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 _COPY_BYTES = 8 << 20
-# Refused rows per part: bounds the memory of a table whose rows are all bad.
-_REFUSED_PER_PART = 10_000
-_KNOWN = ("clip_id", "video_id", "video", "start_s", "end_s")
+_KNOWN = ("clip_id", "video_id", "video", "start_s", "end_s", "split")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class VideoWork:
     """What the tasks need to know; picklable and small. URIs, because a task may run on another machine."""
 
     videos: str
-    annotations: str
+    annotations: str | None
     output: str
     clips_per_shard: int
     shard_name: str
@@ -42,39 +44,7 @@ class VideoWork:
     num_trial_frames: int
     decode: DecodeConfig
     max_shard_bytes: int = MAX_SHARD_BYTES
-
-
-def write_chunks(work: VideoWork) -> int:
-    """Check the annotation table row by row and write one file of rows per shard to come; return how many.
-
-    Bad rows become quarantine parts. Memory is one chunk and 8 bytes (in a Python set: about 70) per clip_id.
-    """
-    folder = Place.of(work.output)
-    chunks = folder / f"{WORK_FOLDER}/chunks"
-    finished = (chunks / "finished.json").read_json()
-    if finished is not None:
-        return finished["num_chunks"]
-    num_chunks, num_refused_parts = 0, 0
-    good: list[str] = []
-    refused = Part()
-    for line, reason, known in _checked_rows(work):
-        if line is None:
-            refused.refuse(reason, **known)
-        else:
-            good.append(line)
-        if len(good) == work.clips_per_shard:
-            _write_lines(chunks / f"{part_name(num_chunks)}.jsonl", good)
-            num_chunks, good = num_chunks + 1, []
-        if len(refused.quarantine) == _REFUSED_PER_PART:
-            write_part(folder, f"rows-{num_refused_parts:06d}", refused)
-            num_refused_parts, refused = num_refused_parts + 1, Part()
-    if good:
-        _write_lines(chunks / f"{part_name(num_chunks)}.jsonl", good)
-        num_chunks += 1
-    if refused.quarantine:
-        write_part(folder, f"rows-{num_refused_parts:06d}", refused)
-    _write_lines(chunks / "finished.json", [json.dumps({"num_chunks": num_chunks})])
-    return num_chunks
+    split: tuple[str, ...] = ()
 
 
 def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
@@ -85,7 +55,7 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
     folder = Place.of(work.output)
     name = part_name(number)
     facts = read_part_facts(folder, name)
-    if facts is None:
+    if facts is None or mended(Place.of(work.videos), facts["quarantine"]):
         facts = _write_chunk_shard(work, folder, name)
     return facts["num_clips"], len(facts["quarantine"])
 
@@ -102,8 +72,10 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
                 try:
                     clip, video, extension, facts = _read_clip(annotation, sources, guard, f"{scratch}/cut.mp4")
                 except (DecodeError, FileNotFoundError) as error:
+                    is_missing = isinstance(error, FileNotFoundError)
+                    reason = sources.describe_missing(annotation.video) if is_missing else str(error)
                     known = {key: getattr(annotation, key) for key in _KNOWN}
-                    part.refuse(str(error) if isinstance(error, DecodeError) else "no such video file", **known)
+                    part.refuse(reason, **known, **file_facts(sources.info(annotation.video)))
                     continue
                 shard, location = series.add(clip, video, extension)  # its errors are the storage's, not the clip's
                 part.rows.append(index_row(clip, location, shard, facts))
@@ -151,8 +123,7 @@ class _Sources:
         """Raises FileNotFoundError when there is no such file."""
         place = self._folder / video
         if place.is_local:
-            if not Path(place.path).is_file():
-                raise FileNotFoundError(place.path)
+            _check_is_file(place.path)
             return place.path
         target = f"{self._scratch}/source.{video.rpartition('.')[2]}"
         if video != self._video:
@@ -161,35 +132,30 @@ class _Sources:
             self._video = video
         return target
 
+    def info(self, video: str) -> pafs.FileInfo:
+        """Return size and time of the video's file, or that there is none."""
+        return with_retries((self._folder / video).info)
+
+    def describe_missing(self, video: str) -> str:
+        """Say that there is no such file, and what was perhaps meant."""
+        near = with_retries(lambda: nearest_name(self._folder, video))
+        return NO_SUCH_FILE if near is None else f"{NO_SUCH_FILE}; did you mean {near}?"
+
+
+def _check_is_file(path: str) -> None:
+    """Raise FileNotFoundError where a path leads to no file; other errors are those of the disk."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+    raise FileNotFoundError(path)
+
 
 def _download(place: Place, target: str) -> None:
     with place.open_stream() as source, open(target, "wb") as file:
         shutil.copyfileobj(source, file, _COPY_BYTES)
-
-
-def _checked_rows(work: VideoWork) -> Iterator[tuple[str | None, str, dict]]:
-    """Yield (line of the annotation, "", {}) for a good row and (None, reason, what is known) for a bad one."""
-    place = Place.of(work.annotations)
-    seen: set[bytes] = set()
-    for number, row in read_annotations(place, unknown_columns=work.unknown_columns):
-        known = {key: row[key] for key in ("clip_id", "video_id", "video") if isinstance(row.get(key), str)}
-        try:
-            annotation = parse_annotation(row, default_split=work.default_split)
-            line = annotation.to_json()
-            line.encode()  # a lone surrogate would fail later, in another task
-        except ValueError as error:
-            yield None, f"{error} (row {number})", known
-            continue
-        digest = hashlib.blake2b(annotation.clip_id.encode(), digest_size=8).digest()
-        if digest in seen:
-            yield None, f"duplicate clip_id: got {annotation.clip_id} again (row {number})", known
-        else:
-            seen.add(digest)
-            yield line, "", {}
-
-
-def _write_lines(place: Place, lines: list[str]) -> None:
-    place.write_whole("\n".join(lines) + "\n")
 
 
 def _read_lines(place: Place) -> list[bytes]:

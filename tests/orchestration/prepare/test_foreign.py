@@ -60,7 +60,7 @@ def rows_of(folder) -> dict[str, dict]:
 def test_foreign_shards_are_indexed_in_place(shards, mp4, webm, ray_cluster):
     before = {path: path.read_bytes() for path in shards.rglob("*.tar")}
     line = run(PrepareJob(shards=str(shards)))
-    assert line.startswith("4 clips in 2 shards, 2 quarantined (")
+    assert line.startswith("4 clips in 2 shards, 1 without caption, 2 quarantined (")
     assert {path: path.read_bytes() for path in shards.rglob("*.tar")} == before
     rows = rows_of(shards)
     assert len(rows) == 4
@@ -118,7 +118,7 @@ def test_damaged_shards_are_all_named_and_refused_or_left_out(tmp_path, mp4, ray
     assert all(f"{name}.tar" in str(raised.value) for name in bad)
     assert not (tmp_path / "index.parquet").exists()
     line = run(PrepareJob(shards=str(tmp_path), damaged_shards="quarantine"))
-    assert line.startswith("1 clips in 1 shards, 7 quarantined")
+    assert line.startswith("1 clips in 1 shards, 1 without caption, 7 quarantined")
     assert list(rows_of(tmp_path)) == ["good"]
     reasons = {row["video"]: row["reason"] for row in pq.read_table(tmp_path / "quarantine.parquet").to_pylist()}
     assert "interleaved" in reasons["interleaved.tar"]
@@ -148,6 +148,7 @@ def test_legal_keys_stay():
     ("texts", "captions"),
     [
         ({"txt": b" hi \n"}, ["hi"]),
+        ({"txt": b"  "}, []),
         ({"json": b'{"text": "hi"}'}, ["hi"]),
         ({"txt": b"hi", "json": b'{"caption": "hi", "text": "there"}'}, ["hi", "there"]),
         ({"json": b'{"captions": [{"text": "hi"}, "there"]}'}, ["hi", "there"]),
@@ -161,9 +162,7 @@ def test_captions_of_foreign_samples(texts, captions):
     assert (clip.start_s, clip.end_s, clip.split) == (0.0, 2.0, "train")
 
 
-@pytest.mark.parametrize(
-    "texts", [{"txt": b"\xff\xfe"}, {"json": b"{"}, {"json": b"[1]"}, {"txt": b"  "}, {"json": b'{"caption": 3}'}]
-)
+@pytest.mark.parametrize("texts", [{"txt": b"\xff\xfe"}, {"json": b"{"}, {"json": b"[1]"}, {"json": b'{"caption": 3}'}])
 def test_unreadable_annotations_of_a_foreign_sample_are_refused(texts):
     with pytest.raises(ValueError, match=r"annotations|caption"):
         clip_of(Sample("k", texts=texts), 2.0, default_split=None, source="human")

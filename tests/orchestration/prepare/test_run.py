@@ -72,6 +72,7 @@ def test_good_videos_become_shards_and_an_index(source, video, ray_cluster):
         "clips-000002.tar",
         "index.parquet",
         "prepare.json",
+        "quarantine.csv",
         "quarantine.parquet",
     ]
     table = read_index(Place.of(output))
@@ -118,7 +119,7 @@ def test_every_kind_of_bad_row_is_quarantined_with_its_reason(source, video, ray
     ]
     write_rows(source, rows)
     line = run(job(source))
-    assert line.startswith("1 clips in 1 shards, 9 quarantined (")
+    assert line.startswith("1 clips in 1 shards, 1 without caption, 9 quarantined (")
     reasons = quarantine(source)
     assert reasons["gone"] == "no such video file"
     assert "end_s: got 1.0, wanted more than start_s = 1.5" in reasons["backwards"]
@@ -157,7 +158,7 @@ def test_no_good_clip_at_all_is_an_error_that_leaves_the_reasons(source, ray_clu
     with pytest.raises(UserError, match=r"no clip is usable: .*no such video file"):
         run(job(source))
     assert len(quarantine(source)) == 2
-    assert sorted(path.name for path in (source / "output").iterdir()) == ["quarantine.parquet"]
+    assert sorted(path.name for path in (source / "output").iterdir()) == ["quarantine.csv", "quarantine.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_no_good_clip_at_all_is_an_error_that_leaves_the_reasons(source, ray_clu
         ({"annotations": "none.csv"}, "no such annotation file"),
         ({"annotations": "empty.csv"}, "annotations have no rows"),
         ({"annotations": "a.xlsx"}, "unknown format"),
-        ({"annotations": None}, "prepare lacks --annotations"),
+        ({"annotations": "table.csv"}, "annotations are separated by semicolons"),
         ({"videos": None}, "prepare lacks --videos"),
         ({"shards": "videos"}, "prepare takes videos with annotations, or shards"),
         ({"output": "a.jsonl/sub"}, "storage is not writable"),
@@ -182,6 +183,7 @@ def test_bad_inputs_are_one_clear_error(source, ray_cluster, change, message):
     (source / "tars" / "mine.tar").touch()
     (source / "empty.csv").touch()
     (source / "a.xlsx").touch()
+    (source / "table.csv").write_text("video;caption\nv0.mp4;x\n")
     change = {name: str(source / value) if value and "://" not in value else value for name, value in change.items()}
     with pytest.raises(UserError, match=message):
         run(job(source, **change))

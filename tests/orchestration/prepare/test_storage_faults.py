@@ -46,7 +46,9 @@ def test_prepare_from_s3_to_s3(tmp_path, s3_server, monkeypatch):
     repository = Path(__file__).resolve().parents[3]
     done = subprocess.run(command, cwd=repository, env={**os.environ, **s3_server}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("8 clips in 3 shards, 1 quarantined (1 no such video file)")
+    assert done.stdout.splitlines()[-1].startswith(
+        "8 clips in 3 shards, 1 without caption, 1 quarantined (1 no such video file; all of them in s3:"
+    )
     folder = Place.of("s3://shards/x")
     table = read_index(folder)
     check_shards(folder, table)

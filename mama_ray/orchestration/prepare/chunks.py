@@ -1,0 +1,131 @@
+"""The first task of a prepare from videos: a table, or a folder without one, becomes one file of clips per shard."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from mama_ray.data.annotations import Annotation, read_annotations
+from mama_ray.data.clip import VIDEO_EXTENSIONS
+from mama_ray.data.index import INDEX_NAME, read_index
+from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.listing import list_files
+from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, write_part
+from mama_ray.orchestration.prepare.quarantine import Reasons
+from mama_ray.orchestration.prepare.rows import RefusedRow, checked_clips
+from mama_ray.orchestration.prepare.videos import VideoWork
+from mama_ray.storage.places import Place
+
+# Refused rows per part: bounds the memory of a table whose rows are all bad.
+_REFUSED_PER_PART = 10_000
+_NUM_SHOWN = 6
+_MAX_SPLITS = 1000  # whose refused rows are counted: a table may have other things in this column
+
+
+def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | None = None) -> range:
+    """Check all rows and write one file of clips per shard to come, numbered from `first`; return the numbers.
+
+    Of a table only the clips of `only` are taken, where that is given, and bad rows, which are known by then, are
+    passed over. Else bad rows become quarantine parts. Raises UserError when all rows of a split were refused.
+    """
+    folder = Place.of(work.output)
+    chunks = folder / f"{WORK_FOLDER}/chunks"
+    finished = (chunks / "finished.json").read_json()
+    if finished is not None:
+        return range(finished.get("first", 0), finished.get("first", 0) + finished["num_chunks"])
+    splits = _Splits()
+    num_chunks, num_refused_parts = 0, 0
+    good: list[str] = []
+    refused = Part()
+    for clip in clips_of(work):
+        if isinstance(clip, RefusedRow):
+            if only is None:
+                splits.refuse(clip)
+                refused.refuse(clip.reason, **clip.known)
+        elif only is None or clip.clip_id in only:
+            splits.take(clip)
+            good.append(clip.to_json())
+        if len(good) == work.clips_per_shard:
+            _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
+            num_chunks, good = num_chunks + 1, []
+        if len(refused.quarantine) == _REFUSED_PER_PART:
+            write_part(folder, f"rows-{num_refused_parts:06d}", refused)
+            num_refused_parts, refused = num_refused_parts + 1, Part()
+    splits.check()
+    if good:
+        _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
+        num_chunks += 1
+    if refused.quarantine:
+        write_part(folder, f"rows-{num_refused_parts:06d}", refused)
+    _write_lines(chunks / "finished.json", [json.dumps({"first": first, "num_chunks": num_chunks})])
+    return range(first, first + num_chunks)
+
+
+def clips_of(work: VideoWork) -> Iterator[Annotation | RefusedRow]:
+    """Yield the clips of the table, or of all videos in the folder where there is no table, and the refused rows."""
+    if work.annotations is None:
+        rows: Iterable[tuple[int, dict[str, Any]]] = enumerate(_rows_of_folder(work), 1)
+    else:
+        rows = read_annotations(Place.of(work.annotations), unknown_columns=work.unknown_columns)
+    with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
+        yield from checked_clips(rows, default_split=work.default_split, split=work.split, scratch=scratch)
+
+
+def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:
+    """A row per video of the folder; raises UserError where there is none.
+
+    Those that an index has come first: a name that another video shares from now on stays with the one that had it.
+    """
+    names = [file.name for file in list_files(Place.of(work.videos))]
+    videos = [name for name in names if name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
+    if not videos:
+        raise UserError(
+            "the folder has no videos",
+            got=f"{work.videos} with {', '.join(names[:_NUM_SHOWN])}",
+            wanted=f"files ending in {', '.join(VIDEO_EXTENSIONS)}",
+        )
+    output = Place.of(work.output)
+    indexed = set()
+    if (output / INDEX_NAME).is_file():
+        table = read_index(output, ["video_id", "extension"])
+        indexed = set(zip(table["video_id"].to_pylist(), table["extension"].to_pylist(), strict=True))
+
+    def is_new(name: str) -> bool:
+        stem, _, extension = name.rpartition(".")
+        return (stem, extension.lower()) not in indexed
+
+    return [{"video": name} for name in sorted(videos, key=lambda name: (is_new(name), name))]
+
+
+class _Splits:
+    """Which splits were asked for, and which of them got a clip."""
+
+    def __init__(self) -> None:
+        self._num_taken: Counter = Counter()
+        self._refused: dict[str, Reasons] = {}
+
+    def take(self, clip: Annotation) -> None:
+        self._num_taken[clip.split] += 1
+
+    def refuse(self, row: RefusedRow) -> None:
+        split = row.known.get("split")
+        if split is not None and (split in self._refused or len(self._refused) < _MAX_SPLITS):
+            self._refused.setdefault(split, Reasons()).add(row.reason)
+
+    def check(self) -> None:
+        """Raise UserError for a split all of whose rows were refused: a job that trains and tests would miss it."""
+        lost = {split: reasons for split, reasons in self._refused.items() if not self._num_taken[split]}
+        if not lost or not self._num_taken:
+            return  # that nothing is usable at all is told at the end, with all reasons
+        shown = "; ".join(f"{split} ({reasons})" for split, reasons in list(lost.items())[:_NUM_SHOWN])
+        raise UserError(
+            f"all rows of {len(lost)} splits were refused",
+            got=shown,
+            wanted="at least one good row in every split that the table names",
+            remedy="mend these rows or remove them",
+        )
+
+
+def _write_lines(place: Place, lines: list[str]) -> None:
+    place.write_whole("\n".join(lines) + "\n")

@@ -1,0 +1,112 @@
+"""What a prepare has to do: all parts of a new one, those that a killed one left, or what was mended since it ended."""
+
+from dataclasses import dataclass
+
+from mama_ray.config import decisive_values
+from mama_ray.data.index import read_index, shard_sizes
+from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
+from mama_ray.orchestration.prepare.foreign import list_shards
+from mama_ray.orchestration.prepare.inputs import State, inputs_of, shards_to_walk, start_work, state_of
+from mama_ray.orchestration.prepare.job import PrepareJob
+from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_name
+from mama_ray.orchestration.prepare.repair import mended, next_chunk, quarantined_rows
+from mama_ray.orchestration.prepare.rows import RefusedRow
+from mama_ray.orchestration.prepare.videos import VideoWork
+from mama_ray.storage.places import Place
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task for each part.
+
+    Attributes:
+        names: of the parts, in the order of their shards.
+        shards: of each part the foreign shard; empty where parts are made from videos.
+        chunks: of each part the number of its chunk; empty for foreign shards.
+        mends: the parts come beside what a finished index holds.
+    """
+
+    names: list[str]
+    shards: list[str]
+    chunks: range
+    mends: bool
+
+
+def make_plan(config: PrepareJob) -> Plan | None:
+    """Look at inputs and output and write what the tasks need; None when all of it is done.
+
+    Raises UserError for inputs that cannot be used, and where the output belongs to others.
+    """
+    folder = Place.of(config.shards or config.output)
+    refused = config.damaged_shards == "refuse"
+    shards = list_shards(config.shards, compressed_are_refused=refused) if config.shards else []
+    decides = decisive_values(config)
+    if not decides["split"]:
+        del decides["split"]  # as before there was such a setting: what was prepared then is found again
+    inputs = inputs_of(decides, shards, config.videos, config.annotations)
+    state = state_of(folder, inputs, foreign=bool(config.shards))
+    mends = state in ("finished", "mending")
+    if not config.shards:
+        return _plan_videos(config, folder, inputs, state)
+    if mends:
+        known = (folder / SUMMARY_NAME).read_json()["inputs"].get("shards", inputs["shards"])
+        shards = shards_to_walk(shards, known, shard_sizes(read_index(folder, ["shard"])))
+        if not shards and state == "finished":
+            return None
+    start_work(folder, inputs, mends=mends)
+    return Plan([shard.part_name for shard in shards], [shard.name for shard in shards], range(0), mends)
+
+
+def pairs_by_an_older_rule(folder: Place) -> bool:
+    """Whether an index of foreign shards is from when a text went to any video of its key, up to the first dot."""
+    return "settings" not in ((folder / SUMMARY_NAME).read_json() or {}).get("inputs", {})
+
+
+def _plan_videos(config: PrepareJob, folder: Place, inputs: dict, state: State) -> Plan | None:
+    work = video_work(config)
+    mends = state in ("finished", "mending")
+    only, first = None, 0
+    if mends and not (folder / f"{WORK_FOLDER}/chunks/finished.json").exists():
+        only = _clips_to_take(work, folder)
+        if not only and state == "finished":
+            return None
+        first = next_chunk(shard_sizes(read_index(folder, ["shard"])), config.shard_name)
+    start_work(folder, inputs, mends=mends)
+    try:
+        chunks = write_chunks(work, first=first, only=only)
+    except UserError:
+        (folder / WORK_FOLDER).delete_folder()  # the table will be another one: nothing here is of use
+        raise
+    return Plan([part_name(number) for number in chunks], [], chunks, mends)
+
+
+def _clips_to_take(work: VideoWork, folder: Place) -> set[str]:
+    """The clips that a finished prepare refused for their files, which are others now; of a folder, new ones, too."""
+    videos = Place.of(work.videos)
+    again, refused = set(), set()
+    for rows in quarantined_rows(folder):
+        again |= {row["clip_id"] for row in mended(videos, rows)}
+        refused |= {row["clip_id"] for row in rows}
+    if work.annotations is not None:
+        return again
+    known = set(read_index(folder, ["clip_id"])["clip_id"].to_pylist()) | (refused - again)
+    found = {clip.clip_id for clip in clips_of(work) if not isinstance(clip, RefusedRow)}
+    return found - known
+
+
+def video_work(config: PrepareJob) -> VideoWork:
+    """Return what the tasks of a prepare from videos need of its config."""
+    assert config.videos is not None  # see run._complete
+    return VideoWork(
+        config.videos,
+        config.annotations,
+        config.output,
+        config.clips_per_shard,
+        config.shard_name,
+        config.default_split,
+        config.unknown_columns,
+        config.num_trial_frames,
+        config.decode,
+        split=config.split,
+    )

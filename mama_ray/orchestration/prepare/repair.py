@@ -1,0 +1,68 @@
+"""Inputs that were mended: files that are other now than when they were refused."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from mama_ray.orchestration.prepare.quarantine import QUARANTINE_NAME
+from mama_ray.storage.places import Place
+from mama_ray.storage.retries import with_retries
+
+NO_SUCH_FILE = "no such video file"
+_FILES_AT_ONCE = 1000
+_UNKNOWN = "unknown"
+
+
+def file_facts(info: pafs.FileInfo) -> dict[str, int | None]:
+    """Size and time of a file, as quarantine rows have them; both None where there is none."""
+    if not info.is_file:
+        return {"file_bytes": None, "file_modified_ns": None}
+    return {"file_bytes": info.size, "file_modified_ns": info.mtime_ns}
+
+
+def mended(videos: Place, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of the quarantine rows whose video file is another now, or there at last.
+
+    Rows that were refused for what the table says of them stay refused: a mended table is another input.
+    """
+    rows = [row for row in rows if is_of_a_file(row)]
+    found = []
+    for start in range(0, len(rows), _FILES_AT_ONCE):
+        some = rows[start : start + _FILES_AT_ONCE]
+        paths = [(videos / row["video"]).path for row in some]
+        infos = with_retries(lambda paths=paths: videos.filesystem.get_file_info(paths))
+        found += [row for row, info in zip(some, infos, strict=True) if _is_other(row, info)]
+    return found
+
+
+def is_of_a_file(row: dict[str, Any]) -> bool:
+    """Whether a row was refused for its video, not for what the table says: only these have a start."""
+    return row["video"] is not None and row["start_s"] is not None
+
+
+def _is_other(row: dict[str, Any], info: pafs.FileInfo) -> bool:
+    was = row.get("file_bytes", _UNKNOWN)
+    if was == _UNKNOWN:  # of an earlier version, which did not note it
+        return info.is_file and row["reason"].startswith(NO_SUCH_FILE)
+    return {name: row[name] for name in ("file_bytes", "file_modified_ns")} != file_facts(info)
+
+
+def quarantined_rows(folder: Place) -> Iterator[list[dict[str, Any]]]:
+    """Yield the quarantine of a finished prepare, some rows at a time."""
+    try:
+        file = (folder / QUARANTINE_NAME).open_file()
+    except FileNotFoundError:
+        return
+    with file, pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches():
+            yield batch.to_pylist()
+
+
+def next_chunk(shards: Iterable[str], shard_name: str) -> int:
+    """Return the first number of a chunk that no shard of these names has."""
+    pattern = re.compile(rf"{re.escape(shard_name)}-(\d+)(?:_\d+)?\.tar")
+    numbers = [int(match[1]) for name in shards if (match := pattern.fullmatch(name))]
+    return max(numbers, default=-1) + 1
