@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import ray
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
-from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key, word_list
+from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
+from mama_ray.captioning.words import word_list
 from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
