@@ -23,6 +23,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
@@ -75,6 +76,7 @@ def _load(shards: str, config: DataConfig, seed: int, tokenizer: str | None) -> 
         "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
         "vocab_size": files.pop("vocab_size"),
         "context_length": files.pop("context_length"),
+        "captions": files.pop("captions"),
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
     }
     return tables["train"], tables["meta"], tables["val"], files, summary
@@ -160,7 +162,9 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
-    return files | {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+    counts = count_train_captions(train, tokenizer, joins_captions=config.caption_mode == "paragraph")
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+    return files | sizes | {"captions": asdict(counts)}
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:

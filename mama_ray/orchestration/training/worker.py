@@ -23,6 +23,7 @@ from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
+from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import load_state
@@ -41,6 +42,8 @@ def train_fn_per_worker(loop_config: dict) -> None:
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
     model = build_model(job, data.summary).to(device)
+    if job.model.pretrained is not None:
+        require_models_sizes(job, model.config, data.summary)
     state = _build_state(job, model, device, loop_config["num_steps"])
     _resume(state, worker.run_folder)
     reader = _build_reader(job, data, model)
