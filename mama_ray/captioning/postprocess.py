@@ -13,7 +13,7 @@ _SENTENCE = re.compile(
 _IMAGE = re.compile(r"(?:\b(an?|[\w-]+)(\s+))?\b(image)\b(?!\s+of\s+(?:Christ|God|Jesus))", re.IGNORECASE)
 # One picture of several, or a thing of the video: there the word stays.
 _OTHER_IMAGE = re.compile(
-    r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|\d+(?:st|nd|rd|th)|last"
+    r"(?:composite|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|\d+(?:st|nd|rd|th)|last"
     r"|final|next|other"
     r"|row|column|previous|following|another|each|every|per|(?:\w+-)?(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re)"
     r"|central)(?:-\w+)?"

@@ -42,7 +42,7 @@ _THINGS = (
     r"|its)\s+"
     r"(?:\w+\s+){0,2}(?:walls?|tables?|desks?|shelf|shelves|fridge|refrigerator|floor|doors?|boards?|mantel(?:piece)?"
     r"|fireplace|windows?|bed|couch|sofa|piano|easel|monitors?|phones?|computers?|laptops?|cards?|pages?|books?))"
-    r"(?!\s+of\s+(?:honey|bees|brood|wood|metal|glass|bowling|snooker|pool)\b)"
+    r"(?!\s+of\s+(?:(?:an?|the)\s+)?(?:honey|bees|brood|wood|metal|glass|bowling|snooker|pool)\b)"
     r"(?!\s+(?:are|is|hang|hangs|hung|lie|lies|being)\s+(?:\w+ing|\w+ed|on)\b)"
 )
 
@@ -89,6 +89,18 @@ _GRID = compile_any(
     rf"\b(?:in|of|across|throughout|from)\s+(?:each|every"
     rf"|all)\s+(?:(?:of\s+)?the\s+)?(?:{_NUMBER}\s+)?{PICTURE}\b{_THINGS}",
     r"^\W*(?:the|this)\s+(?:\w+\s+)?grid\s+(?:shows|displays|depicts|contains|features|consists|captures)\b",
+    r"\b(?:shown|seen|captured|depicted|displayed|presented|demonstrated|illustrated|featured"
+    r"|pictured)\s+(?:[\w-]+\s+){0,8}?"
+    rf"(?:in|through|across|over)\s+(?:(?:an?|the|this)\s+{_WORDS}{_GATHERED}\s+of\s+{_WORDS}|{_NUMBER}\s+{_WORDS})"
+    rf"{_PICS}\b{_THINGS}",
+    rf"\b(?:in|across|throughout|over)\s+(?:the\s+|all\s+|these\s+)?{_NUMBER}\s+(?:[\w-]+\s+)?{_PICS}\b{_THINGS}",
+    rf"\b(?:in|across|throughout)\s+(?:the|this|these)\s+{_GATHERED}\s+of\s+{_WORDS}{_PICS}\b{_THINGS}",
+    r"\b(?:in|of|across|throughout)\s+(?:the|this)\s+(?:photo\s+|image\s+|picture\s+)?(?:collage|storyboard"
+    r"|contact\s+sheet)\b",
+    rf"\b(?:{_NUMBER})[\s-](?:image|picture|photo|panel|frame)s?[\s-](?:collage|grid|layout|comic|sequence|montage"
+    rf"|series|image)\b",
+    r"\bcomposite\s+(?:image|picture|photo|photograph|video)\b|\bphoto\s+(?:series|sequence|set)\b",
+    r"^\W*(?:the\s+)?(?:frames|screenshots|snapshots|stills|thumbnails)\s+(?:of|from)\b",
     r"\barranged\s+in\s+(?:\w+\s+){0,2}rows\s+and\s+(?:\w+\s+)?columns\b",
     r"\b\d\s*(?:x|\u00d7|by)\s*\d\s+(?:grid|layout|collage|matrix|arrangement)\b",
     r"\b(?:two|three|four|five)[\s-]by[\s-](?:two|three|four|five)\s+(?:grid|layout|collage|matrix|arrangement)\b",
@@ -121,7 +133,7 @@ _GRID = compile_any(
 _GRID_HINT = re.compile(
     r"image|pic|photo|frame|panel|screenshot|snapshot|still|thumbnail|collage|grid|sheet|board|strip|triptych|montage"
     r"|mosaic"
-    r"|matri|row|column|divided|split|section|left|layout|arrange|of\s+(?:video|scene|shot|view)|[^\x00-\x7f]",
+    r"|matri|row|column|divided|split|section|left|layout|arrange|composite|of\s+(?:video|scene|shot|view)|[^\x00-\x7f]",
     re.IGNORECASE,
 )
 
