@@ -21,6 +21,7 @@ CONFIG_CLASSES = {
     "benchmark": "mama_ray.evaluation.protocol:BenchmarkConfig",
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
     "demo": "mama_ray.experiments.demo.job:DemoJob",
+    "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",

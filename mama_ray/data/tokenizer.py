@@ -8,10 +8,11 @@ loses it).
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
@@ -131,6 +132,23 @@ class Tokenizer:
             row[0] = self.start_id
             row[1 : 1 + len(pieces)] = pieces
         return token_ids
+
+    def measure(self, texts: Sequence[str]) -> tuple[Int64[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
+        """Return the tokens of texts, start and end included, whatever the context; and whether one of a text's pieces
+        is unknown or a special token, which ends the text for a model.
+        """
+        specials = {self.start_id, self.eot_id}
+        encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
+        lengths = np.array([len(encoding.ids) + 2 for encoding in encodings], np.int64)
+        return lengths, np.array([not specials.isdisjoint(encoding.ids) for encoding in encodings], bool)
+
+    def count_other_pieces(self, other: "Tokenizer") -> int:
+        """Return how many pieces have another id, or none, in another tokenizer, and how many merges are not its."""
+        ours, theirs = self._backend.get_vocab(), other._backend.get_vocab()
+        merges, other_merges = (json.loads(one.to_str())["model"]["merges"] for one in (self._backend, other._backend))
+        num_pieces = sum(theirs.get(piece) != number for piece, number in ours.items())
+        num_merges = sum(one != two for one, two in zip_longest(merges, other_merges))
+        return max(num_pieces, num_merges)
 
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
         """Return the text up to the first end token, lower-cased, words separated by one space."""

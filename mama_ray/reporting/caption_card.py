@@ -21,7 +21,7 @@ from mama_ray.reporting.strips import picture_data_uri
 from mama_ray.storage.places import Place
 
 CARD_NAME = "card.json"
-CARD_VERSION = 1
+CARD_VERSION = 2
 MAX_SAMPLES = 24  # of each outcome: their pictures are most of the page's bytes
 _MAX_LINES = 15  # of the tables of errors and of common captions
 
@@ -78,10 +78,12 @@ class CaptionCard:
     clips_per_s: float | None = None
     tokens_per_s: float | None = None
     """Tokens that the engines wrote, per second."""
-    speed_of_light: float | None = None
-    """Clips per second over what the engines alone would reach, in 0 to 1."""
+    busy_share: float | None = None
+    """Share of the engines' time in which they had something to write, in 0 to 1."""
+    limit: str = ""
+    """A sentence on which part of the work holds the job up, where that can be told."""
     speed_note: str = ""
-    """How `speed_of_light` is defined, and whatever else the speeds need said."""
+    """What else the speeds need said."""
     pool: Sequence[tuple[float, int]] = ()
     """(seconds since the start, engines alive from then on), ascending; the last entry's time is the end."""
     samples: Sequence[CaptionSample] = ()

@@ -48,7 +48,8 @@ CARD = CaptionCard(
     duration_s=1200.0,
     clips_per_s=0.8333,
     tokens_per_s=1234.5,
-    speed_of_light=0.874,
+    busy_share=0.874,
+    limit="Decoding holds it up.",
     speed_note="Against the engines alone.",
     pool=[(0.0, 0), (30.0, 1), (60.0, 3), (1200.0, 3)],
     samples=[
@@ -95,7 +96,7 @@ def test_the_page_says_what_came_of_the_rows(page):
         "moov atom not found 18 1.8 %",
         "the video shows a man 30 3.1 %",
         "the video shows : 50.0 % of the captions",
-        "87.4 % of the speed of light",
+        "The engines had something to write in 87.4 % of their time. Decoding holds it up.",
         "1 h 06 min · 97.5 %",
         "minutes since the start",
         "bad-1 moov atom not found",
@@ -199,9 +200,9 @@ def test_json_says_the_same_without_pixels():
 
 
 def test_json_is_strict_where_numbers_are_numpys_or_none_at_all():
-    card = replace(CARD, clips_per_s=float("nan"), speed_of_light=np.float32(0.5), lengths=np.array([0, 3]))
+    card = replace(CARD, clips_per_s=float("nan"), busy_share=np.float32(0.5), lengths=np.array([0, 3]))
     document = json.loads(json.dumps(card_to_json(card), allow_nan=False))
-    assert (document["clips_per_s"], document["speed_of_light"], document["lengths"]) == (None, 0.5, [0, 3])
+    assert (document["clips_per_s"], document["busy_share"], document["lengths"]) == (None, 0.5, [0, 3])
 
 
 def test_the_card_is_written_whole(tmp_path):

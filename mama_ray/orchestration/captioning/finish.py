@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import ray
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
-from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key, word_list
+from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
+from mama_ray.captioning.words import word_list
 from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
@@ -56,7 +57,7 @@ class TableSummary:
     num_tokens: int = 0
     forgot_words: bool = False
     samples: dict[str, list[int]] = field(default_factory=dict)
-    """Rows of the index to show, by outcome or flag."""
+    """Rows of the index to show, by outcome or flag: a random draw, the same however the table is cut into parts."""
 
     def merge(self, other: "TableSummary") -> None:
         """Add another summary to this one."""
@@ -65,7 +66,7 @@ class TableSummary:
         for name in ("outcomes", "flags", "errors", "lengths", "words", "captions", "openings"):
             getattr(self, name).update(getattr(other, name))
         for name, rows in other.samples.items():
-            self.samples[name] = (self.samples.get(name, []) + rows)[:_MAX_SAMPLES]
+            self.samples[name] = draw_rows([*self.samples.get(name, []), *rows])
         self.forgot_words |= other.forgot_words
         self.forget_the_rare()
 
@@ -86,6 +87,15 @@ class Gate:
     postprocess: PostprocessConfig
     quality: QualityConfig
     shared: ray.ObjectRef
+
+
+def draw_rows(rows: list[int]) -> list[int]:
+    """Return the rows that a fixed lottery draws, in ascending order: those whose numbers have the smallest hashes.
+
+    What is drawn of a whole is what is drawn of what was drawn of its parts.
+    """
+    drawn = sorted(set(rows), key=lambda row: _hash(f"shown {row}"))[:_MAX_SAMPLES]
+    return sorted(drawn)
 
 
 def num_files(num_clips: int) -> int:
@@ -194,8 +204,7 @@ def _count(summary: TableSummary, index_row: int, caption: str | None, flags: tu
     summary.num_rows += 1
     summary.outcomes[outcome] += 1
     for name in (outcome, *flags):
-        if len(kept := summary.samples.setdefault(name, [])) < _MAX_SAMPLES and index_row not in kept:
-            kept.append(index_row)
+        summary.samples[name] = draw_rows([*summary.samples.get(name, []), index_row])
     summary.flags.update(flags)
     if caption is None:
         summary.errors[row["error"]] += 1

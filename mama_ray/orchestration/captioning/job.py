@@ -15,6 +15,8 @@ from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.cluster.labels import NodeLabels
 from mama_ray.storage.places import absolute_uri
 
+EMBEDDED = "embedded"
+
 
 class PoolConfig(Config):
     """The pool of engines. It grows while batches queue up and shrinks when they do not."""
@@ -83,7 +85,8 @@ class CaptionJob(Config):
     """Caption the clips of one split; null captions all."""
 
     model: str | None = None
-    """Folder, URI or hub id of a LLaVA in Hugging Face's layout; null is the embedded narrator."""
+    """Folder, URI or hub id of a LLaVA in Hugging Face's layout; null is the embedded narrator, which is refused on
+    shards of other videos than the embedded corpus's; `embedded` is the same narrator, whatever the shards."""
 
     prompt: str | None = None
     """Name of a file in configs/prompt, or the path of such a YAML file; null is the prompt that a narrator was trained
@@ -131,7 +134,9 @@ def with_absolute_paths(job: CaptionJob) -> CaptionJob:
         changes["shards"] = absolute_uri(job.shards)
     if job.similarity is not None:
         changes["similarity"] = absolute_uri(job.similarity)
-    if job.model is not None and (Path(job.model).exists() or job.model.startswith((".", "~"))):  # else URI or hub id
+    if job.model not in (None, EMBEDDED) and (
+        Path(job.model).exists() or job.model.startswith((".", "~"))
+    ):  # else URI or hub id
         changes["model"] = absolute_uri(job.model)
     return job.model_copy(update=changes)
 

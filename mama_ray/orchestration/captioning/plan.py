@@ -18,8 +18,10 @@ from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, r
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.synthetic.recognise import count_other_clips
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
@@ -70,6 +72,11 @@ def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int,
     """
     table, facts = _load_clips.options(num_returns=2).remote(shards, split)
     return table, *result_of(facts, table)
+
+
+def require_embedded(shards: str, split: str | None) -> None:
+    """Raise UserError unless every clip is of the embedded corpus, the only one that the embedded narrator knows."""
+    result_of(_require_embedded.remote(shards, split))
 
 
 def find_captioner(
@@ -124,6 +131,18 @@ def _load_clips(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, in
         for batch in table.select([name]).to_batches(max_chunksize=1 << 16):
             digest.update("\n".join(batch.column(0).to_pylist()).encode())
     return table, (len(table), len(pc.unique(table["shard"])), digest.hexdigest())
+
+
+@ray.remote(num_cpus=_TASK_CPUS)
+def _require_embedded(shards: str, split: str | None) -> None:
+    index = read_index(Place.of(shards), columns=("truth", "split"))
+    truths = (index if split is None else select_split(index, split))["truth"]
+    if num_others := count_other_clips(truths):
+        raise UserError(
+            "the embedded narrator knows the embedded corpus alone, and would write nonsense of these clips",
+            got=f"no --model, and {shards} with at least {num_others} clips of other videos",
+            remedy=f"name a captioner, such as --model llava-hf/llava-1.5-7b-hf, or say --model {EMBEDDED} to use it",
+        )
 
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS)

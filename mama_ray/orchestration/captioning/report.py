@@ -1,5 +1,6 @@
 """The report card of a captioning job: its page and its JSON, written by a task that has the pictures it shows."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,10 +23,8 @@ from mama_ray.storage.places import Place
 
 _TASK_CPUS = 0.5
 _NUM_GOOD, _NUM_BAD, _NUM_COMMON = 8, 24, 12
-_SPEED_NOTE = (
-    "Share of the engines' time, from ready to their last commit, in which they were writing: 1 means that nothing but"
-    " the engines themselves limits the job. Speeds and times are of the job's last start."
-)
+_SPEED_NOTE = "From an engine's start to its last commit. Speeds and times are of the job's last start."
+_BUSY = 0.9  # share of their time from which engines have hardly waited
 
 
 def write_caption_report(
@@ -42,7 +41,7 @@ def write_caption_report(
 def _write(
     plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
 ) -> dict:
-    samples = [sample for row in dict.fromkeys(_chosen(summary)) for sample in _samples(plan, row)]
+    samples = [_sample(plan, *chosen) for chosen in _chosen(summary)]
     card = replace(_card(plan, constants, summary, speed, pool), samples=tuple(samples))
     folder = Place.of(plan.output)
     write_caption_card(folder / "report", card)
@@ -59,6 +58,12 @@ def _card(
     lengths = [summary.lengths[number] for number in range(max(summary.lengths, default=-1) + 1)]
     opening, share = (summary.openings.most_common(1) or [("", 0)])[0]
     has_run = bool(counts.get("num_clips"))
+    stages = {
+        "read": counts.get("read_s", 0.0),
+        "decode and grid": counts.get("decode_s", 0.0),
+        "waiting for and in the engine": counts.get("caption_s", 0.0),
+        "commit": counts.get("write_s", 0.0),
+    }
     return CaptionCard(
         title="Captions",
         num_clips=plan.num_clips,
@@ -80,48 +85,54 @@ def _card(
         is_vocabulary_exact=not summary.forgot_words,
         common=[(text, count) for text, count in summary.captions.most_common(_NUM_COMMON) if count > 1],
         opening=(opening, share / max(1, sum(summary.openings.values()))) if opening else None,
-        stages={
-            "read": counts["read_s"],
-            "decode and grid": counts["decode_s"],
-            "waiting for and in the engine": counts["caption_s"],
-            "commit": counts["write_s"],
-        }
-        if has_run
-        else {},
+        stages=stages if has_run else {},
         duration_s=speed.duration_s if has_run else None,
         clips_per_s=speed.clips_per_s if has_run else None,
         tokens_per_s=speed.tokens_per_s if has_run else None,
-        speed_of_light=speed.busy_share,
+        busy_share=speed.busy_share,
+        limit=what_limits(speed.busy_share, stages),
         speed_note=_SPEED_NOTE if has_run else "",
         pool=tuple(pool),
     )
 
 
-def _chosen(summary: TableSummary) -> list[int]:
-    """Return rows of the index to show: of every flag and of errors in turn, and a few good ones."""
+def what_limits(busy_share: float | None, stages: Mapping[str, float]) -> str:
+    """Return in a sentence what the engines waited for, "" where they hardly did.
+
+    Busy engines prove nothing: one that writes a single caption at a time is busy, too. Idle ones do.
+    """
+    if busy_share is None or busy_share >= _BUSY:
+        return ""
+    before = {"reading from the storage": stages.get("read", 0.0), "decoding": stages.get("decode and grid", 0.0)}
+    slowest = max(before, key=lambda stage: before[stage])
+    return f"In the rest they waited for clips: {slowest} holds the job up, not the engines."
+
+
+def _chosen(summary: TableSummary) -> list[tuple[int, str]]:
+    """Return rows of the index to show, and as what: of every flag and of errors in turn, and a few good ones."""
     bad = [rows for name, rows in summary.samples.items() if name not in ("good", "flagged")]
     turns = [rows[turn] for turn in range(max(map(len, bad), default=0)) for rows in bad if turn < len(rows)]
-    return list(dict.fromkeys(turns))[:_NUM_BAD] + summary.samples.get("good", [])[:_NUM_GOOD]
+    good = summary.samples.get("good", [])[:_NUM_GOOD]
+    return [(row, "bad") for row in list(dict.fromkeys(turns))[:_NUM_BAD]] + [(row, "good") for row in good]
 
 
-def _samples(plan: CaptionPlan, row: int) -> list[CaptionSample]:
-    """Return what the table says of one clip: its worst caption, with its grid."""
+def _sample(plan: CaptionPlan, row: int, shown_as: str) -> CaptionSample:
+    """Return what the table says of one clip, its worst caption or its first good one, with its grid."""
     folder = Place.of(plan.output)
     record = ray.get(plan.table).slice(row, 1).to_pylist()[0]
     place = folder / file_name(row // CLIPS_PER_FILE)
     columns = ["clip_id", "caption", "error", "flags"]
     wanted = [("clip_id", "=", record["clip_id"])]
-    table = pq.read_table(place.path, filesystem=place.filesystem, columns=columns, filters=wanted)
-    worst = max(table.to_pylist(), key=lambda own: (own["error"] is not None, len(own["flags"])))
-    return [
-        CaptionSample(
-            clip_id=worst["clip_id"],
-            caption=worst["caption"],
-            error=worst["error"],
-            flags=tuple(worst["flags"]),
-            pixels=_pixels(plan, record),
-        )
-    ]
+    rows = pq.read_table(place.path, filesystem=place.filesystem, columns=columns, filters=wanted).to_pylist()
+    choose = min if shown_as == "good" else max
+    chosen = choose(rows, key=lambda own: (own["error"] is not None, len(own["flags"])))
+    return CaptionSample(
+        clip_id=chosen["clip_id"],
+        caption=chosen["caption"],
+        error=chosen["error"],
+        flags=tuple(chosen["flags"]),
+        pixels=_pixels(plan, record),
+    )
 
 
 def _pixels(plan: CaptionPlan, record: dict) -> np.ndarray | None:

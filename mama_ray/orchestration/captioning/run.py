@@ -15,9 +15,15 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
-from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig, corpus_home, with_absolute_paths
+from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob, PoolConfig, corpus_home, with_absolute_paths
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
-from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.captioning.plan import (
+    CaptionPlan,
+    find_captioner,
+    load_clips,
+    require_embedded,
+    scan_pending,
+)
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.captioning.report import write_caption_report
@@ -54,10 +60,11 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     started = time.monotonic()
     shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
     table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
-    captioner = find_captioner(job.model, prompt, frames=job.frames, side=job.side)
+    model = None if job.model == EMBEDDED else job.model
+    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     plan = CaptionPlan(
-        table, num_clips, num_shards, ids_sha256, shards, job.output, job.model, captioner, job.frames, job.sampling,
+        table, num_clips, num_shards, ids_sha256, shards, job.output, model, captioner, job.frames, job.sampling,
         job.engine, job.decode,
     )  # fmt: skip
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
@@ -66,6 +73,8 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
         with contextlib.suppress(FileNotFoundError):  # of a job that was killed between its last two steps
             (output / WORK_FOLDER).delete_folder()
         return f"done already, {finished['num_rows']} rows: {job.output}"
+    if job.model is None:
+        require_embedded(shards, job.split)
     if job.dry_run:
         return describe_plan(plan, scan_pending(plan), pool)
     enter(job, plan, output)

@@ -15,6 +15,7 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.tokenizer_match import refuse_other_vocabulary
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import describe_model
@@ -141,6 +142,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
         with folder.local() as local:
             config = describe_model(local)
             tokenizer = Tokenizer.from_directory(local)
+            refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
             resize = evaluation_resize(training_config(local / "config.yaml"))
     except OSError as error:
         raise UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})") from error

@@ -6,7 +6,7 @@ import logging
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
@@ -78,4 +78,4 @@ def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
 
 
 def _model_name(job: CaptionJob) -> str:
-    return job.model.rstrip("/").rpartition("/")[2] if job.model else "embedded narrator"
+    return "embedded narrator" if job.model in (None, EMBEDDED) else job.model.rstrip("/").rpartition("/")[2]

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.tokenizer_match import refuse_other_vocabulary
 from mama_ray.data.video.settings import Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
@@ -46,11 +47,12 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
             raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
     with folder.local() as local:
         config = describe_model(local)
-        context_length = Tokenizer.from_directory(local).context_length
+        tokenizer = Tokenizer.from_directory(local)
+        refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
         training = training_config(local / "config.yaml")
         digest = hash_weights(local)
     transform = TransformConfig(image_size=config.image_size, resize=resize or evaluation_resize(training))
-    text_length = _text_length(benchmark, config, context_length)
+    text_length = _text_length(benchmark, config, tokenizer.context_length)
     if benchmark.image_size not in (None, config.image_size):
         raise UserError(
             "the benchmark's frames do not fit the model",

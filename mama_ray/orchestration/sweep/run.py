@@ -26,6 +26,7 @@ from mama_ray.orchestration.sweep.trial import run_trial
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
 from mama_ray.orchestration.training.run import check_sizes
+from mama_ray.orchestration.training.tokens import require_models_tokenizer
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, absolute_uri
 
@@ -82,8 +83,10 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     base = plan.base
     shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
     base = base.model_copy(update={"shards": shards})
-    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=base.model.pretrained)
+    own = None if base.data.tokenizer else base.model.pretrained  # as every trial has it
+    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=own)
     check_sizes(base, data)
+    require_models_tokenizer(base, data.tokenizer_files)
     counts = data.summary["num_clips"]
     if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
         raise UserError("no clips in the val split", got=base.shards, wanted="some: a sweep chooses by them")

@@ -28,6 +28,7 @@ from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
 
@@ -108,6 +109,7 @@ def _load(
         "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
         "vocab_size": files.pop("vocab_size"),
         "context_length": files.pop("context_length"),
+        "captions": files.pop("captions"),
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     }
@@ -208,7 +210,9 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> di
                 tokenizer = Tokenizer.from_directory(directory)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
-    return files | {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+    counts = count_train_captions(train, tokenizer, joins_captions=config.caption_mode == "paragraph")
+    sizes = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
+    return files | sizes | {"captions": asdict(counts)}
 
 
 def truth_kinds(table: pa.Table) -> np.ndarray | None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
-from mama_ray.captioning.quality import FLAGS, Flag
+from mama_ray.captioning.quality import FLAGS, FLAGS_OF_VERSION_1, Flag
 from mama_ray.config import Config, Location, MayChange, config_to_yaml, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
@@ -36,7 +36,8 @@ class DataConfig(Config):
     test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
 
     exclude_flags: tuple[Flag, ...] = FLAGS
-    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does."""
+    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does, which
+    config.yaml says by naming those of the first version."""
 
     meta_captions: Literal["human", "all"] = "human"
     """human: the meta-set has none of the tables' captions, and is drawn as it would be without tables; all: theirs
@@ -63,6 +64,16 @@ class DataConfig(Config):
 
     context_length: int = Field(24, ge=4)
     """Tokens per caption, start and end included, of a tokenizer that is trained here."""
+
+    @field_validator("exclude_flags")
+    @classmethod
+    def _all_are_all(cls, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
+        return FLAGS if set(flags) >= set(FLAGS_OF_VERSION_1) else flags
+
+    # A run or a sweep that was begun when there were fewer flags goes on: its config.yaml says the same as today's.
+    @field_serializer("exclude_flags")
+    def _as_version_1(self, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
+        return FLAGS_OF_VERSION_1 if flags == FLAGS else flags
 
     @model_validator(mode="after")
     def _captions_fit_their_mode(self) -> "DataConfig":

@@ -25,6 +25,7 @@ from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
+from mama_ray.orchestration.training.tokens import require_models_tokenizer, tell_captions
 from mama_ray.orchestration.training.worker import train_fn_per_worker
 from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -75,11 +76,14 @@ def run_to_end(
     job = job.model_copy(update={"shards": shards})
     data = load_begun_data(job, begun, newest)
     check_sizes(job, data)
+    if newest is None:
+        require_models_tokenizer(job, data.tokenizer_files)
     if begun is not None:
         write_run_config(begins_with, run_folder)  # now that what it names is known to be the same
     write_environment(data.summary, run_folder)
     num_steps = count_steps(job, data.summary["num_clips"]["train"])
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    tell_captions(job, data.summary)
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
     loop_config = {"data": data, "num_steps": num_steps, "num_runs": num_runs}

@@ -24,6 +24,7 @@ from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.recorder import RunRecorder
+from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.checkpoint import load_state
@@ -43,6 +44,8 @@ def train_fn_per_worker(loop_config: dict) -> None:
     torch.manual_seed(job.seed)
     with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
         model = build_model(job, data.summary, directory).to(device)
+        if job.model.pretrained is not None and directory is None:
+            require_models_sizes(job, model.config, data.summary)
         state = _build_state(job, model, device, loop_config["num_steps"])
         _resume(state, directory)
     reader = _build_reader(job, data, model)

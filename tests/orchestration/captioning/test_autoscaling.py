@@ -64,7 +64,7 @@ def write_drying_shards(directory: Path) -> Path:
 
 def test_the_pool_grows_under_backlog_and_shrinks_when_the_clips_run_dry(tmp_path):
     shards = write_drying_shards(tmp_path / "shards")
-    command = [sys.executable, str(ROOT / "jobs/caption.py"), "--shards", str(shards)]
+    command = [sys.executable, str(ROOT / "jobs/caption.py"), "--shards", str(shards), "--model", "embedded"]
     command += ["--output", str(tmp_path / "table"), "--pool.min_size", "1", "--pool.max_size", "3", *SLOW_ENGINE]
     log = tmp_path / "job.log"
     with log.open("wb") as stream:

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,14 @@ from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.data.video.settings import DecodeConfig
-from mama_ray.orchestration.captioning.finish import Gate, TableSummary, num_files, shared_captions, write_files
+from mama_ray.orchestration.captioning.finish import (
+    Gate,
+    TableSummary,
+    draw_rows,
+    num_files,
+    shared_captions,
+    write_files,
+)
 from mama_ray.orchestration.captioning.parts import (
     CLIPS_PER_FILE,
     PART_SCHEMA,
@@ -228,6 +236,17 @@ def test_summaries_add_up():
     assert not one.forgot_words
 
 
+def test_the_clips_to_show_are_a_random_draw_and_the_same_however_the_table_is_cut():
+    rows = list(range(5000))
+    drawn = draw_rows(rows)
+    assert len(drawn) == 8 and drawn == sorted(drawn)
+    parts = [row for start in range(0, 5000, 700) for row in draw_rows(rows[start : start + 700])]
+    assert draw_rows(parts) == drawn == draw_rows(rows[::-1])
+    # As likely from the end as from the beginning: the means of draws of 100 tables lie about the middle.
+    means = [np.mean(draw_rows(list(range(first, first + 1000)))) - first for first in range(0, 100_000, 1000)]
+    assert abs(np.mean(means) - 500) < 40  # three standard errors are 30
+
+
 def test_a_summary_stays_small_and_keeps_what_is_common():
     whole = TableSummary()
     for part in range(60):
@@ -243,5 +262,6 @@ def test_a_summary_stays_small_and_keeps_what_is_common():
     assert len(whole.words) <= 200_000
     assert max(len(whole.captions), len(whole.openings)) <= 2_000
     assert len(whole.errors) <= 200
-    assert (whole.num_rows, whole.samples["good"]) == (60_000, list(range(8)))
+    assert whole.num_rows == 60_000
+    assert whole.samples["good"] == draw_rows(list(range(480))), "another draw than that of the whole"
     assert whole.captions["the usual caption"] == whole.words["dog"] == whole.errors["the usual reason"] == 6_000

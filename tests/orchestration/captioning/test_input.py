@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from transformers import CLIPConfig
 
@@ -185,3 +187,38 @@ def ask_for_credentials(endpoint: str) -> None:
 def test_credentials_inside_a_uri_are_refused_and_not_repeated(shards, model):
     message = refusal(f"s3://key:{SECRET}@bucket/table", shards=shards, model=model)
     assert message.startswith("credentials inside a URI") and SECRET not in message
+
+
+@pytest.fixture(scope="module")
+def other_shards(tmp_path_factory) -> Path:
+    """Shards of videos that the generator did not make: their clips have no record of it."""
+    folder = tmp_path_factory.mktemp("others") / "shards"
+    write_shards(folder, lambda row, video: video, count=4)
+    index = pq.read_table(folder / "index.parquet")
+    nothing = pa.array([None] * len(index), pa.string())
+    pq.write_table(index.set_column(index.schema.get_field_index("truth"), "truth", nothing), folder / "index.parquet")
+    return folder
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_the_embedded_narrator_is_refused_on_videos_that_it_does_not_know(ray_cluster, other_shards, tmp_path, dry_run):
+    with pytest.raises(UserError) as refused:
+        caption(CaptionJob(shards=str(other_shards), output=str(tmp_path / "table"), dry_run=dry_run))
+    message = str(refused.value)
+    assert message.startswith("the embedded narrator knows the embedded corpus alone")
+    assert f"{other_shards} with at least 4 clips of other videos" in message
+    assert "--model llava-hf/llava-1.5-7b-hf" in message and "--model embedded" in message
+    assert not any((tmp_path / "table").rglob("*"))
+
+
+@pytest.mark.ray
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_the_embedded_narrator_captions_other_videos_where_it_is_named(ray_cluster, other_shards, tmp_path):
+    (tmp_path / "embedded").mkdir()  # the name is no folder's
+    job = CaptionJob(shards=str(other_shards), output=str(tmp_path / "table"), model="embedded")
+    assert caption(job).startswith("captioned 4 clips")
+    rows = pq.read_table(tmp_path / "table" / "captions-000000.parquet").to_pylist()
+    assert {row["model"] for row in rows} == {"embedded narrator"}
+    assert caption(job.model_copy(update={"model": None})).startswith("done already, 4 rows")

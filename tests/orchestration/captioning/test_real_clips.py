@@ -55,7 +55,7 @@ def test_every_real_clip_gets_a_caption_or_an_error_with_its_reason(tmp_path):
     with LISTED.open() as stream:
         assert len(list(csv.DictReader(stream))) >= 20
     try:
-        caption(CaptionJob(shards=str(tmp_path / "shards"), output=str(tmp_path / "table")))
+        caption(CaptionJob(shards=str(tmp_path / "shards"), model="embedded", output=str(tmp_path / "table")))
     finally:
         ray.shutdown()
     rows = read_captions(tmp_path / "table")

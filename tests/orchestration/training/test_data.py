@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mama_ray.captioning.quality import FLAGS
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.clip import Caption, Clip
 from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, index_row, write_index
@@ -236,3 +237,11 @@ def test_a_table_that_is_not_finished_or_of_other_videos_is_refused(corpus, tmp_
 def test_tables_that_would_be_joined_or_doubled_are_refused(settings, reason):
     with pytest.raises(ValueError, match=reason):
         DataConfig(**settings)
+
+
+def test_a_config_that_names_every_flag_of_an_earlier_version_means_every_flag():
+    earlier = tuple(flag for flag in FLAGS if flag not in ("grid", "markup"))
+    assert DataConfig(exclude_flags=earlier) == DataConfig()
+    assert "grid" in DataConfig().exclude_flags
+    assert DataConfig().model_dump()["exclude_flags"] == earlier, "a run that was begun would be another one"
+    assert DataConfig(exclude_flags=("grid",)).model_dump()["exclude_flags"] == ("grid",)
