@@ -11,7 +11,9 @@ from typing import Literal
 import ray
 
 from mama_ray.captioning.narrator.folder import convert_narrator
+from mama_ray.data.index_look import look_at_index
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narrator.data import load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
@@ -37,7 +39,11 @@ def run(job: NarratorJob) -> str:
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
-    ensure_readable(job.shards)
+    ensure_readable(job.shards, job.model.pretrained)
+    look_at_model(job.model.pretrained)
+    counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
+    if counts is not None:
+        require_one_batch(job, counts["train"])
     write_run_config(job, run_folder)
     connect()
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards

@@ -119,6 +119,7 @@ class Recording:
         if self._output is not None:
             if metrics or curves:
                 self._output.metrics.write(self._state.step - 1, {**metrics, **curves})
+            self._output.progress.tell_validation(self._state.step, metrics)
             self._output.checkpoints.save(self._state.step, capture, selection=selection)
             export_metrics(self._job.run, metrics, {"run/checkpoints": 1})
         position = {"step": self._state.step, "num_steps": self._state.num_steps}
