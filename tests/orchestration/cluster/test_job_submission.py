@@ -100,6 +100,13 @@ def test_a_submitted_job_that_fails_ends_with_one_readable_line(head, tmp_path):
     assert "nowhere" in told.pop()
 
 
+def test_a_relative_output_of_a_submitted_job_is_refused(head, tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    refused = submit(head, "jobs/train.py", "--shards", str(shards), "--storage", "runs", "--run", "lost")
+    assert refused.returncode == 1
+    assert "error: a relative path of a submitted job would be lost with it: got runs/lost" in refused.stdout
+
+
 def test_a_stopped_job_leaves_a_run_that_goes_on_when_it_is_submitted_again(head, tmp_path):
     shards = write_shards(tmp_path / "shards")
     settings = SETTINGS | {"shards": str(shards), "storage": str(tmp_path), "run": "stopped", "num_workers": 1}
