@@ -40,7 +40,7 @@ class NarratorRecorder:
     def _log(self, scalars: dict[str, torch.Tensor | float]) -> None:
         num_steps = len(self._losses)
         loss = float(torch.stack(self._losses).mean())
-        require_finite("train/caption_loss", loss, self._state.step - 1)
+        require_finite("train/caption_loss", loss, self._state.step)
         num_invalid = gather_plain(torch.stack(self._num_invalid).sum()[None]).sum() / num_steps
         record = {name: float(value) for name, value in scalars.items()} | {"train/caption_loss": loss}
         record |= {**self._recording.measures(num_steps), "data/num_invalid": float(num_invalid)}

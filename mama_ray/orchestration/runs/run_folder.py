@@ -2,12 +2,17 @@
 
 import json
 import platform
+import shlex
+import sys
+import time
 from importlib.metadata import version
+from pathlib import Path
 
 import ray
 import ray.train
 
 from mama_ray.config import Config, config_to_yaml, load_yaml, names_that_may_change
+from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints
@@ -33,9 +38,11 @@ def write_run_config(job: Config, run_folder: Place) -> None:
 
 
 def write_environment(summary: dict, run_folder: Place) -> None:
-    """Write environment.json: versions, the cluster, and what is known of the data."""
+    """Write environment.json: the command, versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
+        "command": mask_secrets(shlex.join([Path(sys.executable).name, *sys.argv])),
+        "started_s": round(time.time(), 3),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in packages},

@@ -55,7 +55,7 @@ class RunRecorder:
         self._window.add(record)
         self._last_losses = record.losses
         if self._recording.is_time_to_log():
-            self._log(record.step)
+            self._log(self._state.step)  # the steps that are done, this one among them
         if self._recording.is_time_to_save():
             self._validate_and_save()
 

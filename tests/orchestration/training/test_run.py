@@ -46,10 +46,10 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     line = train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
     assert str(folder / "whole") in line
     result = outcome(folder, "whole")
-    assert [step for step, *_ in result["losses"]] == list(range(NUM_STEPS))
-    assert [step for step, *_ in result["validation"]] == [3, 7, 11]
+    assert [step for step, *_ in result["losses"]] == list(range(1, NUM_STEPS + 1))
+    assert [step for step, *_ in result["validation"]] == [4, 8, 12]
     assert result["state"] == {"step": NUM_STEPS, "samples_seen": NUM_STEPS * 16}
-    best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0] + 1
+    best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0]
     kept = {path.name for path in (folder / "whole" / "checkpoints").iterdir()}
     assert kept == {checkpoint(folder, "whole", step).name for step in {best_step, NUM_STEPS}}
     assert "Learned weight" in (folder / "whole" / "report" / "index.html").read_text()
@@ -102,7 +102,7 @@ def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
     ours, theirs = outcome(folder, "killed-2"), outcome(folder, "undisturbed-2")
     assert "resumed at step" in (folder / "killed-2.log").read_text()
     assert ours["state"] == theirs["state"]
-    assert [step for step, *_ in ours["losses"]] == list(range(NUM_STEPS))
+    assert [step for step, *_ in ours["losses"]] == list(range(1, NUM_STEPS + 1))
     for mine, other in zip(ours["losses"], theirs["losses"], strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
 
