@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from mama_ray.reporting import plots
-from mama_ray.reporting.content import Report, RunReport
+from mama_ray.reporting.content import PAPER_WEIGHT_CURVE, Report, RunReport
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.intervals import CONFIDENCE, wilson_interval
 from mama_ray.reporting.strips import strip_data_uri
@@ -17,7 +17,7 @@ from mama_ray.storage.places import Place
 
 MAX_RETRIEVALS = 6
 FEW_QUERIES = 1000  # an interval over more is narrower than what a page shows beside a difference of methods
-LEAST_RANGE_BESIDE_PAPER = 1.0  # nats
+PAPER_PEAK = max(PAPER_WEIGHT_CURVE, key=lambda point: point[1])[0]
 # (key of the metric, head of the column, is a larger value better, digits)
 COLUMNS = (
     ("t2v_R@1", "R@1", True, 1), ("t2v_R@5", "R@5", True, 1), ("t2v_R@10", "R@10", True, 1),
@@ -161,10 +161,9 @@ def weight_figures(report: Report) -> list[Figure]:
     if drawn:
         legend = _legend(report.runs, drawn)
         note = "Each curve is divided by its own peak."
-        left, right = plots.loss_range(curves)
-        shows_paper = report.shows_paper_curve and right - left >= LEAST_RANGE_BESIDE_PAPER
+        shows_paper = report.shows_paper_curve and plots.loss_range(curves)[1] >= PAPER_PEAK
         if report.shows_paper_curve and not shows_paper:
-            note += " The losses of this run span too little to draw the paper's curve, over 16 nats, beside it."
+            note += f" The paper's curve, whose peak is at {PAPER_PEAK:g} nats, lies outside of these losses."
         if shows_paper:
             legend += (("the paper's curve, digitised from its figure", "var(--muted)", True),)
             note += " The paper's models, data and loss scale are others: compare shapes, not values."

@@ -75,16 +75,18 @@ def weight_curve_svg(curves: Series, *, shows_paper: bool) -> str:
     """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(HALF, "loss of the sample (nats)", "weight / peak weight")
+        left, right = loss_range(curves)
+        heights = [1.0]
         if shows_paper:
             losses, weights = np.array(PAPER_WEIGHT_CURVE).T
-            axes.plot(losses, weights / weights.max(), color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
-        heights = [1.0]
+            shares = weights / weights.max()
+            axes.plot(losses, shares, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
+            heights += list(shares[(losses >= left) & (losses <= right)])
         for name, colour in zip(curves, cycle_colours(len(curves)), strict=True):
             losses, weights = (np.asarray(values, dtype=float) for values in curves[name])
             shares = weights / weights.max(initial=1e-12)
             axes.plot(losses, shares, color=colour)
             heights += list(shares)
-        left, right = loss_range(curves)
         margin = 0.03 * (right - left) or 0.1
         axes.set_xlim(max(0.0, left - margin), right + margin)
         low = min(heights)

@@ -125,7 +125,7 @@ def test_the_papers_curve_is_drawn_where_the_run_spans_as_much():
         return render_report(Report("run", (RunReport("run", [record]),)))
 
     assert "digitised" in curve_page(5.0)
-    assert "digitised" not in curve_page(0.3) and "span too little" in curve_page(0.3)
+    assert "digitised" not in curve_page(0.3) and "lies outside of these losses" in curve_page(0.3)
 
 
 def text_of(page: str) -> str:

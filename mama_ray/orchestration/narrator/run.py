@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 import ray
+from ray.exceptions import RayError
 
 from mama_ray.captioning.narrator.folder import convert_narrator
 from mama_ray.data.index_look import look_at_index
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.orchestration.narrator.data import load_narrator_data
+from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
+from mama_ray.orchestration.narrator.report import write_run_report
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
@@ -68,8 +70,17 @@ def run(job: NarratorJob) -> str:
     assert best is not None  # the last step leaves one
     model_uri = join_uri(run_uri, MODEL_FOLDER)
     result_of(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
+    _tell_report(job, data, best.place.uri)
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
+
+
+def _tell_report(job: NarratorJob, data: NarratorData, checkpoint: str) -> None:
+    """Write the run's page; the model is there without it, so what fails here is told and no more."""
+    try:
+        logger.info("captions of val and curves: %s", write_run_report(job, data, checkpoint))
+    except RayError as error:
+        logger.warning("the run's page could not be written: %s", str(error).strip().splitlines()[-1])
 
 
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)
