@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
+from mama_ray.reporting.trackers import Trackers
 from mama_ray.storage.places import Place
 
 FILE_NAME = "metrics.jsonl"
@@ -38,9 +39,10 @@ class MetricsWriter:
         *,
         start_step: int = 0,
         tensorboard: bool = True,
+        trackers: Trackers | None = None,
     ) -> None:
         """Open `<folder>/metrics.jsonl`, keeping the records up to `start_step` steps done."""
-        self._folder = folder
+        self._folder, self._trackers = folder, trackers
         self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="metrics-")
         self._local = Path(folder.path if self._scratch is None else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
@@ -59,6 +61,8 @@ class MetricsWriter:
         record |= {name: _plain(value) for name, value in metrics.items()}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        if self._trackers is not None:
+            self._trackers.write(int(step), metrics)
         if self._tensorboard is not None:
             for name, value in metrics.items():
                 if not isinstance(value, list | tuple):  # a curve

@@ -25,6 +25,7 @@ from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.orchestration.runs.run_folder import write_environment, write_run_config
 from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import run_workers
+from mama_ray.reporting.trackers import require_trackers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
@@ -43,6 +44,7 @@ def run(job: NarratorJob) -> str:
     ensure_writable(run_uri)
     ensure_readable(job.shards, job.model.pretrained)
     look_at_model(job.model.pretrained)
+    require_trackers(job.trackers)
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None:
         require_one_batch(job, counts["train"])

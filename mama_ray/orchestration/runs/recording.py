@@ -55,6 +55,7 @@ class Recording:
                 num_steps=self._state.num_steps,
                 num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,
                 show_bar=self._show_bar,
+                trackers=self._job.trackers,
             )
         self._clock.restart()
         return self

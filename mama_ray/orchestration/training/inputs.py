@@ -10,6 +10,7 @@ from mama_ray.models.pretrained import preset
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.runs.settings import require_one_batch
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
+from mama_ray.reporting.trackers import require_trackers
 from mama_ray.storage.first_look import ensure_readable
 from mama_ray.storage.places import Place
 
@@ -20,6 +21,7 @@ def look_at_inputs(job: TrainJob) -> None:
     The clips are those of the index, with and without captions: what remains of them is counted when they are loaded.
     """
     ensure_readable(*inputs_of(job))
+    require_trackers(job.trackers)
     if job.model.pretrained is None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     look_at_model(job.model.pretrained)
