@@ -123,7 +123,7 @@ def _figures(runs: Sequence[RunLine]) -> list[Figure]:
     svg = plots.curves_svg(shown, xlabel="step", ylabel="R@1, text to video (%)", from_zero=True)
     legend = tuple((name, f"var(--series-{n % len(plots.SERIES) + 1})", False) for n, name in enumerate(shown))
     note = f"The {len(shown)} that started last." if len(shown) < len(curves) else ""
-    return [Figure("Recall on the validation split", Markup(svg), note, legend, is_wide=True)]
+    return [Figure("Recall on the validation split", Markup(svg), note, legend)]
 
 
 if __name__ == "__main__":
