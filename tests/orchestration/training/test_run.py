@@ -146,8 +146,12 @@ def test_a_run_that_exists_is_not_continued_with_another_config(ray_cluster, sha
 
 def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cluster, shards, tmp_path):
     job = job_on(shards, tmp_path, run="typo", **{"model.preset": "tiniest"})
+    with pytest.raises(UserError, match="tiniest"):
+        train(job)
+    assert not (tmp_path / "typo" / "config.yaml").exists(), "what is wrong at a look leaves nothing behind"
+    job = job_on(shards, tmp_path, run="typo", **{"data.captions": {"asr": 1.0}})  # seen when the clips are loaded
     for _ in range(2):
-        with pytest.raises(UserError, match="tiniest"):
+        with pytest.raises(UserError, match="asr"):
             train(job)
         job = with_overrides(job, {"objective.margin": 0.3})
     assert "margin: 0.3" in (tmp_path / "typo" / "config.yaml").read_text()
