@@ -152,7 +152,7 @@ def _figures(report: SweepReport) -> list[Figure]:
     curves = {trial.name: trial.curve for trial in report.trials if trial.curve}
     if curves and not report.variants:
         svg = sweep_plots.trial_curves_svg(curves, report.best, ylabel=label)
-        note = f"All {len(curves)} trials that validated, the best in front; a short line or a single dot was pruned."
+        note = f"All {len(curves)} trials that validated, the best in front; a short line or a single dot ended early."
         figures.append(Figure("How they learned", Markup(svg), note))
     elif curves:
         figures.append(_variant_curves_figure(report, label))

@@ -15,6 +15,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_preset, from_pretrained
+from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
@@ -79,7 +80,7 @@ def build_model(job: TrainJob, summary: dict) -> DualEncoder:
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    with Place.of(source).local() as directory:
+    with model_folder(source) as directory:
         return from_pretrained(directory, **checkpointing)
 
 
