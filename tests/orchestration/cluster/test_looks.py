@@ -1,4 +1,4 @@
-"""What is surely wrong with a job's inputs is told before Ray starts, by every job: in one process, that takes a second."""
+"""What is surely wrong with a job's inputs is told by every job before Ray starts."""
 
 import json
 import os
@@ -34,7 +34,8 @@ jobs |= {"caption": (CaptionJob, caption), "evaluate": (EvaluateJob, evaluate)}
 for name, settings in json.loads(sys.argv[1]):
     config, run = jobs[name]
     try:
-        run(with_overrides(config(**{"checkpoint": "x", "benchmark": "embedded"} if name == "evaluate" else {}), settings))
+        needed = {"checkpoint": "x", "benchmark": "embedded"} if name == "evaluate" else {}
+        run(with_overrides(config(**needed), settings))
         print("nothing was refused")
     except ValueError as error:
         print(ray.is_initialized(), error)
@@ -50,6 +51,7 @@ def shards(tmp_path) -> Path:
     return tmp_path / "shards"
 
 
+@pytest.mark.slow
 def test_every_job_looks_at_its_inputs_before_ray_starts(shards, tmp_path):
     (tmp_path / "empty").mkdir()
     model = ROOT / "tests/carry_on/folders/model"
