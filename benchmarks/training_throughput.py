@@ -174,10 +174,10 @@ def rate_through_ray(case: Case, run: str) -> dict[str, float]:
         run_to_end(with_overrides(case.job, {"run": run}))
     lines = (Path(case.job.storage) / run / "metrics.jsonl").read_text().splitlines()
     records = [record for record in map(json.loads, lines) if "train/loss" in record]
-    before = next(record for record in records if record["step"] == case.skip - 1)
+    before = next(record for record in records if record["step"] == case.skip)
     ends = [before["time_s"], records[-1]["time_s"]]
     seconds, cpu_s = (float(np.diff(pair)[0]) for pair in (ends, np.interp(ends, *zip(*samples, strict=True))))
-    waited_s = [record["throughput/data_wait_s"] for record in records if record["step"] >= case.skip]
+    waited_s = [record["throughput/data_wait_s"] for record in records if record["step"] > case.skip]
     return {
         "clips_per_s": case.steady_clips / seconds,
         "cpu_s": cpu_s / case.job.num_workers,

@@ -12,10 +12,24 @@ _LONGEST_VALUE = 300
 class UserError(ValueError):
     """A mistake in what the user gave (a path, a name, a value, a file), told so that it can be put right."""
 
-    def __init__(self, what: str, *, got: object = None, wanted: object = None, remedy: str | None = None):
-        """Join the parts to one line; a part that is None is left out."""
+    def __init__(
+        self,
+        what: str,
+        *,
+        got: object = None,
+        wanted: object = None,
+        remedy: str | None = None,
+        is_wanted_whole: bool = False,
+    ):
+        """Join the parts to one line; a part that is None is left out, a long `got` or `wanted` is cut.
+
+        is_wanted_whole: `wanted` is a list of ours, which is told to its end.
+        """
+        limits = {"got": _LONGEST_VALUE, "wanted": None if is_wanted_whole else _LONGEST_VALUE}
         facts = [
-            f"{label} {_one_line(value)}" for label, value in (("got", got), ("wanted", wanted)) if value is not None
+            f"{label} {_one_line(value, limits[label])}"
+            for label, value in (("got", got), ("wanted", wanted))
+            if value is not None
         ]
         text = ": ".join([_one_line(what, limit=None), ", ".join(facts)] if facts else [_one_line(what, limit=None)])
         # The joined text is the only argument: an exception is unpickled by calling its class with `args`, and
@@ -36,6 +50,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         got=name,
         wanted=f"one of {', '.join(listed)}" if listed else "nothing: none is known",
         remedy=f"did you mean {nearest[0]}?" if nearest else None,
+        is_wanted_whole=True,
     )
 
 

@@ -61,6 +61,12 @@ class RunReport:
     tail_recall: float | None = None
     retrievals: tuple[Retrieval, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    num_val: int | None = None
+    """Clips of the validation split."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where the numbers come from: command, checkpoint, dates, versions."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """All settings by dotted key."""
 
     def series(self, metric: str) -> tuple[list[int], list]:
         """Return (steps, values) of a metric."""
@@ -101,6 +107,8 @@ class Report:
     """One line that names the protocol of the recall, as `describe_protocol` gives it."""
     num_gallery: int | None = None
     """Items a query chooses from; gives the chance level."""
+    num_queries: Mapping[str, int] = field(default_factory=dict)
+    """Queries by way, t2v and v2t; a recall over few of them has an interval."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Pairs shown under the title, such as {"training clips": "4,000"}."""
     shows_paper_curve: bool = True

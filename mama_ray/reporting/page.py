@@ -3,18 +3,21 @@
 Pure: `render_report` takes plain data (content.py) and returns text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from mama_ray.reporting import plots
-from mama_ray.reporting.content import Report, RunReport
+from mama_ray.reporting.content import PAPER_WEIGHT_CURVE, Report, RunReport
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
+from mama_ray.reporting.intervals import CONFIDENCE, wilson_interval
 from mama_ray.reporting.strips import strip_data_uri
 from mama_ray.storage.places import Place
 
 MAX_RETRIEVALS = 6
+FEW_QUERIES = 1000  # an interval over more is narrower than what a page shows beside a difference of methods
+PAPER_PEAK = max(PAPER_WEIGHT_CURVE, key=lambda point: point[1])[0]
 # (key of the metric, head of the column, is a larger value better, digits)
 COLUMNS = (
     ("t2v_R@1", "R@1", True, 1), ("t2v_R@5", "R@5", True, 1), ("t2v_R@10", "R@10", True, 1),
@@ -36,6 +39,7 @@ class Cell:
     text: str
     is_best: bool = False
     share: float | None = None
+    interval: str = ""
 
 
 def render_report(report: Report) -> str:
@@ -49,7 +53,8 @@ def render_report(report: Report) -> str:
         is_single=len(report.runs) == 1,
         report=report,
         runs=list(zip(report.runs, (_colour(number) for number in range(len(report.runs))), strict=True)),
-        rows=metric_rows(report.runs),
+        rows=metric_rows(report.runs, report.num_queries),
+        query_note=query_note(report.num_queries),
         cost_rows=cost_rows(report.runs),
         chance=100 / report.num_gallery if report.num_gallery else None,
         overview=overview_figures(report.runs),
@@ -70,8 +75,11 @@ def write_report(folder: Place, report: Report) -> str:
     return place.uri
 
 
-def metric_rows(runs: Sequence[RunReport]) -> list[list[Cell]]:
-    """Return a row of recall cells per run, the best of each column marked when there is something to choose."""
+def metric_rows(runs: Sequence[RunReport], num_queries: Mapping[str, int] | None = None) -> list[list[Cell]]:
+    """Return a row of recall cells per run, the best of each column marked when there is something to choose.
+
+    A recall over few queries has its interval with it.
+    """
     rows = [[] for _ in runs]
     for key, _, larger_is_better, digits in COLUMNS:
         values = [run.metrics.get(key) for run in runs]
@@ -80,8 +88,27 @@ def metric_rows(runs: Sequence[RunReport]) -> list[list[Cell]]:
         for row, value in zip(rows, values, strict=True):
             text = "–" if value is None else f"{value:.{digits}f}"
             share = value / 100 if value is not None and "R@" in key else None
-            row.append(Cell(text, value is not None and value == best, share))
+            count = (num_queries or {}).get(key[:3], FEW_QUERIES)
+            interval = "" if share is None or not 0 < count < FEW_QUERIES else _show_wilson(share, count)
+            row.append(Cell(text, value is not None and value == best, share, interval))
     return rows
+
+
+def query_note(num_queries: Mapping[str, int]) -> str:
+    """Return what one query more or less does to a recall, where it does much."""
+    count = min(num_queries.values(), default=0)
+    if not 0 < count < FEW_QUERIES:
+        return ""
+    return f"{_one_counts(count, 'queries')} Below each recall its {CONFIDENCE:.0%} interval (Wilson's)."
+
+
+def _one_counts(count: int, what: str) -> str:
+    return f"{count} {what}: one is {100 / count:.3g} points."
+
+
+def _show_wilson(share: float, count: int) -> str:
+    low, high = wilson_interval(share, count)
+    return f"{100 * low:.0f} to {100 * high:.0f}"
 
 
 def cost_rows(runs: Sequence[RunReport]) -> list[list[str]]:
@@ -116,9 +143,10 @@ def training_figures(runs: Sequence[RunReport]) -> list[Figure]:
         found = {run.name: run.series(metric) for run in runs}
         if any(steps for steps, _ in found.values()):
             svg = plots.curves_svg(found, xlabel="step", ylabel=label, is_noisy=is_noisy, from_zero="R@" in metric)
-            figures.append(
-                Figure(title, Markup(svg), legend=_legend(runs, [run for run in runs if found[run.name][0]]))
-            )
+            drawn = [run for run in runs if found[run.name][0]]
+            few = min((run.num_val for run in drawn if run.num_val), default=FEW_QUERIES)
+            note = _one_counts(few, "clips of val") if metric.startswith("val/") and few < FEW_QUERIES else ""
+            figures.append(Figure(title, Markup(svg), note, _legend(runs, drawn)))
     return figures
 
 
@@ -133,10 +161,13 @@ def weight_figures(report: Report) -> list[Figure]:
     if drawn:
         legend = _legend(report.runs, drawn)
         note = "Each curve is divided by its own peak."
-        if report.shows_paper_curve:
+        shows_paper = report.shows_paper_curve and plots.loss_range(curves)[1] >= PAPER_PEAK
+        if report.shows_paper_curve and not shows_paper:
+            note += f" The paper's curve, whose peak is at {PAPER_PEAK:g} nats, lies outside of these losses."
+        if shows_paper:
             legend += (("the paper's curve, digitised from its figure", "var(--muted)", True),)
             note += " The paper's models, data and loss scale are others: compare shapes, not values."
-        svg = plots.weight_curve_svg(curves, shows_paper=report.shows_paper_curve)
+        svg = plots.weight_curve_svg(curves, shows_paper=shows_paper)
         figures.append(Figure("Learned weight against loss", Markup(svg), note, legend))
     kinds = {run.name: run.weights_by_kind() for run in report.runs}
     weighted = [run for run in report.runs if kinds[run.name]]

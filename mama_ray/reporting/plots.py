@@ -64,26 +64,46 @@ def curves_svg(series: Series, *, xlabel: str, ylabel: str, is_noisy: bool = Fal
             else:
                 axes.plot(xs, ys, color=colour, marker="o" if len(ys) < 40 else None, markersize=3.5)
         if from_zero:
-            axes.set_ylim(bottom=0)
+            fit_from_zero(axes, [y for _, ys in series.values() for y in ys])
         return to_svg(figure)
 
 
 def weight_curve_svg(curves: Series, *, shows_paper: bool) -> str:
-    """Draw learned weight against loss, each curve divided by its own peak so that shapes can be compared."""
+    """Draw learned weight against loss, each curve divided by its own peak so that shapes can be compared.
+
+    The axes fit the run's own losses; of the paper's curve only what lies there is seen.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(HALF, "loss of the sample (nats)", "weight / peak weight")
-        right = max((max(losses) for losses, _ in curves.values() if len(losses)), default=0.0)
+        left, right = loss_range(curves)
+        heights = [1.0]
         if shows_paper:
             losses, weights = np.array(PAPER_WEIGHT_CURVE).T
-            axes.plot(losses, weights / weights.max(), color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
-            right = max(right, 8.0)
+            shares = weights / weights.max()
+            axes.plot(losses, shares, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.5)
+            heights += list(shares[(losses >= left) & (losses <= right)])
         for name, colour in zip(curves, cycle_colours(len(curves)), strict=True):
             losses, weights = (np.asarray(values, dtype=float) for values in curves[name])
-            axes.plot(losses, weights / weights.max(initial=1e-12), color=colour)
-        axes.set_xlim(0, right)
-        low = axes.get_ylim()[0]
-        axes.set_ylim(max(0.0, min(low, 0.6)), 1.04)
+            shares = weights / weights.max(initial=1e-12)
+            axes.plot(losses, shares, color=colour)
+            heights += list(shares)
+        margin = 0.03 * (right - left) or 0.1
+        axes.set_xlim(max(0.0, left - margin), right + margin)
+        low = min(heights)
+        axes.set_ylim(max(0.0, low - 0.1 * (1 - low) - 0.005), 1 + 0.1 * (1 - low) + 0.005)
         return to_svg(figure)
+
+
+def loss_range(curves: Series) -> tuple[float, float]:
+    """Return the smallest and the largest loss at which a weight was learned; (0, 1) where none was."""
+    losses = [loss for found, _ in curves.values() for loss in found]
+    return (float(min(losses)), float(max(losses))) if losses else (0.0, 1.0)
+
+
+def fit_from_zero(axes: Axes, values: Sequence[float], *, empty_top: float = 10.0) -> None:
+    """Let the y axis begin at 0; where all values are 0 it ends at `empty_top`, not at some hundredth."""
+    top = max((value for value in values if np.isfinite(value)), default=0.0)
+    axes.set_ylim(0, top * 1.06 if top > 0 else empty_top)
 
 
 def bars_svg(
@@ -154,7 +174,7 @@ def topics_svg(topics: Mapping[str, Sequence[TopicRecall]]) -> str:
             values = [recall.get(topic, np.nan) for topic in order]
             axes.vlines(places, 0, values, color=colour, linewidth=1.4, alpha=0.55)
             axes.plot(places, values, "o", color=colour, markersize=6.5, clip_on=False)
-        axes.set_ylim(bottom=0)
+        fit_from_zero(axes, [topic.recall for found in topics.values() for topic in found])
         turns = len(order) > 8 or max(map(len, order)) > 14
         axes.set_xticks(range(len(order)), order, rotation=30 if turns else 0, ha="right" if turns else "center")
         axes.tick_params(axis="x", labelcolor=INK)

@@ -12,8 +12,9 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult
+from mama_ray.evaluation.protocol import CheckpointName, Result, ResultFile, RetrievedExample, TopicResult
 from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall
+from mama_ray.reporting.provenance import read_num_val, read_provenance, read_settings
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 
@@ -57,12 +58,20 @@ def summarise_run(
         tail_recall=_recall(result.tail) if result else None,
         retrievals=tuple(retrievals),
         facts=facts or {},
+        num_val=read_num_val(run_folder),
+        provenance=read_provenance(run_folder, records, _checkpoint(result.checkpoint) if result else None),
+        settings=read_settings(run_folder),
     )
+
+
+def _checkpoint(name: CheckpointName) -> str:
+    step = "" if name.step is None else f", step {name.step}"
+    return f"{name.path}{step}, {name.selection}, sha256 {name.sha256[:16]}"
 
 
 def training_time_s(records: Sequence[Mapping]) -> float | None:
     """Return the time spent in steps, summed over all starts of the run; validation and pauses do not count."""
-    total, last = 0.0, -1
+    total, last = 0.0, 0
     for record in records:
         if record.get("throughput/step_s") is not None:
             total += record["throughput/step_s"] * (record["step"] - last)

@@ -149,10 +149,13 @@ def _figures(report: SweepReport) -> list[Figure]:
         legend = [("complete", sweep_plots.COMPLETE, False), ("best so far", sweep_plots.BEST, False)]
         legend += [("pruned, at its last validation", sweep_plots.PRUNED, False)] if pruned else []
         figures.append(Figure("Trials", Markup(svg), legend=_in_css(legend)))
-    curves = {trial.name: trial.curve for trial in report.trials if len(trial.curve) > 1}
+    curves = {trial.name: trial.curve for trial in report.trials if trial.curve}
     if curves and not report.variants:
         svg = sweep_plots.trial_curves_svg(curves, report.best, ylabel=label)
-        figures.append(Figure("How they learned", Markup(svg), "The best trial in front; short lines were pruned."))
+        note = f"All {len(curves)} trials that validated, the best in front; a short line or a single dot ended early."
+        figures.append(Figure("How they learned", Markup(svg), note))
+    elif curves:
+        figures.append(_variant_curves_figure(report, label))
     if report.front:
         figures.append(_front_figure(report))
     if report.importances:
@@ -163,6 +166,16 @@ def _figures(report: SweepReport) -> list[Figure]:
         )
         figures.append(Figure("What mattered", Markup(svg), note))
     return figures
+
+
+def _variant_curves_figure(report: SweepReport, label: str) -> Figure:
+    names = list(dict.fromkeys(str(trial.point["variant"]) for trial in report.trials if trial.curve))
+    colours = dict(zip(names, plots.cycle_colours(len(names)), strict=True))
+    curves = {trial.name: trial.curve for trial in report.trials if trial.curve}
+    of_trials = {trial.name: colours[str(trial.point["variant"])] for trial in report.trials if trial.curve}
+    svg = sweep_plots.trial_curves_svg(curves, None, ylabel=label, colours=of_trials)
+    legend = _in_css([(name, colour, False) for name, colour in colours.items()])
+    return Figure("How they learned", Markup(svg), "A line for each seed.", legend)
 
 
 def _front_figure(report: SweepReport) -> Figure:

@@ -5,17 +5,21 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from mama_ray.reporting.intervals import Interval
-from mama_ray.reporting.plots import FULL, HALF, INK, MUTED, SERIES, STYLE, new_figure, to_svg
+from mama_ray.reporting.plots import FULL, HALF, INK, MUTED, SERIES, STYLE, fit_from_zero, new_figure, to_svg
 
 COMPLETE, PRUNED, BEST = SERIES[1], SERIES[0], SERIES[2]
 Points = Sequence[tuple[float, float]]
 
 
 def history_svg(complete: Points, pruned: Points, *, ylabel: str, larger_is_better: bool) -> str:
-    """Draw the value of every trial over its number, and the best complete value so far as a line."""
+    """Draw the value of every trial over its number, and the best complete value so far as a line.
+
+    There is at least one trial.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(HALF, "trial", ylabel)
         for points, colour, marker in ((pruned, PRUNED, "x"), (complete, COMPLETE, "o")):
@@ -26,20 +30,35 @@ def history_svg(complete: Points, pruned: Points, *, ylabel: str, larger_is_bett
             best = (np.maximum if larger_is_better else np.minimum).accumulate(values)
             last = max([*numbers, *(number for number, _ in pruned)])
             axes.step([*numbers, last], [*best, best[-1]], where="post", color=BEST, linewidth=1.6)
+        _fit_values(axes, [value for _, value in [*complete, *pruned]])
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         return to_svg(figure)
 
 
-def trial_curves_svg(curves: Mapping[str, Points], best: str | None, *, ylabel: str) -> str:
-    """Draw every trial's value over its training steps, the best one's in front."""
+def trial_curves_svg(
+    curves: Mapping[str, Points], best: str | None, *, ylabel: str, colours: Mapping[str, str] | None = None
+) -> str:
+    """Draw every trial's value over its training steps, the best one's in front; one value alone is a dot.
+
+    colours: of the trials by name, where they are more than the best one and the others.
+    """
     with mpl.rc_context(STYLE):
         figure, axes = new_figure(HALF, "training step", ylabel)
         for name, points in sorted(curves.items(), key=lambda item: item[0] == best):
             steps, values = zip(*points, strict=True)
             is_best = name == best
-            style: dict[str, Any] = {"color": BEST if is_best else SERIES[0], "alpha": 1.0 if is_best else 0.45}
+            colour = colours[name] if colours else BEST if is_best else SERIES[0]
+            style: dict[str, Any] = {"color": colour, "alpha": 1.0 if is_best else 0.6}
             axes.plot(steps, values, marker="o", markersize=3.5, linewidth=2 if is_best else 1.2, **style)
+        _fit_values(axes, [value for points in curves.values() for _, value in points])
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         return to_svg(figure)
+
+
+def _fit_values(axes: Axes, values: Sequence[float]) -> None:
+    """Give values that are all alike, as recalls of 0 are, an axis on which that is seen."""
+    if max(values) - min(values) < 1e-9:
+        fit_from_zero(axes, values)
 
 
 def front_svg(points: Points, front: Points, *, xlabel: str, ylabel: str) -> str:

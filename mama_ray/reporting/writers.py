@@ -1,8 +1,11 @@
 """Write and read metrics.jsonl (one object per line, append-only) and its TensorBoard mirror.
 
-The one design fact: on resume the writer drops the records at or after the resumed step, so no step is there twice
-whatever was killed on the way; a last line torn by a crash is dropped too. On storage that cannot append (S3) the
-files grow in a temporary folder and `flush` copies them.
+The one design fact: on resume the writer drops the records past the resumed step, so no step is there twice whatever
+was killed on the way; a last line torn by a crash is dropped too. On storage that cannot append (S3) the files grow in
+a temporary folder and `flush` copies them.
+
+A record's `step` is the number of steps that are done, as in the names of checkpoints; its `format` says so. Records
+without one were written before that was so, and counted the step that was done last: `read_metrics` puts them right.
 """
 
 import json
@@ -17,9 +20,11 @@ from pyarrow import fs
 
 from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
+from mama_ray.reporting.trackers import Trackers
 from mama_ray.storage.places import Place
 
 FILE_NAME = "metrics.jsonl"
+_FORMAT = 2
 
 MetricValue = float | list[float] | tuple[float, ...]
 """A number, or those of a curve."""
@@ -34,27 +39,30 @@ class MetricsWriter:
         *,
         start_step: int = 0,
         tensorboard: bool = True,
+        trackers: Trackers | None = None,
     ) -> None:
-        """Open `<folder>/metrics.jsonl`, keeping the records of steps before `start_step`."""
-        self._folder = folder
+        """Open `<folder>/metrics.jsonl`, keeping the records up to `start_step` steps done."""
+        self._folder, self._trackers = folder, trackers
         self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="metrics-")
         self._local = Path(folder.path if self._scratch is None else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
-        kept = [record for record in read_metrics(folder) if record["step"] < start_step]
+        kept = [line for line, record in _read_lines(folder) if record["step"] <= start_step]
         temporary = self._local / (FILE_NAME + ".tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        temporary.write_text("".join(line + "\n" for line in kept))
         temporary.rename(self._local / FILE_NAME)
         self._file = (self._local / FILE_NAME).open("a")
         self._tensorboard = _open_tensorboard(self._local / "tensorboard", start_step) if tensorboard else None
 
     def write(self, step: int, metrics: Mapping[str, MetricValue]) -> None:
-        """Append one record; unknown names and non-numbers are refused, NaN and infinity are written as null."""
+        """Append the record after `step` steps; refuses unknown names and non-numbers; NaN and infinity become null."""
         for name, value in metrics.items():
             check_value(name, value)
-        record: dict[str, Any] = {"step": int(step), "time_s": round(time.time(), 3)}
+        record: dict[str, Any] = {"step": int(step), "format": _FORMAT, "time_s": round(time.time(), 3)}
         record |= {name: _plain(value) for name, value in metrics.items()}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        if self._trackers is not None:
+            self._trackers.write(int(step), metrics)
         if self._tensorboard is not None:
             for name, value in metrics.items():
                 if not isinstance(value, list | tuple):  # a curve
@@ -90,7 +98,15 @@ class MetricsWriter:
 
 
 def read_metrics(folder: Place) -> list[dict]:
-    """Return the records in file order; [] when there is no file. A torn last line is left out, other damage raises."""
+    """Return the records in file order, each with its `step`, the number of steps done; [] when there is no file.
+
+    A torn last line is left out, other damage raises UserError.
+    """
+    return [record for _, record in _read_lines(folder)]
+
+
+def _read_lines(folder: Place) -> list[tuple[str, dict]]:
+    """Return the lines of the file with their records."""
     place = folder / FILE_NAME
     if not place.exists():
         return []
@@ -99,8 +115,10 @@ def read_metrics(folder: Place) -> list[dict]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
+            if record.pop("format", 1) < _FORMAT:
+                record["step"] += 1
             record["step"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             if number == len(lines):
                 break
             raise UserError(
@@ -108,7 +126,7 @@ def read_metrics(folder: Place) -> list[dict]:
                 got=line[:60],
                 wanted="a JSON object with a step",
             ) from error
-        records.append(record)
+        records.append((line, record))
     return records
 
 
@@ -131,4 +149,4 @@ def _open_tensorboard(directory: Path, start_step: int):
     # Imported here: it costs a second that readers of metrics need not pay.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(directory), purge_step=start_step or None)
+    return SummaryWriter(str(directory), purge_step=start_step + 1 if start_step else None)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
@@ -15,8 +16,20 @@ from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 _NO_BUCKET = ("NO_SUCH_BUCKET", "The specified bucket does not exist")
 
 
+# Where Ray unpacks the working directory of a submitted job, and takes it away again when the job has ended.
+_JOB_COPY = "/runtime_resources/working_dir_files/"
+_NAME_WHOLE = "give a path from / on that all nodes share, or a URI such as s3://BUCKET/NAME"
+
+
 def ensure_writable(uri: str) -> None:
-    """Fail now, within seconds and with one clear error, if nothing can be written under `uri`."""
+    """Fail now, within seconds and with one clear error, if nothing can be written under `uri`, or nothing would last.
+
+    A relative path of a submitted job lies in the copy of the working directory that goes with the job.
+    """
+    if _JOB_COPY in uri:
+        raise UserError(
+            "a relative path of a submitted job would be lost with it", got=_in_job(uri), remedy=_NAME_WHOLE
+        )
     folder = Place.of(uri, patience=FIRST_LOOK)
     probe = folder / f".mama_ray_write_test_{os.getpid()}"
     with _refusals(uri, "storage is not writable", "a folder or bucket this user may write to"):
@@ -31,9 +44,16 @@ def ensure_writable(uri: str) -> None:
 def ensure_readable(*uris: str | None) -> None:
     """Fail now, within seconds and with one clear error, if the store of a URI cannot be read.
 
-    What is in it is not looked at: local paths, where nothing can be slow, and None pass.
+    What is in it is not looked at: local paths, where nothing can be slow, and None pass, but for a path that a
+    submitted job did not bring along.
     """
     for uri in uris:
+        if uri is not None and _JOB_COPY in uri and not Path(uri).exists():
+            raise UserError(
+                "not in the working directory that was submitted, where git's ignored files are left out",
+                got=_in_job(uri),
+                remedy=_NAME_WHOLE,
+            )
         if uri is None or "://" not in uri:
             continue
         place = Place.of(uri, patience=FIRST_LOOK)
@@ -42,6 +62,11 @@ def ensure_readable(*uris: str | None) -> None:
                 bucket = place.path.split("/")[0]  # a name in a bucket that is not there is not found either
                 if place.filesystem.get_file_info(bucket).type == pafs.FileType.NotFound:
                     raise FileNotFoundError(f"NO_SUCH_BUCKET {bucket}")
+
+
+def _in_job(path: str) -> str:
+    """Return the path as the user wrote it: below the package's own folder."""
+    return path.split(_JOB_COPY, 1)[1].partition("/")[2] or path
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def is_past_checkpoint(run: str, step: int) -> bool:
     """Tell whether a run has the checkpoint of a step and has recorded a later one, which going on takes back."""
     if not (PLACE / run / "checkpoints" / step_directory(step)).is_dir():
         return False
-    return any(record["step"] >= step for record in read_metrics(Place.of(PLACE / run)))
+    return any(record["step"] > step for record in read_metrics(Place.of(PLACE / run)))
 
 
 def write_model(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mama_ray.reporting.intervals import mean_interval
+from mama_ray.reporting.intervals import mean_interval, wilson_interval
 
 
 def test_the_interval_is_students():
@@ -22,3 +22,21 @@ def test_equal_values_have_an_interval_of_width_zero():
 def test_no_values_are_refused():
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval([])
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "wanted"),
+    [
+        (0.125, 8, (0.0224, 0.4709)),  # the values of R's prop.test(correct = FALSE) and of Wilson's formula by hand
+        (0.0, 10, (0.0, 0.2775)),
+        (1.0, 10, (0.7225, 1.0)),
+        (0.5, 100, (0.4038, 0.5962)),
+    ],
+)
+def test_the_interval_of_a_share_is_wilsons(share, count, wanted):
+    assert wilson_interval(share, count) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one trial"):
+        wilson_interval(0.5, 0)

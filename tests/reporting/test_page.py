@@ -99,3 +99,34 @@ def test_the_page_is_written_whole(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (125, "2 min 05 s"), (3 * 3600 + 420, "3 h 07 min")])
 def test_durations_read_well(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_recall_over_few_queries_has_its_interval_and_says_what_one_query_is():
+    run = RunReport("run", metrics={"t2v_R@1": 12.5, "t2v_median_rank": 2.0, "v2t_R@1": 0.0})
+    small = text_of(render_report(Report("small", (run,), num_queries={"t2v": 8, "v2t": 8})))
+    assert "8 queries: one is 12.5 points." in small
+    assert "12.5 2 to 47" in small and "0.0 0 to 32" in small
+    large = text_of(render_report(Report("large", (run,), num_queries={"t2v": 1000, "v2t": 1000})))
+    assert "points" not in large and " to " not in large.split("cost of training")[1].split("Training")[0]
+
+
+def test_a_page_tells_where_its_numbers_come_from():
+    run = RunReport(
+        "run", provenance={"command": "python jobs/train.py --run <x>"}, settings={"optim.lr": "0.001", "seed": "0"}
+    )
+    page = render_report(Report("run", (run,)))
+    assert "python jobs/train.py --run &lt;x&gt;" in page
+    assert "All 2 settings" in page and "optim.lr" in page
+
+
+def test_the_papers_curve_is_drawn_where_the_run_spans_as_much():
+    def curve_page(high: float) -> str:
+        record = {"step": 1, "weights/curve_loss": [0.1, high], "weights/curve_weight": [1.0, 0.9]}
+        return render_report(Report("run", (RunReport("run", [record]),)))
+
+    assert "digitised" in curve_page(5.0)
+    assert "digitised" not in curve_page(0.3) and "lies outside of these losses" in curve_page(0.3)
+
+
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())

@@ -66,3 +66,22 @@ def test_steps_hold_until_the_next_point():
     assert len(set(ys)) == 3
     assert ys[0] == ys[1] and ys[2] == ys[3] and ys[4] == ys[5]  # level from each point to the next
     assert ys[2] < ys[4] < ys[0]
+
+
+def ticks_of(svg: str) -> list[float]:
+    """Return the numbers that are written at the axes."""
+    return [float(text) for text in re.findall(r">\s*(\d+(?:\.\d+)?)\s*</text>", svg)]
+
+
+def test_an_axis_of_zeros_alone_is_not_one_of_hundredths():
+    zeros = {"run": ([10, 20], [0.0, 0.0])}
+    ticks = ticks_of(plots.curves_svg(zeros, xlabel="step", ylabel="R@1 (%)", from_zero=True))
+    assert max(tick for tick in ticks if tick not in (10.0, 20.0)) >= 8
+    assert not any(0 < tick < 1 for tick in ticks)
+
+
+def test_the_axes_of_the_learned_curve_are_those_of_its_losses():
+    curve = ([2.0, 2.1, 2.2], [1.0, 0.99, 0.98])
+    assert plots.loss_range({"plain": ((), ()), "run": curve}) == (2.0, 2.2)
+    losses = [tick for tick in ticks_of(plots.weight_curve_svg({"run": curve}, shows_paper=True)) if tick > 1.5]
+    assert losses and min(losses) > 1.9 and max(losses) < 2.3

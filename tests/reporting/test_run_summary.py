@@ -36,9 +36,9 @@ def write_shards(directory: Path, videos: list[bytes]) -> None:
 
 def test_training_time_is_that_of_the_steps():
     records = [
-        {"step": 9, "throughput/step_s": 0.5},
-        {"step": 9, "val/loss": 1.0},
-        {"step": 19, "throughput/step_s": 0.25},
+        {"step": 10, "throughput/step_s": 0.5},
+        {"step": 10, "val/loss": 1.0},
+        {"step": 20, "throughput/step_s": 0.25},
     ]
     assert training_time_s(records) == pytest.approx(10 * 0.5 + 10 * 0.25)
     assert training_time_s([]) is None
@@ -46,7 +46,7 @@ def test_training_time_is_that_of_the_steps():
 
 def test_a_run_is_summarised_from_its_directory(tmp_path):
     with MetricsWriter(Place.of(tmp_path), tensorboard=False) as writer:
-        writer.write(9, {"train/loss": 2.0, "throughput/step_s": 0.5})
+        writer.write(10, {"train/loss": 2.0, "throughput/step_s": 0.5})
     tail = TopicResult(topic="tail", num_train=3, num_videos=4, metrics={"t2v_R@1": 7.5})
     stored = make_result().model_copy(update={"topics": (tail,), "tail": tail})
     (tmp_path / "evaluation").mkdir()

@@ -1,5 +1,7 @@
 """The page of a sweep: what it compares, ranks and marks."""
 
+from dataclasses import replace
+
 import pytest
 
 from mama_ray.reporting.sweep_page import (
@@ -81,3 +83,23 @@ def test_two_objectives_show_the_trials_that_no_other_beats():
     objectives = {"val/t2v_R@1": "max", "throughput/step_s": "min"}
     report = SweepReport("Two", objectives, trials, best="trial-0001", front=("trial-0000", "trial-0001"))
     assert "no other beats in both" in render_sweep_report(report)
+
+
+def test_a_trial_that_was_pruned_at_its_first_validation_is_on_the_page():
+    trials = (
+        trial(0, "complete", 30.0, curve=((4, 20.0), (8, 30.0)), num_steps=8),
+        trial(1, "pruned", 5.0, curve=((4, 5.0),), num_steps=4),
+        trial(2, "pruned", 6.0, curve=((4, 6.0),), num_steps=4),
+    )
+    page = render_sweep_report(SweepReport("sweep", {"val/t2v_R@1": "max"}, trials, best="trial-0000"))
+    assert "All 3 trials that validated" in page
+    assert all(f"trial-000{number}" in page for number in range(3))
+
+
+def test_an_ablation_draws_a_curve_for_every_seed_of_every_variant():
+    trials = tuple(
+        replace(variant(n, name, n, 30.0 + n), curve=((4, 20.0 + n), (8, 30.0 + n))) for n, name in enumerate("ab")
+    )
+    variants = summarise_variants(trials, ["a", "b"])
+    page = render_sweep_report(SweepReport("ablation", {"val/t2v_R@1": "max"}, trials, best=None, variants=variants))
+    assert "How they learned" in page

@@ -18,19 +18,30 @@ def write_steps(folder, steps, *, start_step=0, tensorboard=False):
 
 
 def test_resume_drops_the_steps_that_will_run_again(tmp_path):
-    write_steps(tmp_path, range(8))
-    write_steps(tmp_path, range(5, 10), start_step=5)
-    assert read_series(read_metrics(Place.of(tmp_path)), "train/loss") == (list(range(10)), list(range(10)))
+    write_steps(tmp_path, range(1, 9))
+    write_steps(tmp_path, range(6, 11), start_step=5)
+    assert read_series(read_metrics(Place.of(tmp_path)), "train/loss") == (list(range(1, 11)), list(range(1, 11)))
+
+
+def test_records_of_an_earlier_version_count_as_those_of_today(tmp_path):
+    # Before, a record bore the number of the step that was done last, from 0.
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(f'{{"step": {step}, "train/loss": {step + 1}}}\n' for step in range(8)))
+    before = path.read_text().splitlines()
+    assert read_series(read_metrics(Place.of(tmp_path)), "train/loss")[0] == list(range(1, 9))
+    write_steps(tmp_path, range(6, 11), start_step=5)  # it goes on from its checkpoint of five steps
+    assert read_series(read_metrics(Place.of(tmp_path)), "train/loss") == (list(range(1, 11)), list(range(1, 11)))
+    assert path.read_text().splitlines()[:5] == before[:5], "what was written stays as it is"
 
 
 @pytest.mark.parametrize("lost_bytes", [1, 5, 30])
 def test_a_torn_last_line_is_dropped(tmp_path, lost_bytes):
-    write_steps(tmp_path, range(3))
+    write_steps(tmp_path, range(1, 4))
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(path.read_bytes()[:-lost_bytes])
-    write_steps(tmp_path, [3], start_step=3)
+    write_steps(tmp_path, [4], start_step=3)
     steps = [record["step"] for record in read_metrics(Place.of(tmp_path))]
-    assert steps in ([0, 1, 3], [0, 1, 2, 3])
+    assert steps in ([1, 2, 4], [1, 2, 3, 4])
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == steps
 
 
@@ -66,9 +77,9 @@ def test_tensorboard_gets_the_scalars(tmp_path):
 
 def test_storage_that_cannot_append_is_mirrored(tmp_path):
     remote = Place(fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()), "run", "run")
-    write_steps(remote, range(4))
-    write_steps(remote, range(2, 4), start_step=2)
-    assert [record["step"] for record in read_metrics(remote)] == [0, 1, 2, 3]
+    write_steps(remote, range(1, 5))
+    write_steps(remote, range(3, 5), start_step=2)
+    assert [record["step"] for record in read_metrics(remote)] == [1, 2, 3, 4]
 
 
 def test_no_file_means_no_records(tmp_path):

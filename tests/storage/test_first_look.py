@@ -7,7 +7,7 @@ import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, absolute_uri
 
 CHECKS = pytest.mark.parametrize("check", [ensure_readable, ensure_writable])
 
@@ -81,3 +81,17 @@ def test_a_lack_of_permission_is_told_with_the_remedy_and_without_the_secret(s3_
         urllib.request.urlopen(request, timeout=30).close()
     assert "AWS_PROFILE" in str(refused.value)
     assert s3_server["AWS_SECRET_ACCESS_KEY"] not in str(refused.value)
+
+
+def test_a_relative_path_of_a_submitted_job_is_refused_for_output_and_missed_as_input(tmp_path, monkeypatch):
+    package = tmp_path / "session_1/runtime_resources/working_dir_files/_ray_pkg_0123"  # where Ray unpacks it
+    package.mkdir(parents=True)
+    (package / "clips.csv").write_text("video,caption\n")
+    monkeypatch.chdir(package)
+    with pytest.raises(UserError, match="would be lost with it: got runs/mine; give a path from / on"):
+        ensure_writable(absolute_uri("runs/mine"))
+    assert not (package / "runs").exists()
+    with pytest.raises(UserError, match="not in the working directory that was submitted.*: got shards; give a path"):
+        ensure_readable(absolute_uri("shards"))
+    ensure_readable(absolute_uri("clips.csv"), "openai/clip-vit-base-patch32", None)  # brought along; a hub id
+    ensure_writable(str(tmp_path / "runs"))

@@ -19,6 +19,7 @@ from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.orchestration.training.run import train
 from mama_ray.reporting.content import RunReport
+from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def run_demo(job: DemoJob) -> str:
         )
     start = time.perf_counter()
     job = with_overrides(job, {"storage": absolute_uri(job.storage)})
+    ensure_writable(job.storage)
     connect()
     shards = job.train.shards or embedded_shards(job.train.corpus, job.storage)
     logger.info("shards ready after %.0f s", time.perf_counter() - start)

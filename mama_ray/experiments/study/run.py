@@ -20,6 +20,7 @@ from mama_ray.experiments.study.report.page import write_study_figures, write_st
 from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import Place, absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if not job.render_only:
+        ensure_writable(storage)
         run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
     page = write_study_report(Place.of(report), experiments)

@@ -26,6 +26,7 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
+from mama_ray.storage.waits import told_wait
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ class Captioning:
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
         folder = self._resources.enter_context(captioner_folder(plan.model))
-        self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+        with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
+            self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
         keep_beating(ledger, self._name)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:

@@ -1,6 +1,7 @@
 """The dry run: what a captioning job would do, with time and tokens as measured on a few of its clips."""
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import ray
@@ -11,40 +12,75 @@ from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
+from mama_ray.orchestration.cluster.connect import start_worker_logging
+from mama_ray.reporting.document import format_duration
+from mama_ray.storage.waits import told_wait
 
 
-def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -> str:
-    """Return the plan in one line: shards, clips, tokens and time, from a trial of one chunk in one engine."""
-    captioner, sampling = plan.captioner, plan.sampling
-    known = [
-        f"{plan.num_clips} clips in {plan.num_shards} shards",
-        f"{plan.num_clips - pending.num_clips} captioned already",
-        f"{sampling.num_captions} caption(s) per clip",
-        f"{captioner.architecture}, {captioner.num_prompt_tokens} tokens of prompt and {captioner.side} x "
-        f"{captioner.side} pixels",
-    ]
+@dataclass(frozen=True)
+class Trial:
+    """What one chunk took in one engine: clips and tokens written, seconds of start, of decoding, of captioning."""
+
+    num_clips: int
+    num_tokens: int
+    start_s: float
+    decode_s: float
+    caption_s: float
+
+
+def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -> tuple[str, str]:
+    """Return the plan as a table and in one line: clips, tokens and time, from a trial of one chunk in one engine."""
+    trial = None
     if pending.num_clips:
         task = _try_chunk.options(num_cpus=pool.cpus_per_engine, num_gpus=pool.gpus_per_engine)
-        num_clips, num_tokens, start_s, decode_s, caption_s = ray.get(task.remote(plan, pending))
-        clips = pending.num_clips
-        num_read, num_written = clips * captioner.num_prompt_tokens, clips * num_tokens // num_clips
-        seconds = clips * caption_s / num_clips / pool.max_size
-        known += [
-            f"about {num_read} tokens to read and {num_written} to write",
-            f"about {_hours(seconds)} with {pool.max_size} engine(s) after a start of {start_s:.0f} s",
-            f"{_hours(clips * decode_s / num_clips)} of decoding, {decode_s / caption_s:.2f} CPUs for each engine",
-        ]
-    return f"dry run, nothing written: {'; '.join(known)} -> {plan.output}"
+        trial = ray.get(task.remote(plan, pending))
+    rows = plan_rows(plan, pending.num_clips, trial, pool)
+    width = max(map(len, rows)) + 2
+    table = "\n".join(f"{name:{width}}{text}" for name, text in rows.items())
+    left = rows.get("time", "nothing is left to do")
+    return table, f"dry run, nothing written: {left} -> {plan.output}"
+
+
+def plan_rows(plan: CaptionPlan, num_left: int, trial: Trial | None, pool: PoolConfig) -> dict[str, str]:
+    """Return the table's rows by name; without a trial, what is known without one."""
+    captioner, num_captions = plan.captioner, plan.sampling.num_captions
+    side, num_prompt = captioner.side, captioner.num_prompt_tokens
+    rows = {
+        "clips": f"{_count(plan.num_clips, 'clip')} in {_count(plan.num_shards, 'shard')}, "
+        f"{plan.num_clips - num_left:,} captioned already",
+        "captions": f"{_count(num_captions, 'caption')} per clip",
+        "model": f"{plan.model or 'embedded narrator'} ({captioner.architecture})",
+        "shown": f"{num_prompt:,} tokens of prompt with a picture of {side} x {side} pixels",
+    }
+    if trial is not None:
+        decode_s, caption_s = (num_left * seconds / trial.num_clips for seconds in (trial.decode_s, trial.caption_s))
+        num_engines, engines_s = pool.max_size, caption_s / pool.max_size
+        # What the engines eat: they wait for decoding where it has fewer CPUs than that.
+        num_cpus = max(1, round(decode_s / max(engines_s, 1e-9)))
+        limit = pool.max_decode_tasks  # each keeps a core busy
+        seconds = max(engines_s, decode_s / limit if limit else 0.0)
+        with_cpus = f" and {_count(limit, 'CPU')} for decoding" if limit else ""
+        start = format_duration(trial.start_s)
+        num_read, num_written = num_left * num_prompt, num_left * trial.num_tokens // trial.num_clips
+        rows |= {
+            "tokens": f"about {num_read:,} to read, {num_written:,} to write",
+            "captioning": f"{format_duration(caption_s)} of an engine, after a start of {start}",
+            "decoding": f"{format_duration(decode_s)} of a CPU; {_count(num_cpus, 'CPU')} would keep "
+            f"{_count(num_engines, 'engine')} busy",
+            "time": f"about {format_duration(trial.start_s + seconds)} with {_count(num_engines, 'engine')}{with_cpus}",
+        }
+    return rows | {"output": plan.output}
 
 
 @ray.remote
-def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, float, float, float]:
-    """Return the numbers of clips and of tokens written, and the seconds of start, decoding and captioning."""
+def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> Trial:
+    start_worker_logging()
     chunk = decode_chunk(plan, pending, 0)
     usable = [position for position, error in enumerate(chunk["error"]) if not error] or [0]
     began = time.perf_counter()
     with captioner_folder(plan.model) as folder:
-        engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+        with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
+            engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
         start_s = time.perf_counter() - began
         began = time.perf_counter()
         contents = [np.ascontiguousarray(chunk["shown"][position]) for position in usable]
@@ -54,14 +90,8 @@ def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> tuple[int, int, flo
         caption_s = time.perf_counter() - began
         engine.close()
     decode_s = float(np.sum(chunk["decode_s"]) + np.sum(chunk["read_s"])) / len(chunk["row"]) * len(usable)
-    return len(usable), engine.num_tokens, start_s, decode_s, caption_s
+    return Trial(len(usable), engine.num_tokens, start_s, decode_s, caption_s)
 
 
-def _hours(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

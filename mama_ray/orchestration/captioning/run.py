@@ -12,6 +12,7 @@ import os
 import time
 
 from mama_ray.captioning.prompts import PromptConfig
+from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
@@ -31,6 +32,7 @@ from mama_ray.orchestration.captioning.similarity import find_dual_encoder, scor
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.captioning.table_folder import constant_columns, enter, find_finished, leave
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.named_configs import load_named
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -49,11 +51,25 @@ def caption(job: CaptionJob) -> str:
     output = Place.of(job.output)
     if not job.dry_run:
         ensure_writable(job.output)
-    ensure_readable(job.shards)
+    ensure_readable(job.shards, job.similarity, job.model)
+    look_at_model(job.model)
+    if job.shards is not None:
+        _look_at_clips(job.shards, job.split)
     connect()
     pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
     with user_errors(), storage_errors(job.output):
         return _caption(job, prompt, output, pool)
+
+
+def _look_at_clips(shards: str, split: str | None) -> None:
+    """Raise UserError for shards without an index, and for a split without clips."""
+    counts = look_at_index(Place.of(shards))
+    if counts is not None and not (counts[split] if split else sum(counts.values())):
+        raise UserError(
+            "no clips to caption",
+            got=f"{shards}, split {split or 'any'}",
+            wanted=", ".join(f"{name} ({count} clips)" for name, count in counts.items() if count) or "some clips",
+        )
 
 
 def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: PoolConfig) -> str:
@@ -76,7 +92,9 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     if job.model is None:
         require_embedded(shards, job.split)
     if job.dry_run:
-        return describe_plan(plan, scan_pending(plan), pool)
+        table, line = describe_plan(plan, scan_pending(plan), pool)
+        print(table)  # noqa: T201 - the job's result
+        return line
     enter(job, plan, output)
     history = PoolHistory()
     progress = CaptionProgress(num_clips, table=job.output)

@@ -7,7 +7,7 @@ from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob
-from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
 
@@ -23,7 +23,8 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
     summary = (output / SUMMARY_NAME).read_json()
     begun = (output / f"{WORK_FOLDER}/{_JOB_NAME}").read_json()
     theirs = summary.get("job") if summary else begun
-    if theirs is not None and theirs != ours:
+    # A start that failed before its first captions were committed binds nobody.
+    if theirs is not None and theirs != ours and (summary or list_parts(output)):
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise UserError(
             "the folder holds the table of another job",

@@ -7,11 +7,25 @@ import sys
 
 import ray
 
+from mama_ray.orchestration.cluster.noise import hide_noise
+
 logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
+_STARTS = 3
+# What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
+# between the moment when it was found free and that in which Ray bound it.
+_PASSING_TROUBLES = (
+    "timed out during startup",
+    "already occupied",
+    "already in use",
+    "Failed to bind",
+    "Failed to start a dashboard",
+    "Failed to start GCS",
+    "ports_by_node",
+)
 
 
 def connect(*, num_cpus: int | None = None) -> None:
@@ -25,39 +39,44 @@ def connect(*, num_cpus: int | None = None) -> None:
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
+        hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a laptop is not reclaimed, and it polls
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it breaks progress bars with a blank line per update
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
+    hide_noise()
     _start(logical_cpus)
+    hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
 
 
 def _start(logical_cpus: int) -> None:
-    """Start a local Ray; once more if its node missed Ray's fixed 30 s, as it may on busy cores."""
+    """Start a local Ray; again, with another port, for what may pass: a slow node, a port that was taken meanwhile."""
     # Ray Train asks the dashboard's API whether its controller is alive, to free what a dead one held. Where several
     # Rays run on one machine it must be told which dashboard; the workers inherit this from their node.
-    port = _free_port()
     options = {
         "num_cpus": logical_cpus,
         "include_dashboard": True,
-        "dashboard_port": port,
         "log_to_driver": True,
         "logging_level": logging.WARNING,
         "object_store_memory": _object_store_bytes(),
     }
-    os.environ[_DASHBOARD] = f"http://127.0.0.1:{port}"
-    try:
-        ray.init(**options)
-    except Exception as error:  # Ray raises a bare Exception for a node that was too slow
-        if "timed out during startup" not in str(error):
-            raise
-        ray.shutdown()
-        ray.init(**options)
-    finally:
-        del os.environ[_DASHBOARD]  # this process may start another Ray later
+    for start in range(1, _STARTS + 1):
+        port = _free_port()
+        os.environ[_DASHBOARD] = f"http://127.0.0.1:{port}"
+        try:
+            ray.init(**options, dashboard_port=port)
+            return
+        except Exception as error:  # Ray raises a bare Exception for a node that was too slow
+            if start == _STARTS or not any(trouble in str(error) for trouble in _PASSING_TROUBLES):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            logger.warning("Ray did not start (%s): trying again, %d of %d", reason, start + 1, _STARTS)
+            ray.shutdown()
+        finally:
+            del os.environ[_DASHBOARD]  # this process may start another Ray later
 
 
 def _free_port() -> int:

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.noise import FilteredStderr
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +69,17 @@ def run_job(
         config = parse_config(config_class, argv, prog=_program(), description=description)
     except ConfigError as error:
         _leave(_BAD_USAGE, f"error: {error}")
+    stderr = FilteredStderr()
     _start_logging()
     signals = _SignalRecord()
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        line = run(config)
+        status, line = _DONE, run(config)
     except Exception as error:
-        _leave(*_failure(error))
+        status, line = _failure(error)
     except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
-        _leave(*_interruption(stop, signals.received()))
-    _leave(_DONE, line)
+        status, line = _interruption(stop, signals.received())
+    _leave(status, line, stderr)
 
 
 def find_user_error(error: BaseException) -> UserError | None:
@@ -166,10 +168,12 @@ def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
     return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
 
-def _leave(status: int, line: str) -> NoReturn:
+def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoReturn:
     """Write the last line, after Ray has said its own, and end the process."""
     if status != _BAD_USAGE:
         _shut_ray_down()
+    if stderr is not None:
+        stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
     stream.write(" ".join(line.split()) + "\n")
     sys.stdout.flush()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mama_ray.data.index_look import look_at_index
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import (
@@ -67,6 +68,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
     ensure_readable(shards)
+    look_at_index(Place.of(shards))
     connect()
     split = load_evaluated_split(shards, benchmark)
     features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")

@@ -13,6 +13,7 @@ from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.runs.settings import Precision
+from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig
 
@@ -126,6 +127,10 @@ class NarratorJob(Config):
 
     num_checkpoints_to_keep: MayChange[int] = Field(2, ge=1)
     """Newest checkpoints kept; the best one by validation is always kept beside them."""
+
+    trackers: MayChange[tuple[TrackerName, ...]] = ()
+    """Experiment trackers that get the metrics too: mlflow, wandb. Where they are is said by their own environment
+    variables."""
 
     max_failures: MayChange[int] = Field(3, ge=-1)
     """Worker crashes survived before the job fails; -1 is any number."""

@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Literal
 
 import ray
+from ray.exceptions import RayError
 
 from mama_ray.captioning.narrator.folder import convert_narrator
+from mama_ray.data.index_look import look_at_index
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.orchestration.narrator.data import load_narrator_data
+from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
+from mama_ray.orchestration.narrator.report import write_run_report
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
 from mama_ray.orchestration.runs.run_folder import compare_with_begun, write_environment, write_run_config
 from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import run_workers
+from mama_ray.reporting.trackers import require_trackers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
@@ -39,6 +44,13 @@ def run(job: NarratorJob) -> str:
     ensure_writable(run_uri)
     ensure_readable(job.shards)
     begun = compare_with_begun(job, run_folder)
+    if begun is None:
+        ensure_readable(job.model.pretrained)
+        look_at_model(job.model.pretrained)
+    require_trackers(job.trackers)
+    counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
+    if counts is not None:
+        require_one_batch(job, counts["train"])
     if begun is None:
         write_run_config(job, run_folder)
     connect()
@@ -68,8 +80,17 @@ def run(job: NarratorJob) -> str:
     assert best is not None  # the last step leaves one
     model_uri = join_uri(run_uri, MODEL_FOLDER)
     result_of(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
+    _tell_report(job, data, best.place.uri)
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
+
+
+def _tell_report(job: NarratorJob, data: NarratorData, checkpoint: str) -> None:
+    """Write the run's page; the model is there without it, so what fails here is told and no more."""
+    try:
+        logger.info("captions of val and curves: %s", write_run_report(job, data, checkpoint))
+    except RayError as error:
+        logger.warning("the run's page could not be written: %s", str(error).strip().splitlines()[-1])
 
 
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)

@@ -1,7 +1,11 @@
 """What the first worker of a run alone has: the metrics' files, the checkpoints' writer, and the progress it tells."""
 
+from collections.abc import Sequence
+
 from mama_ray.orchestration.runs.checkpoint_writer import CheckpointWriter
 from mama_ray.orchestration.runs.progress import Progress
+from mama_ray.reporting.provenance import read_settings
+from mama_ray.reporting.trackers import TrackerName, Trackers
 from mama_ray.reporting.writers import MetricsWriter
 from mama_ray.storage.places import Place
 
@@ -18,8 +22,10 @@ class RunOutput:
         num_steps: int,
         num_checkpoints_to_keep: int,
         show_bar: bool,
+        trackers: Sequence[TrackerName] = (),
     ) -> None:
-        self.metrics = MetricsWriter(run_folder, start_step=first_step)
+        self._trackers = Trackers(trackers, run, run_folder, read_settings(run_folder)) if trackers else None
+        self.metrics = MetricsWriter(run_folder, start_step=first_step, trackers=self._trackers)
         self.checkpoints = CheckpointWriter(run_folder, self.metrics, num_checkpoints_to_keep=num_checkpoints_to_keep)
         self.progress = Progress(run, num_steps=num_steps, first_step=first_step, show_bar=show_bar)
 
@@ -30,3 +36,5 @@ class RunOutput:
             self.checkpoints.close(has_failed=has_failed)
         finally:
             self.metrics.close()
+            if self._trackers is not None:
+                self._trackers.close(has_failed=has_failed)

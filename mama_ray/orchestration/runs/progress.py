@@ -2,10 +2,16 @@
 
 import logging
 import time
+from collections.abc import Mapping
 
 from ray.experimental import tqdm_ray
 
+from mama_ray.reporting.metrics import find_metric
+
 logger = logging.getLogger(__name__)
+
+_SHOWN_OF_VALIDATION = ("val/t2v_R@1", "val/t2v_R@5", "val/v2t_R@1", "val/t2v_median_rank", "val/caption_loss")
+_PERCENT = " %"
 
 
 class Progress:
@@ -36,6 +42,17 @@ class Progress:
             clips_per_s,
             seconds_per_step * (self._num_steps - num_done),
         )
+
+    def tell_validation(self, num_done: int, metrics: Mapping[str, float]) -> None:
+        """Tell in a line what a validation after `num_done` steps has found; nothing where it found nothing."""
+        told = [
+            f"{name.removeprefix('val/')} {metrics[name]:.4g}{_PERCENT if find_metric(name).unit == '%' else ''}"
+            for name in _SHOWN_OF_VALIDATION
+            if name in metrics
+        ]
+        told += [f"{name.removeprefix('val/')} {metrics[name]:.4g}{_PERCENT}" for name in metrics if "_right" in name]
+        if told:
+            logger.info("%s: validated at step %d: %s", self._run, num_done, ", ".join(told))
 
     def close(self) -> None:
         """Leave the bar as it stands."""

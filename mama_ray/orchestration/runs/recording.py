@@ -34,7 +34,7 @@ class Position(Protocol):
 class Recording:
     """One worker's record of a run; a context manager around the training loop.
 
-    The state's `step` counts the steps that are done; the step that was done last has the number below.
+    The state's `step` counts the steps that are done, and so do records, lines, validations and checkpoints.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Recording:
                 num_steps=self._state.num_steps,
                 num_checkpoints_to_keep=self._job.num_checkpoints_to_keep,
                 show_bar=self._show_bar,
+                trackers=self._job.trackers,
             )
         self._clock.restart()
         return self
@@ -93,7 +94,7 @@ class Recording:
     def log(self, scalars: Mapping[str, float], *, loss: float) -> None:
         """Write and export the metrics of a window, its measures among them, and tell the progress; begin the next."""
         if self._output is not None:
-            self._output.metrics.write(self._state.step - 1, scalars)
+            self._output.metrics.write(self._state.step, scalars)
             export_metrics(self._job.run, {**scalars, "run/step": self._state.step})
             speed = scalars["throughput/clips_per_s"]
             self._output.progress.tell(self._state.step, loss=loss, clips_per_s=speed)
@@ -118,7 +119,8 @@ class Recording:
         """
         if self._output is not None:
             if metrics or curves:
-                self._output.metrics.write(self._state.step - 1, {**metrics, **curves})
+                self._output.metrics.write(self._state.step, {**metrics, **curves})
+            self._output.progress.tell_validation(self._state.step, metrics)
             self._output.checkpoints.save(self._state.step, capture, selection=selection)
             export_metrics(self._job.run, metrics, {"run/checkpoints": 1})
         position = {"step": self._state.step, "num_steps": self._state.num_steps}

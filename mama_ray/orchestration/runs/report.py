@@ -35,6 +35,7 @@ def write_page(
         lead=lead,
         protocol=describe_protocol(result.protocol) if result else "",
         num_gallery=result.protocol.num_videos if result else None,
+        num_queries={"t2v": result.protocol.num_texts, "v2t": result.protocol.num_videos} if result else {},
         facts=facts or {},
     )
     write_report(Place.of(directory_uri), report)

@@ -6,10 +6,14 @@ between two starts; what they hold may not, and environment.json has its hashes.
 
 import json
 import platform
+import shlex
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,6 +28,7 @@ from mama_ray.config import (
     names_that_may_change,
 )
 from mama_ray.config.fields import set_path
+from mama_ray.config.masking import mask_secrets
 from mama_ray.config.schema import build_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.runs.settings import count_steps
@@ -141,9 +146,11 @@ def write_run_config(job: Config, run_folder: Place) -> None:
 
 
 def write_environment(summary: dict, run_folder: Place) -> None:
-    """Write environment.json: versions, the cluster, and what is known of the data."""
+    """Write environment.json: the command, versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
+        "command": mask_secrets(shlex.join([Path(sys.executable).name, *sys.argv])),
+        "started_s": round(time.time(), 3),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in packages},

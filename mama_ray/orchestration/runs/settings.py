@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import Field
 
 from mama_ray.errors import UserError
+from mama_ray.reporting.trackers import TrackerName
 
 # A number, or {min: 1, max: 8} of an elastic group; a mapping, as the command line and its help take no group of
 # settings where a number may stand as well.
@@ -82,6 +83,10 @@ class RunSettings(Protocol):
     @property
     def num_checkpoints_to_keep(self) -> int:
         """Newest checkpoints kept."""
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """Experiment trackers that get the metrics too."""
 
 
 def count_steps(job: RunSettings, num_clips: int) -> int:

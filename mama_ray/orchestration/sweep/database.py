@@ -22,6 +22,7 @@ from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
 from mama_ray.orchestration.sweep.space import describe_space
 from mama_ray.storage.places import Place
+from mama_ray.training.manifest import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -70,29 +71,53 @@ class StudyStore:
 
         objectives: metric -> max or min. definition: what else must be equal for trials to be compared.
         """
-        directions = [
-            StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in objectives.values()
-        ]
-        ours = json.dumps([describe_space(distributions), dict(objectives), definition])
-        study = optuna.create_study(
-            storage=self.storage, study_name=self.name, directions=directions, load_if_exists=True
-        )
-        theirs = study.user_attrs.get(_DEFINITION)
-        if theirs is None and any(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False)):
-            raise UserError(f"study {self.name} was not made by this job", remedy="give --run another name")
-        if theirs is None:
-            for point in first_points:  # a start that was killed here has queued some of them
-                study.enqueue_trial(dict(point), skip_if_exists=True)
+        study = self.find_study(distributions, objectives, definition=definition)
+        if study is None:
+            directions = [
+                StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE for mode in objectives.values()
+            ]
+            if self.name in optuna.get_all_study_names(self.storage):  # of a start that came to nothing
+                optuna.delete_study(study_name=self.name, storage=self.storage)
+            study = optuna.create_study(storage=self.storage, study_name=self.name, directions=directions)
+            for point in first_points:
+                study.enqueue_trial(dict(point))
+            ours = _define(distributions, objectives, definition)
             study.set_user_attr(_DEFINITION, ours)  # last: with it the queue is known to be whole
-        elif theirs != ours:
-            raise UserError(
-                f"study {self.name} exists with another search",
-                got=_difference(ours, theirs),
-                wanted=_difference(theirs, ours),
-                remedy="start it with its own config to go on, or give --run another name",
-            )
         self.publish()
         return study
+
+    def find_study(
+        self, distributions: Mapping[str, BaseDistribution], objectives: Mapping[str, str], *, definition: str = ""
+    ) -> optuna.Study | None:
+        """Load the study of this search; None where there is none, or one of a start that came to nothing.
+
+        Raises UserError for that of another search once one of its trials has learned something.
+        """
+        if self.name not in optuna.get_all_study_names(self.storage):
+            return None
+        study = optuna.load_study(study_name=self.name, storage=self.storage)
+        ours, theirs = _define(distributions, objectives, definition), study.user_attrs.get(_DEFINITION)
+        if theirs == ours:
+            return study
+        if not self._binds(study):
+            return None
+        if theirs is None:
+            raise UserError(f"study {self.name} was not made by this job", remedy="give --run another name")
+        raise UserError(
+            f"study {self.name} exists with another search",
+            got=_difference(ours, theirs),
+            wanted=_difference(theirs, ours),
+            remedy="start it with its own config to go on, or give --run another name",
+        )
+
+    def _binds(self, study: optuna.Study) -> bool:
+        """Tell whether a study holds what a trial has learned, or may be learning now, in it or as a checkpoint."""
+        return any(
+            trial.state in (*_FINISHED, TrialState.RUNNING)
+            or trial.intermediate_values
+            or list_checkpoints(self._target.parent / f"trials/{run_of(trial)}")
+            for trial in study.get_trials(deepcopy=False)
+        )
 
     def publish(self) -> None:
         """Put the copy of a remote database where it belongs."""
@@ -146,6 +171,10 @@ def latest_by_run(study: optuna.Study) -> list[FrozenTrial]:
         if run is not None:
             runs[run] = trial
     return list(runs.values())
+
+
+def _define(distributions: Mapping[str, BaseDistribution], objectives: Mapping[str, str], definition: str) -> str:
+    return json.dumps([describe_space(distributions), dict(objectives), definition])
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:

@@ -5,10 +5,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config
+from mama_ray.errors import unknown_name
 from mama_ray.orchestration.sweep.space import SearchSpace
 from mama_ray.orchestration.training.job import TrainJob
-from mama_ray.reporting.metrics import find_metric
+from mama_ray.reporting.metrics import RETRIEVAL_KEYS
 
+# What a trial reports at every validation.
+OBJECTIVES = (*(f"val/{key}" for key in RETRIEVAL_KEYS), "throughput/step_s")
 DEFAULT_SPACE: SearchSpace = {
     "objective.margin": {"uniform": [0.0, 0.4]},
     "optim.lr": {"log_uniform": [3e-4, 3e-3]},
@@ -97,5 +100,6 @@ class SweepJob(Config):
                     f"objectives: {metric} is refused: a sweep chooses by the val split (val/...) or by "
                     "throughput/step_s; the test split is for one evaluation of what it has chosen"
                 )
-            find_metric(metric)
+            if metric not in OBJECTIVES:
+                raise unknown_name("objective", metric, OBJECTIVES)
         return self

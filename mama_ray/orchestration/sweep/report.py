@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
-from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run
+from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, run_of
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.trial import overrides_of
@@ -24,6 +25,7 @@ from mama_ray.reporting.sweep_page import (
     summarise_variants,
     write_sweep_report,
 )
+from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place, join_uri
 
 _STATES: dict[TrialState, State] = {
@@ -58,7 +60,9 @@ def write_outcome(
 
     Raises UserError when no trial came to its end.
     """
-    trials = [_trial(found, failures) for found in latest_by_run(study)]
+    metric = next(iter(job.objectives))
+    runs = place / "trials"
+    trials = [_with_curve(_trial(found, failures), metric, runs / run_of(found)) for found in latest_by_run(study)]
     (place / "trials.json").write_whole(json.dumps([_record(trial) for trial in trials], indent=1))
     report = _report(job, plan, study, trials)
     page = write_sweep_report(place / "report", report)
@@ -130,6 +134,17 @@ def _trial(found: FrozenTrial, failures: Mapping[str, str]) -> SweepTrial:
         duration_s=found.duration.total_seconds() if found.duration is not None else None,
         error=failures.get(name, "") if state == "failed" else "",
     )
+
+
+def _with_curve(trial: SweepTrial, metric: str, run_folder: Place) -> SweepTrial:
+    """Return a trial with its curve; of several objectives the study keeps none, so it is read from the run."""
+    if trial.curve or not metric.startswith("val/"):
+        return trial
+    try:
+        steps, values = read_series(read_metrics(run_folder), metric)
+    except (OSError, UserError):  # the page does without it
+        return trial
+    return replace(trial, curve=tuple(zip(steps, values, strict=True)))
 
 
 def _record(trial: SweepTrial) -> dict[str, Any]:

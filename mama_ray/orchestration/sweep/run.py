@@ -24,10 +24,10 @@ from mama_ray.orchestration.sweep.report import failures_of, write_outcome
 from mama_ray.orchestration.sweep.search import StudySearch
 from mama_ray.orchestration.sweep.trial import run_trial
 from mama_ray.orchestration.training.data import load_run_data
-from mama_ray.orchestration.training.job import TrainJob, inputs_of
-from mama_ray.orchestration.training.run import check_sizes
+from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
+from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.tokens import require_models_tokenizer
-from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import Place, absolute_uri
 
 logger = logging.getLogger(__name__)
@@ -42,21 +42,21 @@ def sweep(job: SweepJob) -> str:
     plan = plan_sweep(job)
     folder = Place.of(plan.uri)
     ensure_writable(plan.uri)
-    ensure_readable(*inputs_of(plan.base))
+    look_at_inputs(plan.base)
     with StudyStore(job.study, job.run, folder) as store:
-        study = store.open_study(
-            plan.distributions,
-            job.objectives,
-            first_points=plan.first_points,
-            definition=plan.definition,
-        )
+        search_of = (plan.distributions, job.objectives)
+        found = store.find_study(*search_of, definition=plan.definition)
+        failures: dict[str, str] = {}
+        base, num_steps = plan.base, 0
+        if found is None or num_finished(found) < plan.num_samples:
+            connect()
+            base, num_steps = _prepare(job, plan)
+        # Made only now: a start that fails on its inputs leaves no study behind, which would bind the next one.
+        study = store.open_study(*search_of, first_points=plan.first_points, definition=plan.definition)
         (folder / "config.yaml").write_whole(config_to_yaml(job))
         num_begun = requeue_unfinished(study)
         num_left = plan.num_samples - num_finished(study)
-        failures: dict[str, str] = {}
         if num_left > 0:
-            connect()
-            base, num_steps = _prepare(job, plan)
             told = f", {num_begun} of them begun before" if num_begun else ""
             logger.info("sweep %s: %d of %d trials to run%s", plan.uri, num_left, plan.num_samples, told)
             study.sampler, study.pruner = _sampler(job, study), _pruner(job, num_steps)
@@ -85,9 +85,9 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     base = base.model_copy(update={"shards": shards})
     own = None if base.data.tokenizer else base.model.pretrained  # as every trial has it
     data = load_run_data(shards, base.data, seed=base.seed, tokenizer=own)
-    check_sizes(base, data)
     require_models_tokenizer(base, data.tokenizer_files)
     counts = data.summary["num_clips"]
+    check_sizes(base, counts)
     if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
         raise UserError("no clips in the val split", got=base.shards, wanted="some: a sweep chooses by them")
     return base, count_steps(base, counts["train"])

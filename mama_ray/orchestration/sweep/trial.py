@@ -45,4 +45,4 @@ def _report_last_validation(job: TrainJob, num_steps: int) -> None:
     timed = [record[STEP_TIME] for record in records if record.get(STEP_TIME) is not None]
     for record in validated[-1:]:
         values = {name: value for name, value in record.items() if name.startswith("val/")}
-        tune.report({STEP: record["step"] + 1, NUM_STEPS: num_steps, STEP_TIME: timed[-1] if timed else None, **values})
+        tune.report({STEP: record["step"], NUM_STEPS: num_steps, STEP_TIME: timed[-1] if timed else None, **values})

@@ -13,6 +13,7 @@ from mama_ray.data.video.settings import DecodeConfig, Resize
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
+from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
@@ -173,6 +174,10 @@ class TrainJob(Config):
 
     num_checkpoints_to_keep: MayChange[int] = Field(2, ge=1)
     """Newest checkpoints kept; the best one by validation is always kept beside them."""
+
+    trackers: MayChange[tuple[TrackerName, ...]] = ()
+    """Experiment trackers that get the metrics too: mlflow, wandb. Where they are is said by their own environment
+    variables."""
 
     max_failures: MayChange[int] = Field(3, ge=-1)
     """Worker crashes survived before the job fails; -1 is any number."""

@@ -58,7 +58,7 @@ class RunRecorder:
         if is_time_to_log or is_time_to_save:
             self._window.require_sound(self._state.global_batch_size)
         if is_time_to_log:
-            self._log(record.step)
+            self._log(self._state.step)  # the steps that are done, this one among them
         if is_time_to_save:
             self._validate_and_save()
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 from ray.train import UserCallback
 
-from mama_ray.errors import UserError
-from mama_ray.models.pretrained import preset
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -21,14 +19,15 @@ from mama_ray.orchestration.runs.run_folder import (
     write_environment,
     write_run_config,
 )
-from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
+from mama_ray.orchestration.runs.settings import count_steps
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
-from mama_ray.orchestration.training.job import TrainJob, inputs_of, with_absolute_paths
+from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
+from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
 from mama_ray.orchestration.training.tokens import require_models_tokenizer, tell_captions
 from mama_ray.orchestration.training.worker import train_fn_per_worker
 from mama_ray.reporting.run_summary import summarise_run
-from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
@@ -63,19 +62,17 @@ def run_to_end(
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
-    ensure_readable(*inputs_of(job))
     begun = compare_with_begun(job, run_folder)
+    look_at_inputs(job, has_begun=begun is not None)
     if begun is None:
         write_run_config(job, run_folder)
-    if job.model.pretrained is None:
-        preset(job.model.preset)  # an unknown name fails here, not in a worker
     newest = latest_valid_checkpoint(run_folder)
     connect()
     begins_with = job
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     data = load_begun_data(job, begun, newest)
-    check_sizes(job, data)
+    check_sizes(job, data.summary["num_clips"])
     if newest is None:
         require_models_tokenizer(job, data.tokenizer_files)
     if begun is not None:
@@ -91,19 +88,6 @@ def run_to_end(
     group = {"workers": job.workers, "placement": job.placement}
     run_workers(train_fn_per_worker, loop_config, job, run_folder, **group, callbacks=callbacks)
     return job, num_steps, False
-
-
-def check_sizes(job: TrainJob, data: RunData) -> None:
-    """Raise UserError where a split has fewer clips than one batch of it."""
-    counts = data.summary["num_clips"]
-    require_one_batch(job, counts["train"])
-    if job.is_meta_learned and counts["meta"] < job.meta.batch_size:
-        raise UserError(
-            "meta-set too small",
-            got=f"{counts['meta']} clips",
-            wanted=f"at least meta.batch_size = {job.meta.batch_size}",
-            remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
-        )
 
 
 def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef | None) -> RunData:

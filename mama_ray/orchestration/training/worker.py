@@ -16,6 +16,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_preset, from_pretrained
+from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
@@ -90,7 +91,7 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    with storage_errors(source), Place.of(source).local() as directory:
+    with storage_errors(source), model_folder(source) as directory:
         return from_pretrained(directory, **checkpointing)
 
 

@@ -212,12 +212,14 @@ def without_rounding(row: dict) -> dict:
     return row | {"mean_logprob": row["mean_logprob"] and round(row["mean_logprob"], 4)}
 
 
-def test_a_dry_run_says_what_would_be_done_and_writes_nothing(finished, tmp_path):
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(finished, tmp_path, capsys):
     job = finished.job.model_copy(update={"output": str(tmp_path / "planned"), "dry_run": True})
     line = caption(job)
-    for fact in (f"{NUM_CLIPS} clips in 2 shards", "0 captioned already", "2 caption(s) per clip", "to write"):
-        assert fact in line
-    assert line.startswith("dry run, nothing written")
+    table = capsys.readouterr().out
+    for fact in (f"{NUM_CLIPS} clips in 2 shards", "0 captioned already", "2 captions per clip", "to write"):
+        assert fact in table
+    assert max(map(len, table.splitlines())) < 120
+    assert line.startswith("dry run, nothing written: about")
     assert list(tmp_path.iterdir()) == []
 
 

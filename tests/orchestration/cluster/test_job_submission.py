@@ -1,6 +1,5 @@
 """`ray job submit` against a real local head: the same command, the same outputs, a readable last line on failure."""
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,8 @@ import psutil
 import pytest
 import yaml
 
+from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
@@ -100,6 +101,13 @@ def test_a_submitted_job_that_fails_ends_with_one_readable_line(head, tmp_path):
     assert "nowhere" in told.pop()
 
 
+def test_a_relative_output_of_a_submitted_job_is_refused(head, tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    refused = submit(head, "jobs/train.py", "--shards", str(shards), "--storage", "runs", "--run", "lost")
+    assert refused.returncode == 1
+    assert "error: a relative path of a submitted job would be lost with it: got runs/lost" in refused.stdout
+
+
 def test_a_stopped_job_leaves_a_run_that_goes_on_when_it_is_submitted_again(head, tmp_path):
     shards = write_shards(tmp_path / "shards")
     settings = SETTINGS | {"shards": str(shards), "storage": str(tmp_path), "run": "stopped", "num_workers": 1}
@@ -120,8 +128,8 @@ def test_a_stopped_job_leaves_a_run_that_goes_on_when_it_is_submitted_again(head
     assert done.returncode == 0, done.stdout[-3000:]
     assert "resumed at step" in done.stdout
     assert last_line(done).endswith(str(tmp_path / "stopped")), "the last line is the link to the run"
-    records = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in records if "train/loss" in record] == list(range(120))
+    records = read_metrics(Place.of(tmp_path / "stopped"))
+    assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 121))
 
 
 def test_captioning_and_a_sweep_are_submitted_like_training(head, tmp_path):

@@ -76,13 +76,15 @@ def digest(path: Path) -> str:
 
 def test_a_run_learns_validates_and_leaves_a_folder_that_can_be_served(undisturbed):
     found = losses(undisturbed)
-    assert [step for step, _ in found] == list(range(NUM_STEPS))
+    assert [step for step, _ in found] == list(range(1, NUM_STEPS + 1))
     assert found[-1][1] < found[0][1] - 0.5
     records = read_metrics(Place.of(undisturbed))
     validated = [record for record in records if "val/caption_loss" in record]
-    assert [record["step"] for record in validated] == [1, 3, 5]
+    assert [record["step"] for record in validated] == [2, 4, 6]
     assert all(0 <= record[f"val/{name}_right"] <= 100 for record in validated for name in ("shape", "motion"))
     assert {"config.yaml", "environment.json", "checkpoints", "model"} <= {path.name for path in undisturbed.iterdir()}
+    page = (undisturbed / "report" / "index.html").read_text()
+    assert page.count("data:image/jpeg") > 1, "captions of val clips are shown"
     model = undisturbed / "model"
     assert not {"optimizer.pt", "train_state.json", "manifest.json"} & {path.name for path in model.iterdir()}
     narrator_input = read_narrator_input(model)

@@ -106,12 +106,12 @@ def test_a_second_save_waits_for_the_one_before(storage, run):
 def test_a_checkpoints_metrics_are_in_the_storage_before_its_manifest(storage, run):
     state, output = new_state(), new_output(storage, run)
     for state.step in (1, 2):
-        output.metrics.write(state.step - 1, {"train/loss": 1.0})
+        output.metrics.write(state.step, {"train/loss": 1.0})
         save(output, state)
     output.checkpoints.wait()
     names = [name for name in storage.written if name in ("metrics.jsonl", "manifest.json")]
     assert names == ["metrics.jsonl", "manifest.json"] * 2
-    assert [record["step"] for record in read_metrics(Place.of(run))] == [0, 1]
+    assert [record["step"] for record in read_metrics(Place.of(run))] == [1, 2]
     output.close(has_failed=False)
 
 

@@ -15,7 +15,7 @@ from mama_ray.orchestration.training.job import TrainJob
 
 _OF_ALL_RUNS = {
     "storage", "run", "num_workers", "cpus_per_worker", "use_gpu", "log_every", "checkpoint_every",
-    "num_checkpoints_to_keep", "max_failures", "num_micro_batches",
+    "num_checkpoints_to_keep", "max_failures", "num_micro_batches", "trackers",
 }  # fmt: skip
 
 

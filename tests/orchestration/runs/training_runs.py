@@ -18,6 +18,7 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
+from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
 
@@ -105,7 +106,7 @@ def train_workers(process_or_pid: int) -> list[psutil.Process]:
 def outcome(folder: Path, run: str) -> dict:
     """Return what a finished run learned: hashes of its weights, its losses by step, its validation."""
     last = checkpoint(folder, run, NUM_STEPS)
-    records = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    records = read_metrics(Place.of(folder / run))
     return {
         "weights": {
             name: hashlib.sha256((last / name).read_bytes()).hexdigest()

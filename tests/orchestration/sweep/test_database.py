@@ -62,6 +62,33 @@ def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path)
         assert num_finished(study) == 2
 
 
+def test_a_study_in_which_nothing_was_learned_gives_way_to_another_search(tmp_path):
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        search.suggest("a")
+        search.on_trial_complete("a", None, error=True)
+        study = opened(store, definition='{"num_epochs": 3}')
+        assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+        search = search_on(store)
+        search.suggest("b")
+        with pytest.raises(UserError, match="exists with another search"):  # it runs
+            opened(store, definition="{}")
+
+
+def test_a_failed_trial_with_a_checkpoint_binds_its_study(tmp_path):
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        run = search.suggest("a")["run"]
+        search.on_trial_complete("a", None, error=True)
+        checkpoint = tmp_path / "trials" / run / "checkpoints" / "step_00000004"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "manifest.json").write_text('{"version": 1, "step": 4, "selection": null, "files": {}}')
+        with pytest.raises(UserError, match="num_epochs = 3"):
+            opened(store, definition='{"num_epochs": 3}')
+
+
 def test_a_trial_with_fewer_steps_than_the_base_is_complete_at_its_own_last_one(tmp_path):
     with store_at(tmp_path) as store:
         study = opened(store)
@@ -126,6 +153,7 @@ def test_a_start_that_was_killed_while_it_queued_its_first_points_queues_the_res
 def test_a_study_of_another_search_is_refused_and_says_what_differs(tmp_path, changes, told):
     with store_at(tmp_path) as store:
         opened(store)
+        search_on(store).suggest("a")  # from here on there is something to lose
         with pytest.raises(UserError, match="exists with another search") as caught:
             opened(store, **changes)
         assert told in str(caught.value)

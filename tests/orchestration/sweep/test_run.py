@@ -9,16 +9,19 @@ from pathlib import Path
 
 import optuna
 import psutil
+import pyarrow as pa
 import pytest
 import yaml
 from optuna.trial import TrialState
 
-from mama_ray.config import ConfigError, load_config
+from mama_ray.config import ConfigError, load_config, parse_config
+from mama_ray.data.index import INDEX_SCHEMA, write_index
 from mama_ray.errors import UserError
-from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.job import OBJECTIVES, SweepJob
 from mama_ray.orchestration.sweep.plan import plan_sweep
 from mama_ray.orchestration.sweep.run import num_concurrent, sweep
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.storage.places import Place
 from tests.orchestration.runs.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
 
 TRAIN = SETTINGS | {"num_workers": 1, "checkpoint_every": 3, "num_checkpoints_to_keep": 1}
@@ -35,6 +38,7 @@ def job_with(**settings) -> SweepJob:
         ({"objectives": {"eval/embedded/t2v_R@1": "max"}}, "the test split is for one evaluation"),
         ({"objectives": {"test/t2v_R@1": "max"}}, "a sweep chooses by the val split"),
         ({"objectives": {"val/t2v_R@2": "max"}}, "val/t2v_R@2"),
+        ({"objectives": {"val/loss": "min"}}, "unknown objective"),  # known, but no trial ever reports it
         ({"objectives": {}}, "objectives is empty"),
         ({"search_space": SPACE, "variants": {"plain": {}}}, "not both"),
         ({"variants": {"plain": {}}, "seeds": (1, 1)}, "all different"),
@@ -44,6 +48,13 @@ def test_a_sweep_that_makes_no_sense_is_refused_with_its_config(settings, told):
     with pytest.raises(ValueError, match=r"(?s).+") as caught:
         job_with(**settings)
     assert told in str(caught.value)
+
+
+def test_an_unknown_objective_lists_all_that_a_trial_reports():
+    with pytest.raises(ConfigError) as caught:
+        parse_config(SweepJob, ["--objectives", "val/t2v_R@2", "max"])
+    assert all(name in str(caught.value) for name in OBJECTIVES), str(caught.value)
+    assert len(OBJECTIVES) == 11
 
 
 @pytest.mark.parametrize(
@@ -76,17 +87,30 @@ def test_a_sweep_that_exists_is_not_continued_with_another_search(tmp_path):
     study = f"sqlite:///{tmp_path}/study.db"
     plan = plan_sweep(job_with(storage=str(tmp_path), search_space=SPACE))
     from mama_ray.orchestration.sweep.database import StudyStore
-    from mama_ray.storage.places import Place
 
     with StudyStore(study, "sweep", Place.of(str(tmp_path))) as store:
         options = {"definition": plan.definition, "first_points": plan.first_points}
-        store.open_study(plan.distributions, {"val/t2v_R@1": "max"}, **options)
+        begun = store.open_study(plan.distributions, {"val/t2v_R@1": "max"}, **options)
+        begun.tell(begun.ask(plan.distributions), 10.0)
     longer = job_with(storage=str(tmp_path), search_space=SPACE, study=study, train=TRAIN | {"num_epochs": 3.0})
     with pytest.raises(UserError, match=r"num_epochs = 3\.0"):
         sweep(longer)
     wider = job_with(storage=str(tmp_path), search_space=SPACE | {"meta.lr": {"uniform": [0.1, 0.2]}}, study=study)
     with pytest.raises(UserError, match=r"meta\.lr"):
         sweep(wider)
+
+
+def test_a_start_that_failed_on_its_inputs_leaves_no_study_behind(tmp_path):
+    splits = {"train": 40, "meta": 4, "val": 8}
+    clips = [{"clip_id": f"{split}-{n}", "split": split} for split, count in splits.items() for n in range(count)]
+    rows = [clip | {"shard": "a.tar", "offset": 512 * number} for number, clip in enumerate(clips)]
+    sizes = {"a.tar": {"num_bytes": 1024, "num_clips": len(rows)}}
+    (tmp_path / "shards").mkdir()
+    write_index(Place.of(tmp_path / "shards"), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
+    job = job_with(storage=str(tmp_path), train=TRAIN | {"shards": str(tmp_path / "shards")})
+    with pytest.raises(UserError, match=r"meta-set too small: got 4 clips, wanted at least meta\.batch_size = 8"):
+        sweep(job)
+    assert not (tmp_path / "sweep" / "study.db").exists()
 
 
 def test_the_base_config_is_the_first_point_where_it_lies_in_the_space(tmp_path):

@@ -47,10 +47,10 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     line = train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
     assert str(folder / "whole") in line
     result = outcome(folder, "whole")
-    assert [step for step, *_ in result["losses"]] == list(range(NUM_STEPS))
-    assert [step for step, *_ in result["validation"]] == [3, 7, 11]
+    assert [step for step, *_ in result["losses"]] == list(range(1, NUM_STEPS + 1))
+    assert [step for step, *_ in result["validation"]] == [4, 8, 12]
     assert result["state"] == {"step": NUM_STEPS, "samples_seen": NUM_STEPS * 16}
-    best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0] + 1
+    best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0]
     kept = {path.name for path in (folder / "whole" / "checkpoints").iterdir()}
     assert kept == {checkpoint(folder, "whole", step).name for step in {best_step, NUM_STEPS}}
     assert "Learned weight" in (folder / "whole" / "report" / "index.html").read_text()
@@ -103,7 +103,7 @@ def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
     ours, theirs = outcome(folder, "killed-2"), outcome(folder, "undisturbed-2")
     assert "resumed at step" in (folder / "killed-2.log").read_text()
     assert ours["state"] == theirs["state"]
-    assert [step for step, *_ in ours["losses"]] == list(range(NUM_STEPS))
+    assert [step for step, *_ in ours["losses"]] == list(range(1, NUM_STEPS + 1))
     for mine, other in zip(ours["losses"], theirs["losses"], strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
 
@@ -147,8 +147,12 @@ def test_a_run_that_exists_is_not_continued_with_another_config(ray_cluster, sha
 
 def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cluster, shards, tmp_path):
     job = job_on(shards, tmp_path, run="typo", **{"model.preset": "tiniest"})
+    with pytest.raises(UserError, match="tiniest"):
+        train(job)
+    assert not (tmp_path / "typo" / "config.yaml").exists(), "what is wrong at a look leaves nothing behind"
+    job = job_on(shards, tmp_path, run="typo", **{"data.captions": {"asr": 1.0}})  # seen when the clips are loaded
     for _ in range(2):
-        with pytest.raises(UserError, match="tiniest"):
+        with pytest.raises(UserError, match="asr"):
             train(job)
         job = with_overrides(job, {"objective.margin": 0.3})
     assert "margin: 0.3" in (tmp_path / "typo" / "config.yaml").read_text()

@@ -1,0 +1,48 @@
+"""A look at what a training job reads, before Ray starts: what is surely wrong is told within a second."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mama_ray.captioning.table import read_summary
+from mama_ray.data.index_look import look_at_index
+from mama_ray.errors import UserError
+from mama_ray.models.pretrained import preset
+from mama_ray.orchestration.cluster.model_source import look_at_model
+from mama_ray.orchestration.runs.settings import require_one_batch
+from mama_ray.orchestration.training.job import TrainJob, inputs_of
+from mama_ray.reporting.trackers import require_trackers
+from mama_ray.storage.first_look import ensure_readable
+from mama_ray.storage.places import Place
+
+
+def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
+    """Raise UserError for shards, caption tables, tokenizer and weights that are not there, or far too few clips.
+
+    Weights and tokenizer of a run that `has_begun` need not be there: its checkpoint has them. The clips are those of
+    the index, with and without captions: what remains of them is counted when they are loaded.
+    """
+    ensure_readable(*inputs_of(job))
+    require_trackers(job.trackers)
+    if job.model.pretrained is None:
+        preset(job.model.preset)  # an unknown name fails here, not in a worker
+    if not has_begun:
+        look_at_model(job.model.pretrained)
+        if job.data.tokenizer is not None and Path(job.data.tokenizer).is_dir():
+            look_at_model(job.data.tokenizer, holds="tokenizer.json")
+    for uri in job.data.caption_tables:
+        read_summary(Place.of(uri))
+    counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
+    if counts is not None:
+        check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))
+
+
+def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
+    """Raise UserError where a split has fewer clips than one batch of it."""
+    require_one_batch(job, num_clips["train"])
+    if job.is_meta_learned and num_clips["meta"] < job.meta.batch_size:
+        raise UserError(
+            "meta-set too small",
+            got=f"{num_clips['meta']} clips",
+            wanted=f"at least meta.batch_size = {job.meta.batch_size}",
+            remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
+        )

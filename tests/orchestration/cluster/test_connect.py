@@ -1,0 +1,42 @@
+"""The start of a local Ray: a port that somebody took meanwhile is no reason to give up."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# The first port that `_free_port` gives is taken before Ray binds it, as by another program of the machine.
+PROGRAM = """
+import socket
+import ray
+from mama_ray.orchestration.cluster import connect
+
+taken = socket.socket()
+taken.bind(("127.0.0.1", 0))
+taken.listen()
+find_free, given = connect._free_port, []
+
+def free_port():
+    given.append(taken.getsockname()[1] if not given else find_free())
+    return given[-1]
+
+connect._free_port = free_port
+connect.connect(num_cpus=2)
+print("started", len(given), ray.is_initialized())
+ray.shutdown()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_port_that_was_taken_meanwhile_is_given_up_for_another():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=240, cwd=ROOT, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "started 2 True" in done.stdout, done.stderr[-3000:]
+    assert "trying again" in done.stderr
