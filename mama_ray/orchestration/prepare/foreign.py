@@ -69,7 +69,7 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
     files = [
         ForeignShard(file.name, file.num_bytes, file.modified_ns)
         for file in listed
-        if not f"/{file.name}".startswith(f"/{WORK_FOLDER}/")
+        if f"/{WORK_FOLDER}/" not in f"/{file.name}"
     ]
     compressed = sorted(file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS))
     found = sorted(file for file in files if file.name.lower().endswith(".tar"))
