@@ -91,7 +91,12 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     target, num_tasks = config.shards or config.output, len(plan.names)
     if config.shards:
         shard_work = ShardWork(
-            config.shards, config.default_split, config.caption_source, config.num_trial_frames, config.decode
+            config.shards,
+            config.default_split,
+            config.caption_source,
+            config.num_trial_frames,
+            config.decode,
+            unknown_splits=config.unknown_columns,
         )
         pairs = ray.put(list(zip(plan.names, plan.shards, strict=True)))
         make_part = _part_fn(lambda number: index_shard(shard_work, *ray.get(pairs)[number]), target)

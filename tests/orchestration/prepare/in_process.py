@@ -39,7 +39,8 @@ def prepare(**options) -> str:
 def run_tasks(job: PrepareJob, plan: Plan) -> None:
     """Do what the tasks do."""
     if job.shards:
-        work = ShardWork(job.shards, job.default_split, job.caption_source, job.num_trial_frames, job.decode)
+        common = (job.shards, job.default_split, job.caption_source, job.num_trial_frames, job.decode)
+        work = ShardWork(*common, unknown_splits=job.unknown_columns)
         for name, shard in zip(plan.names, plan.shards, strict=True):
             index_shard(work, name, shard)
     for number in plan.chunks:

@@ -194,3 +194,12 @@ def test_a_shard_whose_own_name_is_no_utf_8_is_told(tmp_path, mp4):
     shutil.copyfile(tmp_path / "a.tar", os.fsencode(tmp_path) + b"/caf\xe9.tar")
     with pytest.raises(UserError, match=r"names of shards are not UTF-8: got 'caf.udce9.tar'; rename them"):
         prepare(shards=str(tmp_path))
+
+
+def test_a_split_that_is_not_known_is_never_taken_for_the_default_unless_it_is_said(tmp_path, mp4):
+    members = [("1.mp4", mp4), ("1.json", b'{"split": "holdout"}'), ("2.mp4", mp4), ("2.json", b'{"split": "Testing"}')]
+    for name in ("a", "b"):
+        write(tmp_path / name, "a.tar", members)
+    assert "1 quarantined (1 split: got 'holdout'" in prepare(shards=str(tmp_path / "a"))
+    assert prepare(shards=str(tmp_path / "b"), unknown_columns="ignore").startswith("2 clips in 1 shards, 2 without")
+    assert [row["split"] for row in read_index(Place.of(tmp_path / "b")).to_pylist()] == ["train", "test"]
