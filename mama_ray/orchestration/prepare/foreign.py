@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class ShardWork:
     unknown_splits: str = "refuse"
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ForeignShard(ListedFile):
     """A tar as it is now."""
 
@@ -71,8 +72,8 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
         for file in listed
         if f"/{WORK_FOLDER}/" not in f"/{file.name}"
     ]
-    compressed = sorted(file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS))
-    found = sorted(file for file in files if file.name.lower().endswith(".tar"))
+    compressed = [file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS)]
+    found = [file for file in files if file.name.lower().endswith(".tar")]
     if compressed and compressed_are_refused:
         more = ", ..." if compressed[_NUM_SHOWN:] else ""
         names = ", ".join(shard.name for shard in compressed[:_NUM_SHOWN]) + more
@@ -87,7 +88,7 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
         raise UserError("names of shards are not UTF-8", got=", ".join(odd[:_NUM_SHOWN]), remedy="rename them")
     if not found and not compressed:
         raise UserError("the folder has no shards", got=shards, wanted="files ending in .tar (not compressed)")
-    return sorted(found + compressed)
+    return sorted(found + compressed, key=attrgetter("name"))
 
 
 def index_shard(work: ShardWork, name: str, shard: str) -> tuple[int, int]:

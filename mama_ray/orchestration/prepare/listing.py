@@ -4,13 +4,14 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import pyarrow.fs as pafs
 
 from mama_ray.storage.places import Place
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ListedFile:
     """A file as it is now; bytes of its name that are no UTF-8 are lone surrogates."""
 
@@ -23,10 +24,11 @@ class ListedFile:
 def list_files(folder: Place) -> list[ListedFile]:
     """Return all files below a folder, sorted. Raises FileNotFoundError or NotADirectoryError where it is none."""
     if folder.is_local:  # Arrow's listing fails where a single name is no UTF-8
-        return sorted(_local_files(folder.path))
+        return sorted(_local_files(folder.path), key=attrgetter("name"))
     start = len(folder.path.strip("/")) + 1
     infos = folder.filesystem.get_file_info(pafs.FileSelector(folder.path, recursive=True))
-    return sorted(ListedFile(info.path.strip("/")[start:], info.size, info.mtime_ns) for info in infos if info.is_file)
+    files = (ListedFile(info.path.strip("/")[start:], info.size, info.mtime_ns) for info in infos if info.is_file)
+    return sorted(files, key=attrgetter("name"))
 
 
 def names_in(folder: Place) -> list[str]:
