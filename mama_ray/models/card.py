@@ -103,11 +103,11 @@ def _index_entry(result: CardResult) -> dict[str, Any]:
 
 
 def _what_it_is(model: Mapping[str, Any]) -> str:
-    frames, size = model.get("num_frames"), model.get("image_size")
+    frames, size, length = model.get("num_frames"), model.get("image_size"), model.get("context_length")
     return (
-        f"A video-text dual encoder ({model.get('model_type')}): {frames} frames of {size} x {size} pixels and texts of up "
-        f"to {model.get('context_length')} tokens become unit vectors of {model.get('dim')} numbers, whose product is "
-        f"their similarity. Made with mama_ray {installed_version()}."
+        f"A video-text dual encoder ({model.get('model_type')}): {frames} frames of {size} x {size} pixels, and texts "
+        f"of up to {length} tokens, become unit vectors of {model.get('dim')} numbers, whose product is their similarity."
+        f" Made with mama_ray {installed_version()}."
     )
 
 
