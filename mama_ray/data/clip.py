@@ -17,7 +17,7 @@ MAX_CLIP_ID_LENGTH = 90
 # One tuple for what prepare takes, shards hold and foreign shards may bring; everything else is never opened.
 VIDEO_EXTENSIONS: tuple[str, ...] = (
     "mp4", "webm", "mkv", "avi", "gif", "mov", "m4v", "mpg", "mpeg", "ts", "mts", "m2ts", "vob", "ogv", "flv", "wmv",
-    "3gp",
+    "3gp", "3g2",
 )  # fmt: skip
 CaptionSource = Literal["human", "generated", "rephrased", "asr"]
 CAPTION_SOURCES: tuple[str, ...] = get_args(CaptionSource)

@@ -2,6 +2,7 @@
 
 A benchmark file (configs/benchmark/NAME.yaml) is a `BenchmarkConfig`: what is asked. A `Protocol` is what was done,
 down to the hash of the ids; a `Result` adds the checkpoint and the numbers. Plain and dual softmax are two results.
+What was done on less (or more) than the whole benchmark has another name: `Protocol.name`.
 """
 
 import json
@@ -47,7 +48,14 @@ class BenchmarkConfig(Config):
     dual_softmax: DualSoftmax = "both"
     """Plain ranking, ranking after a dual softmax over all test queries, or both as separate results."""
     missing: MissingRule = "counted_wrong"
-    """Clips that cannot be decoded: their queries rank last, or are left out together with their captions."""
+    """Clips that cannot be decoded, were refused by prepare or are not there at all: their queries rank last, or are
+    left out together with their captions."""
+    num_clips: int | None = Field(default=None, ge=1)
+    """Clips of the whole benchmark; None is as many as the split has, those included that prepare refused."""
+    num_captions: int | None = Field(default=None, ge=1)
+    """Captions of all its clips together, a paragraph's sentences counted one by one; None is any number."""
+    video_ids_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of its sorted video ids, joined by newlines, where there is one official list."""
 
 
 class _Record(pydantic.BaseModel):
@@ -79,6 +87,13 @@ class Protocol(_Record):
     """as_is: the product keeps a negative similarity's sign, so it is not monotone there; None without dual softmax."""
     missing_rule: MissingRule
     num_missing: int
+    deviation: str = ""
+    """How what was there differs from the whole benchmark, such as `900 of 1,000`; empty for a whole one."""
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name, as `msrvtt_1ka (900 of 1,000)` where it was not whole."""
+        return f"{self.dataset} ({self.deviation})" if self.deviation else self.dataset
 
 
 class CheckpointName(_Record):
@@ -133,9 +148,10 @@ class ResultFile(_Record):
 
     version: int = RESULT_VERSION
     benchmark: str
+    """Name of the benchmark, with what was of it where it was not whole (`Protocol.name`)."""
     results: tuple[Result, ...]
     missing: tuple[dict[str, str], ...] = ()
-    """clip_id and error of the first clips that could not be decoded."""
+    """clip_id and error of the first clips that are missing."""
     duration_s: float
 
     def to_json(self) -> str:
@@ -203,7 +219,13 @@ def describe_protocol(protocol: Protocol) -> str:
     texts = protocol.caption_mode if protocol.caption_mode != "multi" else f"multi ({protocol.video_to_text})"
     missing = f", {protocol.num_missing} missing {protocol.missing_rule}" if protocol.num_missing else ""
     return (
-        f"{protocol.dataset} {protocol.split}: {protocol.num_texts} texts x {protocol.num_videos} videos{missing}, "
+        f"{protocol.name} {protocol.split}: {protocol.num_texts} texts x {protocol.num_videos} videos{missing}, "
         f"captions {texts}, {'dual softmax' if protocol.dual_softmax else 'no dual softmax'}, ties {protocol.ties}, "
         f"{protocol.num_frames} frames of {protocol.image_size} px, ids {protocol.ids_sha256[:12]}"
     )
+
+
+def describe_checkpoint(checkpoint: CheckpointName) -> str:
+    """Return which weights were evaluated, and how they were chosen, as one line."""
+    step = "" if checkpoint.step is None else f", step {checkpoint.step}"
+    return f"{checkpoint.path} ({checkpoint.selection}{step}, sha256 {checkpoint.sha256[:12]})"

@@ -54,6 +54,8 @@ class RunReport:
 
     name: str
     records: Sequence[Mapping] = ()
+    benchmark: str = ""
+    """What the metrics are of, as results name it: `msrvtt_1ka (900 of 1,000)` is another one than `msrvtt_1ka`."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     duration_s: float | None = None
     topics: tuple[TopicRecall, ...] = ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mama_ray.errors import UserError
 from mama_ray.reporting import plots
 from mama_ray.reporting.content import PAPER_WEIGHT_CURVE, Report, RunReport
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
@@ -43,10 +44,11 @@ class Cell:
 
 
 def render_report(report: Report) -> str:
-    """Return the page as HTML text."""
+    """Return the page as HTML text. Raises UserError where its runs were evaluated on different benchmarks."""
     return render_template(
         "report.html.j2",
         title=report.title,
+        benchmark=benchmark_of(report.runs),
         kind="report",
         lead=report.lead,
         facts=report.facts,
@@ -73,6 +75,19 @@ def write_report(folder: Place, report: Report) -> str:
     place = folder / PAGE_NAME
     place.write_whole(render_report(report))
     return place.uri
+
+
+def benchmark_of(runs: Sequence[RunReport]) -> str:
+    """Return what the runs were evaluated on, "" where none was; one table cannot hold two benchmarks."""
+    names = {run.name: run.benchmark for run in runs if run.metrics}
+    if len(set(names.values())) > 1:
+        raise UserError(
+            "results of different benchmarks cannot share a table",
+            got="; ".join(f"{run} on {benchmark}" for run, benchmark in names.items()),
+            wanted="one benchmark, whole or with the same clips missing",
+            remedy="evaluate the runs alike, or write a page for each benchmark",
+        )
+    return next(iter(names.values()), "")
 
 
 def metric_rows(runs: Sequence[RunReport], num_queries: Mapping[str, int] | None = None) -> list[list[Cell]]:

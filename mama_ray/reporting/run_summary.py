@@ -50,6 +50,7 @@ def summarise_run(
     records = read_metrics(run_folder)
     return RunReport(
         name=name,
+        benchmark=result.protocol.name if result else "",
         records=records,
         metrics=result.metrics if result else {},
         duration_s=training_time_s(records),

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mama_ray.data.benchmarks.__main__ import main
+from mama_ray.config import load_config
+from mama_ray.data.benchmarks.__main__ import READERS, main
 from mama_ray.data.benchmarks.activitynet import read_activitynet
 from mama_ray.data.benchmarks.didemo import read_didemo
 from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
 from mama_ray.data.benchmarks.rows import hold_out, make_row, with_found_files
 from mama_ray.errors import UserError
+from mama_ray.evaluation.coverage import Coverage, has_official_videos
+from mama_ray.evaluation.protocol import BenchmarkConfig
+from mama_ray.orchestration.prepare.rows import checked_clips
 
 ANNOTATIONS = Path(__file__).resolve().parents[2] / "../shared/data/annotations"
 
@@ -55,6 +59,26 @@ def test_msvd_has_the_documented_counts(split, videos, captions):
     rows = read_msvd(official(f"msvd/{split}_list.txt"), official("msvd/captions_msvd.json"), split)
     assert (len(rows), num_captions(rows)) == (videos, captions)
     assert {row["split"] for row in rows} == {split}
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("msrvtt_1ka", ["msrvtt/MSRVTT_JSFUSION_test.csv"]),
+        ("didemo", ["didemo/test_data.json"]),
+        ("activitynet", ["activitynet_captions/val_1.json"]),
+        ("msvd", ["msvd/test_list.txt", "msvd/captions_msvd.json"]),
+    ],
+)
+def test_the_official_files_are_the_whole_benchmark_once_prepared(name, files, tmp_path):
+    annotations, captions = [*map(official, files), None][:2]
+    benchmark = load_config(BenchmarkConfig, Path(__file__).resolve().parents[2] / f"configs/benchmark/{name}.yaml")
+    rows = READERS[name](annotations, captions, "test")
+    clips = list(checked_clips(enumerate(rows, 1), default_split=None, scratch=str(tmp_path)))
+    coverage = Coverage(len(clips), sum(len(clip.captions) for clip in clips))
+    assert coverage.deviation(benchmark) == ""
+    assert has_official_videos([clip.video_id for clip in clips], benchmark) is True
+    assert has_official_videos([clip.video_id for clip in clips[1:]] + ["another"], benchmark) is False
 
 
 def test_a_didemo_video_under_two_extensions_is_one_row(tmp_path):

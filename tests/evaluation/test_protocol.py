@@ -13,6 +13,7 @@ from mama_ray.evaluation.protocol import (
     Result,
     ResultFile,
     comparison_table,
+    describe_checkpoint,
 )
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "configs/benchmark"
@@ -32,7 +33,7 @@ def make_result(**changes) -> Result:
 
 def test_every_benchmark_file_loads():
     loaded = {path.stem: load_config(BenchmarkConfig, path) for path in sorted(BENCHMARKS.glob("*.yaml"))}
-    assert set(loaded) == {"embedded", "msrvtt_1ka", "didemo", "activitynet", "msvd"}
+    assert set(loaded) == {"embedded", "own", "msrvtt_1ka", "didemo", "activitynet", "msvd"}
     assert loaded["didemo"].caption_mode == loaded["activitynet"].caption_mode == "paragraph"
     assert loaded["msvd"].caption_mode == "multi"
     assert all(name == config.dataset for name, config in loaded.items())
@@ -61,3 +62,15 @@ def test_one_protocol_makes_one_table():
 def test_different_protocols_cannot_share_a_table(field, value):
     with pytest.raises(UserError, match=field):
         comparison_table({"a": make_result(), "b": make_result(**{field: value})})
+
+
+def test_a_part_of_a_benchmark_never_stands_beside_the_whole_of_it():
+    whole, part = make_result(), make_result(deviation="390 of 400", num_missing=10)
+    assert (whole.protocol.name, part.protocol.name) == ("embedded", "embedded (390 of 400)")
+    assert "embedded (390 of 400) test" in comparison_table({"a": part})
+    with pytest.raises(UserError, match="num_missing is 0 / 10; deviation is / 390 of 400"):
+        comparison_table({"a": whole, "b": part})
+
+
+def test_a_checkpoint_is_told_with_how_it_was_chosen():
+    assert describe_checkpoint(make_result().checkpoint) == "runs/a (best val/t2v_R@1, step 10, sha256 cdcdcdcdcdcd)"

@@ -12,6 +12,8 @@ def read_didemo(annotations: Path, captions: Path | None = None, split: Split = 
     for one in json.loads(annotations.read_text()):
         # Up to the first dot: a few names end in a bare dot, which Path.stem would keep.
         stem = one["video"].partition(".")[0]
-        row = rows.setdefault(stem, make_row(one["video"], stem, [], split))
+        # Where the list has lost a name's ending, --videos finds the file that there is.
+        video = f"{stem}.mp4" if one["video"].endswith(".") else one["video"]
+        row = rows.setdefault(stem, make_row(video, stem, [], split))
         row["captions"].append(one["description"])
     return list(rows.values())

@@ -3,6 +3,7 @@
 Features stay in the object store, where the tasks of a node share them. The maths is evaluation/retrieval.py's.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from mama_ray.storage.places import Place
 # Small enough to spread a thousand queries over two cores, large enough to be worth a task.
 _TASK_QUERIES = 512
 _TASK_CPUS = 0.5
+_NONE_ABSENT = {"t2v": 0, "v2t": 0}
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,13 @@ def _load(uri: str, table, num_clips: int) -> tuple:
 
 
 def rank_both_ways(
-    features: Features, benchmark: BenchmarkConfig, *, dual_softmax: bool
+    features: Features, benchmark: BenchmarkConfig, *, dual_softmax: bool, num_absent: Mapping[str, int] = _NONE_ABSENT
 ) -> dict[str, Float64[np.ndarray, " queries"]]:
     """Return the rank of every query of the protocol, keyed t2v and v2t, in the order of `queries_of`.
 
     A clip that could not be decoded is in no gallery. Where missing clips count as wrong, its queries get the last rank
-    and its texts still compete.
+    and its texts still compete. So do the queries of clips that the index does not have, which come behind all others;
+    num_absent says by direction how many these are.
     """
     missing = np.isin(features.clip_codes, list(features.errors))
     missing_texts = np.isin(features.text_codes, list(features.errors))
@@ -64,14 +67,19 @@ def rank_both_ways(
     videos = _Side(features.videos, features.clip_codes, ~missing)
     texts = _Side(features.texts, features.text_codes, ~missing_texts if excludes else np.ones_like(missing_texts))
     known_texts = _Side(features.texts, features.text_codes, ~missing_texts)
-    num_groups = len(features.clip_codes) if benchmark.video_to_text == "group_max" else len(features.text_codes)
+    num_clips = len(features.clip_codes) + num_absent["v2t"]
+    num_texts = len(features.text_codes) + num_absent["t2v"]
+    num_groups = num_clips if benchmark.video_to_text == "group_max" else num_texts
     ranks = {
-        "t2v": (_rank(known_texts, videos, benchmark, dual_softmax, "best_rank"), ~missing_texts, len(missing)),
+        "t2v": (_rank(known_texts, videos, benchmark, dual_softmax, "best_rank"), ~missing_texts, num_clips),
         "v2t": (_rank(videos, texts, benchmark, dual_softmax, benchmark.video_to_text), ~missing, num_groups),
     }
     if excludes:
         return {way: found for way, (found, _, _) in ranks.items()}
-    return {way: _fill(found, known, last) for way, (found, known, last) in ranks.items()}
+    return {
+        way: np.append(_fill(found, known, last), np.full(num_absent[way], float(last)))
+        for way, (found, known, last) in ranks.items()
+    }
 
 
 def queries_of(features: Features, benchmark: BenchmarkConfig) -> dict[str, np.ndarray]:

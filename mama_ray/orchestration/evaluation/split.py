@@ -10,8 +10,10 @@ import ray
 from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.errors import UserError
+from mama_ray.evaluation.coverage import Coverage, has_official_videos
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.evaluation.refused import RefusedClips, read_refused
 from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ["clip_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions"]
@@ -20,19 +22,27 @@ _TASK_CPUS = 0.5
 
 @dataclass(frozen=True)
 class EvaluatedSplit:
-    """Rows 0 .. num_clips - 1 of `table` are the clips; train_counts are the training clips of every topic."""
+    """Rows 0 .. num_clips - 1 of `table` are the clips.
+
+    Attributes:
+        train_counts: training clips of every topic.
+        coverage: what the split has of the benchmark.
+        refused: clips of the split that are in no row.
+    """
 
     table: ray.ObjectRef
     num_clips: int
     train_counts: dict[str, int]
+    coverage: Coverage
+    refused: RefusedClips
 
     def pick(self, rows: np.ndarray) -> list[dict]:
         """Return clip_id and captions of a few rows."""
         return result_of(_pick.options(name="evaluate: pick rows").remote(self.table, rows))
 
-    def topics_and_hash(self, rows: np.ndarray) -> tuple[list[str | None], str]:
-        """Return the topic of every row, and the hash of the clip ids of the given rows."""
-        return result_of(_topics_and_hash.options(name="evaluate: topics").remote(self.table, rows))
+    def topics_and_hash(self, rows: np.ndarray, others: Sequence[str] = ()) -> tuple[list[str | None], str]:
+        """Return the topic of every row, and the hash of the clip ids of the given rows and of other ids."""
+        return result_of(_topics_and_hash.options(name="evaluate: topics").remote(self.table, rows, list(others)))
 
 
 def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSplit:
@@ -47,11 +57,20 @@ def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
     with storage_errors(shards):
         index = read_index(folder)
         check_shards(folder, index)
-    table = select_split(index, benchmark.split).select(_COLUMNS).combine_chunks()
-    _check_captions(table["clip_id"].to_pylist(), table["captions"].to_pylist(), benchmark)
+    whole = select_split(index, benchmark.split)
+    table = whole.select(_COLUMNS).combine_chunks()
+    clip_ids, video_ids = table["clip_id"].to_pylist(), whole["video_id"].to_pylist()
+    captions = table["captions"].to_pylist()
+    _check_captions(clip_ids, captions, benchmark)
+    with storage_errors(shards):
+        refused = read_refused(folder, benchmark.split, clip_ids, video_ids)
+    all_videos = [*video_ids, *(clip["video_id"] or "" for clip in refused.clips)]
+    coverage = Coverage(
+        len(table), sum(map(len, captions)), len(refused.clips), has_official_videos(all_videos, benchmark)
+    )
     train = index.filter(pc.equal(index["split"], "train"))
     counts = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist() if row["values"]}
-    return table, (len(table), counts)
+    return table, (len(table), counts, coverage, refused)
 
 
 def _check_captions(clip_ids: Sequence[str], captions: Sequence[list[dict]], benchmark: BenchmarkConfig) -> None:
@@ -63,8 +82,8 @@ def _check_captions(clip_ids: Sequence[str], captions: Sequence[list[dict]], ben
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
-def _topics_and_hash(table, rows: np.ndarray) -> tuple[list[str | None], str]:
-    return table["topic"].to_pylist(), hash_ids(table["clip_id"].take(rows).to_pylist())
+def _topics_and_hash(table, rows: np.ndarray, others: list[str]) -> tuple[list[str | None], str]:
+    return table["topic"].to_pylist(), hash_ids([*table["clip_id"].take(rows).to_pylist(), *others])
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

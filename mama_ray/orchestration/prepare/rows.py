@@ -117,16 +117,18 @@ def _joined(database: sqlite3.Connection, draw: SplitDraw | None) -> Iterator[An
                 yield _duplicate(annotation_from_json(line), number, "video")
             continue
         seen.add(digest)
-        captions = list(clip.captions)
+        # A list within a row stays as it is: MSVD's repeats captions, and each is a query of its benchmark.
+        captions, known = list(clip.captions), set(clip.captions)
         for number, _, line, _ in others:
             other = annotation_from_json(line)
             differing = _difference(as_written, other)
             if differing:
                 yield _duplicate(other, number, differing)
             else:
-                captions += other.captions
+                captions += [caption for caption in other.captions if caption not in known]
+                known.update(other.captions)
         split = draw.split_of(as_written.video_id) if draw is not None and clip.split is None else clip.split
-        yield replace(clip, captions=tuple(dict.fromkeys(captions)), split=split)
+        yield replace(clip, captions=tuple(captions), split=split)
 
 
 def _with_extension(clip: Annotation, is_named: int) -> Annotation:

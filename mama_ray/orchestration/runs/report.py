@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mama_ray.evaluation.protocol import Result, describe_protocol
+from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
 from mama_ray.reporting.content import Report, RunReport
 from mama_ray.reporting.page import write_report
 from mama_ray.reporting.run_summary import load_result, load_retrievals, summarise_run
@@ -23,12 +23,17 @@ def write_page(
     directory_uri: str,
     title: str,
     runs: list[RunReport],
-    result: Result | None,
+    results: Mapping[str, Result] | None,
     *,
     lead: str = "",
     facts: Mapping[str, str] | None = None,
 ) -> str:
-    """Write the page of one run, or of several beside each other; returns its URI."""
+    """Write the page of one run, or of several beside each other, with what they reached; returns its URI.
+
+    Raises UserError where the results are of different protocols: no page compares a whole benchmark with a part of it.
+    """
+    check_comparable(results or {})
+    result = next(iter(results.values()), None) if results else None
     report = Report(
         title=title,
         runs=tuple(runs),
