@@ -19,6 +19,7 @@ SMALLEST = {
     "checkpoint.py": "--preset tiny --rounds 1 --storage {folder}",
     "corpus.py": "--num-clips 8 --warm-up 8",
     "data_loading.py": "--corpus-clips 48 --steps 2 --warmup 1 --batch 4 --storage {folder}",
+    "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
     "scaling.py": "--num-clips 200000",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",

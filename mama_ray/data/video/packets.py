@@ -226,5 +226,8 @@ def decode_frames(
 
 
 def _check_growth(stream: VideoStream, config: DecodeConfig) -> None:
-    """A decoder that was stopped by its limit has the size that it wanted."""
-    check_size(stream.codec_context.width, stream.codec_context.height, config)
+    """A decoder that was stopped by its limit has the size that it wanted, or none."""
+    codec = stream.codec_context
+    if codec.width * codec.height == 0:
+        raise DecodeError("the frames become too large, or their size is damaged", limit=f"{config.max_pixels} pixels")
+    check_size(codec.width, codec.height, config)

@@ -83,16 +83,18 @@ def test_a_short_gap_is_a_picture_that_stays():
     assert numbers(decoder.frames_at([0.9, 3.0, 5.05])) == [7, 7, 8]
 
 
-def with_time_stamps(video, ticks, container):
-    """The same packets with these time stamps."""
-    buffer = io.BytesIO()
-    with av.open(io.BytesIO(video)) as source, av.open(buffer, "w", format=container) as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        for packet, tick in zip(packets, ticks, strict=True):
-            packet.pts = packet.dts = tick
-            packet.stream = stream
-            output.mux(packet)
+def with_time_stamps(videos, ticks, container):
+    """The packets of these videos in one, with these time stamps."""
+    buffer, stream, ticks = io.BytesIO(), None, iter(ticks)
+    with av.open(buffer, "w", format=container) as output:
+        for video in videos:
+            with av.open(io.BytesIO(video)) as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.pts = packet.dts = next(ticks)
+                        packet.stream = stream
+                        output.mux(packet)
     return buffer.getvalue()
 
 
@@ -100,7 +102,7 @@ def with_time_stamps(video, ticks, container):
 def test_frames_that_share_a_time_stamp_are_told_apart(reader):
     plain = make_video(num_frames=10, codec="mpeg4", options={"g": "4"})
     step = 12_800 // 8
-    video = with_time_stamps(plain, [step * place for place in (0, 1, 2, 2, 2, 3, 4, 5, 5, 6)], "matroska")
+    video = with_time_stamps([plain], [step * place for place in (0, 1, 2, 2, 2, 3, 4, 5, 5, 6)], "matroska")
     decoder = VideoDecoder(video, config=DecodeConfig(reader=reader))
     assert numbers(decoder.frames_by_index(range(10))) == list(range(10))
     assert numbers(decoder.frames_by_index([3, 8])) == [3, 8]
@@ -140,6 +142,16 @@ MANY_KEYS = {
     "webm": {"codec": "libvpx", "options": {"g": "7"}},
     "avi": {"options": {"g": "12", "bf": "2"}},
 }
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_frames_of_webm_that_grow_over_the_limit_are_refused(codec):
+    fast = {"deadline": "realtime", "cpu-used": "8"}
+    small, large = (make_video(codec=codec, width=w, height=1024, num_frames=3, options=fast) for w in (64, 2560))
+    video = with_time_stamps([small, large], range(0, 600, 100), "webm")
+    assert VideoDecoder(video).frames_by_index(range(6)).shape == (6, 1024, 64, 3)
+    with pytest.raises(DecodeError, match="frames become too large, or their size is damaged: limit 65536 pixels"):
+        VideoDecoder(video, config=DecodeConfig(max_pixels=64 * 1024)).frames_by_index([0, 1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("container", MANY_KEYS)
