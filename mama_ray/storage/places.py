@@ -261,7 +261,8 @@ def storage_errors(uri: str) -> Iterator[None]:
             what, remedy = "a file of the storage is missing", f"put it back or make it again, {_START_AGAIN}"
         elif isinstance(error, PermissionError) or any(sign in detail for sign in NO_PERMISSION):
             what = "the storage refuses access"
-            remedy = f"{'give leave to read it' if _is_local(uri) else CHECK_CREDENTIALS}, {_START_AGAIN}"
+            remedy = "give this user leave to read and write there" if _is_local(uri) else CHECK_CREDENTIALS
+            remedy = f"{remedy}, {_START_AGAIN}"
         raise UserError(what, got=f"{uri}: {detail}", remedy=remedy) from error
 
 

@@ -14,7 +14,7 @@ from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.evaluation.retrieval import check_finite, dual_softmax_normalisers, rank_queries
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import read_features
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 # Small enough to spread a thousand queries over two cores, large enough to be worth a task.
 _TASK_QUERIES = 512
@@ -45,7 +45,8 @@ def load_features(uri: str, table: ray.ObjectRef, num_clips: int) -> Features:
 
 @ray.remote(num_cpus=_TASK_CPUS, name="evaluate: load features")
 def _load(uri: str, table, num_clips: int) -> tuple:
-    videos, texts, text_rows, errors = read_features(Place.of(uri), num_clips)
+    with storage_errors(uri):
+        videos, texts, text_rows, errors = read_features(Place.of(uri), num_clips)
     ids = table["clip_id"].to_pylist()
     check_finite(videos, ids)
     check_finite(texts, [ids[row] for row in text_rows])

@@ -99,9 +99,7 @@ def _load(
     contents["data.tokenizer"] = _hash_files(files)
     contents["model.pretrained"] = None
     if weights is not None:
-        with storage_errors(weights), model_folder(weights) as directory:
-            require_whole_model(directory)
-            contents["model.pretrained"] = hash_weights(directory)
+        contents["model.pretrained"] = _hash_model(weights)
     summary = {
         "num_clips": {split: len(table) for split, table in tables.items()},
         "num_uncaptioned": num_uncaptioned,
@@ -184,6 +182,18 @@ def refuse_overlap(tables: dict[str, pa.Table], *, is_begun: bool = False) -> No
                 if not is_begun or learned == "meta":
                     raise error
                 logger.warning("%s", error)
+
+
+def _hash_model(source: str) -> str:
+    """Return the SHA-256 of the weights in a model folder, or of a released file."""
+    path = Path(source).expanduser()
+    with storage_errors(source):
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        with model_folder(source) as directory:
+            require_whole_model(directory)
+            return hash_weights(directory)
 
 
 def _hash_files(files: dict) -> str:
