@@ -1,6 +1,7 @@
 """One small real corpus, a random model, and every promise of the evaluation job."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,13 @@ def test_a_damaged_checkpoint_is_refused(model_folder, tmp_path):
 def test_a_model_that_does_not_fit_the_benchmark_is_refused(model_folder):
     with pytest.raises(UserError, match="224 pixels"):
         find_model(str(model_folder), load_benchmark("msrvtt_1ka").model_copy(update={"text_length": None}))
+
+
+def test_a_model_with_the_tokenizer_of_another_is_refused(model_folder, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "model")
+    Tokenizer.train(["a red thing moves to the left of a green thing"] * 5, 530, 24).save(copy)
+    with pytest.raises(UserError, match=r"its vocabulary: got 530, wanted 514 as .*/model has"):
+        find_model(str(copy), load_benchmark("embedded"))
 
 
 def test_an_unknown_benchmark_lists_the_known_ones():
