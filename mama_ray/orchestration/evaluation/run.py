@@ -25,6 +25,7 @@ from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluation.rank import load_features
 from mama_ray.orchestration.evaluation.results import compute_results
 from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluated_split
+from mama_ray.orchestration.evaluation.texts import tell_cut_texts
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri
@@ -67,10 +68,12 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     connect()
     split = load_evaluated_split(shards, benchmark)
     warn_of_refused(split.refused, benchmark, shards)
+    plan = _embed_plan(job, shards, benchmark, model, split)
+    tell_cut_texts(plan)
     features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")
     try:
         embed_clips(
-            _embed_plan(job, shards, benchmark, model, split),
+            plan,
             features_uri,
             num_actors=job.num_actors,
             use_gpu=job.use_gpu,

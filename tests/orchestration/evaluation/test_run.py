@@ -103,7 +103,7 @@ def in_one_process(shards: Path, model_folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.ray
-def test_evaluation_sees_every_row(ray_cluster, shards, model_folder, tmp_path):
+def test_evaluation_sees_every_row(ray_cluster, shards, model_folder, tmp_path, caplog):
     job = EvaluateJob(
         checkpoint=str(model_folder), shards=str(shards), output=str(tmp_path), batch_size=4,
         benchmark=write_benchmark(tmp_path),
@@ -127,6 +127,11 @@ def test_evaluation_sees_every_row(ray_cluster, shards, model_folder, tmp_path):
     assert ResultFile.from_json(Path(found.uri).read_text()) == found.file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small.yaml"]
     assert "dual softmax" in found.tables()
+    whole = Tokenizer.from_directory(model_folder, context_length=99)
+    texts = [f"a {COLOURS[n % 4]} thing number {n} moves" for n in range(NUM_TEST)]
+    share = sum(int(row.argmax()) + 1 > 24 for row in whole(texts)) / NUM_TEST
+    assert share > 0.5
+    assert f"{100 * share:.0f} % of captions are longer than 24 tokens and lose their end" in caplog.text
 
 
 @pytest.mark.ray

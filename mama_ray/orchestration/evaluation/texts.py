@@ -1,0 +1,36 @@
+"""What the model's context does to the texts of a benchmark: told before they are embedded."""
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mama_ray.data.captions import caption_for_evaluation
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.tokenizer_match import CaptionCounts, count_captions, tell_counts
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.evaluation.embed import EmbedPlan
+from mama_ray.storage.places import Place
+
+logger = logging.getLogger(__name__)
+
+_MAX_CLIPS = 50_000  # whose texts are counted, evenly spread
+
+
+def tell_cut_texts(plan: EmbedPlan) -> None:
+    """Warn of texts that the context cuts or that hold unknown pieces, as counted in a task."""
+    remedy = "that is the benchmark's text_length, or what the model reads"
+    for sentence in tell_counts(result_of(_count.remote(plan)), remedy=remedy):
+        logger.warning("%s", sentence)
+
+
+@ray.remote(num_cpus=0.5, name="evaluate: count texts")
+def _count(plan: EmbedPlan) -> CaptionCounts:
+    rows = np.unique(np.linspace(0, plan.num_clips - 1, min(_MAX_CLIPS, plan.num_clips)).astype(np.int64))
+    texts: list[str] = []
+    for captions in ray.get(plan.table)["captions"].take(pa.array(rows)).to_pylist():
+        chosen = caption_for_evaluation(captions, plan.caption_mode)
+        texts += [chosen] if isinstance(chosen, str) else chosen
+    with Place.of(plan.model).local() as folder:
+        return count_captions(Tokenizer.from_directory(folder, plan.text_length), texts)
