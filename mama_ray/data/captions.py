@@ -20,7 +20,11 @@ def is_nothing(value: Any) -> bool:
     """Tell whether a cell or field says that nothing is known: None, NaN, a blank, or a text such as "nan" or "N/A"."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and (not value.strip() or value.strip().lower() in _NOTHING))
+    if isinstance(value, str):
+        text = value.strip()
+        is_blank = not any(character.isprintable() for character in text)  # zero-width spaces and the like
+        return is_blank or text.lower() in _NOTHING
+    return value is None
 
 
 def parse_captions(items: list, source: Any) -> tuple[Caption, ...]:

@@ -40,6 +40,7 @@ def read_csv(place: Place, separator: str = ",") -> Iterator[dict[str, Any]]:
         _check_signature(place, buffered.peek(4))
         _check_separator(place, buffered.peek(4), separator)
         # Bytes that are no UTF-8 become lone surrogates, so that the row is known in which the first one stands.
+        csv.field_size_limit(_MAX_ROW_CHARACTERS)
         lines = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
         reader = csv.reader(lines, delimiter=separator, strict=True)
         header = [name.strip() for name in next(reader, [])]
@@ -48,12 +49,28 @@ def read_csv(place: Place, separator: str = ",") -> Iterator[dict[str, Any]]:
         if repeated:
             raise UserError("annotations name a column twice", got=f"{place}: {', '.join(sorted(repeated))}")
         number = 0
-        for values in reader:
+        for values in _records(reader):
             if not values:
                 continue
             number += 1
+            if isinstance(values, str):
+                yield {"error": f"row: {values} (line {reader.line_num})"}
+                continue
             _check_encoding(place, values, f"row {number} (line {reader.line_num})")
             yield _csv_row(header, values)
+
+
+def _records(reader: Iterator[list[str]]) -> Iterator[list[str] | str]:
+    """Yield the values of each record, or why one cannot be read; csv.Error where a quote is never closed."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise
+            yield str(error)
 
 
 def _csv_row(header: list[str], values: list[str]) -> dict[str, Any]:

@@ -184,6 +184,15 @@ def test_broken_rows_do_not_hide_the_good_ones(tmp_path):
     assert ["error" in row for _, row in read_annotations(Place.of(tmp_path / "a.csv"))] == [False, True, False]
 
 
+def test_a_quote_in_the_wrong_place_is_a_reason_of_its_row(tmp_path):
+    text = 'video,caption\na.mp4,x\nb.mp4,"half" quoted\nc.mp4,' + "y" * 200_000 + '\nd.mp4,5" disk\n'
+    (tmp_path / "a.csv").write_text(text)
+    rows = [row for _, row in read_annotations(Place.of(tmp_path / "a.csv"))]
+    assert ["error" in row for row in rows] == [False, True, False, False]
+    assert "(line 3)" in rows[1]["error"]
+    assert len(rows[2]["caption"]) == 200_000
+
+
 def test_a_byte_order_mark_and_quoted_line_ends_are_read(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfvideo,caption\r\na.mp4,"two\nlines"\r\n')
     ((_, row),) = read_annotations(Place.of(tmp_path / "a.csv"))
@@ -195,7 +204,7 @@ def rows_of(path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    "nothing", ["nan", "NaN", "None", "NULL", "null", "N/A", "n/a", "<NA>", " ", "", None, float("nan")]
+    "nothing", ["nan", "NaN", "None", "NULL", "null", "N/A", "n/a", "<NA>", "\u200b", " ", "", None, float("nan")]
 )
 def test_what_says_nothing_is_no_caption_time_or_split(nothing):
     annotation = parse(caption=nothing, start_s=nothing, end_s=nothing, split=nothing)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mama_ray.data.captions import parse_captions
+from mama_ray.data.captions import is_nothing, parse_captions
 from mama_ray.data.clip import CaptionSource, Clip, check_clip_id, clip_from_json, is_text, make_clip_id, normal_split
 from mama_ray.data.index import index_row
 from mama_ray.data.shard import DECOMPRESS, Sample, ShardError, scan_shard
@@ -42,6 +42,7 @@ class ShardWork:
     source: CaptionSource
     num_trial_frames: int
     decode: DecodeConfig
+    unknown_splits: str = "refuse"
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +69,7 @@ def list_shards(shards: str, *, compressed_are_refused: bool = True) -> list[For
     files = [
         ForeignShard(file.name, file.num_bytes, file.modified_ns)
         for file in listed
-        if not f"/{file.name}".startswith(f"/{WORK_FOLDER}/")
+        if f"/{WORK_FOLDER}/" not in f"/{file.name}"
     ]
     compressed = sorted(file for file in files if file.name.lower().endswith(_COMPRESSED_ENDS))
     found = sorted(file for file in files if file.name.lower().endswith(".tar"))
@@ -120,7 +121,7 @@ def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
                         part.take(_row(work, sample, guard, shard, scratch))
                     except ValueError as error:
                         known = {"clip_id": clip_id_of(sample.key), "video": f"{shard}/{sample.key}"}
-                        part.refuse(str(error), split=_split_of(sample), **known)
+                        part.refuse(str(error), split=_known_split(sample), **known)
         except ShardError as error:
             # What came before the damage is not taken either: half a shard would pass for a whole one.
             part = Part(source=shard, damage=f"{shard} ({error})")
@@ -137,17 +138,34 @@ def _row(work: ShardWork, sample: Sample, guard: Any, shard: str, scratch: str) 
     video = Path(scratch) / f"video.{sample.video.extension}"
     video.write_bytes(sample.video_bytes)
     facts = guard.inspect(str(video), 0.0, None, f"{scratch}/cut.mp4")
-    clip = clip_of(sample, facts["duration_s"], default_split=work.default_split, source=work.source)
+    clip = clip_of(
+        sample,
+        facts["duration_s"],
+        default_split=work.default_split,
+        source=work.source,
+        unknown_splits=work.unknown_splits,
+    )
     return index_row(clip, sample.video, shard, facts)
 
 
-def _split_of(sample: Sample) -> str | None:
+def _known_split(sample: Sample) -> str | None:
     """The split of a refused sample, None where it says none that is known."""
     try:
-        value = _json_fields(sample.texts["json"]).get("split") if "json" in sample.texts else None
-        return normal_split(value) if isinstance(value, str) else None
+        return _split_of(_json_fields(sample.texts["json"]), "ignore") if "json" in sample.texts else None
     except ValueError:
         return None
+
+
+def _split_of(fields: dict[str, Any], unknown_splits: str) -> str | None:
+    name = fields.get("split")
+    if not isinstance(name, str) or is_nothing(name):
+        return None
+    try:
+        return normal_split(name)
+    except ValueError:
+        if unknown_splits == "ignore":
+            return None
+        raise
 
 
 def clip_id_of(key: str) -> str:
@@ -160,8 +178,18 @@ def clip_id_of(key: str) -> str:
     return name if name == key.removeprefix("./") else make_clip_id(key, 0, None)
 
 
-def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, source: CaptionSource) -> Clip:
-    """Build the clip of a foreign sample. Raises ValueError when its annotations cannot be read."""
+def clip_of(
+    sample: Sample,
+    duration_s: float,
+    *,
+    default_split: str | None,
+    source: CaptionSource,
+    unknown_splits: str = "refuse",
+) -> Clip:
+    """Build the clip of a foreign sample. Raises ValueError when its annotations cannot be read.
+
+    A split that is not known is refused, because the clip may be of a test set, or ignored.
+    """
     fields = {}
     if "json" in sample.texts:
         try:
@@ -177,7 +205,7 @@ def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, sou
     for name in _CAPTION_FIELDS:
         value = fields.get(name)
         items += value if isinstance(value, list) else [value]
-    split, video_id = fields.get("split"), fields.get("video_id")
+    video_id = fields.get("video_id")
     return Clip(
         clip_id=clip_id_of(sample.key),
         video_id=video_id if isinstance(video_id, str) and video_id else sample.key,
@@ -185,7 +213,7 @@ def clip_of(sample: Sample, duration_s: float, *, default_split: str | None, sou
         end_s=duration_s,
         captions=tuple(dict.fromkeys(parse_captions(items, source))),
         topic=fields["topic"] if isinstance(fields.get("topic"), str) else None,
-        split=normal_split(split) if isinstance(split, str) and split.strip() else default_split,
+        split=_split_of(fields, unknown_splits) or default_split,
     )
 
 

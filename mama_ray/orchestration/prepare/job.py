@@ -48,7 +48,9 @@ class PrepareJob(Config):
     """
 
     unknown_columns: Literal["refuse", "ignore"] = "refuse"
-    """What to do with annotation columns that nobody reads."""
+    """What to do with annotation columns that nobody reads and, in foreign shards, with names of splits that are not
+    known.
+    """
 
     caption_source: CaptionSource = "human"
     """Source of the captions of foreign shards that name none."""

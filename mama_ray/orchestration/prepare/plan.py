@@ -58,6 +58,11 @@ def make_plan(config: PrepareJob) -> Plan | None:
     return Plan([shard.part_name for shard in shards], [shard.name for shard in shards], range(0), mends)
 
 
+def pairs_by_an_older_rule(folder: Place) -> bool:
+    """Whether an index of foreign shards is from when a text went to any video of its key, up to the first dot."""
+    return "settings" not in ((folder / SUMMARY_NAME).read_json() or {}).get("inputs", {})
+
+
 def _plan_videos(config: PrepareJob, folder: Place, inputs: dict, state: State) -> Plan | None:
     work = video_work(config)
     mends = state in ("finished", "mending")

@@ -25,7 +25,7 @@ from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
-from mama_ray.orchestration.prepare.plan import Plan, make_plan, video_work
+from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
 from mama_ray.orchestration.prepare.splits import SplitRequest
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -49,7 +49,13 @@ def run(config: PrepareJob) -> str:
     DataContext.get_current().enable_progress_bars = False
     plan = result_of(_plan.remote(config))
     if plan is None:
-        return f"already prepared from the same inputs: index at {join_uri(target, INDEX_NAME)}"
+        note = ""
+        if config.shards and pairs_by_an_older_rule(Place.of(config.shards)):
+            note = (
+                ", by an earlier version, which gave texts to videos of other names where these agree up to the first "
+                "dot; if yours do, delete index.parquet and prepare.json and start again"
+            )
+        return f"already prepared from the same inputs{note}: index at {join_uri(target, INDEX_NAME)}"
     if plan.names:
         _run_tasks(config, plan)
     return result_of(_join.remote(config, plan.names, plan.mends))
@@ -85,7 +91,12 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     target, num_tasks = config.shards or config.output, len(plan.names)
     if config.shards:
         shard_work = ShardWork(
-            config.shards, config.default_split, config.caption_source, config.num_trial_frames, config.decode
+            config.shards,
+            config.default_split,
+            config.caption_source,
+            config.num_trial_frames,
+            config.decode,
+            unknown_splits=config.unknown_columns,
         )
         pairs = ray.put(list(zip(plan.names, plan.shards, strict=True)))
         make_part = _part_fn(lambda number: index_shard(shard_work, *ray.get(pairs)[number]), target)

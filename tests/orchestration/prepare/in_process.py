@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 from mama_ray.data.annotations import look_at_table
@@ -14,6 +15,7 @@ from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.places import Place
 
 DONE = "already prepared"
+NAMES = ("a", "b", "c", "d", "e")  # of the videos in a test's folder
 
 
 def prepare(**options) -> str:
@@ -37,7 +39,8 @@ def prepare(**options) -> str:
 def run_tasks(job: PrepareJob, plan: Plan) -> None:
     """Do what the tasks do."""
     if job.shards:
-        work = ShardWork(job.shards, job.default_split, job.caption_source, job.num_trial_frames, job.decode)
+        common = (job.shards, job.default_split, job.caption_source, job.num_trial_frames, job.decode)
+        work = ShardWork(*common, unknown_splits=job.unknown_columns)
         for name, shard in zip(plan.names, plan.shards, strict=True):
             index_shard(work, name, shard)
     for number in plan.chunks:
@@ -55,3 +58,18 @@ def reasons(folder: Path) -> list[str]:
     """Those of quarantine.csv."""
     text = (folder / "quarantine.csv").read_text(encoding="utf-8-sig")
     return [row["reason"] for row in csv.DictReader(io.StringIO(text))]
+
+
+def options(folder: Path, table: str | list | bytes | None = None, name: str = "t.csv", **changes) -> dict:
+    """Options of a prepare; `table` is a file's content, or rows for a file of JSON lines."""
+    places = {"videos": str(folder / "videos"), "output": str(folder / "out"), "clips_per_shard": 2}
+    if isinstance(table, list):
+        name, table = "t.jsonl", "".join(json.dumps(row) + "\n" for row in table)
+    if table is not None:
+        (folder / name).write_bytes(table if isinstance(table, bytes) else table.encode())
+        places["annotations"] = str(folder / name)
+    return {**places, **changes}
+
+
+def index_rows(folder: Path) -> list[dict]:
+    return read_index(Place.of(folder / "out")).to_pylist()

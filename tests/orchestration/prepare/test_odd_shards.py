@@ -12,15 +12,10 @@ import pytest
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import list_shards
+from mama_ray.orchestration.prepare.plan import pairs_by_an_older_rule
 from mama_ray.storage.places import Place
 from tests.data.shard_factory import tar_bytes
-from tests.data.video.video_factory import make_video
 from tests.orchestration.prepare.in_process import DONE, captions, prepare, reasons
-
-
-@pytest.fixture(scope="module")
-def mp4() -> bytes:
-    return make_video(num_frames=2, width=32, height=32, fps=4)
 
 
 def write(folder: Path, name: str, members: list[tuple[str, bytes]]) -> Path:
@@ -188,8 +183,10 @@ def test_a_summary_of_an_earlier_version_is_found_as_finished(tmp_path, mp4):
     prepare(shards=str(tmp_path))
     summary = json.loads((tmp_path / "prepare.json").read_text())
     summary["inputs"] = {name: summary["inputs"][name] for name in ("sha256", "from")}
+    assert not pairs_by_an_older_rule(Place.of(tmp_path))
     (tmp_path / "prepare.json").write_text(json.dumps(summary))
     assert prepare(shards=str(tmp_path)) == DONE
+    assert pairs_by_an_older_rule(Place.of(tmp_path))
 
 
 def test_a_shard_whose_own_name_is_no_utf_8_is_told(tmp_path, mp4):
@@ -197,3 +194,12 @@ def test_a_shard_whose_own_name_is_no_utf_8_is_told(tmp_path, mp4):
     shutil.copyfile(tmp_path / "a.tar", os.fsencode(tmp_path) + b"/caf\xe9.tar")
     with pytest.raises(UserError, match=r"names of shards are not UTF-8: got 'caf.udce9.tar'; rename them"):
         prepare(shards=str(tmp_path))
+
+
+def test_a_split_that_is_not_known_is_never_taken_for_the_default_unless_it_is_said(tmp_path, mp4):
+    members = [("1.mp4", mp4), ("1.json", b'{"split": "holdout"}'), ("2.mp4", mp4), ("2.json", b'{"split": "Testing"}')]
+    for name in ("a", "b"):
+        write(tmp_path / name, "a.tar", members)
+    assert "1 quarantined (1 split: got 'holdout'" in prepare(shards=str(tmp_path / "a"))
+    assert prepare(shards=str(tmp_path / "b"), unknown_columns="ignore").startswith("2 clips in 1 shards, 2 without")
+    assert [row["split"] for row in read_index(Place.of(tmp_path / "b")).to_pylist()] == ["train", "test"]
