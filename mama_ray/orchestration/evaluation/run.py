@@ -99,13 +99,14 @@ def evaluate(job: EvaluateJob) -> Evaluation:
 def run(job: EvaluateJob) -> str:
     """Evaluate, print a table per protocol and, for a run, renew its report; returns the line that names the result."""
     found = evaluate(job)
-    print(f"checkpoint {found.checkpoint}\n\n{found.tables()}")  # noqa: T201 - the job's result
+    print(found.tables())  # noqa: T201 - the job's result
+    evaluated = f"evaluated {found.checkpoint} on {found.file.benchmark}: {found.uri}"
     if found.run is None:
-        return f"evaluated on {found.file.benchmark}: {found.uri}"
+        return evaluated
     name = found.run.rstrip("/").rsplit("/", 1)[-1]
     page, result = report_run(name, found.run, found.shards, benchmark=Path(job.benchmark).stem)
     report = write_page(join_uri(found.run, "report"), f"Run {name}", [page], {name: result})
-    return f"evaluated on {found.file.benchmark}: {found.uri}, report {report}"
+    return f"{evaluated}, report {report}"
 
 
 def load_benchmark(name: str) -> BenchmarkConfig:

@@ -59,6 +59,13 @@ def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
         check_shards(folder, index)
     whole = select_split(index, benchmark.split)
     table = whole.select(_COLUMNS).combine_chunks()
+    if not len(table):
+        counts = [f"{row['counts']} {row['values']}" for row in pc.value_counts(index["split"]).to_pylist()]
+        raise UserError(
+            f"no clips of split {benchmark.split} to evaluate on",
+            got=f"{shards} with {', '.join(counts) or 'no clips'}",
+            remedy="name the split in the table of the clips, or draw it: jobs/prepare.py --split",
+        )
     clip_ids, video_ids = table["clip_id"].to_pylist(), whole["video_id"].to_pylist()
     captions = table["captions"].to_pylist()
     _check_captions(clip_ids, captions, benchmark)
@@ -74,11 +81,17 @@ def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
 
 
 def _check_captions(clip_ids: Sequence[str], captions: Sequence[list[dict]], benchmark: BenchmarkConfig) -> None:
+    unfit: dict[str, UserError] = {}
     for clip_id, own in zip(clip_ids, captions, strict=True):
         try:
             caption_for_evaluation(own, benchmark.caption_mode)
         except UserError as error:
-            raise UserError(f"clip {clip_id} does not fit the benchmark {benchmark.dataset} ({error})") from error
+            unfit[clip_id] = error
+    if unfit:
+        clip_id, error = next(iter(unfit.items()))
+        others = f" and {len(unfit) - 1} others" if len(unfit) > 1 else ""
+        which = f"{benchmark.split} clip {clip_id}{others}"
+        raise UserError(f"{which} do not fit the benchmark {benchmark.dataset} ({error})") from error
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

@@ -59,3 +59,16 @@ def test_the_first_clips_are_the_most_similar_ones(ray_cluster):
         similarity = videos @ texts[position]
         similarity[7] = -np.inf
         assert rows.tolist() == np.argsort(-similarity)[:3].tolist()
+
+
+@pytest.mark.ray
+def test_clips_that_are_not_there_rank_behind_all_others(ray_cluster):
+    features, _, texts = make_features({7: "broken"})
+    ranks = rank_both_ways(features, BenchmarkConfig(dataset="x"), dual_softmax=False, num_absent={"t2v": 5, "v2t": 3})
+    whole = rank_both_ways(features, BenchmarkConfig(dataset="x"), dual_softmax=False)
+    for way, num_absent, last in (("t2v", 5, NUM_CLIPS + 3), ("v2t", 3, len(texts) + 5)):
+        found = len(whole[way])
+        is_known = queries_of(features, BenchmarkConfig(dataset="x"))[way] != 7
+        np.testing.assert_array_equal(ranks[way][:found][is_known], whole[way][is_known])
+        assert set(ranks[way][:found][~is_known]) | set(ranks[way][found:]) == {last}
+        assert len(ranks[way]) == found + num_absent
