@@ -17,6 +17,8 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.hf_layout import to_hf_clip
 from mama_ray.models.pretrained import from_pretrained
+from mama_ray.storage.places import Place
+from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 from tests.encoder.tiny_encoder import write_model, write_run
 
@@ -121,6 +123,18 @@ def test_a_run_is_its_best_checkpoint_with_the_resizing_of_its_training(videos, 
     assert of_run.features_id == of_checkpoint.features_id
 
 
+def test_a_run_in_a_bucket_is_the_run(s3_bucket, encoder, model_folder):
+    uri = f"s3://{s3_bucket}/runs/mine"
+    for path in model_folder.iterdir():
+        (Place.of(uri) / "checkpoints/step_00000010" / path.name).write_whole(path.read_bytes())
+    with Place.of(uri).local() as local:
+        write_manifest(local / "checkpoints/step_00000010", step=10, selection=None)
+        manifest = (local / "checkpoints/step_00000010/manifest.json").read_bytes()
+    (Place.of(uri) / "checkpoints/step_00000010/manifest.json").write_whole(manifest)
+    found = mama_ray.load_encoder(uri).encode_texts(["a red thing"])
+    np.testing.assert_array_equal(found, encoder.encode_texts(["a red thing"]))
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     weights = write_run(tmp_path / "run", {10: 30.0}) / "checkpoints/step_00000010/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
@@ -145,7 +159,11 @@ def test_a_folder_in_the_layout_of_clip_works(encoder, model_folder, videos, tmp
         (folder / "model.safetensors").unlink()
     of_clip = mama_ray.load_encoder(folder, num_frames=1)
     assert of_clip.num_frames == 1
-    assert np.isfinite(of_clip.encode_videos(videos[:1], progress=False).features).all()
+    found = of_clip.encode_videos(videos[:1], progress=False).features
+    assert np.isfinite(found).all()
+    torch.manual_seed(1)  # the file has no weights for extra proxies: nothing may be drawn in their place
+    again = mama_ray.load_encoder(folder, num_frames=1)
+    np.testing.assert_array_equal(again.encode_videos(videos[:1], progress=False).features, found)
     expected = encoder.encode_texts(["a red thing"])
     np.testing.assert_allclose(of_clip.encode_texts(["a red thing"]), expected, atol=1e-6)
 
