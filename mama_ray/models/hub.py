@@ -1,4 +1,7 @@
-"""Files of a model on the Hugging Face hub, fetched into its cache: configs, tokenizers, safetensors alone."""
+"""Files of a model on the Hugging Face hub, fetched into its cache: configs, tokenizers, safetensors.
+
+Older repositories have pytorch_model.bin alone; it is fetched then, and read as tensors only.
+"""
 
 import re
 from pathlib import Path
@@ -8,6 +11,8 @@ from mama_ray.errors import UserError
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
 HUB_FILES += ["vocab.json", "merges.txt", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"]
 HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
+HUB_FILES += ["config.yaml"]  # our own: how frames became squares
+_WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"
 
 
 def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
@@ -22,8 +27,14 @@ def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(
+        folder = Path(
             huggingface_hub.snapshot_download(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
+        )
+        if any(folder.glob(_WEIGHTS)):
+            return folder
+        wanted = [*HUB_FILES, _OLD_WEIGHTS]  # only then: most repositories hold the weights in both forms
+        return Path(
+            huggingface_hub.snapshot_download(repo_id, allow_patterns=wanted, local_files_only=local_files_only)
         )
     # OSError holds every way a download fails: no network, no such repository, not in the cache, disk full.
     except (OSError, HFValidationError) as error:
@@ -33,3 +44,34 @@ def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
             wanted="a directory, a file or a hub id",
             remedy="check the name and the network, or download it and pass the directory",
         ) from error
+
+
+def upload_to_hub(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str,
+    token: str | None = None,
+) -> str:
+    """Upload a folder as a model repository, made where there is none; returns its address.
+
+    Raises UserError for what the hub, or the way to it, refuses.
+    """
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi(token=token)
+    try:
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(address.repo_id, branch=revision, exist_ok=True)
+        api.upload_folder(repo_id=address.repo_id, folder_path=folder, revision=revision, commit_message=commit_message)
+    except Exception as error:  # the errors of its HTTP library, another one in each of its major versions, among them
+        raise UserError(
+            "the hub did not take the model",
+            got=f"{repo_id}: {error}",
+            wanted="a repository that this user may write, such as 'me/my-model'",
+            remedy="`hf auth login`, or put a token with the right to write into HF_TOKEN",
+        ) from error
+    return str(address)

@@ -22,6 +22,7 @@ from mama_ray.storage.places import Place, whole_file
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, OpenAI's CLIP among them
 
 State = dict[str, Tensor]
 _HASHED_BYTES = 1 << 20
@@ -78,12 +79,7 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
     if (directory / WEIGHTS_NAME).is_file():
         return read_safetensors(directory / WEIGHTS_NAME, values_of=values_of)
     if not (directory / INDEX_NAME).is_file():
-        raise UserError(
-            "model directory holds no weights",
-            got=str(directory),
-            wanted=f"{WEIGHTS_NAME} or {INDEX_NAME}",
-            remedy="convert .bin or .pt weights to safetensors once",
-        )
+        return _read_torch_state(directory, values_of)
     weight_map = read_json(directory / INDEX_NAME).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise UserError(f"{directory / INDEX_NAME} is not a shard index", wanted="an object `weight_map`")
@@ -96,6 +92,22 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
     if absent:
         raise UserError("shards lack tensors of their index", got=name_some(absent), wanted="every tensor of the index")
     return state
+
+
+def _read_torch_state(directory: Path, values_of: Collection[str] | None) -> State:
+    """Read pytorch_model.bin where there is nothing better, as tensors only."""
+    path = directory / TORCH_NAME
+    if not path.is_file():
+        raise UserError(
+            "model directory holds no weights",
+            got=str(directory),
+            wanted=f"{WEIGHTS_NAME}, {INDEX_NAME} or {TORCH_NAME}",
+        )
+    state = read_torch_file(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} is no state dict", got=type(state).__name__, wanted="tensors by name")
+    keep = state if values_of is None else values_of
+    return {name: tensor if name in keep else tensor.to("meta") for name, tensor in state.items()}
 
 
 def read_safetensors(path: Path, *, values_of: Collection[str] | None = None) -> State:
@@ -150,12 +162,13 @@ def name_some(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def hash_weights(directory: Path) -> str:
-    """Return the SHA-256 of model.safetensors, or of all weight files one after another, by name."""
-    whole = directory / WEIGHTS_NAME
+def hash_weights(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's model.safetensors, or of all its weight files, by name."""
+    whole = path / WEIGHTS_NAME if path.is_dir() else path
     digest = hashlib.sha256()
-    for path in [whole] if whole.is_file() else sorted(directory.glob("*.safetensors")):
-        with path.open("rb") as file:
+    parts = sorted(path.glob("*.safetensors")) or [path / TORCH_NAME]
+    for part in [whole] if whole.is_file() else parts:
+        with part.open("rb") as file:
             while chunk := file.read(_HASHED_BYTES):
                 digest.update(chunk)
     return digest.hexdigest()

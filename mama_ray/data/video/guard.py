@@ -13,8 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig
@@ -48,16 +51,28 @@ class VideoGuard:
         Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
         OSError when the machine has no room for the cut.
         """
+        return self._answer(
+            {
+                "path": path,
+                "start_s": start_s,
+                "end_s": end_s,
+                "num_trial_frames": self._num_trial_frames,
+                "cut_to": cut_to,
+            }
+        )
+
+    def load_frames(self, path: str, *, num_frames: int, size: Mapping[str, int], frames_to: str) -> np.ndarray:
+        """Return `sampled_frames` of a local file, uint8 (num_frames, height, width, 3), by way of a scratch file.
+
+        Raises DecodeError and OSError as `inspect` does.
+        """
+        self._answer({"path": path, "num_frames": num_frames, "size": dict(size), "frames_to": frames_to})
+        return np.load(frames_to, allow_pickle=False)
+
+    def _answer(self, request: dict) -> dict:
+        """Return the facts that the child tells, asked twice if it dies."""
         timeout_s = _STAGES * self._config.timeout_s + _GRACE_S
-        request = {
-            "path": path,
-            "start_s": start_s,
-            "end_s": end_s,
-            "num_trial_frames": self._num_trial_frames,
-            "cut_to": cut_to,
-            "config": self._config.model_dump(),
-            "alarm_s": int(timeout_s + _GRACE_S),
-        }
+        request |= {"config": self._config.model_dump(), "alarm_s": int(timeout_s + _GRACE_S)}
         try:
             answer = self._ask(request, timeout_s)
         except ChildDied:

@@ -14,10 +14,13 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TextIO
 
+import numpy as np
+
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import cut_clip
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
+from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
 
@@ -48,6 +51,13 @@ def inspect_video(
     return {**asdict(info), "end_s": start_s + info.duration_s if covers_all else end_s, "is_cut": not covers_all}
 
 
+def write_frames(*, path: str, num_frames: int, size: dict[str, int], frames_to: str, config: DecodeConfig) -> dict:
+    """Write the sampled frames of a local video into a .npy file; there are no facts to tell. Raises DecodeError."""
+    with open(frames_to, "wb") as file:
+        np.save(file, sampled_frames(path, num_frames=num_frames, size=size, decode=config), allow_pickle=False)
+    return {}
+
+
 def serve(requests: Iterable[str], answers: TextIO) -> None:
     """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
     for line in requests:
@@ -56,7 +66,7 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         signal.alarm(request.pop("alarm_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
-            answer = {"facts": inspect_video(**request)}
+            answer = {"facts": write_frames(**request) if "frames_to" in request else inspect_video(**request)}
         except DecodeError as error:
             answer = {"error": str(error)}
         except MemoryError:

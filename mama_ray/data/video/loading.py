@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.sampling import sample_timestamps
+from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig, transform_frames
 
@@ -23,13 +22,17 @@ def load_clip_frames(
     `rng` None is evaluation: centres of equal segments, no random crop. With `rng` (see `row_rng`) moments and crop are
     random, and a pure function of it. Raises DecodeError with a readable reason for a video that cannot be used.
     """
+    size = decoded_size(transform, at_random=rng is not None)
+    frames = sampled_frames(data, num_frames=num_frames, size=size, rng=rng, decode=decode)
+    return transform_frames(frames, transform, rng=rng)
+
+
+def decoded_size(transform: TransformConfig, *, at_random: bool) -> dict[str, int]:
+    """Return the size, in words of `VideoDecoder`, at which frames leave the decoder to be transformed."""
     size = transform.image_size
     if transform.resize == "squash":
-        decoder = VideoDecoder(data, width=size, height=size, config=decode)
-    elif transform.resize == "center_crop" or rng is None:
-        decoder = VideoDecoder(data, short_side=size, config=decode)
-    else:
-        # The smallest crop has 0.6 of the short side, so twice the size never scales a crop of a large video up.
-        decoder = VideoDecoder(data, short_side=2 * size, config=decode)
-    frames = decoder.frames_at(sample_timestamps(decoder.duration_s, num_frames, rng=rng))
-    return transform_frames(frames, transform, rng=rng)
+        return {"width": size, "height": size}
+    if transform.resize == "center_crop" or not at_random:
+        return {"short_side": size}
+    # The smallest crop has 0.6 of the short side, so twice the size never scales a crop of a large video up.
+    return {"short_side": 2 * size}

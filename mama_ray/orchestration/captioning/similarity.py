@@ -17,12 +17,13 @@ from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.orchestration.evaluation.embed import EmbedPlan, FeatureEncoder, decode_clips
-from mama_ray.orchestration.evaluation.model import evaluation_resize, training_config
+from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import resolve_checkpoint
 
@@ -83,7 +84,7 @@ class CaptionScorer:
     def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
         self._clean = clean
         self._folder = Place.of(plan.output)
-        self._encoder = FeatureEncoder(model.model, text_length=model.text_length, batch_size=model.batch_size)
+        self._encoder = FeatureEncoder.load(model.model, text_length=model.text_length, batch_size=model.batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows, chunk = batch["row"], int(batch["row"][0]) // CHUNK_CLIPS
@@ -138,7 +139,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
         with folder.local() as local:
             config = describe_model(local)
             tokenizer = Tokenizer.from_directory(local)
-            resize = evaluation_resize(training_config(local / "config.yaml"))
+            resize = evaluation_resize(training_config(local / RUN_CONFIG))
     except OSError as error:
         raise UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})") from error
     return EmbedPlan(

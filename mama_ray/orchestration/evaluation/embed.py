@@ -6,7 +6,6 @@ a batch like any other. A clip that cannot be decoded keeps its row, with the re
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -14,19 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import torch
 from ray.data import ActorPoolStrategy, DataContext
-from torch import Tensor
 
 from mama_ray.data.captions import CaptionMode, caption_for_evaluation
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
-from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -106,7 +102,7 @@ class ClipEmbedder:
     def __init__(self, plan: EmbedPlan) -> None:
         self._plan = plan
         self._captions = ray.get(plan.table)["captions"]
-        self._encoder = FeatureEncoder(plan.model, text_length=plan.text_length, batch_size=plan.batch_size)
+        self._encoder = FeatureEncoder.load(plan.model, text_length=plan.text_length, batch_size=plan.batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         video_features = self._encoder.video_features(np.asarray(batch["frames"]))
@@ -125,36 +121,6 @@ class ClipEmbedder:
     def _texts(self, row: int) -> list[str]:
         texts = caption_for_evaluation(self._captions[int(row)].as_py(), self._plan.caption_mode)
         return [texts] if isinstance(texts, str) else texts
-
-
-class FeatureEncoder:
-    """A dual encoder loaded from a model folder's URI, which encodes in batches of one size."""
-
-    def __init__(self, model: str, *, text_length: int | None, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with Place.of(model).local() as folder:
-            self._model = from_pretrained(folder).eval().to(self._device)
-            self._tokenizer = Tokenizer.from_directory(folder, text_length)
-
-    def video_features(self, frames: np.ndarray) -> np.ndarray:
-        """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them."""
-        return self._encode(self._model.encode_video, frames)
-
-    def text_features(self, texts: list[str]) -> np.ndarray:
-        """Return float32 (texts, dim) of any number of texts, at least one."""
-        parts = [texts[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
-        return np.concatenate([self._encode(self._model.encode_text, self._tokenizer(part)) for part in parts])
-
-    @torch.inference_mode()
-    def _encode(self, encoder: Callable[[Tensor], Tensor], inputs: np.ndarray) -> np.ndarray:
-        """Encode inputs filled up to a whole batch.
-
-        A matrix product of another size rounds otherwise; with one size equal captions get equal features and tie.
-        """
-        padding = [(0, self._batch_size - len(inputs))] + [(0, 0)] * (inputs.ndim - 1)
-        whole = torch.from_numpy(np.pad(inputs, padding, mode="edge")).to(self._device)
-        return encoder(whole)[: len(inputs)].float().cpu().numpy()
 
 
 def read_features(folder: Place, num_clips: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[int, str]]:

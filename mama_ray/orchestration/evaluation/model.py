@@ -2,9 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
 
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import Resize
@@ -13,6 +10,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.pretrained import describe_model
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint, verify_manifest
@@ -46,7 +44,7 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
     with folder.local() as local:
         config = describe_model(local)
         context_length = Tokenizer.from_directory(local).context_length
-        training = training_config(local / "config.yaml")
+        training = training_config(local / RUN_CONFIG)
         digest = hash_weights(local)
     transform = TransformConfig(image_size=config.image_size, resize=resize or evaluation_resize(training))
     text_length = _text_length(benchmark, config, context_length)
@@ -85,14 +83,3 @@ def _selection(place: Place, folder: Place, in_run: re.Match | None) -> tuple[st
         return "given by its path", step
     is_scored = any(ref.selection is not None for ref in list_checkpoints(Place.of(in_run["run"])))
     return ("best of its run on the val split" if is_scored else "newest of its run"), step
-
-
-def training_config(path: Path) -> dict:
-    """Return the training job's config that lies beside its weights, {} beside foreign ones."""
-    return (yaml.safe_load(path.read_text()) or {}) if path.is_file() else {}
-
-
-def evaluation_resize(training: dict) -> Resize:
-    """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
-    resize = (training.get("data") or {}).get("resize", "squash")
-    return "squash" if resize == "squash" else "center_crop"

@@ -1,0 +1,209 @@
+"""Videos and texts in, features out: a trained model with all that its use takes.
+
+    encoder = mama_ray.load_encoder("runs/mine")
+    videos = encoder.encode_videos(["a.mp4", "b.mp4"])
+    similarity = videos.features @ encoder.encode_texts(["a cat jumps"]).T
+
+Frames, resizing and texts are those of evaluation, by the same functions, so the features are, too.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.video.settings import DecodeConfig, Resize
+from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.encoder.decoding import FrameLoader, VideoError
+from mama_ray.encoder.source import model_path
+from mama_ray.errors import UserError
+from mama_ray.models.feature_encoder import FeatureEncoder, Precision
+from mama_ray.models.pretrained import from_pretrained
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
+from mama_ray.models.weight_files import hash_weights
+
+logger = logging.getLogger(__name__)
+
+_MOST_PROCESSES = 8
+_FEATURES_VERSION = 1  # raise it where the same file and weights come to give other features
+
+
+@dataclass(frozen=True)
+class EncodedVideos:
+    """What `Encoder.encode_videos` found.
+
+    Attributes:
+        features: float32 (len(paths), dim), unit norm: a row for each file that could be encoded, no others.
+        paths: the files of the rows, in the order in which they were given.
+        errors: the files without a row, each with its reason.
+    """
+
+    features: np.ndarray
+    paths: list[str]
+    errors: list[VideoError]
+
+
+class Encoder:
+    """A dual encoder, ready for files and sentences; made by `load_encoder`.
+
+    Attributes:
+        source: what was loaded, as it was named.
+        num_frames, transform: how a video becomes frames.
+        context_length: tokens of a text; a longer one loses its end.
+        features_id: stands for all that the features of a video depend on, beside the video.
+    """
+
+    def __init__(
+        self,
+        features: FeatureEncoder,
+        frames: FrameLoader,
+        *,
+        source: str,
+        context_length: int,
+        features_id: str,
+    ) -> None:
+        self._features, self._frames = features, frames
+        self.source, self.context_length, self.features_id = source, context_length, features_id
+        self.num_frames, self.transform = frames.num_frames, frames.transform
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._features.device
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of a feature."""
+        return self._features.text_features([""], size=1).shape[1]
+
+    def encode_videos(self, paths: Sequence[str | Path], *, progress: bool = True) -> EncodedVideos:
+        """Encode local video files; one that cannot be used is told in `errors` and does not stop the others.
+
+        Each file is decoded in a process that it may crash without harm, within the limits of the encoder's
+        `DecodeConfig`. `progress` shows a bar.
+        """
+        names = [os.fspath(path) for path in _many(paths, "paths")]
+        size = min(self._features.batch_size, len(names))
+        rows: list[np.ndarray] = []
+        batch: list[np.ndarray] = []
+        kept: list[str] = []
+        errors: list[VideoError] = []
+        with tqdm(total=len(names), desc="videos", unit="video", disable=not progress) as bar:
+            for name, found in zip(names, self._frames.load(names), strict=True):
+                bar.update()
+                if isinstance(found, VideoError):
+                    errors.append(found)
+                    bar.set_postfix(errors=len(errors), refresh=False)
+                    continue
+                kept.append(name)
+                batch.append(found)
+                if len(batch) == size:
+                    rows.append(self._features.video_features(np.stack(batch), size=size))
+                    batch = []
+            if batch:
+                rows.append(self._features.video_features(np.stack(batch), size=size))
+        if errors:
+            logger.warning("%d of %d videos could not be encoded; first: %s", len(errors), len(names), errors[0])
+        return EncodedVideos(np.concatenate(rows) if rows else self._none(), kept, errors)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode sentences, float32 (len(texts), dim), unit norm; equal sentences have equal features."""
+        sentences = _many(texts, "texts")
+        wrong = [text for text in sentences if not isinstance(text, str)]
+        if wrong:
+            raise UserError("texts to encode", got=wrong[0], wanted="a list of strings")
+        if not sentences:
+            return self._none()
+        return self._features.text_features(sentences, size=min(self._features.batch_size, len(sentences)))
+
+    def _none(self) -> np.ndarray:
+        return np.zeros((0, self.dim), np.float32)
+
+
+def load_encoder(
+    source: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    precision: Precision = "float32",
+    batch_size: int = 32,
+    num_frames: int | None = None,
+    resize: Resize | None = None,
+    tokenizer: str | Path | None = None,
+    decode: DecodeConfig | None = None,
+    num_processes: int | None = None,
+) -> Encoder:
+    """Load a run (its best checkpoint by validation), a checkpoint, a model folder, a URI of these, or a hub id.
+
+    Args:
+        source: also a folder in the layout of Hugging Face's CLIP, or a released file of weights.
+        device: the GPU if there is one, else the CPU.
+        precision: of the computation; features are float32. Evaluation computes in float32.
+        batch_size: most videos, or texts, encoded at a time.
+        num_frames: of a video; by default what the weights were made for.
+        resize: how frames become squares; by default as in training.
+        tokenizer: folder of CLIP's tokenizer, where none lies beside the weights.
+        decode: limits of the decoder.
+        num_processes: that decode; by default one per core, eight at most.
+
+    Raises UserError for what is no whole model.
+    """
+    if batch_size < 1:
+        raise UserError("batch_size", got=batch_size, wanted="at least 1")
+    with model_path(source) as path:
+        model = from_pretrained(path)
+        words = _tokenizer(Path(tokenizer) if tokenizer else path, model.config, source)
+        training = training_config(path / RUN_CONFIG)
+        digest = hash_weights(path)
+    transform = TransformConfig(image_size=model.config.image_size, resize=resize or evaluation_resize(training))
+    frames = FrameLoader(
+        num_frames=num_frames or model.config.num_frames,
+        transform=transform,
+        decode=decode or DecodeConfig(),
+        num_processes=num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1),
+    )
+    features_id = _features_id(digest, model.config, frames, precision)
+    encoder = FeatureEncoder(model, words, batch_size=batch_size, device=device, precision=precision)
+    return Encoder(encoder, frames, source=str(source), context_length=words.context_length, features_id=features_id)
+
+
+def _tokenizer(path: Path, config, source: str | Path) -> Tokenizer:
+    """Load the tokenizer for texts as long as the model takes; UserError where its ids cannot be the model's."""
+    if path.is_file():
+        raise UserError("no tokenizer beside the weights", got=str(path), remedy="name its folder: tokenizer=...")
+    stored = Tokenizer.from_directory(path)
+    if stored.vocab_size != config.vocab_size:
+        raise UserError(
+            f"the tokenizer in {path} is not that of {source}",
+            got=f"{stored.vocab_size} token ids",
+            wanted=config.vocab_size,
+        )
+    return Tokenizer.from_directory(path, min(config.context_length, stored.context_length))
+
+
+def _features_id(digest: str, config, frames: FrameLoader, precision: Precision) -> str:
+    depends_on = {
+        "version": _FEATURES_VERSION,
+        "weights": digest,
+        "config": config.model_dump(mode="json", exclude={"gradient_checkpointing"}),
+        "num_frames": frames.num_frames,
+        "transform": frames.transform.model_dump(mode="json"),
+        "decode": frames.decode.model_dump(mode="json"),
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+
+
+def _many(values: Iterable, what: str) -> list:
+    """Return the values as a list; one string or path alone is a mistake that iterates over its letters."""
+    if isinstance(values, (str, bytes, Path)):
+        raise UserError(f"{what} to encode", got=values, wanted=f"a list, as in [{str(values)!r}]")
+    return list(values)

@@ -1,0 +1,1 @@
+"""Features of a folder of videos, kept, and queries in words against them."""
