@@ -159,7 +159,7 @@ def load_encoder(
     if batch_size < 1:
         raise UserError("batch_size", got=batch_size, wanted="at least 1")
     with model_path(source) as path:
-        model = from_pretrained(path)
+        model = from_pretrained(path, trained_only=True)
         words = _tokenizer(Path(tokenizer) if tokenizer else path, model.config, source)
         training = training_config(path / RUN_CONFIG)
         digest = hash_weights(path)

@@ -128,5 +128,8 @@ class Backbone(Protocol):
         """Load a directory whose config.json has this backbone's model_type, with fields of the config replaced;
         UserError where something is damaged or does not fit."""
 
+    def trained_overrides(self, directory: Path) -> dict[str, Any]:
+        """Return what to replace in the config so that the model has no new weights that change its features."""
+
     def describe_directory(self, directory: Path) -> DualEncoderConfig:
         """Return the config of such a directory with `load_directory`'s errors, without reading the weights."""

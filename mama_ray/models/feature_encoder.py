@@ -42,7 +42,7 @@ class FeatureEncoder:
         """Load a model folder of any storage, in float32, onto the GPU where there is one."""
         with storage_errors(uri), Place.of(uri).local() as folder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
-            return cls(from_pretrained(folder), tokenizer, batch_size=batch_size)
+            return cls(from_pretrained(folder, trained_only=True), tokenizer, batch_size=batch_size)
 
     def video_features(self, frames: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them.

@@ -79,19 +79,27 @@ def _content_of_config(model: DualEncoder) -> dict[str, Any]:
 
 
 def from_pretrained(
-    source: str | Path, *, interpolate: bool = False, local_files_only: bool = False, **overrides: Any
+    source: str | Path,
+    *,
+    interpolate: bool = False,
+    local_files_only: bool = False,
+    trained_only: bool = False,
+    **overrides: Any,
 ) -> DualEncoder:
     """Load a model from a directory, a released CLIP-ViP file (.pt, .safetensors) or a hub id.
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
     where stored embeddings then have another length, `interpolate=True` resamples them, else a UserError names them.
+    `trained_only` is for who takes features and does not train: a part of the model that the source has no weights for
+    is left out, as far as it would be random and change them.
     """
     path = Path(source)
     if path.is_file():
         model, report = clip_vip.import_clip_vip_release(path, interpolate=interpolate, **overrides)
     else:
         directory = path if path.is_dir() else fetch_from_hub(str(source), local_files_only=local_files_only)
-        model, report = _load_directory(directory, interpolate=interpolate, **overrides)
+        kept = _backbone_of(directory).trained_overrides(directory) if trained_only else {}
+        model, report = _load_directory(directory, interpolate=interpolate, **(kept | overrides))
     for keys, fate in ((report.fresh, "not in the file, freshly initialised"), (report.interpolated, "interpolated")):
         if keys:
             logger.info("%s: %s: %s", source, fate, ", ".join(keys))

@@ -51,6 +51,14 @@ def load_directory(directory: Path, *, interpolate: bool = False, **overrides: A
     )
 
 
+def trained_overrides(directory: Path) -> dict[str, Any]:
+    """Return what to replace in a directory's config so that the model has no new weights that change its features.
+
+    CLIP's has no extra proxies, and new ones are random. Without them one frame has CLIP's own features.
+    """
+    return {"num_proxies": 1} if _is_hf_clip(directory) else {}
+
+
 def describe_directory(directory: Path) -> ClipVipConfig:
     """Return the config that `load_directory` would give, with its errors: of the weights it reads names and shapes."""
     is_hf = _is_hf_clip(directory)

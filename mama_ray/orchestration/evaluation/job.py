@@ -17,8 +17,8 @@ class EvaluateJob(Config):
     shards: str | None = None
     """Folder or URI of the shards with their index; null is what the run was trained on."""
 
-    benchmark: str = "embedded"
-    """Name of a file in configs/benchmark, or the path of such a YAML file."""
+    benchmark: str = "own"
+    """Name of a file in configs/benchmark, or the path of such a YAML file; own is the test split of any shards."""
 
     output: str | None = None
     """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""

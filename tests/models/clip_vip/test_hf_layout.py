@@ -55,6 +55,14 @@ def test_features_of_one_frame_equal_clip_without_extra_proxies(hf_model, hf_dir
     torch.testing.assert_close(text, texts, rtol=1e-9, atol=1e-9)
 
 
+def test_features_of_what_was_never_trained_on_videos_are_clips_own(hf_model, hf_directory, frames, token_ids):
+    one, again = (from_pretrained(hf_directory, trained_only=True, num_frames=frames.shape[1]) for _ in range(2))
+    assert torch.equal(one.encode_video(frames), again.encode_video(frames))
+    assert not torch.equal(*(from_pretrained(hf_directory).encode_video(frames) for _ in range(2)))  # drawn, to train
+    images, _ = _hf_features(hf_model, frames[:, 0], token_ids, one.config)
+    torch.testing.assert_close(one.double().encode_video(frames[:, :1]), images, rtol=1e-5, atol=1e-6)
+
+
 def test_import_reports_the_video_keys_as_fresh_and_nothing_else(hf_directory):
     model, report = import_hf_clip(hf_directory)
     assert report.fresh == NEW_KEYS
