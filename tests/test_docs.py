@@ -102,7 +102,7 @@ def is_there(name: str) -> bool:
     except ModuleNotFoundError:
         module, _, attribute = name.rpartition(".")
         try:
-            return attribute in vars(importlib.import_module(module))
+            return hasattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError:
             return False
     return True

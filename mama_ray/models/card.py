@@ -39,6 +39,7 @@ def model_card(
     record: Mapping[str, Any] | None = None,
     results: Sequence[CardResult] = (),
     license: str = UNKNOWN_LICENSE,
+    address: str | None = None,
 ) -> str:
     """Return the card of a model.
 
@@ -49,14 +50,17 @@ def model_card(
         record: what a checkpoint says of itself: step, num_steps, samples_seen, validation.
         results: of evaluations of exactly these weights.
         license: of the weights, in the hub's words, such as apache-2.0.
+        address: what `load_encoder` takes; by default the name.
     """
     front = _front_matter(name, model, training, results, license)
     parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---", f"# {name}", _what_it_is(model)]
-    parts += ["## Use", _use(name)]
+    parts += ["## Use", _use(address or name)]
     parts += ["## Training", _training(training, record)]
     parts += ["## Results", _results(record, results)]
     parts += ["## Licence", _license(license)]
-    settings = yaml.safe_dump(without_places({"model": dict(model), **training}), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(
+        without_places({"config": dict(model), "training": dict(training)}), sort_keys=False, allow_unicode=True
+    )
     parts += ["## Settings", f"```yaml\n{settings}```"]
     return "\n\n".join(parts) + "\n"
 
@@ -106,16 +110,16 @@ def _what_it_is(model: Mapping[str, Any]) -> str:
     frames, size, length = model.get("num_frames"), model.get("image_size"), model.get("context_length")
     return (
         f"A video-text dual encoder ({model.get('model_type')}): {frames} frames of {size} x {size} pixels, and texts "
-        f"of up to {length} tokens, become unit vectors of {model.get('dim')} numbers, whose product is their similarity."
-        f" Made with mama_ray {installed_version()}."
+        f"of up to {length} tokens, become unit vectors of {model.get('dim')} numbers, whose product is their"
+        f" similarity. Made with mama_ray {installed_version()}."
     )
 
 
-def _use(name: str) -> str:
+def _use(address: str) -> str:
     code = [
         "import mama_ray",
         "",
-        f'encoder = mama_ray.load_encoder("{name}")',
+        f'encoder = mama_ray.load_encoder("{address}")',
         'videos = encoder.encode_videos(["a.mp4", "b.mp4"])',
         'similarity = videos.features @ encoder.encode_texts(["a cat jumps"]).T',
     ]
@@ -128,7 +132,7 @@ def _training(training: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
     data = training.get("data") or {}
     evaluation = evaluation_resize(dict(training))
     lines = [
-        f"* data: `{without_places(training.get('shards'))}`"
+        f"* data: `{without_places(training.get('shards')) or 'the embedded corpus'}`"
         + (f", captions mixed {data['captions']}" if data.get("captions") else ""),
         f"* frames become squares by `{data.get('resize', 'squash')}`, in evaluation by `{evaluation}`",
         f"* objective: {_one_line(training.get('objective'))}",

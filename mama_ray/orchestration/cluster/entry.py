@@ -16,10 +16,12 @@ from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
+from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
 
 _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
+_VERSION = "--version"
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
 _CAUSED = "The above exception was the direct cause of the following exception"
@@ -61,9 +63,13 @@ def run_job(
 ) -> NoReturn:
     """Read the config from the command line, do `run(config)` and leave the process with the job's exit status.
 
+    `--version` prints the version instead.
+
     `run` returns the line that names where the result lies. `argv` is without the program's name; None takes the
     process's.
     """
+    if _VERSION in (sys.argv[1:] if argv is None else argv):
+        _leave(_DONE, f"mama_ray {installed_version()}")
     try:
         config = parse_config(config_class, argv, prog=_program(), description=description)
     except ConfigError as error:

@@ -11,6 +11,7 @@ import numpy as np
 import ray
 import torch
 
+from mama_ray.models.card import CARD, model_card
 from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
@@ -26,6 +27,7 @@ from mama_ray.training.state import TrainState, require_finite
 
 logger = logging.getLogger(__name__)
 
+_THIS_FOLDER = "path/of/this/folder"  # in the model card: where a run lies is nobody's affair
 SELECTION_METRIC = "val/t2v_R@1"
 
 
@@ -107,5 +109,8 @@ class RunRecorder:
             write_pretrained(model, staged, tokenizer=self._reader.tokenizer())
             write_state(state, staged)
             (staged / "config.yaml").write_text(self._job.to_yaml())
+            settings = self._job.model_dump(mode="json")
+            card = model_card(self._job.run, model.config, settings, record=state.record, address=_THIS_FOLDER)
+            (staged / CARD).write_text(card, encoding="utf-8")
 
         return write

@@ -1,5 +1,7 @@
 """How a job ends: its exit status, its last line, and what is said about an error from the other side of Ray."""
 
+import importlib.metadata
+import runpy
 import signal
 import subprocess
 import sys
@@ -213,3 +215,22 @@ def test_user_error_is_found_among_the_failures_of_train_workers():
     assert str(find_user_error(group)) == "clip is bad"
     assert str(find_user_error(ControllerError(group))) == "clip is bad"
     assert find_user_error(WorkerGroupError("one failed", {0: RuntimeError("x")})) is None
+
+
+@pytest.mark.parametrize("job", sorted(path.name for path in (ROOT / "jobs").glob("*.py")))
+def test_every_job_tells_its_version(job, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"jobs/{job}", "--version"])
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_path(str(ROOT / "jobs" / job), run_name="__main__")
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out == f"mama_ray {importlib.metadata.version('mama-ray')}\n"
+
+
+def test_a_version_is_told_before_anything_heavy_is_imported():
+    heavy = "print({'torch', 'ray', 'av', 'transformers'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import runpy, sys, atexit\natexit.register(lambda: {heavy})\n"
+         "sys.argv = ['jobs/train.py', '--version']\nrunpy.run_path(sys.argv[0], run_name='__main__')"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[1:] == ["set()"], done.stderr

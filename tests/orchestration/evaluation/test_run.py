@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+import mama_ray
 from mama_ray.data.clip import Caption, Clip
 from mama_ray.data.index import INDEX_SCHEMA, hash_ids, index_row, read_index, select_split, write_index
 from mama_ray.data.shard import write_shard
@@ -20,9 +21,11 @@ from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import PRESETS
 from mama_ray.models.pretrained import from_pretrained, save_pretrained
+from mama_ray.orchestration.evaluation.embed import embed_clips, read_features
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
-from mama_ray.orchestration.evaluation.run import evaluate, load_benchmark
+from mama_ray.orchestration.evaluation.run import _embed_plan, evaluate, load_benchmark
+from mama_ray.orchestration.evaluation.split import load_evaluated_split
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
@@ -123,6 +126,28 @@ def test_evaluation_sees_every_row(ray_cluster, shards, model_folder, tmp_path):
     assert ResultFile.from_json(Path(found.uri).read_text()) == found.file
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small.yaml"]
     assert "dual softmax" in found.tables()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("resize", ["squash", "center_crop"])
+def test_an_encoder_of_python_gives_the_features_of_evaluation(ray_cluster, shards, model_folder, tmp_path, resize):
+    benchmark = load_benchmark(write_benchmark(tmp_path))
+    job = EvaluateJob(checkpoint=str(model_folder), resize=resize, batch_size=5)
+    split = load_evaluated_split(str(shards), benchmark)
+    model = find_model(str(model_folder), benchmark, resize=resize)
+    embed_clips(
+        _embed_plan(job, str(shards), benchmark, model, split), str(tmp_path / "f"), num_actors=1, use_gpu=False
+    )
+    videos, texts, _, errors = read_features(Place.of(tmp_path / "f"), split.num_clips)
+    assert not errors
+    clips = select_split(read_index(Place.of(shards)), "test").to_pylist()
+    for clip in clips:
+        data = (shards / clip["shard"]).read_bytes()[clip["offset"] : clip["offset"] + clip["num_bytes"]]
+        (tmp_path / f"{clip['clip_id']}.mp4").write_bytes(data)
+    encoder = mama_ray.load_encoder(model_folder, resize=resize, batch_size=5)
+    found = encoder.encode_videos([tmp_path / f"{clip['clip_id']}.mp4" for clip in clips], progress=False)
+    np.testing.assert_array_equal(found.features, videos)
+    np.testing.assert_array_equal(encoder.encode_texts([clip["captions"][0]["text"] for clip in clips]), texts)
 
 
 @pytest.mark.ray

@@ -52,6 +52,9 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
     best_step = max(result["validation"], key=lambda record: (record[1], record[0]))[0] + 1
     kept = {path.name for path in (folder / "whole" / "checkpoints").iterdir()}
     assert kept == {checkpoint(folder, "whole", step).name for step in {best_step, NUM_STEPS}}
+    card = (checkpoint(folder, "whole", NUM_STEPS) / "README.md").read_text()
+    assert f"step {NUM_STEPS} of {NUM_STEPS}, {NUM_STEPS * 16} samples" in card
+    assert str(folder) not in card, "where the run lies is not told"
     assert "Learned weight" in (folder / "whole" / "report" / "index.html").read_text()
     assert {"config.yaml", "environment.json", "metrics.jsonl"} <= {p.name for p in (folder / "whole").iterdir()}
     assert "done already" in train(job_on(shards, folder, run="whole", num_checkpoints_to_keep=1))
