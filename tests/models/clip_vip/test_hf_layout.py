@@ -60,7 +60,7 @@ def test_features_of_what_was_never_trained_on_videos_are_clips_own(hf_model, hf
     assert torch.equal(one.encode_video(frames), again.encode_video(frames))
     assert not torch.equal(*(from_pretrained(hf_directory).encode_video(frames) for _ in range(2)))  # drawn, to train
     images, _ = _hf_features(hf_model, frames[:, 0], token_ids, one.config)
-    torch.testing.assert_close(one.double().encode_video(frames[:, :1]), images, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one.to(torch.float64).encode_video(frames[:, :1]), images, rtol=1e-5, atol=1e-6)
 
 
 def test_import_reports_the_video_keys_as_fresh_and_nothing_else(hf_directory):
