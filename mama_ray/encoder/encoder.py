@@ -26,6 +26,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.encoder.decoding import FrameLoader, VideoError
 from mama_ray.encoder.source import model_path
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.feature_encoder import FeatureEncoder, Precision
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
@@ -175,7 +176,7 @@ def load_encoder(
     return Encoder(encoder, frames, source=str(source), context_length=words.context_length, features_id=features_id)
 
 
-def _tokenizer(path: Path, config, source: str | Path) -> Tokenizer:
+def _tokenizer(path: Path, config: DualEncoderConfig, source: str | Path) -> Tokenizer:
     """Load the tokenizer for texts as long as the model takes; UserError where its ids cannot be the model's."""
     if path.is_file():
         raise UserError("no tokenizer beside the weights", got=str(path), remedy="name its folder: tokenizer=...")
@@ -189,7 +190,7 @@ def _tokenizer(path: Path, config, source: str | Path) -> Tokenizer:
     return Tokenizer.from_directory(path, min(config.context_length, stored.context_length))
 
 
-def _features_id(digest: str, config, frames: FrameLoader, precision: Precision) -> str:
+def _features_id(digest: str, config: DualEncoderConfig, frames: FrameLoader, precision: Precision) -> str:
     depends_on = {
         "version": _FEATURES_VERSION,
         "weights": digest,

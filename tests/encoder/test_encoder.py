@@ -17,6 +17,8 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.hf_layout import to_hf_clip
 from mama_ray.models.pretrained import from_pretrained
+from mama_ray.storage.places import Place
+from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 from tests.encoder.tiny_encoder import write_model, write_run
 
@@ -119,6 +121,18 @@ def test_a_run_is_its_best_checkpoint_with_the_resizing_of_its_training(videos, 
     found = of_run.encode_videos(videos[:2], progress=False)
     np.testing.assert_array_equal(found.features, by_hand(best, videos[:2], "center_crop"))
     assert of_run.features_id == of_checkpoint.features_id
+
+
+def test_a_run_in_a_bucket_is_the_run(s3_bucket, encoder, model_folder):
+    uri = f"s3://{s3_bucket}/runs/mine"
+    for path in model_folder.iterdir():
+        (Place.of(uri) / "checkpoints/step_00000010" / path.name).write_whole(path.read_bytes())
+    with Place.of(uri).local() as local:
+        write_manifest(local / "checkpoints/step_00000010", step=10, selection=None)
+        manifest = (local / "checkpoints/step_00000010/manifest.json").read_bytes()
+    (Place.of(uri) / "checkpoints/step_00000010/manifest.json").write_whole(manifest)
+    found = mama_ray.load_encoder(uri).encode_texts(["a red thing"])
+    np.testing.assert_array_equal(found, encoder.encode_texts(["a red thing"]))
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

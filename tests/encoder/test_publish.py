@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 import mama_ray
 from mama_ray.encoder.publish import prepare_upload
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
+from mama_ray.models.clip_vip.hf_layout import to_hf_clip
+from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import hash_weights
 from tests.encoder.hub_server import TOKEN, running_hub
 from tests.encoder.tiny_encoder import write_run
@@ -116,7 +121,17 @@ print(mama_ray.push_to_hub(sys.argv[1], "me/mine", license="apache-2.0"))
 encoder = mama_ray.load_encoder("me/mine")
 numpy.save(sys.argv[2], encoder.encode_texts(["a red thing"]))
 print(encoder.transform.resize)
+print(mama_ray.load_encoder("others/clip").encode_texts(["a red thing"]).shape)
 """
+
+
+def old_repository(model_folder: Path, folder: Path) -> dict[str, bytes]:
+    """A CLIP as OpenAI's own repositories have it: weights in pytorch_model.bin alone."""
+    to_hf_clip(from_pretrained(model_folder), folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    shutil.copyfile(model_folder / "tokenizer.json", folder / "tokenizer.json")
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def in_a_process_of_its_own(endpoint: str, home: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -129,13 +144,15 @@ def in_a_process_of_its_own(endpoint: str, home: Path, *arguments: str) -> subpr
 
 def test_a_run_is_published_and_comes_back_as_the_same_encoder(run, tmp_path):
     with running_hub() as hub:
+        hub.repositories["others/clip"] = old_repository(run / "checkpoints/step_00000010", tmp_path / "clip")
         done = in_a_process_of_its_own(hub.endpoint, tmp_path, str(run), str(tmp_path / "features.npy"))
         assert done.returncode == 0, done.stderr[-3000:]
-        refused, address, resize = done.stdout.splitlines()
+        refused, address, resize, shape = done.stdout.splitlines()
         files = hub.repositories["me/mine"]
     assert "the hub did not take the model" in refused
     assert "hf auth login" in refused
     assert (address, resize) == (f"{hub.endpoint}/me/mine", "center_crop")
+    assert shape == "(1, 64)"
     assert {"README.md", "config.json", "config.yaml", "model.safetensors", "tokenizer.json"} <= set(files)
     assert files["model.safetensors"] == (run / "checkpoints/step_00000010/model.safetensors").read_bytes()
     assert hub.messages == ["Upload mine with mama_ray"]

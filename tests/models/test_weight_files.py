@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from mama_ray.errors import UserError
-from mama_ray.models.weight_files import name_some, read_safetensors, write_safetensors
+from mama_ray.models.weight_files import (
+    TORCH_NAME,
+    hash_weights,
+    name_some,
+    read_safetensors,
+    read_state,
+    write_safetensors,
+)
 
 
 def test_bytes_depend_on_the_tensors_alone(tmp_path):
@@ -22,3 +29,21 @@ def test_absent_file_is_named(tmp_path):
 def test_long_lists_of_names_are_cut_and_counted():
     assert name_some(["a", "b", "c"], limit=2) == "a, b and 1 more"
     assert name_some(["a", "b"], limit=2) == "a, b"
+
+
+def test_weights_of_an_older_repository_are_read_as_tensors_only(tmp_path):
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
+    torch.save(state, tmp_path / TORCH_NAME)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in read_state(tmp_path).items())
+    shapes = read_state(tmp_path, values_of=("b",))
+    assert (shapes["a"].is_meta, shapes["a"].shape, shapes["b"].is_meta) == (True, (2, 3), False)
+    digest = hash_weights(tmp_path)
+    torch.save({"a": state["a"] + 1, "b": state["b"]}, tmp_path / TORCH_NAME)
+    assert hash_weights(tmp_path) != digest
+
+
+@pytest.mark.parametrize("content", [print, ["no", "names"], {"a": 1.5}])
+def test_what_is_no_state_dict_is_refused_unopened(tmp_path, content):
+    torch.save(content, tmp_path / TORCH_NAME)
+    with pytest.raises(UserError, match=TORCH_NAME):
+        read_state(tmp_path)

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
+
+# A frame of one line, within the limit of pixels, would be scaled up to gigabytes before its centre is taken.
+_MOST_ASPECT = 100
 
 
 def sampled_frames(
@@ -25,4 +29,8 @@ def sampled_frames(
     """
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
+    longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
+    if short_side is not None and rng is None and longer > _MOST_ASPECT * shorter:
+        got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
+        raise DecodeError("the frames are too long for their width", got=got, limit=limit)
     return decoder.frames_at(sample_timestamps(decoder.duration_s, num_frames, rng=rng))

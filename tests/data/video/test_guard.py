@@ -3,10 +3,12 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
+from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.settings import DecodeConfig
 from tests.data.video.video_factory import make_video
 
@@ -31,6 +33,18 @@ def test_facts_of_the_whole_and_of_a_part(guard, video, tmp_path):
     assert not (tmp_path / "cut.mp4").exists()
     part = guard.inspect(video, 0.5, 1.5, str(tmp_path / "cut.mp4"))
     assert (part["num_frames"], part["end_s"], part["is_cut"]) == (4, 1.5, True)
+
+
+@pytest.mark.parametrize("size", [{"width": 20, "height": 30}, {"short_side": 24}])
+def test_frames_of_the_child_are_those_of_this_process(guard, tmp_path, size):
+    (tmp_path / "v.mp4").write_bytes(make_video(num_frames=8, width=64, height=48))
+    scratch = str(tmp_path / "frames.npy")
+    frames = guard.load_frames(str(tmp_path / "v.mp4"), num_frames=5, size=size, frames_to=scratch)
+    np.testing.assert_array_equal(frames, sampled_frames(tmp_path / "v.mp4", num_frames=5, size=size))
+    os.kill(guard.process_id, signal.SIGKILL)
+    (tmp_path / "v.mp4").write_bytes(b"nothing")
+    with pytest.raises(DecodeError, match="not a readable video"):
+        guard.load_frames(str(tmp_path / "v.mp4"), num_frames=5, size=size, frames_to=scratch)
 
 
 def test_an_end_a_little_off_counts_as_the_whole(guard, video, tmp_path):

@@ -20,6 +20,13 @@ def test_a_clip_becomes_squares_whatever_its_shape(resize, size):
         assert frames.dtype == np.uint8
 
 
+def test_a_frame_of_a_few_lines_is_refused_before_it_is_scaled_to_gigabytes():
+    video = make_video(num_frames=2, width=2000, height=8)
+    with pytest.raises(DecodeError, match="2000x8"):
+        load_clip_frames(video, num_frames=2, transform=TransformConfig(image_size=48, resize="center_crop"))
+    assert load_clip_frames(video, num_frames=2, transform=TransformConfig(image_size=48)).shape == (2, 48, 48, 3)
+
+
 def test_evaluation_takes_the_centres_of_equal_segments():
     frames = load_clip_frames(make_video(num_frames=12), num_frames=4, transform=TransformConfig(image_size=48))
     assert [frame_number(frame) for frame in frames] == [1, 4, 7, 10]
