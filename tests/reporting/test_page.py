@@ -1,12 +1,14 @@
 """The page is whole in itself, shows what it is given, and escapes what it is told."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from mama_ray.errors import UserError
 from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.document import format_duration
 from mama_ray.reporting.page import cost_rows, metric_rows, render_report, write_report
@@ -99,3 +101,16 @@ def test_the_page_is_written_whole(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(5.4, "5 s"), (125, "2 min 05 s"), (3 * 3600 + 420, "3 h 07 min")])
 def test_durations_read_well(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_a_page_names_its_benchmark_and_has_only_one():
+    part = replace(make_run("part"), benchmark="msrvtt_1ka (900 of 1,000)")
+    whole = replace(make_run("whole"), benchmark="msrvtt_1ka")
+    assert "Retrieval on msrvtt_1ka (900 of 1,000) and cost" in render_report(Report("x", (part, make_trained("y"))))
+    with pytest.raises(UserError, match=r"part on msrvtt_1ka \(900 of 1,000\); whole on msrvtt_1ka"):
+        render_report(Report("x", (part, whole)))
+
+
+def make_trained(name: str) -> RunReport:
+    """A run that was not evaluated."""
+    return replace(make_run(name), metrics={})

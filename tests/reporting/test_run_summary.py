@@ -48,12 +48,13 @@ def test_a_run_is_summarised_from_its_directory(tmp_path):
     with MetricsWriter(Place.of(tmp_path), tensorboard=False) as writer:
         writer.write(9, {"train/loss": 2.0, "throughput/step_s": 0.5})
     tail = TopicResult(topic="tail", num_train=3, num_videos=4, metrics={"t2v_R@1": 7.5})
-    stored = make_result().model_copy(update={"topics": (tail,), "tail": tail})
+    stored = make_result(deviation="390 of 400").model_copy(update={"topics": (tail,), "tail": tail})
     (tmp_path / "evaluation").mkdir()
     file = ResultFile(benchmark="embedded", results=(stored,), duration_s=1.0)
     (tmp_path / "evaluation/embedded.json").write_text(file.to_json())
     result = load_result(Place.of(tmp_path), "embedded")
     run = summarise_run("a run", Place.of(tmp_path), result=result, facts={"margin": "0"})
+    assert run.benchmark == "embedded (390 of 400)"
     assert (run.duration_s, run.metrics["t2v_R@1"], run.head_recall, run.tail_recall) == (5.0, 12.25, None, 7.5)
     assert [(topic.topic, topic.num_train, topic.recall) for topic in run.topics] == [("tail", 3, 7.5)]
 
