@@ -68,7 +68,11 @@ def test_every_file_that_a_page_names_is_there(page):
 
 
 def commands() -> list[tuple[str, str, str]]:
-    return [(name_of(page), *found.groups()) for page in PAGES for found in _JOB.finditer(page.read_text())]
+    return [
+        (name_of(page), *found.groups())
+        for page in PAGES
+        for found in _JOB.finditer(page.read_text().replace("\\\n", " "))
+    ]
 
 
 @pytest.mark.parametrize(("page", "program", "arguments"), commands(), ids=lambda value: value.strip()[:70])

@@ -66,5 +66,3 @@ def test_every_command_of_the_first_hour_works_as_printed(tmp_path):
             status = process.wait(timeout=600)
             assert status == 0, (tmp_path / "transcript.log").read_text()[-4000:]
     assert stopped == 1
-    transcript = (tmp_path / "transcript.log").read_text()
-    print(transcript)

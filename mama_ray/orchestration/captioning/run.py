@@ -86,8 +86,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     finished = find_finished(job, plan, output)
     if finished is not None:
-        with contextlib.suppress(FileNotFoundError):  # of a job that was killed between its last two steps
-            (output / WORK_FOLDER).delete_folder()
+        _clear_away(output / WORK_FOLDER)
         return f"done already, {finished['num_rows']} rows: {job.output}"
     if job.model is None:
         require_embedded(shards, job.split)
@@ -124,3 +123,9 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     leave(job, plan, output, counts)
     told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"
+
+
+def _clear_away(work: Place) -> None:
+    """Delete what a job left that was killed between its last two steps."""
+    with contextlib.suppress(FileNotFoundError):
+        work.delete_folder()

@@ -23,10 +23,11 @@ _CREATE = """
     CREATE TABLE rows (number INTEGER PRIMARY KEY, clip_id TEXT, video_id TEXT, video TEXT, is_named INTEGER,
         has_split INTEGER, line TEXT)
 """
-# The rows of a clip together, in the order in which the clips first come.
+# The rows of a clip together and the clips of a video together, so that it is opened once, in the order in which they
+# first come.
 _IN_ORDER = """
     SELECT number, is_named, line, MIN(number) OVER (PARTITION BY clip_id, video) AS first FROM rows
-    ORDER BY first, number
+    ORDER BY MIN(number) OVER (PARTITION BY video), first, number
 """
 # Videos that share their names up to the extension, but for the first of each name.
 _NAMESAKES = """

@@ -1,7 +1,6 @@
 """One small real corpus, a random model, and every promise of the evaluation job."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,13 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.evaluation.retrieval import retrieval_metrics
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import PRESETS
-from mama_ray.models.pretrained import from_pretrained, save_pretrained
+from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.evaluation.embed import embed_clips, read_features
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.run import _embed_plan, evaluate, load_benchmark
 from mama_ray.orchestration.evaluation.split import load_evaluated_split
 from mama_ray.storage.places import Place
-from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 from tests.orchestration.prepare.in_process import prepare
 
@@ -69,16 +65,6 @@ def shards(tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("corpus") / "shards"
     write_corpus(directory, clips)
     return directory
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    tokenizer = Tokenizer.train(["a red green blue white thing number moves 0123456789"] * 3, 514, 24)
-    config = PRESETS["tiny"].model_copy(update={"vocab_size": tokenizer.vocab_size, "context_length": 24})
-    save_pretrained(ClipVip(config), folder, tokenizer=tokenizer)
-    return folder
 
 
 def write_benchmark(folder: Path, **fields) -> str:
@@ -247,67 +233,3 @@ def test_a_clip_with_two_captions_does_not_fit_single(ray_cluster, model_folder,
     with pytest.raises(UserError, match="no clips of split val to evaluate on: got .*shards with 2 test; name"):
         evaluate(other)
     assert not (tmp_path / "small.json").exists()
-
-
-def write_run(run: Path, model_folder: Path, scores: dict[int, float]) -> None:
-    """A run with one checkpoint per step; each has the metric that training selects by."""
-    for step, score in scores.items():
-        folder = run / "checkpoints" / f"step_{step:08d}"
-        folder.mkdir(parents=True)
-        for path in model_folder.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-        (folder / "config.yaml").write_text("data: {resize: random_resized_crop}\n")
-        write_manifest(folder, step=step, selection={"metric": "val/t2v_R@1", "value": score})
-
-
-def test_selection_reads_validation_only(model_folder, tmp_path):
-    write_run(tmp_path / "run", model_folder, {10: 30.0, 20: 50.0, 30: 40.0})
-    (tmp_path / "run/evaluation").mkdir()
-    (tmp_path / "run/evaluation/embedded.json").write_text('{"best on test": "step_00000030"}')
-    model = find_model(str(tmp_path / "run"), load_benchmark("embedded"))
-    assert (model.name.step, model.name.selection) == (20, "best of its run on the val split")
-    assert model.home == str(tmp_path / "run")
-    assert model.transform.resize == "center_crop"
-
-
-def test_a_checkpoint_given_by_its_path_says_so(model_folder, tmp_path):
-    write_run(tmp_path / "run", model_folder, {10: 30.0, 20: 50.0})
-    model = find_model(str(tmp_path / "run/checkpoints/step_00000010"), load_benchmark("embedded"))
-    assert (model.name.step, model.name.selection, model.home) == (10, "given by its path", str(tmp_path / "run"))
-
-
-def test_a_damaged_copy_of_a_checkpoint_is_refused_though_no_run_is_about(model_folder, tmp_path):
-    write_run(tmp_path / "run", model_folder, {10: 30.0})
-    copy = (tmp_path / "run/checkpoints/step_00000010").rename(tmp_path / "copy")
-    assert find_model(str(copy), load_benchmark("embedded")).name.selection == "given by its path"
-    weights = bytearray((copy / "model.safetensors").read_bytes())
-    weights[-1] ^= 1  # safetensors has no checksum: it loads
-    (copy / "model.safetensors").write_bytes(weights)
-    for use in (lambda: find_model(str(copy), load_benchmark("embedded")), lambda: from_pretrained(copy)):
-        with pytest.raises(UserError, match="damaged model folder: got .*copy/model.safetensors: content differs"):
-            use()
-
-
-def test_a_damaged_checkpoint_is_refused(model_folder, tmp_path):
-    write_run(tmp_path / "run", model_folder, {10: 30.0})
-    weights = tmp_path / "run/checkpoints/step_00000010/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match="damaged"):
-        find_model(str(tmp_path / "run"), load_benchmark("embedded"))
-
-
-def test_a_model_that_does_not_fit_the_benchmark_is_refused(model_folder):
-    with pytest.raises(UserError, match="224 pixels"):
-        find_model(str(model_folder), load_benchmark("msrvtt_1ka").model_copy(update={"text_length": None}))
-
-
-def test_a_model_with_the_tokenizer_of_another_is_refused(model_folder, tmp_path):
-    copy = shutil.copytree(model_folder, tmp_path / "model")
-    Tokenizer.train(["a red thing moves to the left of a green thing"] * 5, 530, 24).save(copy)
-    with pytest.raises(UserError, match=r"its vocabulary: got 530, wanted 514 as .*/model has"):
-        find_model(str(copy), load_benchmark("embedded"))
-
-
-def test_an_unknown_benchmark_lists_the_known_ones():
-    with pytest.raises(UserError, match="msrvtt_1ka"):
-        load_benchmark("msrvtt")
