@@ -34,7 +34,6 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if not job.render_only:
-        ensure_writable(storage)
         run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
     page = write_study_report(Place.of(report), experiments)
@@ -50,6 +49,7 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
         if name not in job.captioning:
             raise unknown_name("captions of a cell", name, job.captioning)
+    ensure_writable(str(storage))
     storage.mkdir(parents=True, exist_ok=True)
     (storage / "study.yaml").write_text(config_to_yaml(job))
     connect()

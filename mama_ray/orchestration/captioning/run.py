@@ -115,11 +115,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     else:
         raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
     counts = write_caption_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
-    if counts["outcomes"].get("error") == counts["num_rows"]:
-        raise UserError(
-            "no clip could be captioned", got=f"{counts['num_rows']} errors, such as: {counts['error']}",
-            remedy=f"see {join_uri(job.output, 'report', 'index.html')}"
-        )  # fmt: skip
+    _require_captions(counts, job.output)
     leave(job, plan, output, counts)
     told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"
@@ -129,3 +125,13 @@ def _clear_away(work: Place) -> None:
     """Delete what a job left that was killed between its last two steps."""
     with contextlib.suppress(FileNotFoundError):
         work.delete_folder()
+
+
+def _require_captions(counts: dict, output: str) -> None:
+    """Raise UserError where every row of the table is an error."""
+    if counts["outcomes"].get("error") == counts["num_rows"]:
+        raise UserError(
+            "no clip could be captioned",
+            got=f"{counts['num_rows']} errors, such as: {counts['error']}",
+            remedy=f"see {join_uri(output, 'report', 'index.html')}",
+        )
