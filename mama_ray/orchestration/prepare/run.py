@@ -18,6 +18,7 @@ from ray.data import DataContext
 
 from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import INDEX_NAME
+from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
@@ -58,7 +59,16 @@ def run(config: PrepareJob) -> str:
         return f"already prepared from the same inputs{note}: index at {join_uri(target, INDEX_NAME)}"
     if plan.names:
         _run_tasks(config, plan)
-    return result_of(_join.remote(config, plan.names, plan.mends))
+    told = result_of(_join.remote(config, plan.names, plan.mends))
+    for split in empty_splits(config):
+        logger.warning("split %s was asked for and got no clip: there are few videos; ask for a number of clips", split)
+    return told
+
+
+def empty_splits(config: PrepareJob) -> list[str]:
+    """Return the splits that were to be drawn and have no clip in the index."""
+    counts = look_at_index(Place.of(config.output)) if config.split else None
+    return [] if counts is None else [split for split in config.split[::2] if not counts.get(split, 1)]
 
 
 def _complete(config: PrepareJob) -> PrepareJob:

@@ -9,8 +9,10 @@ from mama_ray.config import parse_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.rows import RefusedRow, checked_clips
-from mama_ray.orchestration.prepare.run import run
+from mama_ray.orchestration.prepare.run import empty_splits, run
 from mama_ray.orchestration.prepare.splits import SplitRequest
+from tests.data.video.video_factory import make_video
+from tests.orchestration.prepare.in_process import prepare
 
 ASKED = ("train", "0.9", "val", "0.05", "test", "0.05", "meta", "50")
 
@@ -82,3 +84,12 @@ def test_the_command_line_takes_pairs_and_shards_take_none():
     assert job.split == ASKED
     with pytest.raises(UserError, match="--split draws for videos"):
         run(PrepareJob(shards="s", split=ASKED))
+
+
+def test_a_split_that_got_no_clip_is_named(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_bytes(make_video(num_frames=4, width=48, height=32))
+    options = {"videos": str(tmp_path / "videos"), "output": str(tmp_path / "shards")}
+    prepare(**options, split=("train", "0.999", "val", "0.001"))
+    assert empty_splits(PrepareJob(**options, split=("train", "0.999", "val", "0.001"))) == ["val"]
+    assert empty_splits(PrepareJob(**options)) == []
