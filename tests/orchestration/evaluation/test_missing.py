@@ -9,8 +9,6 @@ from mama_ray.orchestration.evaluation.run import evaluate
 from tests.orchestration.evaluation import test_run
 from tests.orchestration.prepare.in_process import prepare
 
-model_folder = test_run.model_folder
-
 
 def prepare_folder(folder: Path) -> Path:
     """Shards of seven videos with two captions each, of which the fourth is damaged and one row has no such file."""
