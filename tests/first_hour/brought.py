@@ -1,14 +1,15 @@
 """What somebody brings in the first hour: a folder of videos, a table with ten ordinary mistakes, two small models."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import torch
 
+from mama_ray.captioning.narrator.folder import embedded_narrator
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.tokenizer import Tokenizer
-from tests.captioning.tiny_models import write_llava
 
 NUM_CLIPS = {"train": 64, "validation": 8, "Test ": 12}  # the names of splits as people write them
 _CORPUS = CorpusConfig(num_train=64, num_meta=0, num_val=8, num_test=16, image_size=96, num_frames=12, fps=6)
@@ -22,7 +23,7 @@ def write_brought(folder: Path) -> None:
     rows = _write_videos(folder / "videos")
     texts = [row["caption"] for row in rows]
     _write_table(folder / "clips.csv", _with_mistakes(rows, folder / "videos"))
-    write_llava(folder / "narrator")
+    shutil.copytree(embedded_narrator(), folder / "narrator")
     write_encoder(folder / "encoder", texts)
 
 

@@ -72,13 +72,13 @@ def test_a_truncated_shard_is_named(ray_cluster, shards, model, tmp_path):
 @pytest.mark.ray
 def test_a_split_without_clips_is_told(ray_cluster, shards, model, tmp_path):
     message = refusal(tmp_path / "table", shards=shards, model=model, split="val")
-    assert message == f"no clips to caption: got {shards}, split val, wanted at least one clip"
+    assert message == f"no clips to caption: got {shards}, split val, wanted train (4 clips)"
 
 
 @pytest.mark.ray
 def test_a_model_that_is_not_there_is_named(ray_cluster, shards, tmp_path):
     missing = tmp_path / "no-model"
-    assert f"no such model folder: got {missing}" in refusal(tmp_path / "a", shards=shards, model=missing)
+    assert f"no such model: got {missing}, wanted" in refusal(tmp_path / "a", shards=shards, model=missing)
     assert "no/such-model" in refusal(tmp_path / "b", shards=shards, model="no/such-model")
 
 
