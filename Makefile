@@ -2,7 +2,7 @@
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
 # make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
-# make setup   only set up (4.4 GiB of disk)         make clean      remove .venv and what tools leave behind
+# make setup   only set up (4.7 GiB of disk)         make clean      remove .venv and what tools leave behind
 # make docs    write docs/config.md anew            make gpu-check    check and measure this machine's GPU (8 minutes)
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
@@ -52,7 +52,7 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 	@if [ -n "$${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$${PIP_FIND_LINKS// /,}"; torch=; else torch=--torch-backend=auto; fi; \
 	if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then extra=gpu; only=; \
 	else extra=cpu; only="--excludes cpu-excludes.txt --constraints constraints-cpu.txt"; fi; \
-	echo "setting up .venv for $$extra (once): about 4.4 GiB of disk, more with CUDA; $$(df -Ph . | awk 'END {print $$4}') are free"; \
+	echo "setting up .venv for $$extra (once): about 4.7 GiB of disk, more with CUDA; $$(df -Ph . | awk 'END {print $$4}') are free"; \
 	trap 'kill $$teller 2>/dev/null; wait $$teller 2>/dev/null || true' EXIT; \
 	$(TELL_EVERY_MINUTE) & teller=$$!; \
 	$(PY) -m uv pip install --quiet --compile-bytecode --python $(PY) $$torch $$only --constraints constraints.txt --editable ".[$$extra,dev]"
