@@ -3,6 +3,7 @@
 python -m mama_ray.reporting.runs_page STORAGE        # writes STORAGE/index.html
 """
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from mama_ray.reporting.provenance import read_provenance
 from mama_ray.reporting.run_summary import training_time_s
 from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place
+
+logger = logging.getLogger(__name__)
 
 _VALIDATION = "val/t2v_R@1"
 _MOST_CURVES = 12  # the latest ones
@@ -128,10 +131,16 @@ def _read_run(folder: Place, names: set[str]) -> RunLine:
 def _read_results(folder: Place) -> dict[Protocol, float]:
     found = {}
     for place in (folder / "evaluation").files():
-        if place.name.endswith(".json"):
-            for result in ResultFile.from_json(place.read_bytes()).results:
-                if result.label == "plain" and "t2v_R@1" in result.metrics:
-                    found[result.protocol] = result.metrics["t2v_R@1"]
+        if not place.name.endswith(".json"):
+            continue
+        try:
+            results = ResultFile.from_json(place.read_bytes()).results
+        except UserError as error:  # another file, or of another version, must not hide the run
+            logger.warning("%s is left out: %s", place, error)
+            continue
+        for result in results:
+            if result.label == "plain" and "t2v_R@1" in result.metrics:
+                found[result.protocol] = result.metrics["t2v_R@1"]
     return found
 
 

@@ -87,3 +87,13 @@ def test_a_part_of_a_benchmark_and_another_data_set_of_its_name_have_columns_of_
         assert sum(protocol in run.results for protocol in columns.values()) == 1
     page = Path(write_runs_page(str(tmp_path))).read_text()
     assert all(name in page for name in columns)
+
+
+def test_a_result_of_another_version_hides_no_run(storage, caplog):
+    file = ResultFile(benchmark="mine", results=(make_result(),), duration_s=1.0)
+    for name, text in {"later": file.to_json().replace('"version": 1', '"version": 2'), "other": "[1, 2]"}.items():
+        (storage / "second" / "evaluation" / f"{name}.json").write_text(text)
+    second = next(run for run in read_runs(Place.of(storage)) if run.name == "second")
+    assert (second.trouble, second.num_steps, len(second.results)) == ("", 8, 1)
+    assert "later.json is left out" in caplog.text
+    assert "other.json is left out" in caplog.text
