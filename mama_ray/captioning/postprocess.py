@@ -15,7 +15,7 @@ _IMAGE = re.compile(r"(?:\b(an?|[\w-]+)(\s+))?\b(image)\b(?!\s+of\s+(?:Christ|Go
 _OTHER_IMAGE = re.compile(
     r"(?:composite|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|\d+(?:st|nd|rd|th)|last"
     r"|final|next|other"
-    r"|row|column|previous|following|another|each|every|per|(?:\w+-)?(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re)"
+    r"|row|column|corner|previous|following|another|each|every|per|(?:\w+-)?(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re)"
     r"|central)(?:-\w+)?"
     r"|x-?ray|mirror|mri|ultrasound|thermal|holographic|graven|projected|framed|printed|painted|self|brand|public"
     r"|body|spitting)",

@@ -24,7 +24,7 @@ FLAGS_OF_VERSION_1: tuple[Flag, ...] = tuple(flag for flag in FLAGS if flag not 
 _ARTICLES = {"a", "an", "the"}
 # Openings that every captioner has; what follows them is the caption.
 _STOCK_OPENING = re.compile(
-    r"^\W*(?:(?:in\s+)?(?:the|this|a)\s+(?:video|clip|footage|scene|sequence|series\s+of\s+(?:images|frames))"
+    r"^\W*(?:(?:this\s+is\s+|in\s+)?(?:the|this|a)\s+(?:video|clip|footage|scene|sequence|series\s+of\s+(?:images|frames))"
     r"(?:\s+(?:shows?|captures?|depicts?|features?|displays?|is\s+about|we\s+see))?\b"
     r"|(?:在|从)?(?:这|这个|这段|该|此|本|這個|這段)?(?:段|个)?(?:视频|視頻|影片|画面|畫面|短片|片段"
     r"|镜头)(?:片段)?(?:中|里|裡|内)?"
@@ -34,7 +34,9 @@ _STOCK_OPENING = re.compile(
 )
 _ANSWERING = re.compile(
     r"^\W*(?:sure|certainly|of\s+course|absolutely|okay|ok)\s*[,!.:]|^\W*here(?:\s+is|\s+are|(?:'|\u2019)s)"
-    r"\s+(?:an?|the|your|my)\s+(?:\w+\s+){0,3}(?:caption|description|summary|sentence|paragraph)\b",
+    r"\s+(?:an?|the|your|my)\s+(?:[\w-]+\s+){0,3}(?:caption|description|summary|sentence|paragraph)\b"
+    r"|\b(?:let\s+me\s+know\s+if|i\s+hope\s+(?:this|that|it)\s+helps|feel\s+free\s+to\s+ask)\b"
+    r"|^\W*describe\s+(?:what|the|this|in)\b|^\W*what\s+(?:is|are|does|do)\b[^.]*\bin\s+(?:the|this)\s+(?:video|clip|scene)\s*\?",
     re.IGNORECASE,
 )
 _NGRAM = 3

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,9 +26,9 @@ from mama_ray.data.video.settings import DecodeConfig, Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.encoder.decoding import FrameLoader, VideoError
 from mama_ray.encoder.source import model_path
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.dual_encoder import DualEncoderConfig
-from mama_ray.models.feature_encoder import FeatureEncoder, Precision
+from mama_ray.models.feature_encoder import FeatureEncoder, Precision, require_device
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
 from mama_ray.models.weight_files import hash_weights
@@ -92,7 +93,7 @@ class Encoder:
         Each file is decoded in a process that it may crash without harm, within the limits of the encoder's
         `DecodeConfig`. `progress` shows a bar.
         """
-        names = [os.fspath(path) for path in _many(paths, "paths")]
+        names = _names(_many(paths, "paths"))
         size = min(self._features.batch_size, len(names))
         rows: list[np.ndarray] = []
         batch: list[np.ndarray] = []
@@ -119,9 +120,9 @@ class Encoder:
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode sentences, float32 (len(texts), dim), unit norm; equal sentences have equal features."""
         sentences = _many(texts, "texts")
-        wrong = [text for text in sentences if not isinstance(text, str)]
+        wrong = [text for text in sentences if not isinstance(text, str) or not _is_unicode(text)]
         if wrong:
-            raise UserError("texts to encode", got=wrong[0], wanted="a list of strings")
+            raise UserError("texts to encode", got=ascii(wrong[0]), wanted="a list of strings of whole characters")
         if not sentences:
             return self._none()
         return self._features.text_features(sentences, size=min(self._features.batch_size, len(sentences)))
@@ -157,8 +158,9 @@ def load_encoder(
 
     Raises UserError for what is no whole model.
     """
-    if batch_size < 1:
-        raise UserError("batch_size", got=batch_size, wanted="at least 1")
+    _check_counts({"batch_size": batch_size, "num_frames": num_frames, "num_processes": num_processes})
+    _check_names({"precision": (precision, Precision), "resize": (resize, Resize)})
+    require_device(device)
     with model_path(source) as path:
         model = from_pretrained(path, trained_only=True)
         words = _tokenizer(Path(tokenizer) if tokenizer else path, model.config, source)
@@ -203,8 +205,38 @@ def _features_id(digest: str, config: DualEncoderConfig, frames: FrameLoader, pr
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
 
 
+def _check_counts(counts: dict[str, Any]) -> None:
+    for name, value in counts.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UserError(name, got=repr(value), wanted="a whole number of at least 1")
+
+
+def _check_names(choices: dict[str, tuple[Any, Any]]) -> None:
+    for name, (value, literal) in choices.items():
+        if value is not None and value not in get_args(literal):
+            raise unknown_name(name, value, get_args(literal))
+
+
+def _names(paths: list) -> list[str]:
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise UserError("paths to encode", got=repr(path), wanted="a list of strings or Paths")
+    return [str(os.fspath(path)) for path in paths]
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether there is no half of a surrogate pair in it, as arguments that are no UTF-8 have them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _many(values: Iterable, what: str) -> list:
     """Return the values as a list; one string or path alone is a mistake that iterates over its letters."""
-    if isinstance(values, (str, bytes, Path)):
+    if isinstance(values, (str, bytes, os.PathLike)):
         raise UserError(f"{what} to encode", got=values, wanted=f"a list, as in [{str(values)!r}]")
+    if not isinstance(values, Iterable):
+        raise UserError(f"{what} to encode", got=repr(values), wanted="a list")
     return list(values)

@@ -54,13 +54,16 @@ class Coverage:
         return "other videos" if self.is_official is False else ""
 
 
-def has_official_videos(video_ids: Iterable[str], benchmark: BenchmarkConfig) -> bool | None:
-    """Tell whether these are the benchmark's videos; None where it names no hash, or their number differs.
+def has_official_videos(
+    video_ids: Iterable[str], benchmark: BenchmarkConfig, *, refused: Iterable[str] = ()
+) -> bool | None:
+    """Tell whether these, alone or with the refused ones, are the benchmark's videos; None where it names no hash.
 
     A path before an id, as a table of one's own may have it, is no part of it.
     """
-    found = set(video_ids)
-    if benchmark.video_ids_sha256 is None or len(found) != benchmark.num_clips:
+    if benchmark.video_ids_sha256 is None:
         return None
-    names = {name.rsplit("/", 1)[-1] for name in found}
-    return benchmark.video_ids_sha256 in (hash_ids(found), hash_ids(names))
+    found = set(video_ids)
+    sets = (found, found | set(refused))
+    names = ({name.rsplit("/", 1)[-1] for name in one} for one in sets)
+    return benchmark.video_ids_sha256 in {hash_ids(one) for one in (*sets, *names)}

@@ -146,7 +146,7 @@ class Result(_Record):
 class ResultFile(_Record):
     """The content of evaluation/<benchmark>.json."""
 
-    version: int = RESULT_VERSION
+    version: int = Field(default=RESULT_VERSION, ge=1, le=RESULT_VERSION)
     benchmark: str
     """Name of the benchmark, with what was of it where it was not whole (`Protocol.name`)."""
     results: tuple[Result, ...]

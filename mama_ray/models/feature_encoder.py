@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import Place, storage_errors
 
 Precision = Literal["float32", "bfloat16", "float16"]
+_NORM_TOLERANCE = 0.01  # far above rounding
 
 
 class FeatureEncoder:
@@ -63,7 +65,33 @@ class FeatureEncoder:
         padding = [(0, size - len(inputs))] + [(0, 0)] * (inputs.ndim - 1)
         whole = torch.from_numpy(np.pad(inputs, padding, mode="edge")).to(self.device)
         with self._autocast():
-            return encode(whole)[: len(inputs)].float().cpu().numpy()
+            features = encode(whole)[: len(inputs)].float().cpu().numpy()
+        _require_unit_norm(features)
+        return features
 
     def _autocast(self) -> AbstractContextManager:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, dtype=self._dtype)
+
+
+def require_device(device: str | torch.device | None) -> None:
+    """Raise UserError for a device that is none of this machine's; None is whichever there is."""
+    if device is None:
+        return
+    try:
+        torch.zeros(1, device=device).item()
+    # torch says so in each of these ways: no such name, not built in, not there, no content (meta).
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        wanted = "cpu, or cuda where torch sees a GPU" if not torch.cuda.is_available() else "cpu or cuda"
+        raise UserError("no such device here", got=device, wanted=wanted) from error
+
+
+def _require_unit_norm(features: np.ndarray) -> None:
+    """Raise UserError where a feature is no direction: it would rank everywhere and nowhere, without a word."""
+    norms = np.linalg.norm(features, axis=1)
+    if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():
+        raise UserError(
+            "the model gives features that are no unit vectors",
+            got=f"norm {norms[~(np.abs(norms - 1) < _NORM_TOLERANCE)][0]}",
+            wanted="weights whose features are finite",
+            remedy="compute in float32 or bfloat16 where it was float16; else take another checkpoint",
+        )

@@ -17,7 +17,7 @@ def training_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
         raise UserError(f"{path} is no YAML", got=str(error), wanted="the settings of a training") from error
     return content if isinstance(content, dict) else {}
 

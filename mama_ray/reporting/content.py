@@ -77,7 +77,11 @@ class RunReport:
     def weight_curve(self) -> tuple[list[float], list[float]] | None:
         """Return the last (losses, weights) that the run recorded, None if it learned no weights."""
         losses, weights = self.series("weights/curve_loss")[1], self.series("weights/curve_weight")[1]
-        return (losses[-1], weights[-1]) if losses and weights else None
+        if not losses or not weights:
+            return None
+        # The writer's null is a number that was none.
+        points = [point for point in zip(losses[-1], weights[-1], strict=True) if None not in point]
+        return ([loss for loss, _ in points], [weight for _, weight in points]) if points else None
 
     def weights_by_kind(self) -> dict[str, float]:
         """Return the mean weight of each kind of caption over the last fifth of the records that have one.

@@ -4,6 +4,7 @@ Everything is inlined, autoescaping is on, and a page loads nothing from anywher
 to the browser as well.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ def render_template(name: str, *, package: str = "mama_ray.reporting", **values:
 
 def format_duration(seconds: float) -> str:
     """Return such as '48 s', '2 min 05 s', '3 h 07 min'."""
+    if not math.isfinite(seconds):
+        return "–"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

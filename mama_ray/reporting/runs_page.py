@@ -3,6 +3,7 @@
 python -m mama_ray.reporting.runs_page STORAGE        # writes STORAGE/index.html
 """
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from mama_ray.errors import UserError
-from mama_ray.evaluation.protocol import ResultFile
+from mama_ray.evaluation.protocol import Protocol, ResultFile, differing_fields
 from mama_ray.reporting import plots
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.provenance import read_provenance
@@ -18,13 +19,16 @@ from mama_ray.reporting.run_summary import training_time_s
 from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place
 
+logger = logging.getLogger(__name__)
+
 _VALIDATION = "val/t2v_R@1"
 _MOST_CURVES = 12  # the latest ones
+_SHOWN_LETTERS = 12  # of a hash
 
 
 @dataclass(frozen=True)
 class RunLine:
-    """A run as its folder tells it; `results` are plain t2v R@1 by benchmark, `page` is relative to the storage."""
+    """A run as its folder tells it; `results` are plain t2v R@1 by protocol, `page` is relative to the storage."""
 
     name: str
     kind: str
@@ -33,7 +37,7 @@ class RunLine:
     duration_s: float | None = None
     best_val: float | None = None
     best_loss: float | None = None
-    results: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[Protocol, float] = field(default_factory=dict)
     page: str | None = None
     curve: tuple[Sequence[int], Sequence[float]] = ((), ())
     trouble: str = ""
@@ -77,10 +81,29 @@ def render_runs_page(title: str, runs: Sequence[RunLine]) -> str:
         facts={"runs": str(len(runs))},
         is_single=False,
         runs=runs,
-        benchmarks=sorted({name for run in runs for name in run.results}),
+        benchmarks=benchmark_columns(runs),
         figures=_figures(runs),
         duration=format_duration,
     )
+
+
+def benchmark_columns(runs: Sequence[RunLine]) -> dict[str, Protocol]:
+    """Return a column for each protocol, by name: a whole benchmark and a part of it, or two data sets, share none.
+
+    Protocols of one name are told apart by the fields in which they differ.
+    """
+    by_name: dict[str, list[Protocol]] = {}
+    for run in runs:
+        for protocol in run.results:
+            if protocol not in by_name.setdefault(protocol.name, []):
+                by_name[protocol.name].append(protocol)
+    columns = {}
+    for name, protocols in sorted(by_name.items()):
+        differences = differing_fields(protocols)
+        for number, protocol in enumerate(protocols):
+            told = [f"{key} {str(values[number])[:_SHOWN_LETTERS]}" for key, values in differences.items()]
+            columns[", ".join([name, *told])] = protocol
+    return columns
 
 
 def _read_run(folder: Place, names: set[str]) -> RunLine:
@@ -105,13 +128,19 @@ def _read_run(folder: Place, names: set[str]) -> RunLine:
     )
 
 
-def _read_results(folder: Place) -> dict[str, float]:
+def _read_results(folder: Place) -> dict[Protocol, float]:
     found = {}
     for place in (folder / "evaluation").files():
-        if place.name.endswith(".json"):
-            for result in ResultFile.from_json(place.read_bytes()).results:
-                if result.label == "plain" and "t2v_R@1" in result.metrics:
-                    found[place.name.removesuffix(".json")] = result.metrics["t2v_R@1"]
+        if not place.name.endswith(".json"):
+            continue
+        try:
+            results = ResultFile.from_json(place.read_bytes()).results
+        except UserError as error:  # another file, or of another version, must not hide the run
+            logger.warning("%s is left out: %s", place, error)
+            continue
+        for result in results:
+            if result.label == "plain" and "t2v_R@1" in result.metrics:
+                found[result.protocol] = result.metrics["t2v_R@1"]
     return found
 
 

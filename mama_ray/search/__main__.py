@@ -7,6 +7,7 @@ The first query of a folder encodes its videos; what was encoded is kept outside
 
 import argparse
 import logging
+import os
 import sys
 
 from mama_ray.errors import UserError
@@ -21,9 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     from mama_ray.encoder.encoder import load_encoder  # --help needs no torch
-    from mama_ray.search.folder import search_folder
+    from mama_ray.search.folder import require_videos, search_folder
 
     try:
+        require_videos(options.folder)  # before a model is fetched
         encoder = load_encoder(options.encoder, device=options.device, batch_size=options.batch_size)
         found = search_folder(options.folder, encoder, cache=options.cache)
         hits = found.search(encoder, options.words, options.num_results)
@@ -33,8 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("stopped by Ctrl-C; what was encoded is kept\n")
         return 130
-    for hit in hits:
-        sys.stdout.write(f"{hit.similarity:.3f}  {_shown(hit.path)}\n")
+    _print("".join(f"{hit.similarity:.3f}  {_shown(hit.path)}\n" for hit in hits))
     if found.errors:
         told = "; ".join(f"{_shown(path)}: {reason}" for path, reason in list(found.errors.items())[:_NUM_TOLD])
         num_files = len(found.errors) + len(found.paths)
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m mama_ray.search", description=__doc__, formatter_class=formatter)
     parser.add_argument("folder", help="folder of videos; those in folders below are searched, too")
-    parser.add_argument("words", help="what to look for")
+    parser.add_argument("words", type=_words, help="what to look for")
     parser.add_argument(
         "--encoder",
         default=DEFAULT_ENCODER,
@@ -64,6 +65,21 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}, wanted a number of at least 1")
     return int(text)
+
+
+def _words(text: str) -> str:
+    if not text.strip() or text != text.encode(errors="replace").decode():
+        raise argparse.ArgumentTypeError(f"got {text!a}, wanted words in UTF-8")
+    return text
+
+
+def _print(text: str) -> None:
+    """Write what was found; a reader that has seen enough, such as `head`, is no fault."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 
 def _shown(path: str) -> str:

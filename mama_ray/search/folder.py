@@ -70,12 +70,8 @@ def search_folder(
     `cache` is a folder, by default one of the user's; features are kept there while it is worked on, and what was
     encoded before a stop is not encoded again. Raises UserError where the folder is none, or holds no video.
     """
+    files = require_videos(folder)
     folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise UserError("no such folder of videos", got=str(folder), wanted="a folder on this machine")
-    files = list_videos(folder)
-    if not files:
-        raise UserError("no videos in the folder", got=str(folder), wanted="files such as .mp4, .mov, .mkv or .webm")
     path = cache_file(Path(cache).expanduser() if cache else default_cache_folder(), folder, encoder.features_id)
     known = read_cache(path, encoder.features_id, encoder.dim)
     unknown = [file for file in files if file not in known]
@@ -90,6 +86,17 @@ def search_folder(
     errors = {file.path: found for file, found in known.items() if isinstance(found, str)} | passing
     features = np.stack([rows[name] for name in paths]) if paths else np.zeros((0, encoder.dim), np.float32)
     return SearchedFolder(folder, paths, features, errors, len(unknown))
+
+
+def require_videos(folder: str | Path) -> list[VideoFile]:
+    """Return the videos below a folder; UserError where it is none, or holds no video."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError("no such folder of videos", got=str(folder), wanted="a folder on this machine")
+    files = list_videos(path)
+    if not files:
+        raise UserError("no videos in the folder", got=str(folder), wanted="files such as .mp4, .mov, .mkv or .webm")
+    return files
 
 
 def list_videos(folder: Path) -> list[VideoFile]:

@@ -10,6 +10,7 @@ from mama_ray.captioning.quality import QualityConfig, caption_flags
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import describe_clip
 from tests.captioning.phrase_examples import (
+    ANSWERS,
     EASTERN_FAULTS,
     GRID,
     MARKUP,
@@ -29,7 +30,8 @@ def flags_of(text: str, config: QualityConfig) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    ("flag", "texts"), [("grid", GRID), ("refusal", REFUSALS), ("empty", NOTHING), ("markup", MARKUP)]
+    ("flag", "texts"),
+    [("grid", GRID), ("refusal", REFUSALS), ("empty", NOTHING), ("markup", MARKUP), ("boilerplate", ANSWERS)],
 )
 def test_what_is_no_caption_is_flagged(flag, texts):
     missed = [text for text in texts if flag not in flags_of(text, ENGLISH)]

@@ -147,3 +147,27 @@ def test_the_command_writes_one_json_object_a_row(tmp_path):
             "end_s": 30,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "name", "content"),
+    [
+        ("msrvtt_1ka", "a.csv", b"\xff\xfe no text"),
+        ("msrvtt_1ka", "a.csv", b"x,y\n1,2\n"),
+        ("msrvtt_1ka", "a.csv", b""),
+        ("msrvtt_1ka", "a.jsonl", b'{"video": 1}\n'),
+        ("didemo", "a.json", b"no JSON"),
+        ("didemo", "a.json", b'{"a": 1}'),
+        ("activitynet", "a.json", b'{"a": 1}'),
+        ("activitynet", "a.json", b"[1]"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_line(tmp_path, benchmark, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{benchmark}|a.csv"):
+        main(benchmark, tmp_path / name, tmp_path / "out.jsonl")
+    with pytest.raises(UserError, match="no such file: got .*absent"):
+        main(benchmark, tmp_path / "absent", tmp_path / "out.jsonl")
+    with pytest.raises(UserError, match="no such folder of videos"):
+        main(benchmark, tmp_path / name, tmp_path / "out.jsonl", videos=tmp_path / "absent")
+    assert not (tmp_path / "out.jsonl").exists()

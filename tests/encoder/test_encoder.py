@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import mama_ray
 from mama_ray.data.tokenizer import Tokenizer
@@ -210,3 +211,44 @@ def test_the_version_is_the_one_of_pyproject():
     with pytest.raises(AttributeError, match="no_such_name"):
         mama_ray.no_such_name  # noqa: B018
     assert {"load_encoder", "push_to_hub", "__version__"} <= set(dir(mama_ray))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"precision": "bf16"}, "unknown precision: got bf16, wanted one of bfloat16"),
+        ({"device": "gpu"}, "no such device here: got gpu"),
+        ({"device": "meta"}, "no such device here: got meta"),
+        ({"resize": "pad"}, "unknown resize: got pad"),
+        ({"num_frames": 0}, "num_frames: got 0, wanted a whole number"),
+        ({"num_frames": -1}, "num_frames: got -1"),
+        ({"num_processes": 0}, "num_processes: got 0"),
+        ({"batch_size": 2.5}, "batch_size: got 2.5"),
+    ],
+)
+def test_a_wrong_option_is_one_line(model_folder, wrong, told):
+    with pytest.raises(UserError, match=told):
+        mama_ray.load_encoder(model_folder, **wrong)
+
+
+def test_what_is_no_path_and_no_text_is_one_line(encoder):
+    for paths in (None, [None], [5], [b"a.mp4"]):
+        with pytest.raises(UserError, match="paths to encode: got"):
+            encoder.encode_videos(paths, progress=False)
+    for texts in (None, 5, [None], ["half of a pair: \ud800"]):
+        with pytest.raises(UserError, match="texts to encode: got"):
+            encoder.encode_texts(texts)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_weights_whose_features_are_no_directions_are_refused(videos, tmp_path, value):
+    folder = write_model(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    for name in ("text_projection.weight", "visual_projection.weight"):
+        weights[name].fill_(value)
+    save_file(weights, folder / "model.safetensors")
+    encoder = mama_ray.load_encoder(folder, num_processes=1)
+    with pytest.raises(UserError, match="no unit vectors"):
+        encoder.encode_texts(["a red thing"])
+    with pytest.raises(UserError, match="no unit vectors"):
+        encoder.encode_videos(videos[:1], progress=False)

@@ -48,5 +48,15 @@ def test_videos_are_known_by_the_hash_of_their_ids():
     assert has_official_videos(["video2", "video1"], benchmark) is True
     assert has_official_videos(["all/video2", "all/video1"], benchmark) is True
     assert has_official_videos(["video2", "video3"], benchmark) is False
-    assert has_official_videos(["video2"], benchmark) is None
+    assert has_official_videos(["video2"], benchmark) is False
+    assert has_official_videos(["video2"], benchmark, refused=["video1"]) is True
+    assert has_official_videos(["video2", "video1"], benchmark, refused=["damaged"]) is True
     assert has_official_videos(["video2", "video3"], OWN) is None
+
+
+@pytest.mark.parametrize("num_clips", [None, 3])
+def test_the_hash_counts_whatever_the_number_of_clips(num_clips):
+    benchmark = BenchmarkConfig(dataset="x", num_clips=num_clips, video_ids_sha256=hash_ids(["video1", "video2"]))
+    assert has_official_videos(["video1", "video2", "video2"], benchmark) is True
+    is_official = has_official_videos(["video1", "video3", "video3"], benchmark)
+    assert Coverage(3, 3, is_official=is_official).deviation(benchmark) == "other videos"

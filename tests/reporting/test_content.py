@@ -22,3 +22,9 @@ def test_the_papers_curve_peaks_where_the_paper_says():
     loss, weight = max(PAPER_WEIGHT_CURVE, key=lambda point: point[1])
     assert loss == 4.7
     assert weight / min(weight for _, weight in PAPER_WEIGHT_CURVE) == pytest.approx(1.64, abs=0.005)
+
+
+def test_a_point_of_the_weight_curve_that_was_no_number_is_left_out():
+    record = {"step": 1, "weights/curve_loss": [1.0, None, 3.0], "weights/curve_weight": [0.5, 0.6, None]}
+    assert RunReport("run", records=[record]).weight_curve() == ([1.0], [0.5])
+    assert RunReport("run", records=[record | {"weights/curve_loss": [None, None, 3.0]}]).weight_curve() is None

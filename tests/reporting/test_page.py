@@ -145,3 +145,7 @@ def test_a_page_names_its_benchmark_and_has_only_one():
 def make_trained(name: str) -> RunReport:
     """A run that was not evaluated."""
     return replace(make_run(name), metrics={})
+
+
+def test_a_duration_that_is_no_number_is_a_dash():
+    assert format_duration(float("nan")) == format_duration(float("inf")) == "–"

@@ -164,3 +164,34 @@ finally:
 def test_an_encoder_that_is_none_ends_the_program_with_one_line(folder, tmp_path, capsys):
     assert main([str(folder), "a thing", "--encoder", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: no checkpoint")
+
+
+def test_a_folder_without_videos_is_told_before_an_encoder_is_looked_for(tmp_path, capsys):
+    assert main([str(tmp_path), "a thing", "--encoder", "nobody/has-it"]) == 1
+    assert capsys.readouterr().err.startswith("error: no videos in the folder")
+
+
+@pytest.mark.parametrize("words", ["", "  ", "\udcff"])
+def test_words_that_are_none_are_bad_usage(folder, words, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main([str(folder), words])
+    assert leaving.value.code == 2
+    assert "wanted words" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(folder, model_folder, tmp_path):
+    command = [sys.executable, "-m", "mama_ray.search", str(folder), "a red thing", "--encoder", str(model_folder)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as closed:
+        done = subprocess.run(
+            [*command, "--cache", str(tmp_path)],
+            cwd=ROOT,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr

@@ -75,7 +75,7 @@ _GRID = compile_any(
     rf"|thumbnail)s?\b{_THINGS}",
     rf"(?:^\W*|[.!?;:,]\s+|\b(?:and|while|then)\s+)(?:in|on|at)\s+(?:the\s+)?{_SIDE}[\s-]*(?:left|right"
     rf"|most)?\s+(?:row|column)"
-    r"\b(?!\s+of\s+(?:seats|chairs|stands|bleachers))",
+    r"\b(?!\s+of\s+(?!(?:an?\s+|the\s+|this\s+)?(?:image|picture|photo|frame|panel|grid|collage|video|screen)))",
     rf"\b(?:in|from|of|between|at|to|until|with)\s+(?:the|each|every)\s+(?:very\s+)?(?:{_ORDINAL}|last|final|next|other"
     rf"|previous|following|remaining)\s+(?:(?:and|to|through)\s+(?:the\s+)?(?:{_ORDINAL}|last|final)\s+)?"
     rf"(?:{_NUMBER}\s+)?{PICTURE}\b{_THINGS}(?!\s+of\s+the\s+(?:match|game|bowling))",
@@ -100,10 +100,22 @@ _GRID = compile_any(
     r"|contact\s+sheet)\b",
     rf"\b(?:{_NUMBER})[\s-](?:image|picture|photo|panel|frame)s?[\s-](?:collage|grid|layout|comic|sequence|montage"
     rf"|series|image)\b",
+    rf"(?:^\W*|[.!?;:,]\s+)(?:across|throughout)\s+(?:the|these|all)\s+(?:{_NUMBER}\s+)?{_PICS}\b{_THINGS}",
+    rf"{_START}(?:an?\s+|the\s+)?(?:groups?|bunch(?:es)?)\s+of\s+(?:{_NUMBER}\s+|small\s+)?{_PICS}\b{_THINGS}",
+    r"^\W*(?:the|these|all|all\s+the)\s+(?:photos|photographs|pictures|pics|frames|screenshots|snapshots|thumbnails)"
+    r"\s+(?:show|depict|capture|feature|display|illustrate|portray|present)\b",
+    rf"\b(?:each|every|all)\s+(?:one\s+)?(?:of\s+)?(?:the\s+|these\s+)?(?:{_NUMBER}\s+)?{PICTURE}\s+(?:shows?|depicts?"
+    r"|captures?|features?|displays?|illustrates?|highlights?|represents?)\b",
+    r"\b(?:multi(?:ple)?|two|three|four|six|eight|nine|twelve|\d{1,2})[\s-]panel(?:l?ed)?\s+(?:image|picture|photo|video"
+    r"|comic|layout|collage|grid)s?\b|\btiled\s+(?:image|picture|photo|video)\b",
+    rf"^\W*(?:an?\s+|the\s+)?{_WORDS}{_SHEET}\W*$",
+    rf"\b{_PICS}\s+(?:in|of|within)\s+(?:the|this|an?)\s+(?:\w+\s+)?(?:grid|collage)\b",
+    rf"\b(?:{_ORDINAL}|{_SIDE}|last)\s+(?:row|column)\s+(?:shows|depicts|displays|captures|illustrates|features)\b",
+    rf"\b(?:{_ORDINAL}|{_SIDE}|last)\s+(?:row|column)s?\s+of\s+{_PICS}\b{_THINGS}",
     r"\bcomposite\s+(?:image|picture|photo|photograph|video)\b|\bphoto\s+(?:series|sequence|set)\b",
     r"^\W*(?:the\s+)?(?:frames|screenshots|snapshots|stills|thumbnails)\s+(?:of|from)\b",
     r"\barranged\s+in\s+(?:\w+\s+){0,2}rows\s+and\s+(?:\w+\s+)?columns\b",
-    r"\b\d\s*(?:x|\u00d7|by)\s*\d\s+(?:grid|layout|collage|matrix|arrangement)\b",
+    r"\b\d\s*(?:x|\u00d7|by)\s*\d\s+(?:(?:image|picture|photo|frame|video)\s+)?(?:grid|layout|collage|matrix|arrangement)\b",
     r"\b(?:two|three|four|five)[\s-]by[\s-](?:two|three|four|five)\s+(?:grid|layout|collage|matrix|arrangement)\b",
     r"\bfrom\s+(?:the\s+)?left\s+to\s+(?:the\s+)?right\s*(?:,|and"
     r"|,\s*and)\s*(?:from\s+)?(?:the\s+)?top\s+to\s+(?:the\s+)?bottom\b",
@@ -140,7 +152,7 @@ _GRID = compile_any(
 _GRID_HINT = re.compile(
     r"image|pic|photo|frame|panel|screenshot|snapshot|still|thumbnail|collage|grid|sheet|board|strip|triptych|montage"
     r"|mosaic"
-    r"|matri|row|column|divided|split|section|left|layout|arrange|composite|of\s+(?:video|scene|shot|view)"
+    r"|matri|row|column|divided|split|section|left|layout|arrange|composite|tiled|of\s+(?:video|scene|shot|view)"
     r"|[^\x00-\x7f]",
     re.IGNORECASE,
 )

@@ -6,7 +6,8 @@ from itertools import pairwise
 # A whole caption that says that there is none.
 _NOTHING = re.compile(
     r"(?:n\s*[/\\.]?\s*a\.?|none|null|nil|nan|undefined|unknown|unclear|untitled|nothing|empty|blank|tbd|todo|error"
-    r"|missing|unavailable"
+    r"|missing|unavailable|(?:caption|description|content|information|video|image|answer)s?\s+(?:is\s+|are\s+)?"
+    r"(?:unavailable|missing|not\s+(?:available|provided|found))"
     r"|(?:not|non)[\s-]+(?:applicable|available|provided|specified|given|known|visible|sure|clear)"
     r"|(?:there\s+is\s+)?no\s+(?:caption|description|text|content|video|image|answer|data|information|comment|output"
     r"|action|response)s?"
@@ -50,8 +51,8 @@ def says_nothing(text: str) -> bool:
 
 
 def has_markup(text: str) -> bool:
-    """Tell whether a caption holds special tokens, tags, JSON, Markdown, list marks or a chat's roles."""
-    if _TOKENS.search(text) or _MARKUP.search(text) or _LIST_MARK.search(text):
+    """Tell whether a caption holds special tokens, tags, JSON, Markdown, list marks, labels or a chat's roles."""
+    if _LABEL.match(text) or _TOKENS.search(text) or _MARKUP.search(text) or _LIST_MARK.search(text):
         return True
     numbers = [int(one or two) for one, two in _INNER_MARKS.findall(text)]
     return any(following == number + 1 for number, following in pairwise(numbers))

@@ -71,13 +71,28 @@ _REFUSAL = compile_any(
     r"|share|attach|send|supply|give\s+me|describe|clarify|try\s+again)\b",
     r"\b(?:there(?:\s+is|(?:'|\u2019)?s)\s+)?(?:nothing|no\s+(?:visible\s+)?(?:content|information"
     r"|action))\s+to\s+(?:describe|caption|report|show|say)\b",
-    r"\b(?:failed|error|problem|issue)\s+(?:to|while|when|in|with)?\s*(?:load|loading|process|processing|open"
+    r"(?:^\W*|[.!?;:]\s+|\b(?:was|is|occurred|encountered)\s+(?:an?\s+)?)(?:failed|error|problem|issue)"
+    r"\s+(?:to|while|when|in|with)?\s*(?:load|loading|process|processing|open"
     r"|opening|decode|decoding|generat\w+)\b",
     r"\b(?:content|usage|safety)\s+polic(?:y|ies)\b|\bagainst\s+(?:my|our|the)\s+(?:guidelines|policy|policies"
     r"|programming)\b",
     r"\b(?:it(?:\s+is|(?:'|\u2019)?s)|it\s+remains)\s+(?:not\s+clear|unclear|uncertain|unknown|not\s+known)\s+(?:what"
     r"|who|whether|if|from|where|why|how)\b",
     r"(?:^\W*|[.!?;:,]\s+)(?:i(?:(?:'|\u2019)?m|\s+am)\s+)?not\s+(?:sure|certain)\s+(?:what|who|how|if|whether)\b",
+    r"\byou\s+(?:have\s+not|haven(?:'|\u2019)?t|did\s+not|didn(?:'|\u2019)?t)\s+(?:provide|upload|share|attach|include|supplie?|sen[dt])"
+    r"(?:d|ed)?\b",
+    r"\bi\s*(?:would|(?:'|\u2019)d)?\s+need\s+(?:more|additional|further|some)\s+(?:\w+\s+)?(?:information|context|details?)\b",
+    r"\b(?:more|additional|further)\s+(?:information|context|details?)\s+(?:is|are|would\s+be)\s+(?:needed|required"
+    r"|necessary)\b",
+    rf"^\W*(?:cannot|can\s+not|can(?:'|\u2019)?t|could\s+not|couldn(?:'|\u2019)?t)\s+{_TELL}\b",
+    rf"\bi\s+see\s+no\s+{_MEDIUM}\b",
+    rf"\b(?:not\s+possible|impossible)\s+for\s+(?:me|us)\s+to\s+{_TELL}\b",
+    r"\bit\s+can(?:\s*not|(?:'|\u2019)?t)\s+be\s+(?:seen|known)\s+(?:what|who|how|if|whether|where|which)\b",
+    r"\b(?:image|picture|photo|video|clip|footage)s?\s+(?:is|are|appears?(?:\s+to\s+be)?|seems?(?:\s+to\s+be)?)"
+    r"\s+(?:\w+ly\s+)?blank\b",
+    r"\bnot\s+(?:\w+ly\s+)?(?:clear|visible|discernible|apparent|evident|identifiable|recogni[sz]able)\s+(?:from|in)\s+(?:the|this)"
+    r"\s+(?:image|picture|photo|frame|video|clip|footage)s?\b",
+    r"\bviolat\w+\s+(?:\w+\s+){0,2}(?:polic(?:y|ies)|guidelines)\b",
     # Chinese, then Japanese
     r"^\W*(?:非常|很|真的|十分)?(?:抱歉|对不起|對不起|不好意思|遗憾)\s*[,，。、!！我]",
     r"(?:^|[\s,，。;；!！、]|我|我们|模型|系统|视频|画面|内容|图像|图片|很|也|因此|所以|但)(?:无法|無法|不能|没办法"
@@ -123,7 +138,7 @@ _REFUSAL_HINT = re.compile(
     r"|difficult|hard|challeng|tough"
     r"|clear|certain|known|too\b|\bno\b|enough|insufficient|lack|without|please|kindly|could|can\b|nothing|fail|error"
     r"|problem"
-    r"|issue|polic|against|[^\x00-\x7f]",
+    r"|issue|polic|guideline|against|blank|\byou\b|need|necessary|required|[^\x00-\x7f]",
     re.IGNORECASE,
 )
 

@@ -7,6 +7,7 @@ protocol, not the reader's. The files' traps are met here: DiDeMo joins a video'
 listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
 """
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
 from mama_ray.data.benchmarks.rows import Row, Split, hold_out, trimmed, with_found_files
 from mama_ray.errors import UserError
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 READERS: dict[str, Callable[[Path, Path | None, Split], list[Row]]] = {
     "msrvtt_1ka": read_msrvtt,
@@ -52,11 +53,32 @@ def main(
         num_val: Rows to mark as val instead, for training files without a validation split.
         trim_s: Keep only so many seconds of every video.
     """
-    rows = READERS[benchmark](annotations, captions, split)
+    if videos and not videos.is_dir():
+        raise UserError("no such folder of videos", got=videos, wanted="a folder on this machine")
+    rows = _read(benchmark, annotations, captions, split)
     rows = hold_out(rows, num_val) if num_val else rows
     rows = with_found_files(rows, videos) if videos else rows
     rows = trimmed(rows, trim_s) if trim_s else rows
-    Place.of(output).write_whole("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    with storage_errors(str(output)):
+        Place.of(output).write_whole("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _read(benchmark: str, annotations: Path, captions: Path | None, split: Split) -> list[Row]:
+    """Read the official files; UserError for any other content, whose faults have as many forms as there are files."""
+    for path in (annotations, captions):
+        if path is not None and not path.is_file():
+            raise UserError("no such file", got=path, wanted=f"an official file of {benchmark}")
+    try:
+        return READERS[benchmark](annotations, captions, split)
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
+        names = " with ".join(path.name for path in (annotations, captions) if path is not None)
+        raise UserError(
+            f"no official file of {benchmark}",
+            got=f"{names} ({type(error).__name__}: {error})",
+            wanted="the files that docs/evaluation.md names",
+        ) from error
 
 
 if __name__ == "__main__":

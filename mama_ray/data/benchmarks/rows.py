@@ -23,9 +23,11 @@ def as_list(text: str | list[str]) -> list[str]:
 
 def need_columns(path: Path, records: list[dict], columns: tuple[str, ...], remedy: str) -> None:
     """Raise UserError where a file of records lacks columns; `remedy` says which file has them."""
-    missing = [name for name in columns if not records or name not in records[0]]
-    if missing:
-        raise UserError(f"{path.name} lacks columns", got=", ".join(missing), wanted=", ".join(columns), remedy=remedy)
+    if not records:
+        raise UserError(f"{path.name} has no rows", wanted=f"columns {', '.join(columns)}, and a row for each video")
+    if any(name not in records[0] for name in columns):
+        got = ", ".join(map(str, records[0]))
+        raise UserError(f"{path.name} lacks columns", got=got, wanted=", ".join(columns), remedy=remedy)
 
 
 def need_one_sentence(path: Path, sentences: dict[str, list[str]]) -> None:

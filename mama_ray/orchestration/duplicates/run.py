@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import ray
 
 from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index_look import look_at_index
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
@@ -64,6 +65,8 @@ def find_duplicates(job: DuplicatesJob) -> str:
     if both := sorted(set(job.learned) & set(job.measured)):
         raise UserError("a split is learned from and measured on", got=", ".join(both), wanted="each in one of the two")
     ensure_readable(shards)
+    with storage_errors(shards):
+        look_at_index(Place.of(shards))
     ensure_writable(output.parent.uri)
     connect()
     with storage_errors(shards):

@@ -71,10 +71,8 @@ def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
     _check_captions(clip_ids, captions, benchmark)
     with storage_errors(shards):
         refused = read_refused(folder, benchmark.split, clip_ids, video_ids)
-    all_videos = [*video_ids, *(clip["video_id"] or "" for clip in refused.clips)]
-    coverage = Coverage(
-        len(table), sum(map(len, captions)), len(refused.clips), has_official_videos(all_videos, benchmark)
-    )
+    is_official = has_official_videos(video_ids, benchmark, refused=[clip["video_id"] or "" for clip in refused.clips])
+    coverage = Coverage(len(table), sum(map(len, captions)), len(refused.clips), is_official)
     train = index.filter(pc.equal(index["split"], "train"))
     counts = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist() if row["values"]}
     return table, (len(table), counts, coverage, refused)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import ForeignShard
-from mama_ray.orchestration.prepare.listing import names_in
+from mama_ray.orchestration.prepare.listing import has_names
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import Place
 
@@ -31,7 +31,7 @@ def inputs_of(
     sizes = [(shard.name, shard.num_bytes) for shard in shards]
     digest = hashlib.sha256(json.dumps([_FORMAT_VERSION, decides, sizes], sort_keys=True).encode())
     if videos:
-        _check_videos(videos)
+        look_at_videos(Place.of(videos))
     if annotations:
         place = Place.of(annotations)
         try:
@@ -51,15 +51,16 @@ def inputs_of(
     return inputs
 
 
-def _check_videos(videos: str) -> None:
+def look_at_videos(folder: Place) -> None:
+    """Raise UserError where the folder of videos is missing, empty or none."""
     try:
-        names = names_in(Place.of(videos))
+        is_empty = not has_names(folder)
     except FileNotFoundError as error:
-        raise UserError("no such folder of videos", got=videos) from error
+        raise UserError("no such folder of videos", got=folder) from error
     except NotADirectoryError as error:
-        raise UserError("not a folder of videos", got=videos) from error
-    if not names:
-        raise UserError("the folder of videos is empty", got=videos)
+        raise UserError("not a folder of videos", got=folder) from error
+    if is_empty:
+        raise UserError("the folder of videos is empty", got=folder)
 
 
 def state_of(folder: Place, inputs: dict[str, Any], *, foreign: bool) -> State:

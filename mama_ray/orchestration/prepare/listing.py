@@ -38,6 +38,14 @@ def names_in(folder: Place) -> list[str]:
     return sorted(info.base_name for info in folder.filesystem.get_file_info(pafs.FileSelector(folder.path)))
 
 
+def has_names(folder: Place) -> bool:
+    """Tell whether anything lies in a folder; raises as `list_files` does."""
+    if not folder.is_local:
+        return bool(names_in(folder))
+    with os.scandir(folder.path) as entries:
+        return next(entries, None) is not None
+
+
 def _local_files(path: str) -> Iterator[ListedFile]:
     for directory, _, names in os.walk(path, onerror=_fail, followlinks=True):
         for name in names:

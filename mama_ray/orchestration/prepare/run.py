@@ -24,6 +24,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
+from mama_ray.orchestration.prepare.inputs import look_at_videos
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
@@ -41,6 +42,7 @@ def run(config: PrepareJob) -> str:
     """Run the job and return its last line. Raises UserError for everything a user can put right."""
     config = _complete(config)
     target = config.shards or config.output
+    _look_at_folders(config)
     ensure_writable(target)
     ensure_readable(config.videos, config.annotations)
     if config.annotations:
@@ -88,6 +90,15 @@ def _complete(config: PrepareJob) -> PrepareJob:
     places = {name: getattr(config, name) for name in ("videos", "annotations", "shards", "output")}
     # Tasks have another working directory, and a resumed job may have.
     return config.model_copy(update={name: absolute_uri(uri) for name, uri in places.items() if uri})
+
+
+def _look_at_folders(config: PrepareJob) -> None:
+    """Raise UserError where a local folder is not there; tasks look at those of other storages."""
+    if config.videos and (videos := Place.of(config.videos)).is_local:
+        with storage_errors(config.videos):
+            look_at_videos(videos)
+    if config.shards and (shards := Place.of(config.shards)).is_local and not shards.exists():
+        raise UserError("no such folder of shards", got=config.shards)
 
 
 @ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: plan")

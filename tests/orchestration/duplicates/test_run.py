@@ -78,3 +78,9 @@ def test_a_split_is_not_both(shards, tmp_path):
     job = DuplicatesJob(shards=str(shards), output=str(tmp_path / "pairs.csv"), learned=("train", "val"))
     with pytest.raises(UserError, match="a split is learned from and measured on: got val"):
         find_duplicates(job)
+
+
+def test_shards_without_an_index_are_told_before_anything_is_made(tmp_path):
+    with pytest.raises(UserError, match="no index of clips"):
+        find_duplicates(DuplicatesJob(shards=str(tmp_path), output=str(tmp_path / "runs" / "duplicates.csv")))
+    assert list(tmp_path.iterdir()) == []
