@@ -220,7 +220,7 @@ def _video_path(value: Any) -> str:
     if video is None:
         raise ValueError("video: got nothing, wanted a path relative to the folder of videos")
     normal = posixpath.normpath(video)
-    if normal.startswith(("/", "..")) or "\0" in normal:
+    if normal.startswith(("/", "../")) or normal == ".." or "\0" in normal:
         raise ValueError(f"video: got {video!r}, wanted a path inside the folder of videos")
     longest = max(len(name.encode()) for name in normal.split("/"))
     if longest > _MAX_NAME_BYTES:

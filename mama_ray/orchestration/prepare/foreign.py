@@ -200,7 +200,7 @@ def clip_of(
     items: list = []
     if "txt" in sample.texts:
         try:
-            items.append(sample.texts["txt"].decode().strip())
+            items.append(sample.texts["txt"].decode("utf-8-sig").strip())
         except UnicodeDecodeError as error:
             raise ValueError("annotations: the .txt member is not UTF-8") from error
     for name in _CAPTION_FIELDS:
