@@ -248,7 +248,7 @@ def _seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, str) and "_" in value):  # Python takes 1_000 for a number
             raise TypeError
         return float(value)
     except (TypeError, ValueError, OverflowError):

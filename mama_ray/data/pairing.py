@@ -67,7 +67,7 @@ class Group:
         self._open: Sample | None = None
         self._open_stem = ""
         self._texts: dict[str, dict[str, bytes]] = {}  # that wait for a video of their name
-        self._too_large: dict[str, str] = {}  # names of texts, by their stem
+        self._text_faults: dict[str, str] = {}  # why the texts of a stem are of no use
         self._text_names: dict[str, str] = {}  # of each stem, one name to tell
         self._late: set[str] = set()  # stems with a text that came after their video was given
         self._other_stems: set[str] = set()
@@ -88,23 +88,21 @@ class Group:
         if self._open is not None and stem != self._open_stem and not stem.startswith(f"{self._open_stem}."):
             yield from self.close()
         if self._open is not None and stem == self._open_stem:
-            self._open.texts[extension] = data or b""
-            if data is None:
-                self._open.error = _too_large(name)
+            fault = _put(self._open.texts, name, extension, data)
+            self._open.error = fault or self._open.error
         elif stem in self._videos:
             self._late.add(stem)
         else:
-            self._texts.setdefault(stem, {})[extension] = data or b""
-            if data is None:
-                self._too_large[stem] = name
+            fault = _put(self._texts.setdefault(stem, {}), name, extension, data)
+            if fault is not None:
+                self._text_faults[stem] = fault
 
     def add_video(self, stem: str, extension: str) -> Sample:
         """Open a sample, whose video the caller fills in; the one before must have been closed."""
         assert self._open is None
         key = f"{stem}.{extension}" if stem in self._videos else stem
         self._open_stem, self._open = stem, Sample(key, texts=self._texts.pop(stem, {}))
-        if stem in self._too_large:
-            self._open.error = _too_large(self._too_large[stem])
+        self._open.error = self._text_faults.get(stem)
         return self._open
 
     def close(self) -> Iterator[Sample]:
@@ -147,8 +145,13 @@ class Group:
         return None, ""
 
 
-def _too_large(name: str) -> str:
-    return f"annotations: {name} is too large"
+def _put(texts: dict[str, bytes], name: str, extension: str, data: bytes | None) -> str | None:
+    """Put a text (None where it is too large) beside the others of its stem; returns why it is of no use, if it is."""
+    if data is None:
+        return f"annotations: {name} is too large"
+    if texts.setdefault(extension, data) != data:
+        return f"annotations that cannot be told apart: a second {name}"
+    return None
 
 
 def _prefixes(stem: str, known: dict) -> list[str]:

@@ -76,6 +76,7 @@ def test_lists_of_structs_from_parquet_are_read(tmp_path):
         ({"start_s": 2, "end_s": 2}, "end_s: got 2.0"),
         ({"start_s": -1}, "start_s: got -1.0"),
         ({"start_s": "soon"}, "start_s: got 'soon', wanted a number"),
+        ({"start_s": "1_000"}, "start_s: got '1_000', wanted a number"),
         ({"start_s": True}, "start_s: got True"),
         ({"end_s": "inf"}, "end_s: got inf"),
         ({"clip_id": "a b"}, "clip_id: got 'a b'"),

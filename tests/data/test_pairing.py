@@ -66,6 +66,14 @@ def test_videos_that_differ_in_the_extension_are_two_unless_a_text_may_be_of_bot
     assert set(refused) == {"a", "a.mp4"}
 
 
+@pytest.mark.parametrize(
+    "order", [("a.json", "a.JSON", "a.mp4"), ("a.json", "a.mp4", "a.JSON"), ("a.mp4", "a.json", "a.JSON")]
+)
+def test_two_texts_of_one_name_that_differ_are_both_refused(order):
+    taken, refused = scan(*order, "b.mp4")
+    assert (taken, refused) == ({"b": {}}, {"a": "annotations that cannot be told apart: a second a.JSON"})
+
+
 def test_texts_of_pictures_are_no_videos_that_fail():
     assert scan("a.jpg", "a.json", "a.txt", "b.mp4") == ({"b": {}}, {})
 
