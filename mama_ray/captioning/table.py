@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import Place
+from mama_ray.storage.parquet import read_parquet
+from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.retries import with_retries
 
 SUMMARY_NAME = "captions.json"
 TABLE_VERSION = 2
@@ -54,12 +55,13 @@ def file_name(number: int) -> str:
 def read_summary(folder: Place) -> dict[str, Any]:
     """Return captions.json of a finished table; UserError where there is none."""
     place = folder / SUMMARY_NAME
-    try:
-        summary = json.loads(place.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError("no finished caption table", got=f"{place}", remedy=_CAPTION_AGAIN) from error
-    except (OSError, ValueError) as error:
-        raise UserError("the caption table's summary cannot be read", got=f"{place} ({error})") from error
+    with storage_errors(f"{place}"):
+        try:
+            summary = json.loads(with_retries(place.read_bytes))
+        except FileNotFoundError as error:
+            raise UserError("no finished caption table", got=f"{place}", remedy=_CAPTION_AGAIN) from error
+        except ValueError as error:
+            raise UserError("the caption table's summary cannot be read", got=f"{place} ({error})") from error
     version = summary.get("version") if isinstance(summary, dict) else None
     if version is not None and version not in (1, TABLE_VERSION):
         raise UserError("caption table of another version", got=version, wanted=f"1 or {TABLE_VERSION}")
@@ -77,14 +79,15 @@ def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> I
     summary = read_summary(folder)
     if columns is not None and summary["version"] == 1:
         columns = [_NAMES_OF_VERSION_1.get(name, name) for name in columns]
+    wanted = list(columns) if columns is not None else None
     for name, num_rows in summary["files"].items():
         place = folder / name
-        try:
-            with place.open_file() as file, pq.ParquetFile(file) as parquet:
-                table = parquet.read(columns=list(columns) if columns is not None else None)
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError("a file of the caption table cannot be read", got=f"{place} ({reason})") from error
+        with storage_errors(f"{place}"):
+            try:
+                table = read_parquet(place, lambda parquet: parquet.read(columns=wanted))
+            except pa.ArrowInvalid as error:
+                reason = " ".join(str(error).split())
+                raise UserError("a file of the caption table cannot be read", got=f"{place} ({reason})") from error
         if len(table) != num_rows:
             raise UserError(
                 "a file of the caption table is another one", got=f"{place}, {len(table)} rows", wanted=num_rows

@@ -28,6 +28,7 @@ from mama_ray.data.clip import (
 )
 from mama_ray.data.table_formats import READERS
 from mama_ray.errors import UserError
+from mama_ray.storage.parquet import is_of_storage
 from mama_ray.storage.places import Place
 
 COLUMNS = (
@@ -104,6 +105,8 @@ def read_annotations(place: Place, *, unknown_columns: str = "refuse") -> Iterat
     except FileNotFoundError as error:
         raise UserError("no such annotation file", got=f"{place}") from error
     except (pa.ArrowInvalid, csv.Error, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and is_of_storage(error, place):
+            raise
         detail = " ".join(str(error).split())
         raise UserError(
             "annotations cannot be read",

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from mama_ray.data.clip import SPLITS, Clip
 from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError
 from mama_ray.errors import UserError, unknown_name
-from mama_ray.storage.places import Place
+from mama_ray.storage.parquet import read_parquet
+from mama_ray.storage.places import Place, storage_errors
 
 INDEX_NAME = "index.parquet"
 INDEX_VERSION = "1"
@@ -111,19 +112,24 @@ def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read the index, all columns or some, sorted by (shard, offset), with the shards' sizes in its schema's metadata.
 
     The columns have the types of MEMORY_SCHEMA, whose strings and lists have no limit, and one chunk each. Raises
-    UserError when the index is missing, unreadable, of another schema or version, or not sorted.
+    UserError when the index is missing, damaged, of another schema or version, or not sorted, and when the
+    storage keeps failing.
     """
     place = folder / INDEX_NAME
-    try:
-        with place.open_file() as file, pq.ParquetFile(file) as parquet:
-            _check_schema(place, parquet.schema_arrow)
-            table = _read_wide(parquet, list(columns) if columns is not None else INDEX_SCHEMA.names)
-    except FileNotFoundError as error:
-        raise UserError("no index of clips", got=f"{place}", remedy=_MAKE_ONE) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            "the index of clips cannot be read", got=f"{place} ({' '.join(str(error).split())})", remedy=_MAKE_ONE
-        ) from error
+    names = list(columns) if columns is not None else INDEX_SCHEMA.names
+
+    def read(parquet: pq.ParquetFile) -> pa.Table:
+        _check_schema(place, parquet.schema_arrow)
+        return _read_wide(parquet, names)
+
+    with storage_errors(f"{place}"):
+        try:
+            table = read_parquet(place, read)
+        except FileNotFoundError as error:
+            raise UserError("no index of clips", got=f"{place}", remedy=_MAKE_ONE) from error
+        except pa.ArrowInvalid as error:
+            detail = " ".join(str(error).split())
+            raise UserError("the index of clips cannot be read", got=f"{place} ({detail})", remedy=_MAKE_ONE) from error
     if {"shard", "offset"} <= set(table.column_names) and not _is_sorted(table):
         raise UserError("the index of clips is not sorted by shard and offset", got=f"{place}", remedy=_MAKE_ONE)
     return table

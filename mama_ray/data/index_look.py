@@ -4,10 +4,10 @@ from collections import Counter
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS
 from mama_ray.data.index import INDEX_NAME, read_index
+from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place
 
 # The column of splits is a few bytes a clip; a driver need not hold more than this of a larger corpus.
@@ -29,7 +29,6 @@ def look_at_index(folder: Place) -> dict[str, int] | None:
 
 def _num_rows(place: Place) -> int:
     try:
-        with place.open_file() as file:
-            return pq.read_metadata(file).num_rows
+        return read_parquet(place, lambda parquet: parquet.metadata.num_rows)
     except (OSError, pa.ArrowInvalid):  # told by whoever reads it
         return 0

@@ -1,7 +1,12 @@
 """Storage that fails by the hour, as object stores do: requests through a proxy that spoils some of them."""
 
+from contextlib import nullcontext
+
+import pyarrow as pa
 import pytest
 
+from mama_ray.data.index import INDEX_SCHEMA, read_index, write_index
+from mama_ray.errors import UserError
 from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints
 from mama_ray.storage.places import Place
 from mama_ray.storage.s3 import Patience
@@ -68,3 +73,16 @@ def test_checkpoints_come_through_faults_of_every_kind(s3_server, s3_bucket, tmp
             assert latest_valid_checkpoint(run_folder).step == step
         assert [ref.step for ref in list_checkpoints(run_folder)] == [3, 4]
     assert all(proxy.faults[kind] for kind in KINDS), proxy.faults
+
+
+def test_an_index_is_read_again_where_a_store_fails_and_the_store_is_blamed_where_it_keeps_failing(
+    s3_server, s3_bucket, monkeypatch
+):
+    write_index(Place.of(f"s3://{s3_bucket}"), [pa.Table.from_pylist([], schema=INDEX_SCHEMA)], {})
+    for num_faults, told in ((1, None), (20, "the storage failed: got s3://.*index.parquet: .*AWS Error")):
+        with serving(Losing(s3_server["AWS_ENDPOINT_URL"], "GET", ["503 SlowDown"] * num_faults)) as proxy:
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            folder = Place.of(f"s3://{s3_bucket}", patience=Patience(1, 5.0, 1.0))
+            with nullcontext() if told is None else pytest.raises(UserError, match=told):
+                assert len(read_index(folder)) == 0
+            assert proxy.faults["503 SlowDown: GET"] >= 1

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.quarantine import QUARANTINE_NAME
+from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place
 
 _COLUMNS = ("clip_id", "video_id", "video", "reason")
@@ -38,8 +38,7 @@ def read_refused(folder: Place, split: str, clip_ids: Sequence[str], video_ids: 
     """
     place = folder / QUARANTINE_NAME
     try:
-        with place.open_file() as file:
-            table = pq.read_table(file)
+        table = read_parquet(place, lambda parquet: parquet.read())
     except FileNotFoundError:  # shards that were indexed by an earlier version, or moved without it
         return RefusedClips()
     except pa.ArrowInvalid as error:
