@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mama_ray.data.video.container import Deadline, DecodeError, decode_errors, open_video
+from mama_ray.data.video.fields import as_whole_picture
 from mama_ray.data.video.orientation import orientation_of
 from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, index_packets, seek_packets
 from mama_ray.data.video.probe import describe
@@ -177,6 +178,7 @@ def _upright_even(frame: VideoFrame, width: int, height: int) -> VideoFrame:
         raise DecodeError("the frames are too small for H.264", got=f"{width}x{height}", limit="2x2")
     orientation = orientation_of(frame)
     stored = (height, width) if orientation.transposes else (width, height)
+    frame = as_whole_picture(frame)
     if stored != (frame.width, frame.height):  # its pixels are not square, or it is not as large as the others
         frame = frame.reformat(format="rgb24", width=stored[0], height=stored[1], interpolation="BICUBIC")
     shown = orientation.apply(frame.to_ndarray(format="rgb24"))

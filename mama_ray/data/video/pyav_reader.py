@@ -15,6 +15,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from mama_ray.data.video.container import Deadline, open_video
+from mama_ray.data.video.fields import as_whole_picture
 from mama_ray.data.video.orientation import UPRIGHT, orientation_of
 from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, seek_packets
 from mama_ray.data.video.settings import DecodeConfig
@@ -107,6 +108,6 @@ class PyavReader:
             width, height = height, width
         # decord's scaler is bicubic too, so both readers give the same pixels.
         rgb = self._scaler.reformat(
-            frame, format="rgb24", width=width, height=height, interpolation="BICUBIC", threads=1
+            as_whole_picture(frame), format="rgb24", width=width, height=height, interpolation="BICUBIC", threads=1
         ).to_ndarray()
         return rgb if orientation == UPRIGHT else orientation.apply(rgb)
