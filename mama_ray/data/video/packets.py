@@ -75,10 +75,14 @@ class VideoIndex:
         """Frames per second while there are any; a container's own average counts hidden and dropped ones."""
         return self.num_frames / (self.duration_s - self.start_s)
 
-    def key_before(self, number: int) -> int:
-        """The number of the last key frame that is shown not later than frame `number`; 0 where there is none."""
+    def key_before(self, number: int, last: int | None = None) -> int:
+        """The number of the last key frame from which the frames `number` ... `last` (itself alone) can be decoded; 0
+        where there is none."""
         # A frame before the first presented key frame hangs on one that an edit list hides.
         keys = np.flatnonzero(self.is_key[: number + 1])
+        # Where recordings that were glued together overlap, a frame of the first is shown after a key of the second.
+        earliest = self.packet_numbers[number : (number if last is None else last) + 1].min()
+        keys = keys[self.packet_numbers[keys] <= earliest]
         return int(keys[-1]) if len(keys) else 0
 
 
@@ -120,11 +124,22 @@ def _walk(
         raise DecodeError("the video has no frames")
     if is_cover(stream, container, len(rows)):
         raise DecodeError(ONLY_A_COVER)
-    if len(rows) < stream.frames * (1 - config.max_replaced):
-        raise DecodeError("the file is cut off", got=f"{len(rows)} of {stream.frames} frames")
+    _check_whole(rows, container, stream, config)
     if looks and first_frame is None:
         raise DecodeError("no frame of the video can be decoded" + (f" ({reason})" if reason else ""))
     return PacketTimes.of(rows), first_frame
+
+
+def _check_whole(rows: list[tuple], container: InputContainer, stream: VideoStream, config: DecodeConfig) -> None:
+    """Raise DecodeError for a file that has far fewer frames than its header says."""
+    if container.format.name == "ivf":
+        return  # FFmpeg writes the length in ticks where the number of frames belongs
+    num_there = len(rows)
+    if container.format.name == "avi":
+        # A picture that stays is an empty chunk there: no packet, but counted, by the clock too.
+        num_there = max([num_there, *(dts + 1 for _, dts, *_ in rows if dts is not None)])
+    if num_there < stream.frames * (1 - config.max_replaced):
+        raise DecodeError("the file is cut off", got=f"{num_there} of {stream.frames} frames")
 
 
 def _index(

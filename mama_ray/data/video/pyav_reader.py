@@ -37,7 +37,7 @@ class PyavReader:
         if self._index.pts is None:
             self._read_by_count(indices, frames, deadline)
         elif self._index.mended_pts is not None:
-            self._read_through(indices, frames, deadline, self._index.key_before(int(indices[0])))
+            self._read_through(indices, frames, deadline, self._index.key_before(int(indices[0]), int(indices[-1])))
         else:
             self._read_by_seeking(indices, frames, deadline)
         return frames
