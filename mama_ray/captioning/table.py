@@ -85,7 +85,7 @@ def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> I
         with storage_errors(f"{place}"):
             try:
                 table = read_parquet(place, lambda parquet: parquet.read(columns=wanted))
-            except pa.ArrowInvalid as error:
+            except (FileNotFoundError, pa.ArrowInvalid) as error:
                 reason = " ".join(str(error).split())
                 raise UserError("a file of the caption table cannot be read", got=f"{place} ({reason})") from error
         if len(table) != num_rows:
