@@ -26,7 +26,7 @@ def read_parquet(place: Place, read: Callable[[pq.ParquetFile], _Result]) -> _Re
 
 def is_of_storage(error: OSError, place: Place) -> bool:
     """Whether an error in reading a file is the storage's, and not one of the file's bytes."""
-    if error.errno is not None:
+    if error.errno is not None or "AWS Error" in str(error):  # which quotes the key, and that may hold any word
         return True
     return "://" in place.uri and not any(word in str(error) for word in _DAMAGE)
 

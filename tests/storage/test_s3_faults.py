@@ -8,6 +8,7 @@ import pytest
 from mama_ray.data.index import INDEX_SCHEMA, read_index, write_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.runs.checkpoint_store import publish_checkpoint, retain_checkpoints
+from mama_ray.storage.parquet import is_of_storage
 from mama_ray.storage.places import Place
 from mama_ray.storage.s3 import Patience
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints, write_manifest
@@ -86,3 +87,9 @@ def test_an_index_is_read_again_where_a_store_fails_and_the_store_is_blamed_wher
             with nullcontext() if told is None else pytest.raises(UserError, match=told):
                 assert len(read_index(folder)) == 0
             assert proxy.faults["503 SlowDown: GET"] >= 1
+
+
+def test_a_stores_error_is_the_stores_whatever_the_key_says():
+    place = Place.of("memory://pages/corrupt.parquet")
+    assert is_of_storage(OSError("When reading 'pages/corrupt': AWS Error INTERNAL_FAILURE"), place)
+    assert not is_of_storage(OSError("Corrupt snappy compressed data."), place)
