@@ -78,6 +78,11 @@ class SourceVideo:
             frames = self._frames(first, last, deadline, files)
             return self._encode(frames, max(start_s, index.start_s), min(end_s, index.duration_s))
 
+    def frames(self, deadline: Deadline) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield (timestamp_s, frame as it is coded) for all frames that decode."""
+        with decode_errors(), ExitStack() as files:
+            yield from self._frames(0, self._index.num_frames - 1, deadline, files)
+
     def _frames(
         self, first: int, last: int, deadline: Deadline, files: ExitStack
     ) -> Iterator[tuple[float, VideoFrame]]:

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15
@@ -69,9 +69,15 @@ class VideoGuard:
         self._answer({"path": path, "num_frames": num_frames, "size": dict(size), "frames_to": frames_to})
         return np.load(frames_to, allow_pickle=False)
 
-    def _answer(self, request: dict) -> dict:
+    def find_scenes(self, path: str, scenes: SceneConfig) -> list[tuple[float, float | None]]:
+        """Return `scenes.find_scenes` of a local file. Raises DecodeError and OSError as `inspect` does."""
+        request = {"path": path, "scenes": scenes.model_dump()}
+        found = self._answer(request, self._config.timeout_s + scenes.timeout_s)["scenes"]
+        return [(start_s, end_s) for start_s, end_s in found]
+
+    def _answer(self, request: dict, limit_s: float | None = None) -> dict:
         """Return the facts that the child tells, asked twice if it dies."""
-        timeout_s = _STAGES * self._config.timeout_s + _GRACE_S
+        timeout_s = (_STAGES * self._config.timeout_s if limit_s is None else limit_s) + _GRACE_S
         request |= {"config": self._config.model_dump(), "alarm_s": int(timeout_s + _GRACE_S)}
         try:
             answer = self._ask(request, timeout_s)

@@ -22,7 +22,8 @@ from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.sampling import sample_timestamps
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.scenes import find_scenes
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
@@ -69,6 +70,10 @@ class Inspector:
         decoder.frames_at(sample_timestamps(decoder.duration_s, num_trial_frames, start_s=decoder.start_s))
         return {**asdict(info), "end_s": end_s, "is_cut": not covers_all}
 
+    def scenes(self, path: str, *, scenes: SceneConfig, config: DecodeConfig) -> dict:
+        """Return {scenes: [(start_s, end_s or None), ...]} of a local file. Raises DecodeError."""
+        return {"scenes": find_scenes(self._open(path, config), scenes)}
+
     def close(self) -> None:
         """Close the file that is kept open."""
         source, self._source = self._source, None
@@ -92,6 +97,15 @@ def write_frames(*, path: str, num_frames: int, size: dict[str, int], frames_to:
     return {}
 
 
+def _facts_for(request: dict, inspector: Inspector) -> dict:
+    if "frames_to" in request:
+        return write_frames(**request)
+    if "scenes" in request:
+        scenes = SceneConfig.model_validate(request.pop("scenes"))
+        return inspector.scenes(**request, scenes=scenes)
+    return inspector.inspect(**request)
+
+
 def serve(requests: Iterable[str], answers: TextIO) -> None:
     """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
     inspector = Inspector()
@@ -101,8 +115,7 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         signal.alarm(request.pop("alarm_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
-            is_sample = "frames_to" in request
-            answer = {"facts": write_frames(**request) if is_sample else inspector.inspect(**request)}
+            answer = {"facts": _facts_for(request, inspector)}
         except DecodeError as error:
             answer = {"error": str(error)}
         except MemoryError:

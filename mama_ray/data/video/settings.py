@@ -1,8 +1,8 @@
 """What a command line says of videos, without the libraries that decode and transform them."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import Config
 
@@ -27,3 +27,25 @@ class DecodeConfig(Config):
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any
     limit here."""
+
+
+class SceneConfig(Config):
+    """How a long video is cut into clips, one for each scene; nothing is cut unless a detector is named."""
+
+    detector: Literal["none", "content", "adaptive"] = "none"
+    """What finds the changes of scene: PySceneDetect's content detector, or its adaptive one, which takes the motion of
+    the camera for none."""
+    threshold: float | None = Field(default=None, gt=0)
+    """How large a change is another scene, in the detector's own measure; null for its default."""
+    min_s: float = Field(default=2.0, ge=0)
+    """Shortest scene in seconds; shorter ones are left out."""
+    max_s: float = Field(default=30.0, gt=0)
+    """Longest clip in seconds; a longer scene is cut into equal parts. At least twice min_s."""
+    timeout_s: float = Field(default=3600.0, gt=0)
+    """Longest time in seconds for one video: every frame of it is decoded."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_s < 2 * self.min_s:
+            raise ValueError(f"max_s {self.max_s:g} is not at least twice min_s {self.min_s:g}")
+        return self

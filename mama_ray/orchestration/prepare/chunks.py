@@ -14,6 +14,7 @@ from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, write_part
 from mama_ray.orchestration.prepare.quarantine import Reasons
 from mama_ray.orchestration.prepare.rows import RefusedRow, checked_clips
+from mama_ray.orchestration.prepare.scenes import can_be_cut
 from mama_ray.orchestration.prepare.videos import VideoWork
 from mama_ray.storage.places import Place
 
@@ -37,7 +38,7 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
     splits = _Splits()
     num_chunks, num_refused_parts = 0, 0
     good: list[str] = []
-    refused = Part()
+    refused, is_any_cut = Part(), False
     for clip in clips_of(work):
         if isinstance(clip, RefusedRow):
             if only is None:
@@ -46,13 +47,21 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
         elif only is None or clip.clip_id in only:
             splits.take(clip)
             good.append(clip.to_json())
-        if len(good) == work.clips_per_shard:
+            is_any_cut = is_any_cut or can_be_cut(clip)
+        if len(good) == work.rows_per_chunk:
             _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
             num_chunks, good = num_chunks + 1, []
         if len(refused.quarantine) == _REFUSED_PER_PART:
             write_part(folder, f"rows-{num_refused_parts:06d}", refused)
             num_refused_parts, refused = num_refused_parts + 1, Part()
     splits.check()
+    if work.cuts_scenes and num_chunks + len(good) and not is_any_cut:
+        raise UserError(
+            "no video to cut into scenes",
+            got=f"{work.annotations}, whose rows all have times, captions or questions",
+            wanted="rows of whole videos, of which nothing is said",
+            remedy="leave out --scenes.detector, or those columns",
+        )
     if good:
         _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
         num_chunks += 1

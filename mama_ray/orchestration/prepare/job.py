@@ -7,7 +7,7 @@ from pydantic import Field
 from mama_ray.config import Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 
 
 class PrepareJob(Config):
@@ -45,6 +45,11 @@ class PrepareJob(Config):
     split: tuple[str, ...] = ()
     """Splits to draw for clips whose annotations name none, by video: pairs of a split and its share, or its number of
     clips (rounded up to whole videos), as train 0.9 val 0.05 test 0.05 meta 500. Not with --shards.
+    """
+
+    scenes: SceneConfig = SceneConfig()
+    """Cut whole videos, of which a table names neither times nor captions, into a clip for each scene. A number of
+    clips in --split is one of videos then. Not with --shards.
     """
 
     unknown_columns: Literal["refuse", "ignore"] = "refuse"

@@ -98,6 +98,7 @@ class _Kept:
         facts = [_facts_of(folder, name) for name in names]
         self._sources = {found["source"] for found in facts if found.get("source")}
         self._clip_ids = {row["clip_id"] for found in facts for row in found["quarantine"] if is_of_a_file(row)}
+        self._clip_ids |= {clip_id for found in facts for clip_id in found.get("cut", ())}
         for name, found in zip(names, facts, strict=True):
             if found["num_clips"] and not found.get("source"):
                 self._clip_ids |= set(_read_part(folder, name)["clip_id"].to_pylist())

@@ -31,6 +31,7 @@ class Part:
         shards: {name: {num_bytes, num_clips}} of those that hold clips.
         damage: name and reason of a shard that is refused whole.
         source: the foreign shard that was walked.
+        cut: clip_ids of whole videos that became several clips, one for each scene.
     """
 
     shards: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Part:
     quarantine: list[dict[str, Any]] = field(default_factory=list)
     damage: str | None = None
     source: str | None = None
+    cut: list[str] = field(default_factory=list)
 
     def take(self, row: dict[str, Any]) -> None:
         """Add an index row. Raises ValueError for one that the index cannot hold, which would fail all of the part."""
@@ -73,6 +75,7 @@ def write_part(folder: Place, name: str, part: Part) -> None:
         "quarantine": part.quarantine,
         "damage": part.damage,
         "source": part.source,
+        "cut": part.cut,
         "num_clips": len(part.rows),
         **_counts(part.rows),
     }

@@ -44,6 +44,8 @@ def make_plan(config: PrepareJob) -> Plan | None:
     decides = decisive_values(config)
     if not decides["split"]:
         del decides["split"]  # as before there was such a setting: what was prepared then is found again
+    if config.scenes.detector == "none":
+        del decides["scenes"]
     inputs = inputs_of(decides, shards, config.videos, config.annotations)
     state = state_of(folder, inputs, foreign=bool(config.shards))
     mends = state in ("finished", "mending")
@@ -88,11 +90,14 @@ def _clips_to_take(work: VideoWork, folder: Place) -> set[str]:
     for rows in quarantined_rows(folder):
         again |= {row["clip_id"] for row in mended(videos, rows)}
         refused |= {row["clip_id"] for row in rows}
+    if work.annotations is not None and not work.cuts_scenes:
+        return again
+    clips = {clip.clip_id: clip.video_id for clip in clips_of(work) if not isinstance(clip, RefusedRow)}
+    again &= clips.keys()  # a scene that was refused is none of them: the others of its video are there
     if work.annotations is not None:
         return again
-    known = set(read_index(folder, ["clip_id"])["clip_id"].to_pylist()) | (refused - again)
-    found = {clip.clip_id for clip in clips_of(work) if not isinstance(clip, RefusedRow)}
-    return found - known
+    indexed = set(read_index(folder, ["video_id"])["video_id"].to_pylist())
+    return {clip_id for clip_id in clips.keys() - (refused - again) if clips[clip_id] not in indexed}
 
 
 def video_work(config: PrepareJob) -> VideoWork:
@@ -109,4 +114,5 @@ def video_work(config: PrepareJob) -> VideoWork:
         config.num_trial_frames,
         config.decode,
         split=config.split,
+        scenes=config.scenes,
     )

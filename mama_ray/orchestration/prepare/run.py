@@ -83,6 +83,8 @@ def _complete(config: PrepareJob) -> PrepareJob:
         if config.shards:
             raise UserError("--split draws for videos", got="--shards", remedy="name the splits in the .json members")
         SplitRequest.of(config.split, config.default_split)
+    if config.scenes.detector != "none" and not config.videos:
+        raise UserError("--scenes cuts videos", got="none", wanted="--videos", remedy="name the folder of the videos")
     if not config.shards and not config.videos:
         corpus = build_corpus(config.corpus, config.corpus_folder)
         videos, annotations = join_uri(corpus, "videos"), join_uri(corpus, "annotations.jsonl")

@@ -13,11 +13,13 @@ class ShardSeries:
     """Writes clips into `<name>.tar`, then `<name>_0001.tar` and so on; a context manager.
 
     The names sort in this order, after the shard of the chunk before and before that of the next. A shard closes before
-    the clip that would make it larger than `max_bytes`.
+    the clip that would make it larger than `max_bytes`, or more than `max_clips`.
     """
 
-    def __init__(self, folder: Place, name: str, *, max_bytes: int = MAX_SHARD_BYTES) -> None:
-        self._folder, self._name, self._max_bytes = folder, name, max_bytes
+    def __init__(
+        self, folder: Place, name: str, *, max_bytes: int = MAX_SHARD_BYTES, max_clips: int | None = None
+    ) -> None:
+        self._folder, self._name, self._max_bytes, self._max_clips = folder, name, max_bytes, max_clips
         self._stack = ExitStack()
         self._num_clips: dict[str, int] = {}
 
@@ -33,7 +35,9 @@ class ShardSeries:
 
     def add(self, clip: Clip, video: bytes, extension: str) -> tuple[str, MemberLocation]:
         """Append a clip; returns the name of its shard and where its video went."""
-        if self._num_clips[self._shard] and self._writer.num_bytes + len(video) > self._max_bytes:
+        num_clips = self._num_clips[self._shard]
+        is_full = num_clips == self._max_clips or self._writer.num_bytes + len(video) > self._max_bytes
+        if num_clips and is_full:
             self._stack.close()
             self._open_next()
         location = self._writer.add(clip, video, extension)

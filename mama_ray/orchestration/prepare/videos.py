@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from mama_ray.data.index import index_row
 from mama_ray.data.shard import MAX_SHARD_BYTES
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.repair import NO_SUCH_FILE, file_facts, mended
+from mama_ray.orchestration.prepare.scenes import can_be_cut, rows_of_scenes
 from mama_ray.orchestration.prepare.series import ShardSeries
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
+_SCENES_PER_VIDEO = 32  # about: a task is then as large as one without scenes
 _COPY_BYTES = 8 << 20
 _KNOWN = ("clip_id", "video_id", "video", "start_s", "end_s", "split")
 
@@ -45,6 +47,17 @@ class VideoWork:
     decode: DecodeConfig
     max_shard_bytes: int = MAX_SHARD_BYTES
     split: tuple[str, ...] = ()
+    scenes: SceneConfig = field(default_factory=SceneConfig)
+
+    @property
+    def cuts_scenes(self) -> bool:
+        """Whether whole videos become a clip for each scene."""
+        return self.scenes.detector != "none"
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """Rows of one task: those of a shard, fewer where a row is a long video that becomes many clips."""
+        return max(1, self.clips_per_shard // _SCENES_PER_VIDEO) if self.cuts_scenes else self.clips_per_shard
 
 
 def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
@@ -62,26 +75,47 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
 
 def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, Any]:
     part = Part()
-    series = ShardSeries(folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes)
+    series = ShardSeries(
+        folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard
+    )
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = _Sources(work.videos, scratch)
         guard = guard_for(work.decode, work.num_trial_frames)
+
+        def refuse(row: Annotation, error: Exception) -> None:
+            is_missing = isinstance(error, FileNotFoundError)
+            reason = sources.describe_missing(row.video) if is_missing else str(error)
+            known = {key: getattr(row, key) for key in _KNOWN}
+            part.refuse(reason, **known, **file_facts(sources.info(row.video)))
+
         with series:
             for line in _read_lines(folder / f"{WORK_FOLDER}/chunks/{name}.jsonl"):
-                annotation = annotation_from_json(line)
+                whole = annotation_from_json(line)
                 try:
-                    clip, video, extension, facts = _read_clip(annotation, sources, guard, f"{scratch}/cut.mp4")
+                    rows = _rows_to_cut(whole, sources, guard, work)
                 except (DecodeError, FileNotFoundError) as error:
-                    is_missing = isinstance(error, FileNotFoundError)
-                    reason = sources.describe_missing(annotation.video) if is_missing else str(error)
-                    known = {key: getattr(annotation, key) for key in _KNOWN}
-                    part.refuse(reason, **known, **file_facts(sources.info(annotation.video)))
+                    refuse(whole, error)
                     continue
-                shard, location = series.add(clip, video, extension)  # its errors are the storage's, not the clip's
-                part.rows.append(index_row(clip, location, shard, facts))
+                if rows != [whole]:
+                    part.cut.append(whole.clip_id)
+                for row in rows:
+                    try:
+                        clip, video, extension, facts = _read_clip(row, sources, guard, f"{scratch}/cut.mp4")
+                    except (DecodeError, FileNotFoundError) as error:
+                        refuse(row, error)
+                        continue
+                    shard, location = series.add(clip, video, extension)  # its errors are the storage's
+                    part.rows.append(index_row(clip, location, shard, facts))
     part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
+
+
+def _rows_to_cut(row: Annotation, sources: "_Sources", guard: VideoGuard, work: VideoWork) -> list[Annotation]:
+    """Return the row, or one for each scene of its video where that was asked for."""
+    if not (work.cuts_scenes and can_be_cut(row)):
+        return [row]
+    return rows_of_scenes(row, guard.find_scenes(sources.local_path(row.video), work.scenes))
 
 
 def _read_clip(
