@@ -22,14 +22,16 @@ def find_scenes(source: SourceVideo, config: SceneConfig) -> list[tuple[float, f
     """Return (start_s, end_s) of the scenes of a video, one after the other, from the container's time 0.
 
     A scene that is shorter than `min_s` is left out, one that is longer than `max_s` comes in equal parts. A video that
-    is one scene is (0, None), the whole of it. Raises DecodeError for a video without any scene that is long enough.
+    is one scene is (0, None), the whole of it, however short. Raises DecodeError where none of several is long enough.
     """
-    times = [0.0, *_changes(source, config), source.info.duration_s]
+    duration_s = source.info.duration_s
+    times = [0.0, *_changes(source, config), duration_s]
+    if len(times) == 2 and duration_s <= config.max_s:
+        return [(0.0, None)]
     scenes = [(start, end) for start, end in pairwise(times) if end - start >= config.min_s - _CLOSE_S]
     if not scenes:
         raise DecodeError("no scene is long enough", got=f"{len(times) - 1} scenes", limit=f"{config.min_s:g} s")
-    parts = [part for scene in scenes for part in _equal_parts(*scene, config.max_s)]
-    return [(0.0, None)] if parts == [(0.0, source.info.duration_s)] else list(parts)
+    return [part for scene in scenes for part in _equal_parts(*scene, config.max_s)]
 
 
 def _changes(source: SourceVideo, config: SceneConfig) -> Iterable[float]:

@@ -51,6 +51,7 @@ def test_a_scene_that_is_too_long_comes_in_equal_parts():
 
 def test_a_video_of_one_scene_stays_whole():
     assert scenes_of(make_scenes([4])) == [(0.0, None)]
+    assert scenes_of(make_scenes([4]), min_s=10.0) == [(0.0, None)]
 
 
 def test_the_motion_of_the_camera_is_no_change_to_the_adaptive_detector():
