@@ -93,18 +93,18 @@ def count_captions(tokenizer: Tokenizer, texts: Sequence[str]) -> CaptionCounts:
     )
 
 
-def tell_counts(counts: CaptionCounts, *, remedy: str) -> list[str]:
+def tell_counts(counts: CaptionCounts, *, remedy: str, things: str = "captions") -> list[str]:
     """Return what a user should know of the counts, one sentence each; [] where no caption is cut or unknown."""
     told = []
     if counts.num_cut:
         share = _percent(counts.num_cut, counts.num_captions)
         told.append(
-            f"{share} captions are longer than {counts.context_length} tokens and lose their end (the longest has "
+            f"{share} {things} are longer than {counts.context_length} tokens and lose their end (the longest has "
             f"{counts.longest}); {remedy}"
         )
     if counts.num_unknown:
         share = _percent(counts.num_unknown, counts.num_captions)
-        told.append(f"{share} captions hold pieces that the tokenizer does not know: they end there for the model")
+        told.append(f"{share} {things} hold pieces that the tokenizer does not know: they end there for the model")
     return told
 
 

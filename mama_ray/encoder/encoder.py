@@ -22,6 +22,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.tokenizer_match import count_captions, tell_counts
 from mama_ray.data.video.settings import DecodeConfig, Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.encoder.decoding import FrameLoader, VideoError
@@ -69,12 +70,12 @@ class Encoder:
         features: FeatureEncoder,
         frames: FrameLoader,
         *,
+        tokenizer: Tokenizer,
         source: str,
-        context_length: int,
         features_id: str,
     ) -> None:
-        self._features, self._frames = features, frames
-        self.source, self.context_length, self.features_id = source, context_length, features_id
+        self._features, self._frames, self._tokenizer = features, frames, tokenizer
+        self.source, self.context_length, self.features_id = source, tokenizer.context_length, features_id
         self.num_frames, self.transform = frames.num_frames, frames.transform
 
     @property
@@ -118,13 +119,19 @@ class Encoder:
         return EncodedVideos(np.concatenate(rows) if rows else self._none(), kept, errors)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode sentences, float32 (len(texts), dim), unit norm; equal sentences have equal features."""
+        """Encode sentences, float32 (len(texts), dim), unit norm; equal sentences have equal features.
+
+        A warning tells how many are longer than `context_length`, or hold what the tokenizer does not know.
+        """
         sentences = _many(texts, "texts")
         wrong = [text for text in sentences if not isinstance(text, str) or not _is_unicode(text)]
         if wrong:
             raise UserError("texts to encode", got=ascii(wrong[0]), wanted="a list of strings of whole characters")
         if not sentences:
             return self._none()
+        counts = count_captions(self._tokenizer, sentences)
+        for told in tell_counts(counts, remedy="shorten them, or say it in several", things="texts"):
+            logger.warning("%s", told)
         return self._features.text_features(sentences, size=min(self._features.batch_size, len(sentences)))
 
     def _none(self) -> np.ndarray:
@@ -175,7 +182,7 @@ def load_encoder(
     )
     features_id = _features_id(digest, model.config, frames, precision)
     encoder = FeatureEncoder(model, words, batch_size=batch_size, device=device, precision=precision)
-    return Encoder(encoder, frames, source=str(source), context_length=words.context_length, features_id=features_id)
+    return Encoder(encoder, frames, tokenizer=words, source=str(source), features_id=features_id)
 
 
 def _tokenizer(path: Path, config: DualEncoderConfig, source: str | Path) -> Tokenizer:

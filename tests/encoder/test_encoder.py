@@ -70,6 +70,12 @@ def test_five_lines_give_the_features_of_the_parts(model_folder, videos):
     assert features.dtype == found.features.dtype == np.float32
 
 
+def test_texts_that_are_cut_are_told(encoder, caplog):
+    encoder.encode_texts(["a red thing", "a red thing " * 100])
+    (told,) = caplog.messages
+    assert told.startswith(f"50 % of texts are longer than {encoder.context_length} tokens and lose their end")
+
+
 def test_batches_and_their_last_one_change_nothing_but_rounding(encoder, model_folder, videos):
     whole = encoder.encode_videos(videos, progress=False)
     small = mama_ray.load_encoder(model_folder, batch_size=2, num_processes=2)
