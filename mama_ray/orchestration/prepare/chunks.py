@@ -55,7 +55,7 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
             write_part(folder, f"rows-{num_refused_parts:06d}", refused)
             num_refused_parts, refused = num_refused_parts + 1, Part()
     splits.check()
-    if work.cuts_scenes and num_chunks + len(good) and not is_any_cut:
+    if work.cuts_scenes and only is None and num_chunks + len(good) and not is_any_cut:
         raise UserError(
             "no video to cut into scenes",
             got=f"{work.annotations}, whose rows all have times, captions or questions",

@@ -73,6 +73,7 @@ def test_a_table_is_mended_too_and_its_other_rows_stay_as_they_are(tmp_path, vid
         {"video": "evening.mp4", "caption": "an evening"},
         {"video": "evening.mp4", "start_s": 1, "end_s": 2},
         {"video": "gone.mp4"},
+        {"video": "told.mp4", "caption": "somebody tells"},
     ]
     given = options(tmp_path, rows, **SCENES)
     assert prepare(**given).startswith("5 clips in ")
@@ -85,7 +86,9 @@ def test_a_table_is_mended_too_and_its_other_rows_stay_as_they_are(tmp_path, vid
         ("evening", 1.0, "train"): 0,
     }
     (videos / "gone.mp4").write_bytes(long_mp4)
-    assert prepare(**given).startswith("8 clips in ") and not reasons(tmp_path / "out")
+    assert prepare(**given).startswith("8 clips in ") and len(reasons(tmp_path / "out")) == 1
+    (videos / "told.mp4").write_bytes(long_mp4)  # a mend in which nothing is to be cut
+    assert prepare(**given).startswith("9 clips in ") and not reasons(tmp_path / "out")
 
 
 def test_a_prepare_that_was_killed_goes_on(tmp_path, videos):
