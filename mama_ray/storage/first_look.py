@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import CHECK_CREDENTIALS, NO_PERMISSION, Place
+from mama_ray.storage.failures import CHECK_CREDENTIALS, NO_PERMISSION
+from mama_ray.storage.places import Place
 from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 
 # Words of Arrow and of the AWS SDK.
