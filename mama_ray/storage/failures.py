@@ -49,6 +49,8 @@ _WORDS = {
 }
 # By the names of classes, so that no library is loaded for it; those of SQLAlchemy wrap SQLite's.
 _HIDES_ITS_NUMBER = ("SafetensorError", "OperationalError", "StorageInternalError")
+_OS_ERRORS = ("OSError", "IOError", "FileNotFoundError", "PermissionError", "BlockingIOError")
+_NAMED_FILE = re.compile(r": '([^']+)'$")
 _TORCH_WRITER = re.compile(r"inline_container\.cc|PytorchStreamWriter|iostream error")
 _NUMPY_WRITER = re.compile(r"^\d+ requested and (\d+) written$")
 
@@ -71,6 +73,17 @@ def as_storage_error(error: BaseException) -> OSError | None:
             hidden = hidden.__context__
         return hidden
     return None
+
+
+def storage_error_in(class_name: str, text: str) -> OSError | None:
+    """Return what `as_storage_error` would of an exception of another process, of which only name and text are left."""
+    if class_name not in (*_HIDES_ITS_NUMBER, *_OS_ERRORS) and not _TORCH_WRITER.search(text):
+        return None
+    number = number_in(text)
+    if number is None:
+        return None
+    named = _NAMED_FILE.search(text)
+    return OSError(number, text[: named.start()] if named else text, *([named[1]] if named else []))
 
 
 def number_in(text: str) -> int | None:

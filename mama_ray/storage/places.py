@@ -201,7 +201,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         set_usual_modes(path.parent, [temporary])
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
 
 

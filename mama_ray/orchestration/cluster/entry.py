@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -17,10 +18,12 @@ from typing import NoReturn
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.noise import FilteredStderr
+from mama_ray.storage.failures import as_storage_error, is_of_the_storage, storage_error_in, told_of_storage
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
 
+_PLACES = ("output", "storage", "shards")  # fields of jobs that say where they write
 _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
 _VERSION = "--version"
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
@@ -82,7 +85,7 @@ def run_job(
     try:
         status, line = _DONE, run(config)
     except Exception as error:
-        status, line = _failure(error)
+        status, line = _failure(error, config)
     except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
         status, line = _interruption(stop, signals.received())
     _leave(status, line, stderr)
@@ -144,9 +147,9 @@ def _told_chain(error: BaseException) -> list[tuple[str, str, str]]:
     return [told for part in str(error).split(_CAUSED) for told in _RAISED.findall(part.split(_HANDLED)[-1])]
 
 
-def _failure(error: Exception) -> tuple[int, str]:
+def _failure(error: Exception, config: Config) -> tuple[int, str]:
     """Return exit status and last line for what `run` raised; what nobody foresaw is logged with its traceback."""
-    user_error = find_user_error(error)
+    user_error = find_user_error(error) or _failure_of_the_machine(error, config)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
     sys.stderr.write("".join(traceback.format_exception(error)))
@@ -157,6 +160,18 @@ def _failure(error: Exception) -> tuple[int, str]:
             name, message = told_name, told_message
     hint = "; `make setup` installs what is missing" if name in ("ImportError", "ModuleNotFoundError") else ""
     return _FAILED, f"error: {name}: {_first_line(message)}{hint}"
+
+
+def _failure_of_the_machine(error: Exception, config: Config) -> UserError | None:
+    """Return what to tell where no job was looking out for a full, read-only or lost disk, or a lack of memory."""
+    place = next((value for name in _PLACES if isinstance(value := getattr(config, name, None), str)), "")
+    for link in _chain(error):
+        told = [(name, message) for _, name, message in _told_chain(link)]
+        failures = [as_storage_error(link), *(storage_error_in(*one) for one in told)]
+        for failure in failures:
+            if failure is not None and is_of_the_storage(failure):
+                return told_of_storage(failure, place or tempfile.gettempdir())
+    return None
 
 
 def _first_line(text: str) -> str:
