@@ -55,6 +55,10 @@ _TORCH_WRITER = re.compile(r"inline_container\.cc|PytorchStreamWriter|iostream e
 _NUMPY_WRITER = re.compile(r"^\d+ requested and (\d+) written$")
 
 
+class StorageError(UserError):
+    """A storage that failed, which is no fault of what was being done: whatever is tried next there fails alike."""
+
+
 def as_storage_error(error: BaseException) -> OSError | None:
     """Return the OSError that an exception is or hides, with its number where one can be found; None for others."""
     if isinstance(error, OSError):
@@ -94,8 +98,8 @@ def number_in(text: str) -> int | None:
     return next((number for words, number in _WORDS.items() if words in text), None)
 
 
-def told_of_storage(error: OSError, uri: str) -> UserError:
-    """Return the UserError of a storage that failed: the place, what was said, and the remedy.
+def told_of_storage(error: OSError, uri: str) -> StorageError:
+    """Return the error to tell of a storage that failed: the place, what was said, and the remedy.
 
     uri: what was being written or read; the folder for temporary files is named in its stead where that failed.
     """
@@ -113,7 +117,7 @@ def told_of_storage(error: OSError, uri: str) -> UserError:
         what = "the storage refuses access"
         remedy = "give this user leave to read and write there" if _is_local(uri) else CHECK_CREDENTIALS
         remedy = f"{remedy}, {_START_AGAIN}"
-    return UserError(what, got=f"{uri}: {detail}", remedy=remedy)
+    return StorageError(what, got=f"{uri}: {detail}", remedy=remedy)
 
 
 def own_words(error: BaseException) -> str:

@@ -18,7 +18,13 @@ from typing import NoReturn
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.noise import FilteredStderr
-from mama_ray.storage.failures import as_storage_error, is_of_the_storage, storage_error_in, told_of_storage
+from mama_ray.storage.failures import (
+    StorageError,
+    as_storage_error,
+    is_of_the_storage,
+    storage_error_in,
+    told_of_storage,
+)
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -99,8 +105,9 @@ def find_user_error(error: BaseException) -> UserError | None:
             return link
     for link in chain:
         for module, name, message in _told_chain(link):
-            if issubclass(getattr(sys.modules.get(module), name, object), UserError):
-                return UserError(message)
+            kind = getattr(sys.modules.get(module), name, object)
+            if issubclass(kind, UserError):
+                return StorageError(message) if issubclass(kind, StorageError) else UserError(message)
     return None
 
 

@@ -5,6 +5,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
+from ray.tune.search import Searcher
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.sweep.database import (
@@ -15,7 +16,7 @@ from mama_ray.orchestration.sweep.database import (
     requeue_unfinished,
 )
 from mama_ray.orchestration.sweep.search import StudySearch
-from mama_ray.orchestration.sweep.values import STEP
+from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, STEP
 from mama_ray.storage.places import Place
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
@@ -60,6 +61,34 @@ def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path)
         assert study.trials[1].value == 10.0, "a pruned trial keeps the value at which it was stopped"
         assert study.best_trial.value == 30.0
         assert num_finished(study) == 2
+
+
+def test_a_trial_that_tells_its_own_end_has_failed_and_the_sweep_goes_on(tmp_path):
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        search.suggest("one")
+        told = {FAILURE: "train/loss at step 2: got nan", IS_OF_STORAGE: False}
+        search.on_trial_complete("one", result(1, 10.0) | told)
+        assert search.suggest("two")["run"] == "trial-0001"
+        assert [trial.state for trial in opened(store).get_trials()] == [TrialState.FAIL, TrialState.RUNNING]
+        assert search.storage_failure is None
+
+
+def test_a_storage_that_failed_under_a_trial_begins_no_other_and_its_run_is_queued_again(tmp_path):
+    told = "no space left on the storage: got /out: No space left on device"
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        first, _ = search.suggest("one"), search.suggest("two")
+        search.on_trial_complete("one", {FAILURE: told, IS_OF_STORAGE: True})
+        assert (search.storage_failure, search.suggest("three")) == (told, Searcher.FINISHED)
+        search.on_trial_complete("two", result(NUM_STEPS, 10.0))
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        assert requeue_unfinished(study) == 1
+        again = StudySearch(store, study, SPACE, OBJECTIVES, num_samples=5)
+        assert again.suggest("one") == first
 
 
 def test_a_study_in_which_nothing_was_learned_gives_way_to_another_search(tmp_path):
