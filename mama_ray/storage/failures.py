@@ -20,7 +20,7 @@ LASTING = (*NO_SPACE, errno.EROFS)
 # A disk that is taken away or breaks: what a file there says until it is back.
 TAKEN_AWAY = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN)
 # Those of them, and of full and read-only disks, that no input of a user's own can bring about.
-_OF_THE_STORAGE = (*LASTING, *TAKEN_AWAY)
+_OF_THE_STORAGE = (*LASTING, *TAKEN_AWAY, errno.ENOMEM)
 
 # Words of Arrow, of the AWS SDK and of the operating system where a user is not let in.
 NO_PERMISSION = (
@@ -40,6 +40,8 @@ _WORDS = {
     "Disk quota exceeded": errno.EDQUOT,
     "File too large": errno.EFBIG,
     "Read-only file system": errno.EROFS,
+    "Cannot allocate memory": errno.ENOMEM,
+    "failed to map segment from shared object": errno.ENOMEM,  # of a library that a process without memory loads
     "Stale file handle": errno.ESTALE,
     "Input/output error": errno.EIO,
     # SQLite's
@@ -109,6 +111,8 @@ def told_of_storage(error: OSError, uri: str) -> StorageError:
     if error.errno in NO_SPACE:
         what = "no space left on the storage"
         remedy = f"free some room there{' or set TMPDIR to a larger disk' if is_scratch else ''}, {_START_AGAIN}"
+    elif error.errno == errno.ENOMEM:
+        what, remedy = "not enough memory to read or write", f"end what else runs on that machine, {_START_AGAIN}"
     elif error.errno == errno.EROFS:
         what, remedy = "the storage is read-only", f"mount it for writing, {_START_AGAIN}"
     elif isinstance(error, FileNotFoundError):

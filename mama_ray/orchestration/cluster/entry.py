@@ -30,6 +30,12 @@ from mama_ray.version import installed_version
 logger = logging.getLogger(__name__)
 
 _PLACES = ("output", "storage", "shards")  # fields of jobs that say where they write
+# Of Python and NumPy, and of Ray where it ended a process, and of torch on a GPU.
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")  # NumPy's own is told by its base, but not in a text
+_LESS_MEMORY = (
+    "end what else runs on that machine, or take smaller batches and fewer workers or actors, then start again: the "
+    "job goes on from what it has saved"
+)
 _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
 _VERSION = "--version"
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
@@ -174,10 +180,12 @@ def _failure_of_the_machine(error: Exception, config: Config) -> UserError | Non
     place = next((value for name in _PLACES if isinstance(value := getattr(config, name, None), str)), "")
     for link in _chain(error):
         told = [(name, message) for _, name, message in _told_chain(link)]
-        failures = [as_storage_error(link), *(storage_error_in(*one) for one in told)]
-        for failure in failures:
-            if failure is not None and is_of_the_storage(failure):
+        for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
+            if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
                 return told_of_storage(failure, place or tempfile.gettempdir())
+        for name, message in [(type(link).__name__, str(link)), *told]:
+            if name in _OUT_OF_MEMORY:
+                return UserError("out of memory", got=f"{name}: {message}", remedy=_LESS_MEMORY)
     return None
 
 

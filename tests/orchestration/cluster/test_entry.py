@@ -107,6 +107,13 @@ def test_a_full_disk_that_no_job_was_looking_out_for_is_one_line_with_its_place(
     assert not any("Traceback" in line for line in err)
 
 
+def test_a_lack_of_memory_is_one_line_that_says_what_to_take_less_of(finish):
+    status, _, err = finish("import numpy\n    numpy.zeros(1 << 50)")
+    assert status == 1
+    assert err[-1].startswith("error: out of memory: got MemoryError: Unable to allocate 8.00 PiB"), err
+    assert "smaller batches and fewer workers" in err[-1], err
+
+
 def test_user_error_that_was_handled_before_is_not_blamed_for_a_later_one(finish):
     body = 'try: raise UserError("old")\n    except UserError: raise ZeroDivisionError("new")'
     status, _, err = finish(body)
