@@ -30,8 +30,8 @@ from mama_ray.version import installed_version
 logger = logging.getLogger(__name__)
 
 _PLACES = ("output", "storage", "shards")  # fields of jobs that say where they write
-# Of Python and NumPy, and of Ray where it ended a process, and of torch on a GPU.
-_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")  # NumPy's own is told by its base, but not in a text
+# Of Python, of NumPy, of Ray where it ended a process, and of torch on a GPU.
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
 _LESS_MEMORY = (
     "end what else runs on that machine, or take smaller batches and fewer workers or actors, then start again: the "
     "job goes on from what it has saved"
