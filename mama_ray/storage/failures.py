@@ -34,6 +34,7 @@ NO_PERMISSION = (
 )
 CHECK_CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _START_AGAIN = "then start again with the same arguments: the job goes on from what it has saved"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray paints the head of what a task raised
 _NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
 _WORDS = {
     "No space left on device": errno.ENOSPC,
@@ -126,7 +127,7 @@ def told_of_storage(error: OSError, uri: str) -> StorageError:
 
 def own_words(error: BaseException) -> str:
     """Return an exception's text on one line; of another process's, without the traceback it had there."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = _COLOUR.sub("", str(error)).strip().splitlines() or [type(error).__name__]
     return " ".join((lines[-1] if lines[0].startswith(("ray::", "Traceback")) else " ".join(lines)).split())
 
 

@@ -121,6 +121,16 @@ def test_an_error_of_another_process_is_known_by_its_text():
     assert storage_error_in("ValueError", "[Errno 28] No space left on device") is None
 
 
+def test_of_a_task_that_failed_its_last_line_alone_is_told():
+    error = OSError(
+        "\x1b[36mray::Write()\x1b[39m (pid=7)\n  File x.py, line 2\nOSError: [Errno 28] No space left on device"
+    )
+    with pytest.raises(UserError) as told, storage_errors("/out"):
+        raise error
+    found = str(told.value)
+    assert found.startswith("no space left on the storage: got ") and "ray::" not in found and "x.py" not in found
+
+
 def test_a_full_disk_is_not_waited_for(monkeypatch):
     calls = []
 

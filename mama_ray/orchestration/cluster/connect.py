@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
+# A task that Ray ends because its node runs out of memory is tried again after 1, 2, 4 ... s; of itself Ray never stops.
+_OUT_OF_MEMORY_RETRIES = "8"
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
@@ -36,6 +38,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
+    os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)

@@ -65,8 +65,7 @@ def find_duplicates(job: DuplicatesJob) -> str:
     if both := sorted(set(job.learned) & set(job.measured)):
         raise UserError("a split is learned from and measured on", got=", ".join(both), wanted="each in one of the two")
     ensure_readable(shards)
-    with storage_errors(shards):
-        look_at_index(Place.of(shards))
+    look_at_index(Place.of(shards))
     ensure_writable(output.parent.uri)
     connect()
     with storage_errors(shards):
