@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
-# A task that Ray ends because its node runs out of memory is tried again after 1, 2, 4 ... s; of itself Ray never stops.
+# A task that Ray ends because its node runs out of memory is tried again after 1, 2, 4 ... s, and by default for ever.
 _OUT_OF_MEMORY_RETRIES = "8"
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
