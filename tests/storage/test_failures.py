@@ -17,6 +17,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.weight_files import write_safetensors
 from mama_ray.storage import failures
 from mama_ray.storage.failures import as_storage_error, number_in, storage_error_in, told_of_storage
+from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import Place, storage_errors, whole_file
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.checkpoint import CapturedOptimizer, write_optimizer
@@ -85,6 +86,19 @@ def test_a_disk_that_becomes_read_only_is_told_as_one(small_disk):
             WRITERS[writer](disk / "file")
         assert "mount it for writing, then start again" in str(told.value)
     assert (disk / "file").read_text() == "old"
+
+
+def test_a_disk_that_is_full_or_read_only_is_told_before_any_work(small_disk):
+    disk = small_disk("64k")
+    with contextlib.suppress(OSError), (disk / "rest").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    with pytest.raises(UserError, match=f"no space left on the storage: got {disk}/run: "):
+        ensure_writable(f"{disk}/run")
+    remount(disk, "ro")
+    with pytest.raises(UserError, match=f"the storage is read-only: got {disk}/run: "):
+        ensure_writable(f"{disk}/run")
+    assert list(disk.rglob("*.tmp")) == []
 
 
 def test_a_full_folder_for_temporary_files_is_named_and_not_the_output(small_disk, monkeypatch, tmp_path):

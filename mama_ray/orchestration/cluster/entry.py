@@ -185,7 +185,7 @@ def _failure_of_the_machine(error: Exception, config: Config) -> UserError | Non
                 return told_of_storage(failure, place or tempfile.gettempdir())
         for name, message in [(type(link).__name__, str(link)), *told]:
             if name in _OUT_OF_MEMORY:
-                return UserError("out of memory", got=f"{name}: {message}", remedy=_LESS_MEMORY)
+                return UserError("out of memory", got=f"{name}: {_first_line(message)}", remedy=_LESS_MEMORY)
     return None
 
 
