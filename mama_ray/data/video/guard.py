@@ -92,7 +92,8 @@ class VideoGuard:
         if "error" in answer:
             raise DecodeError(answer["error"])
         if "trouble" in answer:
-            raise OSError(answer["errno"] or number_in(answer["trouble"]) or errno.EIO, answer["trouble"])
+            number = answer["errno"] or number_in(answer["trouble"]) or errno.EIO
+            raise OSError(number, answer["trouble"], answer["file"])
         return answer["facts"]
 
     def close(self) -> None:
