@@ -73,6 +73,8 @@ def as_storage_error(error: BaseException) -> OSError | None:
     if any(kind.__name__ in _HIDES_ITS_NUMBER for kind in type(error).__mro__):
         number = number_in(str(error))
         return None if number is None else _same(error, number)
+    if type(error).__name__ == "OutOfDiskError":  # Ray's, whose object store overflows into the temporary folder
+        return OSError(errno.ENOSPC, "Ray's object store and the disk it spills to are full", tempfile.gettempdir())
     if isinstance(error, RuntimeError) and _TORCH_WRITER.search(str(error)):
         # torch.save says only that its file is shorter than it should be; what the file said is what it was doing then.
         hidden = error.__context__

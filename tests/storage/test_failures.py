@@ -5,6 +5,7 @@ import copy
 import errno
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ray.exceptions import OutOfDiskError
 
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import write_safetensors
@@ -126,6 +128,13 @@ def test_an_error_without_a_number_gets_it_from_its_words():
     assert number_in("the index is damaged") is None
     found = as_storage_error(OSError("Disk quota exceeded"))
     assert found is not None and found.errno == errno.EDQUOT
+
+
+def test_a_full_disk_below_rays_object_store_names_the_folder_that_it_spills_to():
+    found = as_storage_error(OutOfDiskError("the object cannot be stored"))
+    assert found is not None
+    told = str(told_of_storage(found, "/out"))
+    assert told.startswith(f"no space left on the storage: got {tempfile.gettempdir()}: ")
 
 
 def test_an_error_of_another_process_is_known_by_its_text():
