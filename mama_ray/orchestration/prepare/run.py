@@ -11,6 +11,7 @@ takes in what was missing or damaged then, and nothing else.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -24,7 +25,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
-from mama_ray.orchestration.prepare.inputs import look_at_videos
+from mama_ray.orchestration.prepare.inputs import look_at_videos, remove_left_over
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
@@ -132,6 +133,9 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     num_clips = num_quarantined = 0
     for done, part in enumerate(parts.iter_rows(), 1):
         if part["error"]:
+            # Ray ends the other tasks with this job, in the midst of their shards, and the disk may be full.
+            with suppress(OSError):
+                remove_left_over(Place.of(target))
             raise UserError(part["error"])
         num_clips, num_quarantined = num_clips + part["num_clips"], num_quarantined + part["num_quarantined"]
         logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
