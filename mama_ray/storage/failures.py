@@ -52,6 +52,7 @@ _WORDS = {
 }
 # By the names of classes, so that no library is loaded for it; those of SQLAlchemy wrap SQLite's.
 _HIDES_ITS_NUMBER = ("SafetensorError", "OperationalError", "StorageInternalError")
+_RUST = re.compile(r"\(os error \d+\)")  # of the tokenizers package, which raises a bare Exception
 _OS_ERRORS = ("OSError", "IOError", "FileNotFoundError", "PermissionError", "BlockingIOError")
 _NAMED_FILE = re.compile(r": '([^']+)'$")
 _TORCH_WRITER = re.compile(r"inline_container\.cc|PytorchStreamWriter|iostream error")
@@ -70,7 +71,8 @@ def as_storage_error(error: BaseException) -> OSError | None:
         if number == error.errno:
             return error
         return _same(error, number)
-    if any(kind.__name__ in _HIDES_ITS_NUMBER for kind in type(error).__mro__):
+    is_rust = type(error) is Exception and _RUST.search(str(error)) is not None
+    if is_rust or any(kind.__name__ in _HIDES_ITS_NUMBER for kind in type(error).__mro__):
         number = number_in(str(error))
         return None if number is None else _same(error, number)
     if type(error).__name__ == "OutOfDiskError":  # Ray's, whose object store overflows into the temporary folder
@@ -86,7 +88,8 @@ def as_storage_error(error: BaseException) -> OSError | None:
 
 def storage_error_in(class_name: str, text: str) -> OSError | None:
     """Return what `as_storage_error` would of an exception of another process, of which only name and text are left."""
-    if class_name not in (*_HIDES_ITS_NUMBER, *_OS_ERRORS) and not _TORCH_WRITER.search(text):
+    is_rust = class_name == "Exception" and _RUST.search(text) is not None
+    if class_name not in (*_HIDES_ITS_NUMBER, *_OS_ERRORS) and not is_rust:
         return None
     number = number_in(text)
     if number is None:

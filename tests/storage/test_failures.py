@@ -4,6 +4,7 @@ import contextlib
 import copy
 import errno
 import os
+import random
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 from ray.exceptions import OutOfDiskError
 
+from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import write_safetensors
 from mama_ray.storage import failures
@@ -44,12 +46,14 @@ def write_database(path: Path) -> None:
         database.execute("INSERT INTO noise VALUES (?)", (NOISE.tobytes(),))
 
 
+WORDS = ["".join(random.Random(number).choices("abcdefghijklmnopqrstuvwxyz ", k=80)) for number in range(600)]
 WRITERS = {
     "bytes": lambda path: Place.of(path).write_whole(NOISE.tobytes()),
     "parquet": write_parquet,
     "numpy": write_array,
     "safetensors": lambda path: write_safetensors({"noise": torch.from_numpy(NOISE)}, path),
     "torch": lambda path: write_optimizer(CapturedOptimizer({"noise": torch.from_numpy(NOISE)}), path),
+    "tokenizer": lambda path: Tokenizer.train(WORDS, 4096, 24).save(path.parent),
     "sqlite": write_database,
 }
 WHOLE_OR_NOT = ("bytes", "parquet", "numpy", "safetensors")
