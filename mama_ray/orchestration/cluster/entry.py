@@ -40,6 +40,7 @@ _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
 _VERSION = "--version"
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
+_TRACEBACK = "Traceback (most recent call last)"
 _CAUSED = "The above exception was the direct cause of the following exception"
 _HANDLED = "During handling of the above exception, another exception occurred"
 _RAISED = re.compile(r"^(?:([\w.]+)\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.+)$", re.MULTILINE)
@@ -179,7 +180,8 @@ def _failure_of_the_machine(error: Exception, config: Config) -> UserError | Non
     """Return what to tell where no job was looking out for a full, read-only or lost disk, or a lack of memory."""
     place = next((value for name in _PLACES if isinstance(value := getattr(config, name, None), str)), "")
     for link in _chain(error):
-        told = [(name, message) for _, name, message in _told_chain(link)]
+        # Of another process, and of Ray Tune, which tells what its searcher raised as the text of a traceback.
+        told = [(name, message) for _, name, message in _RAISED.findall(str(link))] if _TRACEBACK in str(link) else []
         for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
             if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
                 return told_of_storage(failure, place or tempfile.gettempdir())

@@ -1,13 +1,18 @@
 """The study outlives the sweep's processes: what a resumed one finds, and what is refused as another's."""
 
+import sys
+import traceback
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
+from ray.tune import TuneError
 from ray.tune.search import Searcher
 
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.entry import _failure
 from mama_ray.orchestration.sweep.database import (
     RUN_ATTRIBUTE,
     StudyStore,
@@ -15,9 +20,11 @@ from mama_ray.orchestration.sweep.database import (
     num_finished,
     requeue_unfinished,
 )
+from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.search import StudySearch
 from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, STEP
 from mama_ray.storage.places import Place
+from tests.storage.small_disks import remount
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
 OBJECTIVES = {"val/t2v_R@1": "max"}
@@ -89,6 +96,22 @@ def test_a_storage_that_failed_under_a_trial_begins_no_other_and_its_run_is_queu
         assert requeue_unfinished(study) == 1
         again = StudySearch(store, study, SPACE, OBJECTIVES, num_samples=5)
         assert again.suggest("one") == first
+
+
+def test_a_study_on_a_full_disk_is_one_line_also_where_ray_tune_tells_it_as_a_traceback(small_disk):
+    disk = small_disk("512k")
+    with store_at(disk) as store:
+        opened(store)
+        search = search_on(store)
+        remount(disk, f"size={sum(path.stat().st_blocks * 512 for path in disk.rglob('*'))}")
+        try:
+            while search.suggest("one"):  # until its pages are full
+                pass
+        except Exception:
+            told = [TuneError(traceback.format_exc()), sys.exc_info()[1]]
+    for error in told:
+        line = _failure(error, SweepJob(storage=str(disk)))[1]
+        assert line.startswith(f"error: no space left on the storage: got {disk}: "), line
 
 
 def test_a_study_in_which_nothing_was_learned_gives_way_to_another_search(tmp_path):
