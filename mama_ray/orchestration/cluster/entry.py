@@ -118,6 +118,23 @@ def find_user_error(error: BaseException) -> UserError | None:
     return None
 
 
+def find_machine_failure(error: BaseException, place: str) -> UserError | None:
+    """Return what to tell of a full, read-only or lost disk, or of a lack of memory, that no job was looking out for.
+
+    place: where the job writes. None for every other error.
+    """
+    for link in _chain(error):
+        # Of another process, and of Ray Tune, which tells what its searcher raised as the text of a traceback.
+        told = [(name, message) for _, name, message in _RAISED.findall(str(link))] if _TRACEBACK in str(link) else []
+        for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
+            if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
+                return told_of_storage(failure, place)
+        for name, message in [(type(link).__name__, str(link)), *told]:
+            if name in _OUT_OF_MEMORY:
+                return UserError("out of memory", got=f"{name}: {_first_line(message)}", remedy=_LESS_MEMORY)
+    return None
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and all that it wraps, outermost first."""
     seen: set[int] = set()
@@ -163,7 +180,9 @@ def _told_chain(error: BaseException) -> list[tuple[str, str, str]]:
 
 def _failure(error: Exception, config: Config) -> tuple[int, str]:
     """Return exit status and last line for what `run` raised; what nobody foresaw is logged with its traceback."""
-    user_error = find_user_error(error) or _failure_of_the_machine(error, config)
+    places = [getattr(config, name, None) for name in _PLACES]
+    place = next((place for place in places if isinstance(place, str)), tempfile.gettempdir())
+    user_error = find_user_error(error) or find_machine_failure(error, place)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
     sys.stderr.write("".join(traceback.format_exception(error)))
@@ -174,21 +193,6 @@ def _failure(error: Exception, config: Config) -> tuple[int, str]:
             name, message = told_name, told_message
     hint = "; `make setup` installs what is missing" if name in ("ImportError", "ModuleNotFoundError") else ""
     return _FAILED, f"error: {name}: {_first_line(message)}{hint}"
-
-
-def _failure_of_the_machine(error: Exception, config: Config) -> UserError | None:
-    """Return what to tell where no job was looking out for a full, read-only or lost disk, or a lack of memory."""
-    place = next((value for name in _PLACES if isinstance(value := getattr(config, name, None), str)), "")
-    for link in _chain(error):
-        # Of another process, and of Ray Tune, which tells what its searcher raised as the text of a traceback.
-        told = [(name, message) for _, name, message in _RAISED.findall(str(link))] if _TRACEBACK in str(link) else []
-        for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
-            if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
-                return told_of_storage(failure, place or tempfile.gettempdir())
-        for name, message in [(type(link).__name__, str(link)), *told]:
-            if name in _OUT_OF_MEMORY:
-                return UserError("out of memory", got=f"{name}: {_first_line(message)}", remedy=_LESS_MEMORY)
-    return None
 
 
 def _first_line(text: str) -> str:

@@ -10,7 +10,7 @@ import ray
 import ray.train
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.cluster.entry import find_machine_failure, find_user_error
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
 from mama_ray.storage.failures import as_storage_error, is_of_the_storage, told_of_storage
@@ -78,7 +78,7 @@ def run_workers(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        known = find_user_error(error)
+        known = find_user_error(error) or find_machine_failure(error, run_folder.uri)
         if known is None:
             raise
         raise known from None
