@@ -4,6 +4,7 @@ Exit status: 0 done, the last line of stdout names where the result lies; 1 fail
 2 bad usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
 """
 
+import gc
 import logging
 import os
 import re
@@ -229,6 +230,8 @@ def _shut_ray_down() -> None:
     """End or leave Ray now, not at exit: what its processes still log must not follow our last line."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
+        # A pipeline that what was raised still held: its thread would find Ray gone, and Ray then ends the process.
+        gc.collect()
         ray.shutdown()
 
 

@@ -131,14 +131,16 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
     parts.set_name("prepare")  # in Ray's dashboard
     num_clips = num_quarantined = 0
+    error = ""
     for done, part in enumerate(parts.iter_rows(), 1):
-        if part["error"]:
-            # Ray ends the other tasks with this job, in the midst of their shards, and the disk may be full.
-            with suppress(OSError):
-                remove_left_over(Place.of(target))
-            raise UserError(part["error"])
+        if error := part["error"]:
+            break  # which ends the pipeline here: an error that holds it would have it outlive Ray, which complains
         num_clips, num_quarantined = num_clips + part["num_clips"], num_quarantined + part["num_quarantined"]
         logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
+    if error:
+        with suppress(OSError):  # tasks were ended in the midst of their shards, and the disk may be full
+            remove_left_over(Place.of(target))
+        raise UserError(error)
 
 
 def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[dict], dict]:
