@@ -36,6 +36,7 @@ CHECK_CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCE
 _START_AGAIN = "then start again with the same arguments: the job goes on from what it has saved"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # Ray paints the head of what a task raised
 _NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(?:\w+: )?\[errno \d+\] ", re.IGNORECASE)  # which OSError puts before its text again
 _WORDS = {
     "No space left on device": errno.ENOSPC,
     "Disk quota exceeded": errno.EDQUOT,
@@ -95,7 +96,8 @@ def storage_error_in(class_name: str, text: str) -> OSError | None:
     if number is None:
         return None
     named = _NAMED_FILE.search(text)
-    return OSError(number, text[: named.start()] if named else text, *([named[1]] if named else []))
+    words = _NUMBERED.sub("", text[: named.start()] if named else text)
+    return OSError(number, words, *([named[1]] if named else []))
 
 
 def number_in(text: str) -> int | None:
@@ -180,4 +182,4 @@ def _free_bytes(path: str) -> int:
 def _same(error: BaseException, number: int | None) -> OSError:
     """Return an OSError that says what another exception said."""
     text = own_words(error)
-    return OSError(text) if number is None else OSError(number, text)
+    return OSError(text) if number is None else OSError(number, _NUMBERED.sub("", text))

@@ -144,7 +144,10 @@ def test_a_full_disk_below_rays_object_store_names_the_folder_that_it_spills_to(
 def test_an_error_of_another_process_is_known_by_its_text():
     found = storage_error_in("OSError", "[Errno 28] No space left on device: '/scratch/rows.sqlite'")
     assert found is not None and (found.errno, found.filename) == (errno.ENOSPC, "/scratch/rows.sqlite")
-    assert "no space left on the storage: got /out: " in str(told_of_storage(found, "/out"))
+    told = str(told_of_storage(found, "/out"))
+    assert (
+        "no space left on the storage: got /out: [Errno 28] No space left on device: '/scratch/rows.sqlite'; " in told
+    )
     assert storage_error_in("ValueError", "[Errno 28] No space left on device") is None
 
 
