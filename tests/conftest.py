@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from tests.storage.s3_server import s3_bucket, s3_server  # noqa: F401 - fixtures
+from tests.storage.small_disks import small_disk  # noqa: F401 - a fixture
 
 # How long an example takes is the machine's affair and that of what else runs on it.
 hypothesis.settings.register_profile(

@@ -12,7 +12,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.evaluation.protocol import CheckpointName, Result, ResultFile, RetrievedExample, TopicResult
+from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult, describe_checkpoint
 from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.provenance import read_num_val, read_provenance, read_settings
 from mama_ray.reporting.writers import read_metrics
@@ -60,14 +60,9 @@ def summarise_run(
         retrievals=tuple(retrievals),
         facts=facts or {},
         num_val=read_num_val(run_folder),
-        provenance=read_provenance(run_folder, records, _checkpoint(result.checkpoint) if result else None),
+        provenance=read_provenance(run_folder, records, describe_checkpoint(result.checkpoint) if result else None),
         settings=read_settings(run_folder),
     )
-
-
-def _checkpoint(name: CheckpointName) -> str:
-    step = "" if name.step is None else f", step {name.step}"
-    return f"{name.path}{step}, {name.selection}, sha256 {name.sha256[:16]}"
 
 
 def training_time_s(records: Sequence[Mapping]) -> float | None:

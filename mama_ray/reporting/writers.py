@@ -13,6 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from pyarrow import fs
 from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
 from mama_ray.reporting.trackers import Trackers
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, whole_file
 
 FILE_NAME = "metrics.jsonl"
 _FORMAT = 2
@@ -47,9 +48,8 @@ class MetricsWriter:
         self._local = Path(folder.path if self._scratch is None else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
         kept = [line for line, record in _read_lines(folder) if record["step"] <= start_step]
-        temporary = self._local / (FILE_NAME + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.rename(self._local / FILE_NAME)
+        with whole_file(self._local / FILE_NAME) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
         self._file = (self._local / FILE_NAME).open("a")
         self._tensorboard = _open_tensorboard(self._local / "tensorboard", start_step) if tensorboard else None
 
@@ -80,15 +80,14 @@ class MetricsWriter:
             fs.copy_files(str(self._local), self._folder.path, fs.LocalFileSystem(), self._folder.filesystem)
 
     def close(self) -> None:
-        """Flush for the last time and let go of all files, even where the storage fails."""
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+        """Flush for the last time and let go of all files, even where the storage fails; the first error comes out."""
+        with ExitStack() as closing:
             if self._scratch is not None:
-                self._scratch.cleanup()
+                closing.callback(self._scratch.cleanup)
+            if self._tensorboard is not None:
+                closing.callback(self._tensorboard.close)
+            closing.callback(self._file.close)
+            self.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -5,7 +5,6 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import contextlib
-import errno
 import json
 import stat
 import tempfile
@@ -21,22 +20,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
-
-# EFBIG is what a file size limit or an old filesystem gives.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_START_AGAIN = "then start again with the same arguments: the job goes on from what it has saved"
-# Words of Arrow, of the AWS SDK and of the operating system where a user is not let in.
-NO_PERMISSION = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "EXPIRED_TOKEN",
-    "ExpiredToken",
-    "HTTP status 403",
-    "No credentials",
-)
-CHECK_CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 @dataclass(frozen=True)
@@ -216,7 +201,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         set_usual_modes(path.parent, [temporary])
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -247,23 +233,17 @@ def absolute_uri(uri: str) -> str:
 
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy."""
+    """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy.
+
+    The folder for temporary files is named where that is what failed.
+    """
     try:
         yield
-    except OSError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        # An error of another process comes with the traceback it had there, above its own words.
-        detail = " ".join((lines[-1] if lines[0].startswith(("ray::", "Traceback")) else " ".join(lines)).split())
-        what, remedy = "the storage failed", f"put it right, {_START_AGAIN}"
-        if error.errno in _NO_SPACE:
-            what = "no space left on the storage"
-        elif isinstance(error, FileNotFoundError):
-            what, remedy = "a file of the storage is missing", f"put it back or make it again, {_START_AGAIN}"
-        elif isinstance(error, PermissionError) or any(sign in detail for sign in NO_PERMISSION):
-            what = "the storage refuses access"
-            remedy = "give this user leave to read and write there" if _is_local(uri) else CHECK_CREDENTIALS
-            remedy = f"{remedy}, {_START_AGAIN}"
-        raise UserError(what, got=f"{uri}: {detail}", remedy=remedy) from error
+    except Exception as raised:
+        error = as_storage_error(raised)
+        if error is None:
+            raise
+        raise told_of_storage(error, uri) from raised
 
 
 def _is_local(uri: str) -> bool:

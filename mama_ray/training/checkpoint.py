@@ -87,8 +87,18 @@ def write_state(captured: CapturedState, directory: Path) -> None:
     for name, tensors in captured.weights.items():
         save_file(tensors, directory / name)
     for name, optimizer in captured.optimizers.items():
-        torch.save(optimizer.state_dict(), directory / name)
+        write_optimizer(optimizer, directory / name)
     (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
+
+
+def write_optimizer(optimizer: CapturedOptimizer, path: Path) -> None:
+    """Write an optimiser's state.
+
+    Through a file of ours: by itself torch.save tells a full disk by its own bookkeeping ("unexpected pos"), and what
+    the disk said is lost.
+    """
+    with path.open("wb") as file:
+        torch.save(optimizer.state_dict(), file)
 
 
 def save_state(state: TrainState, directory: Path, *, selection: dict | None, extra: dict | None = None) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.storage.failures import number_in
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15
@@ -91,7 +92,8 @@ class VideoGuard:
         if "error" in answer:
             raise DecodeError(answer["error"])
         if "trouble" in answer:
-            raise OSError(answer["errno"] or errno.EIO, answer["trouble"])
+            number = answer["errno"] or number_in(answer["trouble"]) or errno.EIO
+            raise OSError(number, answer["trouble"], answer["file"])
         return answer["facts"]
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
@@ -120,8 +121,13 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
             answer = {"error": str(error)}
         except MemoryError:
             answer = {"error": "decoding needs too much memory"}
-        except (OSError, ImportError) as error:
-            answer = {"trouble": str(error), "errno": getattr(error, "errno", None)}
+        except ImportError as error:
+            answer = {"trouble": str(error), "errno": None, "file": None}
+        except OSError as error:
+            failure = as_storage_error(error) or error
+            # What has no room says not for which file: only the cut and the frames are written.
+            written = request.get("cut_to") or request.get("frames_to") if failure.errno in NO_SPACE else None
+            answer = {"trouble": str(error), "errno": failure.errno, "file": failure.filename or written}
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}
         signal.alarm(0)

@@ -51,7 +51,7 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
             raise unknown_name("captions of a cell", name, job.captioning)
     ensure_writable(str(storage))
     storage.mkdir(parents=True, exist_ok=True)
-    (storage / "study.yaml").write_text(config_to_yaml(job))
+    (Place.of(storage) / "study.yaml").write_whole(config_to_yaml(job))
     connect()
     inputs = StudyInputs(job, storage)
     store = CellStore(inputs, storage / "cells", num_parallel=job.num_parallel)

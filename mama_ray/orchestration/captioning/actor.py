@@ -21,7 +21,7 @@ from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import GRID, EngineDied, GeneratedText, RequestRefused, Shown
 from mama_ray.orchestration.captioning.ledger import keep_beating
-from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
+from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import Place, storage_errors
@@ -148,6 +148,7 @@ class Captioning:
             found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
         with storage_errors(self._folder.uri):
+            require_work_folder(self._folder)
             with_retries(lambda: write_parts(self._folder, table))
         return table
 

@@ -2,17 +2,23 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
+from contextlib import suppress
 
 import ray
 
 from mama_ray.orchestration.cluster.noise import hide_noise
+from mama_ray.storage.failures import StorageError
 
 logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
+# A task that Ray ends because its node runs out of memory is tried again after 1, 2, 4 ... s, and by default for ever.
+_OUT_OF_MEMORY_RETRIES = "8"
+_SESSION_BYTES = 16 << 20  # 2 MiB of a short job, more of a long one
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
@@ -36,6 +42,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
+    os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
         ray.init(log_to_driver=True)
@@ -47,9 +54,24 @@ def connect(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it breaks progress bars with a blank line per update
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     hide_noise()
+    _require_room_for_a_session()
     _start(logical_cpus)
     hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def _require_room_for_a_session() -> None:
+    """Raise StorageError where the folder of Ray's logs and sockets has no room; Ray would fail a minute later."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # as Ray chooses it
+    with suppress(FileNotFoundError):  # Ray makes it
+        free = shutil.disk_usage(folder).free
+        if free < _SESSION_BYTES:
+            raise StorageError(
+                "no space left for the files of a local Ray",
+                got=f"{folder}: {free / 2**20:.1f} MiB",
+                wanted=f"at least {_SESSION_BYTES >> 20} MiB",
+                remedy="free some room there or set TMPDIR to a larger disk, then start again",
+            )
 
 
 def _start(logical_cpus: int) -> None:

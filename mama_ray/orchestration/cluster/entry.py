@@ -4,12 +4,14 @@ Exit status: 0 done, the last line of stdout names where the result lies; 1 fail
 2 bad usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
 """
 
+import gc
 import logging
 import os
 import re
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -17,14 +19,29 @@ from typing import NoReturn
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.noise import FilteredStderr
+from mama_ray.storage.failures import (
+    StorageError,
+    as_storage_error,
+    is_of_the_storage,
+    storage_error_in,
+    told_of_storage,
+)
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
 
+_PLACES = ("output", "storage", "shards")  # fields of jobs that say where they write
+# Of Python, of NumPy, of Ray where it ended a process, and of torch on a GPU.
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
+_LESS_MEMORY = (
+    "end what else runs on that machine, or take smaller batches and fewer workers or actors, then start again: the "
+    "job goes on from what it has saved"
+)
 _DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
 _VERSION = "--version"
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
+_TRACEBACK = "Traceback (most recent call last)"
 _CAUSED = "The above exception was the direct cause of the following exception"
 _HANDLED = "During handling of the above exception, another exception occurred"
 _RAISED = re.compile(r"^(?:([\w.]+)\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.+)$", re.MULTILINE)
@@ -82,7 +99,7 @@ def run_job(
     try:
         status, line = _DONE, run(config)
     except Exception as error:
-        status, line = _failure(error)
+        status, line = _failure(error, config)
     except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
         status, line = _interruption(stop, signals.received())
     _leave(status, line, stderr)
@@ -96,8 +113,26 @@ def find_user_error(error: BaseException) -> UserError | None:
             return link
     for link in chain:
         for module, name, message in _told_chain(link):
-            if issubclass(getattr(sys.modules.get(module), name, object), UserError):
-                return UserError(message)
+            kind = getattr(sys.modules.get(module), name, object)
+            if issubclass(kind, UserError):
+                return StorageError(message) if issubclass(kind, StorageError) else UserError(message)
+    return None
+
+
+def find_machine_failure(error: BaseException, place: str) -> UserError | None:
+    """Return what to tell of a full, read-only or lost disk, or of a lack of memory, that no job was looking out for.
+
+    place: where the job writes. None for every other error.
+    """
+    for link in _chain(error):
+        # Of another process, and of Ray Tune, which tells what its searcher raised as the text of a traceback.
+        told = [(name, message) for _, name, message in _RAISED.findall(str(link))] if _TRACEBACK in str(link) else []
+        for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
+            if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
+                return told_of_storage(failure, place)
+        for name, message in [(type(link).__name__, str(link)), *told]:
+            if name in _OUT_OF_MEMORY:
+                return UserError("out of memory", got=f"{name}: {_first_line(message)}", remedy=_LESS_MEMORY)
     return None
 
 
@@ -144,9 +179,11 @@ def _told_chain(error: BaseException) -> list[tuple[str, str, str]]:
     return [told for part in str(error).split(_CAUSED) for told in _RAISED.findall(part.split(_HANDLED)[-1])]
 
 
-def _failure(error: Exception) -> tuple[int, str]:
+def _failure(error: Exception, config: Config) -> tuple[int, str]:
     """Return exit status and last line for what `run` raised; what nobody foresaw is logged with its traceback."""
-    user_error = find_user_error(error)
+    places = [getattr(config, name, None) for name in _PLACES]
+    place = next((place for place in places if isinstance(place, str)), tempfile.gettempdir())
+    user_error = find_user_error(error) or find_machine_failure(error, place)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
     sys.stderr.write("".join(traceback.format_exception(error)))
@@ -193,6 +230,8 @@ def _shut_ray_down() -> None:
     """End or leave Ray now, not at exit: what its processes still log must not follow our last line."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
+        # A pipeline that what was raised still held: its thread would find Ray gone, and Ray then ends the process.
+        gc.collect()
         ray.shutdown()
 
 

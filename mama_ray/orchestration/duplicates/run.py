@@ -65,8 +65,7 @@ def find_duplicates(job: DuplicatesJob) -> str:
     if both := sorted(set(job.learned) & set(job.measured)):
         raise UserError("a split is learned from and measured on", got=", ".join(both), wanted="each in one of the two")
     ensure_readable(shards)
-    with storage_errors(shards):
-        look_at_index(Place.of(shards))
+    look_at_index(Place.of(shards))
     ensure_writable(output.parent.uri)
     connect()
     with storage_errors(shards):
@@ -80,7 +79,8 @@ def find_duplicates(job: DuplicatesJob) -> str:
                  for number, part in enumerate(ours)]  # fmt: skip
         pairs = [pair for part in found for pair in result_of(part)]
     pairs.sort(key=lambda pair: (pair["distance"], pair["clip_id"]))
-    output.write_whole(_as_csv(pairs))
+    with storage_errors(output.uri):
+        output.write_whole(_as_csv(pairs))
     if num_unread + num_others:
         logger.warning("%d clips could not be decoded and were not compared", num_unread + num_others)
     return _last_line(job, pairs, num_measured, output.uri)

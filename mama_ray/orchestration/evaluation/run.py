@@ -28,7 +28,7 @@ from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluat
 from mama_ray.orchestration.evaluation.texts import tell_cut_texts
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         duration_s=round(time.perf_counter() - start, 3),
     )
     uri = join_uri(output, f"{Path(job.benchmark).stem}.json")
-    Place.of(uri).write_whole(file.to_json())
+    with storage_errors(uri):
+        Place.of(uri).write_whole(file.to_json())
     return Evaluation(file, uri, shards, model.home if model.name.step is not None and job.output is None else None)
 
 

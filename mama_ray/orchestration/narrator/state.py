@@ -16,7 +16,13 @@ from mama_ray.captioning.narrator.loss import IGNORED
 from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.objectives.gather import gather_plain, world_size
-from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
+from mama_ray.training.checkpoint import (
+    CapturedOptimizer,
+    check_data_cursor,
+    encode_rng_state,
+    restore_rng_state,
+    write_optimizer,
+)
 from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.settings import OptimConfig
 
@@ -125,7 +131,7 @@ def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | 
 def write_state(captured: CapturedNarrator, directory: Path, narrator_input: NarratorInput) -> None:
     """Write a model folder and beside it what the run needs to go on; `directory` exists."""
     save_narrator(captured.narrator, directory, narrator_input)
-    torch.save(captured.optimizer.state_dict(), directory / "optimizer.pt")
+    write_optimizer(captured.optimizer, directory / "optimizer.pt")
     (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
 
 

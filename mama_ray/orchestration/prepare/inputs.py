@@ -118,10 +118,15 @@ def shards_to_walk(
 
 
 def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False) -> None:
-    """Make the work folder, write down what it is for, and remove what a killed job was writing beside it."""
+    """Remove what a killed job was writing, which may make room, then make the work folder and say what it is for."""
+    remove_left_over(folder)
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
     (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
+
+
+def remove_left_over(folder: Place) -> None:
+    """Remove what tasks that were ended were writing."""
     for file in folder.files():
         if _LEFT_OVER.search(file.name):
             file.delete_file()

@@ -11,6 +11,7 @@ takes in what was missing or damaged then, and nothing else.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -24,7 +25,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
-from mama_ray.orchestration.prepare.inputs import look_at_videos
+from mama_ray.orchestration.prepare.inputs import look_at_videos, remove_left_over
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
@@ -130,11 +131,16 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
     parts.set_name("prepare")  # in Ray's dashboard
     num_clips = num_quarantined = 0
+    error = ""
     for done, part in enumerate(parts.iter_rows(), 1):
-        if part["error"]:
-            raise UserError(part["error"])
+        if error := part["error"]:
+            break  # which ends the pipeline here: an error that holds it would have it outlive Ray, which complains
         num_clips, num_quarantined = num_clips + part["num_clips"], num_quarantined + part["num_quarantined"]
         logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
+    if error:
+        with suppress(OSError):  # tasks were ended in the midst of their shards, and the disk may be full
+            remove_left_over(Place.of(target))
+        raise UserError(error)
 
 
 def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[dict], dict]:

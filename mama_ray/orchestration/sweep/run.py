@@ -27,6 +27,7 @@ from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.tokens import require_models_tokenizer
+from mama_ray.storage.failures import StorageError
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.places import Place, absolute_uri
 
@@ -113,6 +114,8 @@ def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySea
             verbose=0,
         ),
     ).fit()
+    if search.storage_failure is not None:  # started again, the sweep goes on with the trials that failed by it
+        raise StorageError(search.storage_failure)
     return failures_of(results)
 
 

@@ -11,10 +11,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from mama_ray.config import with_overrides
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME
+from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
 from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.failures import StorageError
 from mama_ray.storage.places import Place, join_uri
 
 
@@ -24,11 +26,19 @@ def run_trial(
     """Train `base` with the values of a suggestion; Ray Tune hears of every validation.
 
     suggestion: {"run": name, "point": values by dotted key}; with `settings`, {"run", "point": {variant, seed}}.
-    `num_runs` trials share the cluster.
+    `num_runs` trials share the cluster. A UserError is reported as the trial's end, by the key FAILURE: Ray Tune tries
+    again what raises, and this would fail alike.
     """
     start_worker_logging()
-    job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
-    job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+    try:
+        job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
+        job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        tune.report({FAILURE: str(known), IS_OF_STORAGE: isinstance(known, StorageError)})
+        return
     if was_done:
         _report_last_validation(job, num_steps)
 

@@ -1,5 +1,6 @@
 """The guarded child: facts of good videos, and a crash or a hang that costs one video."""
 
+import errno
 import os
 import signal
 
@@ -10,6 +11,9 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
 from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.errors import UserError
+from mama_ray.storage.failures import told_of_storage
+from mama_ray.storage.places import storage_errors
 from tests.data.video.video_factory import make_video
 
 
@@ -116,3 +120,25 @@ def test_a_child_that_cannot_start_is_no_fault_of_the_video(video, tmp_path, mon
 def test_no_room_for_the_cut_is_no_fault_of_the_video(guard, video, tmp_path):
     with pytest.raises(OSError, match="No such file or directory"):
         guard.inspect(video, 0.5, 1.5, str(tmp_path / "no_folder" / "cut.mp4"))
+
+
+def test_no_room_for_the_cut_names_the_folder_of_the_cut(guard, video, small_disk, monkeypatch):
+    scratch = small_disk("4k")
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    (scratch / "cut.mp4").write_bytes(b"x" * 4096)
+    with (
+        pytest.raises(UserError, match=f"no space left on the storage: got {scratch}: .*TMPDIR"),
+        storage_errors("/out"),
+    ):
+        guard.inspect(video, 0.5, 1.5, str(scratch / "other.mp4"))
+
+
+def test_a_child_without_memory_is_no_fault_of_the_video(video, tmp_path):
+    guard = VideoGuard(memory_gib=0.2)  # enough to begin, too little to load the decoder
+    try:
+        with pytest.raises(OSError, match="failed to map segment") as told:
+            guard.inspect(video, 0, None, str(tmp_path / "cut.mp4"))
+    finally:
+        guard.close()
+    assert told.value.errno == errno.ENOMEM
+    assert str(told_of_storage(told.value, "/out")).startswith("not enough memory to read or write: got /out")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.connect import _require_room_for_a_session
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # The first port that `_free_port` gives is taken before Ray binds it, as by another program of the machine.
@@ -29,6 +32,14 @@ connect.connect(num_cpus=2)
 print("started", len(given), ray.is_initialized())
 ray.shutdown()
 """
+
+
+def test_a_full_folder_for_temporary_files_is_told_before_ray_starts(small_disk, monkeypatch):
+    disk = small_disk("4m")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(disk))
+    with pytest.raises(UserError, match=rf"no space left for the files of a local Ray: got {disk}: 4\.0 MiB, wanted"):
+        _require_room_for_a_session()
 
 
 @pytest.mark.ray

@@ -98,6 +98,22 @@ def test_unforeseen_error_exits_1_with_its_traceback_above_one_last_line(finish)
     assert any("thing.py" in line for line in err)
 
 
+def test_a_full_disk_that_no_job_was_looking_out_for_is_one_line_with_its_place(finish):
+    body = 'import os, tempfile\n    raise RuntimeError("writing") from OSError(28, os.strerror(28), "/data/out/file")'
+    status, _, err = finish(body)
+    assert status == 1
+    assert err[-1].startswith("error: no space left on the storage: got "), err
+    assert "No space left on device: '/data/out/file'; free some room there" in err[-1], err
+    assert not any("Traceback" in line for line in err)
+
+
+def test_a_lack_of_memory_is_one_line_that_says_what_to_take_less_of(finish):
+    status, _, err = finish("import numpy\n    numpy.zeros(1 << 50)")
+    assert status == 1
+    assert err[-1].startswith("error: out of memory: got MemoryError: Unable to allocate 8.00 PiB"), err
+    assert "smaller batches and fewer workers" in err[-1], err
+
+
 def test_user_error_that_was_handled_before_is_not_blamed_for_a_later_one(finish):
     body = 'try: raise UserError("old")\n    except UserError: raise ZeroDivisionError("new")'
     status, _, err = finish(body)
