@@ -21,6 +21,7 @@ from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,9 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if not job.render_only:
-        run_experiments(job, Path(storage), results)
+        ensure_writable(storage)
+        with Lease(Place.of(storage) / LEASE_NAME, "study"):
+            run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
     page = write_study_report(Place.of(report), experiments)
     write_study_figures(Path(report), experiments)
@@ -49,7 +52,6 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
         if name not in job.captioning:
             raise unknown_name("captions of a cell", name, job.captioning)
-    ensure_writable(str(storage))
     storage.mkdir(parents=True, exist_ok=True)
     (storage / "study.yaml").write_text(config_to_yaml(job))
     connect()
