@@ -27,8 +27,8 @@ from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
 from mama_ray.orchestration.prepare.inputs import look_at_videos
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
-from mama_ray.orchestration.prepare.plan import Plan, is_prepared, make_plan, pairs_by_an_older_rule, video_work
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME
+from mama_ray.orchestration.prepare.plan import Plan, is_prepared, make_plan, pairs_by_an_older_rule, video_work
 from mama_ray.orchestration.prepare.splits import SplitRequest
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable

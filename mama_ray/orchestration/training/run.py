@@ -64,7 +64,8 @@ def run_to_end(
     """Train from where the run stands to its last step; returns the job with its shards, the number of steps, and
     whether they were done before.
 
-    The job's paths are absolute, and its run is the caller's by a lease. `callbacks` hear of every validation; `num_runs` runs share the cluster with this one.
+    The job's paths are absolute, and the caller holds the run's lease. `callbacks` hear of every validation; `num_runs`
+    runs share the cluster with this one.
     """
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
