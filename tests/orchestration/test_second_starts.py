@@ -25,7 +25,7 @@ from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place
-from tests.orchestration.runs.training_runs import write_shards
+from tests.orchestration.runs.training_runs import SETTINGS, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def starts(shards: Path, folder: Path):
         "caption table": lambda: caption(CaptionJob(shards=str(shards), output=str(folder))),
         "run": lambda: train(TrainJob(shards=str(shards), **place)),
         "run: narrator": lambda: teach_narrator(NarratorJob(shards=str(shards), **place)),
-        "sweep": lambda: sweep(SweepJob(train=TrainJob(shards=str(shards), global_batch_size=16), **place)),
+        "sweep": lambda: sweep(SweepJob(train=TrainJob.model_validate(SETTINGS | {"shards": str(shards)}), **place)),
         "study": lambda: study(StudyJob(storage=str(folder))),
     }
 
