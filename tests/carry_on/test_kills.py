@@ -1,0 +1,102 @@
+"""Thirty SIGKILLs at random moments over seven jobs: nothing is lost, doubled or half-written, and nobody lives on.
+
+Every killed start is followed at once by another, as a user would do it. In the end each job has left what one that
+nobody disturbed has left.
+"""
+
+import logging
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from mama_ray.data.synthetic.folder import write_corpus
+from mama_ray.storage.lease import LEASE_NAME
+from tests.carry_on.killed_jobs import CORPUS, NUM_KILLS, KilledJob, alive_of, jobs_on
+from tests.orchestration.runs.training_runs import wait_until, write_shards
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
+logger = logging.getLogger(__name__)
+
+EARLIEST, LATEST = 0.2, 1.0  # when a start is killed, as a share of how long an undisturbed one takes
+ENDS_WITHIN_S = 20.0  # all that worked for a killed driver
+LONGEST_S = 400.0
+
+
+class Killer:
+    """Starts and kills; remembers who was killed when, to see later that nobody who worked for them lives."""
+
+    def __init__(self, seed: int) -> None:
+        self._chance, self._killed = random.Random(seed), []
+        self.num_starts = 0
+
+    def run_to_end(self, job: KilledJob, folder: Path) -> float:
+        """Let a job end by itself, with a second start that is refused meanwhile; return how long it took."""
+        began_s, process = time.monotonic(), job.start(folder, self._next_mark(job))
+        if job.name != "evaluate":
+            self._see_second_start_refused(job, folder, process)
+        assert process.wait(timeout=LONGEST_S) == 0, (folder / "job.log").read_text()[-3000:]
+        return time.monotonic() - began_s
+
+    def run_under_fire(self, job: KilledJob, folder: Path, num_kills: int, length_s: float) -> int:
+        """Start a job again and again, killing it at random moments, until it ends; return how many kills it took."""
+        for kill in range(num_kills + 1):
+            mark = self._next_mark(job)
+            process = job.start(folder, mark)
+            deadline_s = time.monotonic() + (
+                LONGEST_S if kill == num_kills else self._chance.uniform(EARLIEST, LATEST) * length_s
+            )
+            while process.poll() is None and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+                self._killed.append((mark, time.monotonic()))
+                assert kill < num_kills, f"{job.name} does not end: " + (folder / "job.log").read_text()[-3000:]
+                continue
+            assert process.returncode == 0, (folder / "job.log").read_text()[-3000:]
+            return kill
+        raise AssertionError("unreachable")
+
+    def left(self) -> list[str]:
+        """Return who works for a start that was killed so long ago that nobody should, and end them."""
+        due = [mark for mark, killed_s in self._killed if time.monotonic() - killed_s > ENDS_WITHIN_S]
+        self._killed = [(mark, killed_s) for mark, killed_s in self._killed if mark not in due]
+        found = [(mark, process) for mark in due for process in alive_of(mark)]
+        for _, process in found:
+            process.kill()
+        return [f"{mark}: {process}" for mark, process in found]
+
+    def _next_mark(self, job: KilledJob) -> str:
+        self.num_starts += 1
+        return f"{job.name}-{self.num_starts}-{id(self):x}"
+
+    def _see_second_start_refused(self, job: KilledJob, folder: Path, first) -> None:
+        wait_until(lambda: first.poll() is not None or next(folder.rglob(LEASE_NAME), None) is not None)
+        second = job.start(folder, self._next_mark(job))
+        assert second.wait(timeout=LONGEST_S) == 1
+        lines = (folder / "job.log").read_text().splitlines()
+        (told,) = [line for line in lines if "another start is at work" in line]
+        assert told.startswith("error: ") and f"pid {first.pid}" in told
+
+
+def test_thirty_kills_over_seven_jobs_leave_what_undisturbed_ones_leave(tmp_path):
+    write_corpus(CORPUS, tmp_path / "corpus")
+    run = tmp_path / "train-whole" / "run"
+    jobs = jobs_on(tmp_path / "corpus", write_shards(tmp_path / "shards"), run)
+    killer, left, num_kills = Killer(seed=13), [], 0
+    for job in sorted(jobs, key=lambda job: job.name != "train"):  # its run is what is evaluated
+        name, whole = job.name, tmp_path / f"{job.name}-whole"
+        length_s = killer.run_to_end(job, whole)
+        wanted, pending, tried = job.outcome(whole), NUM_KILLS[name], 0
+        while pending:
+            folder = tmp_path / f"{name}-{tried}"
+            done = killer.run_under_fire(job, folder, pending, length_s)
+            assert job.outcome(folder) == wanted, f"{folder} is not what an undisturbed {name} leaves"
+            pending, tried, num_kills = pending - done, tried + 1, num_kills + done
+            left += killer.left()
+        logger.warning("%s: %.0f s undisturbed, %d kills over %d folders", name, length_s, NUM_KILLS[name], tried)
+    time.sleep(ENDS_WITHIN_S)
+    assert num_kills == sum(NUM_KILLS.values()) == 30
+    assert not left + killer.left()
