@@ -204,6 +204,12 @@ class Lease:
         os._exit(1)
 
 
+def is_left_behind(place: Place) -> bool:
+    """Tell whether a lease is that of a process of this machine that is gone; False where that cannot be seen."""
+    there = lease_file(place).read()
+    return there is not None and _Record.parse(there.data).process.look() == "dead"
+
+
 @dataclass(frozen=True)
 class _Record:
     """What a lease's file says of its holder; `nonce` is of one start alone."""

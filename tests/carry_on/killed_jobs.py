@@ -147,7 +147,7 @@ def _searched(folder: Path) -> object:
 def _evaluated(folder: Path) -> object:
     result = json.loads((folder / "out/embedded.json").read_text())
     del result["duration_s"]
-    return result
+    return _names(folder / "out"), result
 
 
 def _studied(folder: Path) -> object:
