@@ -19,23 +19,23 @@ from mama_ray.experiments.study.results import read_experiments
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.lease import LEASE_NAME
 from mama_ray.storage.places import Place
-from tests.carry_on.write_folders import STUDY
+from tests.carry_on.write_folders import FOLDERS, STUDY, TRAIN
 from tests.orchestration.captioning.captioning_runs import read_captions
-from tests.orchestration.runs.training_runs import ROOT, SETTINGS, outcome
+from tests.orchestration.runs.training_runs import ROOT
 
 MARK = "MAMA_RAY_TEST_START"  # in the environment of a start and of all that works for it
 CORPUS = CorpusConfig(num_train=64, num_meta=8, num_val=8, num_test=8, image_size=32)
 NUM_KILLS = {"prepare": 5, "caption": 4, "train": 5, "narrator": 4, "tune": 4, "evaluate": 4, "study": 4}
 NARRATOR = {
-    "global_batch_size": 16,
+    "global_batch_size": 8,
     "num_workers": 1,
+    "num_epochs": 1.6,
     "log_every": 1,
     "checkpoint_every": 2,
     "num_val_clips": 8,
     "model_dtype": "float32",
     "data": {"max_caption_tokens": 16},
 }
-TRIAL = SETTINGS | {"num_workers": 1, "num_epochs": 1.0, "checkpoint_every": 2, "num_checkpoints_to_keep": 1}
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,27 @@ class KilledJob:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **options)
 
 
-def jobs_on(corpus: Path, shards: Path, run: Path) -> list[KilledJob]:
-    """Return the jobs: on a generated corpus, on shards of one, and on a run whose checkpoint is evaluated."""
-
-    def place(folder: Path) -> dict:
-        return {"shards": str(shards), "storage": str(folder), "run": "run"}
-
+def jobs_on(corpus: Path) -> list[KilledJob]:
+    """Return the jobs: prepare on a generated corpus, the others on the shards and the model of this folder."""
     videos = {"videos": f"{corpus}/videos", "annotations": f"{corpus}/annotations.jsonl"}
-    captioning = {"shards": str(shards), "sampling": {"temperature": 0.0}, "pool": {"concurrent_batches": 1}}
-    variants = {"plain": {"objective.margin": 0.0}, "margin": {"objective.margin": 0.2}}
-    search = {"train": TRIAL | {"shards": str(shards)}, "variants": variants, "max_concurrent": 1}
-    search["objectives"] = {"val/t2v_mean_rank": "min"}
-    evaluation = {"checkpoint": str(run), "benchmark": "embedded", "batch_size": 4, "shards": str(shards)}
     one_by_one = {"clips_per_shard": 8, "cpus_per_task": 4.0}
+    shards = {"shards": str(FOLDERS / "shards")}
+    captioning = shards | {"sampling": {"temperature": 0.0}, "pool": {"concurrent_batches": 1}}
+    training = TRAIN | shards | {"model": {"pretrained": str(FOLDERS / "model")}}
+    variants = {"plain": {"objective.margin": 0.0}, "margin": {"objective.margin": 0.2}}
+    search = {"train": training | {"num_epochs": 1.6}, "variants": variants, "max_concurrent": 1}
+    search["objectives"] = {"val/t2v_mean_rank": "min"}
+    evaluation = shards | {"checkpoint": str(FOLDERS / "model"), "benchmark": "embedded", "batch_size": 2}
+
+    def run_in(folder: Path) -> dict:
+        return {"storage": str(folder), "run": "run"}
+
     return [
         KilledJob("prepare", lambda folder: videos | one_by_one | {"output": f"{folder}/out"}, _prepared),
         KilledJob("caption", lambda folder: captioning | {"output": f"{folder}/out"}, _captioned),
-        KilledJob("train", lambda folder: SETTINGS | {"num_workers": 1} | place(folder), _trained),
-        KilledJob("narrator", lambda folder: NARRATOR | place(folder), _taught),
-        KilledJob("tune", lambda folder: search | {"storage": str(folder), "run": "run"}, _searched),
+        KilledJob("train", lambda folder: training | {"num_epochs": 4.8} | run_in(folder), _trained),
+        KilledJob("narrator", lambda folder: NARRATOR | shards | run_in(folder), _taught),
+        KilledJob("tune", lambda folder: search | run_in(folder), _searched),
         KilledJob("evaluate", lambda folder: evaluation | {"output": f"{folder}/out"}, _evaluated),
         KilledJob("study", lambda folder: STUDY | {"storage": f"{folder}/out"}, _studied),
     ]
@@ -124,7 +126,10 @@ def _losses(run: Path) -> list[tuple[int, float]]:
 
 
 def _trained(folder: Path) -> object:
-    return _names(folder / "run", "tensorboard/", "ray_train/", "report/"), outcome(folder, "run")
+    run = folder / "run"
+    (last,) = sorted((run / "checkpoints").iterdir())[-1:]
+    learned = _hashes(last, "*.safetensors"), json.loads((last / "train_state.json").read_text())
+    return _names(run, "tensorboard/", "ray_train/", "report/"), _losses(run), learned
 
 
 def _taught(folder: Path) -> object:

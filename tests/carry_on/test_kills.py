@@ -13,7 +13,6 @@ import pytest
 
 from mama_ray.data.synthetic.folder import write_corpus
 from tests.carry_on.killed_jobs import CORPUS, NUM_KILLS, KilledJob, alive_of, jobs_on
-from tests.orchestration.runs.training_runs import write_shards
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
 logger = logging.getLogger(__name__)
@@ -79,22 +78,23 @@ class Killer:
         return f"{job.name}-{self.num_starts}-{id(self):x}"
 
 
-def test_thirty_kills_over_seven_jobs_leave_what_undisturbed_ones_leave(tmp_path):
+def test_there_are_thirty_kills():
+    assert sum(NUM_KILLS.values()) == 30
+
+
+@pytest.mark.parametrize("name", NUM_KILLS)
+def test_a_job_that_is_killed_again_and_again_leaves_what_an_undisturbed_one_leaves(name, tmp_path):
     write_corpus(CORPUS, tmp_path / "corpus")
-    run = tmp_path / "train-whole" / "run"
-    jobs = jobs_on(tmp_path / "corpus", write_shards(tmp_path / "shards"), run)
-    killer, left, num_kills = Killer(seed=13), [], 0
-    for job in sorted(jobs, key=lambda job: job.name != "train"):  # its run is what is evaluated
-        name, whole = job.name, tmp_path / f"{job.name}-whole"
-        length_s = killer.run_to_end(job, whole)
-        wanted, pending, tried = job.outcome(whole), NUM_KILLS[name], 0
-        while pending:
-            folder = tmp_path / f"{name}-{tried}"
-            done = killer.run_under_fire(job, folder, pending, length_s)
-            assert job.outcome(folder) == wanted, f"{folder} is not what an undisturbed {name} leaves"
-            pending, tried, num_kills = pending - done, tried + 1, num_kills + done
-            left += killer.left()
-        logger.warning("%s: %.0f s undisturbed, %d kills over %d folders", name, length_s, NUM_KILLS[name], tried)
+    (job,) = [job for job in jobs_on(tmp_path / "corpus") if job.name == name]
+    killer, left, num_folders = Killer(seed=13), [], 0
+    length_s = killer.run_to_end(job, tmp_path / "whole")
+    wanted, pending = job.outcome(tmp_path / "whole"), NUM_KILLS[name]
+    while pending:
+        folder = tmp_path / f"killed-{num_folders}"
+        pending -= killer.run_under_fire(job, folder, pending, length_s)
+        assert job.outcome(folder) == wanted, f"{folder} is not what an undisturbed {name} leaves"
+        left += killer.left()
+        num_folders += 1
+    logger.warning("%s: %.0f s undisturbed, %d kills over %d folders", name, length_s, NUM_KILLS[name], num_folders)
     time.sleep(ENDS_WITHIN_S)
-    assert num_kills == sum(NUM_KILLS.values()) == 30
     assert not left + killer.left()
