@@ -14,7 +14,7 @@ from mama_ray.errors import UserError, unknown_name
 from mama_ray.experiments.study.cell_store import CellStore
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.plan import choose, plan_runs, plan_tuning
+from mama_ray.experiments.study.plan import PlannedTrial, choose, plan_runs, plan_tuning
 from mama_ray.experiments.study.records import collect_results, current_command
 from mama_ray.experiments.study.report.page import write_study_figures, write_study_report
 from mama_ray.experiments.study.report.tables import study_tables_markdown
@@ -35,9 +35,7 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if not job.render_only:
-        ensure_writable(storage)
-        with Lease(Place.of(storage) / LEASE_NAME, "study"):
-            run_experiments(job, Path(storage), results)
+        run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
     page = write_study_report(Place.of(report), experiments)
     write_study_figures(Path(report), experiments)
@@ -52,7 +50,12 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
         if name not in job.captioning:
             raise unknown_name("captions of a cell", name, job.captioning)
-    storage.mkdir(parents=True, exist_ok=True)
+    ensure_writable(str(storage))
+    with Lease(Place.of(storage) / LEASE_NAME, "study"):
+        _run_experiments(job, storage, results, trials)
+
+
+def _run_experiments(job: StudyJob, storage: Path, results: Path, trials: list[PlannedTrial]) -> None:
     (storage / "study.yaml").write_text(config_to_yaml(job))
     connect()
     inputs = StudyInputs(job, storage)
