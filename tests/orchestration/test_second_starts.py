@@ -1,6 +1,9 @@
 """A second start of every job is refused in words, before Ray starts, and leaves what the first has as it is."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place
-from tests.orchestration.runs.training_runs import SETTINGS, write_shards
+from tests.orchestration.runs.training_runs import ROOT, SETTINGS, wait_until, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,31 @@ def test_a_second_search_for_duplicates_is_refused(shards, tmp_path):
         find_duplicates(DuplicatesJob(shards=str(shards), output=output.uri))
     assert "another start is at work on this list of duplicates" in str(told.value)
     assert not output.exists()
+
+
+_JOB = """
+import sys, time
+from mama_ray.config import Config
+from mama_ray.orchestration.cluster.entry import run_job
+from mama_ray.storage.lease import Lease
+from mama_ray.storage.places import Place
+
+def work(job):
+    with Lease(Place.of(sys.argv[1]), "run", beat_s=0.1):
+        time.sleep(60)
+
+run_job(Config, work, argv=[])
+"""
+
+
+def test_a_job_whose_place_was_taken_over_ends_with_status_1_and_one_line(tmp_path):
+    path = tmp_path / LEASE_NAME
+    process = subprocess.Popen([sys.executable, "-c", _JOB, path], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: path.exists() or process.poll() is not None)
+    record = json.loads(path.read_text())
+    record["nonce"], record["process"]["host"] = "of another start", "elsewhere"
+    Place.of(path).write_whole(json.dumps(record))
+    assert process.wait(30) == 1
+    (line,) = process.stderr.read().splitlines()
+    assert line.startswith("error: another start has taken over this run") and "host elsewhere" in line
+    assert json.loads(path.read_text()) == record
