@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
@@ -75,3 +76,25 @@ def _profile() -> dict[str, str]:
             got=os.environ["AWS_PROFILE"],
             wanted="a profile of ~/.aws/config or ~/.aws/credentials",
         ) from error
+
+
+def s3_client(patience: Patience) -> Any:
+    """Return botocore's client of the same S3, for what Arrow's filesystem cannot ask: the conditions of a PUT."""
+    import botocore.session
+    from botocore.config import Config
+
+    where = s3_endpoint()
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=where.endpoint,
+        region_name=where.region or "us-east-1",
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": patience.max_attempts},
+            connect_timeout=patience.connect_s,
+            read_timeout=patience.silence_s,
+            s3={"addressing_style": "path"} if where.endpoint else None,  # as Arrow does
+            # Not every store knows the checksums that Amazon's own clients have begun to send.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

@@ -39,6 +39,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.duplicates.job import DuplicatesJob
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,11 @@ def find_duplicates(job: DuplicatesJob) -> str:
     ensure_readable(shards)
     look_at_index(Place.of(shards))
     ensure_writable(output.parent.uri)
+    with Lease(output.parent / f".{output.name}{LEASE_NAME}", "list of duplicates"):
+        return _find(job, shards, output)
+
+
+def _find(job: DuplicatesJob, shards: str, output: Place) -> str:
     connect()
     with storage_errors(shards):
         learned, measured, counts = _load_splits.options(num_returns=3).remote(shards, job.learned, job.measured)
