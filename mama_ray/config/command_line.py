@@ -16,6 +16,7 @@ from mama_ray.config.fields import ConfigClass, config_class_of, default_of, fin
 from mama_ray.config.mistakes import ConfigError, MissingValueError, unknown_key
 from mama_ray.config.schema import ConfigT, build_config, overlay
 from mama_ray.config.yaml_text import parse_flow, read_yaml, resolve_scalar
+from mama_ray.masking import mask_secrets
 
 
 def parse_config(
@@ -142,6 +143,7 @@ def _print_help(
     """Let tyro print the help or a shell completion, with the file's values as the defaults; raises SystemExit(0)."""
     import tyro  # slow to import, and needed for nothing else
 
+    from_file = mask_secrets(from_file)  # they are printed as the defaults
     try:
         default = build_config(config_class, from_file, describe=lambda path: f"{path} in the config file")
     except MissingValueError:

@@ -7,6 +7,7 @@ import sys
 
 import ray
 
+from mama_ray.masking import MaskingFilter, mask_text
 from mama_ray.orchestration.cluster.noise import hide_noise
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _start(logical_cpus: int) -> None:
         except Exception as error:  # Ray raises a bare Exception for a node that was too slow
             if start == _STARTS or not any(trouble in str(error) for trouble in _PASSING_TROUBLES):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = mask_text(" ".join(str(error).split()))[:200]
             logger.warning("Ray did not start (%s): trying again, %d of %d", reason, start + 1, _STARTS)
             ray.shutdown()
         finally:
@@ -89,6 +90,7 @@ def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(MaskingFilter())  # Ray keeps what a worker prints in its session's folder
     package = logging.getLogger("mama_ray")
     package.handlers = [handler]
     package.propagate = False

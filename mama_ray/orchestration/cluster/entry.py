@@ -12,10 +12,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
+from mama_ray.masking import MaskedStream, MaskingFilter, mask_text
 from mama_ray.orchestration.cluster.noise import FilteredStderr
 from mama_ray.version import installed_version
 
@@ -149,7 +150,7 @@ def _failure(error: Exception) -> tuple[int, str]:
     user_error = find_user_error(error)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.write(mask_text("".join(traceback.format_exception(error))))
     innermost = list(_chain(error))[-1]
     name, message = type(innermost).__name__, str(innermost)
     for link in _chain(error):
@@ -169,7 +170,7 @@ def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
         return _STOPPED + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
     if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
         return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
-    sys.stderr.write("".join(traceback.format_exception(stop)))
+    sys.stderr.write(mask_text("".join(traceback.format_exception(stop))))
     code = stop.code if isinstance(stop, SystemExit) else None
     return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
@@ -181,7 +182,7 @@ def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoRe
     if stderr is not None:
         stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
-    stream.write(" ".join(line.split()) + "\n")
+    stream.write(mask_text(" ".join(line.split())) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
@@ -197,10 +198,16 @@ def _shut_ray_down() -> None:
 
 
 def _start_logging() -> None:
-    """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix."""
+    """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix.
+
+    What else is printed, of the workers too, passes the mask in the two streams.
+    """
+    sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(MaskingFilter())
     logging.getLogger("mama_ray").setLevel(logging.INFO)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mama_ray.config import Config, ConfigError, config_to_yaml, with_overrides
-from mama_ray.config.masking import mask_secrets
+from mama_ray.masking import mask_secrets
 
 
 @pytest.mark.parametrize(
