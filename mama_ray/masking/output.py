@@ -1,23 +1,45 @@
-"""Log records and text streams that pass the mask."""
+"""Log records and what a process prints pass the mask."""
 
 import logging
+import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from mama_ray.masking.text import mask_text
 
 
-class MaskingFilter(logging.Filter):
-    """Masks what a handler is about to write: the message and the traceback."""
+def mask_this_process() -> None:
+    """Mask from now on what this process logs, in whichever handler, and what Python prints; again it changes nothing.
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Mask the record; all are let through."""
-        record.msg, record.args = mask_text(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = logging.Formatter().formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = mask_text(record.exc_text)
-        return True
+    Ray keeps what its workers print, and what Ray Train logs in them, as files that may be read by others.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _MaskedRecords):
+        logging.setLogRecordFactory(_MaskedRecords(make))
+    if not isinstance(sys.stdout, MaskedStream):
+        sys.stdout = cast(TextIO, MaskedStream(sys.stdout))
+    if not isinstance(sys.stderr, MaskedStream):
+        sys.stderr = cast(TextIO, MaskedStream(sys.stderr))
+
+
+class _MaskedRecords:
+    """Makes log records whose message and traceback are masked."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any, **more: Any) -> logging.LogRecord:
+        record = self._make(*arguments, **more)
+        try:
+            text = record.getMessage()
+        except Exception:  # arguments that do not fit are told by the handler, as ever
+            return record
+        masked = mask_text(text)
+        if masked != text:  # else a formatter may want the arguments
+            record.msg, record.args = masked, None
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = mask_text(logging.Formatter().formatException(record.exc_info))
+        return record
 
 
 class MaskedStream:
@@ -36,6 +58,9 @@ class MaskedStream:
         """Write texts, each masked."""
         for line in lines:
             self.write(line)
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -20,7 +20,7 @@ _SHORTEST_LITERAL = 8  # shorter values of the environment are words that any te
 
 # A name and what divides it from its value; `got` is of our own errors, `>` of XML. Possessive: linear in any text.
 _NAMED = re.compile(
-    r"(?<![\w./-])(-{0,2})([A-Za-z][\w.-]{0,99}+)([\"'\]]{0,3}[ \t]*(?:=>|[:=])[ \t]*(?:got )?|>|[ \t]+)", re.ASCII
+    r"(?<![\w./-])(-{0,2})([A-Za-z][\w.-]{0,99}+)([\\\"'\]]{0,4}[ \t]*(?:=>|[:=])[ \t]*(?:got )?|>|[ \t]+)", re.ASCII
 )
 _QUOTED = re.compile(r"(?P<quote>\\?[\"'])(?:(?!(?P=quote))(?:\\.|[^\\]))*(?P=quote)", re.DOTALL)
 # Up to the next parameter; an apostrophe ends a value where it ends a quotation.
@@ -197,9 +197,8 @@ def _secrets_of_environment() -> list[str]:
             continue
         if name not in _NAMES_OF_PATHS and kind_of_name(name) and not _is_path(value):
             found.add(value.strip())
-        if "://" in value and "@" in value:
-            user = value.partition("://")[2].rpartition("@")[0]
-            password = user.partition(":")[2] if ":" in user else ""
+        if "@" in value and (uri := _URI.fullmatch(value)) and _mask_user(uri) != value:
+            password = uri[2].rpartition("@")[0].partition(":")[2]
             found.update([password, unquote(password)])
     secrets = {secret for secret in found if len(secret) >= _SHORTEST_LITERAL}
     spelt = {way(secret) for secret in secrets for way in (quote, _quote_all, quote_plus, _as_json)}

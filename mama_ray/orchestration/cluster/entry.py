@@ -12,11 +12,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn, TextIO, cast
+from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
-from mama_ray.masking import MaskedStream, MaskingFilter, mask_text
+from mama_ray.masking import mask_text, mask_this_process
 from mama_ray.orchestration.cluster.noise import FilteredStderr
 from mama_ray.version import installed_version
 
@@ -198,16 +198,11 @@ def _shut_ray_down() -> None:
 
 
 def _start_logging() -> None:
-    """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix.
-
-    What else is printed, of the workers too, passes the mask in the two streams.
-    """
-    sys.stdout, sys.stderr = (cast(TextIO, MaskedStream(stream)) for stream in (sys.stdout, sys.stderr))
+    """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix."""
+    mask_this_process()
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(MaskingFilter())
     logging.getLogger("mama_ray").setLevel(logging.INFO)
 
 
