@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 from mama_ray.masking.text import mask_text
@@ -20,6 +21,22 @@ def mask_this_process() -> None:
         sys.stdout = cast(TextIO, MaskedStream(sys.stdout))
     if not isinstance(sys.stderr, MaskedStream):
         sys.stderr = cast(TextIO, MaskedStream(sys.stderr))
+
+
+@contextmanager
+def masked_errors() -> Iterator[None]:
+    """Let no error out whose text holds a secret; a decorator, too.
+
+    For the constructors of actors: Ray's compiled code writes the errors of these into its own logs, past the streams.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        masked = mask_text(told)
+        if masked == told:
+            raise
+        raise RuntimeError(masked) from None
 
 
 class _MaskedRecords:

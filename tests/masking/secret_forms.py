@@ -93,7 +93,7 @@ ORDINARY = (
     "http://minio.lab:9000/videos/me@home.mp4",
     "file:///a/b@c:d/x.mp4",
     "hf://datasets/org/name@revision/x",
-    "sqlite:////home/me@work/study.db",
+    "sqlite:////data/me@work/study.db",
     "http://[::1]:8265/api@v1",
     "frames key_frames=3 num_tokens=4 monkey=1 keys=2 max_token=3",
     "tokenizer: x, tokenizers=4, max_tokens: 40, min_tokens: 4",
