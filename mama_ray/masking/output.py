@@ -1,12 +1,15 @@
 """Log records and what a process prints pass the mask."""
 
+import functools
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TextIO, TypeVar, cast
 
 from mama_ray.masking.text import mask_text
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def mask_this_process() -> None:
@@ -23,20 +26,23 @@ def mask_this_process() -> None:
         sys.stderr = cast(TextIO, MaskedStream(sys.stderr))
 
 
-@contextmanager
-def masked_errors() -> Iterator[None]:
-    """Let no error out whose text holds a secret; a decorator, too.
+def masked_errors(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let no error out of a function whose text holds a secret.
 
     For the constructors of actors: Ray's compiled code writes the errors of these into its own logs, past the streams.
     """
-    try:
-        yield
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        masked = mask_text(told)
-        if masked == told:
-            raise
-        raise RuntimeError(masked) from None
+
+    @functools.wraps(function)
+    def masked(*arguments: Parameters.args, **more: Parameters.kwargs) -> Result:
+        try:
+            return function(*arguments, **more)
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            if mask_text(told) == told:
+                raise
+            raise RuntimeError(mask_text(told)) from None
+
+    return masked
 
 
 class _MaskedRecords:

@@ -73,7 +73,7 @@ def test_records_without_a_secret_keep_their_arguments():
 
 
 def test_an_error_with_a_secret_becomes_one_without_and_others_pass():
-    @masked_errors()
+    @masked_errors
     def start(text: str) -> None:
         raise OSError(text)
 

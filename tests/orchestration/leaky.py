@@ -63,7 +63,7 @@ def _leak(uri: str) -> None:
 
 @ray.remote
 class _Leaky:
-    @masked_errors()  # as the actors of the jobs
+    @masked_errors  # as the actors of the jobs
     def __init__(self, uri: str, *, starts: bool) -> None:
         if not starts:
             _raise(uri)

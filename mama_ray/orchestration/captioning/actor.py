@@ -38,7 +38,7 @@ _POLL_S = 10.0
 class Captioning:
     """Holds an engine in an actor; several batches are in it at a time, each called from a thread of its own."""
 
-    @masked_errors()
+    @masked_errors
     def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int) -> None:
         start_worker_logging()
         self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts

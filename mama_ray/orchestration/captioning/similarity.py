@@ -84,7 +84,7 @@ def read_similarities(folder: Place, number: int) -> dict[tuple[int, int], float
 class CaptionScorer:
     """Holds a dual encoder in an actor and scores the captions of a chunk of decoded clips."""
 
-    @masked_errors()
+    @masked_errors
     def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
         self._clean = clean
         self._folder = Place.of(plan.output)

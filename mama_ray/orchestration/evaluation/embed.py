@@ -109,7 +109,7 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
 class ClipEmbedder:
     """Holds the model in an actor and turns decoded clips and their captions into features."""
 
-    @masked_errors()
+    @masked_errors
     def __init__(self, plan: EmbedPlan) -> None:
         self._plan = plan
         self._captions = ray.get(plan.table)["captions"]
