@@ -102,7 +102,7 @@ def test_paths_of_the_environment_are_no_secrets(monkeypatch, tmp_path):
 
 
 def test_a_long_text_takes_no_time():
-    for text in ("a" * 300_000, "key" * 100_000, "x:" * 150_000, "://" * 100_000, "password=" * 30_000, "'" * 300_000):
+    for text in ("a" * 100_000, "key" * 30_000, "x:" * 50_000, "://" * 30_000, "password=" * 10_000, "'" * 100_000):
         mask_text(text)  # seconds are minutes where a pattern goes back
 
 
