@@ -1,10 +1,12 @@
 """Errors that a user can put right, in one form: what, what was got, what was wanted, the remedy.
 
-A job ends with the text of one of these as its last line, so the text is always a single line.
+A job ends with the text of one of these as its last line, so the text is always a single line, without secrets.
 """
 
 import difflib
 from collections.abc import Iterable
+
+from mama_ray.masking import mask_text
 
 _LONGEST_VALUE = 300
 
@@ -34,7 +36,7 @@ class UserError(ValueError):
         text = ": ".join([_one_line(what, limit=None), ", ".join(facts)] if facts else [_one_line(what, limit=None)])
         # The joined text is the only argument: an exception is unpickled by calling its class with `args`, and
         # these cross from Ray's workers to the driver.
-        super().__init__(text if remedy is None else f"{text}; {_one_line(remedy, limit=None)}")
+        super().__init__(mask_text(text if remedy is None else f"{text}; {_one_line(remedy, limit=None)}"))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -63,5 +65,5 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _one_line(value: object, limit: int | None = _LONGEST_VALUE) -> str:
-    text = " ".join(str(value).split())
+    text = mask_text(" ".join(str(value).split()))  # before it is cut: half a URI hides where its password ends
     return text if limit is None or len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

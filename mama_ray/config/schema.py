@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mama_ray.config.fields import ConfigClass, config_class_of, default_of, find_field, set_path
-from mama_ray.config.masking import mask_secrets
 from mama_ray.config.mistakes import ConfigError, explain, unknown_key
 from mama_ray.config.yaml_text import dump_yaml, read_yaml
+from mama_ray.masking import mask_secrets
 
 
 class Config(BaseModel):

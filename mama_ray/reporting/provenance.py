@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mama_ray.config import load_yaml
+from mama_ray.masking import mask_secrets, mask_text
 from mama_ray.storage.places import Place
 
 _VERSIONS = ("mama-ray", "torch", "ray", "transformers")
@@ -31,13 +32,13 @@ def read_provenance(run_folder: Place, records: Sequence[Mapping], checkpoint: s
         "python": " on ".join(str(found[name]) for name in ("python", "platform") if name in found),
         "Ray's resources": ", ".join(machines),
     }
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: mask_text(str(value)) for name, value in told.items() if value}
 
 
 def read_settings(run_folder: Place) -> dict[str, str]:
     """Return all settings of a run by dotted key, as its config.yaml has them; {} where it has none."""
     place = run_folder / "config.yaml"
-    return dict(_flat(load_yaml(place.read_text(), source=place.uri))) if place.is_file() else {}
+    return dict(_flat(mask_secrets(load_yaml(place.read_text(), source=place.uri)))) if place.is_file() else {}
 
 
 def read_num_val(run_folder: Place) -> int | None:

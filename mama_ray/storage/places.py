@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.masking import holds_credentials
 from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
 
@@ -45,6 +45,10 @@ class Place:
         UserError for a URI that holds credentials or that nothing here can open.
         """
         uri = str(uri)
+        if holds_credentials(uri):
+            raise UserError(
+                "credentials inside a URI", got=f"{uri.partition('://')[0]}://***", remedy="put them in the environment"
+            )
         if _is_local(uri):
             path = absolute_uri(uri.removeprefix("file://"))
             return cls(pafs.LocalFileSystem(), path, path)
@@ -253,8 +257,6 @@ def _is_local(uri: str) -> bool:
 def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a URI that is not local, and the path inside it."""
     scheme, _, rest = uri.partition("://")
-    if "@" in urlsplit(uri).netloc:
-        raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = rest.rstrip("/")
     if scheme in ("s3", "s3a"):
         return s3_filesystem(patience), path

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.masking import holds_credentials, mask_text
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ def s3_filesystem(patience: Patience) -> pafs.S3FileSystem:
     where = s3_endpoint()
     options = {}
     if where.endpoint:
+        if holds_credentials(where.endpoint):
+            raise UserError(
+                "credentials inside the endpoint of S3",
+                got=mask_text(where.endpoint),
+                wanted="scheme, host and port",
+                remedy="put them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
         parts = urlsplit(where.endpoint)
         options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
     return pafs.S3FileSystem(

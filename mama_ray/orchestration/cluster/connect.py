@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import ray
 
+from mama_ray.masking import mask_text, mask_this_process
 from mama_ray.orchestration.cluster.noise import hide_noise
 from mama_ray.storage.failures import StorageError
 
@@ -21,6 +22,8 @@ _OUT_OF_MEMORY_RETRIES = "8"
 _SESSION_BYTES = 16 << 20  # 2 MiB of a short job, more of a long one
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
+# Every process of the job masks what it logs and prints, Ray's own of a training among them.
+_RUNTIME_ENVIRONMENT: dict = {"worker_process_setup_hook": "mama_ray.masking.mask_this_process"}
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
 # between the moment when it was found free and that in which Ray bound it.
 _PASSING_TROUBLES = (
@@ -45,7 +48,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+        ray.init(log_to_driver=True, runtime_env=_RUNTIME_ENVIRONMENT)
         hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
@@ -84,6 +87,7 @@ def _start(logical_cpus: int) -> None:
         "log_to_driver": True,
         "logging_level": logging.WARNING,
         "object_store_memory": _object_store_bytes(),
+        "runtime_env": _RUNTIME_ENVIRONMENT,
     }
     for start in range(1, _STARTS + 1):
         port = _free_port()
@@ -94,7 +98,7 @@ def _start(logical_cpus: int) -> None:
         except Exception as error:  # Ray raises a bare Exception for a node that was too slow
             if start == _STARTS or not any(trouble in str(error) for trouble in _PASSING_TROUBLES):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = mask_text(" ".join(str(error).split()))[:200]
             logger.warning("Ray did not start (%s): trying again, %d of %d", reason, start + 1, _STARTS)
             ray.shutdown()
         finally:
@@ -109,6 +113,7 @@ def _free_port() -> int:
 
 def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
+    mask_this_process()  # where the driver is not one that connect() made, as in tests
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     package = logging.getLogger("mama_ray")

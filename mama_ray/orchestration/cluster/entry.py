@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_text, mask_this_process
 from mama_ray.orchestration.cluster.noise import FilteredStderr
 from mama_ray.storage.failures import (
     StorageError,
@@ -186,7 +187,7 @@ def _failure(error: Exception, config: Config) -> tuple[int, str]:
     user_error = find_user_error(error) or find_machine_failure(error, place)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.write(mask_text("".join(traceback.format_exception(error))))
     innermost = list(_chain(error))[-1]
     name, message = type(innermost).__name__, str(innermost)
     for link in _chain(error):
@@ -206,7 +207,7 @@ def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
         return _STOPPED + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
     if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
         return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
-    sys.stderr.write("".join(traceback.format_exception(stop)))
+    sys.stderr.write(mask_text("".join(traceback.format_exception(stop))))
     code = stop.code if isinstance(stop, SystemExit) else None
     return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
@@ -218,7 +219,7 @@ def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoRe
     if stderr is not None:
         stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
-    stream.write(" ".join(line.split()) + "\n")
+    stream.write(mask_text(" ".join(line.split())) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
@@ -237,6 +238,7 @@ def _shut_ray_down() -> None:
 
 def _start_logging() -> None:
     """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix."""
+    mask_this_process()
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )

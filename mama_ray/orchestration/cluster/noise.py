@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mama_ray.masking import mask_text
+
 SHOW_ALL = "MAMA_RAY_ALL_LINES"
 _RAY_HANDLER = "ray_print_logs"  # Ray's own name for what prints its workers' lines in the driver
 
@@ -106,17 +108,16 @@ class _Hiding:
 
 
 class FilteredStderr:
-    """Takes the noise out of what compiled code, such as Ray's, writes to file descriptor 2 of this process.
+    """Takes noise and secrets out of what compiled code, such as Ray's, writes to file descriptor 2 of this process.
 
     Python's own `sys.stderr` goes on to where it went, past the filter: a terminal stays one.
     """
 
     def __init__(self) -> None:
-        """Put the filter in; nothing where the user wants to see all lines."""
+        """Put the filter in; where the user wants to see all lines it masks secrets and no more."""
         self._target: int | None = None
         self._is_over = threading.Event()
-        if shows_all_lines():
-            return
+        self._shows_all = shows_all_lines()
         sys.stderr.flush()
         self._python_stderr, self._target = sys.stderr, os.dup(2)
         self._reader, writer = os.pipe()
@@ -139,6 +140,8 @@ class FilteredStderr:
     def _copy(self, target: int) -> None:
         with os.fdopen(self._reader, "rb", closefd=False) as lines:
             for line in lines:
-                if not is_noise(line.decode(errors="replace")):
-                    os.write(target, line)
+                text = line.decode(errors="replace")
+                if self._shows_all or not is_noise(text):
+                    masked = mask_text(text)
+                    os.write(target, line if masked == text else masked.encode())
         self._is_over.set()

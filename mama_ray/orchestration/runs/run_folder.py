@@ -28,9 +28,9 @@ from mama_ray.config import (
     names_that_may_change,
 )
 from mama_ray.config.fields import set_path
-from mama_ray.config.masking import mask_secrets
 from mama_ray.config.schema import build_config
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_command, mask_secrets
 from mama_ray.orchestration.runs.settings import count_steps
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
@@ -149,12 +149,12 @@ def write_environment(summary: dict, run_folder: Place) -> None:
     """Write environment.json: the command, versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
-        "command": mask_secrets(shlex.join([Path(sys.executable).name, *sys.argv])),
+        "command": shlex.join(mask_command([Path(sys.executable).name, *sys.argv])),
         "started_s": round(time.time(), 3),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in packages},
         "cluster": ray.cluster_resources(),
-        "data": summary,
+        "data": mask_secrets(summary),
     }
     (run_folder / "environment.json").write_whole(json.dumps(environment, indent=1, default=str))

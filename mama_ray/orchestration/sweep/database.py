@@ -18,8 +18,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.sweep.space import describe_space
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import list_checkpoints

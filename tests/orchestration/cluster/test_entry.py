@@ -259,3 +259,30 @@ def test_a_version_is_told_before_anything_heavy_is_imported():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.splitlines()[1:] == ["set()"], done.stderr
+
+
+def test_no_way_out_of_a_job_tells_a_secret(finish):
+    body = """import os, threading
+    uri = "https://me:hunter/2@host/x"
+    print("printed", uri, flush=True)
+    os.write(2, ("compiled " + uri + "\\n").encode())
+    logging.getLogger("other").warning("logged %s", uri)
+    thread = threading.Thread(target=lambda: open(uri))
+    thread.start(), thread.join()
+    raise RuntimeError("ended by " + uri)"""
+    status, out, err = finish(body)
+    assert (status, err[-1]) == (1, "error: RuntimeError: ended by https://***@host/x")
+    assert "printed https://***@host/x" in out and "compiled https://***@host/x" in err
+    assert any("logged https://***@host/x" in line for line in err) and any("Traceback" in line for line in err)
+    assert not any("hunter" in line for line in out + err if "uri = " not in line)
+
+
+def test_the_result_and_a_config_in_the_place_of_the_file_tell_no_secret(finish):
+    assert finish('return "https://me:hunter2@host/x"')[1][-1] == "https://***@host/x"
+    status, out, err = finish("pass", "s3://me:hunter/2@bucket/job.yaml")
+    assert (status, out, len(err)) == (2, [], 1) and "hunter" not in err[0]
+    status, _, err = finish("pass", "--number", "s3://me:hunter/2@bucket/job.yaml")
+    assert status == 2 and err == [
+        "error: --number: credentials on the command line: got s3://***@bucket/job.yaml; put them in the environment, a"
+        " database's URL in the config file"
+    ]
