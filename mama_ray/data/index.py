@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
-from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError
+from mama_ray.data.shard import MemberLocation, ShardError
+from mama_ray.data.tar_headers import TAR_BLOCK
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place, storage_errors
