@@ -15,18 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
-from mama_ray.storage.small_files import MAX_RECORD_BYTES, FileFormError, check_form, is_plain_name, parse_json
+from mama_ray.storage.small_files import MAX_RECORD_BYTES, FileFormError, check_form, parse_json, require_plain_name
 
 MANIFEST = "manifest.json"
 _READ_BYTES = 1 << 20
 _MAX_FILES = 10_000
+_Name = Annotated[str, AfterValidator(require_plain_name)]
 _Read = TypeVar("_Read")
-
-
-def _plain_name(name: str) -> str:
-    if not is_plain_name(name) or name == MANIFEST:
-        raise ValueError(f"{name[:60]!r} is no plain name of a file in the folder")
-    return name
 
 
 class _Form(BaseModel):
@@ -52,7 +47,7 @@ class Manifest(_Form):
 
     step: int = Field(ge=0, lt=1 << 63)
     selection: Selection | None = None
-    files: dict[Annotated[str, AfterValidator(_plain_name)], FileRecord] = Field(min_length=1, max_length=_MAX_FILES)
+    files: dict[_Name, FileRecord] = Field(min_length=1, max_length=_MAX_FILES)
 
 
 def read_manifest(place: Place) -> tuple[Manifest | None, str]:

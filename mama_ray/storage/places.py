@@ -283,6 +283,8 @@ def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     if "@" in urlsplit(uri).netloc:
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = rest.rstrip("/")
+    if not path.strip("/") and scheme in ("s3", "s3a", "gs", "gcs"):
+        raise UserError("storage URI without a bucket", got=uri, wanted=f"{scheme}://bucket/path")
     if scheme in ("s3", "s3a"):
         return s3_filesystem(patience), path
     if scheme in ("gs", "gcs"):

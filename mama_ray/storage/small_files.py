@@ -87,6 +87,13 @@ def check_form(model: type[_ModelT], content: Any, source: object) -> _ModelT:
         raise FileFormError(f"{source} is not of its form", got=got, wanted=first["msg"]) from None
 
 
+def require_plain_name(name: str) -> str:
+    """Return a name that is plain, for pydantic; ValueError for another."""
+    if not is_plain_name(name):
+        raise ValueError(f"{name[:60]!r} is no plain name of a file in the folder")
+    return name
+
+
 def is_plain_name(name: str) -> bool:
     """Tell whether a relative name with slashes stays in its folder and can be shown."""
     parts = name.split("/")

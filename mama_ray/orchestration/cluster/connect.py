@@ -7,7 +7,7 @@ import sys
 
 import ray
 
-from mama_ray.orchestration.cluster.noise import hide_noise
+from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(spell_control_characters)
     package = logging.getLogger("mama_ray")
     package.handlers = [handler]
     package.propagate = False

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mama_ray.errors import printable
+
 SHOW_ALL = "MAMA_RAY_ALL_LINES"
 _RAY_HANDLER = "ray_print_logs"  # Ray's own name for what prints its workers' lines in the driver
 
@@ -53,6 +55,15 @@ NOISE = (
     Noise("gloo", r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks", "of torch, all is well"),
 )
 _PATTERN = re.compile("|".join(f"(?:{noise.pattern})" for noise in NOISE))
+
+
+def spell_control_characters(record: logging.LogRecord) -> bool:
+    """Let a log's handler show names of files and texts of others without the letters that steer a terminal."""
+    text = record.getMessage()
+    plain = "\n".join(map(printable, text.split("\n")))
+    if plain != text:
+        record.msg, record.args = plain, None
+    return True
 
 
 def is_noise(line: str) -> bool:
