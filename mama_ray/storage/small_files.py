@@ -18,6 +18,7 @@ MAX_JSON_BYTES = 32 << 20  # what grows with the data: results, summaries, a tok
 MAX_FILE_BYTES = 1 << 30  # what is read at once of anything else: metrics, a part of a table, a study
 MAX_DEPTH = 64  # levels of JSON
 _MAX_NAME = 1024
+_READ_BYTES = 1 << 20
 
 
 class FileFormError(UserError):
@@ -45,10 +46,13 @@ def require_regular(path: str) -> None:
 
 def read_at_most(stream: BinaryIO, max_bytes: int, source: object) -> bytes:
     """Read a stream to its end; FileFormError, which names `source`, where it holds more than `max_bytes`."""
-    data = stream.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise FileFormError("the file is too large for its kind", got=source, wanted=f"{max_bytes} bytes at most")
-    return data
+    pieces, num_bytes = [], 0
+    while piece := stream.read(_READ_BYTES):  # Arrow takes the memory of what it is asked for, not of what there is
+        pieces.append(piece)
+        num_bytes += len(piece)
+        if num_bytes > max_bytes:
+            raise FileFormError("the file is too large for its kind", got=source, wanted=f"{max_bytes} bytes at most")
+    return b"".join(pieces)
 
 
 def parse_json(data: bytes | str, source: object) -> Any:
