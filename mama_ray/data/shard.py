@@ -13,6 +13,7 @@ from typing import BinaryIO
 from mama_ray.data.clip import VIDEO_EXTENSIONS, Clip, clip_to_json
 from mama_ray.data.pairing import TEXT_EXTENSIONS, Group, MemberLocation, Sample, group_of, split_member_name
 from mama_ray.data.tar_headers import TAR_BLOCK, Member, TarError, TarWalk, legal_name
+from mama_ray.errors import printable
 from mama_ray.storage.places import Place
 
 # A caption file of this size is a mistake or an attack; a video's limit is the caller's.
@@ -29,6 +30,9 @@ DECOMPRESS = "decompress it (gunzip, zstd -d, ...): readers fetch byte ranges, w
 
 class ShardError(ValueError):
     """A shard that is truncated, interleaved, duplicated or otherwise not what its index says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))  # it quotes names of members
 
 
 # An object store copies a shard once to give it its name, and S3 copies no more than 5 GiB.

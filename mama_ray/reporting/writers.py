@@ -137,10 +137,15 @@ def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]
     """Return (steps, values) of one metric, without the records that lack it or hold null."""
     find_metric(name)
     points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
-    odd = next((value for _, value in points if not _is_metric(value)), None)
+    # A list is one value for each of several things, in every record or in none.
+    odd = next((value for _, value in points if not _is_metric(value) or _is_other(value, points[0][1])), None)
     if odd is not None:
         raise UserError(f"metric {name} has a value that is none", got=repr(odd), wanted="a number, or a list of them")
     return [step for step, _ in points], [value for _, value in points]
+
+
+def _is_other(one: object, first: object) -> bool:
+    return isinstance(one, list) != isinstance(first, list)
 
 
 def _is_metric(value: object) -> bool:

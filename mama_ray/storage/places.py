@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow as pa
@@ -280,7 +279,7 @@ def _is_local(uri: str) -> bool:
 def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a URI that is not local, and the path inside it."""
     scheme, _, rest = uri.partition("://")
-    if "@" in urlsplit(uri).netloc:
+    if "@" in rest.partition("/")[0]:
         raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = rest.rstrip("/")
     if not path.strip("/") and scheme in ("s3", "s3a", "gs", "gcs"):
