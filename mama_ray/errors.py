@@ -4,11 +4,14 @@ A job ends with the text of one of these as its last line, so the text is always
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from mama_ray.masking import mask_text
 
 _LONGEST_VALUE = 300
+# What moves a terminal's cursor, colours it or turns its text around, and halves of surrogate pairs.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(ValueError):
@@ -64,6 +67,12 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
     return [by_folded[match] for match in difflib.get_close_matches(folded, by_folded, n=3, cutoff=0.6)]
 
 
+def printable(text: str) -> str:
+    """Return text of others so that a terminal shows it and does nothing else: control characters are spelt out."""
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _one_line(value: object, limit: int | None = _LONGEST_VALUE) -> str:
-    text = mask_text(" ".join(str(value).split()))  # before it is cut: half a URI hides where its password ends
+    # Masked before it is cut: half a URI hides where its password ends.
+    text = printable(mask_text(" ".join(str(value).split())))
     return text if limit is None or len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

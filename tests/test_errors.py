@@ -68,3 +68,8 @@ def test_an_error_holds_no_secret_here_nor_in_another_process():
     assert str(error) == "storage: got s3://***@bucket, wanted a bucket; not ?sig=*** but a key"
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (type(again), str(again)) == (UserError, str(error))
+
+
+def test_control_characters_are_spelt_out():
+    text = str(UserError("a\x1b[2Jb\x07", got="\u202egpj.exe\r\nx", wanted="grüße 日本\ud800"))
+    assert text == r"a\x1b[2Jb\x07: got \u202egpj.exe x, wanted grüße 日本\ud800"

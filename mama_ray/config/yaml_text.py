@@ -15,7 +15,7 @@ from yaml.constructor import ConstructorError
 from mama_ray.config.mistakes import ConfigError
 
 # A config is a page of text. The limit keeps a wrong path (a video, a table) from being read whole.
-_LARGEST_FILE_BYTES = 1 << 20
+_LARGEST_FILE_BYTES = 256 << 10
 
 _PLAIN_VALUES = {
     "tag:yaml.org,2002:null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),

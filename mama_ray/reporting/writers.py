@@ -23,9 +23,11 @@ from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
 from mama_ray.reporting.trackers import Trackers
 from mama_ray.storage.places import Place, whole_file
+from mama_ray.storage.small_files import parse_json
 
 FILE_NAME = "metrics.jsonl"
 _FORMAT = 2
+_LARGEST_METRIC = 1e300
 
 MetricValue = float | list[float] | tuple[float, ...]
 """A number, or those of a curve."""
@@ -109,15 +111,16 @@ def _read_lines(folder: Place) -> list[tuple[str, dict]]:
     place = folder / FILE_NAME
     if not place.exists():
         return []
-    lines = place.read_text().splitlines()
+    lines = place.read_bytes().decode(errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line, "the line")
             if record.pop("format", 1) < _FORMAT:
                 record["step"] += 1
-            record["step"]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            if not 0 <= record["step"] < 1 << 63 or int(record["step"]) != record["step"]:
+                raise ValueError("the step is no number of steps")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if number == len(lines):
                 break
             raise UserError(
@@ -133,7 +136,21 @@ def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]
     """Return (steps, values) of one metric, without the records that lack it or hold null."""
     find_metric(name)
     points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
+    # A list is one value for each of several things, in every record or in none.
+    odd = next((value for _, value in points if not _is_metric(value) or _is_other(value, points[0][1])), None)
+    if odd is not None:
+        raise UserError(f"metric {name} has a value that is none", got=repr(odd), wanted="a number, or a list of them")
     return [step for step, _ in points], [value for _, value in points]
+
+
+def _is_other(one: object, first: object) -> bool:
+    return isinstance(one, list) != isinstance(first, list)
+
+
+def _is_metric(value: object) -> bool:
+    if isinstance(value, list):
+        return all(one is None or _is_metric(one) for one in value)
+    return isinstance(value, int | float) and abs(value) < _LARGEST_METRIC
 
 
 def _plain(value: MetricValue) -> float | list | None:

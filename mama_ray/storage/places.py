@@ -5,7 +5,6 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import contextlib
-import json
 import stat
 import tempfile
 import uuid
@@ -22,6 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.masking import holds_credentials
 from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
+from mama_ray.storage.small_files import MAX_FILE_BYTES, MAX_JSON_BYTES, parse_json, read_at_most, require_regular
 
 
 @dataclass(frozen=True)
@@ -111,27 +111,34 @@ class Place:
 
     def open_stream(self) -> pa.NativeFile:
         """Open the file to be read from its start on."""
+        self._require_regular()
         return self.filesystem.open_input_stream(self.path)
 
     def open_file(self) -> pa.NativeFile:
         """Open the file to be read at any offset."""
+        self._require_regular()
         return self.filesystem.open_input_file(self.path)
 
-    def read_bytes(self) -> bytes:
-        """Read a small file."""
-        with self.open_stream() as stream:
-            return stream.read()
+    def _require_regular(self) -> None:
+        if self.is_local:
+            require_regular(self.path)
 
-    def read_text(self) -> str:
+    def read_bytes(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Read a small file; UserError where it is larger, or a pipe or device."""
+        with self.open_stream() as stream:
+            return read_at_most(stream, max_bytes, self)
+
+    def read_text(self, max_bytes: int = MAX_FILE_BYTES) -> str:
         """Read a small file of UTF-8 text."""
-        return self.read_bytes().decode()
+        return self.read_bytes(max_bytes).decode()
 
     def read_json(self) -> Any:
-        """Read a small JSON file; None when it is missing or no JSON."""
+        """Read a small JSON file with one object; None when it is missing or anything else."""
         try:
-            return json.loads(self.read_bytes())
+            content = parse_json(self.read_bytes(MAX_JSON_BYTES), self)
         except (FileNotFoundError, ValueError):
             return None
+        return content if isinstance(content, dict) else None
 
     def write_whole(self, content: bytes | str | Callable[[BinaryIO], object]) -> None:
         """Write a small file, whole or not at all; `content` may be what writes it into a stream.
@@ -258,6 +265,8 @@ def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a URI that is not local, and the path inside it."""
     scheme, _, rest = uri.partition("://")
     path = rest.rstrip("/")
+    if not path.strip("/") and scheme in ("s3", "s3a", "gs", "gcs"):
+        raise UserError("storage URI without a bucket", got=uri, wanted=f"{scheme}://bucket/path")
     if scheme in ("s3", "s3a"):
         return s3_filesystem(patience), path
     if scheme in ("gs", "gcs"):

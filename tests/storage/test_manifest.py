@@ -84,7 +84,7 @@ class FailingStreams(Storage):
         super().__init__()
         self.name = name
 
-    def open_input_stream(self, path):
+    def open_input_file(self, path):
         if path.endswith(self.name):
             raise OSError("When reading: AWS Error INTERNAL_FAILURE")
-        return super().open_input_stream(path)
+        return super().open_input_file(path)

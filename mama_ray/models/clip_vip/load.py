@@ -64,12 +64,19 @@ def describe_directory(directory: Path) -> ClipVipConfig:
     is_hf = _is_hf_clip(directory)
     config = config_from_hf(directory) if is_hf else _own_config(directory)
     state = read_state(directory, values_of=("logit_scale",))
+    model = _require_fit(config, state, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
+    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
+    return config
+
+
+def _require_fit(config: ClipVipConfig, state: State, *, source: str, may_be_fresh: tuple[str, ...]) -> ClipVip:
+    """Raise UserError where a config is not that of the weights, before the memory that it asks for is taken; returns
+    the model without memory."""
     with torch.device("meta"):
         model = ClipVip(config)
         shapes = {name: tensor.to("meta") for name, tensor in state.items()}
-        load_state(model, shapes, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
-    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
-    return config
+        load_state(model, shapes, source=source, may_be_fresh=may_be_fresh)
+    return model
 
 
 def _is_hf_clip(directory: Path) -> bool:
@@ -121,6 +128,7 @@ def _build(
     interpolated: tuple[str, ...] = ()
     if interpolate:
         state, interpolated = _interpolate(state, config)
+    _require_fit(config, state, source=source, may_be_fresh=may_be_fresh)
     model = ClipVip(config)
     report = load_state(model, state, source=source, may_be_fresh=may_be_fresh, interpolated=interpolated)
     _require_bounded(model.logit_scale.item(), model.logit_scale_bounds, source)
@@ -158,6 +166,6 @@ def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
         first = error.errors()[0]
         raise UserError(
             f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r}",
+            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
             wanted=first["msg"],
         ) from error

@@ -24,6 +24,8 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
     summary = (output / SUMMARY_NAME).read_json()
     begun = (output / f"{WORK_FOLDER}/{_JOB_NAME}").read_json()
     theirs = summary.get("job") if summary else begun
+    if theirs is not None and not isinstance(theirs, dict):
+        raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
     # A start that failed before its first captions were committed binds nobody.
     if theirs is not None and theirs != ours and (summary or list_parts(output)):
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])

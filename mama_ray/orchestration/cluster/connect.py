@@ -10,7 +10,7 @@ from contextlib import suppress
 import ray
 
 from mama_ray.masking import mask_text, mask_this_process
-from mama_ray.orchestration.cluster.noise import hide_noise
+from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
 from mama_ray.storage.failures import StorageError
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,7 @@ def start_worker_logging() -> None:
     mask_this_process()  # where the driver is not one that connect() made, as in tests
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(spell_control_characters)
     package = logging.getLogger("mama_ray")
     package.handlers = [handler]
     package.propagate = False

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, printable
 from mama_ray.masking import mask_text, mask_this_process
-from mama_ray.orchestration.cluster.noise import FilteredStderr
+from mama_ray.orchestration.cluster.noise import FilteredStderr, spell_control_characters
 from mama_ray.storage.failures import (
     StorageError,
     as_storage_error,
@@ -219,7 +219,7 @@ def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoRe
     if stderr is not None:
         stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
-    stream.write(mask_text(" ".join(line.split())) + "\n")
+    stream.write(printable(mask_text(" ".join(line.split()))) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
     if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
@@ -242,6 +242,8 @@ def _start_logging() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(spell_control_characters)
     logging.getLogger("mama_ray").setLevel(logging.INFO)
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mama_ray.errors import printable
 from mama_ray.masking import mask_text
 
 SHOW_ALL = "MAMA_RAY_ALL_LINES"
@@ -55,6 +56,15 @@ NOISE = (
     Noise("gloo", r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks", "of torch, all is well"),
 )
 _PATTERN = re.compile("|".join(f"(?:{noise.pattern})" for noise in NOISE))
+
+
+def spell_control_characters(record: logging.LogRecord) -> bool:
+    """Let a log's handler show names of files and texts of others without the letters that steer a terminal."""
+    text = record.getMessage()
+    plain = "\n".join(map(printable, text.split("\n")))
+    if plain != text:
+        record.msg, record.args = plain, None
+    return True
 
 
 def is_noise(line: str) -> bool:

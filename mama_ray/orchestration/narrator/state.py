@@ -15,12 +15,15 @@ from mama_ray.captioning.narrator.folder import Narrator, save_narrator
 from mama_ray.captioning.narrator.loss import IGNORED
 from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
+from mama_ray.models.weight_files import read_torch_file
 from mama_ray.objectives.gather import gather_plain, world_size
 from mama_ray.training.checkpoint import (
     CapturedOptimizer,
     check_data_cursor,
     encode_rng_state,
+    read_train_state,
     restore_rng_state,
+    state_errors,
     write_optimizer,
 )
 from mama_ray.training.optim import learning_rate_at
@@ -137,8 +140,9 @@ def write_state(captured: CapturedNarrator, directory: Path, narrator_input: Nar
 
 def load_state(state: NarratorState, directory: Path) -> None:
     """Fill a state whose model was loaded from the same checkpoint; UserError where the run's sizes differ."""
-    record = json.loads((directory / "train_state.json").read_text())
+    record = read_train_state(directory)
     check_data_cursor(record, state)
-    state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
-    restore_rng_state(record["torch_rng_state"])
+    with state_errors(directory):
+        state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
+        restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]

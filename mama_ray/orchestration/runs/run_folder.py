@@ -32,7 +32,9 @@ from mama_ray.config.schema import build_config
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_command, mask_secrets
 from mama_ray.orchestration.runs.settings import count_steps
+from mama_ray.reporting.provenance import read_environment
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_SETTINGS_BYTES
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import schedules_agree
 
@@ -76,8 +78,8 @@ def compare_with_begun(job: Config, run_folder: Place) -> BegunRun | None:
     place = run_folder / "config.yaml"
     if not (place.is_file() and list_checkpoints(run_folder)):
         return None
-    ours, theirs = _plain(job), _earlier(type(job), load_yaml(place.read_text(), source=place.uri))
-    data = ((run_folder / "environment.json").read_json() or {}).get("data", {})
+    ours, theirs = _plain(job), _earlier(type(job), load_yaml(place.read_text(MAX_SETTINGS_BYTES), source=place.uri))
+    data = read_environment(run_folder).get("data", {})
     moved = frozenset(name for name in names_of_locations(type(job)) if _at(theirs, name) != _at(ours, name))
     for name, values in product(moved, (ours, theirs)):
         set_path(values, name, None)
