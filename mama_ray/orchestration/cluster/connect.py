@@ -22,7 +22,8 @@ _OUT_OF_MEMORY_RETRIES = "8"
 _SESSION_BYTES = 16 << 20  # 2 MiB of a short job, more of a long one
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
-# Every process of the job masks what it logs and prints, Ray's own of a training among them.
+# Every process of a local start masks what it logs and prints, Ray's own of a training among them. On a cluster it is
+# those that call start_worker_logging.
 _RUNTIME_ENVIRONMENT: dict = {"worker_process_setup_hook": "mama_ray.masking.mask_this_process"}
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
 # between the moment when it was found free and that in which Ray bound it.
@@ -48,7 +49,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True, runtime_env=_RUNTIME_ENVIRONMENT)
+        ray.init(log_to_driver=True)
         hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
@@ -113,7 +114,7 @@ def _free_port() -> int:
 
 def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
-    mask_this_process()  # where the driver is not one that connect() made, as in tests
+    mask_this_process()  # on a cluster; a local start has done it
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handler.addFilter(spell_control_characters)
