@@ -38,13 +38,12 @@ def test_facts_of_the_whole_and_of_a_part(guard, video, tmp_path):
 @pytest.mark.parametrize("size", [{"width": 20, "height": 30}, {"short_side": 24}])
 def test_frames_of_the_child_are_those_of_this_process(guard, tmp_path, size):
     (tmp_path / "v.mp4").write_bytes(make_video(num_frames=8, width=64, height=48))
-    scratch = str(tmp_path / "frames.npy")
-    frames = guard.load_frames(str(tmp_path / "v.mp4"), num_frames=5, size=size, frames_to=scratch)
+    frames = guard.sampled_frames(tmp_path / "v.mp4", num_frames=5, size=size)
     np.testing.assert_array_equal(frames, sampled_frames(tmp_path / "v.mp4", num_frames=5, size=size))
     os.kill(guard.process_id, signal.SIGKILL)
     (tmp_path / "v.mp4").write_bytes(b"nothing")
     with pytest.raises(DecodeError, match="not a readable video"):
-        guard.load_frames(str(tmp_path / "v.mp4"), num_frames=5, size=size, frames_to=scratch)
+        guard.sampled_frames(tmp_path / "v.mp4", num_frames=5, size=size)
 
 
 def test_an_end_a_little_off_counts_as_the_whole(guard, video, tmp_path):
