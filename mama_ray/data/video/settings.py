@@ -25,7 +25,7 @@ class DecodeConfig(Config):
     timeout_s: float = Field(default=120.0, gt=0)
     """Longest time in seconds for one reading of a video, looked at between frames; the process that decodes is ended
     where a single frame takes much longer."""
-    max_frame_s: float = Field(default=5.0, gt=0)
+    max_frame_s: float = Field(default=2.0, gt=0)
     """Longest CPU time in seconds per asked frame in prepare's trial of a clip, which opens it and seeks as every later
     reading does: what each epoch would pay again is refused once."""
     max_memory_gib: float = Field(default=8.0, gt=0)
@@ -35,7 +35,7 @@ class DecodeConfig(Config):
     reader: Literal["pyav", "decord"] = "pyav"
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs the process that decodes on some damaged ones,
-    which are then refused."""
+    which are then refused, and where the size changes on the way only that process's memory limits it."""
 
 
 class SceneConfig(Config):
