@@ -10,6 +10,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TextIO
@@ -27,6 +29,7 @@ from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
+_PARENT_POLL_S = 1.0
 _TRIAL_SIZE = 32  # decoding costs the same, converting and scaling less
 
 
@@ -129,11 +132,19 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         answers.flush()
 
 
+def _end_with(parent: int) -> None:
+    """End when whoever asks has gone: in the midst of a video nobody would see that the input has ended."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve on the standard streams. Argument: memory limit in bytes."""
     limit = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which then closes our input
     # Native libraries may print: what they write must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
