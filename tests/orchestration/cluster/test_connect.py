@@ -47,12 +47,11 @@ def test_a_port_that_was_taken_meanwhile_is_given_up_for_another():
 
 @pytest.mark.ray
 def test_a_local_ray_listens_on_loopback_only_and_answers_nobody_without_its_token(ray_cluster):
-    @ray_cluster.remote
     class Actor:
         def token(self) -> str | None:
             return os.environ.get("RAY_AUTH_TOKEN")
 
-    actor = Actor.remote()
+    actor = ray_cluster.remote(Actor).remote()
     token = ray_cluster.get(actor.token.remote())
     sockets = listening_sockets(os.getpid())
     programs = " ".join(program for _, _, program in sockets)
