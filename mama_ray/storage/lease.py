@@ -35,6 +35,10 @@ _MAX_TRIES, _TRY_AGAIN_S = 40, 0.25
 _LONGEST_TEXT = 100
 
 
+class LeaseLost(UserError):
+    """Another start has taken over what this one was at work on."""
+
+
 class Lease:
     """A place that one start has to itself; a context manager.
 
@@ -62,7 +66,7 @@ class Lease:
         self._record = _Record(what, uuid.uuid4().hex, started, process or this_process())
         self._content: Content | None = None
         self._num_beats = 0
-        self._lost: UserError | None = None
+        self._lost: LeaseLost | None = None
         self._is_over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -176,7 +180,7 @@ class Lease:
         if there is not None:
             holder = _Record.parse(there.data)
             if holder.nonce != self._record.nonce:
-                self._lost = UserError(
+                self._lost = LeaseLost(
                     f"another start has taken over this {self._what}, as this one gave no sign of life",
                     got=f"{self._place.parent}: {holder}",
                     remedy="let that one do the work: this one has ended",

@@ -10,7 +10,9 @@ from contextlib import suppress
 import ray
 
 from mama_ray.masking import mask_text, mask_this_process
+from mama_ray.orchestration.cluster.loopback import close_local_ray
 from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
+from mama_ray.orchestration.cluster.stopping import kept_signals
 from mama_ray.storage.failures import StorageError
 
 logger = logging.getLogger(__name__)
@@ -49,17 +51,20 @@ def connect(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+        with kept_signals():
+            ray.init(log_to_driver=True)
         hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a laptop is not reclaimed, and it polls
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it breaks progress bars with a blank line per update
+    close_local_ray()
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     hide_noise()
     _require_room_for_a_session()
-    _start(logical_cpus)
+    with kept_signals():
+        _start(logical_cpus)
     hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
 
@@ -83,6 +88,7 @@ def _start(logical_cpus: int) -> None:
     # Ray Train asks the dashboard's API whether its controller is alive, to free what a dead one held. Where several
     # Rays run on one machine it must be told which dashboard; the workers inherit this from their node.
     options = {
+        "address": "local",  # else Ray joins what a file in /tmp names, which others may write there
         "num_cpus": logical_cpus,
         "include_dashboard": True,
         "log_to_driver": True,

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
 import traceback
@@ -20,6 +19,7 @@ from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError, printable
 from mama_ray.masking import mask_text, mask_this_process
 from mama_ray.orchestration.cluster.noise import FilteredStderr, spell_control_characters
+from mama_ray.orchestration.cluster.stopping import STOPPED, StopWatch, Terminated, stop_line
 from mama_ray.storage.failures import (
     StorageError,
     as_storage_error,
@@ -27,6 +27,7 @@ from mama_ray.storage.failures import (
     storage_error_in,
     told_of_storage,
 )
+from mama_ray.storage.lease import LeaseLost
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -38,39 +39,13 @@ _LESS_MEMORY = (
     "end what else runs on that machine, or take smaller batches and fewer workers or actors, then start again: the "
     "job goes on from what it has saved"
 )
-_DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
+_DONE, _FAILED, _BAD_USAGE = 0, 1, 2
 _VERSION = "--version"
-_RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
 _TRACEBACK = "Traceback (most recent call last)"
 _CAUSED = "The above exception was the direct cause of the following exception"
 _HANDLED = "During handling of the above exception, another exception occurred"
 _RAISED = re.compile(r"^(?:([\w.]+)\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.+)$", re.MULTILINE)
-
-
-class _Terminated(BaseException):
-    """SIGTERM has arrived."""
-
-
-class _SignalRecord:
-    """Remembers which signals have arrived, whoever handles them.
-
-    ray.init() and Ray Train put their own handlers in the place of ours and of Python's; what they raise passes Ray's
-    compiled code and comes out of `run` as a SystemExit that has lost its code.
-    """
-
-    def __init__(self):
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-
-    def received(self) -> set[int]:
-        """Return the numbers of the signals that have arrived."""
-        try:
-            return set(self._reader.recv(1 << 16))
-        except BlockingIOError:
-            return set()
 
 
 def run_job(
@@ -95,15 +70,17 @@ def run_job(
         _leave(_BAD_USAGE, f"error: {error}")
     stderr = FilteredStderr()
     _start_logging()
-    signals = _SignalRecord()
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    watch = StopWatch()
     try:
         status, line = _DONE, run(config)
     except Exception as error:
-        status, line = _failure(error, config)
-    except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
-        status, line = _interruption(stop, signals.received())
-    _leave(status, line, stderr)
+        # What fails after a signal fails of it: calls of Ray come back with errors of their own when broken off. A job
+        # whose lease was lost has sent the signal itself.
+        was_stopped = watch.received() and not isinstance(error, LeaseLost)
+        status, line = _interruption(error, watch.received()) if was_stopped else _failure(error, config)
+    except (KeyboardInterrupt, SystemExit, Terminated) as stop:
+        status, line = _interruption(stop, watch.received())
+    _leave(status, line, stderr, watch)
 
 
 def find_user_error(error: BaseException) -> UserError | None:
@@ -203,26 +180,32 @@ def _first_line(text: str) -> str:
 
 def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
     """Return exit status and last line for a job that was stopped, or that called sys.exit."""
-    if isinstance(stop, _Terminated) or signal.SIGTERM in signals:
-        return _STOPPED + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
+    if isinstance(stop, Terminated) or signal.SIGTERM in signals:
+        return STOPPED + signal.SIGTERM, stop_line(signal.SIGTERM)
     if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
-        return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
+        return STOPPED + signal.SIGINT, stop_line(signal.SIGINT)
     sys.stderr.write(mask_text("".join(traceback.format_exception(stop))))
     code = stop.code if isinstance(stop, SystemExit) else None
     return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
 
-def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoReturn:
+def _leave(status: int, line: str, stderr: FilteredStderr | None = None, watch: StopWatch | None = None) -> NoReturn:
     """Write the last line, after Ray has said its own, and end the process."""
+    if watch is not None:
+        watch.leave()
     if status != _BAD_USAGE:
         _shut_ray_down()
+    if watch is not None and status > STOPPED:
+        watch.end_processes()
     if stderr is not None:
         stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
     stream.write(printable(mask_text(" ".join(line.split()))) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
-    if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
+    if watch is not None:
+        watch.cancel()
+    if status > STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
         os._exit(status)
     sys.exit(status)
 
@@ -249,7 +232,3 @@ def _start_logging() -> None:
 
 def _program() -> str:
     return sys.argv[0] or "python"
-
-
-def _raise_terminated(signum: int, frame: object) -> NoReturn:
-    raise _Terminated

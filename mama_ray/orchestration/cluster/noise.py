@@ -55,6 +55,8 @@ NOISE = (
     Noise("numa", r"NUMA binding: Using MEMBIND policy", "of vLLM on a CPU, all is well"),
     Noise("gloo", r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks", "of torch, all is well"),
 )
+# Ray's compiled code tells of a SIGTERM by the stack of the moment; the frames of a crash are shown.
+_TOLD_SIGTERM = re.compile(r"\*\*\* SIGTERM received|@\s+0x[0-9a-f]+|@ \.\.\. and at least")
 _PATTERN = re.compile("|".join(f"(?:{noise.pattern})" for noise in NOISE))
 
 
@@ -75,6 +77,12 @@ def is_noise(line: str) -> bool:
 def shows_all_lines() -> bool:
     """Whether the user asked to see everything."""
     return os.environ.get(SHOW_ALL, "") not in ("", "0")
+
+
+def _tells_sigterm(line: str, in_stack: bool) -> bool:
+    """Tell whether a line is one of a SIGTERM's stack; `in_stack` says so of the line before."""
+    found = _TOLD_SIGTERM.search(line)
+    return found is not None and (in_stack or "SIGTERM" in found[0])
 
 
 class NoiseFilter(logging.Filter):
@@ -149,9 +157,11 @@ class FilteredStderr:
 
     def _copy(self, target: int) -> None:
         with os.fdopen(self._reader, "rb", closefd=False) as lines:
+            in_stack = False
             for line in lines:
                 text = line.decode(errors="replace")
-                if self._shows_all or not is_noise(text):
+                in_stack = _tells_sigterm(text, in_stack)
+                if self._shows_all or not (in_stack or is_noise(text)):
                     masked = mask_text(text)
                     os.write(target, line if masked == text else masked.encode())
         self._is_over.set()

@@ -8,10 +8,11 @@ from functools import partial
 
 import ray
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from mama_ray.orchestration.cluster.entry import find_machine_failure, find_user_error
 from mama_ray.orchestration.cluster.labels import PlacementConfig
+from mama_ray.orchestration.runs.process_group import ProcessGroupConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
 from mama_ray.storage.failures import as_storage_error, is_of_the_storage, told_of_storage
 from mama_ray.storage.places import Place
@@ -58,7 +59,7 @@ def run_workers(
     trainer = TorchTrainer(
         partial(_told_without_traceback, train_fn_per_worker, run_folder.uri),
         train_loop_config=loop_config | {"job": job, "show_bar": sys.stderr.isatty()},
-        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
+        torch_config=ProcessGroupConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(workers.min, workers.max) if workers.is_elastic else workers.max,
             elastic_resize_monitor_interval_s=workers.resize_every_s,
