@@ -26,7 +26,7 @@ class EncoderConfig(Config):
 
     width: int = Field(gt=0, le=1 << 16)
     """Channels per token; a multiple of num_heads."""
-    num_layers: int = Field(gt=0, le=1000)
+    num_layers: int = Field(gt=0, le=200)
     """Transformer layers."""
     num_heads: int = Field(gt=0, le=1 << 12)
     """Attention heads."""
