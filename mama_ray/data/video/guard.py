@@ -96,8 +96,7 @@ class VideoGuard:
             path = str(Path(data).absolute())
         else:
             path = _path_of(self._video)
-            self._video.seek(0)
-            self._video.write(data)
+            _write_whole(self._video, data)
         try:
             request = {"path": path, "frames_to": _path_of(self._frames), "asked": request}
             facts = self._answer(request, _READ_STAGES * self._config.timeout_s)
@@ -218,6 +217,13 @@ class VideoGuard:
 
 def _file_in_memory(name: str) -> IO[bytes]:
     return os.fdopen(os.memfd_create(f"mama_ray-{name}"), "w+b", buffering=0)
+
+
+def _write_whole(file: IO[bytes], data: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(data)
+    while rest:  # one write takes 2 GiB less a page
+        rest = rest[file.write(rest) :]
 
 
 def _path_of(file: IO[bytes]) -> str:
