@@ -82,12 +82,7 @@ def make_plan(config: PrepareJob) -> Plan | None:
 def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
     refused = config.damaged_shards == "refuse"
     shards = list_shards(config.shards, compressed_are_refused=refused) if config.shards else []
-    decides = decisive_values(config)
-    if not decides["split"]:
-        del decides["split"]  # as before there was such a setting: what was prepared then is found again
-    if config.scenes.detector == "none":
-        del decides["scenes"]
-    inputs = inputs_of(decides, shards, config.videos, config.annotations)
+    inputs = inputs_of(decisive_values(config), shards, config.videos, config.annotations)
     state = state_of(folder, inputs, foreign=bool(config.shards))
     mends = state in ("finished", "mending")
     if not config.shards:

@@ -39,7 +39,7 @@ def test_a_local_ray_gets_a_token_of_its_own_unless_one_is_meant(tmp_path, mode,
 
 
 @pytest.mark.parametrize(
-    "said", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "mine"}, {"RAY_AUTH_TOKEN_PATH": "/home/me/token"}]
+    "said", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "mine"}, {"RAY_AUTH_TOKEN_PATH": "/of/mine/token"}]
 )
 def test_what_the_user_says_of_tokens_is_obeyed(tmp_path, said):
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
