@@ -63,11 +63,11 @@ def job_of(kind: str, shards: Path, folder: Path) -> tuple[list[str], Callable[[
             return arguments + SLOW_ENGINE, written(folder, "table/.captioning/parts/**/*-*.parquet")
         case "train":
             two = LONG | on | {"num_workers": 2}
-            return [config_file(folder, two)], written(folder, "one/checkpoints/step-*")
+            return [config_file(folder, two)], written(folder, "one/checkpoints/step_*")
         case "narrator":
             settings = {"global_batch_size": 16, "num_epochs": 200.0, "num_workers": 2, "checkpoint_every": 2}
             settings |= {"num_val_clips": 8, "model_dtype": "float32", "data": {"max_caption_tokens": 16}}
-            return [config_file(folder, settings | on)], written(folder, "one/checkpoints/step-*")
+            return [config_file(folder, settings | on)], written(folder, "one/checkpoints/step_*")
         case "tune":
             space = {"objective.margin": {"uniform": [0.0, 0.4]}}
             sweep = {"train": LONG | {"num_workers": 1, "shards": str(shards)}, "search_space": space}
