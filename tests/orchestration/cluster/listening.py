@@ -21,9 +21,10 @@ def listening_sockets(pid: int) -> set[tuple[str, int, str]]:
     found = set()
     for process in family(pid):
         with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+            program = " ".join([process.name(), *process.cmdline()]).strip()
             for one in process.net_connections("inet"):
                 if one.status == psutil.CONN_LISTEN:
-                    found.add((one.laddr.ip, one.laddr.port, " ".join(process.cmdline())[-60:]))
+                    found.add((one.laddr.ip, one.laddr.port, program))
     return found
 
 
