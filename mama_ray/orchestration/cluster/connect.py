@@ -12,7 +12,7 @@ import ray
 from mama_ray.masking import mask_text, mask_this_process
 from mama_ray.orchestration.cluster.loopback import close_local_ray
 from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
-from mama_ray.orchestration.cluster.orphans import end_agents_with_driver
+from mama_ray.orchestration.cluster.orphans import ended_with_driver
 from mama_ray.orchestration.cluster.stopping import kept_signals
 from mama_ray.storage.failures import StorageError
 
@@ -64,9 +64,8 @@ def connect(*, num_cpus: int | None = None) -> None:
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     hide_noise()
     _require_room_for_a_session()
-    with kept_signals():
+    with kept_signals(), ended_with_driver():
         _start(logical_cpus)
-    end_agents_with_driver()
     hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
 

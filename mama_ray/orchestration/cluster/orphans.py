@@ -1,25 +1,38 @@
 """What outlives a driver that was killed: Ray's agents, which try for a minute to tell a GCS that is gone as well.
 
-The kernel ends a local Ray's other processes with the driver. For the agents a small process waits at a pipe, whose
+The kernel ends most of a local Ray's processes with the driver. For the others a small process waits at a pipe, whose
 other end closes with the driver, and ends them then.
 """
 
+import os
+import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import psutil
-
-_AGENT = "Agent"  # as they call themselves: ray::DashboardAgent, ray::RuntimeEnvAgent
-_WAITS_S = 2.0  # where the driver leaves in peace, its Ray ends them by itself
+_MARK = "MAMA_RAY_LOCAL_RAY"  # in the environment of a local Ray's processes, and of all that they start
+_WAITS_S = 2.0  # what ends by itself may do so
+# Once they have given themselves names, which lie over their environment, agents are known by their numbers alone.
 _WAITER = f"""
-import sys, time, psutil
+import select, sys, time, psutil
+agents, driver = set(), psutil.Process().parent()
+while len(agents) < 2 and not select.select([sys.stdin], [], [], 0.5)[0]:
+    try:
+        below = driver.children(recursive=True)
+    except psutil.Error:
+        break
+    for process in below:
+        try:
+            if "Agent" in process.name() or any(word.endswith("agent.py") for word in process.cmdline()):
+                agents.add(process)
+        except psutil.Error:
+            pass
 sys.stdin.buffer.read()
 time.sleep({_WAITS_S})
-for word in sys.argv[1:]:
-    number, _, began = word.partition(":")
+for process in psutil.process_iter():
     try:
-        process = psutil.Process(int(number))
-        if process.create_time() == float(began):
+        if process in agents or process.environ().get({_MARK!r}) == sys.argv[1]:
             process.kill()
     except psutil.Error:
         pass
@@ -27,19 +40,17 @@ for word in sys.argv[1:]:
 _waiters: list[subprocess.Popen] = []
 
 
-def end_agents_with_driver() -> None:
-    """See to it that the agents of the Ray that this process has just started end soon after it, however it ends."""
-    agents = [process for process in psutil.Process().children(recursive=True) if _is_agent(process)]
-    told = [f"{agent.pid}:{agent.create_time()!r}" for agent in agents]
-    # In a session of its own: a Ctrl-C is for the job. The list holds the pipe's other end.
+@contextmanager
+def ended_with_driver() -> Iterator[None]:
+    """See to it that the local Ray that is started in the block ends soon after this process, however that ends."""
+    mark = secrets.token_hex(8)
     _waiters[:] = [waiter for waiter in _waiters if waiter.poll() is None]
+    # In a session of its own: a Ctrl-C is for the job. The list keeps the pipe's other end open.
     _waiters.append(
-        subprocess.Popen([sys.executable, "-c", _WAITER, *told], stdin=subprocess.PIPE, start_new_session=True)
+        subprocess.Popen([sys.executable, "-c", _WAITER, mark], stdin=subprocess.PIPE, start_new_session=True)
     )
-
-
-def _is_agent(process: psutil.Process) -> bool:
+    os.environ[_MARK] = mark
     try:
-        return _AGENT in " ".join([process.name(), *process.cmdline()[:1]])
-    except psutil.Error:
-        return False
+        yield
+    finally:
+        del os.environ[_MARK]  # what else this process starts is none of that Ray
