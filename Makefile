@@ -17,8 +17,6 @@ ARGS ?=
 PY := .venv/bin/python
 STAMP := .venv/.setup-stamp
 
-# Ray 2.60 asks for a token by default; the two sides of `ray job submit` must agree.
-export RAY_AUTH_MODE ?= disabled
 export RAY_USAGE_STATS_ENABLED ?= 0
 # Ray announces a change of behaviour on machines without a GPU with every start; 0 is that behaviour.
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0

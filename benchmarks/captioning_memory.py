@@ -70,7 +70,7 @@ def measure(shards: Path, output: Path, model: str | None) -> dict[str, float]:
     command = [sys.executable, str(_ROOT / "jobs/caption.py"), "--shards", str(shards), "--output", str(output)]
     command += ["--model", model] if model else []
     began = time.monotonic()
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    environment = os.environ
     job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     peaks: dict[str, float] = defaultdict(float)
     while job.poll() is None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a decode task and an engine have a core each
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import tyro
 

@@ -21,7 +21,6 @@ import os
 # Before torch and ray are imported: one thread per process, and workers of Ray as urgent as other processes.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("RAY_worker_niceness", "0")
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import argparse
 import json

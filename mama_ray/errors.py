@@ -1,12 +1,17 @@
 """Errors that a user can put right, in one form: what, what was got, what was wanted, the remedy.
 
-A job ends with the text of one of these as its last line, so the text is always a single line.
+A job ends with the text of one of these as its last line, so the text is always a single line, without secrets.
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
+from mama_ray.masking import mask_text
+
 _LONGEST_VALUE = 300
+# What moves a terminal's cursor, colours it or turns its text around, and halves of surrogate pairs.
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(ValueError):
@@ -34,7 +39,7 @@ class UserError(ValueError):
         text = ": ".join([_one_line(what, limit=None), ", ".join(facts)] if facts else [_one_line(what, limit=None)])
         # The joined text is the only argument: an exception is unpickled by calling its class with `args`, and
         # these cross from Ray's workers to the driver.
-        super().__init__(text if remedy is None else f"{text}; {_one_line(remedy, limit=None)}")
+        super().__init__(mask_text(text if remedy is None else f"{text}; {_one_line(remedy, limit=None)}"))
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
@@ -62,6 +67,12 @@ def nearest_names(name: str, known: Iterable[str]) -> list[str]:
     return [by_folded[match] for match in difflib.get_close_matches(folded, by_folded, n=3, cutoff=0.6)]
 
 
+def printable(text: str) -> str:
+    """Return text of others so that a terminal shows it and does nothing else: control characters are spelt out."""
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _one_line(value: object, limit: int | None = _LONGEST_VALUE) -> str:
-    text = " ".join(str(value).split())
+    # Masked before it is cut: half a URI hides where its password ends.
+    text = printable(mask_text(" ".join(str(value).split())))
     return text if limit is None or len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

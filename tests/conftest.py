@@ -1,9 +1,12 @@
 """Fixtures of all tests: one small local Ray, the shared files, fixed seeds, one thread."""
 
 import os
+import secrets
 
-# Before ray is imported anywhere: it reads these at import.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Before ray is imported anywhere: it reads these at import. One token for all that a test starts, nodes of other
+# processes among them; the default of Ray would be a file in the home directory.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -26,6 +29,7 @@ import numpy as np
 import pytest
 
 from tests.storage.s3_server import s3_bucket, s3_server  # noqa: F401 - fixtures
+from tests.storage.small_disks import small_disk  # noqa: F401 - a fixture
 
 # How long an example takes is the machine's affair and that of what else runs on it.
 hypothesis.settings.register_profile(
@@ -60,6 +64,9 @@ def ray_cluster():
     """A local Ray of 4 logical CPUs for the whole test session; only its own processes are ended."""
     import ray
 
+    from mama_ray.orchestration.cluster.loopback import close_local_ray
+
+    close_local_ray()
     # Sockets lie below this folder and their paths may have 107 characters, too few for pytest's own folders.
     folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")
     settings = {

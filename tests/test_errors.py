@@ -61,3 +61,15 @@ def test_unknown_name_among_no_names_says_so():
 
 def test_case_and_hyphens_do_not_hide_a_near_name():
     assert nearest_names("Warm-Up-Share", ["lr", "warm_up_share"]) == ["warm_up_share"]
+
+
+def test_an_error_holds_no_secret_here_nor_in_another_process():
+    error = UserError("storage", got="s3://key:hunter/2@bucket", wanted="a bucket", remedy="not ?sig=hunter2 but a key")
+    assert str(error) == "storage: got s3://***@bucket, wanted a bucket; not ?sig=*** but a key"
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (type(again), str(again)) == (UserError, str(error))
+
+
+def test_control_characters_are_spelt_out():
+    text = str(UserError("a\x1b[2Jb\x07", got="\u202egpj.exe\r\nx", wanted="grüße 日本\ud800"))
+    assert text == r"a\x1b[2Jb\x07: got \u202egpj.exe x, wanted grüße 日本\ud800"

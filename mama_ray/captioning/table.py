@@ -4,16 +4,17 @@ A finished table is a folder of `captions-XXXXXX.parquet`, in the order of the s
 is written last and names the files with their numbers of rows. A folder without it is no table.
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import AfterValidator, BaseModel, Field
 
 from mama_ray.errors import UserError
 from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
+from mama_ray.storage.small_files import MAX_JSON_BYTES, check_form, parse_json, require_plain_name
 
 SUMMARY_NAME = "captions.json"
 TABLE_VERSION = 2
@@ -47,6 +48,10 @@ _NAMES_OF_VERSION_1 = {"shown_sha256": "grid_sha256"}
 _CAPTION_AGAIN = "run jobs/caption.py with the same arguments; it goes on where it stopped"
 
 
+class _Files(BaseModel):
+    files: dict[Annotated[str, AfterValidator(require_plain_name)], Annotated[int, Field(ge=0, lt=1 << 40)]]
+
+
 def file_name(number: int) -> str:
     """Return the name of file `number` of a table."""
     return f"captions-{number:06d}.parquet"
@@ -57,7 +62,7 @@ def read_summary(folder: Place) -> dict[str, Any]:
     place = folder / SUMMARY_NAME
     with storage_errors(f"{place}"):
         try:
-            summary = json.loads(with_retries(place.read_bytes))
+            summary = parse_json(with_retries(lambda: place.read_bytes(MAX_JSON_BYTES)), place)
         except FileNotFoundError as error:
             raise UserError("no finished caption table", got=f"{place}", remedy=_CAPTION_AGAIN) from error
         except ValueError as error:
@@ -67,6 +72,7 @@ def read_summary(folder: Place) -> dict[str, Any]:
         raise UserError("caption table of another version", got=version, wanted=f"1 or {TABLE_VERSION}")
     if version is None or not isinstance(summary.get("files"), dict):
         raise UserError("not the summary of a caption table", got=f"{place}", remedy=_CAPTION_AGAIN)
+    check_form(_Files, {"files": summary["files"]}, place)
     return summary
 
 
@@ -92,10 +98,25 @@ def read_caption_files(folder: Place, columns: Sequence[str] | None = None) -> I
             raise UserError(
                 "a file of the caption table is another one", got=f"{place}, {len(table)} rows", wanted=num_rows
             )
-        yield with_current_names(table)
+        table = with_current_names(table)
+        _check_columns(place, table, None if wanted is None else [_current_name(name) for name in wanted])
+        yield table
+
+
+def _check_columns(place: Place, table: pa.Table, wanted: list[str] | None) -> None:
+    """Raise UserError unless the columns are those of a caption table, with their types."""
+    there = {name: table.schema.field(name).type for name in table.column_names}
+    for name in wanted if wanted is not None else there:
+        expected = CAPTION_SCHEMA.field(name).type if name in CAPTION_SCHEMA.names else None
+        if there.get(name) != expected:
+            got = f"{place}: {name} is {there.get(name, 'missing')}"
+            raise UserError("not a file of a caption table", got=got, wanted=expected or "no such column")
 
 
 def with_current_names(table: pa.Table) -> pa.Table:
     """Return (a part of) a table of any version with this version's names of its columns."""
-    current = {old: new for new, old in _NAMES_OF_VERSION_1.items()}
-    return table.rename_columns([current.get(name, name) for name in table.column_names])
+    return table.rename_columns([_current_name(name) for name in table.column_names])
+
+
+def _current_name(name: str) -> str:
+    return {old: new for new, old in _NAMES_OF_VERSION_1.items()}.get(name, name)

@@ -7,6 +7,7 @@ answers a mistake with a box on the terminal, which says nothing of ranges and c
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from mama_ray.config.fields import ConfigClass, config_class_of, default_of, fin
 from mama_ray.config.mistakes import ConfigError, MissingValueError, unknown_key
 from mama_ray.config.schema import ConfigT, build_config, overlay
 from mama_ray.config.yaml_text import parse_flow, read_yaml, resolve_scalar
+from mama_ray.masking import holds_credentials, mask_secrets
 
 
 def parse_config(
@@ -51,7 +53,15 @@ def parse_config(
 
 
 def _read_options(config_class: ConfigClass, arguments: Sequence[str]) -> dict[str, Any]:
-    """Turn `--key value ...` into {dotted path: value}; each value is as the YAML file would hold it."""
+    """Turn `--key value ...` into {dotted path: value}; each value is as the YAML file would hold it.
+
+    No value may be a URI with a secret: Ray's list of jobs and the machine's list of processes show command lines.
+    """
+    for before, word in pairwise(["command line", *arguments]):
+        if holds_credentials(word):
+            where = before if _is_option(before) else word.partition("=")[0] if _is_option(word) else "command line"
+            remedy = "put them in the environment, a database's URL in the config file"
+            raise ConfigError(f"{where}: credentials on the command line", got=word, remedy=remedy)
     options: dict[str, Any] = {}
     position = 0
     while position < len(arguments):
@@ -142,6 +152,7 @@ def _print_help(
     """Let tyro print the help or a shell completion, with the file's values as the defaults; raises SystemExit(0)."""
     import tyro  # slow to import, and needed for nothing else
 
+    from_file = mask_secrets(from_file)  # they are printed as the defaults
     try:
         default = build_config(config_class, from_file, describe=lambda path: f"{path} in the config file")
     except MissingValueError:

@@ -15,6 +15,7 @@ ConfigClass = type[BaseModel]
 class _Mark(Enum):
     MAY_CHANGE = "may change"
     LOCATION = "location"
+    ADDED_LATER = "added later"
 
 
 _Value = TypeVar("_Value")
@@ -26,6 +27,11 @@ begun goes on with another value of it; every other field must be as it was."""
 Location = Annotated[_Value, _Mark.LOCATION]
 """The type of a field that says where something lies: `shards: Location[str]`. A run that was begun goes on with
 another place, if that holds the same."""
+
+
+AddedLater = Annotated[_Value, _Mark.ADDED_LATER]
+"""The type of a field that earlier versions have not had: `max_frames: AddedLater[int] = 100`. With its default a job
+is the one that it was before, so what an earlier version made is found again."""
 
 
 def names_of_locations(config_class: ConfigClass, prefix: str = "") -> frozenset[str]:
@@ -46,8 +52,22 @@ def names_that_may_change(config_class: ConfigClass) -> frozenset[str]:
 
 
 def decisive_values(config: BaseModel) -> dict[str, Any]:
-    """Return the values of all other fields, as JSON has them: two starts that agree in these make the same."""
-    return config.model_dump(mode="json", exclude=set(names_that_may_change(type(config))))
+    """Return the values of all other fields, as JSON has them: two starts that agree in these make the same.
+
+    Fields that were added later are left out where they have their default.
+    """
+    values = config.model_dump(mode="json", exclude=set(names_that_may_change(type(config))))
+    return _without_later_defaults(config, values)
+
+
+def _without_later_defaults(config: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for name, value in values.items():
+        field, member = type(config).model_fields[name], getattr(config, name)
+        if _Mark.ADDED_LATER in field.metadata and member == default_of(field):
+            continue
+        kept[name] = _without_later_defaults(member, value) if isinstance(member, BaseModel) else value
+    return kept
 
 
 def config_class_of(annotation: Any) -> ConfigClass | None:

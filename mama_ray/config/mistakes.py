@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from mama_ray.config.fields import ConfigClass, deepest_group, leaf_paths
-from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError, nearest_names, unknown_name
+from mama_ray.masking import mask_secrets
 
 _WANTED = {
     "int_type": "a whole number",

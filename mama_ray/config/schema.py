@@ -1,22 +1,25 @@
 """The base of every config class and the one validation that all values pass, from wherever they come."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mama_ray.config.fields import ConfigClass, config_class_of, default_of, find_field, set_path
-from mama_ray.config.masking import mask_secrets
 from mama_ray.config.mistakes import ConfigError, explain, unknown_key
 from mama_ray.config.yaml_text import dump_yaml, read_yaml
+from mama_ray.masking import mask_secrets
+
+_LARGEST_NUMBER = (1 << 63) - 1
+_LONGEST_TEXT = 1 << 16  # a prompt with examples has some thousand characters
 
 
 class Config(BaseModel):
     """Base of every config: frozen, unknown keys forbidden; the docstring under a field is its help text."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -52,11 +55,28 @@ def build_config(
     `describe` turns a dotted path into words that say where its value came from.
     """
     merged = _plain(overlay(config_class, {}, values))
+    _require_usual(merged, "", describe)
     try:
         # Strictly, and as JSON: there a list may be a tuple and a whole number a float, while "4" is no number.
         return config_class.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         raise explain(config_class, error, merged, describe) from None
+
+
+def _require_usual(value: Any, path: str, describe: Callable[[str], str]) -> None:
+    """Raise ConfigError for whole numbers and texts that nothing behind a config can hold."""
+    members: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        members = ((f"{path}.{name}" if path else name, member) for name, member in value.items())
+    elif isinstance(value, list):
+        members = ((f"{path}[{number}]", member) for number, member in enumerate(value))
+    elif isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+        raise ConfigError(describe(path), got=f"a whole number of {value.bit_length()} bits", wanted="64 bits at most")
+    elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        wanted = f"at most {_LONGEST_TEXT}"
+        raise ConfigError(describe(path), got=f"text of {len(value)} characters", wanted=wanted)
+    for name, member in members:
+        _require_usual(member, name, describe)
 
 
 def overlay(config_class: ConfigClass, base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

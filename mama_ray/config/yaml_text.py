@@ -4,6 +4,7 @@ PyYAML reads YAML 1.1, where `1e-3` is text, `no` is false and `017` is 15. The 
 instead: only true and false are truth values, every spelling of a number is a number, dates stay text.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from yaml.constructor import ConstructorError
 from mama_ray.config.mistakes import ConfigError
 
 # A config is a page of text. The limit keeps a wrong path (a video, a table) from being read whole.
-_LARGEST_FILE_BYTES = 1 << 20
+_LARGEST_FILE_BYTES = 256 << 10
+_MOST_OPEN_BRACKETS = 100
 
 _PLAIN_VALUES = {
     "tag:yaml.org,2002:null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -142,6 +144,8 @@ def dump_yaml(values: Mapping[str, Any]) -> str:
 
 
 def _parse(text: str, source: object) -> Any:
+    if _num_open_brackets(text) > _MOST_OPEN_BRACKETS:  # PyYAML takes seconds for thousands of them
+        raise ConfigError(f"{source} is nested too deeply", wanted="a few levels")
     try:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
@@ -156,6 +160,12 @@ def _parse(text: str, source: object) -> Any:
         raise ConfigError(f"{source} holds a value that cannot be read", remedy=str(error)) from None
     except RecursionError:
         raise ConfigError(f"{source} is nested too deeply", wanted="a few levels") from None
+
+
+def _num_open_brackets(text: str) -> int:
+    """The most brackets that are open at one place, those in quotes among them."""
+    steps = ("[{".count(one) - "]}".count(one) for one in re.findall(r"[\[\]{}]", text))
+    return max(itertools.accumulate(steps, initial=0))
 
 
 def _neighbours(path: Path) -> str | None:

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
-from mama_ray.data.shard import TAR_BLOCK, MemberLocation, ShardError
+from mama_ray.data.index_form import check_ranges, check_rows, sizes_of
+from mama_ray.data.shard import MemberLocation, ShardError
+from mama_ray.data.tar_headers import TAR_BLOCK
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place, storage_errors
@@ -120,6 +122,7 @@ def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
 
     def read(parquet: pq.ParquetFile) -> pa.Table:
         _check_schema(place, parquet.schema_arrow)
+        check_rows(place, parquet, place.info().size or 0)
         return _read_wide(parquet, names)
 
     with storage_errors(f"{place}"):
@@ -132,6 +135,7 @@ def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
             raise UserError("the index of clips cannot be read", got=f"{place} ({detail})", remedy=_MAKE_ONE) from error
     if {"shard", "offset"} <= set(table.column_names) and not _is_sorted(table):
         raise UserError("the index of clips is not sorted by shard and offset", got=f"{place}", remedy=_MAKE_ONE)
+    check_ranges(place, table, shard_sizes(table))
     return table
 
 
@@ -140,9 +144,10 @@ def _check_schema(place: Place, schema: pa.Schema) -> None:
         missing = sorted(set(INDEX_SCHEMA.names) - set(schema.names))
         got = f"{place} without {', '.join(missing)}" if missing else f"{place} with other column types"
         raise UserError("not an index of clips", got=got, wanted=f"version {INDEX_VERSION}", remedy=_MAKE_ONE)
-    version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode()
+    version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
     if version != INDEX_VERSION or SHARDS_KEY not in schema.metadata:
         raise UserError("index of clips of another version", got=version, wanted=INDEX_VERSION, remedy=_MAKE_ONE)
+    sizes_of(schema.metadata[SHARDS_KEY])
 
 
 def _read_wide(parquet: pq.ParquetFile, names: list[str]) -> pa.Table:
@@ -181,7 +186,7 @@ def _is_sorted(table: pa.Table) -> bool:
 
 def shard_sizes(table: pa.Table) -> dict[str, dict[str, int]]:
     """The {"num_bytes", "num_clips"} of every shard, as the index recorded them (of all splits)."""
-    return json.loads(table.schema.metadata[SHARDS_KEY])
+    return sizes_of(table.schema.metadata[SHARDS_KEY])
 
 
 def clips_per_shard(table: pa.Table) -> list[int]:

@@ -22,6 +22,7 @@ from mama_ray.errors import UserError
 START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
 WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 CONFIG_FILE = "tokenizer_config.json"
+_MAX_BYTES = 64 << 20  # CLIP's has 3.6 MB
 DEFAULT_CONTEXT_LENGTH = 77  # CLIP's
 MIN_VOCAB_SIZE = 2 * 256 + 2  # every byte inside and at the end of a word, and the two special tokens
 
@@ -65,6 +66,9 @@ class Tokenizer:
         """
         directory = Path(path)
         whole, vocab, merges = (directory / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        for path in (whole, vocab, merges, directory / CONFIG_FILE):
+            if path.is_file() and path.stat().st_size > _MAX_BYTES:
+                raise UserError("a file of the tokenizer is too large", got=path, wanted=f"{_MAX_BYTES} bytes at most")
         try:
             if whole.is_file():
                 backend = Backend.from_file(str(whole))

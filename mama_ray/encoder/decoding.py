@@ -3,13 +3,11 @@
 import os
 import queue
 import stat
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -69,30 +67,27 @@ class FrameLoader:
                     future.cancel()
 
     @contextmanager
-    def _guards(self, num_processes: int) -> Iterator["queue.SimpleQueue[tuple[VideoGuard, str]]"]:
-        """Give guards with a scratch file each; a guard is one thread's as long as it is not in the queue."""
-        guards: queue.SimpleQueue[tuple[VideoGuard, str]] = queue.SimpleQueue()
-        with tempfile.TemporaryDirectory(prefix="mama_ray-frames-") as scratch:
-            made = [VideoGuard(self.decode) for _ in range(num_processes)]
-            for number, guard in enumerate(made):
-                guards.put((guard, f"{scratch}/{number}.npy"))
-            try:
-                yield guards
-            finally:
-                for guard in made:
-                    guard.close()
+    def _guards(self, num_processes: int) -> Iterator["queue.SimpleQueue[VideoGuard]"]:
+        """Give guards; a guard is one thread's as long as it is not in the queue."""
+        guards: queue.SimpleQueue[VideoGuard] = queue.SimpleQueue()
+        made = [VideoGuard(self.decode) for _ in range(num_processes)]
+        for guard in made:
+            guards.put(guard)
+        try:
+            yield guards
+        finally:
+            for guard in made:
+                guard.close()
 
-    def _load_one(self, guards: "queue.SimpleQueue[tuple[VideoGuard, str]]", path: str) -> np.ndarray | VideoError:
+    def _load_one(self, guards: "queue.SimpleQueue[VideoGuard]", path: str) -> np.ndarray | VideoError:
         try:
             _require_readable_file(path)
             size = decoded_size(self.transform, at_random=False)
-            guard, scratch = guards.get()
+            guard = guards.get()
             try:
-                frames = guard.load_frames(
-                    str(Path(path).absolute()), num_frames=self.num_frames, size=size, frames_to=scratch
-                )
+                frames = guard.sampled_frames(path, num_frames=self.num_frames, size=size)
             finally:
-                guards.put((guard, scratch))
+                guards.put(guard)
         except DecodeError as error:
             return VideoError(path, " ".join(str(error).split()), is_of_video=True)
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte in it

@@ -20,6 +20,7 @@ from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, training_config
 from mama_ray.models.weight_files import hash_weights, read_json
 from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 _MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
@@ -78,7 +79,7 @@ def _results_of(folder: Place, digest: str) -> list[CardResult]:
     found = []
     for place in (file for home in homes for file in (home / "evaluation").files() if file.name.endswith(".json")):
         try:
-            content = ResultFile.from_json(place.read_bytes())
+            content = ResultFile.from_json(place.read_bytes(MAX_JSON_BYTES))
         except UserError:
             continue  # another file, or of another version
         found += [

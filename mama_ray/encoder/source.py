@@ -1,5 +1,6 @@
 """Which model a user means: a run, a checkpoint of it, a model folder, a storage's URI, a file of weights, a hub id."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +19,11 @@ def model_path(source: str | Path) -> Iterator[Path]:
     and for what is no model.
     """
     name = str(source)
-    if "://" not in name and not Path(name).expanduser().exists():
+    path = os.path.expanduser(name)  # unlike Path's, these do not raise for what can be no path
+    if "://" not in name and not os.path.exists(path):
         yield fetch_from_hub(name)
-    elif "://" not in name and Path(name).expanduser().is_file():
-        yield Path(name).expanduser()
+    elif "://" not in name and os.path.isfile(path):
+        yield Path(path)
     else:
         with storage_errors(name):
             folder = checkpoint_of(Place.of(source))

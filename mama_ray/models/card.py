@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mama_ray.config.masking import mask_secrets
+from mama_ray.masking import mask_secrets
 from mama_ray.models.run_config import evaluation_resize
 from mama_ray.version import installed_version
 
@@ -71,9 +71,10 @@ def without_places(value: Any, name: str = "") -> Any:
         return {key: without_places(member, str(key)) for key, member in value.items()}
     if isinstance(value, (list, tuple)):
         return [without_places(member, name) for member in value]
+    value = mask_secrets(value, name)  # before a URI is cut within its password
     if isinstance(value, str) and ("://" in value or value.startswith(("/", "~", "./", "../"))):
         return value.rstrip("/").rpartition("/")[2]
-    return mask_secrets(value, name)
+    return value
 
 
 def _front_matter(

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,10 @@ def from_pretrained(
     is left out, as far as it would be random and change them.
     """
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, it does not raise for what can be no path
         model, report = clip_vip.import_clip_vip_release(path, interpolate=interpolate, **overrides)
     else:
-        directory = path if path.is_dir() else fetch_from_hub(str(source), local_files_only=local_files_only)
+        directory = path if os.path.isdir(path) else fetch_from_hub(str(source), local_files_only=local_files_only)
         kept = _backbone_of(directory).trained_overrides(directory) if trained_only else {}
         model, report = _load_directory(directory, interpolate=interpolate, **(kept | overrides))
     for keys, fate in ((report.fresh, "not in the file, freshly initialised"), (report.interpolated, "interpolated")):

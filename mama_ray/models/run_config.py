@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mama_ray.config import ConfigError
+from mama_ray.config.yaml_text import read_yaml
 from mama_ray.data.video.settings import Resize
 from mama_ray.errors import UserError
 
@@ -16,10 +16,11 @@ def training_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that is none
-        raise UserError(f"{path} is no YAML", got=str(error), wanted="the settings of a training") from error
-    return content if isinstance(content, dict) else {}
+        return read_yaml(path)  # no tags, no aliases: it may be anybody's
+    except ConfigError as error:
+        raise UserError(
+            f"{error}; it lies beside the weights, as the settings of their training", remedy="mend or remove it"
+        ) from error
 
 
 def evaluation_resize(training: dict[str, Any]) -> Resize:

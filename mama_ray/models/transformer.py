@@ -24,13 +24,13 @@ QUICK_GELU_SLOPE = 1.702
 class EncoderConfig(Config):
     """Size of one tower's transformer; the MLP is `mlp_ratio` times as wide as the tower."""
 
-    width: int = Field(gt=0)
+    width: int = Field(gt=0, le=1 << 16)
     """Channels per token; a multiple of num_heads."""
-    num_layers: int = Field(gt=0)
+    num_layers: int = Field(gt=0, le=200)
     """Transformer layers."""
-    num_heads: int = Field(gt=0)
+    num_heads: int = Field(gt=0, le=1 << 12)
     """Attention heads."""
-    mlp_ratio: int = Field(default=4, gt=0)
+    mlp_ratio: int = Field(default=4, gt=0, le=64)
     """Hidden width of the MLP over the width."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ is one UserError that names it.
 import hashlib
 import json
 import pickle
+import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, whole_file
+from mama_ray.storage.small_files import MAX_JSON_BYTES, is_plain_name, parse_json
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -26,6 +28,11 @@ TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, Ope
 
 State = dict[str, Tensor]
 _HASHED_BYTES = 1 << 20
+# What a damaged pickle raises, whose instructions call the loader's own functions with other types.
+_DAMAGED_PICKLE = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError,
+    AssertionError, OverflowError, MemoryError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; UserError when it is absent, damaged or no object."""
     if not path.is_file():
         raise UserError("model file is missing", got=str(path), wanted="a JSON file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON", got=str(error), wanted="a JSON object") from error
+    content = parse_json(Place.of(path).read_bytes(MAX_JSON_BYTES), path)
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object", got=type(content).__name__, wanted="an object")
     return content
@@ -81,11 +85,11 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
     if not (directory / INDEX_NAME).is_file():
         return _read_torch_state(directory, values_of)
     weight_map = read_json(directory / INDEX_NAME).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) and name for name in weight_map.values()):
         raise UserError(f"{directory / INDEX_NAME} is not a shard index", wanted="an object `weight_map`")
     state: State = {}
     for name in sorted(set(weight_map.values())):
-        if Path(name).name != name:
+        if not is_plain_name(name) or "/" in name:
             raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
         state |= read_safetensors(directory / name, values_of=values_of)
     absent = sorted(set(weight_map) - set(state))
@@ -140,7 +144,7 @@ def read_torch_file(path: Path) -> Any:
     """Read a .pt file with the tensors-only unpickler; UserError when it holds anything else or is damaged."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGED_PICKLE as error:
         raise UserError(
             f"{path} cannot be read as tensors only",
             got=(str(error).splitlines() or [type(error).__name__])[0],

@@ -4,10 +4,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
+
 from mama_ray.config import load_yaml
+from mama_ray.masking import mask_secrets, mask_text
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_SETTINGS_BYTES, check_form
 
 _VERSIONS = ("mama-ray", "torch", "ray", "transformers")
+
+
+class _Uses(BaseModel):
+    sha256: str
+
+
+class _Data(BaseModel):
+    num_clips: dict[str, int] = {}
+    caption_tables: dict[str, _Uses] = {}
+    contents: dict[str, Any] = {}
+
+
+class _Environment(BaseModel):
+    """The form of environment.json, as far as it is read again."""
+
+    command: str | None = None
+    started_s: float | None = None
+    packages: dict[str, str] = {}
+    cluster: dict[str, float] = {}
+    data: _Data = _Data()
 
 
 def read_provenance(run_folder: Place, records: Sequence[Mapping], checkpoint: str | None = None) -> dict[str, str]:
@@ -15,8 +39,7 @@ def read_provenance(run_folder: Place, records: Sequence[Mapping], checkpoint: s
 
     checkpoint: that whose results stand beside, if there are any. Runs of earlier versions tell less.
     """
-    environment = run_folder / "environment.json"
-    found: dict[str, Any] = environment.read_json() or {}
+    found = read_environment(run_folder)
     packages, counts = found.get("packages", {}), found.get("data", {}).get("num_clips", {})
     cluster = found.get("cluster", {})
     machines = [f"{cluster[name]:g} {name}" for name in ("CPU", "GPU") if cluster.get(name)]
@@ -31,18 +54,28 @@ def read_provenance(run_folder: Place, records: Sequence[Mapping], checkpoint: s
         "python": " on ".join(str(found[name]) for name in ("python", "platform") if name in found),
         "Ray's resources": ", ".join(machines),
     }
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: mask_text(str(value)) for name, value in told.items() if value}
+
+
+def read_environment(run_folder: Place) -> dict[str, Any]:
+    """Return environment.json, {} where there is none; UserError where it is of another form."""
+    place = run_folder / "environment.json"
+    found = place.read_json() or {}
+    check_form(_Environment, found, place)
+    return found
 
 
 def read_settings(run_folder: Place) -> dict[str, str]:
     """Return all settings of a run by dotted key, as its config.yaml has them; {} where it has none."""
     place = run_folder / "config.yaml"
-    return dict(_flat(load_yaml(place.read_text(), source=place.uri))) if place.is_file() else {}
+    if not place.is_file():
+        return {}
+    return dict(_flat(mask_secrets(load_yaml(place.read_text(MAX_SETTINGS_BYTES), source=place.uri))))
 
 
 def read_num_val(run_folder: Place) -> int | None:
     """Return the number of clips that the run validates on, None where it is not told."""
-    found = (run_folder / "environment.json").read_json() or {}
+    found = read_environment(run_folder)
     return found.get("data", {}).get("num_clips", {}).get("val")
 
 
@@ -55,4 +88,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _date(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError, TypeError):  # no time that a calendar has
+        return None

@@ -12,11 +12,12 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.evaluation.protocol import CheckpointName, Result, ResultFile, RetrievedExample, TopicResult
+from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult, describe_checkpoint
 from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.provenance import read_num_val, read_provenance, read_settings
-from mama_ray.reporting.writers import read_metrics
+from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 TOPIC_METRIC = "t2v_R@1"
 _STRIP_FRAMES = 4
@@ -28,7 +29,7 @@ def load_result(run_folder: Place, benchmark: str, label: str = "plain") -> Resu
     """Read one entry of `<run>/evaluation/<benchmark>.json`; UserError when it is not there."""
     place = run_folder / f"evaluation/{benchmark}.json"
     try:
-        results = {result.label: result for result in ResultFile.from_json(place.read_bytes()).results}
+        results = {result.label: result for result in ResultFile.from_json(place.read_bytes(MAX_JSON_BYTES)).results}
     except FileNotFoundError as error:
         raise UserError(
             "the run has no such result", got=f"{place}", remedy="evaluate it with jobs/evaluate.py"
@@ -60,23 +61,17 @@ def summarise_run(
         retrievals=tuple(retrievals),
         facts=facts or {},
         num_val=read_num_val(run_folder),
-        provenance=read_provenance(run_folder, records, _checkpoint(result.checkpoint) if result else None),
+        provenance=read_provenance(run_folder, records, describe_checkpoint(result.checkpoint) if result else None),
         settings=read_settings(run_folder),
     )
-
-
-def _checkpoint(name: CheckpointName) -> str:
-    step = "" if name.step is None else f", step {name.step}"
-    return f"{name.path}{step}, {name.selection}, sha256 {name.sha256[:16]}"
 
 
 def training_time_s(records: Sequence[Mapping]) -> float | None:
     """Return the time spent in steps, summed over all starts of the run; validation and pauses do not count."""
     total, last = 0.0, 0
-    for record in records:
-        if record.get("throughput/step_s") is not None:
-            total += record["throughput/step_s"] * (record["step"] - last)
-            last = record["step"]
+    for step, step_s in zip(*read_series(records, "throughput/step_s"), strict=True):
+        total += step_s * (step - last)
+        last = step
     return total or None
 
 

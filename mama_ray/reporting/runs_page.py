@@ -18,6 +18,7 @@ from mama_ray.reporting.provenance import read_provenance
 from mama_ray.reporting.run_summary import training_time_s
 from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def _read_results(folder: Place) -> dict[Protocol, float]:
         if not place.name.endswith(".json"):
             continue
         try:
-            results = ResultFile.from_json(place.read_bytes()).results
+            results = ResultFile.from_json(place.read_bytes(MAX_JSON_BYTES)).results
         except UserError as error:  # another file, or of another version, must not hide the run
             logger.warning("%s is left out: %s", place, error)
             continue

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from typing import Any, Literal, Protocol
 
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_secrets, mask_text
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Trackers:
         self._open: dict[TrackerName, Tracker] = {}
         self._last: Future | None = None
         for name in dict.fromkeys(names):
-            self._submit(self._begin, name, run, run_folder, dict(settings))
+            self._submit(self._begin, name, run, run_folder, mask_secrets(settings))
 
     def write(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Hand on the scalars of a record; curves and what is no finite number are left out."""
@@ -165,7 +166,7 @@ class Trackers:
 
     def _give_up(self, name: TrackerName, error: Exception) -> None:
         self._open.pop(name, None)
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = mask_text(" ".join(str(error).split()))[:300] or type(error).__name__
         logger.warning("%s gets no more metrics of this start (%s); metrics.jsonl has them", name, reason)
 
 

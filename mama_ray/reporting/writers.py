@@ -13,6 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,10 +22,12 @@ from pyarrow import fs
 from mama_ray.errors import UserError
 from mama_ray.reporting.metrics import check_value, find_metric
 from mama_ray.reporting.trackers import Trackers
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, whole_file
+from mama_ray.storage.small_files import parse_json
 
 FILE_NAME = "metrics.jsonl"
 _FORMAT = 2
+_LARGEST_METRIC = 1e300
 
 MetricValue = float | list[float] | tuple[float, ...]
 """A number, or those of a curve."""
@@ -47,9 +50,8 @@ class MetricsWriter:
         self._local = Path(folder.path if self._scratch is None else self._scratch.name)
         self._local.mkdir(parents=True, exist_ok=True)
         kept = [line for line, record in _read_lines(folder) if record["step"] <= start_step]
-        temporary = self._local / (FILE_NAME + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.rename(self._local / FILE_NAME)
+        with whole_file(self._local / FILE_NAME) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
         self._file = (self._local / FILE_NAME).open("a")
         self._tensorboard = _open_tensorboard(self._local / "tensorboard", start_step) if tensorboard else None
 
@@ -80,15 +82,14 @@ class MetricsWriter:
             fs.copy_files(str(self._local), self._folder.path, fs.LocalFileSystem(), self._folder.filesystem)
 
     def close(self) -> None:
-        """Flush for the last time and let go of all files, even where the storage fails."""
-        try:
-            self.flush()
-        finally:
-            self._file.close()
-            if self._tensorboard is not None:
-                self._tensorboard.close()
+        """Flush for the last time and let go of all files, even where the storage fails; the first error comes out."""
+        with ExitStack() as closing:
             if self._scratch is not None:
-                self._scratch.cleanup()
+                closing.callback(self._scratch.cleanup)
+            if self._tensorboard is not None:
+                closing.callback(self._tensorboard.close)
+            closing.callback(self._file.close)
+            self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -110,15 +111,16 @@ def _read_lines(folder: Place) -> list[tuple[str, dict]]:
     place = folder / FILE_NAME
     if not place.exists():
         return []
-    lines = place.read_text().splitlines()
+    lines = place.read_bytes().decode(errors="replace").splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line, "the line")
             if record.pop("format", 1) < _FORMAT:
                 record["step"] += 1
-            record["step"]
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            if not 0 <= record["step"] < 1 << 63 or int(record["step"]) != record["step"]:
+                raise ValueError("the step is no number of steps")
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             if number == len(lines):
                 break
             raise UserError(
@@ -134,7 +136,21 @@ def read_series(records: Sequence[Mapping], name: str) -> tuple[list[int], list]
     """Return (steps, values) of one metric, without the records that lack it or hold null."""
     find_metric(name)
     points = [(record["step"], record[name]) for record in records if record.get(name) is not None]
+    # A list is one value for each of several things, in every record or in none.
+    odd = next((value for _, value in points if not _is_metric(value) or _is_other(value, points[0][1])), None)
+    if odd is not None:
+        raise UserError(f"metric {name} has a value that is none", got=repr(odd), wanted="a number, or a list of them")
     return [step for step, _ in points], [value for _, value in points]
+
+
+def _is_other(one: object, first: object) -> bool:
+    return isinstance(one, list) != isinstance(first, list)
+
+
+def _is_metric(value: object) -> bool:
+    if isinstance(value, list):
+        return all(one is None or _is_metric(one) for one in value)
+    return isinstance(value, int | float) and abs(value) < _LARGEST_METRIC
 
 
 def _plain(value: MetricValue) -> float | list | None:

@@ -11,6 +11,7 @@ import os
 import sys
 
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_this_process
 from mama_ray.version import installed_version
 
 DEFAULT_ENCODER = "openai/clip-vit-base-patch32"
@@ -90,4 +91,5 @@ def _shown(path: str) -> str:
 
 
 if __name__ == "__main__":
+    mask_this_process()
     sys.exit(main())

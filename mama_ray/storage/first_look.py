@@ -9,7 +9,14 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import CHECK_CREDENTIALS, NO_PERMISSION, Place
+from mama_ray.storage.failures import (
+    CHECK_CREDENTIALS,
+    NO_PERMISSION,
+    as_storage_error,
+    is_of_the_storage,
+    told_of_storage,
+)
+from mama_ray.storage.places import Place
 from mama_ray.storage.s3 import FIRST_LOOK, s3_endpoint
 
 # Words of Arrow and of the AWS SDK.
@@ -75,6 +82,9 @@ def _refusals(uri: str, what: str, wanted: str) -> Iterator[None]:
     try:
         yield
     except (OSError, NotImplementedError) as error:
+        failure = as_storage_error(error)
+        if failure is not None and is_of_the_storage(failure):
+            raise told_of_storage(failure, uri) from error
         text = " ".join(str(error).split()) or type(error).__name__
         if not uri.startswith(("s3://", "s3a://")):
             raise UserError(what, got=uri, wanted=wanted, remedy=text) from error

@@ -5,30 +5,63 @@ is no damage: it is a UserError of its own.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
+from mama_ray.storage.small_files import MAX_RECORD_BYTES, FileFormError, check_form, parse_json, require_plain_name
 
 MANIFEST = "manifest.json"
 _READ_BYTES = 1 << 20
+_MAX_FILES = 10_000
+_Name = Annotated[str, AfterValidator(require_plain_name)]
 _Read = TypeVar("_Read")
 
 
-def read_manifest(place: Place) -> tuple[dict | None, str]:
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class FileRecord(_Form):
+    """What a manifest says of one file."""
+
+    num_bytes: int = Field(ge=0, lt=1 << 63)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Selection(_Form):
+    """The validation metric of a checkpoint."""
+
+    metric: str = Field("", max_length=200)
+    value: float | None = None
+
+
+class Manifest(_Form):
+    """The form of manifest.json; `files` maps names inside the folder, with slashes, to size and hash."""
+
+    step: int = Field(ge=0, lt=1 << 63)
+    selection: Selection | None = None
+    files: dict[_Name, FileRecord] = Field(min_length=1, max_length=_MAX_FILES)
+
+
+def read_manifest(place: Place) -> tuple[Manifest | None, str]:
     """Return a folder's manifest, or None and what is wrong with it. Raises UserError where the storage fails."""
     try:
-        manifest = json.loads(_read(place / MANIFEST, Place.read_bytes))
+        return check_form(Manifest, _read_content(place), place / MANIFEST), ""
     except FileNotFoundError:
         return None, f"{place}: no {MANIFEST}"
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None, f"{place}: {MANIFEST} is damaged"
-    is_ours = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
-    return (manifest, "") if is_ours else (None, f"{place}: {MANIFEST} is damaged")
+    except FileFormError as error:
+        return None, f"{place}: {MANIFEST} is damaged ({error})"
+
+
+def _read_content(place: Place) -> Any:
+    return parse_json(_read(place / MANIFEST, partial(Place.read_bytes, max_bytes=MAX_RECORD_BYTES)), MANIFEST)
 
 
 def verify_manifest(place: Place) -> str | None:
@@ -37,7 +70,7 @@ def verify_manifest(place: Place) -> str | None:
     Raises UserError where the storage fails.
     """
     manifest, trouble = read_manifest(place)
-    return trouble if manifest is None else _first_difference(place, manifest["files"])
+    return trouble if manifest is None else _first_difference(place, manifest.files)
 
 
 def require_whole_model(directory: Path) -> None:
@@ -48,12 +81,14 @@ def require_whole_model(directory: Path) -> None:
     or another kind of one, and passes.
     """
     place = Place.of(directory)
+    if not (directory / MANIFEST).exists() or _is_of_others(place):
+        return
     manifest, trouble = read_manifest(place)
-    if manifest is None and (directory / MANIFEST).is_file() and not _is_of_others(directory):
+    if manifest is None:
         _refuse(trouble)
-    if manifest is not None and "step" in manifest:
-        there = {name for name in manifest["files"] if _is_of_the_model(name) and (directory / name).is_file()}
-        problem = _first_difference(place, {name: manifest["files"][name] for name in sorted(there)})
+    else:
+        there = {name for name in manifest.files if _is_of_the_model(name) and (directory / name).is_file()}
+        problem = _first_difference(place, {name: manifest.files[name] for name in sorted(there)})
         if problem is not None:
             _refuse(problem)
 
@@ -67,29 +102,31 @@ def _refuse(problem: str) -> None:
     )
 
 
-def _is_of_others(directory: Path) -> bool:
-    """Tell a manifest.json of another program: whole JSON that lists no files as ours does."""
+def _is_of_others(place: Place) -> bool:
+    """Tell a manifest.json of another program: whole JSON that has not the fields of ours."""
     try:
-        json.loads((directory / MANIFEST).read_bytes())
-    except ValueError:
+        content = _read_content(place)
+    except FileFormError:
         return False
-    return True
+    return not (isinstance(content, dict) and "step" in content and isinstance(content.get("files"), dict))
 
 
 def _is_of_the_model(name: str) -> bool:
     return not name.endswith(".pt") and name != "train_state.json"
 
 
-def _first_difference(place: Place, files: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return what is wrong with the first file that is not as recorded."""
+def _first_difference(place: Place, files: Mapping[str, FileRecord]) -> str | None:
+    """Return what is wrong with the first file that is not as recorded; one of another size is not read."""
     for name, recorded in files.items():
         try:
-            num_bytes, digest = _read(place / name, _hash_file)
+            num_bytes, digest = _read(place / name, partial(_hash_file, expected_bytes=recorded.num_bytes))
         except FileNotFoundError:
             return f"{place}/{name}: missing"
-        if num_bytes != recorded["num_bytes"]:
-            return f"{place}/{name}: {num_bytes} bytes, manifest says {recorded['num_bytes']}"
-        if digest != recorded["sha256"]:
+        except FileFormError as error:
+            return f"{place}/{name}: {error}"
+        if num_bytes != recorded.num_bytes:
+            return f"{place}/{name}: {num_bytes} bytes, manifest says {recorded.num_bytes}"
+        if digest != recorded.sha256:
             return f"{place}/{name}: content differs from the manifest's sha256"
     return None
 
@@ -106,10 +143,12 @@ def _read(place: Place, read: Callable[[Place], _Read]) -> _Read:
         raise AssertionError("unreachable") from None
 
 
-def _hash_file(place: Place) -> tuple[int, str]:
+def _hash_file(place: Place, expected_bytes: int) -> tuple[int, str]:
     digest, num_bytes = hashlib.sha256(), 0
-    with place.open_stream() as stream:
-        while chunk := stream.read(_READ_BYTES):
+    with place.open_file() as file:
+        if file.size() != expected_bytes:
+            return file.size(), ""
+        while chunk := file.read(_READ_BYTES):
             digest.update(chunk)
             num_bytes += len(chunk)
     return num_bytes, digest.hexdigest()

@@ -5,8 +5,6 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import contextlib
-import errno
-import json
 import stat
 import tempfile
 import uuid
@@ -14,29 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.masking import holds_credentials
+from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
-
-# EFBIG is what a file size limit or an old filesystem gives.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_START_AGAIN = "then start again with the same arguments: the job goes on from what it has saved"
-# Words of Arrow, of the AWS SDK and of the operating system where a user is not let in.
-NO_PERMISSION = (
-    "ACCESS_DENIED",
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "EXPIRED_TOKEN",
-    "ExpiredToken",
-    "HTTP status 403",
-    "No credentials",
-)
-CHECK_CREDENTIALS = "check AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+from mama_ray.storage.small_files import MAX_FILE_BYTES, MAX_JSON_BYTES, parse_json, read_at_most, require_regular
 
 
 @dataclass(frozen=True)
@@ -60,6 +45,10 @@ class Place:
         UserError for a URI that holds credentials or that nothing here can open.
         """
         uri = str(uri)
+        if holds_credentials(uri):
+            raise UserError(
+                "credentials inside a URI", got=f"{uri.partition('://')[0]}://***", remedy="put them in the environment"
+            )
         if _is_local(uri):
             path = absolute_uri(uri.removeprefix("file://"))
             return cls(pafs.LocalFileSystem(), path, path)
@@ -122,27 +111,34 @@ class Place:
 
     def open_stream(self) -> pa.NativeFile:
         """Open the file to be read from its start on."""
+        self._require_regular()
         return self.filesystem.open_input_stream(self.path)
 
     def open_file(self) -> pa.NativeFile:
         """Open the file to be read at any offset."""
+        self._require_regular()
         return self.filesystem.open_input_file(self.path)
 
-    def read_bytes(self) -> bytes:
-        """Read a small file."""
-        with self.open_stream() as stream:
-            return stream.read()
+    def _require_regular(self) -> None:
+        if self.is_local:
+            require_regular(self.path)
 
-    def read_text(self) -> str:
+    def read_bytes(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+        """Read a small file; UserError where it is larger, or a pipe or device."""
+        with self.open_stream() as stream:
+            return read_at_most(stream, max_bytes, self)
+
+    def read_text(self, max_bytes: int = MAX_FILE_BYTES) -> str:
         """Read a small file of UTF-8 text."""
-        return self.read_bytes().decode()
+        return self.read_bytes(max_bytes).decode()
 
     def read_json(self) -> Any:
-        """Read a small JSON file; None when it is missing or no JSON."""
+        """Read a small JSON file with one object; None when it is missing or anything else."""
         try:
-            return json.loads(self.read_bytes())
+            content = parse_json(self.read_bytes(MAX_JSON_BYTES), self)
         except (FileNotFoundError, ValueError):
             return None
+        return content if isinstance(content, dict) else None
 
     def write_whole(self, content: bytes | str | Callable[[BinaryIO], object]) -> None:
         """Write a small file, whole or not at all; `content` may be what writes it into a stream.
@@ -216,7 +212,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         set_usual_modes(path.parent, [temporary])
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -247,23 +244,17 @@ def absolute_uri(uri: str) -> str:
 
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
-    """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy."""
+    """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy.
+
+    The folder for temporary files is named where that is what failed.
+    """
     try:
         yield
-    except OSError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        # An error of another process comes with the traceback it had there, above its own words.
-        detail = " ".join((lines[-1] if lines[0].startswith(("ray::", "Traceback")) else " ".join(lines)).split())
-        what, remedy = "the storage failed", f"put it right, {_START_AGAIN}"
-        if error.errno in _NO_SPACE:
-            what = "no space left on the storage"
-        elif isinstance(error, FileNotFoundError):
-            what, remedy = "a file of the storage is missing", f"put it back or make it again, {_START_AGAIN}"
-        elif isinstance(error, PermissionError) or any(sign in detail for sign in NO_PERMISSION):
-            what = "the storage refuses access"
-            remedy = "give this user leave to read and write there" if _is_local(uri) else CHECK_CREDENTIALS
-            remedy = f"{remedy}, {_START_AGAIN}"
-        raise UserError(what, got=f"{uri}: {detail}", remedy=remedy) from error
+    except Exception as raised:
+        error = as_storage_error(raised)
+        if error is None:
+            raise
+        raise told_of_storage(error, uri) from raised
 
 
 def _is_local(uri: str) -> bool:
@@ -273,9 +264,9 @@ def _is_local(uri: str) -> bool:
 def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     """Return the filesystem of a URI that is not local, and the path inside it."""
     scheme, _, rest = uri.partition("://")
-    if "@" in urlsplit(uri).netloc:
-        raise UserError("credentials inside a URI", got=f"{scheme}://***", remedy="put them in the environment")
     path = rest.rstrip("/")
+    if not path.strip("/") and scheme in ("s3", "s3a", "gs", "gcs"):
+        raise UserError("storage URI without a bucket", got=uri, wanted=f"{scheme}://bucket/path")
     if scheme in ("s3", "s3a"):
         return s3_filesystem(patience), path
     if scheme in ("gs", "gcs"):

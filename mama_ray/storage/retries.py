@@ -1,12 +1,12 @@
 """Trying again when a storage fails for a moment: object stores do, by the hour."""
 
-import errno
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from mama_ray.storage.failures import LASTING, as_storage_error
+
 _ATTEMPTS = 4
-_FINAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # a disk that is full or read-only stays so
 _Result = TypeVar("_Result")
 
 
@@ -22,7 +22,8 @@ def with_retries(work: Callable[[], _Result], attempts: int = _ATTEMPTS) -> _Res
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except OSError as error:
-            if attempt == attempts - 1 or error.errno in _FINAL:
+            known = as_storage_error(error)
+            if attempt == attempts - 1 or (known is not None and known.errno in LASTING):
                 raise
             time.sleep(2**attempt)
     raise AssertionError("unreachable")

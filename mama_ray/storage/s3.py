@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
+from mama_ray.masking import holds_credentials, mask_text
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ def s3_filesystem(patience: Patience) -> pafs.S3FileSystem:
     where = s3_endpoint()
     options = {}
     if where.endpoint:
+        if holds_credentials(where.endpoint):
+            raise UserError(
+                "credentials inside the endpoint of S3",
+                got=mask_text(where.endpoint),
+                wanted="scheme, host and port",
+                remedy="put them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
         parts = urlsplit(where.endpoint)
         options = {"endpoint_override": parts.netloc + parts.path.rstrip("/"), "scheme": parts.scheme}
     return pafs.S3FileSystem(
@@ -75,3 +84,25 @@ def _profile() -> dict[str, str]:
             got=os.environ["AWS_PROFILE"],
             wanted="a profile of ~/.aws/config or ~/.aws/credentials",
         ) from error
+
+
+def s3_client(patience: Patience) -> Any:
+    """Return botocore's client of the same S3, for what Arrow's filesystem cannot ask: the conditions of a PUT."""
+    import botocore.session
+    from botocore.config import Config
+
+    where = s3_endpoint()
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=where.endpoint,
+        region_name=where.region or "us-east-1",
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": patience.max_attempts},
+            connect_timeout=patience.connect_s,
+            read_timeout=patience.silence_s,
+            s3={"addressing_style": "path"} if where.endpoint else None,  # as Arrow does
+            # Not every store knows the checksums that Amazon's own clients have begun to send.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

@@ -8,17 +8,21 @@ YAML, and the optimiser's tensors through `torch.load(weights_only=True)`.
 import base64
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, Field
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mama_ray.errors import UserError
 from mama_ray.models.host_copy import Buffers, copy_to_host
+from mama_ray.models.weight_files import read_json, read_safetensors, read_torch_file
+from mama_ray.storage.small_files import check_form
 from mama_ray.training.optim import schedules_agree
 from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState
@@ -87,8 +91,18 @@ def write_state(captured: CapturedState, directory: Path) -> None:
     for name, tensors in captured.weights.items():
         save_file(tensors, directory / name)
     for name, optimizer in captured.optimizers.items():
-        torch.save(optimizer.state_dict(), directory / name)
+        write_optimizer(optimizer, directory / name)
     (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
+
+
+def write_optimizer(optimizer: CapturedOptimizer, path: Path) -> None:
+    """Write an optimiser's state.
+
+    Through a file of ours: by itself torch.save tells a full disk by its own bookkeeping ("unexpected pos"), and what
+    the disk said is lost.
+    """
+    with path.open("wb") as file:
+        torch.save(optimizer.state_dict(), file)
 
 
 def save_state(state: TrainState, directory: Path, *, selection: dict | None, extra: dict | None = None) -> None:
@@ -101,19 +115,50 @@ def load_state(state: TrainState, directory: Path) -> dict:
 
     Raises UserError where the run's shape differs from the checkpoint's, since the data order would not go on.
     """
-    record = json.loads((directory / "train_state.json").read_text())
+    record = read_train_state(directory)
     check_data_cursor(record, state)
-    state.model.load_state_dict(load_file(directory / "model.safetensors"))
-    state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
-    if state.weight_optimizer is not None:
-        state.weighting.load_state_dict(load_file(directory / "weight_net.safetensors"))
-        state.weight_optimizer.load_state_dict(torch.load(directory / "weight_optimizer.pt", weights_only=True))
-    if state.ema is not None:
-        state.ema.module.load_state_dict(load_file(directory / "ema.safetensors"))
-        state.ema.n_averaged.fill_(record["ema_num_averaged"])
-    restore_rng_state(record["torch_rng_state"])
+    with state_errors(directory):
+        state.model.load_state_dict(read_safetensors(directory / "model.safetensors"))
+        state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
+        if state.weight_optimizer is not None:
+            state.weighting.load_state_dict(read_safetensors(directory / "weight_net.safetensors"))
+            state.weight_optimizer.load_state_dict(read_torch_file(directory / "weight_optimizer.pt"))
+        if state.ema is not None:
+            state.ema.module.load_state_dict(read_safetensors(directory / "ema.safetensors"))
+            state.ema.n_averaged.fill_(record["ema_num_averaged"])
+        restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record
+
+
+class _TrainState(BaseModel):
+    """The form of train_state.json, as far as it is read again."""
+
+    step: int = Field(ge=0, lt=1 << 63)
+    num_steps: int = Field(ge=0, lt=1 << 63)
+    global_batch_size: int = Field(gt=0, lt=1 << 31)
+    ema_num_averaged: int = Field(0, ge=0, lt=1 << 63)
+    torch_rng_state: str = Field(max_length=1 << 16)
+
+
+def read_train_state(directory: Path) -> dict:
+    """Return train_state.json of a local checkpoint; UserError where it is missing or of another form."""
+    path = directory / "train_state.json"
+    record = read_json(path)
+    check_form(_TrainState, record, path)
+    return record
+
+
+@contextmanager
+def state_errors(directory: Path) -> Iterator[None]:
+    """Turn what torch says of a state that is not that of this model and its optimisers into one UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError("the checkpoint is not of this model and run", got=f"{directory} ({reason})") from error
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ A checkpoint without a valid manifest does not exist; a damaged one is named and
 import hashlib
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,9 @@ def list_checkpoints(run_folder: Place) -> list[CheckpointRef]:
         place = folder / info.base_name
         manifest, trouble = read_manifest(place)
         if manifest is not None:
-            value = (manifest.get("selection") or {}).get("value")
-            found.append(CheckpointRef(place, int(match[1]), value))
+            value = manifest.selection.value if manifest.selection else None
+            is_number = value is not None and math.isfinite(value)
+            found.append(CheckpointRef(place, int(match[1]), value if is_number else None))
         elif not (place / UPLOADING).exists():
             found.append(CheckpointRef(place, int(match[1]), None, trouble))
     return sorted(found, key=lambda ref: ref.step)

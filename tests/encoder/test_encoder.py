@@ -27,16 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def encoder(model_folder) -> mama_ray.Encoder:
-    return mama_ray.load_encoder(model_folder, num_processes=1)
-
-
-@pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> list[Path]:
     """Videos of different length, hence of different frames."""
     folder = tmp_path_factory.mktemp("videos")

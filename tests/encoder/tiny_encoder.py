@@ -1,14 +1,29 @@
-"""A model folder of a tiny dual encoder with its tokenizer, for the tests of the encoder and of search."""
+"""A model folder of a tiny dual encoder with its tokenizer, for the tests of the encoder, of search and of evaluation.
+
+Their conftests import the fixtures.
+"""
 
 from pathlib import Path
 
+import pytest
 import torch
 
+import mama_ray
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import PRESETS
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.training.manifest import step_directory, write_manifest
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def encoder(model_folder) -> mama_ray.Encoder:
+    return mama_ray.load_encoder(model_folder, num_processes=1)
 
 
 def write_model(folder: Path, *, seed: int = 0) -> Path:

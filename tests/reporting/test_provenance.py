@@ -33,3 +33,11 @@ def test_a_folder_without_any_of_it_tells_nothing(tmp_path):
     assert read_provenance(Place.of(tmp_path), []) == {}
     assert read_settings(Place.of(tmp_path)) == {}
     assert read_num_val(Place.of(tmp_path)) is None
+
+
+def test_the_folder_of_a_run_that_wrote_secrets_down_tells_none(tmp_path):
+    environment = {"command": "python jobs/tune.py --study postgresql://me:hunter/2@host/x"}
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    (tmp_path / "config.yaml").write_text("study: postgresql://me:hunter/2@host/x\nhub: {api_key: hunter2}\n")
+    assert read_provenance(Place.of(tmp_path), []) == {"command": "python jobs/tune.py --study postgresql://***@host/x"}
+    assert read_settings(Place.of(tmp_path)) == {"study": "postgresql://***@host/x", "hub.api_key": "***"}

@@ -20,16 +20,6 @@ from tests.encoder.tiny_encoder import write_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def encoder(model_folder) -> mama_ray.Encoder:
-    return mama_ray.load_encoder(model_folder, num_processes=1)
-
-
 @pytest.fixture
 def folder(tmp_path) -> Path:
     folder = tmp_path / "videos"

@@ -84,7 +84,14 @@ class FailingStreams(Storage):
         super().__init__()
         self.name = name
 
+    def open_input_file(self, path):
+        self._fail_for(path)
+        return super().open_input_file(path)
+
     def open_input_stream(self, path):
+        self._fail_for(path)
+        return super().open_input_stream(path)
+
+    def _fail_for(self, path):
         if path.endswith(self.name):
             raise OSError("When reading: AWS Error INTERNAL_FAILURE")
-        return super().open_input_stream(path)

@@ -125,10 +125,31 @@ def test_a_storage_that_lists_with_a_leading_slash_gives_the_same_places(tmp_pat
     assert (file, file.read_text()) == (folder / "deep/x.txt", "found")
 
 
-def test_credentials_in_a_uri_are_refused_and_not_repeated():
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://key:secret@bucket/x",
+        "s3://key:sec/ret@bucket/x",
+        "s3://bucket/x?secret_key=secret",
+        "https://host/x.tar?sv=1&sig=secret",
+        "https://host/x.tar?X-Amz-Signature=secret&n=1",
+        "abfs://c/x?account_key=secret",
+        "s3://bucket/x#token=secret",
+        "file://me:secret@host/x",
+    ],
+)
+def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
     with pytest.raises(UserError, match="credentials inside a URI") as refused:
-        Place.of("s3://key:secret@bucket/x")
+        Place.of(uri)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("endpoint", ["http://me:sec/ret@host:9000", "http://host:9000/?sig=sec/ret"])
+def test_credentials_in_the_endpoint_are_refused_and_not_repeated(endpoint, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(UserError, match="credentials inside the endpoint of S3") as refused:
+        Place.of("s3://bucket/x")
+    assert "sec" not in str(refused.value) and "host" in str(refused.value)
 
 
 class Counting(FaultyProxy):

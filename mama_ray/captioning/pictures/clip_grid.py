@@ -9,7 +9,8 @@ from jaxtyping import Int64, UInt8
 from mama_ray.captioning.pictures.grid import hash_pixels, make_grid
 from mama_ray.captioning.pictures.keyframes import choose_key_frames
 from mama_ray.captioning.pictures.settings import ClipGridConfig
-from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video import guarded
+from mama_ray.data.video.sampled import spread_frames
 from mama_ray.data.video.settings import DecodeConfig
 
 
@@ -31,17 +32,22 @@ class ClipGrid:
 
 
 def make_clip_grid(
-    data: bytes | str | Path, config: ClipGridConfig, *, side: int, decode: DecodeConfig | None = None
+    data: bytes | str | Path,
+    config: ClipGridConfig,
+    *,
+    side: int,
+    decode: DecodeConfig | None = None,
+    is_guarded: bool = True,
 ) -> ClipGrid:
     """Decode a clip, choose its key frames and lay them out in a square of `side` pixels.
 
-    Raises DecodeError with a readable reason for a video that cannot be used.
+    Decoding is done in a process of its own, unless `is_guarded` says that this one may be lost. Raises DecodeError
+    with a readable reason for a video that cannot be used.
     """
     layout = config.layout
-    decoder = VideoDecoder(data, fit=(side // layout.columns, side // layout.rows), config=decode)
-    num_candidates = min(config.num_candidates, decoder.num_frames)
-    candidates = ((np.arange(num_candidates) + 0.5) * decoder.num_frames / num_candidates).astype(np.int64)
-    frames = decoder.frames_by_index(candidates)
+    fit = side // layout.columns, side // layout.rows
+    read = guarded.spread_frames if is_guarded else spread_frames
+    frames, candidates = read(data, num_frames=config.num_candidates, fit=fit, decode=decode)
     chosen = choose_key_frames(frames, config.key_frames)
     pixels = make_grid(frames[chosen.indices], layout, side)
     return ClipGrid(pixels, candidates[chosen.indices], chosen.num_filled, hash_pixels(pixels))

@@ -43,19 +43,9 @@ def open_corpus(folder: Place, config: CorpusConfig) -> bool:
 
     Raises UserError when the folder holds another corpus, or files that are not the generator's.
     """
-    wanted = corpus_hash(config)
-    manifest = _read_json(folder / MANIFEST_NAME)
-    started = _read_json(folder / f"{WORK_FOLDER}/config.json")
-    found = manifest or started
-    if found and found.get("hash") != wanted:
-        raise UserError(
-            "the folder holds another corpus",
-            got=f"{folder} with {_difference(found.get('config') or {}, config)}",
-            remedy="choose another folder or remove this one",
-        )
-    if manifest:
+    if is_whole(folder, config):
         return True
-    if not started:
+    if _read_json(folder / f"{WORK_FOLDER}/config.json") is None:
         taken = [name for name in (ANNOTATIONS_NAME, VIDEOS_FOLDER) if (folder / name).exists()]
         if taken:
             raise UserError(
@@ -67,6 +57,19 @@ def open_corpus(folder: Place, config: CorpusConfig) -> bool:
         (folder / name).make_folder()
     _write_json(folder / f"{WORK_FOLDER}/config.json", _manifest(config))
     return False
+
+
+def is_whole(folder: Place, config: CorpusConfig) -> bool:
+    """Tell whether the whole corpus is there. Raises UserError when the folder holds another one, or its begin."""
+    manifest = _read_json(folder / MANIFEST_NAME)
+    found = manifest or _read_json(folder / f"{WORK_FOLDER}/config.json")
+    if found and found.get("hash") != corpus_hash(config):
+        raise UserError(
+            "the folder holds another corpus",
+            got=f"{folder} with {_difference(found.get('config') or {}, config)}",
+            remedy="choose another folder or remove this one",
+        )
+    return bool(manifest)
 
 
 def num_chunks(config: CorpusConfig) -> int:

@@ -1,7 +1,8 @@
 """A process of its own for native decoders, which may crash or never return on a hostile video.
 
 The child (`inspection.py`) lives on from video to video, because a start takes half a second, and is replaced after a
-crash or a hang.
+crash or a hang. It ends with its parent, even in the middle of a native call. Bytes of a video and pixels pass through
+files in memory, which both sides hold open.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -21,10 +22,12 @@ import numpy as np
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.storage.failures import number_in
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
 _GRACE_S = 15
 _STAGES = 3
+_READ_STAGES = 2  # the index of its packets, and its frames
 _START_S = 120  # a busy machine imports slowly
 _ANSWER_BYTES = 1 << 16
 READY = b"ready\n"
@@ -37,13 +40,12 @@ class ChildDied(Exception):
 class VideoGuard:
     """Inspects videos in a child process. Not to be shared between threads."""
 
-    def __init__(
-        self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4, memory_gib: float = 8.0
-    ) -> None:
+    def __init__(self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4) -> None:
         self._config = config or DecodeConfig()
         self._num_trial_frames = num_trial_frames
-        self._memory_bytes = int(memory_gib * 2**30)
         self._child: subprocess.Popen | None = None
+        self._lifeline: IO[bytes] | None = None
+        self._video, self._frames = _file_in_memory("video"), _file_in_memory("frames")
 
     def inspect(self, path: str, start_s: float, end_s: float | None, cut_to: str) -> dict:
         """Return `inspection.Inspector.inspect` of a local file.
@@ -61,19 +63,48 @@ class VideoGuard:
             }
         )
 
-    def load_frames(self, path: str, *, num_frames: int, size: Mapping[str, int], frames_to: str) -> np.ndarray:
-        """Return `sampled_frames` of a local file, uint8 (num_frames, height, width, 3), by way of a scratch file.
+    def sampled_frames(
+        self,
+        data: bytes | str | Path,
+        *,
+        num_frames: int,
+        size: Mapping[str, int],
+        offsets: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """Return `sampled.sampled_frames`, uint8 (num_frames, height, width, 3).
 
         Raises DecodeError and OSError as `inspect` does.
         """
-        self._answer({"path": path, "num_frames": num_frames, "size": dict(size), "frames_to": frames_to})
-        return np.load(frames_to, allow_pickle=False)
+        return self._read(data, {"num_frames": num_frames, "size": dict(size), "offsets": offsets})[0]
+
+    def spread_frames(
+        self, data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `sampled.spread_frames`: uint8 (frames, height, width, 3), int64 (frames,). Raises likewise."""
+        frames, facts = self._read(data, {"num_frames": num_frames, "fit": fit})
+        return frames, np.array(facts["indices"], np.int64)
 
     def find_scenes(self, path: str, scenes: SceneConfig) -> list[tuple[float, float | None]]:
         """Return `scenes.find_scenes` of a local file. Raises DecodeError and OSError as `inspect` does."""
         request = {"path": path, "scenes": scenes.model_dump()}
         found = self._answer(request, self._config.timeout_s + scenes.timeout_s)["scenes"]
         return [(start_s, end_s) for start_s, end_s in found]
+
+    def _read(self, data: bytes | str | Path, request: dict) -> tuple[np.ndarray, dict]:
+        """Return the frames that the child reads of a video, and the facts that it tells."""
+        if isinstance(data, str | Path):
+            path = str(Path(data).absolute())
+        else:
+            path = _path_of(self._video)
+            _write_whole(self._video, data)
+        try:
+            request = {"path": path, "frames_to": _path_of(self._frames), "asked": request}
+            facts = self._answer(request, _READ_STAGES * self._config.timeout_s)
+            self._frames.seek(0)
+            return np.load(self._frames, allow_pickle=False), facts
+        finally:
+            self._video.truncate(0)
+            self._frames.truncate(0)
 
     def _answer(self, request: dict, limit_s: float | None = None) -> dict:
         """Return the facts that the child tells, asked twice if it dies."""
@@ -91,12 +122,21 @@ class VideoGuard:
         if "error" in answer:
             raise DecodeError(answer["error"])
         if "trouble" in answer:
-            raise OSError(answer["errno"] or errno.EIO, answer["trouble"])
+            number = answer["errno"] or number_in(answer["trouble"]) or errno.EIO
+            raise OSError(number, answer["trouble"], answer["file"])
         return answer["facts"]
 
     def close(self) -> None:
-        """End the child."""
+        """End the child; the guard is of no use any more."""
+        self._end_child()
+        self._video.close()
+        self._frames.close()
+
+    def _end_child(self) -> None:
         child, self._child = self._child, None
+        lifeline, self._lifeline = self._lifeline, None
+        if lifeline is not None:
+            lifeline.close()
         if child is not None:
             child.kill()
             child.wait()
@@ -117,7 +157,7 @@ class VideoGuard:
             to_child.flush()
             line = self._read_line(child, timeout_s)
         except TimeoutError as error:
-            self.close()
+            self._end_child()
             raise DecodeError(f"decoding did not end within {timeout_s:.0f} s") from error
         except OSError:
             line = b""
@@ -127,17 +167,25 @@ class VideoGuard:
 
     def _started(self) -> subprocess.Popen:
         if self._child is None or self._child.poll() is not None:
-            self.close()
-            command = [sys.executable, "-m", "mama_ray.data.video.inspection", str(self._memory_bytes)]
+            self._end_child()
+            memory_bytes = int(self._config.max_memory_gib * 2**30)
+            # Its end that is ours closes when this process ends, however it does: nobody else holds it.
+            their_end, our_end = os.pipe()
+            self._lifeline = os.fdopen(our_end, "wb", buffering=0)
+            command = [sys.executable, "-m", "mama_ray.data.video.inspection", str(memory_bytes), str(their_end)]
             # A job may have put this package on sys.path alone, which a child does not inherit.
             import_path = [str(Path(__file__).resolve().parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                bufsize=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path)},
-            )
+            try:
+                self._child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    bufsize=0,
+                    pass_fds=(their_end, self._video.fileno(), self._frames.fileno()),
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path)},
+                )
+            finally:
+                os.close(their_end)
             # A child that cannot even import must not pass for a crash on some video: all of them would be refused.
             if self._read_line(self._child, _START_S) != READY:
                 raise RuntimeError(f"the decoding process cannot start: {self._last_words(self._child)}")
@@ -161,10 +209,26 @@ class VideoGuard:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(5)
         code = child.returncode
-        self.close()
+        self._end_child()
         if code is not None and code < 0:
             return signal.Signals(-code).name
         return f"exit status {code}"
+
+
+def _file_in_memory(name: str) -> IO[bytes]:
+    return os.fdopen(os.memfd_create(f"mama_ray-{name}"), "w+b", buffering=0)
+
+
+def _write_whole(file: IO[bytes], data: bytes) -> None:
+    file.seek(0)
+    rest = memoryview(data)
+    while rest:  # one write takes 2 GiB less a page
+        rest = rest[file.write(rest) :]
+
+
+def _path_of(file: IO[bytes]) -> str:
+    """Return the path by which the child opens a file that it inherited, from the beginning."""
+    return f"/proc/self/fd/{file.fileno()}"
 
 
 def _pipes_of(child: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:

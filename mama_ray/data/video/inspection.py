@@ -5,11 +5,14 @@ process that may die. Run as a program this module is that process: one JSON req
 JSON answer per line on standard output.
 """
 
+import fcntl
 import json
 import os
 import resource
+import select
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TextIO
@@ -20,10 +23,11 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
-from mama_ray.data.video.sampled import sampled_frames
+from mama_ray.data.video.sampled import sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
@@ -66,8 +70,7 @@ class Inspector:
             with open(cut_to, "wb") as file:
                 file.write(source.cut(start_s, end_s))
             path, info = cut_to, probe_video(cut_to, config)
-        decoder = VideoDecoder(path, width=_TRIAL_SIZE, height=_TRIAL_SIZE, config=config)
-        decoder.frames_at(sample_timestamps(decoder.duration_s, num_trial_frames, start_s=decoder.start_s))
+        _try_reading(path, num_trial_frames, config)
         return {**asdict(info), "end_s": end_s, "is_cut": not covers_all}
 
     def scenes(self, path: str, *, scenes: SceneConfig, config: DecodeConfig) -> dict:
@@ -90,11 +93,29 @@ class Inspector:
         return self._source
 
 
-def write_frames(*, path: str, num_frames: int, size: dict[str, int], frames_to: str, config: DecodeConfig) -> dict:
-    """Write the sampled frames of a local video into a .npy file; there are no facts to tell. Raises DecodeError."""
+def _try_reading(path: str, num_frames: int, config: DecodeConfig) -> None:
+    """Read a clip as every epoch will. Raises DecodeError where that fails, or costs too much."""
+    began_s, limit_s = time.process_time(), config.max_frame_s * num_frames  # of the CPU: others may be at work, too
+    decoder = VideoDecoder(path, width=_TRIAL_SIZE, height=_TRIAL_SIZE, config=config)
+    decoder.frames_at(sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s))
+    took_s = time.process_time() - began_s
+    if took_s > limit_s:
+        got, limit = f"{took_s:.1f} s for {num_frames} frames", f"{limit_s:g} s"
+        raise DecodeError("the clip takes too long to decode", got=got, limit=limit)
+
+
+def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig) -> dict:
+    """Write the frames that are asked of a local video into a .npy file, and tell their numbers where it is not their
+    moments that were asked for. Raises DecodeError.
+    """
+    if "fit" in asked:
+        frames, indices = spread_frames(path, decode=config, **asked)
+        facts = {"indices": indices.tolist()}
+    else:
+        frames, facts = sampled_frames(path, decode=config, **asked), {}
     with open(frames_to, "wb") as file:
-        np.save(file, sampled_frames(path, num_frames=num_frames, size=size, decode=config), allow_pickle=False)
-    return {}
+        np.save(file, frames, allow_pickle=False)
+    return facts
 
 
 def _facts_for(request: dict, inspector: Inspector) -> dict:
@@ -120,8 +141,13 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
             answer = {"error": str(error)}
         except MemoryError:
             answer = {"error": "decoding needs too much memory"}
-        except (OSError, ImportError) as error:
-            answer = {"trouble": str(error), "errno": getattr(error, "errno", None)}
+        except ImportError as error:
+            answer = {"trouble": str(error), "errno": None, "file": None}
+        except OSError as error:
+            failure = as_storage_error(error) or error
+            # What has no room says not for which file: only the cut and the frames are written.
+            written = request.get("cut_to") or request.get("frames_to") if failure.errno in NO_SPACE else None
+            answer = {"trouble": str(error), "errno": failure.errno, "file": failure.filename or written}
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}
         signal.alarm(0)
@@ -129,9 +155,23 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         answers.flush()
 
 
+def _end_with_parent(lifeline: int) -> None:
+    """Have the kernel end this process when the other end of a pipe is closed.
+
+    Unlike the end of standard input this works in the middle of a native call; unlike PR_SET_PDEATHSIG it does not
+    take the end of the thread that started us for the end of the process.
+    """
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:  # closed before we listened
+        sys.exit(1)
+
+
 def main() -> None:
-    """Serve on the standard streams. Argument: memory limit in bytes."""
-    limit = int(sys.argv[1])
+    """Serve on the standard streams. Arguments: memory limit in bytes, the pipe whose other end the parent holds."""
+    limit, lifeline = map(int, sys.argv[1:])
+    _end_with_parent(lifeline)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which then closes our input

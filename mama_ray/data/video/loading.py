@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mama_ray.data.video import guarded
 from mama_ray.data.video.sampled import sampled_frames
+from mama_ray.data.video.sampling import draw_offsets
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig, transform_frames
 
@@ -16,14 +18,17 @@ def load_clip_frames(
     transform: TransformConfig,
     rng: np.random.Generator | None = None,
     decode: DecodeConfig | None = None,
+    is_guarded: bool = True,
 ) -> np.ndarray:
     """Sample, decode and transform, uint8 (num_frames, image_size, image_size, 3), RGB.
 
     `rng` None is evaluation: centres of equal segments, no random crop. With `rng` (see `row_rng`) moments and crop are
-    random, and a pure function of it. Raises DecodeError with a readable reason for a video that cannot be used.
+    random, and a pure function of it. Decoding is done in a process of its own (`guarded.py`), unless `is_guarded` says
+    that this one may be lost. Raises DecodeError with a readable reason for a video that cannot be used.
     """
     size = decoded_size(transform, at_random=rng is not None)
-    frames = sampled_frames(data, num_frames=num_frames, size=size, rng=rng, decode=decode)
+    read = guarded.sampled_frames if is_guarded else sampled_frames
+    frames = read(data, num_frames=num_frames, size=size, offsets=draw_offsets(num_frames, rng), decode=decode)
     return transform_frames(frames, transform, rng=rng)
 
 

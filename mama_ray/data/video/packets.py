@@ -118,6 +118,8 @@ def _walk(
                     _check_growth(stream, config)
             if packet.size:
                 rows.append((packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe, packet.is_discard))
+                if len(rows) > config.max_frames:
+                    raise DecodeError("the video has too many frames", limit=config.max_frames)
     except av.FFmpegError:
         pass  # the end of a truncated file: what came before it counts
     if all(row[4] for row in rows):

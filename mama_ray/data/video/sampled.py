@@ -1,6 +1,6 @@
-"""The frames of a clip at the sampled moments, as the decoder gives them: without torch, for a child process."""
+"""The frames that are asked of a clip, as the decoder gives them: without torch, for a child process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +19,33 @@ def sampled_frames(
     *,
     num_frames: int,
     size: Mapping[str, int],
-    rng: np.random.Generator | None = None,
+    offsets: Sequence[float] | None = None,
     decode: DecodeConfig | None = None,
 ) -> np.ndarray:
     """Decode one frame of each of `num_frames` equal parts, uint8 (num_frames, height, width, 3), RGB.
 
-    `size` has width and height, or short_side, as `VideoDecoder` takes them. `rng` None takes the centres.
-    Raises DecodeError.
+    `size` has width and height, or short_side, as `VideoDecoder` takes them. `offsets` are those of
+    `sample_timestamps`, the centres by default. Raises DecodeError.
     """
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
     longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
-    if short_side is not None and rng is None and longer > _MOST_ASPECT * shorter:
+    if short_side is not None and longer > _MOST_ASPECT * shorter:
         got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
         raise DecodeError("the frames are too long for their width", got=got, limit=limit)
-    return decoder.frames_at(sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, rng=rng))
+    moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
+    return decoder.frames_at(moments)
+
+
+def spread_frames(
+    data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode `num_frames` evenly spread frames, or all where the clip has fewer, each to fill `fit` (width, height) in
+    one of them.
+
+    Returns uint8 (frames, height, width, 3), RGB, and their numbers in the clip, int64 (frames,). Raises DecodeError.
+    """
+    decoder = VideoDecoder(data, fit=fit, config=decode)
+    num_frames = min(num_frames, decoder.num_frames)
+    indices = ((np.arange(num_frames) + 0.5) * decoder.num_frames / num_frames).astype(np.int64)
+    return decoder.frames_by_index(indices), indices

@@ -4,23 +4,36 @@ Sampling is sparse: the clip is cut into equal segments and one moment is taken 
 random point in training (TSN; LaViLa, CVPR 2023, section 3).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
 def sample_timestamps(
-    duration_s: float, num_frames: int, *, start_s: float = 0.0, rng: np.random.Generator | None = None
+    duration_s: float,
+    num_frames: int,
+    *,
+    start_s: float = 0.0,
+    rng: np.random.Generator | None = None,
+    offsets: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Return one time per equal segment of [start_s, duration_s), float64 (num_frames,), ascending.
 
-    Without `rng` the centres, with it a uniformly random point of each segment. `start_s` is when a video's first
-    frame is shown.
+    Without `rng` the centres, with it a uniformly random point of each segment; `offsets`, in [0, 1), are points that
+    were drawn before. `start_s` is when a video's first frame is shown.
     """
     if num_frames < 1 or not duration_s >= start_s >= 0:
         raise ValueError(
             f"got num_frames {num_frames} and [{start_s}, {duration_s}) s, wanted at least one and an interval from 0"
         )
-    offsets = np.full(num_frames, 0.5) if rng is None else rng.random(num_frames)
-    return (np.arange(num_frames) + offsets) * ((duration_s - start_s) / num_frames) + start_s
+    if offsets is None:
+        offsets = draw_offsets(num_frames, rng)
+    return (np.arange(num_frames) + np.asarray(offsets)) * ((duration_s - start_s) / num_frames) + start_s
+
+
+def draw_offsets(num_frames: int, rng: np.random.Generator | None) -> list[float]:
+    """Return how far into its segment each moment is: a half without `rng`."""
+    return [0.5] * num_frames if rng is None else rng.random(num_frames).tolist()
 
 
 def sample_frame_indices(

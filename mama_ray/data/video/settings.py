@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 
 Resize = Literal["squash", "center_crop", "random_resized_crop"]
 
@@ -19,14 +19,23 @@ class DecodeConfig(Config):
     default admits 8K."""
     max_duration_s: float = Field(default=4 * 3600.0, gt=0)
     """Longest video in seconds."""
+    max_frames: AddedLater[int] = Field(default=2_000_000, gt=0)
+    """Most frames of a video, hidden ones included, which bounds the memory of its index; the default is more than four
+    hours at 120 frames/s."""
     timeout_s: float = Field(default=120.0, gt=0)
-    """Longest time in seconds for one reading of a video, looked at between frames: no single frame is cut short."""
+    """Longest time in seconds for one reading of a video, looked at between frames; the process that decodes is ended
+    where a single frame takes much longer."""
+    max_frame_s: AddedLater[float] = Field(default=2.0, gt=0)
+    """Longest CPU time in seconds per asked frame in prepare's trial of a clip, which opens it and seeks as every later
+    reading does: what each epoch would pay again is refused once."""
+    max_memory_gib: AddedLater[float] = Field(default=8.0, gt=0)
+    """Most memory in GiB, counted as address space, of a process that decodes."""
     max_replaced: float = Field(default=0.5, ge=0, le=1)
     """Largest share of the asked frames that may be stood in for by the nearest one that decodes, in a damaged file."""
     reader: Literal["pyav", "decord"] = "pyav"
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
-    frames at the same speed on large sound videos, but crashes or hangs its process on some damaged ones, beyond any
-    limit here."""
+    frames at the same speed on large sound videos, but crashes or hangs the process that decodes on some damaged ones,
+    which are then refused, and where the size changes on the way only that process's memory limits it."""
 
 
 class SceneConfig(Config):

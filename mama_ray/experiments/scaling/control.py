@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.cluster.connect import quieten_ray_data
+from mama_ray.orchestration.cluster.loopback import close_local_ray
 
 _NUM_CHUNKS = 4000
 _POOL_SIZES = (1, 8)
@@ -31,9 +31,10 @@ class NullEngine:
 
 def start_ray() -> None:
     """Start a local Ray with some more CPUs than there are, as jobs do on a laptop; does nothing if there is one."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if not ray.is_initialized():
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        close_local_ray()
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
+        ray.init(address="local", num_cpus=4, **quiet)
     quieten_ray_data()
 
 

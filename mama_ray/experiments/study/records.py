@@ -12,6 +12,7 @@ from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import ExperimentConfig, PlannedRun
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun, TuningTrial
+from mama_ray.masking import mask_command
 
 _METRICS = {"val": ("t2v_R@1",), "test": ("t2v_R@1", "t2v_R@5", "v2t_R@1", "v2t_R@5")}
 
@@ -85,7 +86,7 @@ def provenance() -> dict[str, str]:
 
 def current_command() -> str:
     """Return the command line of this process, with the program as the repository names it."""
-    return shlex.join(["python", f"jobs/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return shlex.join(mask_command(["python", f"jobs/{Path(sys.argv[0]).name}", *sys.argv[1:]]))
 
 
 def current_commit() -> str:

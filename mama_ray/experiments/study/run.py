@@ -14,13 +14,14 @@ from mama_ray.errors import UserError, unknown_name
 from mama_ray.experiments.study.cell_store import CellStore
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.plan import choose, plan_runs, plan_tuning
+from mama_ray.experiments.study.plan import PlannedTrial, choose, plan_runs, plan_tuning
 from mama_ray.experiments.study.records import collect_results, current_command
 from mama_ray.experiments.study.report.page import write_study_figures, write_study_report
 from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,12 @@ def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
             raise unknown_name("captions of a cell", name, job.captioning)
     ensure_writable(str(storage))
     storage.mkdir(parents=True, exist_ok=True)
-    (storage / "study.yaml").write_text(config_to_yaml(job))
+    with Lease(Place.of(storage) / LEASE_NAME, "study"):
+        _run_experiments(job, storage, results, trials)
+
+
+def _run_experiments(job: StudyJob, storage: Path, results: Path, trials: list[PlannedTrial]) -> None:
+    (Place.of(storage) / "study.yaml").write_whole(config_to_yaml(job))
     connect()
     inputs = StudyInputs(job, storage)
     store = CellStore(inputs, storage / "cells", num_parallel=job.num_parallel)

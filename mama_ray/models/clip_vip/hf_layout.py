@@ -36,8 +36,8 @@ def config_from_hf(directory: Path, *, num_frames: int = 12, num_proxies: int = 
         return _config_of(hf, *_pixel_constants(directory), num_frames=num_frames, num_proxies=num_proxies)
     except UserError:
         raise
-    # pydantic's errors are ValueErrors; the rest is what transformers raises for fields of a wrong kind.
-    except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
+    # pydantic's errors are ValueErrors; the rest is what transformers raises for fields of a wrong kind or size.
+    except (StrictDataclassError, TypeError, ValueError, AttributeError, ArithmeticError, LookupError) as error:
         raise UserError(f"{path} is not a usable CLIP config", got=str(error), wanted="CLIPModel's fields") from error
 
 

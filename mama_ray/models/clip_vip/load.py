@@ -3,6 +3,7 @@
 Every import tells what was not in the file and what was interpolated.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from mama_ray.models.weight_files import (
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
+_FEW_LAYERS, _FEW_WEIGHTS = 8, 10_000_000  # more than the weights have; they cost nothing to find out
 
 
 def build_fresh(config: ClipVipConfig) -> ClipVip:
@@ -64,12 +66,38 @@ def describe_directory(directory: Path) -> ClipVipConfig:
     is_hf = _is_hf_clip(directory)
     config = config_from_hf(directory) if is_hf else _own_config(directory)
     state = read_state(directory, values_of=("logit_scale",))
+    model = _require_fit(config, state, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
+    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
+    return config
+
+
+def _require_fit(config: ClipVipConfig, state: State, *, source: str, may_be_fresh: tuple[str, ...]) -> ClipVip:
+    """Raise UserError where a config is not that of the weights, before the memory that it asks for is taken; returns
+    the model without memory."""
+    _require_layers(config, state, source)
     with torch.device("meta"):
         model = ClipVip(config)
         shapes = {name: tensor.to("meta") for name, tensor in state.items()}
-        load_state(model, shapes, source=str(directory), may_be_fresh=NEW_KEYS if is_hf else ())
-    _require_bounded(state["logit_scale"].float().item(), model.logit_scale_bounds, str(directory))
-    return config
+        load_state(model, shapes, source=source, may_be_fresh=may_be_fresh)
+    return model
+
+
+def _require_layers(config: ClipVipConfig, state: State, source: str) -> None:
+    """Raise UserError where the weights have other layers: a model of many takes long to build, even without memory."""
+    for tower, size in (("vision_model", config.video), ("text_model", config.text)):
+        layers = {m[1] for key in state if (m := re.match(rf"{tower}\.encoder\.layers\.(\d+)\.", key))}
+        if size.num_layers > 2 * len(layers) + _FEW_LAYERS:
+            got = f"{len(layers)} layers of {tower}"
+            raise UserError(f"weights of {source} do not fit the model", got=got, wanted=size.num_layers)
+
+
+def _num_weights(config: ClipVipConfig) -> int:
+    """About how many weights a model has."""
+    towers = (config.video, config.text)
+    places = (config.image_size // config.patch_size) ** 2 + config.num_frames + config.num_proxies
+    places += 3 * config.patch_size**2
+    inputs = config.video.width * places + config.text.width * (config.vocab_size + config.context_length)
+    return inputs + sum(tower.width**2 * (4 + 2 * tower.mlp_ratio) * tower.num_layers for tower in towers)
 
 
 def _is_hf_clip(directory: Path) -> bool:
@@ -121,6 +149,9 @@ def _build(
     interpolated: tuple[str, ...] = ()
     if interpolate:
         state, interpolated = _interpolate(state, config)
+    _require_layers(config, state, source)
+    if _num_weights(config) > 2 * sum(tensor.numel() for tensor in state.values()) + _FEW_WEIGHTS:
+        _require_fit(config, state, source=source, may_be_fresh=may_be_fresh)
     model = ClipVip(config)
     report = load_state(model, state, source=source, may_be_fresh=may_be_fresh, interpolated=interpolated)
     _require_bounded(model.logit_scale.item(), model.logit_scale_bounds, source)
@@ -158,6 +189,6 @@ def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
         first = error.errors()[0]
         raise UserError(
             f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r}",
+            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
             wanted=first["msg"],
         ) from error

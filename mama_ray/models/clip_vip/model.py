@@ -49,19 +49,19 @@ class ClipVipConfig(Config):
     """The video tower."""
     text: EncoderConfig = EncoderConfig(width=512, num_layers=12, num_heads=8)
     """The text tower."""
-    dim: int = Field(default=512, gt=0)
+    dim: int = Field(default=512, gt=0, le=1 << 16)
     """Width of the joint feature space."""
-    image_size: int = Field(default=224, gt=0)
+    image_size: int = Field(default=224, gt=0, le=1 << 12)
     """Frame height and width in pixels; a multiple of patch_size."""
-    patch_size: int = Field(default=32, gt=0)
+    patch_size: int = Field(default=32, gt=0, le=1 << 10)
     """Patch height and width in pixels."""
-    num_frames: int = Field(default=12, gt=0)
+    num_frames: int = Field(default=12, gt=0, le=1 << 14)
     """Entries of the temporal embedding; other frame counts interpolate it."""
-    num_proxies: int = Field(default=4, gt=0)
+    num_proxies: int = Field(default=4, gt=0, le=1 << 10)
     """Video proxy tokens, the class token included."""
-    vocab_size: int = Field(default=49408, gt=1)
+    vocab_size: int = Field(default=49408, gt=1, le=1 << 22)
     """Token ids; the largest is end-of-text."""
-    context_length: int = Field(default=77, gt=1)
+    context_length: int = Field(default=77, gt=1, le=1 << 16)
     """Text positions."""
     pixel_mean: tuple[float, float, float] = CLIP_PIXEL_MEAN
     """RGB mean, full scale 1; belongs to the weights, not to the data."""

@@ -20,8 +20,9 @@ import ray
 from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import GRID, EngineDied, GeneratedText, RequestRefused, Shown
+from mama_ray.masking import mask_text, masked_errors
 from mama_ray.orchestration.captioning.ledger import keep_beating
-from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
+from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import Place, storage_errors
@@ -37,6 +38,7 @@ _POLL_S = 10.0
 class Captioning:
     """Holds an engine in an actor; several batches are in it at a time, each called from a thread of its own."""
 
+    @masked_errors
     def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int) -> None:
         start_worker_logging()
         self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
@@ -118,7 +120,7 @@ class Captioning:
                 if time.monotonic() - self._engine.last_step_s > _HUNG_AFTER_S:
                     self._die(f"no step of the engine in {_HUNG_AFTER_S:.0f} s")
             except RequestRefused as error:
-                return str(error)
+                return mask_text(str(error))
             except EngineDied as error:
                 self._die(str(error))
         return future
@@ -148,6 +150,7 @@ class Captioning:
             found += _part_rows(known, answer, self._plan.sampling.num_captions, self._seed(clip_id))
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
         with storage_errors(self._folder.uri):
+            require_work_folder(self._folder)
             with_retries(lambda: write_parts(self._folder, table))
         return table
 

@@ -15,6 +15,7 @@ from mama_ray.captioning.pictures.clip_grid import make_clip_grid
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
+from mama_ray.masking import mask_text
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
 from mama_ray.storage.places import Place
@@ -49,7 +50,7 @@ def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | ShardErr
         grid = make_clip_grid(payload, plan.frames, side=side, decode=plan.decode)
         pixels, indices, num_filled, digest = grid.pixels, grid.frame_indices, grid.num_filled, grid.sha256
     except (DecodeError, ShardError) as error:
-        trouble = " ".join(str(error).split()) or type(error).__name__
+        trouble = mask_text(" ".join(str(error).split())) or type(error).__name__
         logger.warning("clip %s of %s cannot be captioned: %s", record["clip_id"], record["shard"], trouble)
     return {
         "row": row,

@@ -6,6 +6,7 @@ done, to the clip, and a clip that was written twice, by a task that ran again, 
 the number of the table's file that the clips will be in.
 """
 
+import errno
 import re
 from collections.abc import Iterable
 from functools import partial
@@ -86,6 +87,16 @@ def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
         rows = rows_of_part(name)
         done[[row for row in rows or [] if row < num_clips]] = True
     return done
+
+
+def require_work_folder(folder: Place) -> None:
+    """Raise FileNotFoundError where a job's local work folder has been taken away.
+
+    Parts would else make a new one, on the disk below, and be lost when the first is back.
+    """
+    work = folder / WORK_FOLDER
+    if folder.is_local and not work.exists():
+        raise FileNotFoundError(errno.ENOENT, "the work folder of the job is gone", work.path)
 
 
 def write_parts(folder: Place, table: pa.Table) -> None:

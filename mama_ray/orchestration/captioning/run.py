@@ -37,6 +37,7 @@ from mama_ray.orchestration.cluster.named_configs import load_named
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -55,10 +56,12 @@ def caption(job: CaptionJob) -> str:
     look_at_model(job.model)
     if job.shards is not None:
         _look_at_clips(job.shards, job.split)
-    connect()
-    pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
-    with user_errors(), storage_errors(job.output):
-        return _caption(job, prompt, output, pool)
+    # A look writes nothing, so it needs nothing to itself.
+    with contextlib.nullcontext() if job.dry_run else Lease(output / LEASE_NAME, "caption table"):
+        connect()
+        pool = fit_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
+        with user_errors(), storage_errors(job.output):
+            return _caption(job, prompt, output, pool)
 
 
 def _look_at_clips(shards: str, split: str | None) -> None:

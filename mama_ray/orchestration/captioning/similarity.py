@@ -18,6 +18,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import refuse_other_vocabulary
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
@@ -83,6 +84,7 @@ def read_similarities(folder: Place, number: int) -> dict[tuple[int, int], float
 class CaptionScorer:
     """Holds a dual encoder in an actor and scores the captions of a chunk of decoded clips."""
 
+    @masked_errors
     def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
         self._clean = clean
         self._folder = Place.of(plan.output)

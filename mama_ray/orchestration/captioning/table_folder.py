@@ -6,6 +6,7 @@ import logging
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
@@ -23,6 +24,8 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
     summary = (output / SUMMARY_NAME).read_json()
     begun = (output / f"{WORK_FOLDER}/{_JOB_NAME}").read_json()
     theirs = summary.get("job") if summary else begun
+    if theirs is not None and not isinstance(theirs, dict):
+        raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
     # A start that failed before its first captions were committed binds nobody.
     if theirs is not None and theirs != ours and (summary or list_parts(output)):
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
@@ -73,9 +76,8 @@ def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
     facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
     engine = {"dtype": job.engine.dtype, "options": job.engine.options}
     model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
-    return json.loads(
-        json.dumps({**decisive_values(job), "engine": engine, **facts, **model, "model": _model_name(job)})
-    )
+    identity = {**decisive_values(job), "engine": engine, **facts, **model, "model": _model_name(job)}
+    return json.loads(json.dumps(mask_secrets(identity)))  # an engine may be given a token
 
 
 def _model_name(job: CaptionJob) -> str:

@@ -2,19 +2,32 @@
 
 import logging
 import os
+import shutil
 import socket
 import sys
+from contextlib import suppress
 
 import ray
 
-from mama_ray.orchestration.cluster.noise import hide_noise
+from mama_ray.masking import mask_text, mask_this_process
+from mama_ray.orchestration.cluster.loopback import close_local_ray
+from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
+from mama_ray.orchestration.cluster.orphans import ended_with_driver
+from mama_ray.orchestration.cluster.stopping import kept_signals
+from mama_ray.storage.failures import StorageError
 
 logger = logging.getLogger(__name__)
 
 # On busy cores the start of a worker group passes Ray Train's own limit of 60 s.
 _WORKER_GROUP_START_TIMEOUT_S = "240"
+# A task that Ray ends because its node runs out of memory is tried again after 1, 2, 4 ... s, and by default for ever.
+_OUT_OF_MEMORY_RETRIES = "8"
+_SESSION_BYTES = 16 << 20  # 2 MiB of a short job, more of a long one
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
+# Every process of a local start masks what it logs and prints, Ray's own of a training among them. On a cluster it is
+# those that call start_worker_logging.
+_RUNTIME_ENVIRONMENT: dict = {"worker_process_setup_hook": "mama_ray.masking.mask_this_process"}
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
 # between the moment when it was found free and that in which Ray bound it.
 _PASSING_TROUBLES = (
@@ -36,20 +49,39 @@ def connect(*, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
+    os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+        with kept_signals():
+            ray.init(log_to_driver=True)
         hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
     # so logical CPUs are counted generously and the operating system shares the real ones.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a laptop is not reclaimed, and it polls
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # it breaks progress bars with a blank line per update
+    close_local_ray()
     logical_cpus = num_cpus or max(os.cpu_count() or 1, 2) * 2
     hide_noise()
-    _start(logical_cpus)
+    _require_room_for_a_session()
+    with kept_signals(), ended_with_driver():
+        _start(logical_cpus)
     hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def _require_room_for_a_session() -> None:
+    """Raise StorageError where the folder of Ray's logs and sockets has no room; Ray would fail a minute later."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # as Ray chooses it
+    with suppress(FileNotFoundError):  # Ray makes it
+        free = shutil.disk_usage(folder).free
+        if free < _SESSION_BYTES:
+            raise StorageError(
+                "no space left for the files of a local Ray",
+                got=f"{folder}: {free / 2**20:.1f} MiB",
+                wanted=f"at least {_SESSION_BYTES >> 20} MiB",
+                remedy="free some room there or set TMPDIR to a larger disk, then start again",
+            )
 
 
 def _start(logical_cpus: int) -> None:
@@ -57,11 +89,13 @@ def _start(logical_cpus: int) -> None:
     # Ray Train asks the dashboard's API whether its controller is alive, to free what a dead one held. Where several
     # Rays run on one machine it must be told which dashboard; the workers inherit this from their node.
     options = {
+        "address": "local",  # else Ray joins what a file in /tmp names, which others may write there
         "num_cpus": logical_cpus,
         "include_dashboard": True,
         "log_to_driver": True,
         "logging_level": logging.WARNING,
         "object_store_memory": _object_store_bytes(),
+        "runtime_env": _RUNTIME_ENVIRONMENT,
     }
     for start in range(1, _STARTS + 1):
         port = _free_port()
@@ -72,7 +106,7 @@ def _start(logical_cpus: int) -> None:
         except Exception as error:  # Ray raises a bare Exception for a node that was too slow
             if start == _STARTS or not any(trouble in str(error) for trouble in _PASSING_TROUBLES):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = mask_text(" ".join(str(error).split()))[:200]
             logger.warning("Ray did not start (%s): trying again, %d of %d", reason, start + 1, _STARTS)
             ray.shutdown()
         finally:
@@ -87,8 +121,10 @@ def _free_port() -> int:
 
 def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
+    mask_this_process()  # on a cluster; a local start has done it
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.addFilter(spell_control_characters)
     package = logging.getLogger("mama_ray")
     package.handlers = [handler]
     package.propagate = False

@@ -4,55 +4,48 @@ Exit status: 0 done, the last line of stdout names where the result lies; 1 fail
 2 bad usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
 """
 
+import gc
 import logging
 import os
 import re
 import signal
-import socket
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from mama_ray.config import Config, ConfigError, parse_config
-from mama_ray.errors import UserError
-from mama_ray.orchestration.cluster.noise import FilteredStderr
+from mama_ray.errors import UserError, printable
+from mama_ray.masking import mask_text, mask_this_process
+from mama_ray.orchestration.cluster.noise import FilteredStderr, spell_control_characters
+from mama_ray.orchestration.cluster.stopping import STOPPED, StopWatch, Terminated, stop_line
+from mama_ray.storage.failures import (
+    StorageError,
+    as_storage_error,
+    is_of_the_storage,
+    storage_error_in,
+    told_of_storage,
+)
+from mama_ray.storage.lease import LeaseLost
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
 
-_DONE, _FAILED, _BAD_USAGE, _STOPPED = 0, 1, 2, 128
+_PLACES = ("output", "storage", "shards")  # fields of jobs that say where they write
+# Of Python, of NumPy, of Ray where it ended a process, and of torch on a GPU.
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "OutOfMemoryError")
+_LESS_MEMORY = (
+    "end what else runs on that machine, or take smaller batches and fewer workers or actors, then start again: the "
+    "job goes on from what it has saved"
+)
+_DONE, _FAILED, _BAD_USAGE = 0, 1, 2
 _VERSION = "--version"
-_RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 # Python's own words between the tracebacks of a chain, and the line that ends a traceback.
+_TRACEBACK = "Traceback (most recent call last)"
 _CAUSED = "The above exception was the direct cause of the following exception"
 _HANDLED = "During handling of the above exception, another exception occurred"
 _RAISED = re.compile(r"^(?:([\w.]+)\.)?(\w+(?:Error|Exception|Exit|Interrupt)): (.+)$", re.MULTILINE)
-
-
-class _Terminated(BaseException):
-    """SIGTERM has arrived."""
-
-
-class _SignalRecord:
-    """Remembers which signals have arrived, whoever handles them.
-
-    ray.init() and Ray Train put their own handlers in the place of ours and of Python's; what they raise passes Ray's
-    compiled code and comes out of `run` as a SystemExit that has lost its code.
-    """
-
-    def __init__(self):
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-
-    def received(self) -> set[int]:
-        """Return the numbers of the signals that have arrived."""
-        try:
-            return set(self._reader.recv(1 << 16))
-        except BlockingIOError:
-            return set()
 
 
 def run_job(
@@ -77,15 +70,17 @@ def run_job(
         _leave(_BAD_USAGE, f"error: {error}")
     stderr = FilteredStderr()
     _start_logging()
-    signals = _SignalRecord()
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    watch = StopWatch()
     try:
         status, line = _DONE, run(config)
     except Exception as error:
-        status, line = _failure(error)
-    except (KeyboardInterrupt, SystemExit, _Terminated) as stop:
-        status, line = _interruption(stop, signals.received())
-    _leave(status, line, stderr)
+        # What fails after a signal fails of it: calls of Ray come back with errors of their own when broken off. A job
+        # whose lease was lost has sent the signal itself.
+        was_stopped = watch.received() and not isinstance(error, LeaseLost)
+        status, line = _interruption(error, watch.received()) if was_stopped else _failure(error, config)
+    except (KeyboardInterrupt, SystemExit, Terminated) as stop:
+        status, line = _interruption(stop, watch.received())
+    _leave(status, line, stderr, watch)
 
 
 def find_user_error(error: BaseException) -> UserError | None:
@@ -96,8 +91,26 @@ def find_user_error(error: BaseException) -> UserError | None:
             return link
     for link in chain:
         for module, name, message in _told_chain(link):
-            if issubclass(getattr(sys.modules.get(module), name, object), UserError):
-                return UserError(message)
+            kind = getattr(sys.modules.get(module), name, object)
+            if issubclass(kind, UserError):
+                return StorageError(message) if issubclass(kind, StorageError) else UserError(message)
+    return None
+
+
+def find_machine_failure(error: BaseException, place: str) -> UserError | None:
+    """Return what to tell of a full, read-only or lost disk, or of a lack of memory, that no job was looking out for.
+
+    place: where the job writes. None for every other error.
+    """
+    for link in _chain(error):
+        # Of another process, and of Ray Tune, which tells what its searcher raised as the text of a traceback.
+        told = [(name, message) for _, name, message in _RAISED.findall(str(link))] if _TRACEBACK in str(link) else []
+        for failure in [as_storage_error(link), *(storage_error_in(*one) for one in told)]:
+            if failure is not None and (is_of_the_storage(failure) or "AWS Error" in str(failure)):
+                return told_of_storage(failure, place)
+        for name, message in [(type(link).__name__, str(link)), *told]:
+            if name in _OUT_OF_MEMORY:
+                return UserError("out of memory", got=f"{name}: {_first_line(message)}", remedy=_LESS_MEMORY)
     return None
 
 
@@ -144,12 +157,14 @@ def _told_chain(error: BaseException) -> list[tuple[str, str, str]]:
     return [told for part in str(error).split(_CAUSED) for told in _RAISED.findall(part.split(_HANDLED)[-1])]
 
 
-def _failure(error: Exception) -> tuple[int, str]:
+def _failure(error: Exception, config: Config) -> tuple[int, str]:
     """Return exit status and last line for what `run` raised; what nobody foresaw is logged with its traceback."""
-    user_error = find_user_error(error)
+    places = [getattr(config, name, None) for name in _PLACES]
+    place = next((place for place in places if isinstance(place, str)), tempfile.gettempdir())
+    user_error = find_user_error(error) or find_machine_failure(error, place)
     if user_error is not None:
         return _BAD_USAGE if isinstance(user_error, ConfigError) else _FAILED, f"error: {user_error}"
-    sys.stderr.write("".join(traceback.format_exception(error)))
+    sys.stderr.write(mask_text("".join(traceback.format_exception(error))))
     innermost = list(_chain(error))[-1]
     name, message = type(innermost).__name__, str(innermost)
     for link in _chain(error):
@@ -165,26 +180,32 @@ def _first_line(text: str) -> str:
 
 def _interruption(stop: BaseException, signals: set[int]) -> tuple[int, str]:
     """Return exit status and last line for a job that was stopped, or that called sys.exit."""
-    if isinstance(stop, _Terminated) or signal.SIGTERM in signals:
-        return _STOPPED + signal.SIGTERM, f"stopped by SIGTERM; {_RESUMES}"
+    if isinstance(stop, Terminated) or signal.SIGTERM in signals:
+        return STOPPED + signal.SIGTERM, stop_line(signal.SIGTERM)
     if isinstance(stop, KeyboardInterrupt) or signal.SIGINT in signals:
-        return _STOPPED + signal.SIGINT, f"stopped by Ctrl-C; {_RESUMES}"
-    sys.stderr.write("".join(traceback.format_exception(stop)))
+        return STOPPED + signal.SIGINT, stop_line(signal.SIGINT)
+    sys.stderr.write(mask_text("".join(traceback.format_exception(stop))))
     code = stop.code if isinstance(stop, SystemExit) else None
     return _FAILED, f"error: the job left by sys.exit({code!r}) before it was done"
 
 
-def _leave(status: int, line: str, stderr: FilteredStderr | None = None) -> NoReturn:
+def _leave(status: int, line: str, stderr: FilteredStderr | None = None, watch: StopWatch | None = None) -> NoReturn:
     """Write the last line, after Ray has said its own, and end the process."""
+    if watch is not None:
+        watch.leave()
     if status != _BAD_USAGE:
         _shut_ray_down()
+    if watch is not None and status > STOPPED:
+        watch.end_processes()
     if stderr is not None:
         stderr.close()
     stream = sys.stdout if status == _DONE else sys.stderr
-    stream.write(" ".join(line.split()) + "\n")
+    stream.write(printable(mask_text(" ".join(line.split()))) + "\n")
     sys.stdout.flush()
     sys.stderr.flush()
-    if status > _STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
+    if watch is not None:
+        watch.cancel()
+    if status > STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
         os._exit(status)
     sys.exit(status)
 
@@ -193,20 +214,21 @@ def _shut_ray_down() -> None:
     """End or leave Ray now, not at exit: what its processes still log must not follow our last line."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
+        # A pipeline that what was raised still held: its thread would find Ray gone, and Ray then ends the process.
+        gc.collect()
         ray.shutdown()
 
 
 def _start_logging() -> None:
     """Log this package from INFO, others from WARNING, on stderr; Ray gives the workers' lines their own prefix."""
+    mask_this_process()
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(spell_control_characters)
     logging.getLogger("mama_ray").setLevel(logging.INFO)
 
 
 def _program() -> str:
     return sys.argv[0] or "python"
-
-
-def _raise_terminated(signum: int, frame: object) -> NoReturn:
-    raise _Terminated

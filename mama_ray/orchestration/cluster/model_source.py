@@ -1,5 +1,6 @@
 """Where a model is: a local folder, a folder of any storage, or a repository of the hub."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from mama_ray.storage.waits import told_wait
 @contextmanager
 def model_folder(source: str) -> Iterator[Path]:
     """Give the local folder that a path, a URI or a hub id of a model means; a download lasts as long as the block."""
-    if "://" in source or Path(source).expanduser().is_dir():
+    if "://" in source or os.path.isdir(os.path.expanduser(source)):
         with ExitStack() as download:
             with told_wait(f"fetching {source}", after_s=2.0):  # a local folder is there at once
                 directory = download.enter_context(Place.of(source).local())
@@ -29,8 +30,8 @@ def look_at_model(source: str | None, *, holds: str = "config.json") -> None:
     """
     if source is None or "://" in source:
         return
-    path = Path(source).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(source))
+    if not os.path.exists(path):  # unlike Path's, it does not raise for what can be no path
         require_hub_id(source)
     elif path.is_dir() and not (path / holds).is_file():
         raise UserError("not the folder of a model", got=source, wanted=f"a folder with {holds}, or a hub id")

@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mama_ray.errors import printable
+from mama_ray.masking import mask_text
+
 SHOW_ALL = "MAMA_RAY_ALL_LINES"
 _RAY_HANDLER = "ray_print_logs"  # Ray's own name for what prints its workers' lines in the driver
 
@@ -52,7 +55,18 @@ NOISE = (
     Noise("numa", r"NUMA binding: Using MEMBIND policy", "of vLLM on a CPU, all is well"),
     Noise("gloo", r"\[Gloo\] Rank \d+ is connected to \d+ peer ranks", "of torch, all is well"),
 )
+# Ray's compiled code tells of a SIGTERM by the stack of the moment; the frames of a crash are shown.
+_TOLD_SIGTERM = re.compile(r"\*\*\* SIGTERM received|@\s+0x[0-9a-f]+|@ \.\.\. and at least")
 _PATTERN = re.compile("|".join(f"(?:{noise.pattern})" for noise in NOISE))
+
+
+def spell_control_characters(record: logging.LogRecord) -> bool:
+    """Let a log's handler show names of files and texts of others without the letters that steer a terminal."""
+    text = record.getMessage()
+    plain = "\n".join(map(printable, text.split("\n")))
+    if plain != text:
+        record.msg, record.args = plain, None
+    return True
 
 
 def is_noise(line: str) -> bool:
@@ -63,6 +77,12 @@ def is_noise(line: str) -> bool:
 def shows_all_lines() -> bool:
     """Whether the user asked to see everything."""
     return os.environ.get(SHOW_ALL, "") not in ("", "0")
+
+
+def _tells_sigterm(line: str, in_stack: bool) -> bool:
+    """Tell whether a line is one of a SIGTERM's stack; `in_stack` says so of the line before."""
+    found = _TOLD_SIGTERM.search(line)
+    return found is not None and (in_stack or "SIGTERM" in found[0])
 
 
 class NoiseFilter(logging.Filter):
@@ -106,17 +126,16 @@ class _Hiding:
 
 
 class FilteredStderr:
-    """Takes the noise out of what compiled code, such as Ray's, writes to file descriptor 2 of this process.
+    """Takes noise and secrets out of what compiled code, such as Ray's, writes to file descriptor 2 of this process.
 
     Python's own `sys.stderr` goes on to where it went, past the filter: a terminal stays one.
     """
 
     def __init__(self) -> None:
-        """Put the filter in; nothing where the user wants to see all lines."""
+        """Put the filter in; where the user wants to see all lines it masks secrets and no more."""
         self._target: int | None = None
         self._is_over = threading.Event()
-        if shows_all_lines():
-            return
+        self._shows_all = shows_all_lines()
         sys.stderr.flush()
         self._python_stderr, self._target = sys.stderr, os.dup(2)
         self._reader, writer = os.pipe()
@@ -138,7 +157,11 @@ class FilteredStderr:
 
     def _copy(self, target: int) -> None:
         with os.fdopen(self._reader, "rb", closefd=False) as lines:
+            in_stack = False
             for line in lines:
-                if not is_noise(line.decode(errors="replace")):
-                    os.write(target, line)
+                text = line.decode(errors="replace")
+                in_stack = _tells_sigterm(text, in_stack)
+                if self._shows_all or not (in_stack or is_noise(text)):
+                    masked = mask_text(text)
+                    os.write(target, line if masked == text else masked.encode())
         self._is_over.set()

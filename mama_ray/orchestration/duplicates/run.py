@@ -39,6 +39,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.duplicates.job import DuplicatesJob
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -65,9 +66,13 @@ def find_duplicates(job: DuplicatesJob) -> str:
     if both := sorted(set(job.learned) & set(job.measured)):
         raise UserError("a split is learned from and measured on", got=", ".join(both), wanted="each in one of the two")
     ensure_readable(shards)
-    with storage_errors(shards):
-        look_at_index(Place.of(shards))
+    look_at_index(Place.of(shards))
     ensure_writable(output.parent.uri)
+    with Lease(output.parent / f".{output.name}{LEASE_NAME}", "list of duplicates"):
+        return _find(job, shards, output)
+
+
+def _find(job: DuplicatesJob, shards: str, output: Place) -> str:
     connect()
     with storage_errors(shards):
         learned, measured, counts = _load_splits.options(num_returns=3).remote(shards, job.learned, job.measured)
@@ -80,7 +85,8 @@ def find_duplicates(job: DuplicatesJob) -> str:
                  for number, part in enumerate(ours)]  # fmt: skip
         pairs = [pair for part in found for pair in result_of(part)]
     pairs.sort(key=lambda pair: (pair["distance"], pair["clip_id"]))
-    output.write_whole(_as_csv(pairs))
+    with storage_errors(output.uri):
+        output.write_whole(_as_csv(pairs))
     if num_unread + num_others:
         logger.warning("%d clips could not be decoded and were not compared", num_unread + num_others)
     return _last_line(job, pairs, num_measured, output.uri)

@@ -23,6 +23,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.masking import mask_text, masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place, storage_errors
@@ -100,7 +101,7 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
             )
             errors.append("")
         except (DecodeError, ShardError) as error:
-            errors.append(str(error) or type(error).__name__)
+            errors.append(mask_text(str(error)) or type(error).__name__)
             logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
     return {"row": np.asarray(rows, np.int64), "frames": frames, "error": np.array(errors, dtype=object)}
 
@@ -108,6 +109,7 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
 class ClipEmbedder:
     """Holds the model in an actor and turns decoded clips and their captions into features."""
 
+    @masked_errors
     def __init__(self, plan: EmbedPlan) -> None:
         self._plan = plan
         self._captions = ray.get(plan.table)["captions"]

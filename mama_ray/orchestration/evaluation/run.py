@@ -7,8 +7,11 @@ checkpoint inside a run, or any folder that `from_pretrained` loads.
 """
 
 import logging
+import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +31,12 @@ from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluat
 from mama_ray.orchestration.evaluation.texts import tell_cut_texts
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.lease import LEASE_NAME, Lease, is_left_behind
+from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
+
+_FEATURES_LEASE = re.compile(rf"\.features-[0-9a-f]{{12}}{re.escape(LEASE_NAME)}")
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,9 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     warn_of_refused(split.refused, benchmark, shards)
     plan = _embed_plan(job, shards, benchmark, model, split)
     tell_cut_texts(plan)
-    features_uri = join_uri(output, f".features-{uuid.uuid4().hex[:12]}")
-    try:
-        embed_clips(
-            plan,
-            features_uri,
-            num_actors=job.num_actors,
-            use_gpu=job.use_gpu,
-        )
+    with features_folder(Place.of(output)) as features_uri:
+        embed_clips(plan, features_uri, num_actors=job.num_actors, use_gpu=job.use_gpu)
         features = load_features(features_uri, split.table, split.num_clips)
-    finally:
-        _remove(features_uri)
     results = compute_results(benchmark, model, split, features, num_examples=job.num_examples)
     name = results[0].protocol.name
     if results[0].protocol.deviation:
@@ -92,7 +90,8 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         duration_s=round(time.perf_counter() - start, 3),
     )
     uri = join_uri(output, f"{Path(job.benchmark).stem}.json")
-    Place.of(uri).write_whole(file.to_json())
+    with storage_errors(uri):
+        Place.of(uri).write_whole(file.to_json())
     return Evaluation(file, uri, shards, model.home if model.name.step is not None and job.output is None else None)
 
 
@@ -131,9 +130,29 @@ def _embed_plan(
     )
 
 
-def _remove(uri: str) -> None:
-    place = Place.of(uri)
+@contextmanager
+def features_folder(output: Place) -> Iterator[str]:
+    """Give a folder for features while the block runs, and remove those of evaluations that were killed here.
+
+    Many may evaluate at a time, so the lease beside each folder refuses nobody: it tells whose folder lives.
+    """
+    for file in output.files():
+        if _FEATURES_LEASE.fullmatch(file.name) and is_left_behind(file):
+            _remove(output / file.name.removesuffix(LEASE_NAME))
+            with suppress(FileNotFoundError):
+                file.delete_file()
+    folder = output / f".features-{uuid.uuid4().hex[:12]}"
+    with Lease(Place.of(f"{folder}{LEASE_NAME}"), "folder of features"):
+        try:
+            yield folder.uri
+        finally:
+            _remove(folder)
+
+
+def _remove(folder: Place) -> None:
     try:
-        place.delete_folder()
+        folder.delete_folder()
+    except FileNotFoundError:  # nothing was written yet
+        return
     except OSError as error:
-        logger.warning("features stay at %s: %s", uri, error)
+        logger.warning("features stay at %s: %s", folder, error)

@@ -27,7 +27,8 @@ from mama_ray.orchestration.runs.settings import count_steps, require_one_batch
 from mama_ray.orchestration.runs.worker_group import run_workers
 from mama_ray.reporting.trackers import require_trackers
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.lease import LEASE_NAME, Lease
+from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.manifest import best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ def run(job: NarratorJob) -> str:
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
     ensure_writable(run_uri)
+    with Lease(run_folder / LEASE_NAME, "run"):
+        return _run(job, run_uri, run_folder)
+
+
+def _run(job: NarratorJob, run_uri: str, run_folder: Place) -> str:
     ensure_readable(job.shards)
     begun = compare_with_begun(job, run_folder)
     if begun is None:
@@ -97,6 +103,6 @@ def _tell_report(job: NarratorJob, data: NarratorData, checkpoint: str) -> None:
 def _write_model(checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
     """Make the checkpoint a model folder of its own, without what only training needs; config.json comes last."""
     place = Place.of(target)
-    with Place.of(checkpoint).local() as source, tempfile.TemporaryDirectory() as scratch:
+    with storage_errors(target), Place.of(checkpoint).local() as source, tempfile.TemporaryDirectory() as scratch:
         convert_narrator(source, scratch, dtype)
         publish_folder(place, list(Path(scratch).iterdir()), last="config.json")

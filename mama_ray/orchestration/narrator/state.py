@@ -15,8 +15,17 @@ from mama_ray.captioning.narrator.folder import Narrator, save_narrator
 from mama_ray.captioning.narrator.loss import IGNORED
 from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
+from mama_ray.models.weight_files import read_torch_file
 from mama_ray.objectives.gather import gather_plain, world_size
-from mama_ray.training.checkpoint import CapturedOptimizer, check_data_cursor, encode_rng_state, restore_rng_state
+from mama_ray.training.checkpoint import (
+    CapturedOptimizer,
+    check_data_cursor,
+    encode_rng_state,
+    read_train_state,
+    restore_rng_state,
+    state_errors,
+    write_optimizer,
+)
 from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.settings import OptimConfig
 
@@ -125,14 +134,15 @@ def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | 
 def write_state(captured: CapturedNarrator, directory: Path, narrator_input: NarratorInput) -> None:
     """Write a model folder and beside it what the run needs to go on; `directory` exists."""
     save_narrator(captured.narrator, directory, narrator_input)
-    torch.save(captured.optimizer.state_dict(), directory / "optimizer.pt")
+    write_optimizer(captured.optimizer, directory / "optimizer.pt")
     (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
 
 
 def load_state(state: NarratorState, directory: Path) -> None:
     """Fill a state whose model was loaded from the same checkpoint; UserError where the run's sizes differ."""
-    record = json.loads((directory / "train_state.json").read_text())
+    record = read_train_state(directory)
     check_data_cursor(record, state)
-    state.optimizer.load_state_dict(torch.load(directory / "optimizer.pt", weights_only=True))
-    restore_rng_state(record["torch_rng_state"])
+    with state_errors(directory):
+        state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
+        restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from mama_ray.data.annotations import Annotation, read_annotations
 from mama_ray.data.clip import VIDEO_EXTENSIONS
 from mama_ray.data.index import INDEX_NAME, read_index
@@ -17,11 +19,19 @@ from mama_ray.orchestration.prepare.rows import RefusedRow, checked_clips
 from mama_ray.orchestration.prepare.scenes import can_be_cut
 from mama_ray.orchestration.prepare.videos import VideoWork
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import check_form
 
 # Refused rows per part: bounds the memory of a table whose rows are all bad.
 _REFUSED_PER_PART = 10_000
 _NUM_SHOWN = 6
 _MAX_SPLITS = 1000  # whose refused rows are counted: a table may have other things in this column
+
+
+class _Finished(BaseModel):
+    """The form of finished.json."""
+
+    first: int = Field(0, ge=0, le=1 << 31)
+    num_chunks: int = Field(ge=0, le=1 << 31)
 
 
 def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | None = None) -> range:
@@ -34,7 +44,8 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
     chunks = folder / f"{WORK_FOLDER}/chunks"
     finished = (chunks / "finished.json").read_json()
     if finished is not None:
-        return range(finished.get("first", 0), finished.get("first", 0) + finished["num_chunks"])
+        numbers = check_form(_Finished, finished, chunks / "finished.json")
+        return range(numbers.first, numbers.first + numbers.num_chunks)
     splits = _Splits()
     num_chunks, num_refused_parts = 0, 0
     good: list[str] = []

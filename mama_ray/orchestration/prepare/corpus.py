@@ -6,9 +6,10 @@ import time
 import ray
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.folder import close_corpus, num_chunks, open_corpus, write_chunk
+from mama_ray.data.synthetic.folder import close_corpus, is_whole, num_chunks, open_corpus, write_chunk
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -26,23 +27,29 @@ def build_corpus(config: CorpusConfig, directory: str) -> str:
     """
     folder = Place.of(directory)
     with storage_errors(directory):
-        if open_corpus(folder, config):
-            return directory
-        connect()
-        started_s = time.monotonic()
-        # Tasks have another working directory: a place is absolute.
-        waiting = [_write_chunk.remote(config, folder, chunk) for chunk in range(num_chunks(config))]
-        num_clips = 0
-        try:
-            while waiting:
-                (done,), waiting = ray.wait(waiting)
-                num_clips += result_of(done)
-        finally:
-            for task in waiting:
-                ray.cancel(task)
-        close_corpus(folder, config)
-    logger.info("made %d clips in %.1f s at %s", num_clips, time.monotonic() - started_s, directory)
+        if not is_whole(folder, config):
+            with Lease(folder / LEASE_NAME, "corpus"):
+                _build(config, folder)
     return directory
+
+
+def _build(config: CorpusConfig, folder: Place) -> None:
+    if open_corpus(folder, config):
+        return
+    connect()
+    started_s = time.monotonic()
+    # Tasks have another working directory: a place is absolute.
+    waiting = [_write_chunk.remote(config, folder, chunk) for chunk in range(num_chunks(config))]
+    num_clips = 0
+    try:
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            num_clips += result_of(done)
+    finally:
+        for task in waiting:
+            ray.cancel(task)
+    close_corpus(folder, config)
+    logger.info("made %d clips in %.1f s at %s", num_clips, time.monotonic() - started_s, folder)
 
 
 @ray.remote(num_cpus=_CPUS_PER_CHUNK, max_retries=_MAX_RETRIES, name="corpus: write chunk")

@@ -6,6 +6,7 @@ said in `data/pairing.py`. The tar itself is checked on the way.
 """
 
 import hashlib
+import io
 import json
 import tempfile
 from dataclasses import dataclass
@@ -111,10 +112,8 @@ def _walk(work: ShardWork, folder: Place, shard: str) -> Part:
     guard = guard_for(work.decode, work.num_trial_frames)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         try:
-            # Arrow would decompress by the name, and offsets in what comes out are of no use.
-            with place.filesystem.open_input_stream(
-                place.path, compression=None, buffer_size=_READ_BUFFER_BYTES
-            ) as stream:
+            # At any offset, so that what is passed over is never fetched.
+            with place.open_file() as file, io.BufferedReader(file, _READ_BUFFER_BYTES) as stream:
                 for sample in scan_shard(stream, num_bytes=num_bytes, max_video_bytes=work.decode.max_bytes):
                     if sample.error and sample.video is not None:
                         part.withdraw(shard, sample.video.offset)

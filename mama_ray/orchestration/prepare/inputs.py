@@ -5,12 +5,15 @@ import json
 import re
 from typing import Any, Literal
 
+from pydantic import BaseModel, Field
+
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.foreign import ForeignShard
 from mama_ray.orchestration.prepare.listing import has_names
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import check_form
 
 State = Literal["new", "begun", "finished", "mending"]
 """Of an output: nothing is there, a prepare was begun, it was finished, what was mended since is being taken in."""
@@ -18,6 +21,29 @@ State = Literal["new", "begun", "finished", "mending"]
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input
 _NUM_SHOWN = 6
 _LEFT_OVER = re.compile(r"\.(tar|parquet|json|csv)\.[0-9a-f]{8}\.tmp$")  # what Place.open_whole left unfinished
+
+
+class _Inputs(BaseModel):
+    """The form of inputs.json: what `inputs_of` returns, as far as it is read again."""
+
+    sha256: str
+    named: str = Field(alias="from")
+    settings: str | None = None
+    shards: dict[str, tuple[int, int | None]] = {}
+    mends: bool = False
+
+
+class _Summary(BaseModel):
+    """The form of prepare.json, as far as it is read again."""
+
+    inputs: _Inputs
+
+
+def _read(form: type[BaseModel], place: Place) -> Any:
+    content = place.read_json()
+    if content is not None:
+        check_form(form, content, place)
+    return content
 
 
 def inputs_of(
@@ -65,7 +91,7 @@ def look_at_videos(folder: Place) -> None:
 
 def state_of(folder: Place, inputs: dict[str, Any], *, foreign: bool) -> State:
     """Say how far the output is with these very inputs. Raises UserError when it belongs to others."""
-    unfinished = (folder / f"{WORK_FOLDER}/inputs.json").read_json()
+    unfinished = _read(_Inputs, folder / f"{WORK_FOLDER}/inputs.json")
     if unfinished is not None:
         if _is_same(unfinished, inputs):
             return "mending" if unfinished.get("mends") else "begun"
@@ -75,7 +101,7 @@ def state_of(folder: Place, inputs: dict[str, Any], *, foreign: bool) -> State:
             wanted=inputs["from"],
             remedy=_remedy(foreign),
         )
-    finished = (folder / SUMMARY_NAME).read_json()
+    finished = _read(_Summary, folder / SUMMARY_NAME)
     if finished is not None and _is_same(finished["inputs"], inputs):
         return "finished"
     names = [
@@ -118,10 +144,15 @@ def shards_to_walk(
 
 
 def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False) -> None:
-    """Make the work folder, write down what it is for, and remove what a killed job was writing beside it."""
+    """Remove what a killed job was writing, which may make room, then make the work folder and say what it is for."""
+    remove_left_over(folder)
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
     (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
+
+
+def remove_left_over(folder: Place) -> None:
+    """Remove what tasks that were ended were writing."""
     for file in folder.files():
         if _LEFT_OVER.search(file.name):
             file.delete_file()

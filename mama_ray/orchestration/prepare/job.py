@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mama_ray.config import Config, MayChange
+from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
@@ -42,12 +42,12 @@ class PrepareJob(Config):
     default_split: Literal["train", "meta", "val", "test"] | None = "train"
     """Split of clips whose annotations name none."""
 
-    split: tuple[str, ...] = ()
+    split: AddedLater[tuple[str, ...]] = ()
     """Splits to draw for clips whose annotations name none, by video: pairs of a split and its share, or its number of
     clips (rounded up to whole videos), as train 0.9 val 0.05 test 0.05 meta 500. Not with --shards.
     """
 
-    scenes: SceneConfig = SceneConfig()
+    scenes: AddedLater[SceneConfig] = SceneConfig()
     """Cut whole videos, of which a table names neither times nor captions, into a clip for each scene. A number of
     clips in --split is one of videos then. Not with --shards.
     """

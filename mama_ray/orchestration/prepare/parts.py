@@ -98,13 +98,14 @@ def read_part_facts(folder: Place, name: str) -> dict[str, Any] | None:
         source = pa.BufferReader(data)
         facts = json.loads(pq.read_schema(source).metadata[_PART_KEY])
         facts = facts if "shards" in facts else _from_one_shard(facts)
+        sizes = {shard: int(size["num_bytes"]) for shard, size in facts["shards"].items()}
         if "splits" not in facts:  # of an earlier version
             facts |= _counts(pq.read_table(source, columns=["split", "captions"]).to_pylist())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    for shard, size in facts["shards"].items():
+    for shard, num_bytes in sizes.items():
         info = with_retries((folder / shard).info)
-        if not info.is_file or info.size != size["num_bytes"]:
+        if not info.is_file or info.size != num_bytes:
             return None
     return facts
 

@@ -1,12 +1,13 @@
 """What a prepare has to do: all parts of a new one, those that a killed one left, or what was mended since it ended."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from mama_ray.config import decisive_values
 from mama_ray.data.index import read_index, shard_sizes
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
-from mama_ray.orchestration.prepare.foreign import list_shards
+from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
 from mama_ray.orchestration.prepare.inputs import State, inputs_of, shards_to_walk, start_work, state_of
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_name
@@ -33,31 +34,65 @@ class Plan:
     mends: bool
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is left to do.
+
+    Attributes:
+        inputs: what names the inputs, for the work folder.
+        shards: foreign ones to walk.
+        only: clips to take in; None is all.
+        first: number of the first chunk.
+    """
+
+    inputs: dict[str, Any]
+    mends: bool
+    shards: list[ForeignShard]
+    only: set[str] | None = None
+    first: int = 0
+
+
+def is_prepared(config: PrepareJob) -> bool:
+    """Tell whether all of it is done. Writes nothing, and raises as `make_plan` does."""
+    folder = Place.of(config.shards or config.output)
+    return (folder / SUMMARY_NAME).is_file() and _find_work(config, folder) is None
+
+
 def make_plan(config: PrepareJob) -> Plan | None:
     """Look at inputs and output and write what the tasks need; None when all of it is done.
 
     Raises UserError for inputs that cannot be used, and where the output belongs to others.
     """
     folder = Place.of(config.shards or config.output)
+    work = _find_work(config, folder)
+    if work is None:
+        return None
+    start_work(folder, work.inputs, mends=work.mends)
+    if config.shards:
+        names = [shard.part_name for shard in work.shards]
+        return Plan(names, [shard.name for shard in work.shards], range(0), work.mends)
+    try:
+        chunks = write_chunks(video_work(config), first=work.first, only=work.only)
+    except UserError:
+        (folder / WORK_FOLDER).delete_folder()  # the table will be another one: nothing here is of use
+        raise
+    return Plan([part_name(number) for number in chunks], [], chunks, work.mends)
+
+
+def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
     refused = config.damaged_shards == "refuse"
     shards = list_shards(config.shards, compressed_are_refused=refused) if config.shards else []
-    decides = decisive_values(config)
-    if not decides["split"]:
-        del decides["split"]  # as before there was such a setting: what was prepared then is found again
-    if config.scenes.detector == "none":
-        del decides["scenes"]
-    inputs = inputs_of(decides, shards, config.videos, config.annotations)
+    inputs = inputs_of(decisive_values(config), shards, config.videos, config.annotations)
     state = state_of(folder, inputs, foreign=bool(config.shards))
     mends = state in ("finished", "mending")
     if not config.shards:
-        return _plan_videos(config, folder, inputs, state)
+        return _find_videos(config, folder, inputs, state)
     if mends:
         known = (folder / SUMMARY_NAME).read_json()["inputs"].get("shards", inputs["shards"])
         shards = shards_to_walk(shards, known, shard_sizes(read_index(folder, ["shard"])))
         if not shards and state == "finished":
             return None
-    start_work(folder, inputs, mends=mends)
-    return Plan([shard.part_name for shard in shards], [shard.name for shard in shards], range(0), mends)
+    return _Work(inputs, mends, shards)
 
 
 def pairs_by_an_older_rule(folder: Place) -> bool:
@@ -65,22 +100,15 @@ def pairs_by_an_older_rule(folder: Place) -> bool:
     return "settings" not in ((folder / SUMMARY_NAME).read_json() or {}).get("inputs", {})
 
 
-def _plan_videos(config: PrepareJob, folder: Place, inputs: dict, state: State) -> Plan | None:
-    work = video_work(config)
+def _find_videos(config: PrepareJob, folder: Place, inputs: dict[str, Any], state: State) -> _Work | None:
     mends = state in ("finished", "mending")
     only, first = None, 0
     if mends and not (folder / f"{WORK_FOLDER}/chunks/finished.json").exists():
-        only = _clips_to_take(work, folder)
+        only = _clips_to_take(video_work(config), folder)
         if not only and state == "finished":
             return None
         first = next_chunk(shard_sizes(read_index(folder, ["shard"])), config.shard_name)
-    start_work(folder, inputs, mends=mends)
-    try:
-        chunks = write_chunks(work, first=first, only=only)
-    except UserError:
-        (folder / WORK_FOLDER).delete_folder()  # the table will be another one: nothing here is of use
-        raise
-    return Plan([part_name(number) for number in chunks], [], chunks, mends)
+    return _Work(inputs, mends, [], only, first)
 
 
 def _clips_to_take(work: VideoWork, folder: Place) -> set[str]:

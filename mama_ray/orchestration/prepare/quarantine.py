@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from mama_ray.masking import mask_text
+
 QUARANTINE_NAME = "quarantine.parquet"
 QUARANTINE_CSV_NAME = "quarantine.csv"
 QUARANTINE_SCHEMA = pa.schema(
@@ -43,7 +45,7 @@ def refused_row(reason: str, **known: Any) -> dict[str, Any]:
 
     Texts are made such that every file can hold them: a bad name is a reason to be refused.
     """
-    row = {**dict.fromkeys(QUARANTINE_SCHEMA.names), **known, "reason": reason[:_REASON_CHARACTERS]}
+    row = {**dict.fromkeys(QUARANTINE_SCHEMA.names), **known, "reason": mask_text(reason)[:_REASON_CHARACTERS]}
     return {name: _legal(value) if isinstance(value, str) else value for name, value in row.items()}
 
 

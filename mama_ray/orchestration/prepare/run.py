@@ -11,6 +11,7 @@ takes in what was missing or damaged then, and nothing else.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -24,13 +25,15 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
-from mama_ray.orchestration.prepare.inputs import look_at_videos
+from mama_ray.orchestration.prepare.inputs import look_at_videos, remove_left_over
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
-from mama_ray.orchestration.prepare.plan import Plan, make_plan, pairs_by_an_older_rule, video_work
+from mama_ray.orchestration.prepare.parts import SUMMARY_NAME
+from mama_ray.orchestration.prepare.plan import Plan, is_prepared, make_plan, pairs_by_an_older_rule, video_work
 from mama_ray.orchestration.prepare.splits import SplitRequest
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
@@ -48,23 +51,39 @@ def run(config: PrepareJob) -> str:
     if config.annotations:
         with storage_errors(config.annotations):
             look_at_table(Place.of(config.annotations), unknown_columns=config.unknown_columns)
-    connect()
+    folder = Place.of(target)
+    with storage_errors(target):
+        is_finished = (folder / SUMMARY_NAME).is_file()
+    if is_finished:  # many runs at a time may learn from it, and what only looks needs nothing to itself
+        connect()
+        if result_of(_is_prepared.remote(config)):
+            return _told_as_done(config, target)
+    with Lease(folder / LEASE_NAME, "output of prepare"):
+        connect()
+        return _prepare(config, target)
+
+
+def _prepare(config: PrepareJob, target: str) -> str:
     DataContext.get_current().enable_progress_bars = False
     plan = result_of(_plan.remote(config))
     if plan is None:
-        note = ""
-        if config.shards and pairs_by_an_older_rule(Place.of(config.shards)):
-            note = (
-                ", by an earlier version, which gave texts to videos of other names where these agree up to the first "
-                "dot; if yours do, delete index.parquet and prepare.json and start again"
-            )
-        return f"already prepared from the same inputs{note}: index at {join_uri(target, INDEX_NAME)}"
+        return _told_as_done(config, target)
     if plan.names:
         _run_tasks(config, plan)
     told = result_of(_join.remote(config, plan.names, plan.mends))
     for split in empty_splits(config):
         logger.warning("split %s was asked for and got no clip: there are few videos; ask for a number of clips", split)
     return told
+
+
+def _told_as_done(config: PrepareJob, target: str) -> str:
+    note = ""
+    if config.shards and pairs_by_an_older_rule(Place.of(config.shards)):
+        note = (
+            ", by an earlier version, which gave texts to videos of other names where these agree up to the first "
+            "dot; if yours do, delete index.parquet and prepare.json and start again"
+        )
+    return f"already prepared from the same inputs{note}: index at {join_uri(target, INDEX_NAME)}"
 
 
 def empty_splits(config: PrepareJob) -> list[str]:
@@ -109,6 +128,12 @@ def _plan(config: PrepareJob) -> Plan | None:
         return make_plan(config)
 
 
+@ray.remote(num_cpus=_LIGHT_CPUS, max_retries=2, name="prepare: look")
+def _is_prepared(config: PrepareJob) -> bool:
+    with storage_errors(config.shards or config.output):
+        return is_prepared(config)
+
+
 def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     """One task per part; the driver gets two counts of each."""
     target, num_tasks = config.shards or config.output, len(plan.names)
@@ -130,11 +155,16 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
     parts = tasks.map(make_part, num_cpus=config.cpus_per_task)
     parts.set_name("prepare")  # in Ray's dashboard
     num_clips = num_quarantined = 0
+    error = ""
     for done, part in enumerate(parts.iter_rows(), 1):
-        if part["error"]:
-            raise UserError(part["error"])
+        if error := part["error"]:
+            break  # which ends the pipeline here: an error that holds it would have it outlive Ray, which complains
         num_clips, num_quarantined = num_clips + part["num_clips"], num_quarantined + part["num_quarantined"]
         logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
+    if error:
+        with suppress(OSError):  # tasks were ended in the midst of their shards, and the disk may be full
+            remove_left_over(Place.of(target))
+        raise UserError(error)
 
 
 def _part_fn(make: Callable[[int], tuple[int, int]], target: str) -> Callable[[dict], dict]:

@@ -37,7 +37,7 @@ def staging_directory(run_folder: Place) -> Iterator[Path]:
     """Give a fresh local folder to write a checkpoint into; on the target's own disk where that is local."""
     if run_folder.is_local:
         parent = Path(run_folder.path) / "checkpoints"
-        parent.mkdir(parents=True, exist_ok=True)
+        parent.mkdir(exist_ok=True)  # in the run's own folder alone: where its disk was taken away, there is none
         directory = parent / f".staging-{uuid.uuid4().hex[:8]}"
         directory.mkdir()  # with the permissions of any folder: mkdtemp's would be the checkpoint's
     else:

@@ -1,5 +1,6 @@
 """What the first worker of a run alone has: the metrics' files, the checkpoints' writer, and the progress it tells."""
 
+import logging
 from collections.abc import Sequence
 
 from mama_ray.orchestration.runs.checkpoint_writer import CheckpointWriter
@@ -8,6 +9,8 @@ from mama_ray.reporting.provenance import read_settings
 from mama_ray.reporting.trackers import TrackerName, Trackers
 from mama_ray.reporting.writers import MetricsWriter
 from mama_ray.storage.places import Place
+
+logger = logging.getLogger(__name__)
 
 
 class RunOutput:
@@ -34,7 +37,20 @@ class RunOutput:
         self.progress.close()
         try:
             self.checkpoints.close(has_failed=has_failed)
+        except BaseException:
+            has_failed = True
+            raise
         finally:
+            try:
+                self._close_metrics(has_failed=has_failed)
+            finally:
+                if self._trackers is not None:
+                    self._trackers.close(has_failed=has_failed)
+
+    def _close_metrics(self, *, has_failed: bool) -> None:
+        try:
             self.metrics.close()
-            if self._trackers is not None:
-                self._trackers.close(has_failed=has_failed)
+        except OSError as error:
+            if not has_failed:
+                raise
+            logger.warning("the last metrics were not written, beside what ended the run: %s", error)

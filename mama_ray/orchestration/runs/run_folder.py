@@ -28,11 +28,13 @@ from mama_ray.config import (
     names_that_may_change,
 )
 from mama_ray.config.fields import set_path
-from mama_ray.config.masking import mask_secrets
 from mama_ray.config.schema import build_config
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_command, mask_secrets
 from mama_ray.orchestration.runs.settings import count_steps
+from mama_ray.reporting.provenance import read_environment
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_SETTINGS_BYTES
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import schedules_agree
 
@@ -76,8 +78,8 @@ def compare_with_begun(job: Config, run_folder: Place) -> BegunRun | None:
     place = run_folder / "config.yaml"
     if not (place.is_file() and list_checkpoints(run_folder)):
         return None
-    ours, theirs = _plain(job), _earlier(type(job), load_yaml(place.read_text(), source=place.uri))
-    data = ((run_folder / "environment.json").read_json() or {}).get("data", {})
+    ours, theirs = _plain(job), _earlier(type(job), load_yaml(place.read_text(MAX_SETTINGS_BYTES), source=place.uri))
+    data = read_environment(run_folder).get("data", {})
     moved = frozenset(name for name in names_of_locations(type(job)) if _at(theirs, name) != _at(ours, name))
     for name, values in product(moved, (ours, theirs)):
         set_path(values, name, None)
@@ -149,12 +151,12 @@ def write_environment(summary: dict, run_folder: Place) -> None:
     """Write environment.json: the command, versions, the cluster, and what is known of the data."""
     packages = ("mama-ray", "ray", "torch", "transformers", "decord", "pyarrow", "numpy")
     environment = {
-        "command": mask_secrets(shlex.join([Path(sys.executable).name, *sys.argv])),
+        "command": shlex.join(mask_command([Path(sys.executable).name, *sys.argv])),
         "started_s": round(time.time(), 3),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version(name) for name in packages},
         "cluster": ray.cluster_resources(),
-        "data": summary,
+        "data": mask_secrets(summary),
     }
     (run_folder / "environment.json").write_whole(json.dumps(environment, indent=1, default=str))

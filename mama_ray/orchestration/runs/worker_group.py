@@ -8,11 +8,13 @@ from functools import partial
 
 import ray
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
-from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.cluster.entry import find_machine_failure, find_user_error
 from mama_ray.orchestration.cluster.labels import PlacementConfig
+from mama_ray.orchestration.runs.process_group import ProcessGroupConfig
 from mama_ray.orchestration.runs.settings import RunSettings, WorkerRange
+from mama_ray.storage.failures import as_storage_error, is_of_the_storage, told_of_storage
 from mama_ray.storage.places import Place
 
 # An elastic group is sized by what Ray last saw of the nodes, up to 20 s ago: after the loss of one it may ask for more
@@ -55,9 +57,9 @@ def run_workers(
     if workers.is_elastic:
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = _ELASTIC_START_TIMEOUT_S
     trainer = TorchTrainer(
-        partial(_told_without_traceback, train_fn_per_worker),
+        partial(_told_without_traceback, train_fn_per_worker, run_folder.uri),
         train_loop_config=loop_config | {"job": job, "show_bar": sys.stderr.isatty()},
-        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
+        torch_config=ProcessGroupConfig(backend="nccl" if job.use_gpu else "gloo", timeout_s=300),
         scaling_config=ray.train.ScalingConfig(
             num_workers=(workers.min, workers.max) if workers.is_elastic else workers.max,
             elastic_resize_monitor_interval_s=workers.resize_every_s,
@@ -77,19 +79,25 @@ def run_workers(
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        known = find_user_error(error)
+        known = find_user_error(error) or find_machine_failure(error, run_folder.uri)
         if known is None:
             raise
         raise known from None
 
 
-def _told_without_traceback(train_fn_per_worker: Callable[[dict], None], loop_config: dict) -> None:
-    """Run a worker's function; of a UserError that comes out, the driver tells the one line, so Ray tells nothing."""
+def _told_without_traceback(train_fn_per_worker: Callable[[dict], None], run_uri: str, loop_config: dict) -> None:
+    """Run a worker's function; of a UserError that comes out, the driver tells the one line, so Ray tells nothing.
+
+    A disk that is full, read-only or gone is one: another try, which Ray Train would make, ends alike.
+    """
     try:
         train_fn_per_worker(loop_config)
     except Exception as error:
         known = find_user_error(error)
         if known is None:
-            raise
+            failure = as_storage_error(error)
+            if failure is None or not is_of_the_storage(failure):
+                raise
+            known = told_of_storage(failure, run_uri)
         logging.getLogger(_TELLS_TRACEBACKS).setLevel(logging.CRITICAL)
         raise known from None

@@ -14,14 +14,17 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from mama_ray.config.masking import mask_secrets
 from mama_ray.errors import UserError
+from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.sweep.space import describe_space
+from mama_ray.orchestration.sweep.study_file import require_study_file, study_errors
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import is_plain_name
 from mama_ray.training.manifest import list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,9 @@ class StudyStore:
             if self._target.is_file():
                 self._copy.write_bytes(self._target.read_bytes())
             url = f"sqlite:///{self._copy}"
+        self._shown = str(mask_secrets(url if self._copy is None else self._target.uri))
+        if url.startswith("sqlite:///"):
+            require_study_file(url.removeprefix("sqlite:///").partition("?")[0], self._shown)
         self.storage = _open_storage(url)
 
     def __enter__(self) -> "StudyStore":
@@ -91,11 +97,30 @@ class StudyStore:
     ) -> optuna.Study | None:
         """Load the study of this search; None where there is none, or one of a start that came to nothing.
 
-        Raises UserError for that of another search once one of its trials has learned something.
+        Raises UserError for that of another search once one of its trials has learned something, and for a database
+        that is damaged.
         """
-        if self.name not in optuna.get_all_study_names(self.storage):
-            return None
-        study = optuna.load_study(study_name=self.name, storage=self.storage)
+        with study_errors(self._shown):
+            if self.name not in optuna.get_all_study_names(self.storage):
+                return None
+            study = optuna.load_study(study_name=self.name, storage=self.storage)
+            self._require_usual(study)
+            return self._of_this_search(study, distributions, objectives, definition)
+
+    def _require_usual(self, study: optuna.Study) -> None:
+        """Read all trials, and raise UserError for names of runs that are not ours to follow."""
+        for trial in study.get_trials(deepcopy=False):
+            name = run_of(trial)
+            if not isinstance(name, str) or "/" in name or not is_plain_name(name):
+                raise UserError("a trial of the study names an odd run", got=repr(name), wanted="a plain name")
+
+    def _of_this_search(
+        self,
+        study: optuna.Study,
+        distributions: Mapping[str, BaseDistribution],
+        objectives: Mapping[str, str],
+        definition: str,
+    ) -> optuna.Study | None:
         ours, theirs = _define(distributions, objectives, definition), study.user_attrs.get(_DEFINITION)
         if theirs == ours:
             return study
@@ -186,8 +211,8 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
     except ImportError as error:
         remedy = "install the driver of that database"
         raise UserError("study database", got=mask_secrets(url), wanted=wanted, remedy=remedy) from error
-    except (SQLAlchemyError, ValueError) as error:
-        reason = str(mask_secrets(str(error).splitlines()[0]))
+    except (SQLAlchemyError, StorageInternalError, ValueError, RuntimeError, AssertionError) as error:
+        reason = str(mask_secrets((str(error).splitlines() or [type(error).__name__])[0]))
         raise UserError(
             "study database cannot be opened", got=mask_secrets(url), wanted=wanted, remedy=reason
         ) from None

@@ -50,7 +50,7 @@ class SweepJob(Config):
     storage: str = "runs"
     """Folder or URI under which the sweep's folder lies; its trials are runs in <storage>/<run>/trials."""
 
-    run: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)
     """Name of the sweep; one that exists is resumed."""
 
     train: TrainJob = TrainJob(num_workers=1, num_epochs=4.0, checkpoint_every=24, num_checkpoints_to_keep=1)

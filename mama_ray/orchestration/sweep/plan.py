@@ -8,6 +8,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from mama_ray.config import ConfigError, decisive_values, with_overrides
+from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.sweep.job import DEFAULT_SPACE, SweepJob
 from mama_ray.orchestration.sweep.space import check_search_space, point_of
 from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
@@ -65,5 +66,7 @@ def plan_sweep(job: SweepJob) -> SweepPlan:
         settings=dict(job.variants) or None,
         first_points=points,
         num_samples=len(points) if job.variants else job.num_samples,
-        definition=json.dumps(kept | ({"variants": job.variants} if job.variants else {}), sort_keys=True),
+        definition=json.dumps(
+            mask_secrets(kept | ({"variants": job.variants} if job.variants else {})), sort_keys=True
+        ),
     )

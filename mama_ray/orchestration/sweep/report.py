@@ -16,7 +16,7 @@ from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, 
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.trial import overrides_of
-from mama_ray.orchestration.sweep.values import describe_values
+from mama_ray.orchestration.sweep.values import FAILURE, describe_values
 from mama_ray.reporting.sweep_page import (
     State,
     SweepReport,
@@ -42,7 +42,9 @@ def failures_of(results: Iterable[Any]) -> dict[str, str]:
     """Return one line for every failed trial of Ray Tune's results, by run."""
     found = {}
     for result in results:
-        if result.error is not None and result.config:
+        if result.metrics and result.metrics.get(FAILURE) and result.config:
+            found[result.config["run"]] = result.metrics[FAILURE]
+        elif result.error is not None and result.config:
             known = find_user_error(result.error)
             lines = [line for line in str(known or result.error).splitlines() if line.strip()]
             found[result.config["run"]] = lines[-1].strip() if lines else type(result.error).__name__

@@ -27,7 +27,9 @@ from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.tokens import require_models_tokenizer
+from mama_ray.storage.failures import StorageError
 from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ def sweep(job: SweepJob) -> str:
     folder = Place.of(plan.uri)
     ensure_writable(plan.uri)
     look_at_inputs(plan.base)
-    with StudyStore(job.study, job.run, folder) as store:
+    with Lease(folder / LEASE_NAME, "sweep"), StudyStore(job.study, job.run, folder) as store:
         search_of = (plan.distributions, job.objectives)
         found = store.find_study(*search_of, definition=plan.definition)
         failures: dict[str, str] = {}
@@ -113,6 +115,8 @@ def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySea
             verbose=0,
         ),
     ).fit()
+    if search.storage_failure is not None:  # started again, the sweep goes on with the trials that failed by it
+        raise StorageError(search.storage_failure)
     return failures_of(results)
 
 

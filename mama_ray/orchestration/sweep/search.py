@@ -16,7 +16,15 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, StudyStore, num_finished, run_of
-from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME, describe_point, describe_values
+from mama_ray.orchestration.sweep.values import (
+    FAILURE,
+    IS_OF_STORAGE,
+    NUM_STEPS,
+    STEP,
+    STEP_TIME,
+    describe_point,
+    describe_values,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +46,15 @@ class StudySearch(Searcher):
         self._distributions, self._objectives, self._num_samples = dict(distributions), objectives, num_samples
         self._running: dict[str, optuna.Trial] = {}  # by Ray Tune's id, which is another one at every start
         self._reported: set[tuple[str, int]] = set()
+        self.storage_failure: str | None = None  # of a trial: the next ones would end alike
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """Return {"run": name, "point": values by key} of a new trial, or of one that is queued."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """Return {"run": name, "point": values by key} of a new trial, or of one that is queued.
+
+        None is begun once a storage has failed.
+        """
+        if self.storage_failure is not None:
+            return Searcher.FINISHED
         trial = self._study.ask(self._distributions)
         self._running[trial_id] = trial
         run = run_of(trial)
@@ -66,7 +80,9 @@ class StudySearch(Searcher):
         if result:
             self._record(trial_id, result)  # Ray Tune leaves that out for the result at which it stops a trial
         trial = self._running.pop(trial_id)
-        values = None if error or not result else self._values(result)
+        if result and result.get(IS_OF_STORAGE):
+            self.storage_failure = result[FAILURE]
+        values = None if error or not result or FAILURE in result else self._values(result)
         if result is None or values is None:
             state = TrialState.FAIL
         else:

@@ -11,11 +11,18 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from mama_ray.config import with_overrides
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.orchestration.sweep.values import NUM_STEPS, STEP, STEP_TIME
+from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
 from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.failures import StorageError
+from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
+
+# What an earlier start of the sweep left may still be ending: Ray needs moments to see that a driver was killed.
+_LAST_TRY_ENDS_S = 60.0
 
 
 def run_trial(
@@ -24,13 +31,29 @@ def run_trial(
     """Train `base` with the values of a suggestion; Ray Tune hears of every validation.
 
     suggestion: {"run": name, "point": values by dotted key}; with `settings`, {"run", "point": {variant, seed}}.
-    `num_runs` trials share the cluster.
+    `num_runs` trials share the cluster. A UserError is reported as the trial's end, by the key FAILURE: Ray Tune tries
+    again what raises, and this would fail alike.
     """
     start_worker_logging()
+    try:
+        _train(suggestion, base, settings, num_runs)
+    except Exception as error:
+        known = find_user_error(error)
+        if known is None:
+            raise
+        tune.report({FAILURE: str(known), IS_OF_STORAGE: isinstance(known, StorageError)})
+
+
+def _train(
+    suggestion: dict[str, Any], base: TrainJob, settings: dict[str, dict[str, Any]] | None, num_runs: int
+) -> None:
     job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
-    job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
-    if was_done:
-        _report_last_validation(job, num_steps)
+    run_uri = join_uri(job.storage, job.run)
+    ensure_writable(run_uri)
+    with Lease(Place.of(run_uri) / LEASE_NAME, "trial", waits_s=_LAST_TRY_ENDS_S):
+        job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+        if was_done:
+            _report_last_validation(job, num_steps)
 
 
 def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 # Ray Train reports these beside the metrics of a validation; a trial's own number of steps, which a search may change.
 STEP, NUM_STEPS = "step", "num_steps"
 STEP_TIME = "throughput/step_s"
+# The one line by which a trial tells that it ended by what only its user can put right, and whether a storage failed.
+FAILURE, IS_OF_STORAGE = "failure", "is_of_storage"
 
 
 def describe_point(point: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ class TrainJob(Config):
     storage: MayChange[str] = "runs"
     """Folder or URI under which runs are kept."""
 
-    run: MayChange[str] = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    run: MayChange[str] = Field("train", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)
     """Name of the run; a run that exists is resumed."""
 
     model: ModelConfig = ModelConfig()

@@ -28,6 +28,7 @@ from mama_ray.orchestration.training.tokens import require_models_tokenizer, tel
 from mama_ray.orchestration.training.worker import train_fn_per_worker
 from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
@@ -39,6 +40,12 @@ def train(job: TrainJob) -> str:
     job = with_absolute_paths(job)
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
+    ensure_writable(run_uri)
+    with Lease(run_folder / LEASE_NAME, "run"):
+        return _train(job, run_uri, run_folder)
+
+
+def _train(job: TrainJob, run_uri: str, run_folder: Place) -> str:
     job, num_steps, was_done = run_to_end(job)
     if was_done:
         return f"done already, {num_steps} steps: {run_uri}"
@@ -57,11 +64,11 @@ def run_to_end(
     """Train from where the run stands to its last step; returns the job with its shards, the number of steps, and
     whether they were done before.
 
-    The job's paths are absolute. `callbacks` hear of every validation; `num_runs` runs share the cluster with this one.
+    The job's paths are absolute, and the caller holds the run's lease. `callbacks` hear of every validation; `num_runs`
+    runs share the cluster with this one.
     """
     run_uri = join_uri(job.storage, job.run)
     run_folder = Place.of(run_uri)
-    ensure_writable(run_uri)
     begun = compare_with_begun(job, run_folder)
     look_at_inputs(job, has_begun=begun is not None)
     if begun is None:

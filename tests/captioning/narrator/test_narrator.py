@@ -28,6 +28,7 @@ from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.synthetic.read_back import count_named_right
 from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.errors import UserError
+from mama_ray.storage.places import storage_errors
 
 CAPTIONS = ["a small red circle moves left", "there is a big blue star rising", "we see a tiny golden hoop that falls"]
 INPUT = NarratorInput()
@@ -233,3 +234,10 @@ def test_the_embedded_narrator_names_what_it_sees_in_clips_it_never_saw(corpus, 
     things = [Thing(**clip.clip.truth["facts"]["objects"][0]) for clip in clips]
     right = count_named_right(captions, things)
     assert all(right[name] >= math.ceil(0.9 * num_clips) for name in ("shape", "colour", "motion")), right
+
+
+def test_a_narrator_that_finds_no_room_leaves_nothing_and_says_where(narrator, small_disk):
+    disk = small_disk("256k")
+    with pytest.raises(UserError, match=f"no space left on the storage: got {disk}: "), storage_errors(str(disk)):
+        save_narrator(narrator, disk / "model", INPUT)
+    assert list((disk / "model").iterdir()) == []

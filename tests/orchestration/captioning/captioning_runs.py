@@ -72,7 +72,6 @@ class TwoNodes:
         self._port, self._node = free_port(), [f"--num-cpus={node_cpus}", *node_options]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.environment = os.environ | {
-            "RAY_AUTH_MODE": "disabled",
             "RAY_ADDRESS": f"127.0.0.1:{self._port}",
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
             "PATH": path,

@@ -18,7 +18,7 @@ from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
-from mama_ray.orchestration.captioning.parts import list_parts, read_part
+from mama_ray.orchestration.captioning.parts import WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, watched
 from mama_ray.storage.places import Place
@@ -63,6 +63,7 @@ class TellingCaptioning(Captioning):
 def plan(ray_cluster, tmp_path) -> CaptionPlan:
     numbers = range(NUM_CLIPS)
     index = pa.table({"clip_id": [f"clip-{row}" for row in numbers], "sha256": [f"sha-{row}" for row in numbers]})
+    (tmp_path / WORK_FOLDER).mkdir()  # as a job has it
     captioner = Captioner("Telling", 4, "what?", 80, None, "w", "telling")
     return CaptionPlan(
         ray.put(index), NUM_CLIPS, 1, "ids", "nowhere", str(tmp_path), str(tmp_path), captioner, ClipGridConfig(),

@@ -68,7 +68,7 @@ def test_the_pool_grows_under_backlog_and_shrinks_when_the_clips_run_dry(tmp_pat
     command += ["--output", str(tmp_path / "table"), "--pool.min_size", "1", "--pool.max_size", "3", *SLOW_ENGINE]
     log = tmp_path / "job.log"
     with log.open("wb") as stream:
-        environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        environment = os.environ
         job = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, env=environment)
     engines, sizes = set(), [0]
     while job.poll() is None:

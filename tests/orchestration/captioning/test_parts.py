@@ -15,15 +15,17 @@ from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     CLIPS_PER_FILE,
     PART_SCHEMA,
+    WORK_FOLDER,
     committed_rows,
     list_parts,
     part_names,
     part_place,
     read_part,
+    require_work_folder,
     rows_of_part,
     write_parts,
 )
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 from tests.storage.s3_faults import serving
 from tests.storage.test_manifest import FailingStreams
@@ -161,3 +163,13 @@ def test_a_part_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch):
     failing = Place(pafs.PyFileSystem(FailingStreams(name)), str(tmp_path), str(tmp_path))
     with pytest.raises(UserError, match=f"the storage failed: got .*{name}"):
         read_part(failing, name)
+
+
+def test_a_job_whose_folder_is_taken_away_is_told_so_and_makes_no_other(tmp_path):
+    folder = Place.of(tmp_path / "table")
+    (folder / f"{WORK_FOLDER}/job.json").write_whole("{}")
+    require_work_folder(folder)
+    (tmp_path / "table").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="a file of the storage is missing.*work folder"), storage_errors(folder.uri):
+        require_work_folder(folder)
+    assert not (tmp_path / "table").exists()

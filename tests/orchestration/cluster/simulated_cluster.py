@@ -35,7 +35,7 @@ class SimulatedCluster:
         config = Path(self._folder, "cluster.json")
         config.write_text(json.dumps(_cluster_config(port, max_nodes, head_cpus, node_cpus)))
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        common = os.environ | {"RAY_AUTH_MODE": "disabled", "PATH": path}
+        common = os.environ | {"PATH": path, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
         self.environment = common | {"RAY_ADDRESS": f"127.0.0.1:{port}"}
         autoscaled = {
             "AUTOSCALER_UPDATE_INTERVAL_S": "1",

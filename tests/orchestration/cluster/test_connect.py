@@ -1,11 +1,16 @@
 """The start of a local Ray: a port that somebody took meanwhile is no reason to give up."""
 
+import http.client
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.connect import _require_room_for_a_session
+from tests.orchestration.cluster.listening import http_status, is_loopback, listening_sockets
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,6 +36,14 @@ ray.shutdown()
 """
 
 
+def test_a_full_folder_for_temporary_files_is_told_before_ray_starts(small_disk, monkeypatch):
+    disk = small_disk("4m")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(disk))
+    with pytest.raises(UserError, match=rf"no space left for the files of a local Ray: got {disk}: 4\.0 MiB, wanted"):
+        _require_room_for_a_session()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_port_that_was_taken_meanwhile_is_given_up_for_another():
@@ -40,3 +53,31 @@ def test_a_port_that_was_taken_meanwhile_is_given_up_for_another():
     )  # fmt: skip
     assert "started 2 True" in done.stdout, done.stderr[-3000:]
     assert "trying again" in done.stderr
+
+
+@pytest.mark.ray
+def test_a_local_ray_listens_on_loopback_only_and_answers_nobody_without_its_token(ray_cluster):
+    class Actor:
+        def token(self) -> str | None:
+            return os.environ.get("RAY_AUTH_TOKEN")
+
+    actor = ray_cluster.remote(Actor).remote()
+    token = ray_cluster.get(actor.token.remote())
+    sockets = listening_sockets(os.getpid())
+    programs = " ".join(program for _, _, program in sockets)
+    assert "gcs_server" in programs and "raylet" in programs and "Actor" in programs
+    assert [one for one in sockets if not is_loopback(one[0])] == []
+    if os.environ.get("RAY_AUTH_MODE") == "disabled":
+        pytest.skip("the environment turns tokens off")
+    assert token and len(token) >= 32
+    agents = [port for _, port, program in sockets if "DashboardAgent" in program]
+    answers = {port: _status(port, None) for port in agents}
+    assert 401 in answers.values()
+    assert all(_status(port, token) != 401 for port, status in answers.items() if status == 401)
+
+
+def _status(port: int, token: str | None) -> int | None:
+    try:
+        return http_status(port, "/api/local_raylet_healthz_", token)
+    except (OSError, http.client.HTTPException):  # a port of gRPC
+        return None

@@ -98,6 +98,22 @@ def test_unforeseen_error_exits_1_with_its_traceback_above_one_last_line(finish)
     assert any("thing.py" in line for line in err)
 
 
+def test_a_full_disk_that_no_job_was_looking_out_for_is_one_line_with_its_place(finish):
+    body = 'import os, tempfile\n    raise RuntimeError("writing") from OSError(28, os.strerror(28), "/data/out/file")'
+    status, _, err = finish(body)
+    assert status == 1
+    assert err[-1].startswith("error: no space left on the storage: got "), err
+    assert "No space left on device: '/data/out/file'; free some room there" in err[-1], err
+    assert not any("Traceback" in line for line in err)
+
+
+def test_a_lack_of_memory_is_one_line_that_says_what_to_take_less_of(finish):
+    status, _, err = finish("import numpy\n    numpy.zeros(1 << 50)")
+    assert status == 1
+    assert err[-1].startswith("error: out of memory: got MemoryError: Unable to allocate 8.00 PiB"), err
+    assert "smaller batches and fewer workers" in err[-1], err
+
+
 def test_user_error_that_was_handled_before_is_not_blamed_for_a_later_one(finish):
     body = 'try: raise UserError("old")\n    except UserError: raise ZeroDivisionError("new")'
     status, _, err = finish(body)
@@ -243,3 +259,30 @@ def test_a_version_is_told_before_anything_heavy_is_imported():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.splitlines()[1:] == ["set()"], done.stderr
+
+
+def test_no_way_out_of_a_job_tells_a_secret(finish):
+    body = """import os, threading
+    uri = "https://me:hunter/2@host/x"
+    print("printed", uri, flush=True)
+    os.write(2, ("compiled " + uri + "\\n").encode())
+    logging.getLogger("other").warning("logged %s", uri)
+    thread = threading.Thread(target=lambda: open(uri))
+    thread.start(), thread.join()
+    raise RuntimeError("ended by " + uri)"""
+    status, out, err = finish(body)
+    assert (status, err[-1]) == (1, "error: RuntimeError: ended by https://***@host/x")
+    assert "printed https://***@host/x" in out and "compiled https://***@host/x" in err
+    assert any("logged https://***@host/x" in line for line in err) and any("Traceback" in line for line in err)
+    assert not any("hunter" in line for line in out + err if "uri = " not in line)
+
+
+def test_the_result_and_a_config_in_the_place_of_the_file_tell_no_secret(finish):
+    assert finish('return "https://me:hunter2@host/x"')[1][-1] == "https://***@host/x"
+    status, out, err = finish("pass", "s3://me:hunter/2@bucket/job.yaml")
+    assert (status, out, len(err)) == (2, [], 1) and "hunter" not in err[0]
+    status, _, err = finish("pass", "--number", "s3://me:hunter/2@bucket/job.yaml")
+    assert status == 2 and err == [
+        "error: --number: credentials on the command line: got s3://***@bucket/job.yaml; put them in the environment, a"
+        " database's URL in the config file"
+    ]

@@ -262,26 +262,10 @@ def test_the_job_ends_with_a_status_and_one_clear_line(source, ray_cluster):
     assert process.returncode == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a filesystem of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no right to mount a small filesystem")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False)
-
-
 def test_a_full_storage_is_one_clear_error_and_nothing_half_written(source, small_disk, ray_cluster):
     rows = [{"video": "v0.mp4", "clip_id": f"c{number}", "topic": "x" * 2000} for number in range(200)]
     write_rows(source, rows)
-    output = small_disk / "output"
+    output = small_disk("256k") / "output"
     with pytest.raises(UserError, match=r"no space left on the storage.*start again"):
         run(job(source, output=str(output), clips_per_shard=50))
     assert not (output / "index.parquet").exists()

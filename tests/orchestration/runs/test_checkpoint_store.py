@@ -150,6 +150,7 @@ def test_a_checkpoint_has_the_permissions_of_the_umask(tmp_path, umask, folder_m
     before = os.umask(umask)
     try:
         run = Place.of(tmp_path / "run")
+        run.make_folder()
         with staging_directory(run) as staged:
             save_file({"a": torch.ones(2)}, staged / "weight_net.safetensors")
             torch.save({"a": 1}, staged / "optimizer.pt")

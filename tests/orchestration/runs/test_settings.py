@@ -42,6 +42,22 @@ def test_the_trials_of_a_sweep_must_agree_in_the_steps_of_their_checkpoints_too(
     assert set(decisive_values(TrainJob())) == set(TrainJob.model_fields) - names_that_may_change(TrainJob)
 
 
+def test_what_an_earlier_version_prepared_is_found_again():
+    decode = {"max_bytes": 2 << 30, "max_duration_s": 14400.0, "max_pixels": 8192 * 4320, "max_replaced": 0.5}
+    assert decisive_values(PrepareJob(videos="v")) == {
+        "videos": "v",
+        "annotations": None,
+        "shards": None,
+        "clips_per_shard": 256,
+        "shard_name": "clips",
+        "default_split": "train",
+        "unknown_columns": "refuse",
+        "caption_source": "human",
+        "num_trial_frames": 4,
+        "decode": decode | {"timeout_s": 120.0, "reader": "pyav"},
+    }
+
+
 def test_settings_are_imported_without_ray_and_torch():
     program = "import sys, mama_ray.orchestration.runs.settings; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

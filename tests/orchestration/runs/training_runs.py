@@ -63,7 +63,7 @@ def start_training(folder: Path, shards: Path | str, run: str, **settings) -> su
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            env=os.environ,
         )
 
 

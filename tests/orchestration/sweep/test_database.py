@@ -1,12 +1,18 @@
 """The study outlives the sweep's processes: what a resumed one finds, and what is refused as another's."""
 
+import sys
+import traceback
+
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
+from ray.tune import TuneError
+from ray.tune.search import Searcher
 
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.entry import _failure
 from mama_ray.orchestration.sweep.database import (
     RUN_ATTRIBUTE,
     StudyStore,
@@ -14,9 +20,11 @@ from mama_ray.orchestration.sweep.database import (
     num_finished,
     requeue_unfinished,
 )
+from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.search import StudySearch
-from mama_ray.orchestration.sweep.values import STEP
+from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, STEP
 from mama_ray.storage.places import Place
+from tests.storage.small_disks import remount
 
 SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
 OBJECTIVES = {"val/t2v_R@1": "max"}
@@ -60,6 +68,50 @@ def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path)
         assert study.trials[1].value == 10.0, "a pruned trial keeps the value at which it was stopped"
         assert study.best_trial.value == 30.0
         assert num_finished(study) == 2
+
+
+def test_a_trial_that_tells_its_own_end_has_failed_and_the_sweep_goes_on(tmp_path):
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        search.suggest("one")
+        told = {FAILURE: "train/loss at step 2: got nan", IS_OF_STORAGE: False}
+        search.on_trial_complete("one", result(1, 10.0) | told)
+        assert search.suggest("two")["run"] == "trial-0001"
+        assert [trial.state for trial in opened(store).get_trials()] == [TrialState.FAIL, TrialState.RUNNING]
+        assert search.storage_failure is None
+
+
+def test_a_storage_that_failed_under_a_trial_begins_no_other_and_its_run_is_queued_again(tmp_path):
+    told = "no space left on the storage: got /out: No space left on device"
+    with store_at(tmp_path) as store:
+        opened(store)
+        search = search_on(store)
+        first, _ = search.suggest("one"), search.suggest("two")
+        search.on_trial_complete("one", {FAILURE: told, IS_OF_STORAGE: True})
+        assert (search.storage_failure, search.suggest("three")) == (told, Searcher.FINISHED)
+        search.on_trial_complete("two", result(NUM_STEPS, 10.0))
+    with store_at(tmp_path) as store:
+        study = opened(store)
+        assert requeue_unfinished(study) == 1
+        again = StudySearch(store, study, SPACE, OBJECTIVES, num_samples=5)
+        assert again.suggest("one") == first
+
+
+def test_a_study_on_a_full_disk_is_one_line_also_where_ray_tune_tells_it_as_a_traceback(small_disk):
+    disk = small_disk("512k")
+    with store_at(disk) as store:
+        opened(store)
+        search = search_on(store)
+        remount(disk, f"size={sum(path.stat().st_blocks * 512 for path in disk.rglob('*'))}")
+        try:
+            while search.suggest("one"):  # until its pages are full
+                pass
+        except Exception:
+            told = [TuneError(traceback.format_exc()), sys.exc_info()[1]]
+    for error in told:
+        line = _failure(error, SweepJob(storage=str(disk)))[1]
+        assert line.startswith(f"error: no space left on the storage: got {disk}: "), line
 
 
 def test_a_study_in_which_nothing_was_learned_gives_way_to_another_search(tmp_path):

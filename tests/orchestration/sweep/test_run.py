@@ -149,7 +149,7 @@ def start_sweep(folder: Path, config: dict) -> subprocess.Popen:
     path.write_text(yaml.safe_dump(config))
     with open(folder / f"{config['run']}.log", "ab") as log:
         command = [sys.executable, str(ROOT / "jobs/tune.py"), str(path)]
-        environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+        environment = os.environ
         options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True, "env": environment}
         return subprocess.Popen(command, cwd=ROOT, **options)
 
@@ -221,7 +221,7 @@ def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shard
     chosen = load_config(TrainJob, best)
     assert {"objective.margin": chosen.objective.margin, "optim.lr": chosen.optim.lr} == study.best_params
     command = [sys.executable, str(ROOT / "jobs/train.py"), str(best)]
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    environment = os.environ
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"trained {NUM_STEPS} steps" in done.stdout.splitlines()[-1]

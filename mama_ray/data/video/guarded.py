@@ -1,0 +1,72 @@
+"""The frames of clips, decoded in child processes: what `sampled.py` gives, for readers of files nobody vouches for.
+
+A process that decodes keeps its children from clip to clip, one for each of its threads that decodes at the time. They
+have the limits of `DecodeConfig`, and end with it.
+"""
+
+import atexit
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mama_ray.data.video.guard import VideoGuard
+from mama_ray.data.video.settings import DecodeConfig
+
+_KEPT_CONFIGS = 4
+
+
+def sampled_frames(
+    data: bytes | str | Path,
+    *,
+    num_frames: int,
+    size: Mapping[str, int],
+    offsets: Sequence[float] | None = None,
+    decode: DecodeConfig | None = None,
+) -> np.ndarray:
+    """Return `sampled.sampled_frames`. Raises DecodeError, for a crash or a hang of the decoder too, and OSError when
+    the machine has no room.
+    """
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.sampled_frames(data, num_frames=num_frames, size=size, offsets=offsets)
+    )
+
+
+def spread_frames(
+    data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `sampled.spread_frames`. Raises as `sampled_frames` does."""
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.spread_frames(data, num_frames=num_frames, fit=fit)
+    )
+
+
+class _Guards:
+    """The guards that no thread uses at the moment."""
+
+    def __init__(self, config: DecodeConfig) -> None:
+        self._config = config
+        self._idle: queue.SimpleQueue[VideoGuard] = queue.SimpleQueue()
+        atexit.register(self.close)
+
+    def use(self, ask: Callable[[VideoGuard], Any]) -> Any:
+        try:
+            guard = self._idle.get_nowait()
+        except queue.Empty:
+            guard = VideoGuard(self._config)
+        try:
+            return ask(guard)
+        finally:
+            self._idle.put(guard)
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            self._idle.get().close()
+
+
+@lru_cache(maxsize=_KEPT_CONFIGS)
+def _guards_for(config: DecodeConfig) -> _Guards:
+    return _Guards(config)

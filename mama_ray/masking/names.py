@@ -1,0 +1,53 @@
+"""What the name of a value says of it: whether it is a secret, may be one, or is none."""
+
+import re
+from functools import lru_cache
+from typing import Literal
+
+# strict: the value is a secret. loose: it may be one, but also a clip's key or a tokenizer's token.
+Kind = Literal["strict", "loose"]
+
+_STRICT, _LOOSE, _NO_SECRET = (
+    frozenset(words.split())
+    for words in (
+        "password passwords passwd pwd passphrase passcode apikey accesskey secretkey accountkey authkey privatekey"
+        " authtoken accesstoken sastoken connectionstring",
+        "key token secret secrets credential credentials sig signature auth pass authorization",
+        # before `key` or `token` of what is none, and of what tells about one
+        "bad bos cache clip cls column duplicate eos expired foreign frame group image index invalid key mask max min"
+        " missing no num pad partition primary public row sep sort special unk unknown video wrong",
+    )
+)
+_STRICT_PAIRS = {
+    "key": "access account admin api auth client encryption hmac master private sas secret shared signing storage"
+    " subscription wandb",
+    "token": "access api auth bearer bot csrf github gitlab hf hub id personal ray refresh sas secret security"
+    " session wandb",
+    "secret": "api app auth aws client consumer shared web",
+    "signature": "access amz goog",
+    "credential": "amz goog",
+    "string": "connection",
+    "pass": "db proxy smtp user",
+}
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@lru_cache(maxsize=4096)
+def kind_of_name(name: str) -> Kind | None:
+    """Tell what a name says of its value, from its last words: dbPassword, aws_secret_access_key, X-Amz-Signature."""
+    words = words_of_name(name)
+    if words[-1] == "id" and words[-2:-1] == ["key"]:  # access_key_id
+        words = words[:-1]
+    before, last = words[-2] if len(words) > 1 else "", words[-1]
+    if not _NO_SECRET.isdisjoint(words[:-1]):
+        return None
+    if last in _STRICT or before in _STRICT_PAIRS.get(last, "").split():
+        return "strict"
+    if last == "pass" and before:  # forward_pass
+        return None
+    return "loose" if last in _LOOSE else None
+
+
+def words_of_name(name: str) -> list[str]:
+    """Return the words of a name in small letters, however it joins them."""
+    return [word for word in re.split(r"[^a-z0-9]+", _CAMEL.sub("_", name).lower()) if word] or [""]
