@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from mama_ray.data.synthetic.folder import write_corpus
-from tests.carry_on.killed_jobs import CORPUS, NUM_KILLS, KilledJob, alive_of, jobs_on
+from tests.carry_on.killed_jobs import CORPUS, FEW_KILLS, NUM_KILLS, KilledJob, alive_of, jobs_on
 
-pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 logger = logging.getLogger(__name__)
 
 EARLIEST, LATEST = 0.2, 1.0  # when a start is killed, as a share of how long an undisturbed one takes
@@ -82,19 +82,24 @@ def test_there_are_thirty_kills():
     assert sum(NUM_KILLS.values()) == 30
 
 
-@pytest.mark.parametrize("name", NUM_KILLS)
-def test_a_job_that_is_killed_again_and_again_leaves_what_an_undisturbed_one_leaves(name, tmp_path):
+# All thirty take twenty minutes; at every change each job is killed once or twice.
+CASES = [pytest.param(name, most, id=f"{name}-{most}") for name, most in NUM_KILLS.items()]
+CASES += [pytest.param(name, few, id=f"{name}-{few}", marks=pytest.mark.promise) for name, few in FEW_KILLS.items()]
+
+
+@pytest.mark.parametrize(("name", "num_kills"), CASES)
+def test_a_job_that_is_killed_again_and_again_leaves_what_an_undisturbed_one_leaves(name, num_kills, tmp_path):
     write_corpus(CORPUS, tmp_path / "corpus")
     (job,) = [job for job in jobs_on(tmp_path / "corpus") if job.name == name]
-    killer, left, num_folders = Killer(seed=13), [], 0
+    killer, left, num_folders = Killer(seed=13 + num_kills), [], 0
     length_s = killer.run_to_end(job, tmp_path / "whole")
-    wanted, pending = job.outcome(tmp_path / "whole"), NUM_KILLS[name]
+    wanted, pending = job.outcome(tmp_path / "whole"), num_kills
     while pending:
         folder = tmp_path / f"killed-{num_folders}"
         pending -= killer.run_under_fire(job, folder, pending, length_s)
         assert job.outcome(folder) == wanted, f"{folder} is not what an undisturbed {name} leaves"
         left += killer.left()
         num_folders += 1
-    logger.warning("%s: %.0f s undisturbed, %d kills over %d folders", name, length_s, NUM_KILLS[name], num_folders)
+    logger.warning("%s: %.0f s undisturbed, %d kills over %d folders", name, length_s, num_kills, num_folders)
     time.sleep(ENDS_WITHIN_S)
     assert not left + killer.left()

@@ -24,7 +24,8 @@ from tests.orchestration.captioning.captioning_runs import read_captions
 from tests.orchestration.runs.training_runs import SETTINGS, outcome, write_shards
 from tests.storage.small_disks import remount
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+promise = pytest.mark.promise
 
 NUM_VIDEOS = 40
 
@@ -64,7 +65,7 @@ def goes_on_when_there_is_room(
     return disk
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize("share", [0.3, pytest.param(0.7, marks=promise), 0.97])
 def test_prepare_goes_on_from_a_full_disk(share, ray_cluster, small_disk, tmp_path):
     (tmp_path / "videos").mkdir()
     for number in range(NUM_VIDEOS):
@@ -83,7 +84,7 @@ def test_prepare_goes_on_from_a_full_disk(share, ray_cluster, small_disk, tmp_pa
     assert read_index(Place.of(made)).equals(read_index(Place.of(wanted)))
 
 
-@pytest.mark.parametrize("share", [0.3, 0.8])
+@pytest.mark.parametrize("share", [0.3, pytest.param(0.8, marks=promise)])
 def test_a_training_run_goes_on_from_a_full_disk(share, ray_cluster, shards, small_disk, tmp_path):
     def work(folder: Path) -> None:
         base = TrainJob.model_validate(SETTINGS)
@@ -93,6 +94,7 @@ def test_a_training_run_goes_on_from_a_full_disk(share, ray_cluster, shards, sma
     assert outcome(disk, "run") == outcome(tmp_path / "whole", "run")
 
 
+@promise
 @pytest.mark.vllm
 def test_a_caption_table_goes_on_from_a_full_disk(ray_cluster, shards, small_disk, tmp_path):
     def work(folder: Path) -> None:
