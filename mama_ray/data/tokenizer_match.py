@@ -106,9 +106,7 @@ def tell_counts(counts: CaptionCounts, *, remedy: str, things: str = "captions")
         )
     if counts.num_unknown:
         share = _percent(counts.num_unknown, counts.num_captions)
-        told.append(
-            f"{share} {things} hold pieces that the tokenizer does not know: a model cannot read them, and CLIP's end there"
-        )
+        told.append(f"{share} {things} hold pieces that the tokenizer does not know (where CLIP takes a text to end)")
     return told
 
 

@@ -21,6 +21,7 @@ PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 SPECIALS = (PAD, UNKNOWN, START, END, MASK)
 INSIDE_WORD = "##"
 DIGITS = "0123456789"  # the answers of a multiple choice
+ALWAYS_KNOWN = DIGITS + "abcdefghijklmnopqrstuvwxyz.,:?!'-"
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -41,12 +42,12 @@ class WordPieceTokenizer(Tokenizer):
         """Learn pieces from `texts`. `vocab_size` is the most there will be; a small corpus may yield fewer.
 
         The ids are: the special tokens (pad 0), letters, letters inside a word, longer pieces in the order of their
-        making. Digits are always there. A letter that no text has is unknown.
+        making. Latin letters and digits are always there; any other that no text has is unknown.
         """
         texts = list(texts)
         learned = _build_backend({}, lower_case=True)
         seen = {letter for text in texts for letter in learned.normalizer.normalize_str(text) if not letter.isspace()}
-        letters = sorted(seen | set(DIGITS))
+        letters = sorted(seen | set(ALWAYS_KNOWN))
         # The trainer would number letters inside a word in the order of a hash table, and merge by these numbers
         # where counts tie: named first, all of them have their place.
         first = [*SPECIALS, *letters, *(INSIDE_WORD + letter for letter in letters)]

@@ -55,6 +55,7 @@ def test_special_token_spelt_in_a_text_is_text(bert):
 def test_same_texts_give_the_same_vocabulary_with_digits_and_whole_words():
     tokenizer = trained()
     assert tokenizer._backend.get_vocab() == trained()._backend.get_vocab()
+    assert not {tokenizer.unknown_id} & set(tokenizer.pieces(["option 7: zebra?"])[0])
     assert [tokenizer._backend.token_to_id(token) for token in SPECIALS] == list(range(5))
     assert -1 not in tokenizer.single_pieces([*"0123456789", "red", "circle"])
     with pytest.raises(UserError, match="vocab_size of the tokenizer"):
