@@ -26,13 +26,25 @@ def attend(
     *,
     mask: Bool[Tensor, "#batch 1 queries keys"] | None = None,
     is_causal: bool = False,
+    dropout: float = 0.0,
 ) -> Float[Tensor, "batch queries width"]:
-    """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key."""
+    """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key.
+
+    `dropout` is the rate at which attention weights are dropped, 0 outside training.
+    """
     queries, keys, values = (
         rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=num_heads)
         for x in (queries, keys, values)
     )
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+    if dropout:
+        # Written out, since each kernel draws masks of its own: a step's masks must repeat in its forward-mode passes,
+        # which need the one without a kernel.
+        assert not is_causal, "no backbone drops causal attention"
+        scores = queries @ keys.mT * queries.shape[-1] ** -0.5
+        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        attended = F.dropout(scores.softmax(-1), dropout) @ values
+    else:
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
     return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
 
 
