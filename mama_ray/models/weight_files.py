@@ -24,7 +24,7 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES, is_plain_name, parse_js
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".tar", ".ckpt")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, OpenAI's CLIP among them
 
 State = dict[str, Tensor]
