@@ -31,7 +31,7 @@ class DualEncoderConfig(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """Token ids; the largest is end-of-text."""
+        """Token ids."""
 
     @property
     def context_length(self) -> int:
@@ -79,7 +79,11 @@ class DualEncoder(Protocol):
         clip."""
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
-        """Embed token ids, each row ended by the largest id of the vocabulary, to unit norm, at least float32."""
+        """Embed token ids as the backbone's own tokenizer makes them, to unit norm, at least float32.
+
+        After CLIP's rule each row is ended, and filled up, by the largest id of the vocabulary; after BERT's it is
+        filled up with a pad id that the config names. What fills a row up changes nothing.
+        """
 
     def clamp_logit_scale_(self) -> None:
         """Put the logit scale back within its bounds, in place; called after each optimiser step."""

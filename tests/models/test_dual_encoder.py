@@ -27,6 +27,7 @@ from mama_ray.models.pretrained import (
 )
 from mama_ray.models.vgt.model import VgtConfig
 from mama_ray.models.vgt.presets import PRESETS as VGT_PRESETS
+from mama_ray.models.violet.presets import PRESETS as VIOLET_PRESETS
 
 STEP = 1e-5
 # By model_type: a small config. A new backbone is a line here too.
@@ -41,6 +42,13 @@ TINY = {
         {"width": 16, "text.width": 16, "text.num_layers": 1, "box_width": 4, "frame_dim": 6, "region_dim": 8}
         | {"num_frames": 6, "num_clips": 3, "vocab_size": 40, "context_length": 10}
         | {"dropout": 0.0, "text.dropout": 0.0},
+    ),
+    # More frames than its table has places for do not fit, and so another frame count is refused like other weights.
+    "violet": with_overrides(
+        VIOLET_PRESETS["violet_tiny"],
+        {"video.embed_dim": 8, "video.num_heads": (1, 2), "video.window": (2, 2, 2), "image_size": 32, "num_frames": 3}
+        | {"fusion.width": 12, "fusion.num_layers": 1, "num_text_layers": 1, "dim": 12, "max_frames": 3}
+        | {"vocab_size": 40, "context_length": 10, "num_positions": 12},
     ),
 }
 FOREIGN = {"clip"}  # model types of others that a backbone reads, and never writes
@@ -70,6 +78,8 @@ def features_for(config: VgtConfig) -> dict[str, torch.Tensor]:
 
 # By model_type: what it takes for four clips, where that is no pixels.
 INPUTS: dict[str, Callable] = {"vgt": features_for}
+# By model_type: what fills a text up, where that is not the largest id.
+PAD_IDS = {"violet": 0}
 # Backbones that normalise over the batch in training: there, other clips and the mode change a clip's features.
 OVER_THE_BATCH = {"vgt"}
 
@@ -85,11 +95,12 @@ def flipped(frames: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor | di
 
 @pytest.fixture
 def token_ids(model) -> torch.Tensor:
-    """Texts of several lengths, filled up with end-of-text."""
+    """Texts of several lengths, filled up with end-of-text, or where there is one with the pad id."""
     end = model.config.vocab_size - 1
-    ids = torch.randint(0, end, (4, model.config.context_length))
+    ids = torch.randint(1, end, (4, model.config.context_length))
     for row, length in enumerate((2, 4, 7, model.config.context_length)):
         ids[row, length - 1 :] = end
+        ids[row, length:] = PAD_IDS.get(model.model_type, end)
     return ids
 
 
@@ -257,3 +268,9 @@ def test_describing_a_damaged_folder_fails_as_loading_it_does(model, tmp_path, d
     with pytest.raises(UserError) as describing:
         describe_model(tmp_path)
     assert str(describing.value) == str(loading.value)
+
+
+def test_what_fills_a_text_up_changes_nothing(model, token_ids):
+    features = model.encode_text(token_ids)
+    for row, length in enumerate((2, 4, 7)):
+        torch.testing.assert_close(model.encode_text(token_ids[row : row + 1, :length])[0], features[row])

@@ -190,6 +190,19 @@ def test_attention_has_torchs_value_and_tangent(mask, with_tangent):
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("with_tangent", [(1, 1, 1, 1), (0, 0, 0, 1), (1, 0, 0, 1), (0, 0, 1, 1), (1, 1, 1, 0)])
+def test_attention_with_a_learned_bias_has_torchs_value_and_tangent(with_tangent):
+    torch.manual_seed(0)
+    shapes = [(2, 3, 5, 4)] * 3 + [(1, 3, 5, 5)]  # one bias for the whole batch
+    primals = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    tangents = [torch.randn_like(primal) if has else None for primal, has in zip(primals, with_tangent, strict=True)]
+    ours, theirs = (
+        slope_of(lambda q, k, v, bias: F.scaled_dot_product_attention(q, k, v, bias), primals, tangents, own=own)
+        for own in (True, False)
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("with_tangent", [(1, 1, 1), (1, 0, 0), (0, 1, 1), (0, 0, 1), (1, 1, 0), (0, 0, 0)])
 @pytest.mark.parametrize("function", [lambda x, w, b: F.layer_norm(x, (4,), w, b), F.linear])
 def test_layer_norm_and_linear_have_torchs_value_and_tangent(function, with_tangent):

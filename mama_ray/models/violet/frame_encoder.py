@@ -26,13 +26,15 @@ class FrameEncoder(nn.Module):
         pixel_std: tuple[float, float, float],
     ) -> None:
         super().__init__()
-        self.emb_cls = nn.Parameter(INIT_STD * torch.randn(1, 1, 1, width))
-        self.emb_pos = nn.Parameter(INIT_STD * torch.randn(1, 1, 1 + max_grid**2, width))
-        self.emb_len = nn.Parameter(INIT_STD * torch.randn(1, max_frames, 1, width))
+        self.emb_cls = nn.Parameter(torch.empty(1, 1, 1, width))
+        self.emb_pos = nn.Parameter(torch.empty(1, 1, 1 + max_grid**2, width))
+        self.emb_len = nn.Parameter(torch.empty(1, max_frames, 1, width))
         # Stands in for a frame's place where frames are shuffled and their order is to be told, a task of
         # pre-training: here it is kept for the file and read by nothing.
-        order = nn.Parameter(INIT_STD * torch.randn(1, 1, 1, width), requires_grad=False) if has_order else None
+        order = nn.Parameter(torch.empty(1, 1, 1, width), requires_grad=False) if has_order else None
         self.register_parameter("emb_odr", order)
+        for embedding in self.parameters():
+            nn.init.normal_(embedding, std=INIT_STD)
         self.swin = VideoSwin(config, image_size=image_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
         self.fc = nn.Linear(config.width, width) if config.width != width else nn.Identity()
         self.norm = nn.LayerNorm(width)

@@ -112,7 +112,8 @@ def release_state(model: Violet, form: ReleaseForm | None = None) -> State:
     state = {key: own[key].detach().to(form.dtypes.get(key, torch.float32)) for key in _release_names(model)}
     if model.fc_mtm is not None:
         state[_TWIN] = state[_BIAS].clone() if form.other_bias is None else form.other_bias
-    return _with_head_named(state, MLM_KEY, form.mlm_name) | {name: known[name] for name in form.buffers}
+    # Copies: safetensors takes no two names of one tensor.
+    return _with_head_named(state, MLM_KEY, form.mlm_name) | {name: known[name].clone() for name in form.buffers}
 
 
 def _mlm_name(state: Collection[str]) -> MlmName:

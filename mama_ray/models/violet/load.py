@@ -6,7 +6,8 @@ from typing import Any
 
 import pydantic
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mama_ray.errors import UserError
 from mama_ray.models.violet.key_layouts import ReleaseForm, read_release, release_state
@@ -92,8 +93,7 @@ def import_with_form(
     """Load a released file as `import_violet_release` does, and say how `export_violet_release` writes it again."""
     config = _with_overrides(config, overrides, source=str(path))
     content = read_weights_file(Path(path)) if content is None else content
-    with torch.device("meta"):
-        expected = Violet(config)
+    expected = _shapes_of(config)
     weights, form, report = read_release(expected, content, source=str(path), without_adapters=without_adapters)
     model = Violet(config)
     model.load_state_dict(model.state_dict() | weights)
@@ -116,10 +116,24 @@ def export_violet_release(model: Violet, path: str | Path, form: ReleaseForm | N
         torch.save({name: tensor.cpu().contiguous() for name, tensor in state.items()}, temporary)
 
 
+class _WithoutFilling(TorchFunctionMode):
+    """Leaves new weights as they are: filling those without memory would import torch's compiler, 4 seconds."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return (*args, *(kwargs or {}).values())[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _shapes_of(config: VioletConfig) -> Violet:
+    """Build a model without memory."""
+    with torch.device("meta"), _WithoutFilling():
+        return Violet(config)
+
+
 def _require_fit(config: VioletConfig, state: State, *, source: str) -> LoadReport:
     """Raise UserError where a config is not that of the weights, before the memory that it asks for is taken."""
-    with torch.device("meta"):
-        model = Violet(config)
+    model = _shapes_of(config)
     wanted = model.state_dict()
     report = LoadReport(
         missing=tuple(sorted(set(wanted) - set(state))),

@@ -115,8 +115,10 @@ class Violet(nn.Module, AnsweringEncoder):
         super().__init__()
         self.config = config
         width = config.fusion.width
-        tasks = nn.Parameter(INIT_STD * torch.randn(config.num_task_embeddings, width), requires_grad=False)
+        tasks = nn.Parameter(torch.empty(config.num_task_embeddings, width), requires_grad=False)
         self.register_parameter("emb_task", tasks if config.num_task_embeddings else None)
+        if config.num_task_embeddings:
+            nn.init.normal_(tasks, std=INIT_STD)
         self.enc_img = FrameEncoder(
             config.video,
             width,

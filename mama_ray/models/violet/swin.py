@@ -4,9 +4,10 @@ The parameter names are those of its release. A patch is 2 frames deep: a frame'
 and the last one a frame of zeros.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Num
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -85,11 +86,10 @@ class PatchEmbedding(nn.Module):
         self.side = side
         self.proj = nn.Conv3d(NUM_CHANNELS, config.embed_dim, (PATCH_FRAMES, side, side))  # for its two parameters
         self.norm = nn.LayerNorm(config.embed_dim)
-        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (pixel_mean, pixel_std))
-        dtype = torch.get_default_dtype()
-        scale, shift = (1 / (MAX_PIXEL * std)).to(dtype), (-mean / std).to(dtype)
-        self.register_buffer("pixel_scale", repeat(scale, "c -> (n c)", n=side**2), persistent=False)
-        self.register_buffer("pixel_shift", repeat(shift, "c -> (n c)", n=side**2), persistent=False)
+        mean, std = np.array(pixel_mean), np.array(pixel_std)
+        for name, values in (("pixel_scale", 1 / (MAX_PIXEL * std)), ("pixel_shift", -mean / std)):
+            one_per_number = torch.tensor(np.tile(values, side**2), dtype=torch.get_default_dtype())
+            self.register_buffer(name, one_per_number, persistent=False)
 
     def forward(
         self, frames: Num[Tensor, "batch frames height width c"]
@@ -113,7 +113,7 @@ class WindowAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, window: Size) -> None:
         super().__init__()
         self.relative_position_bias_table = nn.Parameter(torch.empty(num_biases(window), num_heads))
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=INIT_STD)
+        nn.init.normal_(self.relative_position_bias_table, std=INIT_STD)
         self.register_buffer("relative_position_index", relative_position_index(window), persistent=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
@@ -279,6 +279,6 @@ class VideoSwin(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=INIT_STD)
+                nn.init.normal_(module.weight, std=INIT_STD)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

@@ -5,6 +5,7 @@ A size is (frames, rows, columns) of tokens.
 
 from itertools import product
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -81,10 +82,10 @@ def relative_position_index(window: Size) -> Int[Tensor, "tokens tokens"]:
 
     A window with fewer frames takes the top-left block: its tokens are the first ones, and their offsets the same.
     """
-    places = torch.tensor(list(product(*map(range, window))))
-    offsets = places[:, None] - places[None] + torch.tensor(window) - 1
-    t, h, w = offsets.unbind(-1)
-    return (t * (2 * window[1] - 1) + h) * (2 * window[2] - 1) + w
+    # In numpy: on the meta device, where a model is described, torch would import its compiler for it.
+    places = np.array(list(product(*map(range, window))), np.int64)
+    t, h, w = np.moveaxis(places[:, None] - places[None] + np.array(window) - 1, -1, 0)
+    return torch.from_numpy((t * (2 * window[1] - 1) + h) * (2 * window[2] - 1) + w)
 
 
 def num_biases(window: Size) -> int:
