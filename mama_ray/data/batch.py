@@ -9,7 +9,9 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 PADDING_ROW = -1  # the row number of what is no clip
-TARGET_PREFIX = "target/"  # of an array's name, among those of a batch
+# Of an array's name, among those of a batch.
+TARGET_PREFIX = "target/"
+QUESTION_PREFIX = "question/"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class ClipBatch:
     """Decoded clips with one caption each; axis 0 is the clip.
 
     `rows` are the clips' row numbers in their index; a clip that could not be read has `valid` False and black frames,
-    and so has padding, whose row is PADDING_ROW. `targets` are what a task's loss reads, by name, axis 0 the clip.
+    and so has padding, whose row is PADDING_ROW. `targets` are what a task's loss reads, by name, axis 0 the clip;
+    `question` is what a model that answers reads of the clip's question (`models/answering.py`), likewise.
     """
 
     frames: UInt8[Tensor, "batch frames height width channels"]
@@ -25,6 +28,7 @@ class ClipBatch:
     rows: Int[Tensor, "batch"]
     valid: Bool[Tensor, "batch"]
     targets: dict[str, Tensor] = field(default_factory=dict)
+    question: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.frames.shape[0]
@@ -37,12 +41,16 @@ class ClipBatch:
         return self._map(lambda tensor: tensor[item])
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        targets, question = (
+            {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)
+        )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
-        return ClipBatch(*map(change, fields), {name: change(tensor) for name, tensor in self.targets.items()})
+        return ClipBatch(*map(change, fields), targets, question)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
-    """Wrap the arrays of a batch as tensors; those named TARGET_PREFIX and more are its targets.
+    """Wrap the arrays of a batch as tensors; those named TARGET_PREFIX and more are its targets, those named
+    QUESTION_PREFIX and more its question.
 
     Arrays from shared memory are read-only and must be copied before torch may own them.
     """
@@ -50,8 +58,11 @@ def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
     def wrap(name: str) -> Tensor:
         return torch.from_numpy(np.array(arrays[name]))
 
-    targets = {name.removeprefix(TARGET_PREFIX): wrap(name) for name in arrays if name.startswith(TARGET_PREFIX)}
-    return ClipBatch(wrap("frames"), wrap("token_ids"), wrap("rows"), wrap("valid"), targets)
+    def group(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): wrap(name) for name in arrays if name.startswith(prefix)}
+
+    fields = (wrap(name) for name in ("frames", "token_ids", "rows", "valid"))
+    return ClipBatch(*fields, group(TARGET_PREFIX), group(QUESTION_PREFIX))
 
 
 def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:

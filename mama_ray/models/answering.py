@@ -6,7 +6,7 @@ answer is in `objectives/question_answering.py`, a head for dual encoders that h
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mama_ray.models.dual_encoder import DualEncoder
@@ -28,3 +28,13 @@ class AnsweringEncoder(DualEncoder, Protocol):
         `frames` is what `encode_video` takes: a Num (batch, frames, height, width, c), or where a backbone reads
         features instead of pixels its dict of tensors, axis 0 the pair.
         """
+
+
+@runtime_checkable
+class JointEncoder(AnsweringEncoder, Protocol):
+    """An AnsweringEncoder that encodes a clip once for its features and for its answer."""
+
+    def encode_and_answer(
+        self, frames: Any, token_ids: Int[Tensor, "texts tokens"], question: dict[str, Tensor]
+    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "texts dim"], Float[Tensor, "batch answers"]]:
+        """Return (video_features, text_features, logits), as the model's call and `answer` do."""

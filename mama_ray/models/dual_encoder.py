@@ -1,8 +1,9 @@
 """What a backbone owes: everything that training, weighting, evaluation and captioning ask of a model.
 
 A backbone is a torch module that also inherits `DualEncoder`; `tests/models/test_dual_encoder.py` holds every one to
-these promises. Two more cannot be written as signatures: the same input gives the same features on every call (no
-dropout, no batch statistics), and attention goes through `models/attention.py`, so that forward-mode differentiation
+these promises. Two more cannot be written as signatures. In eval mode the same input gives the same features on every
+call; what changes them in training is dropout, drawn from torch's own generator, and statistics of `nn.BatchNorm*`: the
+training step holds both still. And attention goes through `models/attention.py`, so that forward-mode differentiation
 works. Neither tower sees the other's input, which the angular margin needs.
 """
 

@@ -102,9 +102,25 @@ class TrainingObjective:
     task: Objective | None = None
     eta: float = 1.0
 
+    @property
+    def has_task(self) -> bool:
+        """Whether a task has a say; with eta 0 its loss is not taken at all."""
+        return self.task is not None and self.eta != 0
+
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
-        task = None if self.task is None else self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
-        return combine_losses(self.contrastive(outputs, batch), task, self.eta)
+        return combine_losses(*self._losses(outputs, batch), self.eta)
+
+    def terms(self, outputs: Outputs, batch: ClipBatch) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+        """Return contrastive_i and eta * task_i, whose sum is the loss; for an objective that has a task."""
+        contrastive, task = self._losses(outputs, batch)
+        assert task is not None
+        return contrastive, self.eta * task
+
+    def _losses(self, outputs: Outputs, batch: ClipBatch) -> tuple[Tensor, Tensor | None]:
+        task = None
+        if self.task is not None and self.has_task:
+            task = self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
+        return self.contrastive(outputs, batch), task
 
 
 def split_outputs(outputs: OutputsT, sizes: Sequence[int]) -> list[OutputsT]:

@@ -60,7 +60,9 @@ def train_step(
         group["lr"] = learning_rate
     if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
-    result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
+    result = state.weighted_step.compute_gradients(
+        batch, meta_batch, step=state.step, measure_lookahead=measure_lookahead
+    )
     result = _without_padding(result, state.global_batch_size)
     scalars: dict[str, Tensor | float] = dict(result.scalars)
     parameters = list(state.weighted_step.parameters.values())
