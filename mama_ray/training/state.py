@@ -16,7 +16,7 @@ from mama_ray.objectives.objective import ContrastiveObjective, Objective, Train
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.features import Autocast, FeatureModel
+from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import build_weighting
@@ -41,6 +41,11 @@ class TrainState:
     def samples_seen(self) -> int:
         """The data cursor: global batch t is rows [t * G, (t + 1) * G) of the epoch plan."""
         return self.step * self.global_batch_size
+
+    @property
+    def feature_model(self) -> FeatureModel:
+        """The model as steps run it, with what it has beside the model's own parameters."""
+        return unwrap(self.weighted_step.model)
 
     @property
     def evaluated_model(self) -> DualEncoder:
@@ -76,10 +81,12 @@ def build_state(
     weight_optimizer = (
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
-    feature_model: nn.Module = FeatureModel(model)
+    feature_model: nn.Module = FeatureModel(
+        model, logit_bias=objective.logit_bias if objective.loss == "sigmoid" else None
+    )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
-    optimizer = build_optimizer(model, optim)
+    optimizer = build_optimizer(unwrap(feature_model), optim)
     step = WeightedStep(
         feature_model,
         weighting_module,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.dual_encoder import BiasedEncoder, DualEncoder
 from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
 from mama_ray.weighting.directional import Tape
 
@@ -27,14 +27,33 @@ class FeatureModel(nn.Module):
     needs it). A head is a subclass with parameters of its own and outputs beside these.
     """
 
-    def __init__(self, model: DualEncoder):
+    def __init__(self, model: DualEncoder, *, logit_bias: float | None = None):
+        """Wrap a model; with a `logit_bias` it gets a bias that starts there, unless it has one of its own."""
         super().__init__()
         self.model = model
+        needs_bias = logit_bias is not None and not isinstance(model, BiasedEncoder)
+        bias = nn.Parameter(torch.full_like(model.logit_scale, logit_bias)) if needs_bias else None
+        self.register_parameter("logit_bias", bias)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The learned bias of the logits: the model's own, else the one given to it here."""
+        return self.model.logit_bias if isinstance(self.model, BiasedEncoder) else self.logit_bias
 
     def forward(self, batch: ClipBatch) -> Outputs:
-        """Return the features and the scale."""
+        """Return the features, the scale and the bias."""
         video, text = self.model(batch.frames, batch.token_ids)
-        return Features(video, text, self.model.logit_scale.view(()) * 1.0)
+        scale = self.model.logit_scale.view(()) * 1.0
+        bias = self.bias
+        return Features(video, text, scale, torch.zeros_like(scale) if bias is None else bias.view(()) * 1.0)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the weights that are no part of the model's folder, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("model.")}
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy such weights; RuntimeError where they are not exactly those that there are."""
+        self.load_state_dict({**{f"model.{name}": value for name, value in self.model.state_dict().items()}, **state})
 
 
 def unwrap(model: nn.Module) -> FeatureModel:
