@@ -1,7 +1,7 @@
 """A batch of decoded clips as tensors: what readers yield and what a training step takes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,15 +12,18 @@ PADDING_ROW = -1  # the row number of what is no clip
 # Of an array's name, among those of a batch.
 TARGET_PREFIX = "target/"
 QUESTION_PREFIX = "question/"
+PLACES = "places"
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Decoded clips with one caption each; axis 0 is the clip.
+    """Decoded clips with one caption each; axis 0 is the clip, or with questions the (clip, question) pair.
 
     `rows` are the clips' row numbers in their index; a clip that could not be read has `valid` False and black frames,
     and so has padding, whose row is PADDING_ROW. `targets` are what a task's loss reads, by name, axis 0 the clip;
     `question` is what a model that answers reads of the clip's question (`models/answering.py`), likewise.
+    Where several questions are about one clip, its frames are there once: `places` says for each pair which of them
+    are its, in ascending order.
     """
 
     frames: UInt8[Tensor, "batch frames height width channels"]
@@ -29,23 +32,33 @@ class ClipBatch:
     valid: Bool[Tensor, "batch"]
     targets: dict[str, Tensor] = field(default_factory=dict)
     question: dict[str, Tensor] = field(default_factory=dict)
+    places: Int[Tensor, "batch"] | None = None  # stays in host memory: a batch is cut by it
 
     def __len__(self) -> int:
-        return self.frames.shape[0]
+        return self.rows.shape[0]
+
+    def for_questions(self, of_clips: Tensor) -> Tensor:
+        """Repeat what there is of each clip, axis 0, for its questions."""
+        return of_clips if self.places is None else of_clips.index_select(0, self.places.to(of_clips.device))
 
     def to(self, device: torch.device | str) -> "ClipBatch":
         """Copy to a device; pinned host memory makes the copy asynchronous."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __getitem__(self, item: slice) -> "ClipBatch":
-        return self._map(lambda tensor: tensor[item])
+        part = self._map(lambda tensor: tensor[item])
+        if self.places is None:
+            return part
+        places = self.places[item]
+        first, last = (int(places[0]), int(places[-1])) if len(places) else (0, -1)
+        return replace(part, frames=self.frames[first : last + 1], places=places - first)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipBatch":
         targets, question = (
             {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)
         )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
-        return ClipBatch(*map(change, fields), targets, question)
+        return ClipBatch(*map(change, fields), targets, question, self.places)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
@@ -61,8 +74,11 @@ def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
     def group(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): wrap(name) for name in arrays if name.startswith(prefix)}
 
-    fields = (wrap(name) for name in ("frames", "token_ids", "rows", "valid"))
-    return ClipBatch(*fields, group(TARGET_PREFIX), group(QUESTION_PREFIX))
+    places = wrap(PLACES) if PLACES in arrays else None
+    num_clips = len(arrays["frames"]) if places is None else int(places.max()) + 1  # the rest is padding
+    frames = torch.from_numpy(np.array(arrays["frames"][:num_clips]))
+    fields = (wrap(name) for name in ("token_ids", "rows", "valid"))
+    return ClipBatch(frames, *fields, group(TARGET_PREFIX), group(QUESTION_PREFIX), places)
 
 
 def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -76,6 +92,8 @@ def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarr
         if missing < 0:
             raise ValueError(f"batch of {len(values)} rows in {name} cannot be padded to {size}")
         fill = PADDING_ROW if name == "rows" else 0
+        if name == PLACES and len(values):
+            fill = values[-1]  # ascending, as those of a clip's own questions
         filling = np.full((missing, *values.shape[1:]), fill, values.dtype)
         padded[name] = np.concatenate([values, filling]) if missing else values
     return padded

@@ -6,7 +6,7 @@ answer is in `objectives/question_answering.py`, a head for dual encoders that h
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mama_ray.models.dual_encoder import DualEncoder
@@ -32,9 +32,13 @@ class AnsweringEncoder(DualEncoder, Protocol):
 
 @runtime_checkable
 class JointEncoder(AnsweringEncoder, Protocol):
-    """An AnsweringEncoder that encodes a clip once for its features and for its answer."""
+    """An AnsweringEncoder whose costly part of a clip's encoding serves the contrast and every question of the clip."""
 
-    def encode_and_answer(
-        self, frames: Any, token_ids: Int[Tensor, "texts tokens"], question: dict[str, Tensor]
-    ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "texts dim"], Float[Tensor, "batch answers"]]:
-        """Return (video_features, text_features, logits), as the model's call and `answer` do."""
+    def encode_frames(self, frames: Any) -> Tensor:
+        """Return what a clip is before any text was seen, axis 0 the clip."""
+
+    def pool_frames(self, encoded: Tensor) -> Float[Tensor, "batch dim"]:
+        """Return `encode_video`'s features from it."""
+
+    def answer_encoded(self, encoded: Tensor, question: dict[str, Tensor]) -> Float[Tensor, "batch answers"]:
+        """Return `answer`'s logits from it, whose rows may be repeated for the questions of one clip."""

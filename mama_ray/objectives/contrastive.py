@@ -1,11 +1,10 @@
-"""The contrastive loss, one value per sample, with the angular margin, coupled across ranks.
+"""The softmax contrastive loss, one value per sample, with the angular margin, coupled across ranks.
 
 Local-loss form: a rank computes the rows of its own samples against the features of every rank, so the sum over ranks
 is the loss of the joined batch. Memory is O(local x global), or with a `chunk_size` O(local x chunk).
 """
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,12 +30,12 @@ def compute_contrastive_losses(
     that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788).
     """
     with torch.autocast(video_features.device.type, enabled=False):
-        video_features, text_features = _at_least_float32(video_features), _at_least_float32(text_features)
-        scale = _at_least_float32(logit_scale).exp()
+        video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
+        scale = at_least_float32(logit_scale).exp()
         all_videos, all_texts = gather_with_gradient(video_features), gather_with_gradient(text_features)
         all_valid = None if valid is None else gather_plain(valid)
         if 0 < config.chunk_size < len(all_texts):
-            rules = _rules(config) | {"chunk_size": config.chunk_size, "all_valid": all_valid}
+            rules = config.margin_rules | {"chunk_size": config.chunk_size, "all_valid": all_valid}
             rules["first_row"] = rank() * len(video_features)
             v2t = compute_losses_in_chunks(video_features, text_features, all_texts, scale, **rules)
             t2v = compute_losses_in_chunks(text_features, video_features, all_videos, scale, **rules)
@@ -66,21 +65,13 @@ def _direction_losses(
     num_local, num_global = queries.shape[0], gallery.shape[0]
     positive = torch.arange(num_local, device=queries.device) + rank() * num_local
     is_positive = positive[:, None] == torch.arange(num_global, device=queries.device)[None, :]
-    cosine = apply_margin(queries @ gallery.T, is_positive, **_rules(config))
+    cosine = apply_margin(queries @ gallery.T, is_positive, **config.margin_rules)
     logits = scale * cosine
     if all_valid is not None:
         logits = logits.masked_fill(~all_valid[None, :] & ~is_positive, -math.inf)
     return logits.logsumexp(dim=1) - logits.gather(1, positive[:, None])[:, 0]
 
 
-def _rules(config: ContrastiveConfig) -> dict[str, Any]:
-    """Return what `apply_margin` wants to know."""
-    return {
-        "margin": config.margin,
-        "acute_only": config.obtuse_positives == "acute_only",
-        "close_negatives": config.close_negatives == "close_too",
-    }
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, or float64 where it is that already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -26,6 +26,7 @@ from torch import Tensor
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
 from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.objectives.sigmoid import compute_sigmoid_losses
 
 _T = TypeVar("_T")
 _SHARED = "shared"
@@ -52,6 +53,10 @@ class Outputs(Protocol):
     def logit_scale(self) -> Float[Tensor, ""]:
         """The scale of their similarity, in log form."""
 
+    @property
+    def logit_bias(self) -> Float[Tensor, ""]:
+        """What the sigmoid loss adds to a scaled similarity; 0 where there is none."""
+
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the tensors in order."""
 
@@ -62,6 +67,7 @@ class Features(NamedTuple):
     video: Float[Tensor, "local dim"]
     text: Float[Tensor, "local dim"]
     logit_scale: Shared[Float[Tensor, ""]]
+    logit_bias: Shared[Float[Tensor, ""]]
 
 
 OutputsT = TypeVar("OutputsT", bound=Outputs)
@@ -89,6 +95,10 @@ class ContrastiveObjective:
     config: ContrastiveConfig
 
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        if self.config.loss == "sigmoid":
+            return compute_sigmoid_losses(
+                outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, valid=batch.valid
+            )
         return compute_contrastive_losses(
             outputs.video, outputs.text, outputs.logit_scale, self.config, valid=batch.valid
         )

@@ -25,6 +25,7 @@ class QuestionOutputs(NamedTuple):
     video: Float[Tensor, "local dim"]
     text: Float[Tensor, "local dim"]
     logit_scale: Shared[Float[Tensor, ""]]
+    logit_bias: Shared[Float[Tensor, ""]]
     answer_logits: Float[Tensor, "local answers"]
 
 

@@ -31,6 +31,7 @@ _TRAIN = (
     Metric("train/gradient_norm", "", "norm of the model's gradient before clipping"),
     Metric("train/learning_rate", "", "learning rate of the model's optimiser"),
     Metric("train/logit_scale", "", "exp of the learned log scale"),
+    Metric("train/logit_bias", "", "the learned bias of a sigmoid loss"),
     Metric("train/epoch", "epochs", "epoch of the step, a fraction"),
     Metric("train/samples_seen", "clips", "clips seen since step 0"),
 )

@@ -74,6 +74,8 @@ def train_step(
         state.ema.update_parameters(state.model)
     scalars["train/learning_rate"] = learning_rate
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
+    if state.feature_model.bias is not None:
+        scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
     record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
     state.step += 1
     return record

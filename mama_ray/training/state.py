@@ -17,7 +17,8 @@ from mama_ray.objectives.objective import ContrastiveObjective, Objective, Train
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.features import Autocast, FeatureModel, QuestionModel, unwrap
+from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
+from mama_ray.weighting.question_model import QuestionModel
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import build_weighting
@@ -90,7 +91,12 @@ def build_state(
     weight_optimizer = (
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
-    feature_model: nn.Module = FeatureModel(model) if task is None else QuestionModel(model, head)
+    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    feature_model: nn.Module
+    if task is None:
+        feature_model = FeatureModel(model, logit_bias=bias)
+    else:
+        feature_model = QuestionModel(model, head, logit_bias=bias)
     optimizer = build_optimizer(feature_model, optim)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Buffers that move are running statistics, which the step shares.

@@ -16,11 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.models.answering import AnsweringEncoder, JointEncoder
-from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.heads.head import AnswerHead
+from mama_ray.models.dual_encoder import BiasedEncoder, DualEncoder
 from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
-from mama_ray.objectives.question_answering import QuestionOutputs
 from mama_ray.weighting.directional import Tape
 from mama_ray.weighting.draws import Draws
 
@@ -32,39 +29,38 @@ class FeatureModel(nn.Module):
     needs it). A head is a subclass with parameters of its own and outputs beside these.
     """
 
-    def __init__(self, model: DualEncoder):
+    def __init__(self, model: DualEncoder, *, logit_bias: float | None = None):
+        """Wrap a model; with a `logit_bias` it gets a bias that starts there, unless it has one of its own."""
         super().__init__()
         self.model = model
+        needs_bias = logit_bias is not None and not isinstance(model, BiasedEncoder)
+        bias = nn.Parameter(torch.full_like(model.logit_scale, logit_bias)) if needs_bias else None
+        self.register_parameter("logit_bias", bias)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The learned bias of the logits: the model's own, else the one given to it here."""
+        return self.model.logit_bias if isinstance(self.model, BiasedEncoder) else self.logit_bias
 
     def forward(self, batch: ClipBatch) -> Any:
         """Return `Features`; a subclass what its objective reads, Outputs either way."""
-        return self._with_scale(*self.model(batch.frames, batch.token_ids))
+        return self.with_scale(*self.model(batch.frames, batch.token_ids))
 
-    def _with_scale(self, video: Tensor, text: Tensor) -> Features:
-        return Features(video, text, self.model.logit_scale.view(()) * 1.0)
+    def with_scale(self, video: Tensor, text: Tensor) -> Features:
+        """Return features with the model's scale and bias."""
+        scale = self.model.logit_scale.view(()) * 1.0
+        bias = self.bias
+        return Features(video, text, scale, torch.zeros_like(scale) if bias is None else bias.view(()) * 1.0)
 
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the weights that are no part of the model's folder, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.", "head."))}
 
-class QuestionModel(FeatureModel):
-    """A model that answers, as a step runs it: a dual encoder with a head, or one that answers by itself."""
-
-    def __init__(self, model: DualEncoder, head: AnswerHead | None = None):
-        super().__init__(model)
-        self.head = head
-
-    def forward(self, batch: ClipBatch) -> QuestionOutputs:
-        """Return the features, the scale, and a logit per answer."""
-        model = self.model
-        if self.head is not None:
-            features = super().forward(batch)
-            logits = self.head(model, features.video, batch.question)
-        elif isinstance(model, JointEncoder):
-            video, text, logits = model.encode_and_answer(batch.frames, batch.token_ids, batch.question)
-            features = self._with_scale(video, text)
-        else:
-            assert isinstance(model, AnsweringEncoder)
-            features = super().forward(batch)
-            logits = model.answer(batch.frames, batch.question)
-        return QuestionOutputs(*features, logits)
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy such weights; RuntimeError where they are not exactly those that there are."""
+        own = self.own_state()
+        others = {name: value for name, value in self.state_dict().items() if name not in own}
+        self.load_state_dict({**others, **state})
 
 
 def unwrap(model: nn.Module) -> FeatureModel:

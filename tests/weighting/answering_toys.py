@@ -14,7 +14,8 @@ from mama_ray.models.heads.head import ClassificationHead
 from mama_ray.models.heads.settings import HeadConfig
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.weighting.draws import Draws, RunningStatistics
-from mama_ray.weighting.features import QuestionModel, encode_functionally, unwrap
+from mama_ray.weighting.features import encode_functionally, unwrap
+from mama_ray.weighting.question_model import QuestionModel
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.test_directional import small_clip
