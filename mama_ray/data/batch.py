@@ -12,7 +12,7 @@ PADDING_ROW = -1  # the row number of what is no clip
 # Of an array's name, among those of a batch.
 TARGET_PREFIX = "target/"
 QUESTION_PREFIX = "question/"
-PLACES = "places"
+CLIPS = "clips"
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,18 @@ class ClipBatch:
     `rows` are the clips' row numbers in their index; a clip that could not be read has `valid` False and black frames,
     and so has padding, whose row is PADDING_ROW. `targets` are what a task's loss reads, by name, axis 0 the clip;
     `question` is what a model that answers reads of the clip's question (`models/answering.py`), likewise.
-    Where several questions are about one clip, its frames are there once: `places` says for each pair which of them
-    are its, in ascending order.
+    Where several questions may be about one clip, `clips` are the numbers of the pairs' clips, a clip's pairs stand
+    side by side, and its frames are there once: `places` says for each pair which of them are its.
     """
 
-    frames: UInt8[Tensor, "batch frames height width channels"]
+    frames: UInt8[Tensor, "clips frames height width channels"]
     token_ids: Int[Tensor, "batch tokens"]
     rows: Int[Tensor, "batch"]
     valid: Bool[Tensor, "batch"]
     targets: dict[str, Tensor] = field(default_factory=dict)
     question: dict[str, Tensor] = field(default_factory=dict)
-    places: Int[Tensor, "batch"] | None = None  # stays in host memory: a batch is cut by it
+    clips: Int[Tensor, "batch"] | None = None
+    places: Int[Tensor, "batch"] | None = None  # it stays in host memory: a batch is cut by it
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -58,7 +59,8 @@ class ClipBatch:
             {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)
         )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
-        return ClipBatch(*map(change, fields), targets, question, self.places)
+        clips = None if self.clips is None else change(self.clips)
+        return ClipBatch(*map(change, fields), targets, question, clips, self.places)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
@@ -74,11 +76,26 @@ def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
     def group(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): wrap(name) for name in arrays if name.startswith(prefix)}
 
-    places = wrap(PLACES) if PLACES in arrays else None
-    num_clips = len(arrays["frames"]) if places is None else int(places.max()) + 1  # the rest is padding
-    frames = torch.from_numpy(np.array(arrays["frames"][:num_clips]))
-    fields = (wrap(name) for name in ("token_ids", "rows", "valid"))
-    return ClipBatch(frames, *fields, group(TARGET_PREFIX), group(QUESTION_PREFIX), places)
+    frames, places = wrap("frames"), None
+    if CLIPS in arrays:
+        places = places_of(arrays[CLIPS])
+        frames = frames[: int(places.max()) + 1]  # the rest is filling
+    return ClipBatch(
+        frames=frames,
+        token_ids=wrap("token_ids"),
+        rows=wrap("rows"),
+        valid=wrap("valid"),
+        targets=group(TARGET_PREFIX),
+        question=group(QUESTION_PREFIX),
+        clips=None if places is None else wrap(CLIPS),
+        places=places,
+    )
+
+
+def places_of(clips: np.ndarray) -> Int[Tensor, "batch"]:
+    """Return which of the frames of a batch's clips, each there once, are each pair's; padding has the last one's."""
+    is_next = np.diff(clips, prepend=clips[:1]) != 0
+    return torch.from_numpy(np.cumsum(is_next & (clips != PADDING_ROW)))
 
 
 def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
@@ -91,9 +108,7 @@ def pad_batch(arrays: Mapping[str, np.ndarray], size: int) -> dict[str, np.ndarr
         missing = size - len(values)
         if missing < 0:
             raise ValueError(f"batch of {len(values)} rows in {name} cannot be padded to {size}")
-        fill = PADDING_ROW if name == "rows" else 0
-        if name == PLACES and len(values):
-            fill = values[-1]  # ascending, as those of a clip's own questions
+        fill = PADDING_ROW if name in ("rows", CLIPS) else 0
         filling = np.full((missing, *values.shape[1:]), fill, values.dtype)
         padded[name] = np.concatenate([values, filling]) if missing else values
     return padded

@@ -95,13 +95,12 @@ class ContrastiveObjective:
     config: ContrastiveConfig
 
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        known = {"valid": batch.valid, "clips": batch.clips}
         if self.config.loss == "sigmoid":
             return compute_sigmoid_losses(
-                outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, valid=batch.valid
+                outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, **known
             )
-        return compute_contrastive_losses(
-            outputs.video, outputs.text, outputs.logit_scale, self.config, valid=batch.valid
-        )
+        return compute_contrastive_losses(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
 
 
 @dataclass(frozen=True)
