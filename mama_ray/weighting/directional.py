@@ -208,6 +208,7 @@ def _attention(queries, keys, values, attn_mask=None, dropout_p=0.0, is_causal=F
     assert dropout_p == 0.0, "kernels drop differently: models/attention.py must drop attention weights by itself"
     batch_shape, scale = queries.shape[:-2], queries.shape[-1] ** -0.5 if scale is None else scale
     primals, tangents = _unpack(queries, keys, values)
+    (attn_mask,), (mask_t,) = _unpack(attn_mask)
     # One copy each: torch would copy the heads' views anew for every product.
     (queries, keys, values), (queries_t, keys_t, values_t) = map(_as_matrices, (primals, tangents))
     keys_T = keys.transpose(1, 2)
@@ -222,7 +223,12 @@ def _attention(queries, keys, values, attn_mask=None, dropout_p=0.0, is_causal=F
     if keys_t is not None:
         tangent = _add_product(tangent, queries, keys_t.transpose(1, 2))
     if tangent is not None:
-        tangent = torch._softmax_backward_data(tangent.mul_(scale).to(shares.dtype), shares, -1, shares.dtype)
+        tangent = tangent.mul_(scale)
+    if mask_t is not None:  # a learned bias, such as that of relative positions
+        mask_t = mask_t.expand(scores.shape).flatten(0, -3)
+        tangent = mask_t if tangent is None else tangent.add_(mask_t)
+    if tangent is not None:
+        tangent = torch._softmax_backward_data(tangent.to(shares.dtype), shares, -1, shares.dtype)
         tangent = torch.bmm(tangent, values)
     if values_t is not None:
         tangent = _add_product(tangent, shares, values_t)
