@@ -1,7 +1,7 @@
 """The loop: batches in, records out. Ray supplies the real iterators, a test passes two lists and `list.append`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -83,10 +83,6 @@ def train_step(
 
 def _without_padding(result: StepResult, size: int) -> StepResult:
     """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
-    num_padding = len(result.losses) - size
-    if num_padding <= 0:
+    if len(result.losses) <= size:
         return result
-    weights, num_invalid = result.weights[:size], result.scalars["data/num_invalid"] - num_padding
-    lowest = weights.min() * (size - num_invalid).clamp(min=1)
-    scalars = result.scalars | {"data/num_invalid": num_invalid, "weights/min": lowest}
-    return StepResult(result.losses[:size], weights, scalars)
+    return replace(result, losses=result.losses[:size], weights=result.weights[:size])

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mama_ray.data.batch import ClipBatch
+from mama_ray.data.batch import PADDING_ROW, ClipBatch
 from mama_ray.objectives.gather import gather_plain, rank, world_size
 from mama_ray.objectives.objective import Objective, Outputs, TrainingObjective, remake
 from mama_ray.weighting.directional import Tape
@@ -31,7 +31,7 @@ from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
-from mama_ray.weighting.terms import NUM_TERMS, compute_term_weights, line_up, sum_terms, valid_clips
+from mama_ray.weighting.terms import NUM_TERMS, compute_term_weights, line_up, of_clips, sum_terms
 from mama_ray.weighting.weight_net import compute_sample_weights, effective_sample_size
 
 
@@ -115,7 +115,7 @@ class WeightedStep:
     ) -> StepResult:
         terms = self._terms(encoded.outputs, batch)
         losses = self._weighted(terms)
-        global_losses, valid = self._gather_with_validity(losses, batch)
+        global_losses, valid, is_padding = _gather_with_validity(losses, batch, self._num_losses)
         weights = self._weights(global_losses, valid).detach()
         gradients = self._output_gradients(encoded.outputs, losses, weights)
         scalars = _mean_terms(terms, batch) if len(terms) > 1 else {}
@@ -139,7 +139,7 @@ class WeightedStep:
             self._backward(encoded, gradients)
             if self.is_learned and self.weighting_config.learner == "joint":
                 self._step_weight_net(self._weights(global_losses, valid), -global_losses)
-        return self._result(global_losses, weights, valid, scalars)
+        return self._result(global_losses, weights, valid, is_padding, scalars)
 
     def _keeps_primals(self, batch: ClipBatch, meta_batch: ClipBatch) -> bool:
         """Whether the directional pass may use the training pass's products without more memory than a plain step.
@@ -162,9 +162,6 @@ class WeightedStep:
         if self._num_losses > 1:
             return line_up(terms)
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
-
-    def _gather_with_validity(self, losses: Tensor, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-        return _gather_with_validity(losses, batch.valid.repeat(self._num_losses))
 
     def _weights(self, global_losses: Tensor, valid: Tensor) -> Tensor:
         if self._num_losses > 1:
@@ -249,18 +246,20 @@ class WeightedStep:
         self.weight_optimizer.step()
         return {"meta/hypergradient_norm": norm_of(gradients)}
 
-    def _result(self, losses: Tensor, weights: Tensor, valid: Tensor, scalars: dict[str, Tensor]) -> StepResult:
+    def _result(
+        self, losses: Tensor, weights: Tensor, valid: Tensor, is_padding: Tensor, scalars: dict[str, Tensor]
+    ) -> StepResult:
         if self._num_losses > 1:
             losses, weights = sum_terms(losses, weights)
-            valid = valid_clips(valid)
+            valid, is_padding = of_clips(valid), of_clips(is_padding)
         num_valid = valid.sum().clamp(min=1)
         scalars |= {
             "train/loss": (weights * losses).sum(),
             "train/unweighted_loss": losses.sum() / num_valid,
             "weights/effective_sample_size": effective_sample_size(weights) / num_valid,
-            "weights/min": weights.min() * num_valid,
+            "weights/min": weights.masked_fill(is_padding, torch.inf).min() * num_valid,
             "weights/max": weights.max() * num_valid,
-            "data/num_invalid": (~valid).sum(),
+            "data/num_invalid": (~(valid | is_padding)).sum(),
         }
         return StepResult(losses, weights, scalars)
 
@@ -275,9 +274,13 @@ def _all_reduce(tensors: list[Tensor]) -> list[Tensor]:
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _gather_with_validity(losses: Tensor, valid: Tensor) -> tuple[Float[Tensor, "global"], Bool[Tensor, "global"]]:
-    gathered = gather_plain(torch.stack([losses.detach(), valid.to(losses.dtype)], dim=1))
-    return gathered[:, 0], gathered[:, 1] > 0
+def _gather_with_validity(
+    losses: Tensor, batch: ClipBatch, num_losses: int = 1
+) -> tuple[Float[Tensor, "global"], Bool[Tensor, "global"], Bool[Tensor, "global"]]:
+    """Return the losses of all ranks, which are of valid clips, and which of padding."""
+    standing = batch.valid.to(losses.dtype) - (batch.rows == PADDING_ROW).to(losses.dtype)
+    gathered = gather_plain(torch.stack([losses.detach(), standing.repeat(num_losses)], dim=1))
+    return gathered[:, 0], gathered[:, 1] > 0, gathered[:, 1] < 0
 
 
 def _mean_terms(terms: tuple[Tensor, ...], batch: ClipBatch) -> dict[str, Tensor]:
@@ -288,5 +291,5 @@ def _mean_terms(terms: tuple[Tensor, ...], batch: ClipBatch) -> dict[str, Tensor
 
 
 def _mean_over_ranks(losses: Tensor, batch: ClipBatch) -> Tensor:
-    losses, valid = _gather_with_validity(losses, batch.valid)
+    losses, valid, _ = _gather_with_validity(losses, batch)
     return losses.sum() / valid.sum().clamp(min=1)

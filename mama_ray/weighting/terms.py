@@ -53,9 +53,9 @@ def sum_terms(
     return total, torch.where(is_told, effective, weights.mean(0))
 
 
-def valid_clips(valid: Bool[Tensor, " terms*global"]) -> Bool[Tensor, " global"]:
-    """Return which clips are valid, from what is said of every term."""
-    return _by_term(valid)[0]
+def of_clips(of_terms: Bool[Tensor, " terms*global"]) -> Bool[Tensor, " global"]:
+    """Return what is said of the clips, from what is said of every term alike."""
+    return _by_term(of_terms)[0]
 
 
 def _by_term(values: Tensor) -> Tensor:
