@@ -6,7 +6,8 @@ training pass itself, whatever its kernels and its precision. What lies between 
 
 No new memory while the training graph is alive, since autograd holds these tensors too: of a linear layer whose output
 goes into a residual sum only, the sum is kept, which the next layer norm holds. Afterwards the tape is 9 tensors of a
-layer's width where the graph was 17 to 20, and it shrinks as the directional pass goes on.
+layer's width where the graph was 17 to 20, and it shrinks as the directional pass goes on. With dropout between a
+layer and its sum the output itself is kept, which the graph has no need of: one tensor more per such layer.
 
 Softmax and layer norm without its affine part have symmetric Jacobians, so their fused backward kernels are also their
 tangents. Everything else takes torch's own forward AD.
@@ -204,7 +205,7 @@ def _layer_norm(inputs: Tensor, shape: Sequence[int], weight=None, bias=None, ep
 
 
 def _attention(queries, keys, values, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None) -> Tensor:
-    assert dropout_p == 0.0, "the directional pass needs a fixed function"
+    assert dropout_p == 0.0, "kernels drop differently: models/attention.py must drop attention weights by itself"
     batch_shape, scale = queries.shape[:-2], queries.shape[-1] ** -0.5 if scale is None else scale
     primals, tangents = _unpack(queries, keys, values)
     (attn_mask,), (mask_t,) = _unpack(attn_mask)
