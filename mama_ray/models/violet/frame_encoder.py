@@ -41,7 +41,13 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch tokens dim"]:
         """Encode up to `max_frames` frames per clip."""
-        num_frames, most = frames.shape[1], self.emb_len.shape[1]
+        return self.place(self.swin(frames))
+
+    def place(
+        self, encoded: Float[Tensor, "batch frames rows columns swin_width"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Return the tokens of the fusion encoder from those of Video Swin."""
+        num_frames, most = encoded.shape[1], self.emb_len.shape[1]
         if num_frames > most:
             raise UserError(
                 "more frames than the model has places for",
@@ -49,9 +55,7 @@ class FrameEncoder(nn.Module):
                 wanted=f"at most {most}",
                 remedy="sample fewer frames per clip",
             )
-        patches = rearrange(
-            self.fc(self.swin(frames)), "batch frames rows columns dim -> batch frames (rows columns) dim"
-        )
+        patches = rearrange(self.fc(encoded), "batch frames rows columns dim -> batch frames (rows columns) dim")
         tokens = torch.cat([self.emb_cls.expand(len(patches), num_frames, -1, -1).to(patches.dtype), patches], dim=2)
         tokens = tokens + (self.emb_pos[:, :, : tokens.shape[2]] + self.emb_len[:, :num_frames])
         return self.norm(tokens).flatten(1, 2)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.errors import UserError
-from mama_ray.models.answering import AnsweringEncoder
+from mama_ray.models.answering import JointEncoder
 from mama_ray.models.bert import INIT_STD, BertEmbeddings, BertEncoder, BertMlmHead, initialise_bert
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.transformer import EncoderConfig
@@ -29,6 +29,8 @@ TEMPERATURE = 0.05  # of VIOLET's retrieval
 
 class VioletConfig(Config):
     """Everything that fixes the shapes of a VIOLET model and how it reads pixels; the defaults are VIOLETv2's."""
+
+    tokenizer_kind: ClassVar[str] = "bert"
 
     video: SwinConfig = SwinConfig()
     """Video Swin."""
@@ -102,7 +104,7 @@ class TextEmbedder(nn.Module):
         )
 
 
-class Violet(nn.Module, AnsweringEncoder):
+class Violet(nn.Module, JointEncoder):
     """Dual encoder and answerer; construct it from a config, or with `models.pretrained.from_pretrained`.
 
     What the dual encoder adds to the release (`OWN_PARTS`): `video_projection` of the mean of Video Swin's tokens,
@@ -160,7 +162,17 @@ class Violet(nn.Module, AnsweringEncoder):
 
     def encode_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Embed RGB clips with values 0 to 255, of any number of frames, to unit norm, at least float32."""
-        return _to_unit_norm(self.video_projection(self.enc_img.swin(frames).mean(dim=(1, 2, 3))))
+        return self.pool_frames(self.encode_frames(frames))
+
+    def encode_frames(
+        self, frames: Num[Tensor, "batch frames height width c"]
+    ) -> Float[Tensor, "batch frames rows columns dim"]:
+        """Return Video Swin's tokens, which serve the contrast and every question of a clip."""
+        return self.enc_img.swin(frames)
+
+    def pool_frames(self, encoded: Float[Tensor, "batch frames rows columns width"]) -> Float[Tensor, "batch dim"]:
+        """Return `encode_video`'s features from `encode_frames`' tokens."""
+        return _to_unit_norm(self.video_projection(encoded.mean(dim=(1, 2, 3))))
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed texts of BERT's word-pieces, filled up with `pad_id`, to unit norm, at least float32."""
@@ -170,10 +182,10 @@ class Violet(nn.Module, AnsweringEncoder):
         return _to_unit_norm(self.text_projection((hidden * share).sum(dim=1)))
 
     def fuse(
-        self, frames: Num[Tensor, "batch frames height width c"], token_ids: Int[Tensor, "batch tokens"]
+        self, encoded: Float[Tensor, "batch frames rows columns width"], token_ids: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Return the last hidden states of the texts' tokens, which have seen the clip."""
-        video = self.enc_img(frames)
+        """Return the last hidden states of the texts' tokens, which have seen the clips that `encode_frames` read."""
+        video = self.enc_img.place(encoded)
         seen = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
         is_token = torch.cat([seen, token_ids != self.config.pad_id], dim=1)
         tokens = torch.cat([video, self.enc_txt.emb_txt(token_ids).to(video.dtype)], dim=1)
@@ -193,7 +205,13 @@ class Violet(nn.Module, AnsweringEncoder):
     def answer(
         self, frames: Num[Tensor, "batch frames height width c"], question: dict[str, Tensor]
     ) -> Float[Tensor, "batch answers"]:
-        """Score what may stand at [MASK] of the prompts that `prompts.py` makes.
+        """Score what may stand at [MASK] of the prompts that `prompts.py` makes."""
+        return self.answer_encoded(self.encode_frames(frames), question)
+
+    def answer_encoded(
+        self, encoded: Float[Tensor, "batch frames rows columns width"], question: dict[str, Tensor]
+    ) -> Float[Tensor, "batch answers"]:
+        """Do as `answer`, from `encode_frames`' tokens, whose rows may be repeated for the questions of one clip.
 
         Open-ended: a logit for each answer of `set_answers`, else for each word-piece. Multiple choice, where
         `digit_token_ids` (batch, options) are given: one for each option's digit.
@@ -207,7 +225,7 @@ class Violet(nn.Module, AnsweringEncoder):
                 wanted="token_ids and mask_positions",
                 remedy="make them by mama_ray.models.violet.prompts, options included",
             )
-        hidden = self.fuse(frames, question["token_ids"])
+        hidden = self.fuse(encoded, question["token_ids"])
         rows = torch.arange(len(hidden), device=hidden.device)
         logits = self.fc_mtm(hidden[rows, question["mask_positions"]])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

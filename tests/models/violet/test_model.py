@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mama_ray.errors import UserError
-from mama_ray.models.answering import AnsweringEncoder
+from mama_ray.models.answering import JointEncoder
 from mama_ray.models.pretrained import preset
 from mama_ray.models.violet.model import Violet, VioletConfig
 from mama_ray.models.violet.presets import PRESETS
@@ -52,7 +52,7 @@ def test_fusion_equals_transformers_encoder_under_the_same_padding_mask():
     seen = torch.cat([torch.ones(3, 15), (ids != 0).float()], dim=1)
     unseen = (1 - seen.double())[:, None, None] * torch.finfo(torch.float64).min
     wanted = bert.encoder(tokens, attention_mask=unseen).last_hidden_state[:, 15:]
-    ours = model.fuse(frames, ids)
+    ours = model.fuse(model.encode_frames(frames), ids)
     torch.testing.assert_close(ours[ids != 0], wanted[ids != 0])
 
 
@@ -71,7 +71,7 @@ def test_padding_of_a_prompt_changes_no_answer():
 
 def test_answers_are_those_of_the_list_and_options_those_of_their_digits():
     model, frames, prompts = small_violet().eval(), some_frames(SMALL), some_prompts()
-    assert isinstance(model, AnsweringEncoder)
+    assert isinstance(model, JointEncoder)
     words = model.answer(frames, prompts)
     assert words.shape == (3, 40)
     model.set_answers(torch.tensor([7, 3]))
@@ -81,6 +81,14 @@ def test_answers_are_those_of_the_list_and_options_those_of_their_digits():
     assert torch.equal(model.answer(frames, prompts | {"digit_token_ids": digits}), words.gather(1, digits))
     model.set_answers(None)
     assert torch.equal(model.answer(frames, prompts), words)
+
+
+def test_questions_of_one_clip_share_its_encoding():
+    model, frames = small_violet().eval(), some_frames(SMALL)
+    prompts, clips = some_prompts(), torch.tensor([1, 1, 2])
+    encoded = model.encode_frames(frames)
+    torch.testing.assert_close(model.answer_encoded(encoded[clips], prompts), model.answer(frames[clips], prompts))
+    torch.testing.assert_close(model.pool_frames(encoded), model.encode_video(frames))
 
 
 def test_half_precision_weights_answer_in_float32():
