@@ -23,6 +23,7 @@ from mama_ray.captioning.table import read_caption_files
 from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.wordpiece import WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
@@ -95,7 +96,8 @@ def _load(
             wanted="clips with split train and a caption"
             + (f" of {sorted(config.captions)}" if config.captions else ""),
         )
-    files = _tokenizer_files(tables["train"], config, tokenizer)
+    asked = _texts_of_questions(folder) if config.tokenizer_kind == "bert" and tokenizer is None else []
+    files = _tokenizer_files(tables["train"], config, tokenizer, asked)
     contents["data.tokenizer"] = _hash_files(files)
     contents["model.pretrained"] = None
     if weights is not None:
@@ -208,12 +210,22 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
 
 
-def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None) -> dict:
+def _texts_of_questions(folder: Place) -> list[str]:
+    """Return questions, options and answers of the training clips: a word that stands in none may be in pieces."""
+    cells = select_split(read_index(folder, columns=("split", "questions")), "train")["questions"].drop_null()
+    records = [record for cell in cells.slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist() for record in json.loads(cell)]
+    values = [record.get(name) for record in records for name in ("question", "answer", "answers", "options")]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None, asked: list[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         if uri is None:
             captions = train.column("captions").slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist()
             texts = [caption["text"] for clip in captions for caption in clip]
-            tokenizer = Tokenizer.train(texts, vocab_size=config.vocab_size, context_length=config.context_length)
+            kind = WordPieceTokenizer if config.tokenizer_kind == "bert" else Tokenizer
+            tokenizer = kind.train([*texts, *asked], vocab_size=config.vocab_size, context_length=config.context_length)
         else:
             with model_folder(uri) as directory:
                 require_whole_model(directory)

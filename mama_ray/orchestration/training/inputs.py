@@ -6,6 +6,7 @@ from pathlib import Path
 from mama_ray.captioning.table import read_summary
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.pretrained import preset
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.runs.settings import require_one_batch
@@ -24,7 +25,7 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     ensure_readable(*inputs_of(job))
     require_trackers(job.trackers)
     if job.model.pretrained is None:
-        preset(job.model.preset)  # an unknown name fails here, not in a worker
+        _require_its_tokenizer(job, preset(job.model.preset))  # an unknown name fails here, not in a worker
     if not has_begun:
         look_at_model(job.model.pretrained)
         if job.data.tokenizer is not None and Path(job.data.tokenizer).is_dir():
@@ -34,6 +35,18 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None:
         check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))
+
+
+def _require_its_tokenizer(job: TrainJob, config: DualEncoderConfig) -> None:
+    """Raise UserError where the tokenizer that would be trained makes ids that the preset's model misreads."""
+    kind = getattr(config, "tokenizer_kind", "clip")
+    if job.data.tokenizer is None and job.data.tokenizer_kind != kind:
+        raise UserError(
+            f"preset {job.model.preset} reads another kind of tokens",
+            got=f"data.tokenizer_kind {job.data.tokenizer_kind}",
+            wanted=kind,
+            remedy=f"set data.tokenizer_kind to {kind}, or data.tokenizer to a folder of such a tokenizer",
+        )
 
 
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:

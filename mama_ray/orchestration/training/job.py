@@ -58,7 +58,11 @@ class DataConfig(Config):
     """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
 
     tokenizer: Location[str | None] = None
-    """Folder with tokenizer.json or vocab.json and merges.txt; null trains a small one on the training captions."""
+    """Folder with tokenizer.json, vocab.json and merges.txt, or vocab.txt; null trains a small one on the training
+    captions."""
+
+    tokenizer_kind: Literal["clip", "bert"] = "clip"
+    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET), then on questions of the shards, too."""
 
     vocab_size: int = Field(1024, ge=514)
     """Size of the tokenizer that is trained where none is given."""

@@ -19,7 +19,8 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_overlap
-from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.inputs import look_at_inputs
+from mama_ray.orchestration.training.job import DataConfig, ModelConfig, TrainJob
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import write_shards
@@ -204,6 +205,22 @@ def test_the_tokenizer_is_trained_on_generated_captions_too(corpus, tmp_path):
         *_, files, _ = _load._function(corpus, DataConfig(caption_tables=tables), 0, None)
         words.append(json.loads(files["tokenizer.json"])["model"]["vocab"])
     assert ["zzyzx</w>" in known for known in words] == [False, True]
+
+
+def test_word_pieces_are_trained_on_the_questions_of_train_too(corpus):
+    config = DataConfig(tokenizer_kind="bert")
+    *_, files, summary = _load._function(corpus, config, 0, None)
+    model = json.loads(files["tokenizer.json"])["model"]
+    assert model["type"] == "WordPiece" and summary["vocab_size"] == len(model["vocab"])
+    assert "which" in model["vocab"]  # captions tell, they do not ask
+    assert json.loads(files["tokenizer_config.json"])["tokenizer_class"] == "BertTokenizer"
+
+
+def test_preset_with_another_kind_of_tokens_is_refused_before_anything_is_read():
+    with pytest.raises(UserError, match="tokenizer_kind clip, wanted bert"):
+        look_at_inputs(TrainJob(run="r", storage="/nowhere", model=ModelConfig(preset="violet_tiny")))
+    with pytest.raises(UserError, match="tokenizer_kind bert, wanted clip"):
+        look_at_inputs(TrainJob(run="r", storage="/nowhere", data=DataConfig(tokenizer_kind="bert")))
 
 
 @pytest.mark.parametrize("settings", [{}, {"meta_draw": 20}, {"meta_captions": "all"}])
