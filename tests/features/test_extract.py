@@ -18,7 +18,7 @@ from tests.features.tiny_models import save_detector, save_resnet
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    corpus = CorpusConfig(num_train=1, num_meta=0, num_val=0, num_test=0)
+    corpus = CorpusConfig(num_train=2, num_meta=0, num_val=0, num_test=0)
     return generate_clip(corpus, *list_clips(corpus)[0]).video
 
 
