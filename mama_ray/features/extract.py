@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 
 from mama_ray.data.region_features.boxes import link_regions
 from mama_ray.data.video import guarded
@@ -26,7 +26,16 @@ class VideoFeatures(NamedTuple):
     height: int
 
 
-def extract_features(
+class ClipPixels(NamedTuple):
+    """Frames of one video, each once, and where each frame of each clip is among them."""
+
+    frames: UInt8[np.ndarray, "n h w 3"]
+    places: Int[np.ndarray, "clips frames"]
+    width: int
+    height: int
+
+
+def decode_pixels(
     data: bytes | str | Path,
     frame_encoder: FrameEncoder,
     detector: RegionDetector,
@@ -35,22 +44,28 @@ def extract_features(
     frames_per_clip: int,
     decode: DecodeConfig | None = None,
     is_guarded: bool = True,
-) -> VideoFeatures:
-    """Decode, encode, detect, and link each clip's regions so that slot r is one object over its frames.
+) -> ClipPixels:
+    """Decode a video's frames at the size that the models see.
 
     Decoding is done in a process of its own, unless `is_guarded` says that this one may be lost. Raises DecodeError
     for a video that cannot be used, one with fewer frames than clips among them.
     """
     side = min(_LARGEST_DECODED_SIDE, max(frame_encoder.decoded_side, detector.decoded_side))
     read = guarded.clip_frames if is_guarded else clip_frames
-    pixels, places, (width, height) = read(
+    frames, places, (width, height) = read(
         data, num_clips=num_clips, frames_per_clip=frames_per_clip, short_side=side, decode=decode
     )
-    frames, found = frame_encoder(pixels), detector(pixels)
+    return ClipPixels(frames, places, width, height)
+
+
+def extract_features(pixels: ClipPixels, frame_encoder: FrameEncoder, detector: RegionDetector) -> VideoFeatures:
+    """Encode, detect, and link each clip's regions so that slot r is one object over its frames."""
+    frames, found = frame_encoder(pixels.frames), detector(pixels.frames)
+    width, height, places = pixels.width, pixels.height, pixels.places
     # The last pixel of a box that reaches to 1 is width - 1.
     boxes = found.boxes * np.array([width, height, width, height], np.float32) - np.array([0, 0, 1, 1], np.float32)
     regions, boxes = found.features[places], boxes[places]
-    for clip in range(num_clips):
+    for clip in range(len(places)):
         order = link_regions(regions[clip], boxes[clip])
         regions[clip] = np.take_along_axis(regions[clip], order[:, :, None], axis=1)
         boxes[clip] = np.take_along_axis(boxes[clip], order[:, :, None], axis=1)

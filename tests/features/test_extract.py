@@ -10,7 +10,7 @@ from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.features.extract import extract_features
+from mama_ray.features.extract import decode_pixels, extract_features
 from mama_ray.features.frames import load_frame_encoder
 from mama_ray.features.regions import load_region_detector
 from tests.features.tiny_models import save_detector, save_resnet
@@ -33,7 +33,7 @@ def models(tmp_path_factory):
 
 def test_features_of_a_video_are_those_of_its_frames_in_linked_order(video, models):
     frame_encoder, detector = models
-    features = extract_features(video, *models, num_clips=4, frames_per_clip=3)
+    features = extract_features(decode_pixels(video, *models, num_clips=4, frames_per_clip=3), *models)
     decoder = VideoDecoder(video)
     indices = clip_frame_indices(decoder.num_frames, num_clips=4, frames_per_clip=3)
     assert (features.width, features.height) == (decoder.width, decoder.height)
@@ -57,4 +57,4 @@ def test_a_video_with_fewer_frames_than_clips_is_told_in_one_line(video, models)
     num_frames = VideoDecoder(video).num_frames
     for is_guarded in (True, False):
         with pytest.raises(DecodeError, match=f"fewer frames than clips: got {num_frames} frames"):
-            extract_features(video, *models, num_clips=num_frames + 1, frames_per_clip=2, is_guarded=is_guarded)
+            decode_pixels(video, *models, num_clips=num_frames + 1, frames_per_clip=2, is_guarded=is_guarded)
