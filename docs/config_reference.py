@@ -20,7 +20,7 @@ TARGET = ROOT / "docs" / "config.md"
 
 # What configs/ holds beside the jobs' own files.
 _OTHER_FILES = {
-    "configs/benchmark/NAME.yaml": "mama_ray.evaluation.protocol:BenchmarkConfig",
+    "configs/benchmark/NAME.yaml": "mama_ray.evaluation.benchmarks:Benchmark",
     "configs/prompt/NAME.yaml": "mama_ray.captioning.prompts:PromptConfig",
 }
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}

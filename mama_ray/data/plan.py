@@ -7,6 +7,7 @@ neighbouring clips at once.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field
@@ -32,6 +33,31 @@ class PlanConfig(Config):
 def local_batch_size(global_batch_size: int, world_size: int, *, num_parts: int = 1) -> int:
     """Return the rows of every worker's batch, padding included: equally many, and a multiple of num_parts."""
     return -(-global_batch_size // (world_size * num_parts)) * num_parts
+
+
+def local_places(global_batch_size: int, rank: int, world_size: int, *, num_parts: int = 1) -> slice:
+    """Return which places of a global batch worker `rank` takes; of the last workers fewer than `local_batch_size`."""
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank: got {rank}, wanted 0 to {world_size - 1}")
+    size = local_batch_size(global_batch_size, world_size, num_parts=num_parts)
+    return slice(min(rank * size, global_batch_size), min((rank + 1) * size, global_batch_size))
+
+
+class BatchPlan(Protocol):
+    """The order of the rows of training: which rows, in which epoch, a worker takes of a step.
+
+    `num_clips` is how many places an epoch has. A row may be PADDING_ROW, behind all others of its step.
+    """
+
+    num_clips: int
+
+    def global_batch(self, step: int, global_batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and epochs of training step `step`, each (global_batch_size,)."""
+
+    def local_batch(
+        self, step: int, global_batch_size: int, rank: int, world_size: int, *, num_parts: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and epochs of what worker `rank` takes of a step: a contiguous slice of the global batch."""
 
 
 class EpochPlan:
@@ -81,11 +107,8 @@ class EpochPlan:
         Each has `local_batch_size` of them, but for the last workers where the sizes do not divide: what they lack, up
         to all, is for padding, which so comes after the whole global batch when the workers' batches are joined.
         """
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank: got {rank}, wanted 0 to {world_size - 1}")
-        size = local_batch_size(global_batch_size, world_size, num_parts=num_parts)
-        start, stop = (step * global_batch_size + min(end * size, global_batch_size) for end in (rank, rank + 1))
-        return self.rows(start, stop)
+        places = local_places(global_batch_size, rank, world_size, num_parts=num_parts)
+        return self.rows(step * global_batch_size + places.start, step * global_batch_size + places.stop)
 
     def _epoch_rows(self, epoch: int, start: int, stop: int) -> np.ndarray:
         """Rows of positions [start, stop) of one epoch; only the windows touched are permuted."""
@@ -99,7 +122,7 @@ class EpochPlan:
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Order of the shards and the position after each window."""
         if epoch not in self._epochs:
-            order = _shuffled(len(self._sizes), self.config.seed, epoch, _SHARD_ORDER)
+            order = shuffled(len(self._sizes), self.config.seed, epoch, _SHARD_ORDER)
             starts = np.arange(0, len(order), self.config.window_shards)
             window_ends = np.cumsum(np.add.reduceat(self._sizes[order], starts))
             self._epochs = _newest(self._epochs, epoch, (order, window_ends))
@@ -111,7 +134,7 @@ class EpochPlan:
             order, _ = self._epoch(epoch)
             shards = order[window * self.config.window_shards :][: self.config.window_shards]
             starts, lengths = self._runs(shards)
-            picked = _shuffled(len(starts), self.config.seed, epoch, window)
+            picked = shuffled(len(starts), self.config.seed, epoch, window)
             starts, lengths = starts[picked], lengths[picked]
             within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
             self._windows = _newest(self._windows, (epoch, window), np.repeat(starts, lengths) + within)
@@ -127,11 +150,12 @@ class EpochPlan:
         return starts, np.minimum(length, np.repeat(first_rows + sizes, counts) - starts)
 
 
-def _shuffled(count: int, seed: int, epoch: int, stream: int) -> np.ndarray:
-    """A permutation of range(count). Raw Philox words are sorted: NumPy promises their stream, not that of
-    `permutation`.
+def shuffled(count: int, *key: int) -> np.ndarray:
+    """Return a permutation of range(count), that of the key, which is a seed and what it is for.
+
+    Raw Philox words are sorted: NumPy promises their stream, not that of `permutation`.
     """
-    words = np.random.Philox(np.random.SeedSequence([seed, epoch, stream])).random_raw(count)
+    words = np.random.Philox(np.random.SeedSequence(key)).random_raw(count)
     return np.argsort(words, kind="stable")
 
 

@@ -24,7 +24,8 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 _MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-_STATE_FILES = ("weight_net.safetensors", "ema.safetensors")  # of the training, beside the model in a checkpoint
+# Of the training, beside the model in a checkpoint.
+_STATE_FILES = ("weight_net.safetensors", "objective.safetensors", "ema.safetensors")
 
 
 def push_to_hub(

@@ -1,8 +1,8 @@
 """What a result must name, and the refusal to put results of different protocols into one table.
 
-A benchmark file (configs/benchmark/NAME.yaml) is a `BenchmarkConfig`: what is asked. A `Protocol` is what was done,
-down to the hash of the ids; a `Result` adds the checkpoint and the numbers. Plain and dual softmax are two results.
-What was done on less (or more) than the whole benchmark has another name: `Protocol.name`.
+A benchmark file of retrieval (configs/benchmark/NAME.yaml) is a `BenchmarkConfig`: what is asked. A `Protocol` is what
+was done, down to the hash of the ids; a `Result` adds the checkpoint and the numbers. Plain and dual softmax are two
+results. What was done on less (or more) than the whole benchmark has another name: `Protocol.name`.
 """
 
 import json
@@ -25,8 +25,10 @@ TABLE_KEYS = ("R@1", "R@5", "R@10", "median_rank", "mean_rank")
 
 
 class BenchmarkConfig(Config):
-    """The protocol that a benchmark asks for."""
+    """The protocol that a benchmark of retrieval asks for."""
 
+    family: Literal["retrieval"] = "retrieval"
+    """Which kind of benchmark this is."""
     dataset: str
     """Name of the data set, as results name it."""
     split: str = "test"

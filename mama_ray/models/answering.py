@@ -28,3 +28,17 @@ class AnsweringEncoder(DualEncoder, Protocol):
         `frames` is what `encode_video` takes: a Num (batch, frames, height, width, c), or where a backbone reads
         features instead of pixels its dict of tensors, axis 0 the pair.
         """
+
+
+@runtime_checkable
+class JointEncoder(AnsweringEncoder, Protocol):
+    """An AnsweringEncoder whose costly part of a clip's encoding serves the contrast and every question of the clip."""
+
+    def encode_frames(self, frames: Any) -> Tensor:
+        """Return what a clip is before any text was seen, axis 0 the clip."""
+
+    def pool_frames(self, encoded: Tensor) -> Float[Tensor, "batch dim"]:
+        """Return `encode_video`'s features from it."""
+
+    def answer_encoded(self, encoded: Tensor, question: dict[str, Tensor]) -> Float[Tensor, "batch answers"]:
+        """Return `answer`'s logits from it, whose rows may be repeated for the questions of one clip."""

@@ -1,6 +1,6 @@
-"""Attention patterns of CLIP-ViP; every one of them ends in `attend`, the only call of scaled dot-product attention.
+"""Attention patterns of the backbones; every one of them ends in a call of scaled dot-product attention.
 
-That single call lets a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
+Those calls alone let a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
 differentiation and double backward need `SDPBackend.MATH`, ordinary training takes the fused kernels.
 Queries, keys and values are (batch, tokens, width) with the heads side by side in the width; so folding frames into
 the batch is one contiguous copy.
@@ -24,7 +24,7 @@ def attend(
     values: Float[Tensor, "batch keys width"],
     num_heads: int,
     *,
-    mask: Bool[Tensor, "#batch 1 queries keys"] | None = None,
+    mask: Bool[Tensor, "#batch 1 #queries keys"] | None = None,
     is_causal: bool = False,
     dropout: float = 0.0,
 ) -> Float[Tensor, "batch queries width"]:
@@ -46,6 +46,22 @@ def attend(
     else:
         attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
     return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def window_attention(
+    qkv: Float[Tensor, "batch windows tokens three_widths"], bias: Float[Tensor, "#windows heads tokens tokens"]
+) -> Float[Tensor, "batch windows tokens width"]:
+    """Multi-head attention within windows; the bias is added to the scores (Swin).
+
+    Queries, keys and values stand side by side, in this order. A bias that all windows share is not repeated for them.
+    """
+    num_windows, num_heads = len(bias), bias.shape[1]
+    together = "(batch windows) heads tokens dim" if num_windows == 1 else "batch (windows heads) tokens dim"
+    queries, keys, values = rearrange(
+        qkv, f"batch windows tokens (three heads dim) -> three {together}", three=3, heads=num_heads
+    )
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.flatten(0, 1)[None])
+    return rearrange(attended, f"{together} -> batch windows tokens (heads dim)", heads=num_heads, windows=qkv.shape[1])
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor:

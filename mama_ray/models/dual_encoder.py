@@ -115,6 +115,14 @@ class DualEncoder(Protocol):
 
 
 @runtime_checkable
+class BiasedEncoder(Protocol):
+    """A dual encoder with a bias of its own beside the logit scale, as SigLIP's, for the sigmoid loss."""
+
+    logit_bias: nn.Parameter
+    """A scalar that is added to each scaled similarity."""
+
+
+@runtime_checkable
 class Backbone(Protocol):
     """What `load.py` in a backbone's folder offers: the module itself is the entry of the table in `pretrained.py`."""
 

@@ -1,6 +1,7 @@
 """Load and share models as a directory: config.json, model.safetensors and, when given, the tokenizer's files.
 
-`from_pretrained` takes such a directory, a Hugging Face CLIP directory, a released file (CLIP-ViP, VGT), or a hub id.
+`from_pretrained` takes such a directory, a Hugging Face CLIP directory, a released file (CLIP-ViP, VGT, VIOLETv2), or a
+hub id.
 """
 
 import logging
@@ -18,6 +19,8 @@ from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.hub import fetch_from_hub
 from mama_ray.models.vgt import load as vgt
 from mama_ray.models.vgt.key_layouts import is_release as is_vgt_release
+from mama_ray.models.violet import load as violet
+from mama_ray.models.violet.key_layouts import is_release as is_violet_release
 from mama_ray.models.weight_files import (
     WEIGHTS_NAME,
     LoadReport,
@@ -36,6 +39,7 @@ BACKBONES: dict[str, Backbone] = {
     "clip_vip": clip_vip,
     "clip": clip_vip,
     "vgt": vgt,
+    "violet": violet,
 }
 
 
@@ -92,7 +96,7 @@ def from_pretrained(
     trained_only: bool = False,
     **overrides: Any,
 ) -> DualEncoder:
-    """Load a model from a directory, a released file of CLIP-ViP or VGT (.pt, .safetensors) or a hub id.
+    """Load a model from a directory, a released file of CLIP-ViP, VGT or VIOLETv2 (.pt, .safetensors) or a hub id.
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
     where stored embeddings then have another length, `interpolate=True` resamples them, else a UserError names them.
@@ -118,6 +122,8 @@ def _import_release(path: Path, *, interpolate: bool, **overrides: Any) -> tuple
     content = read_weights_file(path)
     if is_vgt_release(content):
         return vgt.import_vgt_release(path, content=content, **overrides)
+    if is_violet_release(content):
+        return violet.import_violet_release(path, content=content, **overrides)
     return clip_vip.import_clip_vip_release(path, content=content, interpolate=interpolate, **overrides)
 
 

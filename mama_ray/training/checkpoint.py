@@ -68,6 +68,8 @@ def capture_state(
     if state.weight_optimizer is not None:
         weights["weight_net.safetensors"] = state.weighting.state_dict()
         optimizers["weight_optimizer.pt"] = state.weight_optimizer
+    if own := state.feature_model.own_state():
+        weights["objective.safetensors"] = own
     if state.ema is not None:
         weights["ema.safetensors"] = state.ema.module.state_dict()
     record = {
@@ -119,6 +121,8 @@ def load_state(state: TrainState, directory: Path) -> dict:
     check_data_cursor(record, state)
     with state_errors(directory):
         state.model.load_state_dict(read_safetensors(directory / "model.safetensors"))
+        if state.feature_model.own_state():
+            state.feature_model.load_own_state(read_safetensors(directory / "objective.safetensors"))
         state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
         if state.weight_optimizer is not None:
             state.weighting.load_state_dict(read_safetensors(directory / "weight_net.safetensors"))

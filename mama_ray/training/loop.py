@@ -1,7 +1,7 @@
 """The loop: batches in, records out. Ray supplies the real iterators, a test passes two lists and `list.append`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -60,7 +60,9 @@ def train_step(
         group["lr"] = learning_rate
     if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
-    result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
+    result = state.weighted_step.compute_gradients(
+        batch, meta_batch, step=state.step, measure_lookahead=measure_lookahead
+    )
     result = _without_padding(result, state.global_batch_size)
     scalars: dict[str, Tensor | float] = dict(result.scalars)
     parameters = list(state.weighted_step.parameters.values())
@@ -72,6 +74,8 @@ def train_step(
         state.ema.update_parameters(state.model)
     scalars["train/learning_rate"] = learning_rate
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
+    if state.feature_model.bias is not None:
+        scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
     record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
     state.step += 1
     return record
@@ -79,10 +83,6 @@ def train_step(
 
 def _without_padding(result: StepResult, size: int) -> StepResult:
     """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
-    num_padding = len(result.losses) - size
-    if num_padding <= 0:
+    if len(result.losses) <= size:
         return result
-    weights, num_invalid = result.weights[:size], result.scalars["data/num_invalid"] - num_padding
-    lowest = weights.min() * (size - num_invalid).clamp(min=1)
-    scalars = result.scalars | {"data/num_invalid": num_invalid, "weights/min": lowest}
-    return StepResult(result.losses[:size], weights, scalars)
+    return replace(result, losses=result.losses[:size], weights=result.weights[:size])

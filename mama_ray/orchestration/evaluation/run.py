@@ -18,9 +18,10 @@ from pathlib import Path
 from mama_ray.data.index_look import look_at_index
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.evaluation.benchmarks import Benchmark, load_benchmark_file
 from mama_ray.evaluation.protocol import BenchmarkConfig, ResultFile, comparison_table, describe_checkpoint
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.cluster.named_configs import load_named
+from mama_ray.orchestration.cluster.named_configs import find_named
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.missing import name_missing, warn_of_refused
@@ -62,6 +63,11 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     """Embed the benchmark's split with the checkpoint, rank, and write `<benchmark>.json`; see `Evaluation.tables`."""
     start = time.perf_counter()
     benchmark = load_benchmark(job.benchmark)
+    if not isinstance(benchmark, BenchmarkConfig):
+        raise UserError(
+            f"benchmark {job.benchmark} asks questions", got=f"family {benchmark.family}", wanted="family retrieval",
+            remedy="jobs/score.py scores a file of answers to them",
+        )  # fmt: skip
     model = find_model(job.checkpoint, benchmark, resize=job.resize)
     logger.info("checkpoint %s", describe_checkpoint(model.name))
     shards = job.shards or model.shards
@@ -108,9 +114,9 @@ def run(job: EvaluateJob) -> str:
     return f"{evaluated}, report {report}"
 
 
-def load_benchmark(name: str) -> BenchmarkConfig:
+def load_benchmark(name: str) -> Benchmark:
     """Load a benchmark by its name in configs/benchmark or by the path of its file."""
-    return load_named(BenchmarkConfig, "benchmark", name)
+    return load_benchmark_file(find_named("benchmark", name))
 
 
 def _embed_plan(

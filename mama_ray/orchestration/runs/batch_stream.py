@@ -13,7 +13,7 @@ import ray
 from ray.data import DataContext, ExecutionResources, TaskPoolStrategy
 
 from mama_ray.data.batch import pad_batch
-from mama_ray.data.plan import EpochPlan, local_batch_size
+from mama_ray.data.plan import BatchPlan, local_batch_size
 from mama_ray.orchestration.cluster.labels import matches
 
 # A pipeline holds one block per step; long runs are cut into pipelines of this many steps.
@@ -30,7 +30,7 @@ class BatchAssembler(Protocol):
 class BatchReader(Protocol):
     """What a stream of batches wants of its reader, which must be small and picklable."""
 
-    def epoch_plan(self) -> EpochPlan:
+    def epoch_plan(self) -> BatchPlan:
         """Return the order of the rows."""
 
     def assembler(self) -> BatchAssembler:

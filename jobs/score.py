@@ -1,0 +1,18 @@
+"""Score a file of answers that any model gave to a benchmark's questions.
+
+python jobs/score.py --benchmark NAME --questions TABLE --predictions FILE      # --output FILE writes the result
+"""
+
+from mama_ray.orchestration.cluster.entry import run_job
+from mama_ray.orchestration.scoring.job import ScoreJob
+
+
+def main(job: ScoreJob) -> str:
+    """Import what runs the job when its config has been read: --help needs neither torch nor Ray."""
+    from mama_ray.orchestration.scoring.run import run
+
+    return run(job)
+
+
+if __name__ == "__main__":
+    run_job(ScoreJob, main, description=__doc__)
