@@ -22,6 +22,7 @@ CONFIG_CLASSES = {
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
     "demo": "mama_ray.experiments.demo.job:DemoJob",
     "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
+    "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "score": "mama_ray.orchestration.scoring.job:ScoreJob",

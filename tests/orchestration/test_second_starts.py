@@ -17,6 +17,8 @@ from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.duplicates.job import DuplicatesJob
 from mama_ray.orchestration.duplicates.run import find_duplicates
+from mama_ray.orchestration.features.job import FeaturesJob
+from mama_ray.orchestration.features.run import make_features
 from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.run import run as teach_narrator
 from mama_ray.orchestration.prepare.corpus import build_corpus
@@ -43,11 +45,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def starts(shards: Path, folder: Path):
     """Return a start of every job that writes into `folder`, by what it is at work on."""
     place = {"storage": str(folder.parent), "run": folder.name}
+    models = {"frame_model": "microsoft/resnet-101", "detector": "PekingU/rtdetr_r101vd"}
     return {
         "output of prepare": lambda: prepare(PrepareJob(videos=str(shards), output=str(folder))),
         "output of prepare: shards": lambda: prepare(PrepareJob(shards=str(folder))),
         "corpus": lambda: build_corpus(CorpusConfig(num_train=2), str(folder)),
         "caption table": lambda: caption(CaptionJob(shards=str(shards), output=str(folder))),
+        "table of features": lambda: make_features(FeaturesJob(shards=str(shards), output=str(folder), **models)),
         "run": lambda: train(TrainJob(shards=str(shards), **place)),
         "run: narrator": lambda: teach_narrator(NarratorJob(shards=str(shards), **place)),
         "sweep": lambda: sweep(SweepJob(train=TrainJob.model_validate(SETTINGS | {"shards": str(shards)}), **place)),

@@ -15,7 +15,7 @@ import numpy as np
 from mama_ray.data.video.container import Deadline, DecodeError, open_video
 from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
 from mama_ray.data.video.orientation import shown_size
-from mama_ray.data.video.packets import VideoIndex, index_packets
+from mama_ray.data.video.packets import index_packets
 from mama_ray.data.video.pyav_reader import PyavReader
 from mama_ray.data.video.settings import DecodeConfig
 
@@ -41,6 +41,7 @@ class VideoDecoder:
         start_s, duration_s: when the first frame is shown, and when the last has been, from the container's time 0.
         timestamps_s: float64 (num_frames,), from start_s.
         width, height: of the frames given out, upright.
+        shown_size: width and height at which the video is shown, upright.
         num_replaced: asked frames so far that a neighbour stood in for, because they could not be decoded.
 
     Raises DecodeError when the video is broken, empty or over a limit; decoding errors of single frames come later,
@@ -64,7 +65,10 @@ class VideoDecoder:
         looks = self._try_decord or width is None or height is None
         with open_video(data, self._config) as (container, stream):
             self._index = index_packets(container, stream, self._config, looks=looks)
-        self.width, self.height = _output_size(self._index, width, height, short_side, fit)
+        self.shown_size = shown_size(
+            self._index.width, self._index.height, self._index.pixel_aspect, self._index.orientation
+        )
+        self.width, self.height = _output_size(self.shown_size, width, height, short_side, fit)
         self.num_frames = self._index.num_frames
         self.fps = self._index.shown_fps
         self.start_s, self.duration_s = self._index.start_s, self._index.duration_s
@@ -123,11 +127,15 @@ class VideoDecoder:
 
 
 def _output_size(
-    index: VideoIndex, width: int | None, height: int | None, short_side: int | None, fit: tuple[int, int] | None
+    shown: tuple[int, int],
+    width: int | None,
+    height: int | None,
+    short_side: int | None,
+    fit: tuple[int, int] | None,
 ) -> tuple[int, int]:
     if width is not None and height is not None:
         return width, height
-    shown_width, shown_height = shown_size(index.width, index.height, index.pixel_aspect, index.orientation)
+    shown_width, shown_height = shown
     scale = 1.0
     if width is not None:
         return width, max(1, round(shown_height * width / shown_width))

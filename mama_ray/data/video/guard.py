@@ -84,6 +84,15 @@ class VideoGuard:
         frames, facts = self._read(data, {"num_frames": num_frames, "fit": fit})
         return frames, np.array(facts["indices"], np.int64)
 
+    def clip_frames(
+        self, data: bytes | str | Path, *, num_clips: int, frames_per_clip: int, short_side: int
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Return `sampled.clip_frames`. Raises likewise."""
+        asked = {"num_clips": num_clips, "frames_per_clip": frames_per_clip, "short_side": short_side}
+        frames, facts = self._read(data, asked)
+        width, height = facts["shown_size"]
+        return frames, np.array(facts["places"], np.int64), (width, height)
+
     def find_scenes(self, path: str, scenes: SceneConfig) -> list[tuple[float, float | None]]:
         """Return `scenes.find_scenes` of a local file. Raises DecodeError and OSError as `inspect` does."""
         request = {"path": path, "scenes": scenes.model_dump()}

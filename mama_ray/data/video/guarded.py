@@ -44,6 +44,22 @@ def spread_frames(
     )
 
 
+def clip_frames(
+    data: bytes | str | Path,
+    *,
+    num_clips: int,
+    frames_per_clip: int,
+    short_side: int,
+    decode: DecodeConfig | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return `sampled.clip_frames`. Raises as `sampled_frames` does."""
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.clip_frames(
+            data, num_clips=num_clips, frames_per_clip=frames_per_clip, short_side=short_side
+        )
+    )
+
+
 class _Guards:
     """The guards that no thread uses at the moment."""
 

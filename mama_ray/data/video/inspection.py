@@ -23,7 +23,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
-from mama_ray.data.video.sampled import sampled_frames, spread_frames
+from mama_ray.data.video.sampled import clip_frames, sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
@@ -108,7 +108,10 @@ def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig
     """Write the frames that are asked of a local video into a .npy file, and tell their numbers where it is not their
     moments that were asked for. Raises DecodeError.
     """
-    if "fit" in asked:
+    if "num_clips" in asked:
+        frames, places, shown_size = clip_frames(path, decode=config, **asked)
+        facts = {"places": places.tolist(), "shown_size": shown_size}
+    elif "fit" in asked:
         frames, indices = spread_frames(path, decode=config, **asked)
         facts = {"indices": indices.tolist()}
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mama_ray.data.region_features.clips import clip_frame_indices
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.sampling import sample_timestamps
@@ -49,3 +50,27 @@ def spread_frames(
     num_frames = min(num_frames, decoder.num_frames)
     indices = ((np.arange(num_frames) + 0.5) * decoder.num_frames / num_frames).astype(np.int64)
     return decoder.frames_by_index(indices), indices
+
+
+def clip_frames(
+    data: bytes | str | Path,
+    *,
+    num_clips: int,
+    frames_per_clip: int,
+    short_side: int,
+    decode: DecodeConfig | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Decode the frames that `clip_frame_indices` names, each once, the shorter side of `short_side` at most.
+
+    Returns uint8 (frames, height, width, 3), RGB, in order of presentation; where each frame of each clip is among
+    them, int64 (clips, frames); and the (width, height) at which the video is shown. Raises DecodeError, for a video
+    with fewer frames than clips too.
+    """
+    decoder = VideoDecoder(data, short_side=short_side, config=decode)
+    try:
+        indices = clip_frame_indices(decoder.num_frames, num_clips=num_clips, frames_per_clip=frames_per_clip)
+    except ValueError as error:
+        got = f"{decoder.num_frames} frames"
+        raise DecodeError("the video has fewer frames than clips", got=got, limit=f"at least {num_clips}") from error
+    unique, places = np.unique(indices, return_inverse=True)
+    return decoder.frames_by_index(unique), places.reshape(indices.shape), decoder.shown_size

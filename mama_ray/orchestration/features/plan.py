@@ -1,0 +1,111 @@
+"""What an extraction is to do: loaded in tasks, so that the driver holds counts and chunk numbers alone."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import ray
+
+from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.region_features.table import FeatureShape
+from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.errors import UserError
+from mama_ray.features.frames import FrameEncoder, load_frame_encoder
+from mama_ray.features.regions import RegionDetector, load_region_detector
+from mama_ray.models.weight_files import hash_weights
+from mama_ray.orchestration.cluster.connect import start_worker_logging
+from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.features.job import FeaturesJob
+from mama_ray.storage.places import Place, storage_errors
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256")
+_TASK_CPUS, _TRANSFORMERS_CPUS = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """What tasks and actors need to know; picklable and small. `table` holds the job's rows of the index."""
+
+    table: ray.ObjectRef
+    num_rows: int
+    ids_sha256: str
+    shards: str
+    output: str
+    frame_model: str
+    detector: str
+    shape: FeatureShape
+    weights_sha256: tuple[str, str]
+    decode: DecodeConfig
+
+
+def make_plan(job: FeaturesJob) -> FeaturePlan:
+    """Check shards and models, in tasks. Raises UserError for whatever is wrong with them."""
+    table, facts = _load_clips.options(num_returns=2).remote(job.shards, job.split)
+    num_rows, ids_sha256 = result_of(facts, table)
+    shape, hashes = result_of(_look_at_models.remote(job))
+    return FeaturePlan(
+        table, num_rows, ids_sha256, job.shards, job.output, job.frame_model, job.detector, shape, hashes, job.decode
+    )
+
+
+@contextmanager
+def loaded_models(
+    frame_model: str, detector: str, num_regions: int, device: str
+) -> Iterator[tuple[FrameEncoder, RegionDetector, tuple[str, str]]]:
+    """Give both models and the hashes of their weights; a download lasts as long as the block."""
+    with _local(frame_model) as frames, _local(detector) as regions:
+        yield (
+            load_frame_encoder(frames, device=device),
+            load_region_detector(regions, num_regions=num_regions, device=device),
+            (hash_weights(frames), hash_weights(regions)),
+        )
+
+
+@contextmanager
+def _local(source: str) -> Iterator[Path]:
+    if "://" not in source and source.startswith("/"):  # a folder or a file, also where nothing is
+        if not Path(source).exists():
+            raise UserError("model is missing", got=source, wanted="a folder of transformers, or a file of weights")
+        yield Path(source)
+    else:
+        with model_folder(source) as folder:
+            yield folder
+
+
+@ray.remote(num_cpus=_TASK_CPUS, name="features: load clips")
+def _load_clips(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, str]]:
+    with storage_errors(shards):
+        folder = Place.of(shards)
+        table = read_index(folder, columns=(*_COLUMNS, "split"))
+        check_shards(folder, table)
+    if split is not None:
+        table = select_split(table, split)
+    if not len(table):
+        raise UserError("no clips to look at", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
+    table = table.select(_COLUMNS).combine_chunks()
+    digest = hashlib.sha256()
+    for name in ("clip_id", "sha256"):
+        for batch in table.select([name]).to_batches(max_chunksize=1 << 16):
+            digest.update("\n".join(batch.column(0).to_pylist()).encode())
+    return table, (len(table), digest.hexdigest())
+
+
+@ray.remote(num_cpus=_TRANSFORMERS_CPUS, name="features: look at models")
+def _look_at_models(job: FeaturesJob) -> tuple[FeatureShape, tuple[str, str]]:
+    start_worker_logging()
+    with loaded_models(job.frame_model, job.detector, job.num_regions, "cpu") as (frame_encoder, detector, hashes):
+        shape = FeatureShape(
+            num_clips=job.num_clips,
+            frames_per_clip=job.frames_per_clip,
+            num_regions=job.num_regions,
+            frame_dim=frame_encoder.dim,
+            region_dim=detector.dim,
+        )
+    return shape, hashes
