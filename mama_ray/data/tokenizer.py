@@ -1,15 +1,16 @@
-"""CLIP's tokenizer: byte-level BPE, lower-cased, a word's last piece marked by `</w>`.
+"""Texts to token ids: CLIP's tokenizer (byte-level BPE, lower-cased, a word's last piece marked by `</w>`), and others.
 
 Reads a `tokenizer.json` or the OpenAI CLIP layout (`vocab.json` and `merges.txt`), gives the ids transformers'
-CLIPTokenizer gives, and trains a small one. `<|endoftext|>` always has the largest id, because the models take a
-text's feature at the position of the largest id. Long texts lose their tail, never their end token (LaViLa's release
-loses it).
+CLIPTokenizer gives, and trains a small one. CLIP's `<|endoftext|>` always has the largest id, because the models take a
+text's feature at the position of the largest id. Tokenizers of transformers' other dual encoders come through
+`foreign_tokenizer.py`. Long texts lose their tail, never their end token (LaViLa's release loses it).
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -17,6 +18,14 @@ from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
+from mama_ray.data.foreign_tokenizer import (
+    CLIP_CLASSES,
+    LONGEST_CONTEXT,
+    load_foreign,
+    longest_text,
+    tokenizer_settings,
+)
+from mama_ray.data.token_frame import TokenFrame
 from mama_ray.errors import UserError
 
 START, END, END_OF_WORD = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -33,16 +42,45 @@ class Tokenizer:
     Attributes:
         vocab_size: ids run from 0 to vocab_size - 1.
         context_length: tokens per text, start and end tokens included.
-        start_id, eot_id: `eot_id` is vocab_size - 1 and is also the padding.
+        start_id, eot_id: of CLIP's layout, where `eot_id` is vocab_size - 1 and is also the padding; None in others.
+        pad_id: what fills a text up.
     """
 
-    def __init__(self, backend: Backend, context_length: int = DEFAULT_CONTEXT_LENGTH) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        context_length: int = DEFAULT_CONTEXT_LENGTH,
+        *,
+        frame: TokenFrame | None = None,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        """Take CLIP's layout, or with a `frame` another; `settings` are tokenizer_config.json's of that one."""
         if context_length < 2:
             raise UserError("context_length", got=context_length, wanted="at least 2: the start and the end token")
         self._backend = backend
         self._backend.no_padding()
         self._backend.no_truncation()
         self.context_length = context_length
+        self._settings = settings or {}
+        self.start_id: int | None = None
+        self.eot_id: int | None = None
+        if frame is None:
+            frame = self._clip_frame(backend)
+        else:
+            self.vocab_size = _reachable_ids(backend, frame)
+            self._backend.encode_special_tokens = True  # a text that has a special token's name means its letters
+        self._frame, self.pad_id = frame, frame.pad_id
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is in CLIP's layout: the end token has the largest id and ends a text for the model."""
+        return self.eot_id is not None
+
+    def fits(self, vocab_size: int) -> bool:
+        """Tell whether the ids can be those of a model with this vocabulary: CLIP's all of them, others' some."""
+        return self.vocab_size == vocab_size if self.is_clip else self.vocab_size <= vocab_size
+
+    def _clip_frame(self, backend: Backend) -> TokenFrame:
         vocab = backend.get_vocab(with_added_tokens=True)
         missing = [token for token in (START, END) if token not in vocab]
         if missing:
@@ -56,13 +94,14 @@ class Tokenizer:
                 wanted=self.vocab_size - 1,
                 remedy="use a tokenizer in CLIP's layout, without tokens added behind it",
             )
+        return TokenFrame((self.start_id,), (self.eot_id,), self.eot_id, unknown_id=self.eot_id)
 
     @classmethod
     def from_directory(cls, path: str | Path, context_length: int | None = None) -> "Tokenizer":
-        """Load `tokenizer.json`, else `vocab.json` with `merges.txt`.
+        """Load CLIP's `tokenizer.json`, else `vocab.json` with `merges.txt`, or what else tokenizer_config.json names.
 
         The context length is the argument, else `model_max_length` of `tokenizer_config.json`, else CLIP's 77. Raises
-        UserError when the files are missing or are not a CLIP tokenizer.
+        UserError when the files are missing or are not a tokenizer.
         """
         directory = Path(path)
         whole, vocab, merges = (directory / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
@@ -70,7 +109,16 @@ class Tokenizer:
             if path.is_file() and path.stat().st_size > _MAX_BYTES:
                 raise UserError("a file of the tokenizer is too large", got=path, wanted=f"{_MAX_BYTES} bytes at most")
         try:
-            if whole.is_file():
+            settings = tokenizer_settings(directory)
+            stored = _stored_context_length(settings)
+            frame = None
+            if "token_frame" in settings:
+                frame = TokenFrame.from_json(settings["token_frame"])
+                backend = Backend.from_file(str(whole))
+            elif settings.get("tokenizer_class") not in CLIP_CLASSES:
+                backend, frame = load_foreign(directory, settings)
+                stored = min(stored or LONGEST_CONTEXT, longest_text(directory))
+            elif whole.is_file():
                 backend = Backend.from_file(str(whole))
             elif vocab.is_file() and merges.is_file():
                 backend = _build_backend(*BPE.read_file(str(vocab), str(merges)))
@@ -80,14 +128,13 @@ class Tokenizer:
                     got=str(directory),
                     wanted="tokenizer.json, or vocab.json and merges.txt",
                 )
-            stored = _stored_context_length(directory / CONFIG_FILE)
         except UserError:
             raise
         except Exception as error:  # the tokenizers library raises plain Exception for every bad file
             raise UserError(
-                "the tokenizer files cannot be read", got=str(error), wanted=f"a CLIP tokenizer in {directory}"
+                "the tokenizer files cannot be read", got=str(error), wanted=f"a tokenizer in {directory}"
             ) from error
-        return cls(backend, context_length or stored or DEFAULT_CONTEXT_LENGTH)
+        return cls(backend, context_length or stored or DEFAULT_CONTEXT_LENGTH, frame=frame, settings=settings)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, context_length: int) -> "Tokenizer":
@@ -114,7 +161,7 @@ class Tokenizer:
         directory = Path(path)
         directory.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(directory / "tokenizer.json"))
-        config = {
+        config: dict[str, Any] = {
             "tokenizer_class": "CLIPTokenizer",
             "model_max_length": self.context_length,
             "bos_token": START,
@@ -122,34 +169,41 @@ class Tokenizer:
             "pad_token": END,
             "unk_token": END,
         }
+        if not self.is_clip:
+            config = self._settings | {
+                "model_max_length": self.context_length,
+                "token_frame": self._frame.to_json(),
+            }
         (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def __call__(self, texts: Sequence[str]) -> Int64[np.ndarray, "batch tokens"]:
-        """Return int64 ids (len(texts), context_length): start, pieces, end, then the end token as padding."""
+        """Return int64 ids (len(texts), context_length): start, pieces, end, then padding (CLIP: the end token)."""
         if isinstance(texts, str):
             raise TypeError("texts: got one string, wanted a list of strings")
-        token_ids = np.full((len(texts), self.context_length), self.eot_id, dtype=np.int64)
+        token_ids = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
+        frame = self._frame
         for row, encoding in zip(
             token_ids, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
         ):
-            pieces = encoding.ids[: self.context_length - 2]
-            row[0] = self.start_id
-            row[1 : 1 + len(pieces)] = pieces
+            pieces = encoding.ids[: max(0, self.context_length - frame.num_special)]
+            ids = [*frame.prefix, *pieces, *frame.suffix][: self.context_length]
+            row[: len(ids)] = ids
         return token_ids
 
     def measure(self, texts: Sequence[str]) -> tuple[Int64[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
         """Return the tokens of texts, start and end included, whatever the context; and whether one of a text's pieces
         is unknown or a special token, which ends the text for a model.
         """
-        specials = {self.start_id, self.eot_id}
+        specials, num_special = self._frame.ends, self._frame.num_special
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        lengths = np.array([len(encoding.ids) + 2 for encoding in encodings], np.int64)
+        lengths = np.array([len(encoding.ids) + num_special for encoding in encodings], np.int64)
         return lengths, np.array([not specials.isdisjoint(encoding.ids) for encoding in encodings], bool)
 
     def count_other_pieces(self, other: "Tokenizer") -> int:
         """Return how many pieces have another id, or none, in another tokenizer, and how many merges are not its."""
         ours, theirs = self._backend.get_vocab(), other._backend.get_vocab()
-        merges, other_merges = (json.loads(one.to_str())["model"]["merges"] for one in (self._backend, other._backend))
+        models = (json.loads(one.to_str())["model"] for one in (self._backend, other._backend))
+        merges, other_merges = (model.get("merges", []) for model in models)  # SentencePiece's unigrams have none
         num_pieces = sum(theirs.get(piece) != number for piece, number in ours.items())
         num_merges = sum(one != two for one, two in zip_longest(merges, other_merges))
         return max(num_pieces, num_merges)
@@ -157,6 +211,8 @@ class Tokenizer:
     def decode(self, token_ids: Sequence[int] | np.ndarray) -> str:
         """Return the text up to the first end token, lower-cased, words separated by one space."""
         ids = [int(token_id) for token_id in token_ids]
+        if not self.is_clip:
+            return self._backend.decode([one for one in ids if one not in (*self._frame.ends, self.pad_id)]).strip()
         ids = ids[: ids.index(self.eot_id)] if self.eot_id in ids else ids
         text = self._backend.decode(
             [token_id for token_id in ids if token_id != self.start_id], skip_special_tokens=False
@@ -202,9 +258,14 @@ def _in_clip_order(merges: list[tuple[str, str]], vocab_size: int) -> tuple[dict
     return {token: number for number, token in enumerate(dict.fromkeys([*tokens, START, END]))}, kept
 
 
-def _stored_context_length(path: Path) -> int | None:
-    if not path.is_file():
-        return None
-    length = json.loads(path.read_text(encoding="utf-8")).get("model_max_length")
+def _reachable_ids(backend: Backend, frame: TokenFrame) -> int:
+    """One more than the largest id that a text can have: special tokens that no text has may lie behind (T5's)."""
+    special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
+    pieces = set(backend.get_vocab(with_added_tokens=True).values()) - special
+    return max(pieces | frame.ends | {frame.pad_id}) + 1
+
+
+def _stored_context_length(settings: dict[str, Any]) -> int | None:
+    length = settings.get("model_max_length")
     # transformers writes 1e30 for "no limit"
     return int(length) if isinstance(length, int | float) and 2 <= length <= 1 << 20 else None

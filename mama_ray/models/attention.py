@@ -1,4 +1,4 @@
-"""Attention patterns of CLIP-ViP; every one of them ends in `attend`, the only call of scaled dot-product attention.
+"""Attention of all backbones; every pattern ends in `attend_heads`, the only call of scaled dot-product attention.
 
 That single call lets a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
 differentiation and double backward need `SDPBackend.MATH`, ordinary training takes the fused kernels.
@@ -32,8 +32,46 @@ def attend(
         rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=num_heads)
         for x in (queries, keys, values)
     )
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+    attended = attend_heads(queries, keys, values, mask=mask, is_causal=is_causal)
     return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def attend_heads(
+    queries: Float[Tensor, "batch heads queries dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    values: Float[Tensor, "batch heads keys dim"],
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Scaled dot-product attention with the heads apart; `scale` is dim^-0.5 where nothing is said."""
+    return F.scaled_dot_product_attention(
+        queries, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=is_causal, scale=scale
+    )
+
+
+def attend_softly_capped(
+    queries: Float[Tensor, "batch heads queries dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    values: Float[Tensor, "batch heads keys dim"],
+    *,
+    cap: float,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Attention whose scores are cap * tanh(score / cap) (Gemma 2, VideoPrism), for which there is no fused kernel.
+
+    `mask` is True where a query sees a key, or is added to the scores.
+    """
+    scores = queries @ keys.transpose(-1, -2) * (queries.shape[-1] ** -0.5 if scale is None else scale)
+    scores = cap * torch.tanh(scores / cap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    shares = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
+    return F.dropout(shares, dropout) @ values
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor:
