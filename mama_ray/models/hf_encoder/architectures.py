@@ -106,6 +106,21 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+def image_side(content: dict[str, Any]) -> int | None:
+    """Return the side in pixels of the images that a config's weights are for; None where it does not say.
+
+    SigLIP 2's NaFlex form has positions for patches of any grid; a square of as many as they are is taken.
+    """
+    vision = content.get("vision_config", {})
+    if content["model_type"] == "siglip2":
+        return isqrt(vision["num_patches"]) * vision["patch_size"]
+    side = vision.get("image_size")
+    sides = set(side) if isinstance(side, list | tuple) else {side}
+    if len(sides) != 1:
+        raise ValueError(f"image_size: got {side}, wanted a square")
+    return sides.pop()
+
+
 def refuse_unknown(content: dict[str, Any], source: str) -> None:
     """Raise UserError for a config.json that is no dual encoder's of the table, or wants code of its own to run."""
     if "auto_map" in content:

@@ -17,10 +17,17 @@ ATTENTION = "mama_ray"
 def register_attention() -> None:
     """Make `ATTENTION` known to transformers; doing it again changes nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(ATTENTION, _attend)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)  # True where a query sees a key; None where all do
+    AttentionMaskInterface.register(ATTENTION, _mask)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """True where a query sees a key; None where every query sees all."""
+    from transformers.masking_utils import sdpa_mask
+
+    # A causal mask may be left out for kernels that are told so by the layer; VideoPrism's text layers do not know.
+    return sdpa_mask(*args, **(kwargs | {"allow_is_causal_skip": False}))
 
 
 def _attend(

@@ -1,7 +1,6 @@
 """Folders of transformers: their config and weights read as ours, and the export that transformers loads."""
 
 import json
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from mama_ray.data.foreign_tokenizer import LONGEST_CONTEXT
 from mama_ray.data.tokenizer_match import tokenizer_beside
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import LogitScaleConfig
-from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, refuse_unknown, validated_config
+from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, image_side, refuse_unknown, validated_config
 from mama_ray.models.hf_encoder.model import HfEncoder, HfEncoderConfig, log_scale_start
 from mama_ray.models.hf_encoder.preprocessor import FILES, pixel_fields, read_preprocessor, write_preprocessor
 from mama_ray.models.weight_files import WEIGHTS_NAME, State, read_json, write_json, write_safetensors
@@ -35,15 +34,16 @@ def config_fields_from_hf(directory: Path) -> dict[str, Any]:
     try:
         fields = _sizes(hf) | pixel_fields(read_preprocessor(directory), model_type, source=source)
         fields["pad_id"] = _pad_id(directory, hf) if ARCHITECTURES[model_type].text != "none" else 0
-        if model_type in ("siglip", "siglip2", "clip", "metaclip_2", "videoprism"):
-            fields["image_size"] = _vision_side(hf)  # the weights' own; a processor file may be of another model
+        content = _plain(hf)
+        if (side := image_side(content)) is not None:
+            fields["image_size"] = side  # the weights' own; a processor may make larger images for another model
     except (AttributeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{directory / 'config.json'} is not a usable config", got=str(error)) from error
     if "image_size" not in fields:
         raise UserError(f"{source} does not say the size of its images", wanted=f"size in {FILES[1]}")
-    return fields | {"hf": _plain(hf)}
+    return fields | {"hf": content}
 
 
 def _sizes(hf: Any) -> dict[str, Any]:
@@ -59,17 +59,6 @@ def _sizes(hf: Any) -> dict[str, Any]:
     if ARCHITECTURES[hf.model_type].scale is None:
         sizes["logit_scale"] = LogitScaleConfig(init=log_scale_start()).model_dump()
     return sizes
-
-
-def _vision_side(hf: Any) -> int:
-    vision = hf.vision_config
-    if hf.model_type == "siglip2":
-        return isqrt(vision.num_patches) * vision.patch_size
-    side = vision.image_size
-    sides = {side} if isinstance(side, int) else set(side)
-    if len(sides) != 1:
-        raise ValueError(f"image_size: got {side}, wanted a square")
-    return sides.pop()
 
 
 def _pad_id(directory: Path, hf: Any) -> int:

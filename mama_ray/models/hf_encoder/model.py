@@ -20,7 +20,7 @@ from mama_ray.data.video.settings import Interpolation
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, build_hf_model
+from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, build_hf_model, image_side
 from mama_ray.models.hf_encoder.pooling import TemporalPooling
 from mama_ray.models.hf_encoder.recompute import is_recomputing, recompute_layers
 
@@ -70,6 +70,13 @@ class HfEncoderConfig(Config):
         if ARCHITECTURES[model_type].has_fixed_frames and self.num_frames != self.hf["vision_config"]["num_frames"]:
             own = self.hf["vision_config"]["num_frames"]
             raise ValueError(f"num_frames: got {self.num_frames}, wanted {own} as {model_type}'s weights have")
+        side = image_side(self.hf)
+        if model_type == "siglip2":
+            patch = self.hf["vision_config"]["patch_size"]
+            if self.image_size % patch:
+                raise ValueError(f"image_size: got {self.image_size}, wanted a multiple of {patch}")
+        elif side not in (None, self.image_size):
+            raise ValueError(f"image_size: got {self.image_size}, wanted {side} as {model_type}'s weights have")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"pixel_std: got {self.pixel_std}, wanted positive values")
         if self.pad_id >= self.vocab_size:
