@@ -10,7 +10,7 @@ from pathlib import Path
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 
-_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
+_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def refuse_other_tokenizer(tokenizer: Tokenizer, layout: TextLayout, *, name: st
     came with their own tokenizer. `name` and `model` say where the two come from.
     """
     own = layout.own
-    like = own or tokenizer  # without one beside the weights nothing says which ids their special tokens have ...
-    ends_last = own is None and tokenizer.eot_id == tokenizer.vocab_size - 1  # ... but for CLIP's rule
-    end_id = layout.vocab_size - 1 if ends_last else like.eot_id
-    theirs = (layout.vocab_size, layout.context_length, like.start_id, end_id)
+    is_clip = tokenizer.is_clip if own is None else own.is_clip
+    like = own or tokenizer  # without one beside the weights nothing says which ids their special tokens have
+    # Other layouts than CLIP's may have fewer ids than the table of the weights has rows.
+    vocab_size = layout.vocab_size if is_clip or own is None else min(own.vocab_size, layout.vocab_size)
+    theirs = (vocab_size, layout.context_length, like.start_id, vocab_size - 1 if is_clip else like.eot_id)
     ours = (tokenizer.vocab_size, tokenizer.context_length, tokenizer.start_id, tokenizer.eot_id)
     num_other = 0 if own is None else tokenizer.count_other_pieces(own)
     if ours == theirs and not num_other:
@@ -73,7 +74,7 @@ def refuse_other_tokenizer(tokenizer: Tokenizer, layout: TextLayout, *, name: st
 
 def refuse_other_vocabulary(tokenizer: Tokenizer, vocab_size: int, *, model: str) -> None:
     """Raise UserError where the tokenizer in a model's folder has not the vocabulary of the model's weights."""
-    if tokenizer.vocab_size != vocab_size:
+    if not tokenizer.fits(vocab_size):
         raise UserError(
             "the tokenizer in the model's folder is that of another model: its vocabulary",
             got=tokenizer.vocab_size,
@@ -111,14 +112,16 @@ def tell_counts(counts: CaptionCounts, *, remedy: str, things: str = "captions")
 
 
 def _remedy(tokenizer: Tokenizer, layout: TextLayout) -> str:
-    if layout.own is None or layout.own.vocab_size != layout.vocab_size:
+    if layout.own is None or (layout.own.is_clip and layout.own.vocab_size != layout.vocab_size):
         return "set data.tokenizer to the folder of the tokenizer that these weights were trained with"
     if layout.own.context_length != layout.context_length:
         return f"write model_max_length {layout.context_length} into tokenizer_config.json beside these weights"
     return "leave data.tokenizer out: the weights bring theirs"
 
 
-def _describe(vocab_size: int, context_length: int, start_id: int, eot_id: int) -> str:
+def _describe(vocab_size: int, context_length: int, start_id: int | None, eot_id: int | None) -> str:
+    if eot_id is None:
+        return f"vocabulary {vocab_size}, context {context_length}"
     return f"vocabulary {vocab_size}, context {context_length}, start token {start_id}, end token {eot_id}"
 
 

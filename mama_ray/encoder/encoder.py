@@ -21,17 +21,18 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from mama_ray.config import decisive_values
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import count_captions, tell_counts
 from mama_ray.data.video.settings import DecodeConfig, Resize
-from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.encoder.decoding import FrameLoader, VideoError
 from mama_ray.encoder.source import model_path
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.feature_encoder import FeatureEncoder, Precision, require_device
+from mama_ray.models.hub import HF_PREFIX
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.models.weight_files import hash_weights
 
 logger = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ def load_encoder(
     """Load a run (its best checkpoint by validation), a checkpoint, a model folder, a URI of these, or a hub id.
 
     Args:
-        source: also a folder in the layout of Hugging Face's CLIP, or a released file of weights.
+        source: also a folder of a dual encoder of Hugging Face, or a released file of weights; `hf:` before a folder
+            or hub id takes CLIP's as transformers computes it, frame by frame.
         device: the GPU if there is one, else the CPU.
         precision: of the computation; features are float32. Evaluation computes in float32.
         batch_size: most videos, or texts, encoded at a time.
@@ -169,11 +171,12 @@ def load_encoder(
     _check_names({"precision": (precision, Precision), "resize": (resize, Resize)})
     require_device(device)
     with model_path(source) as path:
-        model = from_pretrained(path, trained_only=True)
+        prefix = HF_PREFIX if str(source).startswith(HF_PREFIX) else ""
+        model = from_pretrained(f"{prefix}{path}", trained_only=True)
         words = _tokenizer(Path(tokenizer) if tokenizer else path, model.config, source)
         training = training_config(path / RUN_CONFIG)
         digest = hash_weights(path)
-    transform = TransformConfig(image_size=model.config.image_size, resize=resize or evaluation_resize(training))
+    transform = evaluation_transform(model.config, training, resize)
     frames = FrameLoader(
         num_frames=num_frames or model.config.num_frames,
         transform=transform,
@@ -190,7 +193,7 @@ def _tokenizer(path: Path, config: DualEncoderConfig, source: str | Path) -> Tok
     if path.is_file():
         raise UserError("no tokenizer beside the weights", got=str(path), remedy="name its folder: tokenizer=...")
     stored = Tokenizer.from_directory(path)
-    if stored.vocab_size != config.vocab_size:
+    if not stored.fits(config.vocab_size):
         raise UserError(
             f"the tokenizer in {path} is not that of {source}",
             got=f"{stored.vocab_size} token ids",
@@ -205,7 +208,7 @@ def _features_id(digest: str, config: DualEncoderConfig, frames: FrameLoader, pr
         "weights": digest,
         "config": config.model_dump(mode="json", exclude={"gradient_checkpointing"}),
         "num_frames": frames.num_frames,
-        "transform": frames.transform.model_dump(mode="json"),
+        "transform": decisive_values(frames.transform),
         "decode": frames.decode.model_dump(mode="json"),
         "precision": precision,
     }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mama_ray.errors import UserError
-from mama_ray.models.hub import fetch_from_hub
+from mama_ray.models.hub import fetch_from_hub, without_prefix
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.training.manifest import MANIFEST, resolve_checkpoint, verify_manifest
 
@@ -18,7 +18,7 @@ def model_path(source: str | Path) -> Iterator[Path]:
     Of a run it is the best checkpoint by validation, as evaluation takes it. Raises UserError for one that is damaged,
     and for what is no model.
     """
-    name = str(source)
+    name = without_prefix(str(source))
     path = os.path.expanduser(name)  # unlike Path's, these do not raise for what can be no path
     if "://" not in name and not os.path.exists(path):
         yield fetch_from_hub(name)
@@ -26,7 +26,7 @@ def model_path(source: str | Path) -> Iterator[Path]:
         yield Path(path)
     else:
         with storage_errors(name):
-            folder = checkpoint_of(Place.of(source))
+            folder = checkpoint_of(Place.of(name))
         with storage_errors(name), folder.local() as local:
             yield local
 

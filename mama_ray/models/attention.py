@@ -1,6 +1,6 @@
-"""Attention patterns of the backbones; every one of them ends in a call of scaled dot-product attention.
+"""Attention of all backbones; every pattern ends in `attend_heads`, the only call of scaled dot-product attention.
 
-Those calls alone let a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
+That single call lets a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
 differentiation and double backward need `SDPBackend.MATH`, ordinary training takes the fused kernels.
 Queries, keys and values are (batch, tokens, width) with the heads side by side in the width; so folding frames into
 the batch is one contiguous copy.
@@ -36,16 +36,55 @@ def attend(
         rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=num_heads)
         for x in (queries, keys, values)
     )
-    if dropout:
-        # Written out, since each kernel draws masks of its own: a step's masks must repeat in its forward-mode passes,
-        # which need the one without a kernel.
-        assert not is_causal, "no backbone drops causal attention"
-        scores = queries @ keys.mT * queries.shape[-1] ** -0.5
-        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
-        attended = F.dropout(scores.softmax(-1), dropout) @ values
-    else:
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+    attended = attend_heads(queries, keys, values, mask=mask, is_causal=is_causal, dropout=dropout)
     return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def attend_heads(
+    queries: Float[Tensor, "batch heads queries dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    values: Float[Tensor, "batch heads keys dim"],
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Scaled dot-product attention with the heads apart; `scale` is dim^-0.5 where nothing is said.
+
+    `mask` is True where a query sees a key, or is added to the scores.
+    """
+    if not dropout:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal, scale=scale)
+    # Written out, since each kernel draws masks of its own: a step's masks must repeat in its forward-mode passes,
+    # which need the one without a kernel.
+    assert not is_causal, "no backbone drops causal attention"
+    scores = queries @ keys.mT * (queries.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    return F.dropout(scores.softmax(-1), dropout) @ values
+
+
+def attend_softly_capped(
+    queries: Float[Tensor, "batch heads queries dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    values: Float[Tensor, "batch heads keys dim"],
+    *,
+    cap: float,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Attention whose scores are cap * tanh(score / cap) (Gemma 2, VideoPrism), for which there is no fused kernel.
+
+    `mask` is True where a query sees a key, or is added to the scores.
+    """
+    scores = queries @ keys.transpose(-1, -2) * (queries.shape[-1] ** -0.5 if scale is None else scale)
+    scores = cap * torch.tanh(scores / cap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    shares = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(values.dtype)
+    return F.dropout(shares, dropout) @ values
 
 
 def window_attention(
@@ -60,7 +99,7 @@ def window_attention(
     queries, keys, values = rearrange(
         qkv, f"batch windows tokens (three heads dim) -> three {together}", three=3, heads=num_heads
     )
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.flatten(0, 1)[None])
+    attended = attend_heads(queries, keys, values, mask=bias.flatten(0, 1)[None])
     return rearrange(attended, f"{together} -> batch windows tokens (heads dim)", heads=num_heads, windows=qkv.shape[1])
 
 

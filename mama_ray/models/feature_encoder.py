@@ -11,8 +11,9 @@ from torch import Tensor
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.hub import HF_PREFIX, evaluated_model
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.places import storage_errors
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _NORM_TOLERANCE = 0.01  # far above rounding
@@ -41,10 +42,11 @@ class FeatureEncoder:
 
     @classmethod
     def load(cls, uri: str, *, text_length: int | None, batch_size: int) -> "FeatureEncoder":
-        """Load a model folder of any storage, in float32, onto the GPU where there is one."""
-        with storage_errors(uri), Place.of(uri).local() as folder:
+        """Load a model folder of any storage, or what `hf:` names, in float32, onto the GPU where there is one."""
+        prefix = HF_PREFIX if uri.startswith(HF_PREFIX) else ""
+        with storage_errors(uri), evaluated_model(uri) as folder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
-            return cls(from_pretrained(folder, trained_only=True), tokenizer, batch_size=batch_size)
+            return cls(from_pretrained(f"{prefix}{folder}", trained_only=True), tokenizer, batch_size=batch_size)
 
     def video_features(self, frames: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them.

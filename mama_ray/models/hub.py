@@ -3,24 +3,51 @@
 Older repositories have pytorch_model.bin alone; it is fetched then, and read as tensors only.
 """
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mama_ray.errors import UserError
+from mama_ray.storage.places import Place
 from mama_ray.storage.waits import told_wait
 
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
-HUB_FILES += [
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-]
+HUB_FILES += ["vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
+HUB_FILES += ["special_tokens_map.json", "added_tokens.json"]
 HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
 HUB_FILES += ["config.yaml"]  # our own: how frames became squares
 _WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"
+
+HF_PREFIX = "hf:"
+"""Before a folder, a URI or a hub id: the model there as transformers computes it, which of CLIP's folders can be read
+in another way too (`clip_vip`)."""
+
+
+def without_prefix(source: str) -> str:
+    """Return where a model is that may be named with `HF_PREFIX`."""
+    return source.removeprefix(HF_PREFIX)
+
+
+@contextmanager
+def local_model(source: str) -> Iterator[Path]:
+    """Give the local folder that a path, a URI or a hub id of a model means; a download lasts as long as the block."""
+    source = without_prefix(source)
+    if "://" in source or os.path.isdir(os.path.expanduser(source)):
+        with ExitStack() as download:
+            with told_wait(f"fetching {source}", after_s=2.0):  # a local folder is there at once
+                directory = download.enter_context(Place.of(source).local())
+            yield directory
+    else:
+        yield fetch_from_hub(source)
+
+
+@contextmanager
+def evaluated_model(uri: str) -> Iterator[Path]:
+    """Give the local folder of a model that is evaluated: one of any storage, or what `hf:` names."""
+    with local_model(uri) if uri.startswith(HF_PREFIX) else Place.of(uri).local() as folder:
+        yield folder
 
 
 def require_hub_id(name: str) -> None:

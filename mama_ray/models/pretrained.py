@@ -1,7 +1,8 @@
 """Load and share models as a directory: config.json, model.safetensors and, when given, the tokenizer's files.
 
-`from_pretrained` takes such a directory, a Hugging Face CLIP directory, a released file (CLIP-ViP, VGT, VIOLETv2), or a
-hub id.
+`from_pretrained` takes such a directory, that of a dual encoder of Hugging Face, a released file (CLIP-ViP, VGT,
+VIOLETv2), or a hub id. `hf:` before a directory or hub id means the model as transformers computes it. CLIP's without
+it becomes a CLIP-ViP.
 """
 
 import logging
@@ -15,8 +16,10 @@ from mama_ray.config import with_overrides
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.clip_vip import load as clip_vip
 from mama_ray.models.dual_encoder import Backbone, DualEncoder, DualEncoderConfig
+from mama_ray.models.hf_encoder import load as hf_encoder
+from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, refuse_unknown
 from mama_ray.models.host_copy import Buffers, copy_to_host
-from mama_ray.models.hub import fetch_from_hub
+from mama_ray.models.hub import HF_PREFIX, fetch_from_hub, without_prefix
 from mama_ray.models.vgt import load as vgt
 from mama_ray.models.vgt.key_layouts import is_release as is_vgt_release
 from mama_ray.models.violet import load as violet
@@ -37,6 +40,8 @@ logger = logging.getLogger(__name__)
 # By the model_type in config.json; a new backbone is a folder and a line here. "clip" is Hugging Face's CLIPModel.
 BACKBONES: dict[str, Backbone] = {
     "clip_vip": clip_vip,
+    "hf_encoder": hf_encoder,
+    **dict.fromkeys(ARCHITECTURES, hf_encoder),
     "clip": clip_vip,
     "vgt": vgt,
     "violet": violet,
@@ -104,13 +109,16 @@ def from_pretrained(
     `trained_only` is for who takes features and does not train: a part of the model that the source has no weights for
     is left out, as far as it would be random and change them.
     """
-    path = Path(source)
-    if os.path.isfile(path):  # unlike Path's, it does not raise for what can be no path
+    as_hf = str(source).startswith(HF_PREFIX)
+    path = Path(without_prefix(str(source)))
+    if os.path.isfile(path) and not as_hf:  # unlike Path's, it does not raise for what can be no path
         model, report = _import_release(path, interpolate=interpolate, **overrides)
     else:
-        directory = path if os.path.isdir(path) else fetch_from_hub(str(source), local_files_only=local_files_only)
-        kept = _backbone_of(directory).trained_overrides(directory) if trained_only else {}
-        model, report = _load_directory(directory, interpolate=interpolate, **(kept | overrides))
+        directory = path if os.path.isdir(path) else fetch_from_hub(str(path), local_files_only=local_files_only)
+        backbone = _backbone_of(directory, as_hf=as_hf)
+        require_whole_model(directory)
+        kept = backbone.trained_overrides(directory) if trained_only else {}
+        model, report = backbone.load_directory(directory, interpolate=interpolate, **(kept | overrides))
     for keys, fate in ((report.fresh, "not in the file, freshly initialised"), (report.interpolated, "interpolated")):
         if keys:
             logger.info("%s: %s: %s", source, fate, ", ".join(keys))
@@ -127,19 +135,21 @@ def _import_release(path: Path, *, interpolate: bool, **overrides: Any) -> tuple
     return clip_vip.import_clip_vip_release(path, content=content, interpolate=interpolate, **overrides)
 
 
-def describe_model(directory: Path) -> DualEncoderConfig:
-    """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights."""
+def describe_model(directory: Path, *, as_hf: bool = False) -> DualEncoderConfig:
+    """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights.
+
+    `as_hf` is for a directory that was named with `hf:`.
+    """
     require_whole_model(directory)
-    return _backbone_of(directory).describe_directory(directory)
+    return _backbone_of(directory, as_hf=as_hf).describe_directory(directory)
 
 
-def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:
-    require_whole_model(directory)
-    return _backbone_of(directory).load_directory(directory, interpolate=interpolate, **overrides)
-
-
-def _backbone_of(directory: Path) -> Backbone:
-    model_type = read_json(directory / "config.json").get("model_type")
+def _backbone_of(directory: Path, *, as_hf: bool = False) -> Backbone:
+    content = read_json(directory / "config.json")
+    model_type = content.get("model_type")
+    if as_hf and model_type != "hf_encoder":
+        refuse_unknown(content, str(directory))
+        return hf_encoder
     if not isinstance(model_type, str) or model_type not in BACKBONES:
         wanted = " or ".join(map(repr, BACKBONES))
         raise UserError(f"{directory} holds another kind of model", got=model_type, wanted=wanted)

@@ -6,7 +6,9 @@ from typing import Any
 from mama_ray.config import ConfigError
 from mama_ray.config.yaml_text import read_yaml
 from mama_ray.data.video.settings import Resize
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoderConfig
 
 RUN_CONFIG = "config.yaml"
 
@@ -23,8 +25,29 @@ def training_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def evaluation_resize(training: dict[str, Any]) -> Resize:
-    """Return the evaluation form of the training transform; CLIP's squash where nothing is said."""
+def evaluation_resize(training: dict[str, Any], default: Resize = "squash") -> Resize:
+    """Return the evaluation form of the training transform; `default` where nothing is said."""
     data = training.get("data")
-    resize = data.get("resize", "squash") if isinstance(data, dict) else "squash"
+    resize = data.get("resize", default) if isinstance(data, dict) else default
     return "squash" if resize == "squash" else "center_crop"
+
+
+def frame_transform(config: DualEncoderConfig, resize: Resize | None = None) -> TransformConfig:
+    """Return how frames become what a model of this config takes: its size and filter, its own resize unless told."""
+    return TransformConfig(
+        image_size=config.image_size,
+        resize=resize or own_resize(config),
+        interpolation=getattr(config, "interpolation", "bicubic"),
+    )
+
+
+def own_resize(config: DualEncoderConfig) -> Resize:
+    """Return the resize that a model's config names; CLIP-ViP's squash where it names none."""
+    return getattr(config, "resize", "squash")
+
+
+def evaluation_transform(
+    config: DualEncoderConfig, training: dict[str, Any], resize: Resize | None = None
+) -> TransformConfig:
+    """Return the transform of evaluation: what is asked for, else as in training, else as the model's config says."""
+    return frame_transform(config, resize or evaluation_resize(training, own_resize(config)))

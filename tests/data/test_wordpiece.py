@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.data.tokenizer_match import TextLayout, refuse_other_tokenizer, tokenizer_beside
-from mama_ray.data.wordpiece import SPECIALS, WordPieceTokenizer
+from mama_ray.data.wordpiece import SPECIALS
 from mama_ray.errors import UserError
 
 TEXTS = ["a red circle moves", "the circle is RED, not blue!", "two stars (5) blink; it's a café"]
@@ -55,7 +55,7 @@ def test_special_token_spelt_in_a_text_is_text(bert):
 def test_same_texts_give_the_same_vocabulary_with_digits_and_whole_words():
     tokenizer = trained()
     assert tokenizer._backend.get_vocab() == trained()._backend.get_vocab()
-    assert not {tokenizer.unknown_id} & set(tokenizer.pieces(["option 7: zebra?"])[0])
+    assert not {tokenizer._frame.unknown_id} & set(tokenizer.pieces(["option 7: zebra?"])[0])
     assert [tokenizer._backend.token_to_id(token) for token in SPECIALS] == list(range(5))
     assert -1 not in tokenizer.single_pieces([*"0123456789", "red", "circle"])
     with pytest.raises(UserError, match="vocab_size of the tokenizer"):

@@ -10,6 +10,8 @@ from mama_ray.data.video.sampling import draw_offsets
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig, transform_frames
 
+_UNSCALED_SIDE = 2160  # up to 4K frames leave the decoder as they are; beyond, a clip would take gigabytes
+
 
 def load_clip_frames(
     data: bytes | str | Path,
@@ -35,6 +37,8 @@ def load_clip_frames(
 def decoded_size(transform: TransformConfig, *, at_random: bool) -> dict[str, int]:
     """Return the size, in words of `VideoDecoder`, at which frames leave the decoder to be transformed."""
     size = transform.image_size
+    if transform.interpolation != "bicubic":  # which is the decoder's: others are left to the transform
+        return {"short_side": max(2 * size, _UNSCALED_SIDE)}
     if transform.resize == "squash":
         return {"width": size, "height": size}
     if transform.resize == "center_crop" or not at_random:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from pydantic import Field
 
-from mama_ray.config import Config
-from mama_ray.data.video.settings import Resize
+from mama_ray.config import AddedLater, Config
+from mama_ray.data.video.settings import Interpolation, Resize
 
 CROP_SCALE = (0.5, 1.0)
 CROP_RATIO = (3 / 4, 4 / 3)
@@ -29,39 +29,47 @@ class TransformConfig(Config):
     resize: Resize = "squash"
     """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre;
     random_resized_crop: one random crop per clip in training, center_crop in evaluation."""
+    interpolation: AddedLater[Interpolation] = "bicubic"
+    """The filter, always with antialiasing: what the model was trained with."""
+
+    def __str__(self) -> str:
+        """Return the way frames become squares, as a result names it."""
+        return self.resize if self.interpolation == "bicubic" else f"{self.resize}, {self.interpolation}"
 
 
 def transform_frames(frames: np.ndarray, config: TransformConfig, *, rng: np.random.Generator | None) -> np.ndarray:
     """Return uint8 (frames, image_size, image_size, 3); `rng` None is evaluation, where nothing is random."""
     if config.resize == "squash":
-        return resize_frames(frames, config.image_size, config.image_size)
+        return resize_frames(frames, config.image_size, config.image_size, config.interpolation)
     if config.resize == "center_crop" or rng is None:
-        return center_crop(frames, config.image_size)
-    return random_resized_crop(frames, config.image_size, rng)
+        return center_crop(frames, config.image_size, config.interpolation)
+    return random_resized_crop(frames, config.image_size, rng, config.interpolation)
 
 
-def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale to (height, width), bicubic with antialiasing."""
+def resize_frames(frames: np.ndarray, height: int, width: int, mode: Interpolation = "bicubic") -> np.ndarray:
+    """Scale to (height, width) with antialiasing."""
     if frames.shape[1:3] == (height, width):
         return frames
     channels_first = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "t h w c -> t c h w")
-    scaled = F.interpolate(channels_first, size=(height, width), mode="bicubic", antialias=True)
+    scaled = F.interpolate(channels_first, size=(height, width), mode=mode, antialias=True)
     return np.ascontiguousarray(rearrange(scaled, "t c h w -> t h w c").numpy())
 
 
-def center_crop(frames: np.ndarray, size: int) -> np.ndarray:
+def center_crop(frames: np.ndarray, size: int, mode: Interpolation = "bicubic") -> np.ndarray:
     """Scale the short side to `size`, then take the square in the middle."""
     height, width = frames.shape[1:3]
     scale = size / min(height, width)
-    scaled = resize_frames(frames, max(size, round(height * scale)), max(size, round(width * scale)))
+    scaled = resize_frames(frames, max(size, round(height * scale)), max(size, round(width * scale)), mode)
     top, left = (scaled.shape[1] - size) // 2, (scaled.shape[2] - size) // 2
     return np.ascontiguousarray(scaled[:, top : top + size, left : left + size])
 
 
-def random_resized_crop(frames: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_resized_crop(
+    frames: np.ndarray, size: int, rng: np.random.Generator, mode: Interpolation = "bicubic"
+) -> np.ndarray:
     """Take one random crop, the same for every frame of the clip, and scale it to a square of `size`."""
     top, left, height, width = sample_crop(frames.shape[1], frames.shape[2], rng)
-    return resize_frames(frames[:, top : top + height, left : left + width], size, size)
+    return resize_frames(frames[:, top : top + height, left : left + width], size, size, mode)
 
 
 def sample_crop(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:

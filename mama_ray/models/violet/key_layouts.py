@@ -104,12 +104,30 @@ def read_release(
     return weights, ReleaseForm(tuple(buffers), mlm_name, dtypes, other_bias), report
 
 
-def release_state(model: Violet, form: ReleaseForm | None = None) -> State:
-    """Return a model's weights as the release has them, with the buffers of its Video Swin, or in a file's form."""
+@dataclass(frozen=True, eq=False)
+class ReleasedModel:
+    """A model as the release has it, without the parts of the dual encoder.
+
+    Attributes:
+        form: of the file that it came from; by default float32 with the buffers of Video Swin.
+    """
+
+    model: Violet
+    form: ReleaseForm | None = None
+
+    def state_dict(self) -> State:
+        """Return the content of the flat file."""
+        return _release_state(self.model, self.form)
+
+
+def _release_state(model: Violet, form: ReleaseForm | None) -> State:
     known = _known_buffers(model)
     form = form or ReleaseForm(tuple(_indices(known)), MLM_KEY, {})
     own = model.state_dict()
-    state = {key: own[key].detach().to(form.dtypes.get(key, torch.float32)) for key in _release_names(model)}
+    state = {
+        key: own[key].detach().cpu().contiguous().to(form.dtypes.get(key, torch.float32))
+        for key in _release_names(model)
+    }
     if model.fc_mtm is not None:
         state[_TWIN] = state[_BIAS].clone() if form.other_bias is None else form.other_bias
     # Copies: safetensors takes no two names of one tensor.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mama_ray.errors import UserError
-from mama_ray.models.violet.key_layouts import ReleaseForm, read_release, release_state
+from mama_ray.models.violet.key_layouts import ReleasedModel, ReleaseForm, read_release
 from mama_ray.models.violet.model import Violet, VioletConfig
 from mama_ray.models.violet.presets import PRESETS as PRESETS  # a part of what a backbone offers
 from mama_ray.models.weight_files import (
@@ -108,12 +108,12 @@ def export_violet_release(model: Violet, path: str | Path, form: ReleaseForm | N
         path: where to.
         form: of the file that it came from; by default float32 with the buffers of Video Swin.
     """
-    state, path = release_state(model, form), Path(path)
+    released, path = ReleasedModel(model, form), Path(path)
     if path.suffix not in TORCH_SUFFIXES:
-        write_safetensors(state, path)
+        write_safetensors(released.state_dict(), path)
         return
     with whole_file(path) as temporary:
-        torch.save({name: tensor.cpu().contiguous() for name, tensor in state.items()}, temporary)
+        torch.save(released.state_dict(), temporary)
 
 
 class _WithoutFilling(TorchFunctionMode):

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int64
 
-from mama_ray.data.wordpiece import DIGITS, WordPieceTokenizer
+from mama_ray.data.tokenizer import WordPieceTokenizer
+from mama_ray.data.wordpiece import DIGITS
 from mama_ray.errors import UserError
 
 QUESTION_PIECES = 24

@@ -16,12 +16,11 @@ from ray.data import ActorPoolStrategy, DataContext
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import refuse_other_vocabulary
-from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.cluster.results import result_of
@@ -146,7 +145,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
             config = describe_model(local)
             tokenizer = Tokenizer.from_directory(local)
             refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
-            resize = evaluation_resize(training_config(local / RUN_CONFIG))
+            transform = evaluation_transform(config, training_config(local / RUN_CONFIG))
     except OSError as error:
         raise UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})") from error
     return EmbedPlan(
@@ -157,7 +156,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
         caption_mode="single",
         text_length=min(config.context_length, tokenizer.context_length),
         num_frames=config.num_frames,
-        transform=TransformConfig(image_size=config.image_size, resize=resize),
+        transform=transform,
         decode=plan.decode,
         batch_size=CHUNK_CLIPS,
     )

@@ -12,7 +12,8 @@ class EvaluateJob(Config):
     """One evaluation of one checkpoint on one benchmark."""
 
     checkpoint: str = "runs/train"
-    """Folder or URI of a run, of a checkpoint in a run, or of a saved model."""
+    """Folder or URI of a run, of a checkpoint in a run, or of a saved model; hf:DIR_OR_ID is a dual encoder of Hugging
+    Face, as transformers computes it."""
 
     shards: str | None = None
     """Folder or URI of the shards with their index; null is what the run was trained on."""
@@ -21,10 +22,11 @@ class EvaluateJob(Config):
     """Name of a file in configs/benchmark, or the path of such a YAML file; own is the test split of any shards."""
 
     output: str | None = None
-    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""
+    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, in the model's folder, or of a hub id
+    in runs/ID."""
 
     resize: Literal["squash", "center_crop"] | None = None
-    """How frames become squares; null is as in training, squash where the model's folder does not say."""
+    """How frames become squares; null is as in training, else as the model's folder says, else squash."""
 
     batch_size: int = Field(32, ge=1)
     """Clips decoded and embedded at a time."""

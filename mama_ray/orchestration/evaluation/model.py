@@ -1,7 +1,9 @@
 """Which model a user's --checkpoint means, how it was chosen, and the frames and text it takes under a benchmark."""
 
+import os
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import refuse_other_vocabulary
@@ -10,8 +12,9 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
+from mama_ray.models.hub import HF_PREFIX, evaluated_model, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_resize, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.manifest import verify_manifest
 from mama_ray.storage.places import Place
@@ -36,20 +39,14 @@ class EvaluatedModel:
 
 def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = None) -> EvaluatedModel:
     """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark."""
-    place = Place.of(uri)
-    folder = resolve_checkpoint(place)
-    in_run = _CHECKPOINT.fullmatch(folder.uri)
-    if in_run:
-        problem = verify_manifest(folder)
-        if problem:
-            raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
-    with folder.local() as local:
-        config = describe_model(local)
+    named = _named(uri)
+    with evaluated_model(named.uri) as local:
+        config = describe_model(local, as_hf=uri.startswith(HF_PREFIX))
         tokenizer = Tokenizer.from_directory(local)
         refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
         training = training_config(local / RUN_CONFIG)
         digest = hash_weights(local)
-    transform = TransformConfig(image_size=config.image_size, resize=resize or evaluation_resize(training))
+    transform = evaluation_transform(config, training, resize)
     text_length = _text_length(benchmark, config, tokenizer.context_length)
     if benchmark.image_size not in (None, config.image_size):
         raise UserError(
@@ -58,11 +55,38 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
             wanted=f"{config.image_size} pixels",
             remedy="copy the benchmark's file, set image_size there, and give its path as --benchmark",
         )
-    selection, step = _selection(place, folder, in_run)
-    name = CheckpointName(path=folder.uri, sha256=digest, step=step, selection=selection)
-    home = in_run["run"] if in_run else folder.uri
+    name = CheckpointName(path=named.uri, sha256=digest, step=named.step, selection=named.selection)
     num_frames = benchmark.num_frames or config.num_frames
-    return EvaluatedModel(folder.uri, home, name, num_frames, text_length, transform, training.get("shards"))
+    return EvaluatedModel(named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
+
+
+class _Named(NamedTuple):
+    """What a --checkpoint means: the folder, where results belong, and how it was chosen."""
+
+    uri: str
+    home: str
+    step: int | None
+    selection: str
+
+
+def _named(uri: str) -> _Named:
+    """Resolve a run, a checkpoint or a model folder, whose manifest is verified, or what `hf:` names."""
+    if uri.startswith(HF_PREFIX):
+        source = without_prefix(uri)
+        if "://" in source or os.path.isdir(os.path.expanduser(source)):
+            folder = Place.of(source).uri
+            return _Named(f"{HF_PREFIX}{folder}", folder, None, "given by its path")
+        require_hub_id(source)
+        return _Named(uri, f"runs/{source.replace('/', '--')}", None, "given by its hub id")
+    place = Place.of(uri)
+    folder = resolve_checkpoint(place)
+    in_run = _CHECKPOINT.fullmatch(folder.uri)
+    if in_run:
+        problem = verify_manifest(folder)
+        if problem:
+            raise UserError("damaged checkpoint", got=problem, remedy="evaluate another one of the run")
+    selection, step = _selection(place, folder, in_run)
+    return _Named(folder.uri, in_run["run"] if in_run else folder.uri, step, selection)
 
 
 def _text_length(benchmark: BenchmarkConfig, config: DualEncoderConfig, tokenizer_length: int) -> int:

@@ -78,7 +78,7 @@ def _protocol(
         num_frames=model.num_frames,
         sampling="centres of equal segments",
         image_size=model.transform.image_size,
-        resize=model.transform.resize,
+        resize=str(model.transform),
         trim_s=benchmark.trim_s,
         ties=benchmark.ties,
         dual_softmax=dual_softmax,

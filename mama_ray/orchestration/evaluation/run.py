@@ -3,7 +3,8 @@
     python jobs/evaluate.py --checkpoint URI --benchmark NAME --shards URI      # writes evaluation/<benchmark>.json
 
 `--checkpoint` is a run (its best checkpoint by validation is taken; nothing here ever chooses by test numbers), a
-checkpoint inside a run, or any folder that `from_pretrained` loads.
+checkpoint inside a run, any folder that `from_pretrained` loads, or with `hf:` before it a folder or hub id of a dual
+encoder of Hugging Face, which is measured as transformers computes it.
 """
 
 import logging
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mama_ray.data.index_look import look_at_index
-from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.benchmarks import Benchmark, load_benchmark_file
 from mama_ray.evaluation.protocol import BenchmarkConfig, ResultFile, comparison_table, describe_checkpoint
@@ -130,7 +130,7 @@ def _embed_plan(
         caption_mode=benchmark.caption_mode,
         text_length=model.text_length,
         num_frames=model.num_frames,
-        transform=TransformConfig(image_size=model.transform.image_size, resize=model.transform.resize),
+        transform=model.transform,
         decode=job.decode,
         batch_size=job.batch_size,
     )

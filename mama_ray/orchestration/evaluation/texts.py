@@ -9,9 +9,9 @@ import ray
 from mama_ray.data.captions import caption_for_evaluation
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import CaptionCounts, count_captions, tell_counts
+from mama_ray.models.hub import evaluated_model
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan
-from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -32,5 +32,5 @@ def _count(plan: EmbedPlan) -> CaptionCounts:
     for captions in ray.get(plan.table)["captions"].take(pa.array(rows)).to_pylist():
         chosen = caption_for_evaluation(captions, plan.caption_mode)
         texts += [chosen] if isinstance(chosen, str) else chosen
-    with Place.of(plan.model).local() as folder:
+    with evaluated_model(plan.model) as folder:
         return count_captions(Tokenizer.from_directory(folder, plan.text_length), texts)

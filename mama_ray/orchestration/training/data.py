@@ -22,8 +22,7 @@ from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
-from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.data.wordpiece import WordPieceTokenizer
+from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder

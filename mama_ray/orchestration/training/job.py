@@ -10,6 +10,7 @@ from mama_ray.config import Config, Location, MayChange, config_to_yaml, with_ov
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
+from mama_ray.models.hub import HF_PREFIX
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
@@ -100,7 +101,8 @@ class ModelConfig(Config):
     """Size of a model that starts from scratch: tiny, base_32 or base_16."""
 
     pretrained: Location[str | None] = None
-    """Folder or URI of weights to start from (ours, Hugging Face CLIP's, CLIP-ViP's); takes the place of the preset."""
+    """Folder, URI or hub id of weights to start from (ours, CLIP-ViP's, a dual encoder's of Hugging Face), in place of
+    the preset. hf: before it takes CLIP's as transformers computes it, frame by frame."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -220,7 +222,9 @@ class TrainJob(Config):
 
 def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     """Return the folders and URIs that a job reads, None for what it makes itself."""
-    return job.shards, *job.data.caption_tables, job.data.tokenizer, job.model.pretrained
+    pretrained = job.model.pretrained
+    weights = None if pretrained is None else pretrained.removeprefix(HF_PREFIX)
+    return job.shards, *job.data.caption_tables, job.data.tokenizer, weights
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -232,6 +236,9 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
         changes["data.tokenizer"] = absolute_uri(job.data.tokenizer)
     if job.data.caption_tables:
         changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
-    if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
-        changes["model.pretrained"] = absolute_uri(job.model.pretrained)
+    if job.model.pretrained is not None:
+        prefix = HF_PREFIX if job.model.pretrained.startswith(HF_PREFIX) else ""
+        source = job.model.pretrained.removeprefix(prefix)
+        if Path(source).exists():  # else a hub id or a URI
+            changes["model.pretrained"] = prefix + absolute_uri(source)
     return with_overrides(job, changes)

@@ -12,10 +12,11 @@ import ray
 import torch
 
 from mama_ray.data.batch import to_clip_batch
-from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.hub import HF_PREFIX
 from mama_ray.models.pretrained import from_preset, from_pretrained
+from mama_ray.models.run_config import frame_transform
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
@@ -91,8 +92,9 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
+    prefix = HF_PREFIX if source.startswith(HF_PREFIX) else ""
     with storage_errors(source), model_folder(source) as directory:
-        return from_pretrained(directory, **checkpointing)
+        return from_pretrained(f"{prefix}{directory}", **checkpointing)
 
 
 def _build_state(job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int) -> TrainState:
@@ -124,7 +126,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder) -> ClipReade
         shards=job.shards,
         tokenizer_files=data.tokenizer_files,
         num_frames=job.data.num_frames,
-        transform=TransformConfig(image_size=model.config.image_size, resize=job.data.resize),
+        transform=frame_transform(model.config, job.data.resize),
         decode=job.data.decode,
         caption_probabilities=job.data.captions,
         joins_captions=job.data.caption_mode == "paragraph",

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.models.violet.key_layouts import OWN_PARTS, read_release, release_state
+from mama_ray.models.violet.key_layouts import OWN_PARTS, ReleasedModel, read_release
 from mama_ray.models.violet.load import export_violet_release, import_violet_release, import_with_form
 from mama_ray.models.violet.model import Violet
 from tests.models.violet.small import SMALL, small_violet
@@ -20,7 +20,7 @@ BIASES = ("fc_mtm.predictions.bias", "fc_mtm.predictions.decoder.bias")
 
 @lru_cache
 def layout() -> dict[str, torch.Tensor]:
-    return release_state(small_violet().float())
+    return ReleasedModel(small_violet().float()).state_dict()
 
 
 def release_file(seed: int = 0) -> dict[str, torch.Tensor]:
