@@ -88,6 +88,20 @@ def build(model_type: str, seed: int = 0) -> Any:
     return model
 
 
+def build_sized(model_type: str, vocab_size: int, context: int, *, eos: int = 1) -> Any:
+    """Build a CLIP or SigLIP 2 of 48 pixels for the texts of a tokenizer."""
+    import transformers
+
+    text = _TEXT | {"vocab_size": vocab_size, "max_position_embeddings": context, "eos_token_id": eos}
+    torch.manual_seed(0)
+    if model_type == "clip":
+        vision = _IMAGE | {"image_size": 48}
+        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+        return transformers.CLIPModel(config).eval()
+    vision = _IMAGE | {"num_patches": 36}
+    return transformers.Siglip2Model(transformers.Siglip2Config(text_config=text, vision_config=vision)).eval()
+
+
 def clips(num_frames: int = FRAMES, side: int = SIDE) -> torch.Tensor:
     """Four clips of noise."""
     generator = torch.Generator().manual_seed(1)
@@ -127,9 +141,7 @@ def theirs(model: Any, frames: torch.Tensor, token_ids: torch.Tensor) -> tuple[t
         patches = rows.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
         shapes = torch.tensor([[images.shape[-2] // 8, images.shape[-1] // 8]] * len(images))
         ones = torch.ones(patches.shape[:2], dtype=torch.long)
-        found = model(
-            input_ids=token_ids, pixel_values=patches, pixel_attention_mask=ones, spatial_shapes=shapes
-        )
+        found = model(input_ids=token_ids, pixel_values=patches, pixel_attention_mask=ones, spatial_shapes=shapes)
     elif kind == "videoprism":
         found = model(
             videos, token_ids, attention_mask=mask,
