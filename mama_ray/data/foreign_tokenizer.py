@@ -46,6 +46,12 @@ def load_foreign(directory: Path, settings: dict[str, Any]) -> tuple[Backend, To
             f"the tokenizer in {directory} wants to run code that comes with it (auto_map), which is never done",
             wanted="a tokenizer whose code is in transformers",
         )
+    if settings.get("padding_side", "right") != "right":  # Gemma's class has left where a folder does not say
+        raise UserError(
+            f"the tokenizer in {directory} fills texts up in front",
+            got=f"padding_side {settings['padding_side']}",
+            wanted="right, as these models were trained",
+        )
     from transformers import AutoTokenizer
 
     theirs: Any = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)

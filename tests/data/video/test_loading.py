@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.data.video.settings import DecodeConfig
-from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig, transform_frames
 from tests.data.video.video_factory import frame_number, make_video
 
 
@@ -25,6 +26,18 @@ def test_a_frame_of_a_few_lines_is_refused_before_it_is_scaled_to_gigabytes():
     with pytest.raises(DecodeError, match="2000x8"):
         load_clip_frames(video, num_frames=2, transform=TransformConfig(image_size=48, resize="center_crop"))
     assert load_clip_frames(video, num_frames=2, transform=TransformConfig(image_size=48)).shape == (2, 48, 48, 3)
+
+
+@pytest.mark.parametrize("resize", ["squash", "center_crop"])
+def test_another_filter_than_the_decoders_sees_the_frames_as_they_are(resize):
+    video = make_video(width=96, height=64)
+    decoder = VideoDecoder(video)
+    middles = decoder.start_s + decoder.duration_s * np.array([0.25, 0.75])
+    transform = TransformConfig(image_size=32, resize=resize, interpolation="bilinear")
+    np.testing.assert_array_equal(
+        load_clip_frames(video, num_frames=2, transform=transform),
+        transform_frames(decoder.frames_at(middles), transform, rng=None),
+    )
 
 
 def test_evaluation_takes_the_centres_of_equal_segments():

@@ -18,16 +18,26 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (3, 60, 90, 3), dtype=np.uint8)
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("resize", ["squash", "center_crop", "random_resized_crop"])
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (32, 32), (7, 300), (1, 1)])
-def test_every_transform_gives_squares_of_uint8(resize, shape):
+def test_every_transform_gives_squares_of_uint8(resize, shape, interpolation):
     frames = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
-    config = TransformConfig(image_size=32, resize=resize)
+    config = TransformConfig(image_size=32, resize=resize, interpolation=interpolation)
     for rng in (None, np.random.default_rng(1)):
         out = transform_frames(frames, config, rng=rng)
         assert out.shape == (2, 32, 32, 3)
         assert out.dtype == np.uint8
         assert out.flags.c_contiguous
+
+
+def test_filter_is_what_is_asked_for_and_named_where_it_is_not_the_usual_one(frames):
+    bicubic, bilinear = (TransformConfig(image_size=32, interpolation=name) for name in ("bicubic", "bilinear"))
+    assert (str(bicubic), str(bilinear)) == ("squash", "squash, bilinear")
+    assert not np.array_equal(transform_frames(frames, bicubic, rng=None), transform_frames(frames, bilinear, rng=None))
+    np.testing.assert_array_equal(
+        transform_frames(frames, bilinear, rng=None), resize_frames(frames, 32, 32, "bilinear")
+    )
 
 
 def test_scaling_many_frames_equals_scaling_each(frames):

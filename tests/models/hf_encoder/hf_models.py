@@ -88,6 +88,20 @@ def build(model_type: str, seed: int = 0) -> Any:
     return model
 
 
+def build_sized(model_type: str, vocab_size: int, context: int, *, eos: int = 1) -> Any:
+    """Build a CLIP or SigLIP 2 of 48 pixels for the texts of a tokenizer."""
+    import transformers
+
+    text = _TEXT | {"vocab_size": vocab_size, "max_position_embeddings": context, "eos_token_id": eos}
+    torch.manual_seed(0)
+    if model_type == "clip":
+        vision = _IMAGE | {"image_size": 48}
+        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+        return transformers.CLIPModel(config).eval()
+    vision = _IMAGE | {"num_patches": 36}
+    return transformers.Siglip2Model(transformers.Siglip2Config(text_config=text, vision_config=vision)).eval()
+
+
 def clips(num_frames: int = FRAMES, side: int = SIDE) -> torch.Tensor:
     """Four clips of noise."""
     generator = torch.Generator().manual_seed(1)
