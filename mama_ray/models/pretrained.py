@@ -110,11 +110,12 @@ def from_pretrained(
     is left out, as far as it would be random and change them.
     """
     as_hf = str(source).startswith(HF_PREFIX)
-    path = Path(without_prefix(str(source)))
+    name = without_prefix(str(source))
+    path = Path(name)
     if os.path.isfile(path) and not as_hf:  # unlike Path's, it does not raise for what can be no path
         model, report = _import_release(path, interpolate=interpolate, **overrides)
     else:
-        directory = path if os.path.isdir(path) else fetch_from_hub(str(path), local_files_only=local_files_only)
+        directory = path if os.path.isdir(path) else fetch_from_hub(name, local_files_only=local_files_only)
         backbone = _backbone_of(directory, as_hf=as_hf)
         require_whole_model(directory)
         kept = backbone.trained_overrides(directory) if trained_only else {}

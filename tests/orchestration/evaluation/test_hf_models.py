@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 import mama_ray
 from mama_ray.data.index import read_index, select_split
+from mama_ray.data.reading import read_payloads
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.tokenizer import Tokenizer
@@ -17,6 +18,7 @@ from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.retrieval import retrieval_metrics
+from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.run import evaluate, load_benchmark
@@ -88,6 +90,26 @@ def by_transformers(kind: str, folder: Path, shards: Path, transform: TransformC
     return retrieval_metrics(np.stack(videos), np.stack(texts), ids, ids)
 
 
+HOW = {"clip": ("center_crop", "bicubic"), "siglip2": ("squash", "bilinear")}
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+def test_what_evaluation_embeds_with_gives_the_metrics_of_transformers(shards, clip_folder, siglip2_folder, kind):
+    folder = {"clip": clip_folder, "siglip2": siglip2_folder}[kind]
+    model = find_model(f"hf:{folder}", load_benchmark("own"))
+    resize, interpolation = HOW[kind]
+    assert model.transform == TransformConfig(image_size=48, resize=resize, interpolation=interpolation)
+    encoder = FeatureEncoder.load(model.uri, text_length=model.text_length, batch_size=8)
+    table = select_split(read_index(Place.of(shards)), "test").to_pylist()
+    payloads = read_payloads(Place.of(shards), table)
+    frames = [load_clip_frames(one, num_frames=model.num_frames, transform=model.transform) for one in payloads]
+    videos = np.concatenate([encoder.video_features(np.stack(frames[at : at + 8])) for at in (0, 8)])
+    ids = [clip["clip_id"] for clip in table]
+    texts = encoder.text_features([clip["captions"][0]["text"] for clip in table])
+    found = retrieval_metrics(videos, texts, ids, ids)
+    assert found == pytest.approx(by_transformers(kind, folder, shards, model.transform))
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("kind", ["clip", "siglip2"])
 def test_a_folder_of_transformers_is_measured_as_transformers_computes_it(
@@ -100,8 +122,7 @@ def test_a_folder_of_transformers_is_measured_as_transformers_computes_it(
         batch_size=5,
     )  # fmt: skip
     plain, _ = evaluate(job).file.results
-    how = {"clip": ("center_crop", "bicubic"), "siglip2": ("squash", "bilinear")}[kind]
-    transform = TransformConfig(image_size=48, resize=how[0], interpolation=how[1])
+    transform = TransformConfig(image_size=48, resize=HOW[kind][0], interpolation=HOW[kind][1])
     assert plain.metrics == pytest.approx(by_transformers(kind, folder, shards, transform))
     protocol = plain.protocol
     assert (protocol.num_videos, protocol.num_frames, protocol.image_size) == (NUM_TEST, 12, 48)
