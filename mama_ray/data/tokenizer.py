@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: byte-level BPE, lower-cased, a word's last piece marked by `</w>`.
+"""CLIP's tokenizer: byte-level BPE, lower-cased, a word's last piece marked by `</w>`; BERT's is `data/wordpiece.py`.
 
 Reads a `tokenizer.json` or the OpenAI CLIP layout (`vocab.json` and `merges.txt`), gives the ids transformers'
 CLIPTokenizer gives, and trains a small one. `<|endoftext|>` always has the largest id, because the models take a
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tokenizers import Regex, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordPiece
 
 from mama_ray.errors import UserError
 
@@ -33,8 +33,12 @@ class Tokenizer:
     Attributes:
         vocab_size: ids run from 0 to vocab_size - 1.
         context_length: tokens per text, start and end tokens included.
-        start_id, eot_id: `eot_id` is vocab_size - 1 and is also the padding.
+        start_id, eot_id, pad_id: CLIP's `eot_id` is vocab_size - 1 and is also the padding.
+        unknown_id: what stands for a piece that has no id; CLIP's is the end token.
     """
+
+    start, end, pad, unknown = START, END, END, END
+    class_name = "CLIPTokenizer"  # transformers', for tokenizer_config.json
 
     def __init__(self, backend: Backend, context_length: int = DEFAULT_CONTEXT_LENGTH) -> None:
         if context_length < 2:
@@ -44,11 +48,16 @@ class Tokenizer:
         self._backend.no_truncation()
         self.context_length = context_length
         vocab = backend.get_vocab(with_added_tokens=True)
-        missing = [token for token in (START, END) if token not in vocab]
+        specials = (self.start, self.end, self.pad, self.unknown)
+        missing = [token for token in dict.fromkeys(specials) if token not in vocab]
         if missing:
-            raise UserError("the tokenizer lacks special tokens", got=missing, wanted=f"{START} and {END} as in CLIP")
-        self.start_id, self.eot_id = vocab[START], vocab[END]
+            wanted = f"{self.start} and {self.end} as in {self.class_name.removesuffix('Tokenizer')}"
+            raise UserError("the tokenizer lacks special tokens", got=missing, wanted=wanted)
+        self.start_id, self.eot_id, self.pad_id, self.unknown_id = (vocab[token] for token in specials)
         self.vocab_size = max(vocab.values()) + 1
+        self._require_layout()
+
+    def _require_layout(self) -> None:
         if self.eot_id != self.vocab_size - 1:
             raise UserError(
                 f"{END} must have the largest token id, since a text's feature is read at the largest id",
@@ -59,35 +68,45 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: str | Path, context_length: int | None = None) -> "Tokenizer":
-        """Load `tokenizer.json`, else `vocab.json` with `merges.txt`.
+        """Load `tokenizer.json`, else `vocab.json` with `merges.txt`, or BERT's word-pieces, which the files show.
 
         The context length is the argument, else `model_max_length` of `tokenizer_config.json`, else CLIP's 77. Raises
-        UserError when the files are missing or are not a CLIP tokenizer.
+        UserError when the files are missing or are no such tokenizer.
         """
+        from mama_ray.data.wordpiece import WordPieceTokenizer, read_vocabulary  # which builds on this module
+
         directory = Path(path)
-        whole, vocab, merges = (directory / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-        for path in (whole, vocab, merges, directory / CONFIG_FILE):
+        whole, vocab, merges, pieces = (
+            directory / name for name in ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+        )
+        for path in (whole, vocab, merges, pieces, directory / CONFIG_FILE):
             if path.is_file() and path.stat().st_size > _MAX_BYTES:
                 raise UserError("a file of the tokenizer is too large", got=path, wanted=f"{_MAX_BYTES} bytes at most")
+        kind: type[Tokenizer] = cls
         try:
             if whole.is_file():
                 backend = Backend.from_file(str(whole))
+                kind = WordPieceTokenizer if isinstance(backend.model, WordPiece) else cls
             elif vocab.is_file() and merges.is_file():
                 backend = _build_backend(*BPE.read_file(str(vocab), str(merges)))
+            elif pieces.is_file():
+                backend, kind = read_vocabulary(pieces, directory / CONFIG_FILE), WordPieceTokenizer
             else:
                 raise UserError(
                     "no tokenizer in the folder",
                     got=str(directory),
-                    wanted="tokenizer.json, or vocab.json and merges.txt",
+                    wanted="tokenizer.json, vocab.json and merges.txt, or vocab.txt",
                 )
             stored = _stored_context_length(directory / CONFIG_FILE)
         except UserError:
             raise
         except Exception as error:  # the tokenizers library raises plain Exception for every bad file
             raise UserError(
-                "the tokenizer files cannot be read", got=str(error), wanted=f"a CLIP tokenizer in {directory}"
+                "the tokenizer files cannot be read",
+                got=str(error),
+                wanted=f"CLIP's or BERT's tokenizer in {directory}",
             ) from error
-        return cls(backend, context_length or stored or DEFAULT_CONTEXT_LENGTH)
+        return kind(backend, context_length or stored or DEFAULT_CONTEXT_LENGTH)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, context_length: int) -> "Tokenizer":
@@ -115,33 +134,38 @@ class Tokenizer:
         directory.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(directory / "tokenizer.json"))
         config = {
-            "tokenizer_class": "CLIPTokenizer",
+            "tokenizer_class": self.class_name,
             "model_max_length": self.context_length,
-            "bos_token": START,
-            "eos_token": END,
-            "pad_token": END,
-            "unk_token": END,
+            **self._named_specials(),
         }
         (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
+    def _named_specials(self) -> dict[str, str]:
+        return {"bos_token": self.start, "eos_token": self.end, "pad_token": self.pad, "unk_token": self.unknown}
+
     def __call__(self, texts: Sequence[str]) -> Int64[np.ndarray, "batch tokens"]:
-        """Return int64 ids (len(texts), context_length): start, pieces, end, then the end token as padding."""
+        """Return int64 ids (len(texts), context_length): start, pieces, end, then padding."""
         if isinstance(texts, str):
             raise TypeError("texts: got one string, wanted a list of strings")
-        token_ids = np.full((len(texts), self.context_length), self.eot_id, dtype=np.int64)
+        token_ids = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
         for row, encoding in zip(
             token_ids, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
         ):
             pieces = encoding.ids[: self.context_length - 2]
             row[0] = self.start_id
             row[1 : 1 + len(pieces)] = pieces
+            row[1 + len(pieces)] = self.eot_id
         return token_ids
+
+    def pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of the pieces of each text, without start and end tokens, however many they are."""
+        return [encoding.ids for encoding in self._backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def measure(self, texts: Sequence[str]) -> tuple[Int64[np.ndarray, "batch"], Bool[np.ndarray, "batch"]]:
         """Return the tokens of texts, start and end included, whatever the context; and whether one of a text's pieces
-        is unknown or a special token, which ends the text for a model.
+        is unknown or a special token, which ends the text for a model of CLIP's kind.
         """
-        specials = {self.start_id, self.eot_id}
+        specials = {self.start_id, self.eot_id, self.unknown_id}
         encodings = self._backend.encode_batch(list(texts), add_special_tokens=False)
         lengths = np.array([len(encoding.ids) + 2 for encoding in encodings], np.int64)
         return lengths, np.array([not specials.isdisjoint(encoding.ids) for encoding in encodings], bool)
@@ -149,7 +173,9 @@ class Tokenizer:
     def count_other_pieces(self, other: "Tokenizer") -> int:
         """Return how many pieces have another id, or none, in another tokenizer, and how many merges are not its."""
         ours, theirs = self._backend.get_vocab(), other._backend.get_vocab()
-        merges, other_merges = (json.loads(one.to_str())["model"]["merges"] for one in (self._backend, other._backend))
+        merges, other_merges = (
+            json.loads(one.to_str())["model"].get("merges", []) for one in (self._backend, other._backend)
+        )
         num_pieces = sum(theirs.get(piece) != number for piece, number in ours.items())
         num_merges = sum(one != two for one, two in zip_longest(merges, other_merges))
         return max(num_pieces, num_merges)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 
-_FILES = ("tokenizer.json", "vocab.json")
+_FILES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CaptionCounts:
     Attributes:
         num_captions: captions that were looked at.
         num_cut: those that lose their end, being longer than the context.
-        num_unknown: those with a piece that the tokenizer has no id for, or with a special token's name in them: the
+        num_unknown: those with a piece that the tokenizer has no id for, or with a special token's name in them: CLIP's
             text encoder takes it for the end.
         context_length: tokens of a caption at most, start and end included.
         longest: tokens of the longest, start and end included.
@@ -54,8 +54,10 @@ def refuse_other_tokenizer(tokenizer: Tokenizer, layout: TextLayout, *, name: st
     came with their own tokenizer. `name` and `model` say where the two come from.
     """
     own = layout.own
-    start_id = tokenizer.start_id if own is None else own.start_id
-    theirs = (layout.vocab_size, layout.context_length, start_id, layout.vocab_size - 1)
+    like = own or tokenizer  # without one beside the weights nothing says which ids their special tokens have ...
+    ends_last = own is None and tokenizer.eot_id == tokenizer.vocab_size - 1  # ... but for CLIP's rule
+    end_id = layout.vocab_size - 1 if ends_last else like.eot_id
+    theirs = (layout.vocab_size, layout.context_length, like.start_id, end_id)
     ours = (tokenizer.vocab_size, tokenizer.context_length, tokenizer.start_id, tokenizer.eot_id)
     num_other = 0 if own is None else tokenizer.count_other_pieces(own)
     if ours == theirs and not num_other:
@@ -104,7 +106,7 @@ def tell_counts(counts: CaptionCounts, *, remedy: str, things: str = "captions")
         )
     if counts.num_unknown:
         share = _percent(counts.num_unknown, counts.num_captions)
-        told.append(f"{share} {things} hold pieces that the tokenizer does not know: they end there for the model")
+        told.append(f"{share} {things} hold pieces that the tokenizer does not know (where CLIP takes a text to end)")
     return told
 
 

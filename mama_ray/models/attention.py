@@ -1,6 +1,6 @@
-"""Attention patterns of CLIP-ViP; every one of them ends in `attend`, the only call of scaled dot-product attention.
+"""Attention patterns of the backbones; every one of them ends in a call of scaled dot-product attention.
 
-That single call lets a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
+Those calls alone let a caller choose the kernel for all layers with `torch.nn.attention.sdpa_kernel`: forward-mode
 differentiation and double backward need `SDPBackend.MATH`, ordinary training takes the fused kernels.
 Queries, keys and values are (batch, tokens, width) with the heads side by side in the width; so folding frames into
 the batch is one contiguous copy.
@@ -24,16 +24,44 @@ def attend(
     values: Float[Tensor, "batch keys width"],
     num_heads: int,
     *,
-    mask: Bool[Tensor, "#batch 1 queries keys"] | None = None,
+    mask: Bool[Tensor, "#batch 1 #queries keys"] | None = None,
     is_causal: bool = False,
+    dropout: float = 0.0,
 ) -> Float[Tensor, "batch queries width"]:
-    """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key."""
+    """Multi-head scaled dot-product attention; a True in `mask` means that the query sees the key.
+
+    `dropout` is the rate at which attention weights are dropped, 0 outside training.
+    """
     queries, keys, values = (
         rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=num_heads)
         for x in (queries, keys, values)
     )
-    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+    if dropout:
+        # Written out, since each kernel draws masks of its own: a step's masks must repeat in its forward-mode passes,
+        # which need the one without a kernel.
+        assert not is_causal, "no backbone drops causal attention"
+        scores = queries @ keys.mT * queries.shape[-1] ** -0.5
+        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        attended = F.dropout(scores.softmax(-1), dropout) @ values
+    else:
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
     return rearrange(attended, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def window_attention(
+    qkv: Float[Tensor, "batch windows tokens three_widths"], bias: Float[Tensor, "#windows heads tokens tokens"]
+) -> Float[Tensor, "batch windows tokens width"]:
+    """Multi-head attention within windows; the bias is added to the scores (Swin).
+
+    Queries, keys and values stand side by side, in this order. A bias that all windows share is not repeated for them.
+    """
+    num_windows, num_heads = len(bias), bias.shape[1]
+    together = "(batch windows) heads tokens dim" if num_windows == 1 else "batch (windows heads) tokens dim"
+    queries, keys, values = rearrange(
+        qkv, f"batch windows tokens (three heads dim) -> three {together}", three=3, heads=num_heads
+    )
+    attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.flatten(0, 1)[None])
+    return rearrange(attended, f"{together} -> batch windows tokens (heads dim)", heads=num_heads, windows=qkv.shape[1])
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor, num_heads: int) -> Tensor:

@@ -1,16 +1,17 @@
 """What a backbone owes: everything that training, weighting, evaluation and captioning ask of a model.
 
 A backbone is a torch module that also inherits `DualEncoder`; `tests/models/test_dual_encoder.py` holds every one to
-these promises. Two more cannot be written as signatures: the same input gives the same features on every call (no
-dropout, no batch statistics), and attention goes through `models/attention.py`, so that forward-mode differentiation
-works. Neither tower sees the other's input, which the angular margin needs.
+these promises. Two more cannot be written as signatures: outside training the same input gives the same features on
+every call, in training under the same state of the generator and the same batch; and attention goes through
+`models/attention.py`, so that forward-mode differentiation works. Neither tower sees the other's input, which the
+angular margin needs.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mama_ray.models.weight_files import LoadReport
@@ -68,12 +69,14 @@ class DualEncoder(Protocol):
         """Whether layers are recomputed in backward."""
 
     def __call__(
-        self, frames: Num[Tensor, "batch frames height width c"], token_ids: Int[Tensor, "texts tokens"]
+        self, frames: Any, token_ids: Int[Tensor, "texts tokens"]
     ) -> tuple[Float[Tensor, "batch dim"], Float[Tensor, "texts dim"]]:
         """Return (video_features, text_features)."""
 
-    def encode_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
-        """Embed RGB clips with values 0 to 255 to unit norm, at least float32; any number of frames."""
+    def encode_video(self, frames: Any) -> Float[Tensor, "batch dim"]:
+        """Embed clips to unit norm, at least float32: RGB with values 0 to 255, Num (batch, frames, height, width, c)
+        with any number of frames, or where a backbone reads features instead of pixels its dict of tensors, axis 0 the
+        clip."""
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed token ids, each row ended by the largest id of the vocabulary, to unit norm, at least float32."""
@@ -109,6 +112,14 @@ class DualEncoder(Protocol):
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
         """Move to a device, or to a type of numbers."""
+
+
+@runtime_checkable
+class BiasedEncoder(Protocol):
+    """A dual encoder with a bias of its own beside the logit scale, as SigLIP's, for the sigmoid loss."""
+
+    logit_bias: nn.Parameter
+    """A scalar that is added to each scaled similarity."""
 
 
 @runtime_checkable

@@ -10,7 +10,14 @@ from mama_ray.errors import UserError
 from mama_ray.storage.waits import told_wait
 
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
-HUB_FILES += ["vocab.json", "merges.txt", "tokenizer.model", "special_tokens_map.json", "added_tokens.json"]
+HUB_FILES += [
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+]
 HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
 HUB_FILES += ["config.yaml"]  # our own: how frames became squares
 _WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"

@@ -1,6 +1,7 @@
 """Load and share models as a directory: config.json, model.safetensors and, when given, the tokenizer's files.
 
-`from_pretrained` takes such a directory, a Hugging Face CLIP directory, a released CLIP-ViP file, or a hub id.
+`from_pretrained` takes such a directory, a Hugging Face CLIP directory, a released file (CLIP-ViP, VGT, VIOLETv2), or a
+hub id.
 """
 
 import logging
@@ -16,11 +17,16 @@ from mama_ray.models.clip_vip import load as clip_vip
 from mama_ray.models.dual_encoder import Backbone, DualEncoder, DualEncoderConfig
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.hub import fetch_from_hub
+from mama_ray.models.vgt import load as vgt
+from mama_ray.models.vgt.key_layouts import is_release as is_vgt_release
+from mama_ray.models.violet import load as violet
+from mama_ray.models.violet.key_layouts import is_release as is_violet_release
 from mama_ray.models.weight_files import (
     WEIGHTS_NAME,
     LoadReport,
     State,
     read_json,
+    read_weights_file,
     write_json,
     write_safetensors,
 )
@@ -32,6 +38,8 @@ logger = logging.getLogger(__name__)
 BACKBONES: dict[str, Backbone] = {
     "clip_vip": clip_vip,
     "clip": clip_vip,
+    "vgt": vgt,
+    "violet": violet,
 }
 
 
@@ -88,7 +96,7 @@ def from_pretrained(
     trained_only: bool = False,
     **overrides: Any,
 ) -> DualEncoder:
-    """Load a model from a directory, a released CLIP-ViP file (.pt, .safetensors) or a hub id.
+    """Load a model from a directory, a released file of CLIP-ViP, VGT or VIOLETv2 (.pt, .safetensors) or a hub id.
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
     where stored embeddings then have another length, `interpolate=True` resamples them, else a UserError names them.
@@ -98,7 +106,7 @@ def from_pretrained(
     """
     path = Path(source)
     if os.path.isfile(path):  # unlike Path's, it does not raise for what can be no path
-        model, report = clip_vip.import_clip_vip_release(path, interpolate=interpolate, **overrides)
+        model, report = _import_release(path, interpolate=interpolate, **overrides)
     else:
         directory = path if os.path.isdir(path) else fetch_from_hub(str(source), local_files_only=local_files_only)
         kept = _backbone_of(directory).trained_overrides(directory) if trained_only else {}
@@ -107,6 +115,16 @@ def from_pretrained(
         if keys:
             logger.info("%s: %s: %s", source, fate, ", ".join(keys))
     return model
+
+
+def _import_release(path: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:
+    """Load a released file, whose keys say whose it is."""
+    content = read_weights_file(path)
+    if is_vgt_release(content):
+        return vgt.import_vgt_release(path, content=content, **overrides)
+    if is_violet_release(content):
+        return violet.import_violet_release(path, content=content, **overrides)
+    return clip_vip.import_clip_vip_release(path, content=content, interpolate=interpolate, **overrides)
 
 
 def describe_model(directory: Path) -> DualEncoderConfig:
@@ -131,6 +149,12 @@ def _backbone_of(directory: Path) -> Backbone:
 def preset(name: str) -> DualEncoderConfig:
     """Return the config of a preset; UserError for an unknown name."""
     return _backbone_with(name).PRESETS[name]
+
+
+def model_type_of_preset(name: str) -> str:
+    """Return the model_type in config.json of a preset's models; UserError for an unknown name."""
+    backbone = _backbone_with(name)
+    return next(model_type for model_type, one in BACKBONES.items() if one is backbone)
 
 
 def from_preset(name: str, overrides: Mapping[str, Any]) -> DualEncoder:

@@ -24,6 +24,7 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES, is_plain_name, parse_js
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, OpenAI's CLIP among them
 
 State = dict[str, Tensor]
@@ -138,6 +139,11 @@ def read_safetensors(path: Path, *, values_of: Collection[str] | None = None) ->
             wanted="a whole safetensors file",
             remedy="copy or download it again",
         ) from error
+
+
+def read_weights_file(path: Path) -> Any:
+    """Read a file of tensors, safetensors or torch.save's by its suffix."""
+    return read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
 
 
 def read_torch_file(path: Path) -> Any:

@@ -7,7 +7,7 @@ reference.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -16,6 +16,9 @@ from mama_ray.objectives.margin import apply_margin
 # Logit of what is no negative. Finite, so that a chunk without any negative gives no NaN in any derivative; in the sum
 # over chunks its exponential is an exact 0.
 _NO_NEGATIVE = -1e30
+
+Clips = tuple[Int[Tensor, " local"], Int[Tensor, " global"]]
+"""The numbers of the queries' clips, and of the gallery's."""
 
 
 def compute_losses_in_chunks(
@@ -30,10 +33,12 @@ def compute_losses_in_chunks(
     acute_only: bool,
     close_negatives: bool,
     all_valid: Bool[Tensor, " global"] | None,
+    clips: Clips | None = None,
 ) -> Float[Tensor, " local"]:
     """Return the cross-entropies of the queries; row first_row + i of the gallery is query i's counterpart.
 
-    Margin and rules are those of `apply_margin`. What is not valid is nobody's negative. Where the gallery has more
+    Margin and rules are those of `apply_margin`. What is not valid is nobody's negative, and of `clips`, the
+    queries' and the gallery's, the same are none of each other. Where the gallery has more
     chunks than a chunk has rows, one logit per query and chunk is what takes the most memory.
     """
     cosine = (queries * counterparts).sum(dim=1, keepdim=True)
@@ -45,14 +50,22 @@ def compute_losses_in_chunks(
     valid = [None] * len(pieces) if all_valid is None else all_valid.split(chunk_size)
     close_margin = margin if close_negatives else 0.0
     logits = [positive]
-    for start, piece, is_valid in zip(starts, pieces, valid, strict=True):
-        arguments = (queries, piece, scale, first_row - start, is_valid, close_margin)
+    same = split_clips(clips, chunk_size, len(pieces))
+    for start, piece, is_valid, of_piece in zip(starts, pieces, valid, same, strict=True):
+        arguments = (queries, piece, scale, first_row - start, is_valid, close_margin, of_piece)
         if torch.is_grad_enabled():
             logits.append(checkpoint(_sum_negatives, *arguments, use_reentrant=False, preserve_rng_state=False))
         else:
             logits.append(_sum_negatives(*arguments))
     # The positive is joined as the very number that is taken off, so rounding makes no loss negative.
     return torch.stack(logits, dim=1).logsumexp(dim=1) - positive
+
+
+def split_clips(clips: Clips | None, chunk_size: int, num_pieces: int) -> list[Clips | None]:
+    """Return them for each piece of the gallery."""
+    if clips is None:
+        return [None] * num_pieces
+    return [(clips[0], piece) for piece in clips[1].split(chunk_size)]
 
 
 def _sum_negatives(
@@ -62,6 +75,7 @@ def _sum_negatives(
     first_positive: int,
     valid: Bool[Tensor, " chunk"] | None,
     close_margin: float,
+    clips: Clips | None,
 ) -> Float[Tensor, " local"]:
     """Return the log-sum-exp of the negatives in a piece of the gallery; query i's positive is its row
     first_positive + i, in the piece or not."""
@@ -72,4 +86,6 @@ def _sum_negatives(
     )
     if valid is not None:
         excluded = excluded | ~valid[None, :]
+    if clips is not None:
+        excluded = excluded | (clips[0][:, None] == clips[1][None, :])
     return (scale * cosine).masked_fill(excluded, _NO_NEGATIVE).logsumexp(dim=1)

@@ -1,17 +1,16 @@
-"""The contrastive loss, one value per sample, with the angular margin, coupled across ranks.
+"""The softmax contrastive loss, one value per sample, with the angular margin, coupled across ranks.
 
 Local-loss form: a rank computes the rows of its own samples against the features of every rank, so the sum over ranks
 is the loss of the joined batch. Memory is O(local x global), or with a `chunk_size` O(local x chunk).
 """
 
 import math
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mama_ray.objectives.chunked import compute_losses_in_chunks
+from mama_ray.objectives.chunked import Clips, compute_losses_in_chunks
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -24,25 +23,28 @@ def compute_contrastive_losses(
     config: ContrastiveConfig,
     *,
     valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
 ) -> Float[Tensor, " local"]:
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
     Features are unit norm; `logit_scale` is in log form. Computed in float32 at least, whatever the autocast. A sample
-    that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788).
+    that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788). With `clips`,
+    samples of one number are of one clip, as questions about it are, and no negatives of each other.
     """
     with torch.autocast(video_features.device.type, enabled=False):
-        video_features, text_features = _at_least_float32(video_features), _at_least_float32(text_features)
-        scale = _at_least_float32(logit_scale).exp()
+        video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
+        scale = at_least_float32(logit_scale).exp()
         all_videos, all_texts = gather_with_gradient(video_features), gather_with_gradient(text_features)
         all_valid = None if valid is None else gather_plain(valid)
+        same = None if clips is None else (clips, gather_plain(clips))
         if 0 < config.chunk_size < len(all_texts):
-            rules = _rules(config) | {"chunk_size": config.chunk_size, "all_valid": all_valid}
-            rules["first_row"] = rank() * len(video_features)
+            rules = config.margin_rules | {"chunk_size": config.chunk_size, "all_valid": all_valid}
+            rules |= {"first_row": rank() * len(video_features), "clips": same}
             v2t = compute_losses_in_chunks(video_features, text_features, all_texts, scale, **rules)
             t2v = compute_losses_in_chunks(text_features, video_features, all_videos, scale, **rules)
         else:
-            v2t = _direction_losses(video_features, all_texts, scale, config, all_valid)
-            t2v = _direction_losses(text_features, all_videos, scale, config, all_valid)
+            v2t = _direction_losses(video_features, all_texts, scale, config, all_valid, same)
+            t2v = _direction_losses(text_features, all_videos, scale, config, all_valid, same)
         losses = v2t + t2v
         if config.direction_reduction == "mean":
             losses = losses / 2
@@ -62,25 +64,21 @@ def _direction_losses(
     scale: Float[Tensor, ""],
     config: ContrastiveConfig,
     all_valid: Bool[Tensor, " global"] | None,
+    clips: Clips | None,
 ) -> Float[Tensor, " local"]:
     num_local, num_global = queries.shape[0], gallery.shape[0]
     positive = torch.arange(num_local, device=queries.device) + rank() * num_local
     is_positive = positive[:, None] == torch.arange(num_global, device=queries.device)[None, :]
-    cosine = apply_margin(queries @ gallery.T, is_positive, **_rules(config))
+    cosine = apply_margin(queries @ gallery.T, is_positive, **config.margin_rules)
     logits = scale * cosine
     if all_valid is not None:
         logits = logits.masked_fill(~all_valid[None, :] & ~is_positive, -math.inf)
+    if clips is not None:
+        own, others = clips
+        logits = logits.masked_fill((own[:, None] == others[None, :]) & ~is_positive, -math.inf)
     return logits.logsumexp(dim=1) - logits.gather(1, positive[:, None])[:, 0]
 
 
-def _rules(config: ContrastiveConfig) -> dict[str, Any]:
-    """Return what `apply_margin` wants to know."""
-    return {
-        "margin": config.margin,
-        "acute_only": config.obtuse_positives == "acute_only",
-        "close_negatives": config.close_negatives == "close_too",
-    }
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return a tensor in float32, or float64 where it is that already."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

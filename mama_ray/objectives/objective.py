@@ -26,6 +26,7 @@ from torch import Tensor
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
 from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.objectives.sigmoid import compute_sigmoid_losses
 
 _T = TypeVar("_T")
 _SHARED = "shared"
@@ -52,6 +53,10 @@ class Outputs(Protocol):
     def logit_scale(self) -> Float[Tensor, ""]:
         """The scale of their similarity, in log form."""
 
+    @property
+    def logit_bias(self) -> Float[Tensor, ""]:
+        """What the sigmoid loss adds to a scaled similarity; 0 where there is none."""
+
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the tensors in order."""
 
@@ -62,6 +67,7 @@ class Features(NamedTuple):
     video: Float[Tensor, "local dim"]
     text: Float[Tensor, "local dim"]
     logit_scale: Shared[Float[Tensor, ""]]
+    logit_bias: Shared[Float[Tensor, ""]]
 
 
 OutputsT = TypeVar("OutputsT", bound=Outputs)
@@ -89,9 +95,12 @@ class ContrastiveObjective:
     config: ContrastiveConfig
 
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
-        return compute_contrastive_losses(
-            outputs.video, outputs.text, outputs.logit_scale, self.config, valid=batch.valid
-        )
+        known = {"valid": batch.valid, "clips": batch.clips}
+        if self.config.loss == "sigmoid":
+            return compute_sigmoid_losses(
+                outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, **known
+            )
+        return compute_contrastive_losses(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,25 @@ class TrainingObjective:
     task: Objective | None = None
     eta: float = 1.0
 
+    @property
+    def has_task(self) -> bool:
+        """Whether a task has a say; with eta 0 its loss is not taken at all."""
+        return self.task is not None and self.eta != 0
+
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
-        task = None if self.task is None else self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
-        return combine_losses(self.contrastive(outputs, batch), task, self.eta)
+        return combine_losses(*self._losses(outputs, batch), self.eta)
+
+    def terms(self, outputs: Outputs, batch: ClipBatch) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+        """Return contrastive_i and eta * task_i, whose sum is the loss; for an objective that has a task."""
+        contrastive, task = self._losses(outputs, batch)
+        assert task is not None
+        return contrastive, self.eta * task
+
+    def _losses(self, outputs: Outputs, batch: ClipBatch) -> tuple[Tensor, Tensor | None]:
+        task = None
+        if self.task is not None and self.has_task:
+            task = self.task(outputs, batch).masked_fill(~batch.valid, 0.0)
+        return self.contrastive(outputs, batch), task
 
 
 def split_outputs(outputs: OutputsT, sizes: Sequence[int]) -> list[OutputsT]:

@@ -1,7 +1,7 @@
 """What is asked of the contrastive loss; without torch, as a command line names it."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,15 @@ from mama_ray.config import Config
 
 class ContrastiveConfig(Config):
     """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
+
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: InfoNCE, which text of the global batch is the clip's, and the other way round; sigmoid: SigLIP's (arXiv
+    2303.15343), whether a pair belongs together, asked of each pair by itself, with a learned bias beside the scale."""
+
+    logit_bias: float = Field(-10.0, allow_inf_nan=False)
+    """Start of the sigmoid loss's bias for a model that has none of its own; -10 is SigLIP's start from scratch. For a
+    model that softmax trained, take minus the logit (scale times cosine) that lies between its positives and
+    negatives. It is learned, and kept with the run, not with the model: no ranking depends on it."""
 
     margin: float = Field(0.0, gt=-math.pi / 2, lt=math.pi / 2)
     """Angle in radians taken off the positive pair; 0 is InfoNCE, the paper's range is 0.1 to 0.4. No margin helped in
@@ -23,12 +32,22 @@ class ContrastiveConfig(Config):
     """Whether a negative closer than the margin gets the margin as well (an undocumented rule of the release)."""
 
     direction_reduction: Literal["mean", "sum"] = "mean"
-    """Mean or sum of the video-to-text and text-to-video losses (the release sums)."""
+    """Mean or sum of the video-to-text and text-to-video losses (the release sums). Of the sigmoid loss the mean is
+    SigLIP's: a clip has its positive pair and half of each negative one."""
 
     chunk_size: int = Field(0, ge=0)
     """Samples of the global batch that a worker compares its own with at a time: the loss then takes memory in
     proportion to it, not to the global batch, and compares twice, forward and backward. 0 compares with all at once;
     the losses are the same to rounding."""
+
+    @property
+    def margin_rules(self) -> dict[str, Any]:
+        """What `apply_margin` wants to know."""
+        return {
+            "margin": self.margin,
+            "acute_only": self.obtuse_positives == "acute_only",
+            "close_negatives": self.close_negatives == "close_too",
+        }
 
     @model_validator(mode="after")
     def _close_negatives_need_a_margin_to_be_closer_than(self) -> "ContrastiveConfig":

@@ -26,9 +26,12 @@ class Metric:
 _TRAIN = (
     Metric("train/loss", "nats", "weighted loss of the global batch"),
     Metric("train/unweighted_loss", "nats", "mean per-sample loss of the global batch, without weights"),
+    Metric("train/contrastive_loss", "nats", "mean contrastive term, where there is a task"),
+    Metric("train/task_loss", "nats", "mean task term, eta * task_i"),
     Metric("train/gradient_norm", "", "norm of the model's gradient before clipping"),
     Metric("train/learning_rate", "", "learning rate of the model's optimiser"),
     Metric("train/logit_scale", "", "exp of the learned log scale"),
+    Metric("train/logit_bias", "", "the learned bias of a sigmoid loss"),
     Metric("train/epoch", "epochs", "epoch of the step, a fraction"),
     Metric("train/samples_seen", "clips", "clips seen since step 0"),
 )
@@ -78,7 +81,11 @@ _RETRIEVAL = tuple(
     )
     for key in RETRIEVAL_KEYS
 )
-_VAL = (Metric("val/loss", "nats", "mean contrastive loss on the val split"),)
+_VAL = (
+    Metric("val/loss", "nats", "mean contrastive loss on the val split"),
+    Metric("val/accuracy", "%", "questions of the val split that are answered rightly, of all"),
+    Metric("val/accuracy/<type>", "%", "of the questions of a type"),
+)
 _NARRATOR = (
     Metric("train/caption_loss", "nats", "mean loss per caption token of the global batch, for a narrator"),
     Metric("val/caption_loss", "nats", "mean loss per caption token on the val split"),

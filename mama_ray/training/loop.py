@@ -1,7 +1,7 @@
 """The loop: batches in, records out. Ray supplies the real iterators, a test passes two lists and `list.append`."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -57,10 +57,12 @@ def train_step(
     """Take one step of the model (and on a meta step, of the weight net) and advance the state."""
     learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
-    result = state.weighted_step.compute_gradients(batch, meta_batch, measure_lookahead=measure_lookahead)
+    result = state.weighted_step.compute_gradients(
+        batch, meta_batch, step=state.step, measure_lookahead=measure_lookahead
+    )
     result = _without_padding(result, state.global_batch_size)
     scalars: dict[str, Tensor | float] = dict(result.scalars)
     parameters = list(state.weighted_step.parameters.values())
@@ -70,8 +72,12 @@ def train_step(
     state.model.clamp_logit_scale_()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
+    if state.head_ema is not None:
+        state.head_ema.update_parameters(state.head)
     scalars["train/learning_rate"] = learning_rate
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
+    if state.feature_model.bias is not None:
+        scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
     record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
     state.step += 1
     return record
@@ -79,10 +85,6 @@ def train_step(
 
 def _without_padding(result: StepResult, size: int) -> StepResult:
     """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
-    num_padding = len(result.losses) - size
-    if num_padding <= 0:
+    if len(result.losses) <= size:
         return result
-    weights, num_invalid = result.weights[:size], result.scalars["data/num_invalid"] - num_padding
-    lowest = weights.min() * (size - num_invalid).clamp(min=1)
-    scalars = result.scalars | {"data/num_invalid": num_invalid, "weights/min": lowest}
-    return StepResult(result.losses[:size], weights, scalars)
+    return replace(result, losses=result.losses[:size], weights=result.weights[:size])

@@ -12,11 +12,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.heads.head import AnswerHead
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.optim import build_optimizer
+from mama_ray.training.optim import build_optimizer, give_own_rate
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.features import Autocast, FeatureModel
+from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
+from mama_ray.weighting.question_model import QuestionModel
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import build_weighting
@@ -36,6 +38,7 @@ class TrainState:
     global_batch_size: int
     step: int = 0
     ema: AveragedModel | None = None
+    head_ema: AveragedModel | None = None
 
     @property
     def samples_seen(self) -> int:
@@ -43,9 +46,25 @@ class TrainState:
         return self.step * self.global_batch_size
 
     @property
+    def feature_model(self) -> FeatureModel:
+        """The model as steps run it, with what it has beside the model's own parameters."""
+        return unwrap(self.weighted_step.model)
+
+    @property
+    def head(self) -> AnswerHead | None:
+        """The head that answers questions, where the model does not answer by itself."""
+        runs = self.feature_model
+        return runs.head if isinstance(runs, QuestionModel) else None
+
+    @property
     def evaluated_model(self) -> DualEncoder:
         """The averaged model where averaging is on, else the model itself."""
         return self.model if self.ema is None else self.ema.module
+
+    @property
+    def evaluated_head(self) -> AnswerHead | None:
+        """The head of it."""
+        return self.head if self.head_ema is None else self.head_ema.module
 
 
 def build_state(
@@ -62,13 +81,17 @@ def build_state(
     seed: int = 0,
     task: Objective | None = None,
     eta: float = 1.0,
+    head: AnswerHead | None = None,
+    head_lr_scale: float = 1.0,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
-    The model lies on its device already. The weight net starts from `seed` on every rank alike, in float32. With a
-    `task` the loss is contrastive_i + eta * task_i.
+    The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
+    on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
+    the model answers questions: by its head, whose learning rate is `head_lr_scale` times the
+    model's, or by itself.
     """
-    _refuse_randomness(model)
+    _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
@@ -76,10 +99,19 @@ def build_state(
     weight_optimizer = (
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
-    feature_model: nn.Module = FeatureModel(model)
+    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    feature_model: nn.Module
+    if task is None:
+        feature_model = FeatureModel(model, logit_bias=bias)
+    else:
+        feature_model = QuestionModel(model, head, logit_bias=bias)
+    optimizer = build_optimizer(feature_model, optim)
+    if head is not None and head_lr_scale != 1.0:
+        give_own_rate(optimizer, head.parameters(), head_lr_scale)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
-    optimizer = build_optimizer(model, optim)
+        # Buffers that move are running statistics, which the step shares.
+        options = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
+        feature_model = DistributedDataParallel(feature_model, **options)
     step = WeightedStep(
         feature_model,
         weighting_module,
@@ -90,24 +122,26 @@ def build_state(
         weight_optimizer=weight_optimizer,
         num_micro_batches=num_micro_batches,
         autocast=autocast,
+        seed=seed,
     )
-    ema = None
+    state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     if optim.ema_decay > 0:
-        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
-    return TrainState(
-        model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size, ema=ema
-    )
+        average = get_ema_multi_avg_fn(optim.ema_decay)
+        state.ema = AveragedModel(model, multi_avg_fn=average)
+        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
+    return state
 
 
-def _refuse_randomness(model: DualEncoder) -> None:
-    """The directional pass must see the very function that the ordinary pass saw."""
+def _refuse_shared_batch_norm(model: DualEncoder) -> None:
+    """Its collectives carry no tangents, which the directional pass needs."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Dropout) and module.p > 0:
+        if isinstance(module, nn.SyncBatchNorm):
             raise UserError(
-                f"dropout in {name}", got=module.p, wanted=0.0, remedy="the hypergradient needs a fixed function"
+                f"normalisation in {name} is shared by the workers",
+                got="SyncBatchNorm",
+                wanted="nn.BatchNorm",
+                remedy="let each worker normalise its own clips: their running statistics are averaged",
             )
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise UserError(f"batch normalisation in {name}", wanted="layer norms", remedy="its statistics would move")
 
 
 def require_finite(name: str, value: float, step: int) -> None:

@@ -6,7 +6,8 @@ training pass itself, whatever its kernels and its precision. What lies between 
 
 No new memory while the training graph is alive, since autograd holds these tensors too: of a linear layer whose output
 goes into a residual sum only, the sum is kept, which the next layer norm holds. Afterwards the tape is 9 tensors of a
-layer's width where the graph was 17 to 20, and it shrinks as the directional pass goes on.
+layer's width where the graph was 17 to 20, and it shrinks as the directional pass goes on. With dropout between a
+layer and its sum the output itself is kept, which the graph has no need of: one tensor more per such layer.
 
 Softmax and layer norm without its affine part have symmetric Jacobians, so their fused backward kernels are also their
 tangents. Everything else takes torch's own forward AD.
@@ -204,9 +205,10 @@ def _layer_norm(inputs: Tensor, shape: Sequence[int], weight=None, bias=None, ep
 
 
 def _attention(queries, keys, values, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None) -> Tensor:
-    assert dropout_p == 0.0, "the directional pass needs a fixed function"
+    assert dropout_p == 0.0, "kernels drop differently: models/attention.py must drop attention weights by itself"
     batch_shape, scale = queries.shape[:-2], queries.shape[-1] ** -0.5 if scale is None else scale
     primals, tangents = _unpack(queries, keys, values)
+    (attn_mask,), (mask_t,) = _unpack(attn_mask)
     # One copy each: torch would copy the heads' views anew for every product.
     (queries, keys, values), (queries_t, keys_t, values_t) = map(_as_matrices, (primals, tangents))
     keys_T = keys.transpose(1, 2)
@@ -221,7 +223,12 @@ def _attention(queries, keys, values, attn_mask=None, dropout_p=0.0, is_causal=F
     if keys_t is not None:
         tangent = _add_product(tangent, queries, keys_t.transpose(1, 2))
     if tangent is not None:
-        tangent = torch._softmax_backward_data(tangent.mul_(scale).to(shares.dtype), shares, -1, shares.dtype)
+        tangent = tangent.mul_(scale)
+    if mask_t is not None:  # a learned bias, such as that of relative positions
+        mask_t = mask_t.expand(scores.shape).flatten(0, -3)
+        tangent = mask_t if tangent is None else tangent.add_(mask_t)
+    if tangent is not None:
+        tangent = torch._softmax_backward_data(tangent.to(shares.dtype), shares, -1, shares.dtype)
         tangent = torch.bmm(tangent, values)
     if values_t is not None:
         tangent = _add_product(tangent, shares, values_t)

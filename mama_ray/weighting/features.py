@@ -9,15 +9,17 @@ the result equals the unsplit one to rounding.
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.dual_encoder import BiasedEncoder, DualEncoder
 from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
 from mama_ray.weighting.directional import Tape
+from mama_ray.weighting.draws import Draws
 
 Autocast = Callable[[], AbstractContextManager]
 
@@ -27,14 +29,38 @@ class FeatureModel(nn.Module):
     needs it). A head is a subclass with parameters of its own and outputs beside these.
     """
 
-    def __init__(self, model: DualEncoder):
+    def __init__(self, model: DualEncoder, *, logit_bias: float | None = None):
+        """Wrap a model; with a `logit_bias` it gets a bias that starts there, unless it has one of its own."""
         super().__init__()
         self.model = model
+        needs_bias = logit_bias is not None and not isinstance(model, BiasedEncoder)
+        bias = nn.Parameter(torch.full_like(model.logit_scale, logit_bias)) if needs_bias else None
+        self.register_parameter("logit_bias", bias)
 
-    def forward(self, batch: ClipBatch) -> Outputs:
-        """Return the features and the scale."""
-        video, text = self.model(batch.frames, batch.token_ids)
-        return Features(video, text, self.model.logit_scale.view(()) * 1.0)
+    @property
+    def bias(self) -> Tensor | None:
+        """The learned bias of the logits: the model's own, else the one given to it here."""
+        return self.model.logit_bias if isinstance(self.model, BiasedEncoder) else self.logit_bias
+
+    def forward(self, batch: ClipBatch) -> Any:
+        """Return `Features`; a subclass what its objective reads, Outputs either way."""
+        return self.with_scale(*self.model(batch.frames, batch.token_ids))
+
+    def with_scale(self, video: Tensor, text: Tensor) -> Features:
+        """Return features with the model's scale and bias."""
+        scale = self.model.logit_scale.view(()) * 1.0
+        bias = self.bias
+        return Features(video, text, scale, torch.zeros_like(scale) if bias is None else bias.view(()) * 1.0)
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return the weights that are no part of the model's folder, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(("model.", "head."))}
+
+    def load_own_state(self, state: Mapping[str, Tensor]) -> None:
+        """Copy such weights; RuntimeError where they are not exactly those that there are."""
+        own = self.own_state()
+        others = {name: value for name, value in self.state_dict().items() if name not in own}
+        self.load_state_dict({**others, **state})
 
 
 def unwrap(model: nn.Module) -> FeatureModel:
@@ -56,11 +82,12 @@ def encode_functionally(
     *,
     num_micro_batches: int,
     autocast: Autocast,
+    draws: Draws = Draws(),  # noqa: B008  frozen
 ) -> Outputs:
     """Encode with the given parameters in place of the module's own."""
-    parts = []
-    with autocast():
-        for chunk in split_batch(batch, num_micro_batches):
+    parts, chunks = [], split_batch(batch, num_micro_batches)
+    for position, chunk in enumerate(chunks):
+        with autocast(), draws.of_part(position, len(chunks), batch.rows.device):
             parts.append(torch.func.functional_call(model, dict(parameters), (chunk,)))
     return join_outputs(parts)
 
@@ -78,23 +105,25 @@ class EncodedBatch:
         *,
         num_micro_batches: int,
         autocast: Autocast,
+        draws: Draws = Draws(),  # noqa: B008  frozen
         tape: Tape | None = None,
     ):
         self._model = model
-        self._autocast = autocast
+        self._autocast, self._draws = autocast, draws
         self._chunks = split_batch(batch, num_micro_batches)
         if len(self._chunks) == 1:
             with nullcontext() if tape is None else tape.record():
-                self._graph = self._encode(model, self._chunks[0])
+                self._graph = self._encode(model, 0)
             encoded = self._graph
         else:
             self._graph = None
             with torch.no_grad():
-                encoded = join_outputs([self._encode(model, chunk) for chunk in self._chunks])
+                encoded = join_outputs([self._encode(model, position) for position in range(len(self._chunks))])
         self.outputs = remake(encoded, (part.detach().requires_grad_() for part in encoded))
 
-    def _encode(self, model: nn.Module, chunk: ClipBatch) -> Outputs:
-        with self._autocast():
+    def _encode(self, model: nn.Module, position: int) -> Outputs:
+        chunk = self._chunks[position]
+        with self._autocast(), self._draws.of_part(position, len(self._chunks), chunk.rows.device):
             return model(chunk)
 
     def backward(self, gradients: Outputs) -> None:
@@ -102,11 +131,11 @@ class EncodedBatch:
         if self._graph is not None:
             torch.autograd.backward(*_differentiable(self._graph, gradients))
             return
-        for position, (chunk, gradient) in enumerate(zip(self._chunks, self._parts_of(gradients), strict=True)):
+        for position, gradient in enumerate(self._parts_of(gradients)):
             is_last = position == len(self._chunks) - 1
             reduces_later = isinstance(self._model, DistributedDataParallel) and not is_last
             with self._model.no_sync() if reduces_later else nullcontext():
-                torch.autograd.backward(*_differentiable(self._encode(self._model, chunk), gradient))
+                torch.autograd.backward(*_differentiable(self._encode(self._model, position), gradient))
 
     def parameter_gradients(self, gradients: Outputs, parameters: list[Tensor]) -> list[Tensor]:
         """Return this rank's gradients without touching `.grad`, keeping the graph for a later backward pass."""
@@ -114,8 +143,8 @@ class EncodedBatch:
             outputs, cotangents = _differentiable(self._graph, gradients)
             return list(torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True))
         totals = [torch.zeros_like(parameter) for parameter in parameters]
-        for chunk, gradient in zip(self._chunks, self._parts_of(gradients), strict=True):
-            outputs, cotangents = _differentiable(self._encode(unwrap(self._model), chunk), gradient)
+        for position, gradient in enumerate(self._parts_of(gradients)):
+            outputs, cotangents = _differentiable(self._encode(unwrap(self._model), position), gradient)
             part = torch.autograd.grad(outputs, parameters, cotangents, materialize_grads=True)
             torch._foreach_add_(totals, part)
         return totals

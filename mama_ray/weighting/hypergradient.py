@@ -43,7 +43,8 @@ def directional_derivatives(
 ) -> Float[Tensor, "local"]:
     """Return c_i = d/d eps l_i(theta + eps v) at 0 for this rank's samples.
 
-    loss_fn maps parameters to per-sample losses; it must be a deterministic function (no dropout). `direction` is v.
+    loss_fn maps parameters to per-sample losses; it must be one function, with the same dropout at
+    every call. `direction` is v.
     With `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
     With the `tape` of the pass that gave them, forward_mode leaves out a third of the products; the tape is used up.
     """

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.gather import world_size
 from mama_ray.objectives.objective import Objective
+from mama_ray.weighting.draws import Draws
 from mama_ray.weighting.features import Autocast, EncodedBatch, FeatureModel, gradients_at
 
 
@@ -21,6 +22,7 @@ def compute_meta_gradient(
     *,
     num_micro_batches: int,
     autocast: Autocast,
+    draws: Draws,
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the mean loss of the ranks' meta batches and its gradient at the parameters `ahead`, which are leaves.
 
@@ -37,7 +39,7 @@ def compute_meta_gradient(
             leaf.grad = part.view_as(leaf)  # backward adds into the buffer: no copy
 
     def backward_from(inner: FeatureModel) -> None:
-        encoded = EncodedBatch(inner, batch, num_micro_batches=num_micro_batches, autocast=autocast)
+        encoded = EncodedBatch(inner, batch, num_micro_batches=num_micro_batches, autocast=autocast, draws=draws)
         total = objective(encoded.outputs, batch).sum()
         sums.copy_(torch.stack([total.detach().to(sums.dtype), batch.valid.sum().to(sums)]))
         encoded.backward(gradients_at(encoded.outputs, total))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
 
@@ -27,6 +27,10 @@ class WeightingConfig(Config):
     normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
     """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
     l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
+
+    weighted_term: AddedLater[Literal["sum", "each", "contrastive", "task"]] = "sum"
+    """What a weight multiplies where there is a task loss: sum: contrastive_i + eta * task_i; each: either term by a
+    weight of its own, from its own loss; contrastive, task: that term alone, the other counts with its mean."""
 
     focal_gamma: float = Field(1.0, ge=0.0)
     """Exponent of the focal weighting."""

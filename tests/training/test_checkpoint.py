@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mama_ray.errors import UserError
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.manifest import (
@@ -34,6 +35,27 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, em
         assert torch.equal(value, whole.evaluated_model.state_dict()[name]), name
     assert [record.step for record in resumed] == list(range(5, NUM_STEPS))
     assert torch.equal(resumed[-1].losses, records[NUM_STEPS - 1].losses)
+
+
+def test_bias_of_a_sigmoid_loss_is_learned_and_goes_on_where_it_was(tmp_path):
+    def state():
+        return new_state(objective=ContrastiveConfig(loss="sigmoid", logit_bias=-2.0))
+
+    whole, records = state(), []
+    train(whole, batches(0, NUM_STEPS), meta_stream(0), report=records.append)
+    assert records[-1].scalars["train/logit_bias"] == whole.feature_model.logit_bias != -2.0
+    first = state()
+    train(first, batches(0, 5), meta_stream(0), report=records.append)
+    directory = save_checkpoint(first, tmp_path)
+    second = state()
+    load_state(second, directory)
+    assert second.feature_model.logit_bias == first.feature_model.logit_bias
+    train(second, batches(5, NUM_STEPS), meta_stream(3), report=records.append)
+    for name, value in second.feature_model.state_dict().items():
+        assert torch.equal(value, whole.feature_model.state_dict()[name]), name
+    (directory / "objective.safetensors").unlink()
+    with pytest.raises(UserError, match=r"objective\.safetensors"):
+        load_state(state(), directory)
 
 
 def test_resuming_with_another_batch_size_is_refused(tmp_path):

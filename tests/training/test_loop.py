@@ -80,10 +80,10 @@ def test_learning_rate_warms_up_and_falls_to_its_end():
     assert rates[100] == pytest.approx(0.1)
 
 
-def test_a_model_with_dropout_is_refused():
+def test_batch_norm_over_workers_is_refused():
     model = ToyEncoder()
-    model.dropout = torch.nn.Dropout(0.1)
-    with pytest.raises(UserError, match="dropout"):
+    model.norm = torch.nn.SyncBatchNorm(3)
+    with pytest.raises(UserError, match="SyncBatchNorm"):
         build_state(
             model,
             objective=ContrastiveConfig(),

@@ -20,10 +20,10 @@ from tests.weighting.toys import ToyEncoder, random_batch
 NUM_STEPS, BATCH = 12, 8
 
 
-def new_state(*, autocast: Autocast = nullcontext, **optim) -> TrainState:
+def new_state(*, autocast: Autocast = nullcontext, objective: ContrastiveConfig | None = None, **optim) -> TrainState:
     return build_state(
         ToyEncoder(),
-        objective=ContrastiveConfig(margin=0.2),
+        objective=objective or ContrastiveConfig(margin=0.2),
         weighting=WeightingConfig(hidden_dim=8),
         meta=MetaConfig(meta_every=2),
         optim=OptimConfig(lr=0.01, **optim),

@@ -42,12 +42,19 @@ VARIANTS = {
     "task": {"task": AnswerLoss(), "eta": 2.0, "arrangement": "faithful", "num_micro_batches": 2},
     "padded_task": {"task": AnswerLoss(), "eta": 2.0},
     "head": {"task": HeadLoss(), "num_micro_batches": 2, "hypergradient": "second_order"},
+    "sigmoid": {"objective": ContrastiveConfig(loss="sigmoid", margin=0.2)},
+    "padded_sigmoid": {
+        "objective": ContrastiveConfig(loss="sigmoid", margin=0.2, chunk_size=3),
+        "arrangement": "faithful",
+        "num_micro_batches": 2,
+    },
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
     "padded": (16, 7),
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
+    "padded_sigmoid": (16, 7),
 }  # sizes that three ranks do not divide
 
 
@@ -62,12 +69,14 @@ def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -
 
 def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
     """Five steps of SGD; every rank returns the same numbers."""
-    model = HeadModel() if variant == "head" else FeatureModel(ToyEncoder())
+    options = {"objective": ContrastiveConfig(margin=0.2)} | VARIANTS[variant]
+    bias = -2.0 if options["objective"].loss == "sigmoid" else None
+    model = HeadModel() if variant == "head" else FeatureModel(ToyEncoder(), logit_bias=bias)
     wrapped = model
     if world_size > 1:
         wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
     net = random_weight_net()
-    step = build_step(wrapped, net, objective=ContrastiveConfig(margin=0.2), weight_lr=0.5, **VARIANTS[variant])
+    step = build_step(wrapped, net, weight_lr=0.5, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     outcome = {}
     size, meta_size = PADDED.get(variant, (GLOBAL_BATCH, META_BATCH))

@@ -32,7 +32,8 @@ def step_of(**options):
 def summed_losses(step, parameters, batch) -> torch.Tensor:
     """The sum, written out: nothing of the objectives' classes."""
     model = unwrap(step.model)
-    video, text, scale = encode_functionally(model, parameters, batch, num_micro_batches=1, autocast=step.autocast)
+    encoded = encode_functionally(model, parameters, batch, num_micro_batches=1, autocast=step.autocast)
+    video, text, scale = encoded.video, encoded.text, encoded.logit_scale
     contrastive = compute_contrastive_losses(video, text, scale, ContrastiveConfig(margin=MARGIN), valid=batch.valid)
     logits = scale.exp() * (video + text) @ AnswerLoss().answers.T
     answers = logits.logsumexp(1) - logits[torch.arange(len(batch)), batch.targets["answer"]]
@@ -116,9 +117,10 @@ def test_a_head_that_the_objective_does_not_read_has_no_gradient_and_changes_not
 
 
 def test_split_gradients_of_outputs_join_to_the_whole_and_a_shared_one_goes_back_once():
-    outputs = Features(torch.randn(5, 2), torch.randn(5, 2), torch.tensor(3.0))
+    outputs = Features(torch.randn(5, 2), torch.randn(5, 2), torch.tensor(3.0), torch.tensor(-2.0))
     parts = split_outputs(outputs, [2, 2, 1])
     assert [len(part.video) for part in parts] == [2, 2, 1]
     assert [part.logit_scale.item() for part in parts] == [0.0, 0.0, 3.0]
+    assert [part.logit_bias.item() for part in parts] == [0.0, 0.0, -2.0]
     joined = join_outputs(parts)
     assert torch.equal(joined.video, outputs.video) and torch.equal(joined.text, outputs.text)

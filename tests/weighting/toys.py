@@ -86,6 +86,7 @@ class HeadOutputs(NamedTuple):
     video: Tensor
     text: Tensor
     logit_scale: Shared[Tensor]
+    logit_bias: Shared[Tensor]
     queries: Tensor
     answers: Shared[Tensor]
 

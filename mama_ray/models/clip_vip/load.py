@@ -28,12 +28,10 @@ from mama_ray.models.weight_files import (
     LoadReport,
     State,
     read_json,
-    read_safetensors,
     read_state,
-    read_torch_file,
+    read_weights_file,
 )
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
 _FEW_LAYERS, _FEW_WEIGHTS = 8, 10_000_000  # more than the weights have; they cost nothing to find out
@@ -122,12 +120,14 @@ def import_hf_clip(
 
 
 def import_clip_vip_release(
-    path: str | Path, *, interpolate: bool = False, **overrides: Any
+    path: str | Path, *, content: Any = None, interpolate: bool = False, **overrides: Any
 ) -> tuple[ClipVip, LoadReport]:
-    """Load a released CLIP-ViP checkpoint; half precision becomes float32, sizes are read off the shapes."""
+    """Load a released CLIP-ViP checkpoint; half precision becomes float32, sizes are read off the shapes.
+
+    `content` is the file's, where it has been read already.
+    """
     path = Path(path)
-    content = read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
-    state = strip_release_layout(content, str(path))
+    state = strip_release_layout(read_weights_file(path) if content is None else content, str(path))
     config = config_of_release(state, str(path))
     return _build(config, state, overrides, source=str(path), interpolate=interpolate)
 

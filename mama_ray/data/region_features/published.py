@@ -1,0 +1,194 @@
+"""Region and frame features as VGT's authors publish them, read as they are: HDF5 per split, NumPy files per video.
+
+| file | holds |
+|---|---|
+| `region_feat_n/acregion_8c{10,20}b_{split}.h5` | ids, feat (videos, 8, 4, R, 2048), bbox (videos, 8, 4, R, 4) |
+| `frame_feat/app_feat_{split}.h5` | ids, resnet_features (videos, 8, 4, 2048) |
+| `region_feat_aln/<video>.npz` | feat (8, 4, R, 2048), bbox (8, 4, R, 4) |
+| `frame_feat/<video>.npy` | (8, 4, 2048) |
+
+Of the regions the first R are taken, as VGT does. One video is read at a time, of the size that the model asks for;
+nothing is unpickled, and no link out of a file is followed.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+
+from mama_ray.data.region_features.boxes import join_regions
+from mama_ray.errors import UserError
+from mama_ray.storage.small_files import is_plain_name
+
+MSRVTT_SIZE = (320, 240)  # width and height that its annotations lack, and that VGT assumes
+_MOST_VIDEOS = 10_000_000
+_MOST_BYTES_PER_VIDEO = 256 << 20
+_H5_NAMES = {"regions": ("ids", "feat", "bbox"), "frames": ("ids", "resnet_features")}
+
+
+class PublishedFeatures:
+    """Features of videos by id; a context manager. Either source is an .h5 file or a folder of NumPy files."""
+
+    def __init__(self, regions: str | Path, frames: str | Path, *, num_regions: int) -> None:
+        """Open both. Raises UserError where one is absent, damaged or lacks a dataset."""
+        self._num_regions = num_regions
+        self._regions = _open(Path(regions), "regions")
+        self._frames = _open(Path(frames), "frames")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._regions.close()
+        self._frames.close()
+
+    def read(self, video_id: str, *, width: float, height: float) -> dict[str, np.ndarray]:
+        """Return what VGT takes of a video, float32: frames (8, 4, 2048) and regions (8, 4, R, 2053).
+
+        `width` and `height` are of the frames in which the boxes were found. Raises UserError where the video is not in
+        a file, has fewer regions than the model, has another shape in the two files, or values that are no numbers.
+        """
+        features, boxes = self._regions.read(video_id)
+        (frames,) = self._frames.read(video_id)
+        if features.ndim != 4 or boxes.shape != (*features.shape[:3], 4) or frames.shape[:-1] != features.shape[:2]:
+            raise UserError(
+                f"the features of video {video_id} do not fit each other",
+                got=f"feat {features.shape}, bbox {boxes.shape}, frames {frames.shape}",
+                wanted="(clips, frames, R, d), (clips, frames, R, 4), (clips, frames, d)",
+            )
+        if features.shape[2] < self._num_regions:
+            raise UserError(
+                f"the features of video {video_id} have fewer regions than the model",
+                got=features.shape[2],
+                wanted=f"at least {self._num_regions}",
+                remedy="build the model with their num_regions, or take the files with more",
+            )
+        regions = join_regions(
+            features[:, :, : self._num_regions], boxes[:, :, : self._num_regions], width=width, height=height
+        )
+        for name, values in (("regions", regions), ("frames", frames)):
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"the {name} of video {video_id} hold values that are no numbers",
+                    got=f"{int((~np.isfinite(values)).sum())} of {values.size}",
+                    wanted="finite numbers",
+                    remedy="extract the features of this video again, or leave it out",
+                )
+        return {"frames": frames.astype(np.float32), "regions": regions}
+
+
+def _open(path: Path, kind: str) -> "_H5 | _Folder":
+    if path.is_dir():
+        return _Folder(path, kind)
+    if not path.is_file():
+        raise UserError(f"file of {kind} is missing", got=str(path), wanted="an .h5 file, or a folder of NumPy files")
+    return _H5(path, kind)
+
+
+class _H5:
+    """One file of a split."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path = path
+        with self._damage():
+            self._file = h5py.File(path, "r")
+        try:
+            ids, *self._parts = (self._dataset(name) for name in _H5_NAMES[kind])
+            if ids.ndim != 1 or len(ids) > _MOST_VIDEOS or any(len(part) != len(ids) for part in self._parts):
+                lengths = {part.name: part.shape for part in (ids, *self._parts)}
+                raise UserError(f"{path} is no file of features", got=lengths, wanted="one entry per id")
+            for part in self._parts:
+                # A compressed chunk is read whole, whatever is asked of it.
+                for shape in (part.shape[1:], part.chunks or ()):
+                    _require_size(int(np.prod(shape)) * part.dtype.itemsize, path)
+            with self._damage():
+                names = [name.decode() if isinstance(name, bytes) else str(name) for name in ids[:].tolist()]
+            self._rows = {name: row for row, name in enumerate(names)}
+            if len(self._rows) < len(names):
+                got = next(name for row, name in enumerate(names) if self._rows[name] != row)
+                raise UserError(f"{path} has a video twice", got=got, wanted="each id once")
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, video_id: str) -> list[np.ndarray]:
+        if video_id not in self._rows:
+            raise UserError(
+                f"{self._path} has no features of video {video_id}",
+                got=f"{len(self._rows)} other videos, such as {next(iter(self._rows), 'none')}",
+                remedy="name the file of the split that the video is in",
+            )
+        with self._damage():
+            return [np.asarray(part[self._rows[video_id]]) for part in self._parts]
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        if name not in self._file:
+            raise UserError(
+                f"{self._path} has no dataset {name!r}", got=", ".join(self._file) or "nothing", wanted=name
+            )
+        is_plain = isinstance(self._file.get(name, getlink=True), h5py.HardLink)
+        dataset = self._file[name] if is_plain else None
+        if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+            raise UserError(f"{self._path}: {name!r} is no dataset of this file", wanted="a plain dataset, no link")
+        if name != "ids" and dataset.dtype.kind != "f":
+            raise UserError(f"{self._path}: {name!r} holds no numbers", got=str(dataset.dtype), wanted="floats")
+        return dataset
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:  # what HDF5 has for damaged bytes
+            raise UserError(
+                f"{self._path} is damaged", got=str(error), wanted="a whole HDF5 file", remedy="download it again"
+            ) from error
+
+
+class _Folder:
+    """One file per video."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._is_regions = path, kind == "regions"
+
+    def read(self, video_id: str) -> list[np.ndarray]:
+        name = f"{video_id}.npz" if self._is_regions else f"{video_id}.npy"
+        path = self._path / name
+        if not is_plain_name(name) or not path.is_file():
+            raise UserError(f"{self._path} has no features of video {video_id}", wanted=f"a file {name}")
+        try:
+            if not self._is_regions:
+                _require_size(path.stat().st_size, path)
+                return [np.load(path, allow_pickle=False)]
+            with zipfile.ZipFile(path) as archive:
+                _require_size(sum(member.file_size for member in archive.infolist()), path)
+            with np.load(path, allow_pickle=False) as arrays:
+                absent = [part for part in ("feat", "bbox") if part not in arrays]
+                if absent:
+                    raise UserError(f"{path} has no array {absent[0]!r}", got=", ".join(arrays), wanted="feat and bbox")
+                return [arrays["feat"], arrays["bbox"]]
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path} is damaged", got=str(error), wanted="a NumPy file of numbers") from error
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def _require_size(num_bytes: int, path: Path) -> None:
+    if num_bytes > _MOST_BYTES_PER_VIDEO:
+        raise UserError(
+            f"{path} has too much for one video", got=f"{num_bytes} bytes", wanted=f"at most {_MOST_BYTES_PER_VIDEO}"
+        )

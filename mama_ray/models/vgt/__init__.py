@@ -1,0 +1,1 @@
+"""VGT: the model over region graphs, its presets, and the layout its weights come in."""
