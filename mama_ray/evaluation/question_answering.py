@@ -187,7 +187,10 @@ def clipped_count(prediction: Prediction) -> int:
 
 
 def _squared_error(question: Question, prediction: Prediction, least: int = 0) -> float:
-    return float((clipped_count(prediction) - max(int(question.answers[0]), least)) ** 2)
+    right = max(int(question.answers[0]), least)
+    if prediction is None:  # no answer is as wrong as can be
+        return float(max((MIN_COUNT - right) ** 2, (MAX_COUNT - right) ** 2))
+    return float((clipped_count(prediction) - right) ** 2)
 
 
 def _count_warning(questions: QuestionSet, overall: Tally) -> str | None:

@@ -20,6 +20,7 @@ from mama_ray.evaluation.protocol import CheckpointName
 from mama_ray.evaluation.question_answering import QuestionScores, chance_warning, score
 
 RESULT_VERSION = 1
+PREDICTIONS_ENDING = "_predictions.json"  # of the file beside a result, after the benchmark's name
 _Types = dict[str, tuple[str, ...]]
 
 

@@ -37,7 +37,7 @@ from mama_ray.data.questions.own import questions_of_index, read_own
 from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet, join_sets, read_questions, write_questions
 from mama_ray.data.questions.videos import hold_out_videos, video_rows
-from mama_ray.data.synthetic.quiz import QuizTask, quiz_of_index
+from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 
@@ -60,7 +60,6 @@ READERS: dict[str, Callable[[Path, Path | None, Split], QuestionSet]] = {
     "causal_vidqa": read_causal_vidqa,
     "activitynet_qa": read_activitynet_qa,
 }
-QUIZZES: dict[str, QuizTask] = {"embedded_qa": "open_ended", "embedded_mc": "multiple_choice"}
 
 
 def main(

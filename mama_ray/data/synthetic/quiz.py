@@ -21,7 +21,9 @@ from mama_ray.errors import UserError
 
 NUM_OPTIONS = 5
 QuizTask = Literal["open_ended", "multiple_choice"]
-DATASETS: dict[str, str] = {"open_ended": "embedded_qa", "multiple_choice": "embedded_mc"}
+QUIZZES: dict[str, QuizTask] = {"embedded_qa": "open_ended", "embedded_mc": "multiple_choice"}
+"""Names of the two sets of questions."""
+_DATASETS = {task: name for name, task in QUIZZES.items()}
 _VALUES: dict[str, tuple[str, ...]] = {"shape": SHAPES, "colour": COLOURS, "motion": MOTIONS, "order": SHAPES}
 _COUNTS = ("zero", "one", "two")
 _COLUMNS = ("clip_id", "video_id", "split", "truth")
@@ -41,7 +43,7 @@ def quiz_of_index(index: pa.Table, task: QuizTask = "open_ended") -> QuestionSet
             )
         known = {name: row[name] for name in ("clip_id", "video_id", "split")}
         questions += ask_all(_facts(json.loads(row["truth"])), task, **known)
-    return QuestionSet(DATASETS[task], task, tuple(questions))
+    return QuestionSet(_DATASETS[task], task, tuple(questions))
 
 
 def ask_all(facts: Facts, task: QuizTask, *, clip_id: str, video_id: str, split: str | None) -> list[Question]:
