@@ -79,5 +79,5 @@ class ClipAssembler:
         if self.joins_captions:
             return str(caption_for_evaluation(captions, "paragraph"))
         if rng is None:
-            return captions[0]["text"]
+            return captions[0]["text"] if captions else ""  # questions are asked of clips without captions, too
         return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)

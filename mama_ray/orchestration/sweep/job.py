@@ -11,7 +11,7 @@ from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.reporting.metrics import RETRIEVAL_KEYS
 
 # What a trial reports at every validation.
-OBJECTIVES = (*(f"val/{key}" for key in RETRIEVAL_KEYS), "throughput/step_s")
+OBJECTIVES = (*(f"val/{key}" for key in RETRIEVAL_KEYS), "val/accuracy", "throughput/step_s")
 DEFAULT_SPACE: SearchSpace = {
     "objective.margin": {"uniform": [0.0, 0.4]},
     "optim.lr": {"log_uniform": [3e-4, 3e-3]},

@@ -57,7 +57,8 @@ def _train(job: TrainJob, run_uri: str, run_folder: Place) -> str:
     page = summarise_run(job.run, run_folder)
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
-    score = "" if best.selection is None else f", best val t2v R@1 {best.selection:.1f} at step {best.step}"
+    name = "accuracy" if job.answers_questions else "t2v R@1"
+    score = "" if best.selection is None else f", best val {name} {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
 
 
