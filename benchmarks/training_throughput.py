@@ -130,7 +130,7 @@ def decode_batches(job: TrainJob, data: RunData, path: Path, num_steps: int) -> 
     ]
     seconds = (time.process_time() - start) / (num_steps * size)
     parts = {rank: {name: np.stack([b[name] for b in batches[rank]]) for name in BATCH} for rank in range(num_ranks)}
-    parts["meta"] = reader.assembler(data.meta).assemble(np.arange(len(ray.get(data.meta))))
+    parts["meta"] = reader.clips(data.meta).assemble(np.arange(len(ray.get(data.meta))))
     np.savez(path, **{f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()})
     return seconds
 

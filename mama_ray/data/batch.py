@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
-PADDING_ROW = -1  # the row number of what is no clip
+from mama_ray.data.plan import PADDING_ROW as PADDING_ROW
+
 # Of an array's name, among those of a batch.
 TARGET_PREFIX = "target/"
 QUESTION_PREFIX = "question/"

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mama_ray.config import Config
 
+PADDING_ROW = -1  # the row number of what is no clip
 # Keys the generator of the shards' order; windows count from 0.
 _SHARD_ORDER = 2**32 - 1
 _KEPT_WINDOWS = 4

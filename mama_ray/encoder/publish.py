@@ -22,10 +22,10 @@ from mama_ray.models.weight_files import hash_weights, read_json
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import MAX_JSON_BYTES
 
-_MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "head.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 # Of the training, beside the model in a checkpoint.
-_STATE_FILES = ("weight_net.safetensors", "objective.safetensors", "ema.safetensors")
+_STATE_FILES = ("weight_net.safetensors", "objective.safetensors", "ema.safetensors", "head_ema.safetensors")
 
 
 def push_to_hub(

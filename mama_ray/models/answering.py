@@ -4,7 +4,7 @@
 answer is in `objectives/question_answering.py`, a head for dual encoders that have none in `models/heads/`.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -42,3 +42,13 @@ class JointEncoder(AnsweringEncoder, Protocol):
 
     def answer_encoded(self, encoded: Tensor, question: dict[str, Tensor]) -> Float[Tensor, "batch answers"]:
         """Return `answer`'s logits from it, whose rows may be repeated for the questions of one clip."""
+
+
+@runtime_checkable
+class ChoosesFromList(Protocol):
+    """A backbone that must be told the answers of open-ended questions; `models/asking.py` makes their ids."""
+
+    model_type: ClassVar[str]
+
+    def set_answers(self, token_ids: Tensor, /) -> None:
+        """Take a list, in its order, axis 0 the answer."""

@@ -151,6 +151,12 @@ def preset(name: str) -> DualEncoderConfig:
     return _backbone_with(name).PRESETS[name]
 
 
+def model_type_of_preset(name: str) -> str:
+    """Return the model_type in config.json of a preset's models; UserError for an unknown name."""
+    backbone = _backbone_with(name)
+    return next(model_type for model_type, one in BACKBONES.items() if one is backbone)
+
+
 def from_preset(name: str, overrides: Mapping[str, Any]) -> DualEncoder:
     """Build a preset's model with new weights; `overrides` replace fields of its config, by dotted key."""
     backbone = _backbone_with(name)

@@ -81,7 +81,11 @@ _RETRIEVAL = tuple(
     )
     for key in RETRIEVAL_KEYS
 )
-_VAL = (Metric("val/loss", "nats", "mean contrastive loss on the val split"),)
+_VAL = (
+    Metric("val/loss", "nats", "mean contrastive loss on the val split"),
+    Metric("val/accuracy", "%", "questions of the val split that are answered rightly, of all"),
+    Metric("val/accuracy/<type>", "%", "of the questions of a type"),
+)
 _NARRATOR = (
     Metric("train/caption_loss", "nats", "mean loss per caption token of the global batch, for a narrator"),
     Metric("val/caption_loss", "nats", "mean loss per caption token on the val split"),

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.models.heads.folder import HEAD_WEIGHTS
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import read_json, read_safetensors, read_torch_file
 from mama_ray.storage.small_files import check_form
@@ -59,7 +60,7 @@ class CapturedState:
 def capture_state(
     state: TrainState, *, selection: dict | None, extra: dict | None = None, buffers: Buffers | None = None
 ) -> CapturedState:
-    """Copy everything a run needs to go on, except the model itself.
+    """Copy everything a run needs to go on, except the model itself and its head.
 
     selection: {"metric": name, "value": number} on the validation split, or None.
     buffers: of the copy before, which is no longer needed.
@@ -72,6 +73,8 @@ def capture_state(
         weights["objective.safetensors"] = own
     if state.ema is not None:
         weights["ema.safetensors"] = state.ema.module.state_dict()
+    if state.head_ema is not None:
+        weights["head_ema.safetensors"] = state.head_ema.module.state_dict()
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -121,6 +124,8 @@ def load_state(state: TrainState, directory: Path) -> dict:
     check_data_cursor(record, state)
     with state_errors(directory):
         state.model.load_state_dict(read_safetensors(directory / "model.safetensors"))
+        if state.head is not None:
+            state.head.load_state_dict(read_safetensors(directory / HEAD_WEIGHTS))
         if state.feature_model.own_state():
             state.feature_model.load_own_state(read_safetensors(directory / "objective.safetensors"))
         state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
@@ -130,6 +135,9 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.ema is not None:
             state.ema.module.load_state_dict(read_safetensors(directory / "ema.safetensors"))
             state.ema.n_averaged.fill_(record["ema_num_averaged"])
+        if state.head_ema is not None:
+            state.head_ema.module.load_state_dict(read_safetensors(directory / "head_ema.safetensors"))
+            state.head_ema.n_averaged.fill_(record["ema_num_averaged"])
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record

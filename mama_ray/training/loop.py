@@ -57,7 +57,7 @@ def train_step(
     """Take one step of the model (and on a meta step, of the weight net) and advance the state."""
     learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
     for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
     result = state.weighted_step.compute_gradients(
@@ -72,6 +72,8 @@ def train_step(
     state.model.clamp_logit_scale_()
     if state.ema is not None:
         state.ema.update_parameters(state.model)
+    if state.head_ema is not None:
+        state.head_ema.update_parameters(state.head)
     scalars["train/learning_rate"] = learning_rate
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
     if state.feature_model.bias is not None:

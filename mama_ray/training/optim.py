@@ -1,6 +1,7 @@
 """The optimiser of the model: AdamW, warm-up and cosine, clipping; the schedule is a pure function of the step."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -16,6 +17,17 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def give_own_rate(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], share: float) -> None:
+    """Move parameters into groups of their own, whose learning rate is `share` times what it would be."""
+    chosen = {id(parameter) for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        own = [parameter for parameter in group["params"] if id(parameter) in chosen]
+        if own:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in chosen]
+            options = {name: value for name, value in group.items() if name != "params"}
+            optimizer.add_param_group(options | {"params": own, "lr_scale": share * group.get("lr_scale", 1.0)})
 
 
 def schedules_agree(num_done: int, num_steps: int, other_num_steps: int, config: OptimConfig) -> bool:

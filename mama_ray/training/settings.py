@@ -1,8 +1,12 @@
 """How the model learns; without torch, as a command line names it."""
 
+from typing import Literal
+
 from pydantic import Field
 
-from mama_ray.config import Config
+from mama_ray.config import Config, Location
+from mama_ray.data.questions.plan import QuestionPlanConfig
+from mama_ray.models.heads.settings import HeadConfig
 
 
 class OptimConfig(Config):
@@ -28,3 +32,36 @@ class OptimConfig(Config):
 
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of the moving average of the parameters that is evaluated and saved beside them; 0 turns it off."""
+
+
+class TaskConfig(Config):
+    """What a model learns beside the contrast."""
+
+    kind: Literal["none", "question_answering"] = "none"
+    """none: retrieval alone; question_answering: samples are (clip, question) pairs, and their loss is contrastive +
+    eta * cross-entropy of the answer."""
+
+    eta: float = Field(1.0, ge=0.0)
+    """Factor of the task loss; 0 leaves the contrast alone, bit for bit."""
+
+    questions: Location[str | None] = None
+    """Questions table (python -m mama_ray.data.questions makes one); null takes the questions of the clips' own
+    annotations, which the embedded corpus has."""
+
+    answers: Location[str | None] = None
+    """File with the list of answers to open-ended questions; null makes it of the training questions."""
+
+    num_answers: int = Field(1000, ge=1)
+    """Answers of a list that is made: the most frequent in training. The others count as wrong."""
+
+    head: HeadConfig = HeadConfig()
+    """What gives the answers."""
+
+    head_lr_scale: float = Field(1.0, gt=0.0)
+    """The head's learning rate as a multiple of optim.lr: a new head on a model that is learned already wants more."""
+
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the target spread evenly over all answers."""
+
+    plan: QuestionPlanConfig = QuestionPlanConfig()
+    """How many questions of a clip come together."""

@@ -15,7 +15,7 @@ from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.optim import build_optimizer
+from mama_ray.training.optim import build_optimizer, give_own_rate
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.question_model import QuestionModel
@@ -38,6 +38,7 @@ class TrainState:
     global_batch_size: int
     step: int = 0
     ema: AveragedModel | None = None
+    head_ema: AveragedModel | None = None
 
     @property
     def samples_seen(self) -> int:
@@ -60,6 +61,11 @@ class TrainState:
         """The averaged model where averaging is on, else the model itself."""
         return self.model if self.ema is None else self.ema.module
 
+    @property
+    def evaluated_head(self) -> AnswerHead | None:
+        """The head of it."""
+        return self.head if self.head_ema is None else self.head_ema.module
+
 
 def build_state(
     model: DualEncoder,
@@ -76,12 +82,14 @@ def build_state(
     task: Objective | None = None,
     eta: float = 1.0,
     head: AnswerHead | None = None,
+    head_lr_scale: float = 1.0,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
-    the model answers questions: by its head, or by itself.
+    the model answers questions: by its head, whose learning rate is `head_lr_scale` times the
+    model's, or by itself.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -98,6 +106,8 @@ def build_state(
     else:
         feature_model = QuestionModel(model, head, logit_bias=bias)
     optimizer = build_optimizer(feature_model, optim)
+    if head is not None and head_lr_scale != 1.0:
+        give_own_rate(optimizer, head.parameters(), head_lr_scale)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Buffers that move are running statistics, which the step shares.
         options = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
@@ -114,12 +124,12 @@ def build_state(
         autocast=autocast,
         seed=seed,
     )
-    ema = None
+    state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     if optim.ema_decay > 0:
-        ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
-    return TrainState(
-        model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size, ema=ema
-    )
+        average = get_ema_multi_avg_fn(optim.ema_decay)
+        state.ema = AveragedModel(model, multi_avg_fn=average)
+        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
+    return state
 
 
 def _refuse_shared_batch_norm(model: DualEncoder) -> None:

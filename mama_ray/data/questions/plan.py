@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mama_ray.config import Config
-from mama_ray.data.batch import PADDING_ROW
-from mama_ray.data.plan import local_places, shuffled
+from mama_ray.data.plan import PADDING_ROW, local_places, shuffled
 
 # What the generator is asked for, after the seed and the epoch.
 _STEPS, _VISITS, _QUESTIONS = 0, 1, 2

@@ -16,6 +16,7 @@ from torch import Tensor
 from mama_ray.errors import UserError
 from mama_ray.models.heads.head import AnswerHead, SimilarityHead, build_head
 from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import State, name_some, read_json, read_safetensors, write_json, write_safetensors
 
 HEAD_CONFIG, HEAD_WEIGHTS = "head.json", "head.safetensors"
@@ -47,6 +48,12 @@ def describe_head(head: AnswerHead, answers: Sequence[str]) -> dict[str, Any]:
     if len(answers) != head.num_answers:
         raise UserError("answers of a head", got=len(answers), wanted=head.num_answers)
     return _HeadFile(**head.config.model_dump(), dim=head.dim, answers=tuple(answers)).model_dump(mode="json")
+
+
+def capture_head(head: AnswerHead, answers: Sequence[str], buffers: Buffers | None = None) -> CapturedHead:
+    """Copy a head to host memory, as `models.pretrained.capture_pretrained` copies its model."""
+    state = copy_to_host({"head": dict(head.state_dict())}, buffers)["head"]
+    return CapturedHead(state, describe_head(head, answers))
 
 
 def write_head(captured: CapturedHead, directory: Path) -> None:

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.settings import HeadConfig
 
@@ -94,7 +94,10 @@ HEADS: dict[str, type[AnswerHead]] = {
 
 
 def build_head(config: HeadConfig, dim: int, num_answers: int) -> AnswerHead:
-    """Build a head with new weights; UserError for one that needs an answer list and has none."""
+    """Build a head with new weights; UserError for one that needs an answer list and has none, and for `own`, which is
+    no head of ours."""
+    if config.kind not in HEADS:
+        raise unknown_name("head", config.kind, HEADS)
     if config.kind != "options" and num_answers < 1:
         raise UserError(f"head {config.kind}", got="no answer list", wanted="at least one answer")
     return HEADS[config.kind](config, dim, num_answers)

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mama_ray.config import Config
 
-HeadKind = Literal["classification", "similarity", "options"]
+HeadKind = Literal["classification", "similarity", "options", "own"]
 
 
 class HeadConfig(Config):
@@ -14,7 +14,8 @@ class HeadConfig(Config):
 
     kind: HeadKind = "classification"
     """classification: a logit per answer of the list; similarity: the answers of the list are encoded as texts and
-    compared (VGT's product); options: a scalar per option of a multiple choice."""
+    compared (VGT's product); options: a scalar per option of a multiple choice; own: the backbone answers by itself, as
+    VIOLET and VGT do."""
 
     hidden_dim: int = Field(256, ge=1, le=1 << 16)
     """Width of the hidden layer."""

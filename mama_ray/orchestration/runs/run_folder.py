@@ -102,7 +102,7 @@ def _refuse_other_length(job: Any, earlier: float, run_folder: Place, data: Mapp
     newest = latest_valid_checkpoint(run_folder)
     assert newest is not None  # there is a checkpoint
     record = (newest.place / "train_state.json").read_json() or {}
-    num_clips = data.get("num_clips", {}).get("train")
+    num_clips = data.get("questions", {}).get("num_places") or data.get("num_clips", {}).get("train")
     weighting = getattr(job, "weighting", None)
     follows_the_share_done = weighting is not None and weighting.kind == "self_paced"
     if record and num_clips and not follows_the_share_done:

@@ -10,13 +10,27 @@ import numpy as np
 import ray
 
 from mama_ray.data.assemble import ClipAssembler
-from mama_ray.data.batch import ClipBatch, pad_batch, to_clip_batch
+from mama_ray.data.batch import PADDING_ROW, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.index import clips_per_shard
-from mama_ray.data.plan import EpochPlan, PlanConfig, local_batch_size
+from mama_ray.data.plan import BatchPlan, EpochPlan, PlanConfig, local_batch_size
+from mama_ray.data.questions.assemble import QuestionAssembler
+from mama_ray.data.questions.plan import QuestionPlan, QuestionPlanConfig
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.models.asking import asks_like
 from mama_ray.storage.places import Place
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a decode task needs beside, to make batches of (clip, question) pairs."""
+
+    pairs: ray.ObjectRef
+    model_type: str
+    has_own_head: bool
+    global_batch_size: int
+    plan: QuestionPlanConfig
 
 
 @dataclass(frozen=True)
@@ -33,13 +47,24 @@ class ClipReader:
     joins_captions: bool
     seed: int
     plan: PlanConfig
+    asked: Asked | None = None
 
-    def assembler(self, table: ray.ObjectRef | None = None) -> ClipAssembler:
-        """Build the assembler of `table` (default: training's); it is mapped from shared memory, not copied."""
+    def assembler(self) -> ClipAssembler | QuestionAssembler:
+        """Build the assembler of training's rows: its clips, or with questions its pairs."""
+        return self.clips(self.table) if self.asked is None else self.pairs(self.table, self.asked.pairs)
+
+    def pairs(self, table: ray.ObjectRef, pairs: ray.ObjectRef) -> QuestionAssembler:
+        """Build the assembler of the pairs of a table's clips and their questions."""
+        assert self.asked is not None
+        ask = asks_like(self.asked.model_type, self.tokenizer(), has_own_head=self.asked.has_own_head)
+        return QuestionAssembler(self.clips(table), ray.get(pairs), ask)
+
+    def clips(self, table: ray.ObjectRef) -> ClipAssembler:
+        """Build the assembler of a table's clips; it is mapped from shared memory, not copied."""
         folder = Place.of(self.shards)
         return ClipAssembler(
             folder,
-            ray.get(table or self.table),
+            ray.get(table),
             self.tokenizer(),
             self.num_frames,
             self.transform,
@@ -51,10 +76,12 @@ class ClipReader:
 
     def tokenizer(self) -> Tokenizer:
         """Return the run's tokenizer, built once per process."""
-        return _tokenizer_of(self.tokenizer_files)
+        return tokenizer_of(self.tokenizer_files)
 
-    def epoch_plan(self) -> EpochPlan:
-        """Return the plan of the table's rows, built once per process."""
+    def epoch_plan(self) -> BatchPlan:
+        """Return the plan of training's rows, built once per process."""
+        if self.asked is not None:
+            return _question_plan_of(self.asked.pairs, self.asked.global_batch_size, self.asked.plan)
         return _plan_of(self.table, self.plan)
 
 
@@ -78,12 +105,40 @@ def meta_batches(
         step += 1
 
 
+def question_meta_batches(
+    meta_pairs: QuestionAssembler,
+    *,
+    first_meta_step: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    seed: int,
+) -> Iterator[ClipBatch]:
+    """Yield this rank's part of an endless, shuffled stream of meta batches of pairs, as `meta_batches` does of clips;
+    a batch has one question of a clip as far as clips reach."""
+    size = local_batch_size(batch_size, world_size)
+    config = QuestionPlanConfig(seed=seed, questions_per_clip=1)
+    plan = QuestionPlan(meta_pairs.pairs["row"].to_numpy(), batch_size, config)
+    step = first_meta_step
+    while True:
+        pairs, _ = plan.local_batch(step, batch_size, rank, world_size)
+        pairs = pairs[pairs != PADDING_ROW]
+        yield to_clip_batch(pad_batch(meta_pairs.assemble(np.sort(pairs)), size))
+        step += 1
+
+
 @lru_cache(maxsize=2)
-def _tokenizer_of(files: ray.ObjectRef) -> Tokenizer:
+def tokenizer_of(files: ray.ObjectRef) -> Tokenizer:
+    """Return the tokenizer of a run's files."""
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as directory:
         for name, content in ray.get(files).items():
             (Path(directory) / name).write_bytes(content)
         return Tokenizer.from_directory(directory)
+
+
+@lru_cache(maxsize=2)
+def _question_plan_of(pairs: ray.ObjectRef, global_batch_size: int, config: QuestionPlanConfig) -> QuestionPlan:
+    return QuestionPlan(ray.get(pairs)["row"].to_numpy(), global_batch_size, config)
 
 
 @lru_cache(maxsize=2)

@@ -32,17 +32,17 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     for uri in job.data.caption_tables:
         read_summary(Place.of(uri))
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
-    if counts is not None:
+    if counts is not None and not job.answers_questions:  # whose samples are questions
         check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))
 
 
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
-    """Raise UserError where a split has fewer clips than one batch of it."""
+    """Raise UserError where a split has fewer clips, or questions where those are the samples, than one batch of it."""
     require_one_batch(job, num_clips["train"])
     if job.is_meta_learned and num_clips["meta"] < job.meta.batch_size:
         raise UserError(
             "meta-set too small",
-            got=f"{num_clips['meta']} clips",
+            got=f"{num_clips['meta']} {'questions' if job.answers_questions else 'clips'}",
             wanted=f"at least meta.batch_size = {job.meta.batch_size}",
             remedy="mark clips with split meta, set data.meta_draw, or take weighting.kind uniform",
         )

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from mama_ray.captioning.quality import FLAGS, FLAGS_OF_VERSION_1, Flag
-from mama_ray.config import Config, Location, MayChange, config_to_yaml, with_overrides
+from mama_ray.config import AddedLater, Config, Location, MayChange, config_to_yaml, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
@@ -15,7 +15,7 @@ from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
-from mama_ray.training.settings import OptimConfig
+from mama_ray.training.settings import OptimConfig, TaskConfig
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 
 
@@ -132,6 +132,9 @@ class TrainJob(Config):
     meta: MetaConfig = MetaConfig()
     """How the weight net learns from the meta-set."""
 
+    task: AddedLater[TaskConfig] = TaskConfig()
+    """What is learned beside the contrast: nothing, or to answer questions."""
+
     optim: OptimConfig = OptimConfig()
     """The model's optimiser."""
 
@@ -195,6 +198,8 @@ class TrainJob(Config):
                 "placement.worker_labels ties no elastic group: give its nodes a custom resource and name it in "
                 "placement.worker_resources"
             )
+        if self.task.kind == "none" and self.weighting.weighted_term != "sum":
+            raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
             raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
         return self
@@ -203,6 +208,11 @@ class TrainJob(Config):
     def workers(self) -> WorkerRange:
         """How many train workers there may be."""
         return WorkerRange.of(self.num_workers, resize_every_s=self.resize_every_s)
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the run learns to answer questions."""
+        return self.task.kind == "question_answering"
 
     @property
     def is_meta_learned(self) -> bool:
@@ -216,7 +226,8 @@ class TrainJob(Config):
 
 def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     """Return the folders and URIs that a job reads, None for what it makes itself."""
-    return job.shards, *job.data.caption_tables, job.data.tokenizer, job.model.pretrained
+    asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
+    return job.shards, *job.data.caption_tables, job.data.tokenizer, job.model.pretrained, *asked
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -226,6 +237,9 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
         changes["shards"] = absolute_uri(job.shards)
     if job.data.tokenizer is not None:
         changes["data.tokenizer"] = absolute_uri(job.data.tokenizer)
+    for name in ("questions", "answers"):
+        if (uri := getattr(job.task, name)) is not None:
+            changes[f"task.{name}"] = absolute_uri(uri)
     if job.data.caption_tables:
         changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
     if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI

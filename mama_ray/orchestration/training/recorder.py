@@ -11,7 +11,10 @@ import numpy as np
 import ray
 import torch
 
+from mama_ray.data.plan import PADDING_ROW
+from mama_ray.data.questions.answers import ANSWERS_NAME
 from mama_ray.models.card import CARD, model_card
+from mama_ray.models.heads.folder import capture_head, write_head
 from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
@@ -19,6 +22,8 @@ from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import RunData, truth_kinds
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.question_validation import QuestionValidation
+from mama_ray.orchestration.training.questions import AskedData
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
@@ -29,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _THIS_FOLDER = "path/of/this/folder"  # in the model card: where a run lies is nobody's affair
 SELECTION_METRIC = "val/t2v_R@1"
+QUESTION_METRIC = "val/accuracy"  # of a run that learns to answer
 
 
 class RunRecorder:
@@ -42,14 +48,16 @@ class RunRecorder:
         data: RunData,
         validation: ValidationSet,
         reader: ClipReader,
+        asked: AskedData | None = None,
+        answers: QuestionValidation | None = None,
     ) -> None:
         self._recording, self._job, self._state = recording, job, state
-        self._validation, self._reader = validation, reader
+        self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
         self._window = StepWindow()
         self._last_losses: torch.Tensor | None = None
         self._num_quarantined = 0
         self._warned: set[str] = set()
-        self._kinds = truth_kinds(ray.get(data.train)) if recording.is_written_here else None
+        self._kinds = self._kinds_of(data) if recording.is_written_here else None
         self._buffers: Buffers = {}
 
     def __call__(self, record: StepRecord) -> None:
@@ -63,6 +71,11 @@ class RunRecorder:
             self._log(self._state.step)  # the steps that are done, this one among them
         if is_time_to_save:
             self._validate_and_save()
+
+    def _kinds_of(self, data: RunData) -> np.ndarray | None:
+        """The kind of each row of training: of its clip, also where the row is a question about it."""
+        kinds = truth_kinds(ray.get(data.train))
+        return kinds if kinds is None or self._asked is None else kinds[ray.get(self._asked.train)["row"].to_numpy()]
 
     def _log(self, step: int) -> None:
         scalars = self._window.means()
@@ -87,7 +100,8 @@ class RunRecorder:
         if self._kinds is None:
             return {}
         rows, weights = self._window.rows_and_weights(self._global_rows)
-        kinds = self._kinds[rows]
+        is_row = rows != PADDING_ROW
+        kinds, weights = self._kinds[rows[is_row]], weights[is_row]
         return {f"weights/{kind}/mean": float(weights[kinds == kind].mean()) for kind in np.unique(kinds)}
 
     def _global_rows(self, step: int) -> np.ndarray:
@@ -96,19 +110,29 @@ class RunRecorder:
     def _validate_and_save(self) -> None:
         with self._recording.paused():
             metrics = self._validation.metrics(self._state.evaluated_model)
+            if self._answers is not None:
+                metrics |= self._answers.metrics(self._state.evaluated_model, self._state.evaluated_head)
             writes = self._recording.is_written_here
             curves = weight_curve(self._state.weighting, self._last_losses) if writes else {}
-            value = metrics.get(SELECTION_METRIC)
-            selection = None if value is None else {"metric": SELECTION_METRIC, "value": value}
+            name = SELECTION_METRIC if self._answers is None else QUESTION_METRIC
+            value = metrics.get(name)
+            selection = None if value is None else {"metric": name, "value": value}
             capture = partial(self._capture, metrics, selection)
             self._recording.save(metrics, capture, selection=selection, curves=curves)
 
     def _capture(self, metrics: dict[str, float], selection: dict | None) -> WriteFiles:
         model = capture_pretrained(self._state.model, self._buffers)
+        asked, head, captured = self._asked, self._state.head, None
+        if asked is not None and head is not None:
+            captured = capture_head(head, asked.answers, self._buffers)
         state = capture_state(self._state, selection=selection, extra={"validation": metrics}, buffers=self._buffers)
 
         def write(staged: Path) -> None:
             write_pretrained(model, staged, tokenizer=self._reader.tokenizer())
+            if captured is not None:
+                write_head(captured, staged)
+            if asked is not None and asked.answers:
+                (staged / ANSWERS_NAME).write_text(asked.answer_list, encoding="utf-8")
             write_state(state, staged)
             (staged / "config.yaml").write_text(self._job.to_yaml())
             settings = self._job.model_dump(mode="json")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ray.train import UserCallback
 
+from mama_ray.data.questions.answers import ANSWERS_NAME
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -24,12 +25,14 @@ from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_wo
 from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
+from mama_ray.orchestration.training.questions import AskedData, load_questions, tell_questions, with_questions
 from mama_ray.orchestration.training.tokens import require_models_tokenizer, tell_captions
 from mama_ray.orchestration.training.worker import train_fn_per_worker
 from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -79,18 +82,23 @@ def run_to_end(
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     data = load_begun_data(job, begun, newest)
-    check_sizes(job, data.summary["num_clips"])
+    asked = load_begun_questions(job, data, begun, newest) if job.answers_questions else None
+    samples = data.summary["num_clips"] if asked is None else asked.summary["num_questions"]
+    check_sizes(job, samples)
     if newest is None:
         require_models_tokenizer(job, data.tokenizer_files)
     if begun is not None:
         write_run_config(begins_with, run_folder)  # now that what it names is known to be the same
-    write_environment(data.summary, run_folder)
-    num_steps = count_steps(job, data.summary["num_clips"]["train"])
+    summary = data.summary if asked is None else with_questions(data.summary, asked)
+    write_environment(summary, run_folder)
+    num_steps = count_steps(job, samples["train"] if asked is None else asked.num_places)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     tell_captions(job, data.summary)
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
-    loop_config = {"data": data, "num_steps": num_steps, "num_runs": num_runs}
+    if asked is not None:
+        tell_questions(asked.summary)
+    loop_config = {"data": data, "asked": asked, "num_steps": num_steps, "num_runs": num_runs}
     _require_room(job)
     group = {"workers": job.workers, "placement": job.placement}
     run_workers(train_fn_per_worker, loop_config, job, run_folder, **group, callbacks=callbacks)
@@ -125,6 +133,29 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
             contents |= {name: begun.contents[name]} if name in begun.contents else {}
         begun.refuse_others(job.run, contents, _places_of(job))
     return data
+
+
+def load_begun_questions(
+    job: TrainJob, data: RunData, begun: BegunRun | None, newest: CheckpointRef | None
+) -> AskedData:
+    """Load the questions of a run; UserError where a begun one finds others. Its checkpoint has its list of answers."""
+    assert job.shards is not None
+    known = None
+    if begun is not None and newest is not None and (newest.place / ANSWERS_NAME).is_file():
+        known = (newest.place / ANSWERS_NAME).read_text(MAX_JSON_BYTES)
+    asked = load_questions(
+        job.shards,
+        job.task,
+        data,
+        model=job.model,
+        global_batch_size=job.global_batch_size,
+        needs_meta=job.is_meta_learned,
+        known=known,
+    )
+    if begun is not None:
+        places = {"task.questions": job.task.questions or job.shards}
+        begun.refuse_others(job.run, asked.contents, places)
+    return asked
 
 
 def _places_of(job: TrainJob) -> dict[str, object]:

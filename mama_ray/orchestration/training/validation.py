@@ -20,7 +20,7 @@ class ValidationSet:
     """This worker's every world_size-th clip of the val split."""
 
     def __init__(self, reader: ClipReader, table: ray.ObjectRef, *, rank: int, world_size: int):
-        self._assembler = reader.assembler(table)
+        self._assembler = reader.clips(table)
         self._ids = self._assembler.table.column("clip_id").to_pylist()
         num_rows = len(self._ids)
         self._num_padded = -(-num_rows // world_size) if num_rows else 0

@@ -5,6 +5,7 @@ job and a resized group all take the same path.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,29 @@ import ray
 import torch
 
 from mama_ray.data.batch import to_clip_batch
+from mama_ray.data.questions.assemble import DecodedClips
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.pretrained import from_preset, from_pretrained
+from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work
-from mama_ray.orchestration.training.clip_reader import ClipReader, meta_batches
+from mama_ray.orchestration.training.clip_reader import (
+    Asked,
+    ClipReader,
+    meta_batches,
+    question_meta_batches,
+    tokenizer_of,
+)
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.question_validation import QuestionValidation
+from mama_ray.orchestration.training.questions import AskedData, build_head_for
 from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.validation import ValidationSet
@@ -36,8 +48,8 @@ logger = logging.getLogger(__name__)
 
 
 def train_fn_per_worker(loop_config: dict) -> None:
-    """Train this worker's share of the run; `loop_config` holds the job, the data's references, num_steps,
-    num_runs (how many runs share the cluster) and whether to show_bar."""
+    """Train this worker's share of the run; `loop_config` holds the job, the data's references (asked: those of
+    its questions, or None), num_steps, num_runs (how many runs share the cluster) and whether to show_bar."""
     job: TrainJob = loop_config["job"]
     data: RunData = loop_config["data"]
     worker = begin_work(Place.of(join_uri(job.storage, job.run)))
@@ -47,13 +59,19 @@ def train_fn_per_worker(loop_config: dict) -> None:
         model = build_model(job, data.summary, directory).to(device)
         if job.model.pretrained is not None and directory is None:
             require_models_sizes(job, model.config, data.summary)
-        state = _build_state(job, model, device, loop_config["num_steps"])
+        asked: AskedData | None = loop_config["asked"]
+        tokenizer = tokenizer_of(data.tokenizer_files)
+        head = None if asked is None else build_head_for(job.task, asked, model, tokenizer)
+        state = _build_state(job, model, device, loop_config["num_steps"], head=head)
         _resume(state, directory)
-    reader = _build_reader(job, data, model)
+    reader = _build_reader(job, data, model, asked)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
+    answers = None
+    if asked is not None:
+        answers = QuestionValidation(reader, data.val, asked.val, rank=rank, world_size=world_size)
     num_clips = reader.epoch_plan().num_clips
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
-    recorder = RunRecorder(recording, job, state, data, validation, reader)
+    recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers)
     arrays = stream_arrays(
         reader,
         first_step=state.step,
@@ -66,7 +84,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         decode_labels=job.placement.decode_labels,
     )
     on_device = (batch.to(device) for batch in recording.timed(map(to_clip_batch, arrays)))
-    metas = (batch.to(device) for batch in _meta_stream(job, data, reader, state, rank, world_size))
+    metas = (batch.to(device) for batch in _meta_stream(job, data, asked, reader, state, rank, world_size))
     with recording:
         train(state, on_device, metas, report=recorder, measure_every=job.log_every)
 
@@ -95,9 +113,15 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return from_pretrained(directory, **checkpointing)
 
 
-def _build_state(job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int) -> TrainState:
+def _build_state(
+    job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int, *, head: AnswerHead | None = None
+) -> TrainState:
     return build_state(
         model,
+        task=AnsweringObjective(job.task.label_smoothing) if job.answers_questions else None,
+        eta=job.task.eta,
+        head=head,
+        head_lr_scale=job.task.head_lr_scale,
         objective=job.objective,
         weighting=job.weighting,
         meta=job.meta,
@@ -117,8 +141,12 @@ def _resume(state: TrainState, checkpoint: Path | None) -> None:
     require_same_step(state.step, next(state.model.parameters()).device)
 
 
-def _build_reader(job: TrainJob, data: RunData, model: DualEncoder) -> ClipReader:
+def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: AskedData | None = None) -> ClipReader:
     assert job.shards is not None  # the driver has put in where the embedded ones are
+    pairs = None
+    if asked is not None:
+        plan = job.task.plan.model_copy(update={"seed": job.seed})
+        pairs = Asked(asked.train, model.model_type, job.task.head.kind == "own", job.global_batch_size, plan)
     return ClipReader(
         table=data.train,
         shards=job.shards,
@@ -130,25 +158,40 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder) -> ClipReade
         joins_captions=job.data.caption_mode == "paragraph",
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
+        asked=pairs,
     )
 
 
-def _meta_stream(job: TrainJob, data: RunData, reader: ClipReader, state: TrainState, rank: int, world_size: int):
+def _meta_stream(
+    job: TrainJob,
+    data: RunData,
+    asked: AskedData | None,
+    reader: ClipReader,
+    state: TrainState,
+    rank: int,
+    world_size: int,
+):
     if not (state.weighted_step.is_learned and job.weighting.learner == "meta"):
         return iter(())
     table = ray.get(data.meta)
-    meta_set = reader.assembler(data.meta).assemble(np.arange(len(table)))
+    rows = np.arange(len(table))
+    if asked is not None:
+        rows = np.unique(ray.get(asked.meta)["row"].to_numpy())
+    meta_set = reader.clips(data.meta).assemble(rows)
     if not meta_set["valid"].all():
-        bad = [table["clip_id"][int(row)].as_py() for row in np.flatnonzero(~meta_set["valid"])[:3]]
+        bad = [table["clip_id"][int(row)].as_py() for row in rows[~meta_set["valid"]][:3]]
         raise UserError(
             "unreadable clips in the meta-set", got=bad, remedy="run jobs/prepare.py again; see its quarantine"
         )
     first = -(-state.step // job.meta.meta_every)  # meta steps already taken
-    return meta_batches(
-        meta_set,
-        first_meta_step=first,
-        batch_size=job.meta.batch_size,
-        rank=rank,
-        world_size=world_size,
-        seed=job.seed,
-    )
+    place = {
+        "first_meta_step": first,
+        "batch_size": job.meta.batch_size,
+        "rank": rank,
+        "world_size": world_size,
+        "seed": job.seed,
+    }
+    if asked is None:
+        return meta_batches(meta_set, **place)
+    pairs = reader.pairs(data.meta, asked.meta)
+    return question_meta_batches(replace(pairs, clips=DecodedClips(meta_set)), **place)

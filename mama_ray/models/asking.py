@@ -1,0 +1,80 @@
+"""What a question becomes for a backbone: the arrays that its `answer` reads, and the answers that it can give."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from mama_ray.data.questions.answers import AnswerList
+from mama_ray.data.questions.assemble import Ask
+from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.wordpiece import WordPieceTokenizer
+from mama_ray.errors import UserError
+from mama_ray.models.answering import ChoosesFromList
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.violet.prompts import answer_list, choice_prompts, open_prompts
+
+Options = Sequence[Sequence[str]] | None
+
+
+def asks_like(model_type: str, tokenizer: Tokenizer, *, has_own_head: bool = True) -> Ask:
+    """Return how a backbone is asked; one whose answers a head of ours gives is asked by plain texts."""
+    if has_own_head and model_type == "violet":
+        if not isinstance(tokenizer, WordPieceTokenizer):
+            raise UserError("VIOLET's prompts need word-pieces", got="CLIP's tokenizer", wanted="BERT's tokenizer")
+        return partial(_ask_violet, tokenizer)
+    if has_own_head and model_type == "vgt":
+        return partial(_ask_vgt, tokenizer)
+    return partial(_ask_plainly, tokenizer)
+
+
+def answers_within_reach(answers: AnswerList, model_type: str, tokenizer: Tokenizer) -> AnswerList:
+    """Return the answers that a backbone can give by itself: VIOLET's are one word-piece each. Others are wrong."""
+    if model_type != "violet" or not isinstance(tokenizer, WordPieceTokenizer):
+        return answers
+    kept, _ = answer_list(tokenizer, answers.answers)
+    counts = dict(zip(answers.answers, answers.counts, strict=True))
+    return AnswerList(tuple(kept), tuple(counts[answer] for answer in kept), answers.num_questions)
+
+
+def give_answers(model: DualEncoder, answers: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Tell a backbone that answers by itself the list that it chooses from."""
+    if isinstance(model, ChoosesFromList):
+        if model.model_type == "violet":
+            assert isinstance(tokenizer, WordPieceTokenizer)
+            token_ids = answer_list(tokenizer, answers)[1]
+        else:
+            token_ids = tokenizer(answers)
+        model.set_answers(torch.from_numpy(token_ids))
+
+
+def _ask_plainly(tokenizer: Tokenizer, questions: Sequence[str], options: Options) -> dict[str, np.ndarray]:
+    if options is None:
+        return {"token_ids": tokenizer(questions)}
+    texts = [f"{question} {option}" for question, own in zip(questions, options, strict=True) for option in own]
+    return {"option_token_ids": _by_question(tokenizer(texts), options)}
+
+
+def _ask_violet(tokenizer: WordPieceTokenizer, questions: Sequence[str], options: Options) -> dict[str, np.ndarray]:
+    prompts = open_prompts(tokenizer, questions) if options is None else choice_prompts(tokenizer, questions, options)
+    return prompts.arrays()
+
+
+def _ask_vgt(tokenizer: Tokenizer, questions: Sequence[str], options: Options) -> dict[str, np.ndarray]:
+    """Candidates are "question [SEP] option"."""
+    if options is None:
+        return {"token_ids": tokenizer(questions)}
+    asked = tokenizer.pieces(questions)
+    candidates = np.full((sum(map(len, options)), tokenizer.context_length), tokenizer.pad_id, np.int64)
+    places = iter(candidates)
+    for question, own in zip(asked, map(tokenizer.pieces, options), strict=True):
+        for option in own:
+            room = tokenizer.context_length - 3 - len(option)
+            pieces = [*question[: max(0, room)], tokenizer.eot_id, *option][: tokenizer.context_length - 2]
+            next(places)[: len(pieces) + 2] = [tokenizer.start_id, *pieces, tokenizer.eot_id]
+    return {"option_token_ids": _by_question(candidates, options)}
+
+
+def _by_question(token_ids: np.ndarray, options: Sequence[Sequence[str]]) -> np.ndarray:
+    return token_ids.reshape(len(options), -1, token_ids.shape[-1])
