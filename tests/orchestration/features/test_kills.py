@@ -15,7 +15,7 @@ from tests.orchestration.features.feature_runs import encode, files_of, read_tab
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 
 ROOT = Path(__file__).resolve().parents[3]
-NUM_CLIPS = 150  # ten chunks
+NUM_CLIPS = 400  # 25 chunks
 KILLS = 5
 SIZES = ["--num_clips", "4", "--frames_per_clip", "2", "--num_regions", "5", "--actors.number", "2"]
 
