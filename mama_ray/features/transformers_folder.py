@@ -23,7 +23,8 @@ def load_strictly(model_class: Any, directory: Path, *, beside: tuple[str, ...] 
     """Load a folder; keys that begin with one of `beside` are left out, any other that does not fit is a UserError."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.set_verbosity_error()  # it tells in a table what is told below in a line, or left out knowingly
+    # It tells in a table what is told below in a line, or left out knowingly.
+    transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         model, report = model_class.from_pretrained(directory, local_files_only=True, output_loading_info=True)
