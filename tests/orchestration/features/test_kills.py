@@ -61,7 +61,7 @@ def start(arguments: list[str], output: Path, log: Path) -> subprocess.Popen:
 
 def wait_for_a_moment(job: subprocess.Popen, output: Path, num_files: int, rng: random.Random) -> None:
     """Wait until more files than these are committed, then a random while of the next."""
-    end = time.monotonic() + 200
+    end = time.monotonic() + 600
     while job.poll() is None and len(files_of(output)) <= num_files and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(rng.uniform(0, 0.3))
