@@ -84,5 +84,5 @@ def text_of(
     if joins:
         return str(caption_for_evaluation(captions, "paragraph"))
     if rng is None:
-        return captions[0]["text"]
+        return captions[0]["text"] if captions else ""  # questions are asked of clips without captions, too
     return choose_caption(captions, probabilities=probabilities, rng=rng)

@@ -16,7 +16,8 @@ from mama_ray.errors import UserError
 Prediction = str | int | float | None
 """An answer (open ended), an option's number from 0 (multiple choice) or a count; None is no answer, which is wrong."""
 
-# TGIF-QA's: a count is rounded and clipped to this range before it is compared.
+# TGIF-QA's: a predicted count is rounded and clipped to this range. A quarter of the test answers are 0; the official
+# code reads them as 1 (`mean_squared_error_from_1`), which its readme does not say.
 MIN_COUNT, MAX_COUNT = 1, 10
 _STANDARD_ERRORS = 2.0
 _MIN_QUESTIONS_FOR_CHANCE = 30
@@ -53,6 +54,7 @@ class QuestionScores:
     Attributes:
         joint: items that count as right when all their questions are, such as an answer with its reason.
         headline: the mean over the named scores in percent where a benchmark is one of groups, else the accuracy.
+        error_from_1: of counts, the mean squared error where answers of 0 are read as 1.
     """
 
     overall: Tally
@@ -60,14 +62,17 @@ class QuestionScores:
     groups: dict[str, Tally]
     joint: dict[str, Tally]
     headline: float
+    error_from_1: float | None = None
 
     def to_metrics(self) -> dict[str, float]:
-        """Return the numbers by name: accuracy, accuracy/<type or group>, mean_squared_error."""
+        """Return the numbers by name: accuracy, accuracy/<type or group>, mean_squared_error(_from_1)."""
         metrics = {"accuracy": self.headline}
         for name, tally in (self.types | self.groups | self.joint).items():
             metrics[f"accuracy/{name}"] = tally.accuracy
         if self.overall.mean_squared_error is not None:
             metrics["mean_squared_error"] = self.overall.mean_squared_error
+        if self.error_from_1 is not None:
+            metrics["mean_squared_error_from_1"] = self.error_from_1
         return metrics
 
 
@@ -137,7 +142,8 @@ def score(
     if unknown:
         raise UserError("no score of that name", got=", ".join(unknown), wanted=", ".join(parts))
     first = math.fsum(parts[name].accuracy for name in headline) / len(headline) if headline else overall.accuracy
-    return QuestionScores(overall, types, grouped, joined, first)
+    lifted = [_squared_error(one, found[one.question_id], MIN_COUNT) for one in questions.questions if is_count]
+    return QuestionScores(overall, types, grouped, joined, first, math.fsum(lifted) / len(lifted) if lifted else None)
 
 
 def chance_warning(
@@ -180,8 +186,11 @@ def clipped_count(prediction: Prediction) -> int:
     return min(max(math.floor(value + 0.5), MIN_COUNT), MAX_COUNT)
 
 
-def _squared_error(question: Question, prediction: Prediction) -> float:
-    return float((clipped_count(prediction) - int(question.answers[0])) ** 2)
+def _squared_error(question: Question, prediction: Prediction, least: int = 0) -> float:
+    right = max(int(question.answers[0]), least)
+    if prediction is None:  # no answer is as wrong as can be
+        return float(max((MIN_COUNT - right) ** 2, (MAX_COUNT - right) ** 2))
+    return float((clipped_count(prediction) - right) ** 2)
 
 
 def _count_warning(questions: QuestionSet, overall: Tally) -> str | None:

@@ -20,6 +20,7 @@ from mama_ray.evaluation.protocol import CheckpointName
 from mama_ray.evaluation.question_answering import QuestionScores, chance_warning, score
 
 RESULT_VERSION = 1
+PREDICTIONS_ENDING = "_predictions.json"  # of the file beside a result, after the benchmark's name
 _Types = dict[str, tuple[str, ...]]
 
 
@@ -212,8 +213,8 @@ def result_table(result: QuestionResult) -> str:
         f"{protocol.num_videos} videos{ceiling}, ids {protocol.ids_sha256[:12]}"
     ]
     rows = [("accuracy", f"{result.metrics['accuracy']:.2f} %", _share(result.counts["all"]))]
-    if "mean_squared_error" in result.metrics:
-        rows.insert(0, ("mean squared error", f"{result.metrics['mean_squared_error']:.2f}", ""))
+    errors = [name for name in result.metrics if name.startswith("mean_squared_error")]
+    rows[:0] = [(name.replace("_", " "), f"{result.metrics[name]:.2f}", "") for name in errors]
     rows += [
         (name, f"{result.metrics[f'accuracy/{name}']:.2f} %", _share(count))
         for name, count in result.counts.items() if name != "all"

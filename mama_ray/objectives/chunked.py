@@ -7,7 +7,7 @@ reference.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -17,8 +17,8 @@ from mama_ray.objectives.margin import apply_margin
 # over chunks its exponential is an exact 0.
 _NO_NEGATIVE = -1e30
 
-Clips = tuple[Int[Tensor, " local"], Int[Tensor, " global"]]
-"""The numbers of the queries' clips, and of the gallery's."""
+Clips = tuple[Tensor, Tensor]
+"""The numbers of the queries' clips (local,), and of the gallery's (global,), or of a piece of it."""
 
 
 def compute_losses_in_chunks(

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Protocol, ResultFile, differing_fields
+from mama_ray.evaluation.question_protocol import PREDICTIONS_ENDING, QuestionResult
 from mama_ray.reporting import plots
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
 from mama_ray.reporting.provenance import read_provenance
@@ -132,17 +133,26 @@ def _read_run(folder: Place, names: set[str]) -> RunLine:
 def _read_results(folder: Place) -> dict[Protocol, float]:
     found = {}
     for place in (folder / "evaluation").files():
-        if not place.name.endswith(".json"):
+        if not place.name.endswith(".json") or place.name.endswith(PREDICTIONS_ENDING):
             continue
+        content = place.read_bytes(MAX_JSON_BYTES)
         try:
-            results = ResultFile.from_json(place.read_bytes(MAX_JSON_BYTES)).results
+            results = ResultFile.from_json(content).results
         except UserError as error:  # another file, or of another version, must not hide the run
-            logger.warning("%s is left out: %s", place, error)
+            if not _is_of_questions(content):
+                logger.warning("%s is left out: %s", place, error)
             continue
         for result in results:
             if result.label == "plain" and "t2v_R@1" in result.metrics:
                 found[result.protocol] = result.metrics["t2v_R@1"]
     return found
+
+
+def _is_of_questions(content: bytes) -> bool:
+    try:
+        return bool(QuestionResult.from_json(content))
+    except UserError:
+        return False
 
 
 def _figures(runs: Sequence[RunLine]) -> list[Figure]:

@@ -18,18 +18,18 @@ from mama_ray.weighting.weight_net import Uniform, compute_sample_weights
 NUM_TERMS = 2  # contrastive, task
 
 
-def line_up(terms: Sequence[Float[Tensor, " local"]]) -> Float[Tensor, " terms*local"]:
+def line_up(terms: Sequence[Float[Tensor, " local"]]) -> Float[Tensor, " local_terms"]:
     """Return a rank's terms behind each other."""
     return torch.cat(list(terms))
 
 
 def compute_term_weights(
     weighting: nn.Module,
-    losses: Float[Tensor, " terms*global"],
+    losses: Float[Tensor, " terms"],
     config: WeightingConfig,
     *,
-    valid: Bool[Tensor, " terms*global"],
-) -> Float[Tensor, " terms*global"]:
+    valid: Bool[Tensor, " terms"],
+) -> Float[Tensor, " terms"]:
     """Return the coefficients of the gathered terms: each term's are normalised by themselves, and a term that is not
     weighted has its mean."""
     modules = [weighting if config.weighted_term in ("each", name) else None for name in ("contrastive", "task")]
@@ -43,7 +43,7 @@ def compute_term_weights(
 
 
 def sum_terms(
-    losses: Float[Tensor, " terms*global"], weights: Float[Tensor, " terms*global"]
+    losses: Float[Tensor, " terms"], weights: Float[Tensor, " terms"]
 ) -> tuple[Float[Tensor, " global"], Float[Tensor, " global"]]:
     """Return each clip's summed loss and the weight that the sum has in effect: sum_k w_k l_k over sum_k l_k."""
     by_term, weights = _by_term(losses), _by_term(weights)
@@ -53,7 +53,7 @@ def sum_terms(
     return total, torch.where(is_told, effective, weights.mean(0))
 
 
-def of_clips(of_terms: Bool[Tensor, " terms*global"]) -> Bool[Tensor, " global"]:
+def of_clips(of_terms: Bool[Tensor, " terms"]) -> Bool[Tensor, " global"]:
     """Return what is said of the clips, from what is said of every term alike."""
     return _by_term(of_terms)[0]
 

@@ -5,7 +5,8 @@
 
 `--rows FILE` writes the videos as rows for jobs/prepare.py, too, where the shards are not there yet; `--join TABLE`
 puts the questions of another split before these. The name `own` reads JSON or JSON lines of {question_id, video_id,
-question, answer or answers, options?, type?, split?}.
+question, answer or answers, options?, type?, split?}; `index` takes prepared shards whose annotations had a column
+questions, `embedded_qa` and `embedded_mc` those of the embedded corpus: --annotations is the folder of the shards.
 """
 
 import csv
@@ -17,6 +18,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mama_ray.data.benchmarks.rows import with_found_files
+from mama_ray.data.index import read_index
 from mama_ray.data.questions.official.activitynet_qa import read_activitynet_qa
 from mama_ray.data.questions.official.causal_vidqa import read_causal_vidqa
 from mama_ray.data.questions.official.msrvtt_qa import read_msrvtt_qa
@@ -31,16 +33,18 @@ from mama_ray.data.questions.official.tgif_qa import (
     read_r_transition,
     read_transition,
 )
-from mama_ray.data.questions.own import read_own
+from mama_ray.data.questions.own import questions_of_index, read_own
 from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet, join_sets, read_questions, write_questions
 from mama_ray.data.questions.videos import hold_out_videos, video_rows
+from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 
 Name = Literal[
     "msrvtt_qa", "msvd_qa", "tgif_action", "tgif_transition", "tgif_frame", "tgif_count", "tgif_r_action",
-    "tgif_r_transition", "nextqa", "nextqa_oe", "causal_vidqa", "activitynet_qa", "own",
+    "tgif_r_transition", "nextqa", "nextqa_oe", "causal_vidqa", "activitynet_qa", "own", "index",
+    "embedded_qa", "embedded_mc",
 ]  # fmt: skip
 READERS: dict[str, Callable[[Path, Path | None, Split], QuestionSet]] = {
     "msrvtt_qa": read_msrvtt_qa,
@@ -75,7 +79,8 @@ def main(
 
     Args:
         name: Which files these are; `own` is questions of your own.
-        annotations: The official file of one split; of Causal-VidQA the folder QA.
+        annotations: The official file of one split; of Causal-VidQA the folder QA; of index, embedded_qa and
+            embedded_mc the folder of prepared shards, whose splits the questions are given.
         output: Parquet file to write, a path or a URI.
         beside: The file that belongs to it: MSVD-QA's youtube_mapping.txt, NExT-OE's add_reference_answer_test.json,
             ActivityNet-QA's answers (default: beside the questions), Causal-VidQA's video ids of the split.
@@ -107,11 +112,12 @@ def _read(name: Name, annotations: Path, beside: Path | None, split: Split, task
         if path is not None and not path.exists():
             raise UserError("no such file", got=path, wanted=f"an official file of {name}")
     try:
-        return (
-            read_own(annotations, task=task, split=split)
-            if name == "own"
-            else READERS[name](annotations, beside, split)
-        )
+        if name in READERS:
+            return READERS[name](annotations, beside, split)
+        if name == "own":
+            return read_own(annotations, task=task, split=split)
+        index = read_index(Place.of(annotations))
+        return questions_of_index(index, task=task) if name == "index" else quiz_of_index(index, QUIZZES[name])
     except UserError:
         raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ Ask = Callable[[Sequence[str], Sequence[Sequence[str]] | None], dict[str, np.nda
 """Questions, and the options of each where there are some, to the arrays that a model's `answer` reads."""
 
 
+@runtime_checkable
 class AssemblesClips(Protocol):
     """What makes the arrays of clips."""
 

@@ -67,7 +67,10 @@ class QuestionPlan:
         order, visits = self._epoch(epoch)
         number = int(order[place])
         start = int(self._step_ends[number - 1]) if number else 0
-        pairs = [self._pairs(epoch, int(visit)) for visit in visits[start : self._step_ends[number]]]
+        own = visits[start : self._step_ends[number]]
+        # Two visits of one clip may meet in a step, and stand side by side then.
+        own = own[np.argsort(self._visit_clips[own], kind="stable")]
+        pairs = [self._pairs(epoch, int(visit)) for visit in own]
         padding = np.full(global_batch_size - sum(map(len, pairs)), PADDING_ROW, np.int64)
         return np.concatenate([*pairs, padding]), np.full(global_batch_size, epoch, np.int64)
 

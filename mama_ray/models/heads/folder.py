@@ -6,7 +6,7 @@ The model's own files stay what they are without a head, so retrieval, search an
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pydantic
@@ -22,6 +22,7 @@ from mama_ray.models.weight_files import State, name_some, read_json, read_safet
 HEAD_CONFIG, HEAD_WEIGHTS = "head.json", "head.safetensors"
 
 
+@runtime_checkable
 class Tokenizes(Protocol):
     """What makes token ids of answers."""
 

@@ -20,6 +20,10 @@ class EvaluateJob(Config):
     benchmark: str = "own"
     """Name of a file in configs/benchmark, or the path of such a YAML file; own is the test split of any shards."""
 
+    questions: str | None = None
+    """Questions table of a benchmark of question answering; null is that of the run's training, or the questions that
+    the shards themselves hold."""
+
     output: str | None = None
     """Folder or URI for the result; null is `evaluation` in the checkpoint's run, or in the model's folder."""
 

@@ -7,11 +7,7 @@ checkpoint inside a run, or any folder that `from_pretrained` loads.
 """
 
 import logging
-import re
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,24 +16,24 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.benchmarks import Benchmark, load_benchmark_file
 from mama_ray.evaluation.protocol import BenchmarkConfig, ResultFile, comparison_table, describe_checkpoint
+from mama_ray.evaluation.question_protocol import QuestionBenchmark
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import find_named
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips
+from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.missing import name_missing, warn_of_refused
 from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
+from mama_ray.orchestration.evaluation.questions import run_questions
 from mama_ray.orchestration.evaluation.rank import load_features
 from mama_ray.orchestration.evaluation.results import compute_results
 from mama_ray.orchestration.evaluation.split import EvaluatedSplit, load_evaluated_split
 from mama_ray.orchestration.evaluation.texts import tell_cut_texts
 from mama_ray.orchestration.runs.report import report_run, write_page
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.lease import LEASE_NAME, Lease, is_left_behind
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
-
-_FEATURES_LEASE = re.compile(rf"\.features-[0-9a-f]{{12}}{re.escape(LEASE_NAME)}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,6 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     if not isinstance(benchmark, BenchmarkConfig):
         raise UserError(
             f"benchmark {job.benchmark} asks questions", got=f"family {benchmark.family}", wanted="family retrieval",
-            remedy="jobs/score.py scores a file of answers to them",
         )  # fmt: skip
     model = find_model(job.checkpoint, benchmark, resize=job.resize)
     logger.info("checkpoint %s", describe_checkpoint(model.name))
@@ -103,6 +98,9 @@ def evaluate(job: EvaluateJob) -> Evaluation:
 
 def run(job: EvaluateJob) -> str:
     """Evaluate, print a table per protocol and, for a run, renew its report; returns the line that names the result."""
+    benchmark = load_benchmark(job.benchmark)
+    if isinstance(benchmark, QuestionBenchmark):
+        return run_questions(job, benchmark)
     found = evaluate(job)
     print(found.tables())  # noqa: T201 - the job's result
     evaluated = f"evaluated {found.checkpoint} on {found.file.benchmark}: {found.uri}"
@@ -134,31 +132,3 @@ def _embed_plan(
         decode=job.decode,
         batch_size=job.batch_size,
     )
-
-
-@contextmanager
-def features_folder(output: Place) -> Iterator[str]:
-    """Give a folder for features while the block runs, and remove those of evaluations that were killed here.
-
-    Many may evaluate at a time, so the lease beside each folder refuses nobody: it tells whose folder lives.
-    """
-    for file in output.files():
-        if _FEATURES_LEASE.fullmatch(file.name) and is_left_behind(file):
-            _remove(output / file.name.removesuffix(LEASE_NAME))
-            with suppress(FileNotFoundError):
-                file.delete_file()
-    folder = output / f".features-{uuid.uuid4().hex[:12]}"
-    with Lease(Place.of(f"{folder}{LEASE_NAME}"), "folder of features"):
-        try:
-            yield folder.uri
-        finally:
-            _remove(folder)
-
-
-def _remove(folder: Place) -> None:
-    try:
-        folder.delete_folder()
-    except FileNotFoundError:  # nothing was written yet
-        return
-    except OSError as error:
-        logger.warning("features stay at %s: %s", folder, error)

@@ -47,6 +47,14 @@ def test_visits_are_no_larger_than_asked_and_every_pair_comes_once(questions_per
     assert num_decodes(plan, rows) <= plan.num_visits
 
 
+def test_questions_of_one_clip_stand_side_by_side():
+    rows = rows_of([9, 2, 7, 1, 5, 8])
+    plan = QuestionPlan(rows, 8, QuestionPlanConfig(questions_per_clip=2))
+    batches = [rows[batch] for epoch in range(4) for batch in epoch_of(plan, epoch)]
+    assert any(np.bincount(clips).max() > 2 for clips in batches)  # a clip comes with two of its visits
+    assert all((np.diff(clips) >= 0).all() for clips in batches)
+
+
 def test_epochs_and_seeds_differ_and_a_step_is_a_pure_function():
     rows = rows_of([5, 3, 5, 2, 1, 5, 4] * 4)
     plan = QuestionPlan(rows, 10, QuestionPlanConfig(seed=3))

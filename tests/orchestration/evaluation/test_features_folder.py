@@ -1,6 +1,6 @@
 """The folder of an evaluation's features: gone with the evaluation, or with the next one where it was killed."""
 
-from mama_ray.orchestration.evaluation.run import features_folder
+from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.storage.lease import LEASE_NAME
 from mama_ray.storage.places import Place
 from tests.storage.lease_holder import hold

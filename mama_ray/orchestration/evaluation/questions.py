@@ -1,0 +1,230 @@
+"""Evaluation on a benchmark of questions: a checkpoint answers all questions of a split, and the answers are scored.
+
+It leaves `<benchmark>.json`, a `QuestionResult`, and `<benchmark>_predictions.json` in the benchmark's own format.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
+from mama_ray.data.questions.assemble import pairs_table
+from mama_ray.data.questions.lengths import count_cut
+from mama_ray.data.questions.own import questions_of_index
+from mama_ray.data.questions.table import QuestionSet, read_questions
+from mama_ray.data.questions.videos import AskedClips, join_clips
+from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
+from mama_ray.errors import UserError
+from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
+from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
+from mama_ray.evaluation.question_answering import Prediction
+from mama_ray.evaluation.question_protocol import (
+    PREDICTIONS_ENDING,
+    AnsweredExample,
+    QuestionBenchmark,
+    measure,
+    result_table,
+)
+from mama_ray.models.heads.folder import has_head
+from mama_ray.models.run_config import RUN_CONFIG, training_config
+from mama_ray.models.weight_files import read_json
+from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.evaluation.answer import (
+    AnswerPlan,
+    answer_questions,
+    answers_of,
+    cut_at_clips,
+    load_tokenizer,
+    read_choices,
+)
+from mama_ray.orchestration.evaluation.features_folder import features_folder
+from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
+from mama_ray.storage.first_look import ensure_readable, ensure_writable
+from mama_ray.storage.places import Place, join_uri, storage_errors
+
+logger = logging.getLogger(__name__)
+
+_TABLE_COLUMNS = ["clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "captions"]
+_INDEX_COLUMNS = [*_TABLE_COLUMNS, "split", "questions", "truth"]
+_TASK_CPUS = 0.5
+
+
+@dataclass(frozen=True)
+class AnsweringFolder:
+    """What is read of the model's folder: its tokenizer, its list of answers, and how it is asked."""
+
+    tokenizer_files: dict[str, bytes]
+    answers: AnswerList | None
+    model_type: str
+    has_own_head: bool
+    questions: str | None
+
+
+def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
+    """Answer, score, write result and predictions, print the table; returns the line that names the result."""
+    start = time.perf_counter()
+    sizes = BenchmarkConfig(
+        dataset=benchmark.dataset,
+        text_length=benchmark.question_length,
+        num_frames=benchmark.num_frames,
+        image_size=benchmark.image_size,
+    )
+    model = find_model(job.checkpoint, sizes, resize=job.resize)
+    shards = job.shards or model.shards
+    if shards is None:
+        raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
+    output = job.output or join_uri(model.home, "evaluation")
+    ensure_writable(output)
+    ensure_readable(shards)
+    answerer = read_answerer(model)
+    connect()
+    source = job.questions or answerer.questions
+    table, found = _load.options(num_returns=2).remote(shards, source, benchmark)
+    asked = result_of(found, table)
+    plan = make_plan(job, model, answerer, shards, table=table, asked=asked)
+    with features_folder(Place.of(output)) as folder:
+        answer_questions(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
+        choices, valid = read_choices(Place.of(folder), len(asked))
+    predictions = predictions_of(asked, choices, valid, answerer.answers)
+    questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
+    if asked.missing:
+        told = (len(asked.missing), len(questions))
+        logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
+    num_missing = len(asked.missing) + int((~valid).sum())
+    result = measure(
+        benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
+        num_missing=num_missing, question_length=model.text_length, num_frames=model.num_frames,
+        sampling="centres of equal segments", image_size=model.transform.image_size, resize=model.transform.resize,
+        num_cut=count_cut(questions.questions, load_tokenizer(answerer.tokenizer_files, model.text_length)),
+    ).model_copy(update={
+        "checkpoint": model.name,
+        "examples": _examples(asked, dict(predictions), job.num_examples),
+        "duration_s": round(time.perf_counter() - start, 3),
+    })  # fmt: skip
+    name = Path(job.benchmark).stem
+    _write(join_uri(output, f"{name}.json"), result.to_json())
+    if benchmark.predictions != "answer_numbers" or answerer.answers is not None:
+        written = write_predictions(benchmark.predictions, questions, dict(predictions), Numbering(answerer.answers))
+        _write(join_uri(output, f"{name}{PREDICTIONS_ENDING}"), written)
+    print(result_table(result))  # noqa: T201 - the job's result
+    if result.warning:
+        logger.warning("%s", result.warning)
+    return f"evaluated {result.source} on {result.protocol.name}: {join_uri(output, f'{name}.json')}"
+
+
+def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
+    """Read what a model's folder says of how it answers."""
+    with storage_errors(model.uri), Place.of(model.uri).local() as folder:
+        names = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "vocab.txt")
+        files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        task = training_config(folder / RUN_CONFIG).get("task")
+        questions = task.get("questions") if isinstance(task, dict) else None
+        model_type = str(read_json(folder / "config.json").get("model_type"))
+        return AnsweringFolder(files, answers_of(folder), model_type, not has_head(folder), questions)
+
+
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: load questions")
+def _load(shards: str, source: str | None, benchmark: QuestionBenchmark) -> tuple[pa.Table, AskedClips]:
+    return load_asked(shards, source, benchmark)
+
+
+def load_asked(shards: str, source: str | None, benchmark: QuestionBenchmark) -> tuple[pa.Table, AskedClips]:
+    """Return the clips of the shards and the benchmark's questions, tied to them.
+
+    source: questions table; None takes those that the shards hold. UserError where they are not the benchmark's.
+    """
+    if source is None and benchmark.num_questions is not None:
+        raise UserError(f"no questions of {benchmark.dataset}", wanted="their table", remedy="name it: --questions")
+    folder = Place.of(shards)
+    with storage_errors(shards):
+        index = read_index(folder, columns=_INDEX_COLUMNS)
+        check_shards(folder, index)
+    if source is not None:
+        questions = read_questions(Place.of(source))
+    elif benchmark.dataset in QUIZZES:
+        questions = quiz_of_index(index, QUIZZES[benchmark.dataset])
+    else:
+        questions = questions_of_index(index, dataset=benchmark.dataset, task=benchmark.task)
+    if questions.dataset != benchmark.dataset:
+        got = f"questions of {questions.dataset}"
+        raise UserError(
+            f"the questions are not of {benchmark.dataset}", got=got, remedy="name their table: --questions"
+        )
+    asked = join_clips(questions.of_split(benchmark.split), index)
+    return index.select(_TABLE_COLUMNS).combine_chunks(), asked
+
+
+def make_plan(
+    job: EvaluateJob,
+    model: EvaluatedModel,
+    answerer: AnsweringFolder,
+    shards: str,
+    *,
+    table: ray.ObjectRef,
+    asked: AskedClips,
+) -> AnswerPlan:
+    """Return what tasks and actors need; UserError for open-ended questions where the model has no list of answers."""
+    has_options = bool(asked.questions[0].options)
+    if not has_options and answerer.answers is None:
+        raise UserError("the model has no list of answers", got=model.uri, wanted=f"{ANSWERS_NAME} in its folder")
+    answers = None if has_options else answerer.answers
+    return AnswerPlan(
+        table=table,
+        pairs=ray.put(pairs_table(asked, answers)),
+        batches=cut_at_clips(asked.rows, job.batch_size),
+        num_choices=len(answers) if answers else len(asked.questions[0].options),
+        tokenizer_files=ray.put(answerer.tokenizer_files),
+        model_type=answerer.model_type,
+        has_own_head=answerer.has_own_head,
+        shards=shards,
+        model=model.uri,
+        question_length=model.text_length,
+        num_frames=model.num_frames,
+        transform=model.transform,
+        decode=job.decode,
+        batch_size=job.batch_size,
+    )
+
+
+def predictions_of(
+    asked: AskedClips, choices: np.ndarray, valid: np.ndarray, answers: AnswerList | None
+) -> Predictions:
+    """Return an answer or an option's number for each question, None where its clip is missing or unreadable."""
+    predictions: Predictions = []
+    for question, choice, is_read in zip(asked.questions, choices.tolist(), valid.tolist(), strict=True):
+        chosen: Prediction = choice if question.options or answers is None else answers.answers[choice]
+        predictions.append((question.question_id, chosen if is_read else None))
+    return predictions + [(question.question_id, None) for question in asked.missing]
+
+
+def _examples(asked: AskedClips, predictions: dict[str, Prediction], count: int) -> tuple[AnsweredExample, ...]:
+    """Return some questions, evenly spread, with what was answered."""
+    step = max(1, len(asked) // max(1, count))
+    examples = []
+    for question in asked.questions[::step][:count]:
+        found = predictions[question.question_id]
+        shown = question.options[int(found)] if question.options and found is not None else found
+        examples.append(
+            AnsweredExample(
+                question_id=question.question_id,
+                clip_id=question.clip_id or question.video_id,
+                question=question.question,
+                right=question.answers[0],
+                predicted=None if shown is None else str(shown),
+                type=question.type,
+            )
+        )
+    return tuple(examples)
+
+
+def _write(uri: str, text: str) -> None:
+    with storage_errors(uri):
+        Place.of(uri).write_whole(text)
