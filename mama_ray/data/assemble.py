@@ -58,7 +58,8 @@ class ClipAssembler:
         payloads = read_payloads(self.folder, chosen)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
-            captions.append(self._caption(record["captions"], rng))
+            text = text_of(record["captions"], rng, joins=self.joins_captions, probabilities=self.caption_probabilities)
+            captions.append(text)
             try:
                 if isinstance(payload, ShardError):
                     raise payload
@@ -75,9 +76,13 @@ class ClipAssembler:
             "valid": valid,
         }
 
-    def _caption(self, captions: list[dict], rng: np.random.Generator | None) -> str:
-        if self.joins_captions:
-            return str(caption_for_evaluation(captions, "paragraph"))
-        if rng is None:
-            return captions[0]["text"] if captions else ""  # questions are asked of clips without captions, too
-        return choose_caption(captions, probabilities=self.caption_probabilities, rng=rng)
+
+def text_of(
+    captions: list[dict], rng: np.random.Generator | None, *, joins: bool, probabilities: Mapping[str, float] | None
+) -> str:
+    """Return the text of a clip: all captions as a paragraph (`joins`), a drawn one, or without `rng` the first."""
+    if joins:
+        return str(caption_for_evaluation(captions, "paragraph"))
+    if rng is None:
+        return captions[0]["text"] if captions else ""  # questions are asked of clips without captions, too
+    return choose_caption(captions, probabilities=probabilities, rng=rng)

@@ -21,6 +21,11 @@ def read_model_type(directory: Path) -> str:
 
 def load_strictly(model_class: Any, directory: Path, *, beside: tuple[str, ...] = ()) -> Any:
     """Load a folder; keys that begin with one of `beside` are left out, any other that does not fit is a UserError."""
+    from transformers.utils import logging as transformers_logging
+
+    # It tells in a table what is told below in a line, or left out knowingly.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         model, report = model_class.from_pretrained(directory, local_files_only=True, output_loading_info=True)
     except ImportError as error:

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import h5py
 import numpy as np
+from jaxtyping import Float
 
 from mama_ray.data.region_features.boxes import join_regions
 from mama_ray.errors import UserError
@@ -29,6 +30,18 @@ MSRVTT_SIZE = (320, 240)  # width and height that its annotations lack, and that
 _MOST_VIDEOS = 10_000_000
 _MOST_BYTES_PER_VIDEO = 256 << 20
 _H5_NAMES = {"regions": ("ids", "feat", "bbox"), "frames": ("ids", "resnet_features")}
+
+
+class Unusable(UserError):
+    """A video without features that can be used, with the reason."""
+
+
+class Published(NamedTuple):
+    """Features of one video; boxes are corners in pixels."""
+
+    frames: Float[np.ndarray, "clips frames d"]
+    regions: Float[np.ndarray, "clips frames r e"]
+    boxes: Float[np.ndarray, "clips frames r 4"]
 
 
 class PublishedFeatures:
@@ -51,11 +64,24 @@ class PublishedFeatures:
         self._regions.close()
         self._frames.close()
 
+    def __contains__(self, video_id: str) -> bool:
+        """Whether both sources have the video."""
+        return self._regions.has(video_id) and self._frames.has(video_id)
+
     def read(self, video_id: str, *, width: float, height: float) -> dict[str, np.ndarray]:
         """Return what VGT takes of a video, float32: frames (8, 4, 2048) and regions (8, 4, R, 2053).
 
-        `width` and `height` are of the frames in which the boxes were found. Raises UserError where the video is not in
-        a file, has fewer regions than the model, has another shape in the two files, or values that are no numbers.
+        `width` and `height` are of the frames in which the boxes were found. Raises as `read_apart` does.
+        """
+        found = self.read_apart(video_id)
+        regions = join_regions(found.regions, found.boxes, width=width, height=height)
+        return {"frames": found.frames, "regions": regions}
+
+    def read_apart(self, video_id: str) -> Published:
+        """Return a video's features with its boxes as they are, float32.
+
+        Raises Unusable where the video is not in a file or has values that are no numbers; UserError where it has fewer
+        regions than the model, or another shape in the two files.
         """
         features, boxes = self._regions.read(video_id)
         (frames,) = self._frames.read(video_id)
@@ -72,18 +98,17 @@ class PublishedFeatures:
                 wanted=f"at least {self._num_regions}",
                 remedy="build the model with their num_regions, or take the files with more",
             )
-        regions = join_regions(
-            features[:, :, : self._num_regions], boxes[:, :, : self._num_regions], width=width, height=height
-        )
-        for name, values in (("regions", regions), ("frames", frames)):
+        first = slice(self._num_regions)
+        found = Published(*(part.astype(np.float32) for part in (frames, features[:, :, first], boxes[:, :, first])))
+        for name, values in found._asdict().items():
             if not np.isfinite(values).all():
-                raise UserError(
+                raise Unusable(
                     f"the {name} of video {video_id} hold values that are no numbers",
                     got=f"{int((~np.isfinite(values)).sum())} of {values.size}",
                     wanted="finite numbers",
                     remedy="extract the features of this video again, or leave it out",
                 )
-        return {"frames": frames.astype(np.float32), "regions": regions}
+        return found
 
 
 def _open(path: Path, kind: str) -> "_H5 | _Folder":
@@ -120,9 +145,12 @@ class _H5:
             self.close()
             raise
 
+    def has(self, video_id: str) -> bool:
+        return video_id in self._rows
+
     def read(self, video_id: str) -> list[np.ndarray]:
         if video_id not in self._rows:
-            raise UserError(
+            raise Unusable(
                 f"{self._path} has no features of video {video_id}",
                 got=f"{len(self._rows)} other videos, such as {next(iter(self._rows), 'none')}",
                 remedy="name the file of the split that the video is in",
@@ -162,11 +190,14 @@ class _Folder:
     def __init__(self, path: Path, kind: str) -> None:
         self._path, self._is_regions = path, kind == "regions"
 
+    def has(self, video_id: str) -> bool:
+        name = self._name(video_id)
+        return is_plain_name(name) and (self._path / name).is_file()
+
     def read(self, video_id: str) -> list[np.ndarray]:
-        name = f"{video_id}.npz" if self._is_regions else f"{video_id}.npy"
-        path = self._path / name
-        if not is_plain_name(name) or not path.is_file():
-            raise UserError(f"{self._path} has no features of video {video_id}", wanted=f"a file {name}")
+        path = self._path / self._name(video_id)
+        if not self.has(video_id):
+            raise Unusable(f"{self._path} has no features of video {video_id}", wanted=f"a file {path.name}")
         try:
             if not self._is_regions:
                 _require_size(path.stat().st_size, path)
@@ -182,6 +213,9 @@ class _Folder:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path} is damaged", got=str(error), wanted="a NumPy file of numbers") from error
+
+    def _name(self, video_id: str) -> str:
+        return f"{video_id}.npz" if self._is_regions else f"{video_id}.npy"
 
     def close(self) -> None:
         """Nothing is kept open."""

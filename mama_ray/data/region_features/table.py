@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from mama_ray.data.region_features.boxes import join_regions
+from mama_ray.data.region_features.boxes import NUM_BOX_NUMBERS, join_regions
 from mama_ray.errors import UserError
 from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place, storage_errors
@@ -55,11 +55,20 @@ class FeatureShape(BaseModel):
             "boxes": (*clips, self.num_regions, 4),
         }
 
+    def packed_shape(self, num_regions: int) -> tuple[int, int, int]:
+        """Return the shape of a clip's packed features with so many regions."""
+        channels = self.frame_dim + num_regions * (self.region_dim + NUM_BOX_NUMBERS)
+        return self.num_clips, self.frames_per_clip, channels
+
     @property
     def schema(self) -> pa.Schema:
         """Columns of a file; features are flat, in C order, null beside an error."""
         arrays = {name: pa.list_(pa.float32(), int(np.prod(shape))) for name, shape in self.arrays.items()}
         return pa.schema([*INDEX_SCHEMA, ("width", pa.int32()), ("height", pa.int32()), *arrays.items()])
+
+
+class NoFeatures(UserError):
+    """A clip that could not be looked at, with the reason."""
 
 
 class _Summary(BaseModel):
@@ -137,12 +146,16 @@ class FeatureTable:
             )
         chunk, group = divmod(row, CHUNK_CLIPS)
         with storage_errors(self._folder.uri):
-            found = self._read(chunk_name(chunk), lambda parquet: parquet.read_row_group(group)).to_pylist()[0]
-        if (found["clip_id"], found["video_sha256"]) != (clip_id, video_sha256):
-            raise UserError(f"{self._folder / chunk_name(chunk)} is damaged", got=found["clip_id"], wanted=clip_id)
-        arrays = {name: np.array(found[name], np.float32).reshape(shape) for name, shape in self.shape.arrays.items()}
+            found = self._read(chunk_name(chunk), lambda parquet: parquet.read_row_group(group)).combine_chunks()
+        known = found.select(["clip_id", "video_sha256", "width", "height"]).to_pylist()[0]
+        if (known["clip_id"], known["video_sha256"]) != (clip_id, video_sha256):
+            raise UserError(f"{self._folder / chunk_name(chunk)} is damaged", got=known["clip_id"], wanted=clip_id)
+        arrays = {
+            name: found[name].chunk(0).flatten().to_numpy(zero_copy_only=False).reshape(shape)
+            for name, shape in self.shape.arrays.items()
+        }
         regions, boxes = (arrays[name][:, :, :num_regions] for name in ("regions", "boxes"))
-        joined = join_regions(regions, boxes, width=found["width"], height=found["height"])
+        joined = join_regions(regions, boxes, width=known["width"], height=known["height"])
         return {"frames": arrays["frames"], "regions": joined}
 
     def _row_of(self, clip_id: str, video_sha256: str) -> int:
@@ -160,7 +173,7 @@ class FeatureTable:
                 remedy="extract the features of these shards",
             )
         if known["error"] is not None:
-            raise UserError(f"clip {clip_id} has no features", got=known["error"])
+            raise NoFeatures(f"clip {clip_id} has no features", got=known["error"])
         return row
 
     def _read(self, name: str, read: Any) -> Any:

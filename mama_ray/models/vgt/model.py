@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.errors import UserError
-from mama_ray.models.answering import AnsweringEncoder
+from mama_ray.models.answering import ChoosesFromList, JointEncoder
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.vgt.answers import AnswerList
 from mama_ray.models.vgt.blocks import (
@@ -34,7 +34,8 @@ from mama_ray.models.vgt.blocks import (
 )
 from mama_ray.models.vgt.language import TextConfig, TextModel
 
-Features = dict[str, Tensor]
+# Frames' and regions' features by name, or side by side in one array as `data.region_features.packing` puts them.
+Features = dict[str, Tensor] | Float[Tensor, "batch clips frames packed"]
 
 
 class VgtConfig(Config):
@@ -96,11 +97,12 @@ class VgtConfig(Config):
         return self
 
 
-class Vgt(nn.Module, AnsweringEncoder):
+class Vgt(nn.Module, JointEncoder, ChoosesFromList):
     """VGT; construct it from a config for a fresh start, or with `models.pretrained.from_pretrained`.
 
     `frames` are a dict of float features, of any range that the weights were made for:
-    "frames" (batch, clips, frames, frame_dim) and "regions" (batch, clips, frames, num_regions, region_dim + 5).
+    "frames" (batch, clips, frames, frame_dim) and "regions" (batch, clips, frames, num_regions, region_dim + 5); or one
+    tensor with the regions' channels behind the frames'.
     """
 
     model_type: ClassVar[str] = "vgt"
@@ -153,7 +155,11 @@ class Vgt(nn.Module, AnsweringEncoder):
 
     def encode_video(self, frames: Features) -> Float[Tensor, "batch dim"]:
         """Return the mean of the clips before any word has entered, unit norm, at least float32."""
-        return _to_unit_norm(self.encode_frames(frames).mean(dim=(1, 2)))
+        return self.pool_frames(self.encode_frames(frames))
+
+    def pool_frames(self, encoded: Float[Tensor, "batch clips frames width"]) -> Float[Tensor, "batch dim"]:
+        """Return `encode_video`'s features from what `encode_frames` returned."""
+        return _to_unit_norm(encoded.mean(dim=(1, 2)))
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Return the mean of a text's words without padding, unit norm, at least float32."""
@@ -163,7 +169,7 @@ class Vgt(nn.Module, AnsweringEncoder):
 
     def encode_frames(self, frames: Features) -> Float[Tensor, "batch clips frames width"]:
         """Return a vector per frame that has seen its regions and no text (steps 1 to 7): one for all questions."""
-        self._require_shapes(frames)
+        frames = self._unpacked(frames)
         dtype = self.linear_video.weight.dtype
         whole, regions = frames["frames"].to(dtype), frames["regions"].to(dtype)
         batch, num_clips = regions.shape[:2]
@@ -189,17 +195,17 @@ class Vgt(nn.Module, AnsweringEncoder):
         return self.answer_encoded(self.encode_frames(frames), question)
 
     def answer_encoded(
-        self, frames: Float[Tensor, "batch clips frames width"], question: dict[str, Tensor]
+        self, encoded: Float[Tensor, "batch clips frames width"], question: dict[str, Tensor]
     ) -> Float[Tensor, "batch answers"]:
         """Do as `answer`, from what `encode_frames` returned: rows of one video may be repeated."""
         if "option_token_ids" in question:
             options = question["option_token_ids"]
             words = self.amodel(options.flatten(0, 1)).unflatten(0, options.shape[:2])
-            fused = self._fuse(frames, words, options)
+            fused = self._fuse(encoded, words, options)
             # The mean is over all positions, padding included, as in the release.
             return _promoted(torch.einsum("bd,bod->bo", fused, words.mean(dim=2)))
         words = self.amodel(question["token_ids"])
-        fused = self._fuse(frames, words[:, None], question["token_ids"][:, None])
+        fused = self._fuse(encoded, words[:, None], question["token_ids"][:, None])
         answers = self.answers.vectors(self.amodel, grows=torch.is_grad_enabled() or self.training)
         return _promoted((fused @ answers.mT) * (words.mean(dim=1) @ answers.mT))
 
@@ -223,8 +229,13 @@ class Vgt(nn.Module, AnsweringEncoder):
         tokens = _through_candidates(frames.mean(dim=2), words, lengths)
         return self.vqproj(self.mmt(self.position_v(tokens)).mean(dim=1))
 
-    def _require_shapes(self, frames: Features) -> None:
+    def _unpacked(self, frames: Features) -> dict[str, Tensor]:
+        """Return features by name, of the model's shapes; UserError for others."""
         config = self.config
+        if isinstance(frames, Tensor):
+            whole, regions = frames[..., : config.frame_dim], frames[..., config.frame_dim :]
+            places = config.num_regions if regions.shape[-1] % config.num_regions == 0 else 1
+            frames = {"frames": whole, "regions": regions.unflatten(-1, (places, -1))}
         num_frames = config.num_frames // config.num_clips
         clips = (config.num_clips, num_frames)
         wanted = {
@@ -239,6 +250,7 @@ class Vgt(nn.Module, AnsweringEncoder):
                     wanted=shape,
                     remedy="build the model with num_clips, num_frames, num_regions and dims of the features",
                 )
+        return frames
 
     @torch.no_grad()
     def clamp_logit_scale_(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -15,6 +16,7 @@ from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import BatchPlan, EpochPlan, PlanConfig, local_batch_size
 from mama_ray.data.questions.assemble import QuestionAssembler
 from mama_ray.data.questions.plan import QuestionPlan, QuestionPlanConfig
+from mama_ray.data.region_features.assemble import FeatureAssembler
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
@@ -48,8 +50,11 @@ class ClipReader:
     seed: int
     plan: PlanConfig
     asked: Asked | None = None
+    features: str | None = None
+    """Table of features that a model reads instead of pixels, and how many regions of a frame."""
+    num_regions: int = 0
 
-    def assembler(self) -> ClipAssembler | QuestionAssembler:
+    def assembler(self) -> ClipAssembler | FeatureAssembler | QuestionAssembler:
         """Build the assembler of training's rows: its clips, or with questions its pairs."""
         return self.clips(self.table) if self.asked is None else self.pairs(self.table, self.asked.pairs)
 
@@ -59,19 +64,23 @@ class ClipReader:
         ask = asks_like(self.asked.model_type, self.tokenizer(), has_own_head=self.asked.has_own_head)
         return QuestionAssembler(self.clips(table), ray.get(pairs), ask)
 
-    def clips(self, table: ray.ObjectRef) -> ClipAssembler:
+    def clips(self, table: ray.ObjectRef) -> ClipAssembler | FeatureAssembler:
         """Build the assembler of a table's clips; it is mapped from shared memory, not copied."""
-        folder = Place.of(self.shards)
+        texts: dict[str, Any] = {
+            "tokenizer": self.tokenizer(),
+            "caption_probabilities": self.caption_probabilities,
+            "joins_captions": self.joins_captions,
+            "seed": self.seed,
+        }
+        if self.features is not None:
+            return FeatureAssembler(ray.get(table), self.features, self.num_regions, **texts)
         return ClipAssembler(
-            folder,
+            Place.of(self.shards),
             ray.get(table),
-            self.tokenizer(),
-            self.num_frames,
-            self.transform,
+            num_frames=self.num_frames,
+            transform=self.transform,
             decode=self.decode,
-            caption_probabilities=self.caption_probabilities,
-            joins_captions=self.joins_captions,
-            seed=self.seed,
+            **texts,
         )
 
     def tokenizer(self) -> Tokenizer:

@@ -26,6 +26,10 @@ class DataConfig(Config):
     num_frames: int = Field(4, ge=1)
     """Frames sampled from each clip."""
 
+    features: AddedLater[str | None] = None
+    """Folder or URI of a table that jobs/features.py wrote of the shards, for a model that reads features instead of
+    pixels (VGT); num_frames is then its clips times their frames."""
+
     resize: Resize = "squash"
     """How frames become squares in training; evaluation takes the centre where training crops at random."""
 
@@ -248,6 +252,8 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     for name in ("questions", "answers"):
         if (uri := getattr(job.task, name)) is not None:
             changes[f"task.{name}"] = absolute_uri(uri)
+    if job.data.features is not None:
+        changes["data.features"] = absolute_uri(job.data.features)
     if job.data.caption_tables:
         changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
     if job.model.pretrained is not None:

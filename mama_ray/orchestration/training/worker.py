@@ -34,6 +34,7 @@ from mama_ray.orchestration.training.clip_reader import (
     tokenizer_of,
 )
 from mama_ray.orchestration.training.data import RunData
+from mama_ray.orchestration.training.features import regions_read
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData, build_head_for
@@ -150,6 +151,8 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         plan = job.task.plan.model_copy(update={"seed": job.seed})
         pairs = Asked(asked.train, model.model_type, job.task.head.kind == "own", job.global_batch_size, plan)
     return ClipReader(
+        features=job.data.features,
+        num_regions=regions_read(job.data.features, model),
         table=data.train,
         shards=job.shards,
         tokenizer_files=data.tokenizer_files,

@@ -6,8 +6,9 @@ from torch.autograd import forward_ad
 from torch.func import functional_call
 
 from mama_ray.config import with_overrides
+from mama_ray.data.region_features.packing import pack_features
 from mama_ray.errors import UserError
-from mama_ray.models.answering import AnsweringEncoder
+from mama_ray.models.answering import AnsweringEncoder, JointEncoder
 from mama_ray.models.pretrained import from_preset, from_pretrained, save_pretrained
 from mama_ray.models.vgt.model import Vgt
 from mama_ray.models.vgt.presets import PRESETS
@@ -40,6 +41,19 @@ def test_frames_equal_a_loop_over_clips_frames_and_regions():
         torch.testing.assert_close(ours[row], frames_by_loops(model, video["frames"][row], video["regions"][row]))
     mean = ours.mean(dim=(1, 2))
     torch.testing.assert_close(model.encode_video(video), mean / mean.norm(dim=1, keepdim=True))
+
+
+def test_features_side_by_side_in_one_tensor_are_the_same():
+    model = small_model().eval()
+    video = features(model.config)
+    packed = torch.stack(
+        [torch.from_numpy(pack_features({name: part[row].numpy() for name, part in video.items()})) for row in range(2)]
+    )
+    torch.testing.assert_close(model.encode_video(packed), model.encode_video(video), rtol=1e-5, atol=1e-6)
+    encoded = model.encode_frames(video)
+    assert isinstance(model, JointEncoder) and torch.equal(model.pool_frames(encoded), model.encode_video(video))
+    with pytest.raises(UserError, match="are not of the model's shape"):
+        model.encode_video(packed[..., :-1])
 
 
 def test_text_feature_is_the_mean_of_the_words_without_padding():

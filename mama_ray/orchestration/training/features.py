@@ -1,0 +1,35 @@
+"""Whether the features that a run was given are those that its model reads."""
+
+from mama_ray.data.region_features.assemble import features_at
+from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.vgt.model import Vgt
+
+
+def regions_read(uri: str | None, model: DualEncoder) -> int:
+    """Return how many regions of a frame a model reads, 0 for one that reads pixels.
+
+    Raises UserError where a model that reads features has none or others than its own, and where one has no use for
+    them.
+    """
+    if not isinstance(model, Vgt):
+        if uri is not None:
+            got, remedy = f"{model.model_type}, which reads pixels", "leave it out"
+            raise UserError("data.features is for a model that reads features", got=got, wanted="VGT", remedy=remedy)
+        return 0
+    if uri is None:
+        raise UserError("VGT reads features", got="no data.features", remedy="make a table with jobs/features.py")
+    shape, config = features_at(uri).shape, model.config
+    sizes = {name: (getattr(shape, name), getattr(config, name)) for name in ("num_clips", "frame_dim", "region_dim")}
+    sizes["num_frames"] = shape.num_clips * shape.frames_per_clip, config.num_frames
+    if shape.num_regions < config.num_regions:
+        sizes["num_regions"] = shape.num_regions, config.num_regions
+    differing = {name: pair for name, pair in sizes.items() if name == "num_regions" or pair[0] != pair[1]}
+    if differing:
+        raise UserError(
+            f"the features of {uri} are not the model's",
+            got=", ".join(f"{name} {got}" for name, (got, _) in differing.items()),
+            wanted=", ".join(f"{name} {wanted}" for name, (_, wanted) in differing.items()),
+            remedy="build the model with their sizes, or make features of its own",
+        )
+    return config.num_regions
