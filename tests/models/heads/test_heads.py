@@ -1,7 +1,6 @@
 """The heads that answer on a dual encoder: what they compute, and that a folder with one loads as it was saved."""
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
