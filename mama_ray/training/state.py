@@ -12,9 +12,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.stacks import levels_below_top
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.optim import build_optimizer
+from mama_ray.training.optim import build_optimizer, describe_groups
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
@@ -86,7 +87,10 @@ def build_state(
     )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
-    optimizer = build_optimizer(unwrap(feature_model), optim)
+    levels = (
+        {f"model.{name}": level for name, level in levels_below_top(model).items()} if optim.layer_decay < 1 else None
+    )
+    optimizer = build_optimizer(unwrap(feature_model), optim, levels)
     step = WeightedStep(
         feature_model,
         weighting_module,
@@ -104,6 +108,13 @@ def build_state(
     return TrainState(
         model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size, ema=ema
     )
+
+
+def describe_trained(state: TrainState) -> str:
+    """Tell how much of the model is trained, at which shares of the learning rate."""
+    trained = sum(parameter.numel() for parameter in state.weighted_step.parameters.values())
+    total = sum(parameter.numel() for parameter in state.feature_model.parameters())
+    return f"{trained:,} of {total:,} weights are trained: {describe_groups(state.optimizer)}"
 
 
 def _refuse_randomness(model: DualEncoder) -> None:

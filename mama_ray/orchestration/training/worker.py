@@ -16,6 +16,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_preset, from_pretrained
+from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
@@ -30,7 +31,7 @@ from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
-from mama_ray.training.state import TrainState, build_state
+from mama_ray.training.state import TrainState, build_state, describe_trained
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +45,14 @@ def train_fn_per_worker(loop_config: dict) -> None:
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
     with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
-        model = build_model(job, data.summary, directory).to(device)
+        model = build_model(job, data.summary, directory)
+        choose_trained_part(model, freeze=job.model.freeze, lora=job.model.lora, seed=job.seed)
+        model = model.to(device)
         if job.model.pretrained is not None and directory is None:
             require_models_sizes(job, model.config, data.summary)
         state = _build_state(job, model, device, loop_config["num_steps"])
+        if rank == 0:
+            logger.info("%s", describe_trained(state))
         _resume(state, directory)
     reader = _build_reader(job, data, model)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
