@@ -3,6 +3,7 @@
     python benchmarks/meta_step.py [--preset small] [--batch 16] [--device cpu] [--rounds 3] [--shares 0.25 1]
         [--kinds published difference forward_mode finite_difference]
     python benchmarks/meta_step.py --device cuda --preset base_32 --batch 128        # bf16 autocast
+    python benchmarks/meta_step.py --lora 8 [--targets "*.layers.[45].self_attn"] [--freeze vision_model]
 
 Every method sees the same model and batches (meta batches: a quarter of the training batch, and one of its size). They
 take turns within a round, a plain step after every third; a ratio is over the median plain step of its round, and
@@ -10,7 +11,8 @@ the table has the median over the rounds with the lowest and the highest. `every
 step over k plain ones, from these times. With one thread on a CPU, times are CPU seconds. Memory is measured in a fresh
 process per method: the peak over the level before the step, so model and batch do not count; `copies` is what it has
 over the plain step in copies of the parameters. Errors are over the second-order graph in float64, on a smaller batch.
-The last output is a table; all else is JSON.
+With --lora or --freeze every step, the plain one too, trains that part of the model alone. The last output is a table;
+all else is JSON.
 """
 
 import argparse
@@ -27,8 +29,10 @@ from pathlib import Path
 import torch
 from meta_step_cases.cases import KINDS, PLAIN, Case, Method
 
+from mama_ray.models.settings import LoraConfig
+
 MEBI = 2**20
-EVERY = (1, 4, 10)
+EVERY = (1, 2, 4, 10)
 PLAIN_AFTER_EVERY = 3
 PRECISIONS = {"float64": (torch.float64, False), "float32": (torch.float32, False), "bf16": (torch.float32, True)}
 
@@ -44,7 +48,9 @@ def build_case(method: Method, args: argparse.Namespace, batch_size: int | None 
     """Make a case in the precision that training has on the device, unless another is asked for."""
     precision = precision or {"has_bf16": args.device == "cuda"}
     size = args.batch if batch_size is None else batch_size
-    return Case(method, preset_name=args.preset, batch_size=size, device=args.device, **precision)
+    lora = LoraConfig(rank=args.lora, targets=args.targets) if args.lora else None
+    part = {"lora": lora, "freeze": args.freeze}
+    return Case(method, preset_name=args.preset, batch_size=size, device=args.device, **part, **precision)
 
 
 def time_interleaved(args: argparse.Namespace) -> tuple[float, dict[Method, list[float]]]:
@@ -175,13 +181,14 @@ def table_of(report: dict) -> str:
     """Lay the report out as a table in Markdown."""
     copy, plain = report["parameters_mib"], report["plain_peak_mib"]
     lines = [
-        "| method | every step | every 4th | every 10th | memory | copies | error float64 | float32 | bf16 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| method | every step | every 2nd | every 4th | every 10th | memory | copies | "
+        "error float64 | float32 | bf16 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in report["methods"].items():
         ratio, (low, high) = row["time_ratio"], row["time_ratio_range"][1]
         extra = (row["memory_ratio"] - 1) * plain / copy
-        cells = [name, f"{ratio[1]:.2f} ({low:.2f}-{high:.2f})", f"{ratio[4]:.2f}", f"{ratio[10]:.2f}"]
+        cells = [name, f"{ratio[1]:.2f} ({low:.2f}-{high:.2f})", *(f"{ratio[k]:.2f}" for k in EVERY[1:])]
         cells += [f"{row['memory_ratio']:.2f}", f"{extra:+.1f}"]
         cells += [f"{row['error'][precision]:.0e}" for precision in PRECISIONS]
         lines.append(f"| {' | '.join(cells)} |")
@@ -198,6 +205,9 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 1.0], help="meta batch over training batch")
     kinds = list(dict.fromkeys(kind for kind, _ in KINDS))
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0 trains the weights")
+    parser.add_argument("--targets", nargs="+", help="patterns of the layers that get adapters; default attention")
+    parser.add_argument("--freeze", nargs="+", default=[], help="patterns of parameters that are not trained")
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

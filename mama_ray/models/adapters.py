@@ -7,7 +7,7 @@ product added to the weights. A training goes on from `adapter_state`, since no 
 peft is imported inside the functions: it takes seconds, and only such trainings need it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,48 +23,49 @@ _ATTENTION = ("*attn*", "*attention*")
 _BASE, _FACTOR = ".base_layer.", ".lora_"
 
 
-def add_adapters(model: Any, config: LoraConfig, *, frozen: frozenset[str], seed: int) -> list[str]:
-    """Put adapters into the model's layers, which then give what they gave; returns the names of these layers.
+def choose_targets(model: Any, config: LoraConfig, frozen: frozenset[str]) -> tuple[str, ...]:
+    """Return the names of the linear layers that get adapters: none whose weight is among the `frozen` names.
 
-    All other parameters are frozen. Layers whose weights are among the `frozen` names get none. The first factors are
-    random, from `seed` alone; the second are 0. UserError for patterns that no linear layer fits.
+    UserError for patterns that no linear layer fits, where none is left, and for a rank that a layer has not.
+    """
+    layers = _adaptable(model)
+    if config.targets is not None:
+        fitting = choose("model.lora.targets", config.targets, list(layers), kind="linear layer")
+    else:
+        fitting = [name for name in layers if is_stacked(model, name) and matches(name, _ATTENTION)]
+    targets = tuple(name for name in fitting if f"{name}.weight" not in frozen)
+    if not targets:
+        raise UserError(
+            "no layer is left for adapters",
+            got="model.freeze on all that fit model.lora.targets" if fitting else "no attention in stacked layers",
+            wanted="linear layers that are not frozen",
+            remedy="name others in model.lora.targets",
+        )
+    narrowest = min(targets, key=lambda name: min(layers[name].weight.shape))
+    limit = min(layers[narrowest].weight.shape)
+    if config.rank > limit:
+        wanted = f"at most {limit}, the rank of {narrowest}"
+        raise UserError("model.lora.rank is more than a layer has", got=config.rank, wanted=wanted)
+    return targets
+
+
+def add_adapters(model: Any, config: LoraConfig, targets: Sequence[str], *, seed: int) -> None:
+    """Put adapters into these layers, which then give what they gave; all else is frozen.
+
+    The first factors are random, from `seed` alone; the second are 0.
     """
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
 
-    layers = _adaptable(model)
-    targets = (
-        choose("model.lora.targets", config.targets, list(layers), kind="linear layer") if config.targets else None
-    )
-    if targets is None:
-        targets = [name for name in layers if is_stacked(model, name) and matches(name, _ATTENTION)]
-    targets = [name for name in targets if f"{name}.weight" not in frozen]
-    if not targets:
-        raise UserError(
-            "no layer is left for adapters",
-            got="all that model.lora.targets names is frozen by model.freeze"
-            if frozen
-            else "no attention of the usual names",
-            wanted="linear layers",
-            remedy="name others in model.lora.targets",
-        )
-    narrowest = min(targets, key=lambda name: min(layers[name].weight.shape))
-    if config.rank > min(layers[narrowest].weight.shape):
-        raise UserError(
-            "model.lora.rank is more than a layer has",
-            got=config.rank,
-            wanted=f"at most {min(layers[narrowest].weight.shape)}, the rank of {narrowest}",
-        )
     settings = PeftConfig(
         r=config.rank,
         lora_alpha=2 * config.rank if config.alpha is None else config.alpha,
         lora_dropout=config.dropout,
-        target_modules=targets,
+        target_modules=list(targets),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(settings, model)
-    return targets
 
 
 def exported_state(model: Any) -> State:
@@ -73,13 +74,13 @@ def exported_state(model: Any) -> State:
     if not _has_adapters(state):
         return state
     merged = _merged_weights(model)
-    return {plain_name(name): merged.get(name, tensor) for name, tensor in state.items() if _FACTOR not in name}
+    return {plain_name(name): merged.get(name, tensor) for name, tensor in state.items() if not is_factor(name)}
 
 
 def adapter_state(model: Any) -> State:
     """Return what `exported_state` cannot give back: the factors and the weights of their layers; {} without any."""
     state = dict(model.state_dict())
-    return {name: tensor for name, tensor in state.items() if _FACTOR in name or name.endswith(f"{_BASE}weight")}
+    return {name: tensor for name, tensor in state.items() if is_factor(name) or name.endswith(f"{_BASE}weight")}
 
 
 def load_exported_state(model: Any, exported: Mapping[str, Tensor], adapters: Mapping[str, Tensor]) -> None:
@@ -88,7 +89,7 @@ def load_exported_state(model: Any, exported: Mapping[str, Tensor], adapters: Ma
     state = dict(adapters)
     for name in model.state_dict():
         plain = plain_name(name)
-        if plain in left and _FACTOR not in name:
+        if plain in left and not is_factor(name):
             value = left.pop(plain)
             state.setdefault(name, value)
     model.load_state_dict(state | left)
@@ -99,8 +100,13 @@ def plain_name(name: str) -> str:
     return name.replace(_BASE, ".")
 
 
+def is_factor(name: str) -> bool:
+    """Tell whether a parameter's name is that of an adapter's factor."""
+    return _FACTOR in name
+
+
 def _has_adapters(state: State) -> bool:
-    return any(_FACTOR in name for name in state)
+    return any(map(is_factor, state))
 
 
 def _adaptable(model: nn.Module) -> dict[str, nn.Linear]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.adapters import exported_state
@@ -114,6 +116,19 @@ def describe_model(directory: Path) -> DualEncoderConfig:
     """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights."""
     require_whole_model(directory)
     return _backbone_of(directory).describe_directory(directory)
+
+
+def outline_preset(name: str) -> DualEncoder:
+    """Build a preset's model without memory for its weights: their names and shapes."""
+    with torch.device("meta"):
+        return from_preset(name, {})
+
+
+def outline_model(directory: Path) -> DualEncoder:
+    """Build the model of a directory without memory for its weights, with the errors of `describe_model`."""
+    config = describe_model(directory)
+    with torch.device("meta"):
+        return _backbone_of(directory).build_fresh(config)
 
 
 def _load_directory(directory: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:

@@ -48,7 +48,7 @@ def describe_groups(optimizer: torch.optim.Optimizer) -> str:
     for group in optimizer.param_groups:
         share = group.get("lr_scale", 1.0)
         sizes[share] = sizes.get(share, 0) + sum(parameter.numel() for parameter in group["params"])
-    return ", ".join(f"{share:.3g} of lr for {size:,}" for share, size in sizes.items())
+    return ", ".join(f"{share:.3g} x lr for {size:,}" for share, size in sizes.items())
 
 
 def schedules_agree(num_done: int, num_steps: int, other_num_steps: int, config: OptimConfig) -> bool:

@@ -14,14 +14,16 @@ tangents. Everything else takes torch's own forward AD.
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
+
+from mama_ray.weighting.constants import ConstantParts
 
 _ADDITIONS = (torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
 
@@ -41,17 +43,24 @@ class _Entry:
 
 
 class Tape:
-    """Outputs of the linear layers of one forward pass, in order; recorded once, replayed once."""
+    """What the linear layers and the frozen parts of one forward pass gave, in order; recorded once, replayed once."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
+        self.constants = ConstantParts()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def record(self) -> AbstractContextManager:
-        """Keep what the linear layers inside the context give."""
-        return _Recording(self._entries)
+    @contextmanager
+    def record(self, model: nn.Module | None = None) -> Iterator[None]:
+        """Keep what the linear layers inside the context give, and what the frozen parts of the model do."""
+        with _Recording(self._entries):
+            if model is None:
+                yield
+            else:
+                with self.constants.record(model, self._entries):
+                    yield
 
     def take(self) -> _Entry:
         """Return the next output and let go of it."""
@@ -109,7 +118,8 @@ def _flattened(args: Sequence) -> Iterator:
 @contextmanager
 def directional_pass(tape: Tape | None = None) -> Iterator[None]:
     """Open a level of dual numbers without gradient; with a tape, the pass inside must be the recorded one."""
-    with torch.no_grad(), forward_ad.dual_level(), _DirectionalPass(tape):
+    constants = nullcontext() if tape is None else tape.constants.replay()
+    with torch.no_grad(), forward_ad.dual_level(), _DirectionalPass(tape), constants:
         yield
     if tape is not None:
         tape.require_end()

@@ -103,7 +103,7 @@ class EncodedBatch:
         self._autocast = autocast
         self._chunks = split_batch(batch, num_micro_batches)
         if len(self._chunks) == 1:
-            with nullcontext() if tape is None else tape.record():
+            with nullcontext() if tape is None else tape.record(unwrap(model)):
                 self._graph = self._encode(model, self._chunks[0])
             encoded = self._graph
         else:

@@ -14,6 +14,7 @@ from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer
 from mama_ray.training.settings import OptimConfig
+from mama_ray.weighting.directional import Tape, directional_pass
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig
 from mama_ray.weighting.weight_net import compute_sample_weights
@@ -146,3 +147,45 @@ def test_rates_of_one_share_change_no_bit_of_the_lookahead():
         step = build_step(model, random_weight_net(), optimizer=optimizer)
         found.append(weight_gradients(step, random_batch(1, 8), random_batch(2, 4)))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("freeze", "num_calls"), [((), 3), (("vision_model", "visual_projection"), 2)])
+def test_frozen_tower_is_not_run_in_the_directional_pass(freeze, num_calls):
+    """Training, meta batch, directional pass; behind the tower there is nothing that is trained."""
+    model, calls = small_clip(freeze=freeze), []
+    model.vision_model.encoder.layers[0].register_forward_hook(lambda *_: calls.append(1))
+    step = build_step(model, random_weight_net())
+    weight_gradients(step, random_batch(1, 8), random_batch(2, 4))
+    assert len(calls) == num_calls
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("part", "num_products"), [("a frozen tower", 2 * 6 + 1), ("frozen first layers", 2 * (6 + 1))]
+)
+def test_tape_has_the_products_of_what_is_trained_alone(part, num_products):
+    model, tape = FeatureModel(small_clip(**PARTS[part])), Tape()
+    with tape.record(model):
+        model(random_batch(1, 8))
+    assert len(tape) == num_products
+
+
+def test_random_numbers_after_a_frozen_part_are_those_of_the_training_pass():
+    class Drawing(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+            self.trained = torch.nn.Linear(3, 3)
+            self.inner = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Dropout(0.5)).requires_grad_(False)
+
+        def forward(self, inputs):
+            return torch.nn.functional.dropout(self.trained(self.inner(inputs)), 0.5)
+
+    model, inputs, tape = Drawing(), torch.randn(40, 3), Tape()
+    torch.manual_seed(1)
+    with tape.record(model):
+        first = model(inputs)
+    torch.manual_seed(1)
+    with directional_pass(tape):
+        again = model(inputs)
+    assert torch.equal(first, again)

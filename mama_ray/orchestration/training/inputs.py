@@ -6,7 +6,8 @@ from pathlib import Path
 from mama_ray.captioning.table import read_summary
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import preset
+from mama_ray.models.pretrained import outline_model, outline_preset, preset
+from mama_ray.models.trained_part import plan_trained_part
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.runs.settings import require_one_batch
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
@@ -27,6 +28,7 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
         preset(job.model.preset)  # an unknown name fails here, not in a worker
     if not has_begun:
         look_at_model(job.model.pretrained)
+        _look_at_trained_part(job)
         if job.data.tokenizer is not None and Path(job.data.tokenizer).is_dir():
             look_at_model(job.data.tokenizer, holds="tokenizer.json")
     for uri in job.data.caption_tables:
@@ -34,6 +36,15 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None:
         check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))
+
+
+def _look_at_trained_part(job: TrainJob) -> None:
+    """Raise UserError for names that the model has not. The weights of a hub id and of a URI are not followed."""
+    settings, source = job.model, job.model.pretrained
+    if not (settings.freeze or settings.lora) or (source is not None and not Path(source).is_dir()):
+        return
+    model = outline_preset(settings.preset) if source is None else outline_model(Path(source))
+    plan_trained_part(model, freeze=settings.freeze, lora=settings.lora)
 
 
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
