@@ -57,6 +57,8 @@ def add_adapters(model: Any, config: LoraConfig, targets: Sequence[str], *, seed
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
 
+    from mama_ray.models.adapted_layer import take_over
+
     settings = PeftConfig(
         r=config.rank,
         lora_alpha=2 * config.rank if config.alpha is None else config.alpha,
@@ -66,6 +68,8 @@ def add_adapters(model: Any, config: LoraConfig, targets: Sequence[str], *, seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(settings, model)
+    for name in targets:
+        take_over(model.get_submodule(name))
 
 
 def exported_state(model: Any) -> State:
@@ -121,10 +125,10 @@ def _adaptable(model: nn.Module) -> dict[str, nn.Linear]:
 
 @torch.no_grad()
 def _merged_weights(model: nn.Module) -> State:
-    from peft.tuners.lora import LoraLayer
+    from mama_ray.models.adapted_layer import ADAPTER, AdaptedLinear
 
     return {
-        f"{name}{_BASE}weight": layer.get_base_layer().weight + layer.get_delta_weight("default")
+        f"{name}{_BASE}weight": layer.get_base_layer().weight + layer.get_delta_weight(ADAPTER)
         for name, layer in model.named_modules()
-        if isinstance(layer, LoraLayer)
+        if isinstance(layer, AdaptedLinear)
     }
