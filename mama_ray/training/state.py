@@ -82,15 +82,8 @@ def build_state(
     weight_optimizer = (
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
-    feature_model: nn.Module = FeatureModel(
-        model, logit_bias=objective.logit_bias if objective.loss == "sigmoid" else None
-    )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
-    levels = (
-        {f"model.{name}": level for name, level in levels_below_top(model).items()} if optim.layer_decay < 1 else None
-    )
-    optimizer = build_optimizer(unwrap(feature_model), optim, levels)
+    feature_model = _wrapped(model, objective)
+    optimizer = _build_optimizer(feature_model, optim)
     step = WeightedStep(
         feature_model,
         weighting_module,
@@ -108,6 +101,22 @@ def build_state(
     return TrainState(
         model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size, ema=ema
     )
+
+
+def _wrapped(model: DualEncoder, objective: ContrastiveConfig) -> nn.Module:
+    """The model as steps run it, with a bias where the loss has one, inside DDP where there is a process group."""
+    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    feature_model = FeatureModel(model, logit_bias=bias)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return DistributedDataParallel(feature_model, gradient_as_bucket_view=True)
+    return feature_model
+
+
+def _build_optimizer(feature_model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
+    inner, levels = unwrap(feature_model), None
+    if optim.layer_decay < 1:
+        levels = {f"model.{name}": level for name, level in levels_below_top(inner.model).items()}
+    return build_optimizer(inner, optim, levels)
 
 
 def describe_trained(state: TrainState) -> str:
