@@ -1,6 +1,6 @@
 """The methods of a meta-optimised step on one model and batch: the project's own, the published one, a difference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -10,8 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mama_ray.config import with_overrides
 from mama_ray.data.batch import ClipBatch
+from mama_ray.models.adapters import is_factor
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.pretrained import preset
+from mama_ray.models.settings import LoraConfig
+from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.objective import ContrastiveObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
@@ -70,10 +73,16 @@ class Case:
         device: str,
         dtype: torch.dtype = torch.float32,
         has_bf16: bool = False,
+        lora: LoraConfig | None = None,
+        freeze: Sequence[str] = (),
     ):
         torch.manual_seed(0)
         config = preset("tiny" if preset_name in SIZES else preset_name)
-        model = ClipVip(with_overrides(config, SIZES.get(preset_name, {}))).to(device, dtype)
+        model = ClipVip(with_overrides(config, SIZES.get(preset_name, {})))
+        choose_trained_part(model, freeze=freeze, lora=lora)
+        if lora is not None:  # a second factor of zero would leave the first without a gradient
+            fill_factors(model)
+        model = model.to(device, dtype)
         self.batch = make_batch(model, batch_size, device)
         self.meta_batch = make_batch(model, max(1, round(batch_size * method.meta_share)), device)
         net = WeightNet(64).to(device, dtype)
@@ -146,6 +155,14 @@ class Case:
             parameter.grad = gradient
         for parameter, gradient in zip(self.step.parameters.values(), gradients, strict=True):
             parameter.grad = gradient.detach()
+
+
+def fill_factors(model: ClipVip) -> None:
+    """Give all factors of adapters random values."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if is_factor(name):
+                parameter.normal_(std=0.02)
 
 
 def make_batch(model: ClipVip, size: int, device: str) -> ClipBatch:

@@ -25,7 +25,10 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES
 _MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "head.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 # Of the training, beside the model in a checkpoint.
-_STATE_FILES = ("weight_net.safetensors", "objective.safetensors", "ema.safetensors", "head_ema.safetensors")
+_STATE_FILES = (
+    "weight_net.safetensors", "objective.safetensors", "adapters.safetensors", "ema.safetensors",
+    "ema_adapters.safetensors", "head_ema.safetensors",
+)  # fmt: skip
 
 
 def push_to_hub(

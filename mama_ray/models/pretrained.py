@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError, unknown_name
+from mama_ray.models.adapters import exported_state
 from mama_ray.models.clip_vip import load as clip_vip
 from mama_ray.models.dual_encoder import Backbone, DualEncoder, DualEncoderConfig
 from mama_ray.models.hf_encoder import load as hf_encoder
@@ -64,11 +67,11 @@ class CapturedModel:
 
 
 def capture_pretrained(model: DualEncoder, buffers: Buffers | None = None) -> CapturedModel:
-    """Copy a model to host memory: `write_pretrained` may write it while the model trains on.
+    """Copy a model to host memory, its adapters merged: `write_pretrained` may write it while the model trains on.
 
     `buffers` hold the copy before, which is no longer needed.
     """
-    state = copy_to_host({"model": dict(model.state_dict())}, buffers)["model"]
+    state = copy_to_host({"model": exported_state(model)}, buffers)["model"]
     return CapturedModel(state, _content_of_config(model))
 
 
@@ -85,7 +88,7 @@ def write_pretrained(captured: CapturedModel, directory: str | Path, tokenizer: 
 
 def save_pretrained(model: DualEncoder, directory: str | Path, tokenizer: Saveable | None = None) -> None:
     """Write a model that nothing changes meanwhile, as `write_pretrained` does, without a copy in memory."""
-    write_pretrained(CapturedModel(dict(model.state_dict()), _content_of_config(model)), directory, tokenizer)
+    write_pretrained(CapturedModel(exported_state(model), _content_of_config(model)), directory, tokenizer)
 
 
 def _content_of_config(model: DualEncoder) -> dict[str, Any]:
@@ -143,6 +146,19 @@ def describe_model(directory: Path, *, as_hf: bool = False) -> DualEncoderConfig
     """
     require_whole_model(directory)
     return _backbone_of(directory, as_hf=as_hf).describe_directory(directory)
+
+
+def outline_preset(name: str) -> DualEncoder:
+    """Build a preset's model without memory for its weights: their names and shapes."""
+    with torch.device("meta"):
+        return from_preset(name, {})
+
+
+def outline_model(directory: Path, *, as_hf: bool = False) -> DualEncoder:
+    """Build the model of a directory without memory for its weights, with the errors of `describe_model`."""
+    config = describe_model(directory, as_hf=as_hf)
+    with torch.device("meta"):
+        return _backbone_of(directory, as_hf=as_hf).build_fresh(config)
 
 
 def _backbone_of(directory: Path, *, as_hf: bool = False) -> Backbone:

@@ -5,17 +5,17 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 
 
 class ContrastiveConfig(Config):
     """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
 
-    loss: Literal["softmax", "sigmoid"] = "softmax"
+    loss: AddedLater[Literal["softmax", "sigmoid"]] = "softmax"
     """softmax: InfoNCE, which text of the global batch is the clip's, and the other way round; sigmoid: SigLIP's (arXiv
     2303.15343), whether a pair belongs together, asked of each pair by itself, with a learned bias beside the scale."""
 
-    logit_bias: float = Field(-10.0, allow_inf_nan=False)
+    logit_bias: AddedLater[float] = Field(-10.0, allow_inf_nan=False)
     """Start of the sigmoid loss's bias for a model that has none of its own; -10 is SigLIP's start from scratch. For a
     model that softmax trained, take minus the logit (scale times cosine) that lies between its positives and
     negatives. It is learned, and kept with the run, not with the model: no ranking depends on it."""

@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.models.adapters import adapter_state, exported_state, load_exported_state
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.folder import HEAD_WEIGHTS
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import read_json, read_safetensors, read_torch_file
@@ -69,12 +71,14 @@ def capture_state(
     if state.weight_optimizer is not None:
         weights["weight_net.safetensors"] = state.weighting.state_dict()
         optimizers["weight_optimizer.pt"] = state.weight_optimizer
-    if own := state.feature_model.own_state():
-        weights["objective.safetensors"] = own
+    weights["objective.safetensors"] = state.feature_model.own_state()
+    weights["adapters.safetensors"] = adapter_state(state.model)
     if state.ema is not None:
-        weights["ema.safetensors"] = state.ema.module.state_dict()
+        weights["ema.safetensors"] = exported_state(state.ema.module)
+        weights["ema_adapters.safetensors"] = adapter_state(state.ema.module)
     if state.head_ema is not None:
         weights["head_ema.safetensors"] = state.head_ema.module.state_dict()
+    weights = {name: tensors for name, tensors in weights.items() if tensors}
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -123,7 +127,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
     record = read_train_state(directory)
     check_data_cursor(record, state)
     with state_errors(directory):
-        state.model.load_state_dict(read_safetensors(directory / "model.safetensors"))
+        _load_model(state.model, directory, "model.safetensors", "adapters.safetensors")
         if state.head is not None:
             state.head.load_state_dict(read_safetensors(directory / HEAD_WEIGHTS))
         if state.feature_model.own_state():
@@ -133,7 +137,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
             state.weighting.load_state_dict(read_safetensors(directory / "weight_net.safetensors"))
             state.weight_optimizer.load_state_dict(read_torch_file(directory / "weight_optimizer.pt"))
         if state.ema is not None:
-            state.ema.module.load_state_dict(read_safetensors(directory / "ema.safetensors"))
+            _load_model(state.ema.module, directory, "ema.safetensors", "ema_adapters.safetensors")
             state.ema.n_averaged.fill_(record["ema_num_averaged"])
         if state.head_ema is not None:
             state.head_ema.module.load_state_dict(read_safetensors(directory / "head_ema.safetensors"))
@@ -141,6 +145,12 @@ def load_state(state: TrainState, directory: Path) -> dict:
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record
+
+
+def _load_model(model: DualEncoder, directory: Path, weights: str, adapters: str) -> None:
+    """Fill a model from its weights as they were exported, and from those of its adapters where it has any."""
+    kept = read_safetensors(directory / adapters) if adapter_state(model) else {}
+    load_exported_state(model, read_safetensors(directory / weights), kept)
 
 
 class _TrainState(BaseModel):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.training.optim import learning_rate_at
+from mama_ray.training.optim import learning_rate_at, set_learning_rate
 from mama_ray.training.state import TrainState
 from mama_ray.weighting.step import StepResult
 from mama_ray.weighting.weight_net import SelfPaced
@@ -56,8 +56,7 @@ def train_step(
 ) -> StepRecord:
     """Take one step of the model (and on a meta step, of the weight net) and advance the state."""
     learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+    set_learning_rate(state.optimizer, learning_rate)
     if isinstance(state.weighting, SelfPaced):
         state.weighting.set_progress(state.step / max(1, state.num_steps))
     result = state.weighted_step.compute_gradients(

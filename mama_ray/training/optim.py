@@ -1,7 +1,8 @@
 """The optimiser of the model: AdamW, warm-up and cosine, clipping; the schedule is a pure function of the step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,14 +10,45 @@ from torch import nn
 from mama_ray.training.settings import OptimConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Make AdamW with decay on matrices only."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, levels: Mapping[str, int] | None = None
+) -> torch.optim.AdamW:
+    """Make AdamW with decay on matrices only, for what is trained.
+
+    With `levels`, how many levels each parameter lies below the top of its tower, there are groups per level, whose
+    `lr_scale` is their share of the learning rate.
+    """
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if levels is None or config.layer_decay == 1.0:
+        return torch.optim.AdamW(_groups(trainable.values(), config), lr=config.lr, betas=config.betas)
+    groups = []
+    for level in sorted({levels.get(name, 0) for name in trainable}):
+        own = [parameter for name, parameter in trainable.items() if levels.get(name, 0) == level]
+        groups += [group | {"lr_scale": config.layer_decay**level} for group in _groups(own, config)]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
+
+
+def _groups(parameters: Iterable[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:
+    parameters = list(parameters)
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Give every group its share of the learning rate: all of it where the group does not say."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+
+
+def describe_groups(optimizer: torch.optim.Optimizer) -> str:
+    """Tell how many weights have which share of the learning rate."""
+    sizes: dict[float, int] = {}
+    for group in optimizer.param_groups:
+        share = group.get("lr_scale", 1.0)
+        sizes[share] = sizes.get(share, 0) + sum(parameter.numel() for parameter in group["params"])
+    return ", ".join(f"{share:.3g} x lr for {size:,}" for share, size in sizes.items())
 
 
 def give_own_rate(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], share: float) -> None:

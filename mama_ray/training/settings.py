@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mama_ray.config import Config, Location
+from mama_ray.config import AddedLater, Config, Location
 from mama_ray.data.questions.plan import QuestionPlanConfig
 from mama_ray.models.heads.settings import HeadConfig
 
@@ -14,6 +14,11 @@ class OptimConfig(Config):
 
     lr: float = Field(1e-3, gt=0.0)
     """Peak learning rate."""
+
+    layer_decay: AddedLater[float] = Field(1.0, gt=0.0, le=1.0)
+    """Factor of the learning rate from each layer of a tower to the one below it (layer-wise decay): what comes after
+    the last layer has lr, the last layer layer_decay times lr, embeddings the least. 1 is one rate for all. The
+    lookahead's rates have the same factors."""
 
     weight_decay: float = Field(0.05, ge=0.0)
     """Decoupled weight decay of matrices; biases, norms and the logit scale have none."""

@@ -13,9 +13,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
+from mama_ray.models.stacks import levels_below_top
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.optim import build_optimizer, give_own_rate
+from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.question_model import QuestionModel
@@ -100,18 +101,11 @@ def build_state(
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
     bias = objective.logit_bias if objective.loss == "sigmoid" else None
-    feature_model: nn.Module
-    if task is None:
-        feature_model = FeatureModel(model, logit_bias=bias)
-    else:
-        feature_model = QuestionModel(model, head, logit_bias=bias)
-    optimizer = build_optimizer(feature_model, optim)
+    inner = FeatureModel(model, logit_bias=bias) if task is None else QuestionModel(model, head, logit_bias=bias)
+    optimizer = _build_optimizer(inner, optim)
     if head is not None and head_lr_scale != 1.0:
         give_own_rate(optimizer, head.parameters(), head_lr_scale)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # Buffers that move are running statistics, which the step shares.
-        options = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
-        feature_model = DistributedDataParallel(feature_model, **options)
+    feature_model = _wrapped(inner)
     step = WeightedStep(
         feature_model,
         weighting_module,
@@ -130,6 +124,28 @@ def build_state(
         state.ema = AveragedModel(model, multi_avg_fn=average)
         state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
     return state
+
+
+def _wrapped(feature_model: FeatureModel) -> nn.Module:
+    """The model as steps run it: inside DDP where there is a process group."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Buffers that move are running statistics, which the step shares.
+        return DistributedDataParallel(feature_model, gradient_as_bucket_view=True, broadcast_buffers=False)
+    return feature_model
+
+
+def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.AdamW:
+    levels = None
+    if optim.layer_decay < 1:
+        levels = {f"model.{name}": level for name, level in levels_below_top(feature_model.model).items()}
+    return build_optimizer(feature_model, optim, levels)
+
+
+def describe_trained(state: TrainState) -> str:
+    """Tell how much of the model is trained, at which shares of the learning rate."""
+    trained = sum(parameter.numel() for parameter in state.weighted_step.parameters.values())
+    total = sum(parameter.numel() for parameter in state.feature_model.parameters())
+    return f"{trained:,} of {total:,} weights are trained: {describe_groups(state.optimizer)}"
 
 
 def _refuse_shared_batch_norm(model: DualEncoder) -> None:

@@ -14,15 +14,18 @@ tangents. Everything else takes torch's own forward AD.
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
+
+from mama_ray.models.low_rank import low_rank_linear
+from mama_ray.weighting.constants import ConstantParts
 
 _ADDITIONS = (torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__)
 
@@ -42,17 +45,24 @@ class _Entry:
 
 
 class Tape:
-    """Outputs of the linear layers of one forward pass, in order; recorded once, replayed once."""
+    """What the linear layers and the frozen parts of one forward pass gave, in order; recorded once, replayed once."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
+        self.constants = ConstantParts()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def record(self) -> AbstractContextManager:
-        """Keep what the linear layers inside the context give."""
-        return _Recording(self._entries)
+    @contextmanager
+    def record(self, model: nn.Module | None = None) -> Iterator[None]:
+        """Keep what the linear layers inside the context give, and what the frozen parts of the model do."""
+        with _Recording(self._entries):
+            if model is None:
+                yield
+            else:
+                with self.constants.record(model, self._entries):
+                    yield
 
     def take(self) -> _Entry:
         """Return the next output and let go of it."""
@@ -82,7 +92,7 @@ class _Recording(TorchFunctionMode):
         for value in _flattened((*args, *kwargs.values())):
             if isinstance(value, Tensor) and self._outputs.get(id(value)) is value:
                 self._note_use(value, result if is_addition else None)
-        if func is F.linear:
+        if func is F.linear or func is low_rank_linear:
             entry = _Entry(result)
             self._entries.append(entry)
             self._outputs[id(result)] = result
@@ -110,7 +120,8 @@ def _flattened(args: Sequence) -> Iterator:
 @contextmanager
 def directional_pass(tape: Tape | None = None) -> Iterator[None]:
     """Open a level of dual numbers without gradient; with a tape, the pass inside must be the recorded one."""
-    with torch.no_grad(), forward_ad.dual_level(), _DirectionalPass(tape):
+    constants = nullcontext() if tape is None else tape.constants.replay()
+    with torch.no_grad(), forward_ad.dual_level(), _DirectionalPass(tape), constants:
         yield
     if tape is not None:
         tape.require_end()
@@ -125,7 +136,9 @@ class _DirectionalPass(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is F.linear:
-            return self._linear(*args, **kwargs)
+            return self._linear(F.linear, _linear_tangent, *args, **kwargs)
+        if func is low_rank_linear:
+            return self._linear(low_rank_linear, _low_rank_tangent, *args, **kwargs)
         if func in _ADDITIONS and self._awaits_sum is not None:
             waiting = self._awaits_sum
             others = [arg for arg in args if arg is not waiting.stand_in]
@@ -138,11 +151,19 @@ class _DirectionalPass(TorchFunctionMode):
             return _attention(*args, **kwargs)
         return func(*args, **kwargs)
 
-    def _linear(self, inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        primals, tangents = _unpack(inputs, weight, bias)
-        tangent = _linear_tangent(primals, tangents)
+    def _linear(
+        self,
+        function: Callable,
+        tangent_of: Callable,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *more: Any,
+    ) -> Tensor:
+        primals, tangents = _unpack(inputs, weight, bias, *more)
+        tangent = tangent_of(primals, tangents)
         if self._tape is None:
-            return _dual(F.linear(*primals), tangent)
+            return _dual(function(*primals), tangent)
         entry = self._tape.take()
         if not entry.is_sum:
             return _dual(entry.value, tangent)
@@ -181,6 +202,28 @@ def _linear_tangent(primals: list, tangents: list) -> Tensor | None:
         rows.addmm_(more, weight.T)
         return tangent
     return torch.addmm(rows, more, weight.T).view_as(tangent)
+
+
+def _low_rank_tangent(primals: list, tangents: list) -> Tensor | None:
+    """One product of the layer's size, with the sum of its weights, and two small ones for the factors' tangents."""
+    inputs, weight, _, first, second, scale = primals
+    inputs_tangent, weight_tangent, bias_tangent, first_tangent, second_tangent, _ = tangents
+    if inputs_tangent is not None:
+        weight = torch.addmm(weight, second, first, alpha=scale)
+    tangent = _linear_tangent([inputs, weight, None], [inputs_tangent, weight_tangent, bias_tangent])
+    pairs = [(first, second_tangent), (first_tangent, second)]  # B' A x + B A' x
+    pairs = [(before, after) for before, after in pairs if before is not None and after is not None]
+    if not pairs:
+        return tangent
+    inner = F.linear(inputs, torch.cat([before for before, _ in pairs])).flatten(0, -2)
+    outer = scale * torch.cat([after for _, after in pairs], dim=1).T
+    if tangent is None:
+        return (inner @ outer).unflatten(0, inputs.shape[:-1])
+    rows = tangent.flatten(0, -2)
+    if rows.dtype == inner.dtype == outer.dtype:
+        rows.addmm_(inner, outer)
+        return tangent
+    return torch.addmm(rows, inner, outer).view_as(tangent)
 
 
 def _layer_norm(inputs: Tensor, shape: Sequence[int], weight=None, bias=None, eps: float = 1e-5) -> Tensor:
@@ -244,8 +287,9 @@ def _add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left, right) if total is None else torch.baddbmm(total, left, right)
 
 
-def _unpack(*values: Tensor | None) -> tuple[list, list]:
-    pairs = [(None, None) if value is None else tuple(forward_ad.unpack_dual(value)) for value in values]
+def _unpack(*values: Tensor | float | None) -> tuple[list, list]:
+    """Split into primals and tangents; what is no tensor is a primal."""
+    pairs = [tuple(forward_ad.unpack_dual(value)) if isinstance(value, Tensor) else (value, None) for value in values]
     return [primal for primal, _ in pairs], [tangent for _, tangent in pairs]
 
 

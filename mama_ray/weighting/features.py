@@ -112,7 +112,7 @@ class EncodedBatch:
         self._autocast, self._draws = autocast, draws
         self._chunks = split_batch(batch, num_micro_batches)
         if len(self._chunks) == 1:
-            with nullcontext() if tape is None else tape.record():
+            with nullcontext() if tape is None else tape.record(unwrap(model)):
                 self._graph = self._encode(model, 0)
             encoded = self._graph
         else:

@@ -2,7 +2,8 @@
 
 The map is a model of the real step, chosen by `inner_optimizer`: plain SGD, or Adam with its preconditioner frozen at
 the current state. A relative step fixes the length of the inner step to a fraction of the parameters' norm, since the
-size of the inner step decides which way the learned weights slope.
+size of the inner step decides which way the learned weights slope. Where the real step's groups have shares of the
+learning rate (`lr_scale`), the map has them too.
 """
 
 from dataclasses import dataclass, field
@@ -45,7 +46,8 @@ def take_lookahead(
 ) -> Lookahead:
     """Return theta' = theta - A(gradient) as new leaf tensors, with what its adjoint needs.
 
-    `optimizer` and `named_parameters` (its own tensors by name) are needed for the Adam map. `bounds` clamp parameters
+    `optimizer` and `named_parameters` (its own tensors by name) are needed for the Adam map and for the shares of the
+    learning rate that the optimiser's groups have. `bounds` clamp parameters
     inside the inner step as the real step clamps them after it (logit_scale).
     """
     preconditioner = momentum = None
@@ -54,6 +56,10 @@ def take_lookahead(
     steps = dict(gradients)
     if preconditioner is not None:
         steps = {name: preconditioner[name] * gradient + momentum[name] for name, gradient in gradients.items()}
+    if optimizer is not None and (shares := _shares_of_rate(optimizer, named_parameters)):
+        steps = {name: shares[name] * step for name, step in steps.items()}
+        before = preconditioner or {name: torch.ones_like(gradient) for name, gradient in gradients.items()}
+        preconditioner = {name: shares[name] * factor for name, factor in before.items()}
     any_gradient = next(iter(gradients.values()))
     scale = torch.as_tensor(config.lr, dtype=any_gradient.dtype, device=any_gradient.device)
     if config.relative:
@@ -69,6 +75,14 @@ def take_lookahead(
     for value in moved:
         value.requires_grad_()
     return Lookahead(ahead, scale, preconditioner, pinned)
+
+
+def _shares_of_rate(optimizer: torch.optim.Optimizer, named_parameters: Parameters) -> dict[str, float]:
+    """Return each parameter's share of the learning rate; {} where all have the same."""
+    shares = {id(value): group.get("lr_scale", 1.0) for group in optimizer.param_groups for value in group["params"]}
+    if set(shares.values()) <= {1.0}:
+        return {}
+    return {name: shares[id(value)] for name, value in named_parameters.items()}
 
 
 def _frozen_adam(

@@ -1,18 +1,28 @@
 """What is in a checkpoint: all that a run needs to go on bit for bit, and nothing that runs code."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
+from mama_ray.models.clip_vip.hf_layout import to_hf_clip
+from mama_ray.models.pretrained import from_preset, from_pretrained, save_pretrained
+from mama_ray.models.settings import LoraConfig
+from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.checkpoint import load_state
+from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train
 from mama_ray.training.manifest import (
     step_directory,
 )
+from mama_ray.training.settings import OptimConfig
+from mama_ray.training.state import build_state
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
+from tests.weighting.toys import VOCABULARY, random_batch
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
@@ -79,3 +89,61 @@ def test_a_checkpoint_that_carries_code_is_not_loaded(run):
     with pytest.raises(Exception, match="[Ww]eights.only"):
         load_state(new_state(), directory)
     assert not (run / "sprung").exists()
+
+
+def of_size(batch: ClipBatch) -> ClipBatch:
+    """Enlarge the toys' frames of two pixels to the 24 that the model takes."""
+    frames = batch.frames.repeat_interleave(12, dim=2).repeat_interleave(12, dim=3)
+    return replace(batch, frames=frames)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_run_of_adapters_on_a_clip_folder_resumes_bit_for_bit_and_its_checkpoint_is_a_plain_model(
+    tmp_path, ema_decay
+):
+    to_hf_clip(from_preset("tiny", {"image_size": 24, "vocab_size": VOCABULARY}), tmp_path / "clip")
+
+    def state(folder: Path):
+        model = from_pretrained(folder)
+        choose_trained_part(
+            model, freeze=("text_model.encoder.layers.0",), lora=LoraConfig(rank=2, targets=("*.layers",))
+        )
+        optim = OptimConfig(lr=0.01, layer_decay=0.8, ema_decay=ema_decay)
+        settings = {"objective": ContrastiveConfig(loss="sigmoid"), "weighting": WeightingConfig(hidden_dim=8)}
+        return build_state(model, **settings, meta=MetaConfig(), optim=optim, num_steps=6, global_batch_size=4)
+
+    def clips(first: int, last: int):
+        return [of_size(random_batch(step, 4)) for step in range(first, last)]
+
+    def metas(first: int):
+        return [of_size(random_batch(100 + number, 2)) for number in range(first, 3)]
+
+    torch.manual_seed(0)
+    whole, first = state(tmp_path / "clip"), state(tmp_path / "clip")
+    first.model.load_state_dict(whole.model.state_dict())  # the proxies, which CLIP's folder lacks, are random
+    if ema_decay:
+        first.ema.module.load_state_dict(whole.ema.module.state_dict())
+    train(whole, clips(0, 6), metas(0), report=lambda record: None)
+    train(first, clips(0, 3), metas(0), report=lambda record: None)
+    directory = tmp_path / "checkpoint"
+    save_pretrained(first.model, directory)
+    save_state(first, directory, selection=None)
+    second = state(directory)
+    load_state(second, directory)
+    train(second, clips(3, 6), metas(2), report=lambda record: None)
+    for ours, theirs in (
+        (second.feature_model, whole.feature_model),
+        (second.weighting, whole.weighting),
+        (second.evaluated_model, whole.evaluated_model),
+    ):
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    plain = from_pretrained(directory)
+    assert not any("lora" in name for name in plain.state_dict())
+    with torch.no_grad():
+        batch = clips(0, 1)[0]
+        for ours, theirs in zip(*(model(batch.frames, batch.token_ids) for model in (plain, first.model)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    (directory / "adapters.safetensors").unlink()
+    with pytest.raises(UserError, match=r"adapters\.safetensors"):
+        load_state(state(directory), directory)

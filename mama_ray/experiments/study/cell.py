@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config, with_overrides
+from mama_ray.config import Config, decisive_values, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -108,5 +108,5 @@ def pictures_of(corpus: CorpusConfig) -> CorpusConfig:
 
 def cell_hash(cell: CellConfig, start: dict[str, Any]) -> str:
     """Name a cell by everything its result depends on; `start` describes what the model starts from."""
-    record = {"version": CELL_VERSION, "cell": cell.model_dump(mode="json"), "start": start}
+    record = {"version": CELL_VERSION, "cell": decisive_values(cell), "start": start}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:20]

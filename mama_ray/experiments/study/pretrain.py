@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mama_ray.config import with_overrides
+from mama_ray.config import decisive_values, with_overrides
 from mama_ray.data.synthetic.config import corpus_hash
 from mama_ray.data.synthetic.generate import describe_clip
 from mama_ray.data.tokenizer import Tokenizer
@@ -25,8 +25,7 @@ _TOKENIZER_CAPTIONS = 4000
 
 def describe_start(config: PretrainingConfig) -> dict[str, Any]:
     """Return what names the pretrained model: part of every cell's hash."""
-    dumped = config.model_dump(mode="json", exclude={"corpus"})
-    return {**dumped, "corpus": corpus_hash(config.corpus), "version": CELL_VERSION}
+    return {**decisive_values(config), "corpus": corpus_hash(config.corpus), "version": CELL_VERSION}
 
 
 def num_frames_of(config: PretrainingConfig) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mama_ray.errors import UserError
+from mama_ray.models.adapters import exported_state
 from mama_ray.models.clip_vip.key_layouts import NEW_KEYS, POSITION_KEY
 from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, ClipVip, ClipVipConfig
 from mama_ray.models.clip_vip.video_encoder import NUM_CHANNELS
@@ -90,7 +91,7 @@ def to_hf_clip(model: ClipVip, directory: str | Path) -> None:
         logit_scale_init_value=config.logit_scale.init,
         architectures=["CLIPModel"],
     )
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in NEW_KEYS}
+    state = {name: tensor for name, tensor in exported_state(model).items() if name not in NEW_KEYS}
     one_frame = model.vision_model.embeddings.temporal_at(1)[0]
     state[POSITION_KEY] = torch.cat([state[POSITION_KEY][:1], state[POSITION_KEY][1:] + one_frame])
     (directory / "config.json").unlink(missing_ok=True)  # a directory without it is not taken for a model

@@ -7,7 +7,9 @@ from mama_ray.captioning.table import read_summary
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
-from mama_ray.models.pretrained import preset
+from mama_ray.models.hub import HF_PREFIX, without_prefix
+from mama_ray.models.pretrained import outline_model, outline_preset, preset
+from mama_ray.models.trained_part import plan_trained_part
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.runs.settings import require_one_batch
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
@@ -28,6 +30,7 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
         _require_its_tokenizer(job, preset(job.model.preset))  # an unknown name fails here, not in a worker
     if not has_begun:
         look_at_model(job.model.pretrained)
+        _look_at_trained_part(job)
         if job.data.tokenizer is not None and Path(job.data.tokenizer).is_dir():
             look_at_model(job.data.tokenizer, holds="tokenizer.json")
     for uri in job.data.caption_tables:
@@ -47,6 +50,21 @@ def _require_its_tokenizer(job: TrainJob, config: DualEncoderConfig) -> None:
             wanted=kind,
             remedy=f"set data.tokenizer_kind to {kind}, or data.tokenizer to a folder of such a tokenizer",
         )
+
+
+def _look_at_trained_part(job: TrainJob) -> None:
+    """Raise UserError for names that the model has not. The weights of a hub id and of a URI are not followed."""
+    settings, source = job.model, job.model.pretrained
+    if not (settings.freeze or settings.lora):
+        return
+    if source is None:
+        model = outline_preset(settings.preset)
+    else:
+        folder = Path(without_prefix(source))
+        if not folder.is_dir():
+            return
+        model = outline_model(folder, as_hf=source.startswith(HF_PREFIX))
+    plan_trained_part(model, freeze=settings.freeze, lora=settings.lora)
 
 
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:

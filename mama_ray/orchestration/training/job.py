@@ -11,6 +11,7 @@ from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
 from mama_ray.models.hub import HF_PREFIX
+from mama_ray.models.settings import LoraConfig
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
@@ -110,6 +111,13 @@ class ModelConfig(Config):
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    freeze: AddedLater[tuple[str, ...]] = ()
+    """Patterns of parameters that are not trained, e.g. [text_model, "vision_model.encoder.layers.[0-5].*"]: names of
+    model.safetensors with the wildcards of a shell, or of a part of the model with all that is in it."""
+
+    lora: AddedLater[LoraConfig | None] = None
+    """Train low-rank adapters of the linear layers instead of the weights themselves; null trains the weights."""
 
 
 class TrainJob(Config):

@@ -20,6 +20,7 @@ from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.hub import HF_PREFIX
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
+from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
@@ -44,7 +45,7 @@ from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
-from mama_ray.training.state import TrainState, build_state
+from mama_ray.training.state import TrainState, build_state, describe_trained
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,17 @@ def train_fn_per_worker(loop_config: dict) -> None:
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     torch.manual_seed(job.seed)
     with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
-        model = build_model(job, data.summary, directory).to(device)
+        model = build_model(job, data.summary, directory)
+        choose_trained_part(model, freeze=job.model.freeze, lora=job.model.lora, seed=job.seed)
+        model = model.to(device)
         if job.model.pretrained is not None and directory is None:
             require_models_sizes(job, model.config, data.summary)
         asked: AskedData | None = loop_config["asked"]
         tokenizer = tokenizer_of(data.tokenizer_files)
         head = None if asked is None else build_head_for(job.task, asked, model, tokenizer)
         state = _build_state(job, model, device, loop_config["num_steps"], head=head)
+        if rank == 0:
+            logger.info("%s", describe_trained(state))
         _resume(state, directory)
     reader = _build_reader(job, data, model, asked)
     validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)

@@ -4,9 +4,22 @@ import pytest
 import torch
 
 from mama_ray.config import parse_config
+from mama_ray.data.batch import ClipBatch
+from mama_ray.errors import UserError
+from mama_ray.models.pretrained import from_preset, save_pretrained
+from mama_ray.models.trained_part import choose_trained_part
+from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.worker import _build_state
+from mama_ray.training.loop import train_step
+from mama_ray.training.state import describe_trained
 from tests.weighting.toys import ToyEncoder, random_batch
+
+
+def clips_of(model) -> ClipBatch:
+    frames = torch.randint(0, 256, (4, 4, 48, 48, 3), dtype=torch.uint8)
+    ids = torch.randint(0, model.config.vocab_size, (4, 6))
+    return ClipBatch(frames, ids, torch.arange(4), torch.ones(4, dtype=torch.bool))
 
 
 def first_losses(*words: str) -> torch.Tensor:
@@ -21,7 +34,58 @@ def first_losses(*words: str) -> torch.Tensor:
         ("--objective.margin", "0.1"),
         ("--objective.margin", "0.4"),
         ("--objective.direction_reduction", "sum"),
+        ("--objective.loss", "sigmoid"),
     ],
 )
 def test_margin_from_config_changes_the_loss(words):
     assert (first_losses(*words) != first_losses()).any()
+
+
+def test_bias_from_config_is_where_the_sigmoid_loss_begins():
+    sigmoid = ("--objective.loss", "sigmoid")
+    assert (first_losses(*sigmoid) != first_losses(*sigmoid, "--objective.logit_bias", "-2.0")).any()
+    assert torch.equal(first_losses(*sigmoid), first_losses(*sigmoid, "--objective.logit_bias", "-10"))
+    assert torch.equal(first_losses(), first_losses("--objective.logit_bias", "-2.0"))
+
+
+def test_rates_by_layer_and_what_is_trained_are_told_from_the_config():
+    words = ["--optim.layer_decay", "0.5", "--model.lora.rank", "2", "--model.freeze", "text_model"]
+    job = parse_config(TrainJob, words)
+    model = from_preset("tiny", {})
+    choose_trained_part(model, freeze=job.model.freeze, lora=job.model.lora)
+    state = _build_state(job, model, torch.device("cpu"), 1)
+    told = describe_trained(state)
+    assert told.startswith("5,281 of 702,785 weights are trained"), told
+    assert told.endswith(
+        "1 x lr for 1, 0.5 x lr for 1,536, 0.25 x lr for 1,536, 0.125 x lr for 1,536, 0.0625 x lr for 672"
+    )
+    train_step(state, clips_of(model), None)
+    assert {group["lr"] / job.optim.lr * group["lr_scale"] ** -1 for group in state.optimizer.param_groups} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model.freeze", "text_modle"], "model.freeze names no parameter of the model"),
+        (["--model.freeze", "*"], "nothing is left to train"),
+        (["--model.lora.targets", "*.qproj", "--model.lora.rank", "2"], "*.q_proj"),
+        (["--model.lora.rank", "100"], "at most 64"),
+    ],
+)
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_names_that_the_model_has_not_are_told_before_ray_starts(words, told, is_folder, tmp_path):
+    if is_folder:
+        save_pretrained(from_preset("tiny", {}), tmp_path)
+        words = [*words, "--model.pretrained", str(tmp_path)]
+    with pytest.raises(UserError) as error:
+        look_at_inputs(parse_config(TrainJob, words))
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words", [["--model.lora.rank", "0"], ["--model.lora.dropout", "1"], ["--optim.layer_decay", "0"]]
+)
+def test_values_out_of_range_are_refused_with_their_name(words):
+    with pytest.raises(UserError, match=words[0][2:].replace(".", r"\.")) as error:
+        parse_config(TrainJob, words)
+    assert "\n" not in str(error.value)
