@@ -10,7 +10,7 @@ from mama_ray.models.patterns import choose, matches
 from mama_ray.models.settings import LoraConfig
 
 # What no pretrained model of images and texts has learned, and what the loss reads beside the features.
-_TRAINED_BESIDE = ("*logit_scale", "*logit_bias", "*temporal*", "*added_cls", "*answer*")
+_TRAINED_BESIDE = ("*logit_scale", "*logit_bias", "*temporal_embed*", "pooling.*", "*added_cls", "*answer*")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ def plan_trained_part(model: Any, *, freeze: Sequence[str] = (), lora: LoraConfi
             choose("model.lora.trained", lora.trained, names, kind="parameter")
         beside = _TRAINED_BESIDE if lora.trained is None else lora.trained
         names = [name for name in names if matches(name, beside)]
-    part = TrainedPart(frozenset(names) - frozen, choose_targets(model, lora, frozen) if lora is not None else ())
+    adapted = choose_targets(model, lora, frozen) if lora is not None else ()
+    if lora is not None and lora.trained is None:  # an adapted layer is not trained itself, too
+        names = [name for name in names if name.rpartition(".")[0] not in adapted]
+    part = TrainedPart(frozenset(names) - frozen, adapted)
     if not (part.parameters or part.adapted):
         raise UserError(
             "nothing is left to train",

@@ -96,10 +96,7 @@ def build_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
-    weight_parameters = list(weighting_module.parameters())
-    weight_optimizer = (
-        torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
-    )
+    weight_optimizer = _build_weight_optimizer(weighting_module, meta)
     bias = objective.logit_bias if objective.loss == "sigmoid" else None
     inner = FeatureModel(model, logit_bias=bias) if task is None else QuestionModel(model, head, logit_bias=bias)
     optimizer = _build_optimizer(inner, optim)
@@ -124,6 +121,11 @@ def build_state(
         state.ema = AveragedModel(model, multi_avg_fn=average)
         state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
     return state
+
+
+def _build_weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Adam | None:
+    parameters = list(weighting.parameters())
+    return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay) if parameters else None
 
 
 def _wrapped(feature_model: FeatureModel) -> nn.Module:

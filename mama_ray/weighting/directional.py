@@ -9,8 +9,7 @@ goes into a residual sum only, the sum is kept, which the next layer norm holds.
 layer's width where the graph was 17 to 20, and it shrinks as the directional pass goes on. With dropout between a
 layer and its sum the output itself is kept, which the graph has no need of: one tensor more per such layer.
 
-Softmax and layer norm without its affine part have symmetric Jacobians, so their fused backward kernels are also their
-tangents. Everything else takes torch's own forward AD.
+Softmax and layer norm have symmetric Jacobians, so their fused backward kernels are also their tangents.
 """
 
 import weakref

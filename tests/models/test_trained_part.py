@@ -19,10 +19,10 @@ from tests.models.test_dual_encoder import FOREIGN, TINY, frames, token_ids  # n
 ATTENTION = {f"self_attn.{name}_proj" for name in "qkv"} | {"self_attn.out_proj"}
 
 
-@pytest.fixture(params=sorted(set(BACKBONES) - FOREIGN))
+@pytest.fixture(params=sorted(TINY))
 def model(request):
     torch.manual_seed(0)
-    return BACKBONES[request.param].build_fresh(TINY[request.param])
+    return BACKBONES[request.param.split()[0]].build_fresh(TINY[request.param])
 
 
 def fill_factors(model) -> None:
@@ -38,6 +38,15 @@ def trained(model) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def without_gradient(model, frames, token_ids) -> set[str]:  # noqa: F811
+    """Return the trained parameters that the features do not depend on."""
+    model.zero_grad()
+    video, text = model(frames, token_ids)
+    (video @ text.T).logsumexp(dim=1).sum().backward()
+    named = model.named_parameters()
+    return {name for name, p in named if p.requires_grad and (p.grad is None or not p.grad.any())}
+
+
 def features(model, frames, token_ids):  # noqa: F811
     with torch.no_grad():
         return model(frames, token_ids)
@@ -46,7 +55,8 @@ def features(model, frames, token_ids):  # noqa: F811
 def test_new_adapters_change_no_feature_and_are_all_that_is_trained_beside_a_few(model, frames, token_ids):  # noqa: F811
     before, names = features(model, frames, token_ids), set(dict(model.named_parameters()))
     choose_trained_part(model, lora=LoraConfig(rank=2))
-    assert all(torch.equal(a, b) for a, b in zip(features(model, frames, token_ids), before, strict=True))
+    for after, plain in zip(features(model, frames, token_ids), before, strict=True):
+        torch.testing.assert_close(after, plain, rtol=1e-5, atol=1e-6)  # rounding alone
     assert any(".lora_A." in name for name in trained(model))
     assert all(".lora_" in name or name in names for name in trained(model))
     assert "logit_scale" in trained(model)
@@ -58,18 +68,18 @@ def test_new_adapters_change_no_feature_and_are_all_that_is_trained_beside_a_few
 @pytest.mark.parametrize("targets", [None, ("*",)], ids=["default", "all linear layers"])
 def test_every_adapter_is_called_by_the_model(model, frames, token_ids, targets):  # noqa: F811
     """A model that reads a layer's weight past the layer would leave its adapter without effect and gradient."""
-    choose_trained_part(model, lora=LoraConfig(rank=2, targets=targets))
+    unread = {name.removesuffix(".weight") for name in without_gradient(model, frames, token_ids)}  # by answers alone
+    choose_trained_part(model, lora=LoraConfig(rank=1 if targets else 2, targets=targets))
     fill_factors(model)
-    video, text = model(frames, token_ids)
-    (video @ text.T).logsumexp(dim=1).sum().backward()
-    silent = [name for name, p in model.named_parameters() if ".lora_" in name and (p.grad is None or not p.grad.any())]
-    assert not silent
+    silent = {name.partition(".lora_")[0] for name in without_gradient(model, frames, token_ids) if ".lora_" in name}
+    assert silent <= unread
+    assert any(".lora_" in name and name.partition(".lora_")[0] not in unread for name in trained(model))
 
 
 @pytest.mark.parametrize("targets", [None, ("*",)], ids=["default", "all linear layers"])
 def test_exported_folder_has_no_adapter_and_the_features_with_them(model, frames, token_ids, tmp_path, targets):  # noqa: F811
     plain = {name: value.shape for name, value in model.state_dict().items()}
-    choose_trained_part(model, lora=LoraConfig(rank=2, targets=targets))
+    choose_trained_part(model, lora=LoraConfig(rank=1 if targets else 2, targets=targets))
     fill_factors(model)
     assert {name: value.shape for name, value in exported_state(model).items()} == plain
     save_pretrained(model, tmp_path)
@@ -82,7 +92,7 @@ def test_what_is_exported_and_kept_makes_the_same_model_again(model):
     choose_trained_part(model, lora=LoraConfig(rank=2, trained=("logit_scale",)))
     fill_factors(model)
     torch.manual_seed(3)
-    other = BACKBONES[model.model_type].build_fresh(TINY[model.model_type])
+    other = BACKBONES[model.model_type].build_fresh(model.config)
     choose_trained_part(other, lora=LoraConfig(rank=2), seed=5)
     exported, kept = exported_state(model), adapter_state(model)
     assert kept and not adapter_state(from_preset("tiny", {}))
