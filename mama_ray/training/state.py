@@ -99,12 +99,7 @@ def build_state(
     weight_optimizer = (
         torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
     )
-    bias = objective.logit_bias if objective.loss == "sigmoid" else None
-    feature_model: nn.Module
-    if task is None:
-        feature_model = FeatureModel(model, logit_bias=bias)
-    else:
-        feature_model = QuestionModel(model, head, logit_bias=bias)
+    feature_model = _feature_model(model, head, objective, answers=task is not None)
     optimizer = build_optimizer(feature_model, optim)
     if head is not None and head_lr_scale != 1.0:
         give_own_rate(optimizer, head.parameters(), head_lr_scale)
@@ -125,11 +120,22 @@ def build_state(
         seed=seed,
     )
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
-    if optim.ema_decay > 0:
-        average = get_ema_multi_avg_fn(optim.ema_decay)
-        state.ema = AveragedModel(model, multi_avg_fn=average)
-        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
+    _keep_averages(state, head)
     return state
+
+
+def _feature_model(
+    model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig, *, answers: bool
+) -> nn.Module:
+    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
+
+
+def _keep_averages(state: TrainState, head: AnswerHead | None) -> None:
+    if state.optim.ema_decay > 0:
+        average = get_ema_multi_avg_fn(state.optim.ema_decay)
+        state.ema = AveragedModel(state.model, multi_avg_fn=average)
+        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
 
 
 def _refuse_shared_batch_norm(model: DualEncoder) -> None:
