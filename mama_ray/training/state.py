@@ -95,10 +95,7 @@ def build_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
-    weight_parameters = list(weighting_module.parameters())
-    weight_optimizer = (
-        torch.optim.Adam(weight_parameters, lr=meta.lr, weight_decay=meta.weight_decay) if weight_parameters else None
-    )
+    weight_optimizer = _weight_optimizer(weighting_module, meta)
     feature_model = _feature_model(model, head, objective, answers=task is not None)
     optimizer = build_optimizer(feature_model, optim)
     if head is not None and head_lr_scale != 1.0:
@@ -122,6 +119,11 @@ def build_state(
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     _keep_averages(state, head)
     return state
+
+
+def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Optimizer | None:
+    parameters = list(weighting.parameters())
+    return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay) if parameters else None
 
 
 def _feature_model(
