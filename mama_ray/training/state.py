@@ -88,8 +88,7 @@ def build_state(
 
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
-    the model answers questions: by its head, whose learning rate is `head_lr_scale` times the
-    model's, or by itself.
+    the model answers: by its head, whose learning rate is `head_lr_scale` times the model's, or by itself.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -102,8 +101,7 @@ def build_state(
         give_own_rate(optimizer, head.parameters(), head_lr_scale)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         # Buffers that move are running statistics, which the step shares.
-        options = {"gradient_as_bucket_view": True, "broadcast_buffers": False}
-        feature_model = DistributedDataParallel(feature_model, **options)
+        feature_model = DistributedDataParallel(feature_model, gradient_as_bucket_view=True, broadcast_buffers=False)
     step = WeightedStep(
         feature_model,
         weighting_module,
