@@ -89,16 +89,14 @@ def build_state(
 
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
-    the model answers questions: by its head, whose learning rate is `head_lr_scale` times the
-    model's, or by itself.
+    the model answers: by its head, whose learning rate is `head_lr_scale` times the model's, or by itself.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
-    weight_optimizer = _build_weight_optimizer(weighting_module, meta)
-    bias = objective.logit_bias if objective.loss == "sigmoid" else None
-    inner = FeatureModel(model, logit_bias=bias) if task is None else QuestionModel(model, head, logit_bias=bias)
+    weight_optimizer = _weight_optimizer(weighting_module, meta)
+    inner = _feature_model(model, head, objective, answers=task is not None)
     optimizer = _build_optimizer(inner, optim)
     if head is not None and head_lr_scale != 1.0:
         give_own_rate(optimizer, head.parameters(), head_lr_scale)
@@ -116,14 +114,11 @@ def build_state(
         seed=seed,
     )
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
-    if optim.ema_decay > 0:
-        average = get_ema_multi_avg_fn(optim.ema_decay)
-        state.ema = AveragedModel(model, multi_avg_fn=average)
-        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
+    _keep_averages(state, head)
     return state
 
 
-def _build_weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Adam | None:
+def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Optimizer | None:
     parameters = list(weighting.parameters())
     return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay) if parameters else None
 
@@ -148,6 +143,20 @@ def describe_trained(state: TrainState) -> str:
     trained = sum(parameter.numel() for parameter in state.weighted_step.parameters.values())
     total = sum(parameter.numel() for parameter in state.feature_model.parameters())
     return f"{trained:,} of {total:,} weights are trained: {describe_groups(state.optimizer)}"
+
+
+def _feature_model(
+    model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig, *, answers: bool
+) -> FeatureModel:
+    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
+
+
+def _keep_averages(state: TrainState, head: AnswerHead | None) -> None:
+    if state.optim.ema_decay > 0:
+        average = get_ema_multi_avg_fn(state.optim.ema_decay)
+        state.ema = AveragedModel(state.model, multi_avg_fn=average)
+        state.head_ema = None if head is None else AveragedModel(head, multi_avg_fn=average)
 
 
 def _refuse_shared_batch_norm(model: DualEncoder) -> None:

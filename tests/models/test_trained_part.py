@@ -60,9 +60,9 @@ def test_new_adapters_change_no_feature_and_are_all_that_is_trained_beside_a_few
     assert any(".lora_A." in name for name in trained(model))
     assert all(".lora_" in name or name in names for name in trained(model))
     assert "logit_scale" in trained(model)
-    assert (
-        sum(p.numel() for p in model.parameters() if p.requires_grad) < sum(p.numel() for p in model.parameters()) / 2
-    )
+    # A pooling over time that no model of images has learned is trained whole.
+    sizes = {name: p.numel() for name, p in model.named_parameters() if not name.startswith("pooling.")}
+    assert sum(sizes[name] for name in trained(model) & set(sizes)) < sum(sizes.values()) / 2
 
 
 @pytest.mark.parametrize("targets", [None, ("*",)], ids=["default", "all linear layers"])
