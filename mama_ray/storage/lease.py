@@ -36,7 +36,7 @@ _LONGEST_TEXT = 100
 
 
 class LeaseLost(UserError):
-    """Another start has taken over what this one was at work on."""
+    """Another start has taken over what this one was at work on, or its folder is gone."""
 
 
 class Lease:
@@ -164,9 +164,20 @@ class Lease:
                 self._beat()
             except OSError as error:  # a storage that fails is told by the work itself, and comes back
                 logger.debug("no sign of life for %s: %s", self._place, error)
+                self._look_for_folder()
             if self._lost is not None:
                 self._end_process()
                 return
+
+    def _look_for_folder(self) -> None:
+        """Note that the lease is lost where its folder was taken away: another start would make it anew, and get it."""
+        folder = self._place.parent
+        if folder.is_local and not folder.exists():
+            self._lost = LeaseLost(
+                f"the folder of this {self._what} was taken away while it was at work",
+                got=folder,
+                remedy="put it back, then start again with the same arguments: the job goes on from what it has saved",
+            )
 
     def _beat(self) -> None:
         """Count up; where the file is another's by now, note that the lease is lost."""

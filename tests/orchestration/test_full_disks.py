@@ -94,7 +94,6 @@ def test_a_training_run_goes_on_from_a_full_disk(share, ray_cluster, shards, sma
     assert outcome(disk, "run") == outcome(tmp_path / "whole", "run")
 
 
-@promise
 @pytest.mark.vllm
 def test_a_caption_table_goes_on_from_a_full_disk(ray_cluster, shards, small_disk, tmp_path):
     def work(folder: Path) -> None:

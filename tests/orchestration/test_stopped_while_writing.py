@@ -51,7 +51,6 @@ def stop(process: subprocess.Popen, log: Path) -> None:
     assert left_of(processes, GONE_AFTER_S) == []
 
 
-@pytest.mark.promise
 def test_training_is_stopped_in_the_midst_of_a_checkpoint(s3_server, s3_bucket, tmp_path, monkeypatch):
     shards = write_shards(tmp_path / "shards")
     log = tmp_path / "run.log"
