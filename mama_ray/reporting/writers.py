@@ -167,4 +167,5 @@ def _open_tensorboard(directory: Path, start_step: int):
     # Imported here: it costs a second that readers of metrics need not pay.
     from torch.utils.tensorboard import SummaryWriter
 
+    directory.mkdir(exist_ok=True)  # it would make the run's folder, too
     return SummaryWriter(str(directory), purge_step=start_step + 1 if start_step else None)

@@ -35,6 +35,9 @@ _MAX_TRIES, _TRY_AGAIN_S = 40, 0.25
 _LONGEST_TEXT = 100
 
 
+_LOST: list["LeaseLost"] = []  # of this process, which ends with the first
+
+
 class LeaseLost(UserError):
     """Another start has taken over what this one was at work on, or its folder is gone."""
 
@@ -210,6 +213,8 @@ class Lease:
 
     def _end_process(self) -> None:
         """Make the block end by an interrupt, which `__exit__` turns into words; where it goes on, end the process."""
+        if self._lost is not None:
+            _LOST.append(self._lost)
         if self._is_main_thread:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if self._is_over.wait(_GIVE_UP_S):
@@ -217,6 +222,11 @@ class Lease:
         sys.stderr.write(f"error: {self._lost}\n")
         sys.stderr.flush()
         os._exit(1)
+
+
+def lost_lease() -> LeaseLost | None:
+    """Return why this process is being ended, where it is for a lease that it lost."""
+    return _LOST[0] if _LOST else None
 
 
 def is_left_behind(place: Place) -> bool:

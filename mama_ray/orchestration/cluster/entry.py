@@ -28,7 +28,7 @@ from mama_ray.storage.failures import (
     storage_error_in,
     told_of_storage,
 )
-from mama_ray.storage.lease import LeaseLost
+from mama_ray.storage.lease import LeaseLost, lost_lease
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def run_job(
         _leave(_BAD_USAGE, f"error: {error}")
     stderr = FilteredStderr()
     _start_logging()
-    watch = StopWatch()
+    watch = StopWatch(why=lost_lease)
     try:
         status, line = _DONE, run(config)
     except Exception as error:
