@@ -79,7 +79,7 @@ def run_job(
         # whose lease was lost has sent the signal itself.
         was_stopped = watch.received() and not isinstance(error, LeaseLost)
         status, line = _interruption(error, watch.received()) if was_stopped else _failure(error, config)
-    except (KeyboardInterrupt, SystemExit, Terminated) as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
         status, line = _interruption(stop, watch.received())
     _leave(status, line, stderr, watch)
 

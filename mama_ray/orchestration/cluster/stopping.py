@@ -29,8 +29,11 @@ _POLL_S = 0.5
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 
 
-class Terminated(BaseException):
-    """SIGTERM has arrived."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived.
+
+    One of Ctrl-C's kind: what else a handler raises while Ray's compiled code waits, Ray prints and forgets.
+    """
 
 
 def stop_line(signum: int) -> str:
