@@ -34,6 +34,7 @@ from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.data.index import read_index, select_split
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
+from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
@@ -64,6 +65,7 @@ def main(
     table, *facts = load_clips(shards, _SPLIT)
     speeds = {}
     with tempfile.TemporaryDirectory() as output:
+        (Path(output) / WORK_FOLDER).mkdir()  # as a job that enters its table does
         engine = EngineConfig()
         where = (shards, output, model and absolute_uri(model), captioner)
         plan = CaptionPlan(table, *facts, *where, job.frames, sampling, engine, job.decode)

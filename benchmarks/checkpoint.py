@@ -77,6 +77,7 @@ def main() -> None:
     state = state_of(arguments.preset)
     with tempfile.TemporaryDirectory() as scratch:
         place = Place.of(join_uri(arguments.storage or scratch, "benchmark-checkpoint"))
+        place.make_folder()  # as a job does for its run
         settings = {"first_step": 0, "num_steps": 100, "num_checkpoints_to_keep": 1, "show_bar": False}
         output = RunOutput("benchmark", place, **settings)
         stalls, wholes = measure(state, output, arguments.rounds)

@@ -17,7 +17,7 @@ from mama_ray.config.fields import ConfigClass, config_class_of, default_of, fin
 from mama_ray.config.mistakes import ConfigError, MissingValueError, unknown_key
 from mama_ray.config.schema import ConfigT, build_config, overlay
 from mama_ray.config.yaml_text import parse_flow, read_yaml, resolve_scalar
-from mama_ray.masking import holds_credentials, mask_secrets
+from mama_ray.masking import holds_credentials, mask_secrets, repeats_the_environment
 
 
 def parse_config(
@@ -55,10 +55,10 @@ def parse_config(
 def _read_options(config_class: ConfigClass, arguments: Sequence[str]) -> dict[str, Any]:
     """Turn `--key value ...` into {dotted path: value}; each value is as the YAML file would hold it.
 
-    No value may be a URI with a secret: Ray's list of jobs and the machine's list of processes show command lines.
+    No word may hold a secret: Ray's list of jobs and the machine's list of processes show command lines.
     """
     for before, word in pairwise(["command line", *arguments]):
-        if holds_credentials(word):
+        if holds_credentials(word) or repeats_the_environment(word):
             where = before if _is_option(before) else word.partition("=")[0] if _is_option(word) else "command line"
             remedy = "put them in the environment, a database's URL in the config file"
             raise ConfigError(f"{where}: credentials on the command line", got=word, remedy=remedy)

@@ -75,6 +75,8 @@ def _require_usual(value: Any, path: str, describe: Callable[[str], str]) -> Non
     elif isinstance(value, str) and len(value) > _LONGEST_TEXT:
         wanted = f"at most {_LONGEST_TEXT}"
         raise ConfigError(describe(path), got=f"text of {len(value)} characters", wanted=wanted)
+    elif isinstance(value, str) and "\0" in value:
+        raise ConfigError(describe(path), got=value, wanted="text without NUL characters")
     for name, member in members:
         _require_usual(member, name, describe)
 

@@ -18,6 +18,8 @@ from mama_ray.config.mistakes import ConfigError
 # A config is a page of text. The limit keeps a wrong path (a video, a table) from being read whole.
 _LARGEST_FILE_BYTES = 256 << 10
 _MOST_OPEN_BRACKETS = 100
+_MOST_DIGITS = 1000  # Python itself reads 4,300
+_STREAMS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # a shell's <(...)
 
 _PLAIN_VALUES = {
     "tag:yaml.org,2002:null": (re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -33,7 +35,7 @@ _PLAIN_VALUES = {
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's plain values, without aliases and duplicate keys."""
+    """SafeLoader with YAML 1.2's plain values, without aliases, tags and duplicate keys."""
 
     yaml_implicit_resolvers: dict = {}
 
@@ -41,6 +43,8 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark
             raise ConstructorError(None, None, "aliases (*name) are not allowed", mark)
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise ConstructorError(None, None, "tags (!name) are not allowed", self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
@@ -84,6 +88,8 @@ for _tag, (_pattern, _first) in _PLAIN_VALUES.items():
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping; ConfigError says what is wrong with the file and on which line."""
     try:
+        if not str(path).startswith(_STREAMS) and Path(path).exists() and not Path(path).is_dir():
+            _require_regular(path)
         with open(path, "rb") as stream:
             content = stream.read(_LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -109,6 +115,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return load_yaml(text, source=path)
 
 
+def _require_regular(path: str | Path) -> None:
+    """Raise ConfigError for a pipe or device, whose end may never come."""
+    if not Path(path).is_file():
+        raise ConfigError("config file", got=f"{path}, no regular file", wanted="a YAML file")
+
+
 def load_yaml(text: str, *, source: object) -> dict[str, Any]:
     """Parse YAML text that holds one mapping of names to plain values; `source` names it in errors."""
     values = _parse(text, source)
@@ -131,9 +143,12 @@ def parse_flow(text: str, *, source: object) -> Any:
 
 
 def resolve_scalar(text: str) -> bool | int | float | str | None:
-    """Read one word as a plain YAML value would be read; text that is nothing else, and empty text, stays text."""
+    """Read one word as a plain YAML value would be read; text that is nothing else, and empty text, stays text.
+
+    So does a number of more digits than anything has.
+    """
     for tag, (pattern, _) in _PLAIN_VALUES.items():
-        if text and pattern.match(text):
+        if text and len(text) <= _MOST_DIGITS and pattern.match(text):
             return getattr(_Loader(""), f"construct_yaml_{tag.rsplit(':', 1)[1]}")(yaml.ScalarNode(tag, text))
     return text
 
@@ -156,7 +171,7 @@ def _parse(text: str, source: object) -> Any:
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source} is not YAML", remedy=str(error)) from None
-    except ValueError as error:  # a whole number of thousands of digits
+    except (ValueError, OverflowError) as error:  # a number of thousands of digits; a character beyond Unicode
         raise ConfigError(f"{source} holds a value that cannot be read", remedy=str(error)) from None
     except RecursionError:
         raise ConfigError(f"{source} is nested too deeply", wanted="a few levels") from None

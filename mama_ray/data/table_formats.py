@@ -11,13 +11,10 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from mama_ray.data.parquet_rows import read_rows
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
-_ROWS_PER_BATCH = 1024
 # A row longer than this is a table whose quotes or line ends are broken.
 _MAX_ROW_CHARACTERS = 16 << 20
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -114,29 +111,11 @@ def read_jsonl(place: Place) -> Iterator[dict[str, Any]]:
                 yield row if isinstance(row, dict) else {"error": f"row: got {kind}, wanted a JSON object"}
 
 
-def read_parquet(place: Place) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file with little of it in memory."""
-    with place.open_file() as file, pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(batch_size=_ROWS_PER_BATCH):
-            try:
-                rows = batch.to_pylist()
-            except (ValueError, OverflowError):  # one date beyond the calendar, or a text that is no UTF-8
-                rows = [_parquet_row(batch.slice(number, 1)) for number in range(batch.num_rows)]
-            yield from rows
-
-
-def _parquet_row(row: pa.RecordBatch) -> dict[str, Any]:
-    try:
-        return row.to_pylist()[0]
-    except (ValueError, OverflowError) as error:
-        return {"error": f"row: a value cannot be read ({' '.join(str(error).split())})"}
-
-
 READERS: dict[str, Callable[[Place], Iterator[dict[str, Any]]]] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
     ".jsonl": read_jsonl,
-    ".parquet": read_parquet,
+    ".parquet": read_rows,
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
-from mama_ray.masking.names import Kind, kind_of_name, words_of_name
+from mama_ray.masking.names import Kind, kind_of_name, names_a_secret, words_of_name
 
 MASK = "***"
 _NAMES_OF_PATHS = ("PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS")
@@ -109,10 +109,21 @@ def mask_command(words: Sequence[str]) -> list[str]:
     return masked
 
 
-def holds_credentials(uri: str) -> bool:
-    """Tell whether a URI holds a secret in one of the known forms, whatever the environment holds."""
-    joined = "".join(uri.split())
-    return "://" in joined and _mask_forms(joined) != joined
+def holds_credentials(value: str) -> bool:
+    """Tell whether a URI, or another word, holds a secret in a known form, whatever the environment holds."""
+    joined = "".join(value.split())
+    for text in {joined, unquote(joined)}:
+        scheme, _, rest = text.partition("://")
+        authority = re.split(r"[/?#]", rest.lstrip("/") if scheme in _BUCKETS else rest, maxsplit=1)[0]
+        is_told = _mask_forms(text) != text if "://" in text else any(form.search(text) for form in _FORMS)
+        if is_told or "@" in authority:
+            return True
+    return False
+
+
+def repeats_the_environment(word: str) -> bool:
+    """Tell whether a word holds a secret of the environment; one without a digit may be the name of a folder, too."""
+    return any(secret in word and any(map(str.isdigit, secret)) for secret in _secrets_of_environment())
 
 
 def _mask_forms(text: str) -> str:
@@ -195,7 +206,7 @@ def _secrets_of_environment() -> list[str]:
     for name, value in os.environ.items():
         if len(value) < _SHORTEST_LITERAL:
             continue
-        if name not in _NAMES_OF_PATHS and kind_of_name(name) and not _is_path(value):
+        if name not in _NAMES_OF_PATHS and names_a_secret(name) and not _is_path(value):
             found.add(value.strip())
         if "@" in value and (uri := _URI.fullmatch(value)) and _mask_user(uri) != value:
             password = uri[2].rpartition("@")[0].partition(":")[2]

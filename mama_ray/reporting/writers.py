@@ -8,6 +8,7 @@ A record's `step` is the number of steps that are done, as in the names of check
 without one were written before that was so, and counted the step that was done last: `read_metrics` puts them right.
 """
 
+import errno
 import json
 import math
 import tempfile
@@ -44,11 +45,12 @@ class MetricsWriter:
         tensorboard: bool = True,
         trackers: Trackers | None = None,
     ) -> None:
-        """Open `<folder>/metrics.jsonl`, keeping the records up to `start_step` steps done."""
+        """Open `<folder>/metrics.jsonl`, keeping the records up to `start_step` steps done; the folder is there."""
         self._folder, self._trackers = folder, trackers
         self._scratch = None if folder.is_local else tempfile.TemporaryDirectory(prefix="metrics-")
         self._local = Path(folder.path if self._scratch is None else self._scratch.name)
-        self._local.mkdir(parents=True, exist_ok=True)
+        if not self._local.is_dir():  # never made here: where it was taken away, a run would begin anew beside the old
+            raise FileNotFoundError(errno.ENOENT, "the folder of the run is gone", str(self._local))
         kept = [line for line, record in _read_lines(folder) if record["step"] <= start_step]
         with whole_file(self._local / FILE_NAME) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
@@ -165,4 +167,5 @@ def _open_tensorboard(directory: Path, start_step: int):
     # Imported here: it costs a second that readers of metrics need not pay.
     from torch.utils.tensorboard import SummaryWriter
 
+    directory.mkdir(exist_ok=True)  # it would make the run's folder, too
     return SummaryWriter(str(directory), purge_step=start_step + 1 if start_step else None)

@@ -35,8 +35,11 @@ _MAX_TRIES, _TRY_AGAIN_S = 40, 0.25
 _LONGEST_TEXT = 100
 
 
+_LOST: list["LeaseLost"] = []  # of this process, which ends with the first
+
+
 class LeaseLost(UserError):
-    """Another start has taken over what this one was at work on."""
+    """Another start has taken over what this one was at work on, or its folder is gone."""
 
 
 class Lease:
@@ -164,9 +167,20 @@ class Lease:
                 self._beat()
             except OSError as error:  # a storage that fails is told by the work itself, and comes back
                 logger.debug("no sign of life for %s: %s", self._place, error)
+                self._look_for_folder()
             if self._lost is not None:
                 self._end_process()
                 return
+
+    def _look_for_folder(self) -> None:
+        """Note that the lease is lost where its folder was taken away: another start would make it anew, and get it."""
+        folder = self._place.parent
+        if folder.is_local and not folder.exists():
+            self._lost = LeaseLost(
+                f"the folder of this {self._what} was taken away while it was at work",
+                got=folder,
+                remedy="put it back, then start again with the same arguments: the job goes on from what it has saved",
+            )
 
     def _beat(self) -> None:
         """Count up; where the file is another's by now, note that the lease is lost."""
@@ -199,6 +213,8 @@ class Lease:
 
     def _end_process(self) -> None:
         """Make the block end by an interrupt, which `__exit__` turns into words; where it goes on, end the process."""
+        if self._lost is not None:
+            _LOST.append(self._lost)
         if self._is_main_thread:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if self._is_over.wait(_GIVE_UP_S):
@@ -206,6 +222,11 @@ class Lease:
         sys.stderr.write(f"error: {self._lost}\n")
         sys.stderr.flush()
         os._exit(1)
+
+
+def lost_lease() -> LeaseLost | None:
+    """Return why this process is being ended, where it is for a lease that it lost."""
+    return _LOST[0] if _LOST else None
 
 
 def is_left_behind(place: Place) -> bool:

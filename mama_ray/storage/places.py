@@ -5,6 +5,7 @@ from the environment, as users of boto expect; none is accepted inside a URI.
 """
 
 import contextlib
+import logging
 import stat
 import tempfile
 import uuid
@@ -22,6 +23,8 @@ from mama_ray.masking import holds_credentials
 from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
 from mama_ray.storage.small_files import MAX_FILE_BYTES, MAX_JSON_BYTES, parse_json, read_at_most, require_regular
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Place:
         UserError for a URI that holds credentials or that nothing here can open.
         """
         uri = str(uri)
-        if holds_credentials(uri):
+        if "://" in uri and holds_credentials(uri):
             raise UserError(
                 "credentials inside a URI", got=f"{uri.partition('://')[0]}://***", remedy="put them in the environment"
             )
@@ -99,7 +102,11 @@ class Place:
     def entries(self, *, recursive: bool = False) -> list[pafs.FileInfo]:
         """Return what lies in the folder, sorted by path; nothing where there is no folder. One request for 1,000."""
         selector = pafs.FileSelector(self.path, allow_not_found=True, recursive=recursive)
-        return sorted(self.filesystem.get_file_info(selector), key=lambda info: info.path)
+        found = self.filesystem.get_file_info(selector)
+        named = {path: info for info in found if (path := _path_of(info)) is not None}
+        if len(named) < len(found):
+            logger.warning("%s: %d names that are no UTF-8 are left out", self, len(found) - len(named))
+        return [named[path] for path in sorted(named)]
 
     def files(self, *, recursive: bool = False) -> list["Place"]:
         """Return the files in the folder, sorted by path; nothing where there is no folder."""
@@ -255,6 +262,14 @@ def storage_errors(uri: str) -> Iterator[None]:
         if error is None:
             raise
         raise told_of_storage(error, uri) from raised
+
+
+def _path_of(info: pafs.FileInfo) -> str | None:
+    """Return the path of what lies in a folder; None where it is no UTF-8, which Arrow's paths are."""
+    try:
+        return info.path
+    except UnicodeDecodeError:
+        return None
 
 
 def _is_local(uri: str) -> bool:

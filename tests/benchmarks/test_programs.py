@@ -28,7 +28,7 @@ SMALLEST = {
 # Those that start Ray take most of their time for that; those with a mark of slow more than half a minute.
 MARKS = {
     "captioning.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
-    "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
+    "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],

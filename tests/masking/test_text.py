@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mama_ray.config import Config, ConfigError, config_to_yaml, with_overrides
 from mama_ray.errors import UserError
-from mama_ray.masking import holds_credentials, mask_command, mask_secrets, mask_text
+from mama_ray.masking import holds_credentials, mask_command, mask_secrets, mask_text, repeats_the_environment
 from tests.masking.secret_forms import FORMS, KNOWN_ANYWHERE, ORDINARY
 
 BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -73,7 +73,8 @@ def test_the_secret_alone_is_masked(text, masked):
 @pytest.mark.parametrize(
     "name",
     ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_PASSWORD",
-     "RAY_AUTH_TOKEN", "AZURE_STORAGE_KEY"],
+     "RAY_AUTH_TOKEN", "AZURE_STORAGE_KEY", "VIDEO_API_KEY", "CACHE_PASSWORD", "GROUP_TOKEN", "PGPASSWORD", "SSHPASS",
+     "DB_PASSWORD1", "dbpassword", "SECRET_KEY_BASE", "GH_PAT"],
 )  # fmt: skip
 def test_what_the_environment_holds_under_a_secrets_name_is_masked_anywhere(name, monkeypatch):
     monkeypatch.setenv(name, 'plain words/of "a secret"')
@@ -153,6 +154,32 @@ def test_a_command_line_is_masked_by_its_options():
 @pytest.mark.parametrize("uri", [form for form in FORMS if "://" in form and " " not in form and form[0] != "{"])
 def test_every_form_inside_a_uri_is_known_at_the_door(uri):
     assert holds_credentials(uri.replace("HIDDEN", "wJalr/UtnFEMI+K7"))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "https://h/x?p%61ssword=zzzz1234",
+        "https://h/x?access%5Fkey=wJalrUtnFEMI7",
+        "https://h/x?sig%3DwJalrUtnFEMI7",
+        "s3:///key:secret@bucket/x",
+        'https://u:p"w@h/x',
+        "s3://b/x?video_password=zzzz1234",
+        "hf_abcdEFGH1234567890ijklmnop",
+        "AKIAIOSFODNN7EXAMPLE",
+        "runs/ghp_abcdEFGH1234567890ijklmnopqrstuv",
+    ],
+)
+def test_other_spellings_and_words_alone_are_known_at_the_door_too(word):
+    assert holds_credentials(word)
+
+
+def test_a_word_that_repeats_a_secret_of_the_environment_is_known(monkeypatch):
+    monkeypatch.setenv("MY_TOKEN", "supersecretvalue99")
+    assert repeats_the_environment("/data/supersecretvalue99/x")
+    assert not repeats_the_environment("/data/supersecretvalue98/x")
+    monkeypatch.setenv("DATASET_KEY", "activitynet")  # a word, which a folder may be called by
+    assert not repeats_the_environment("s3://bucket/activitynet")
 
 
 @pytest.mark.parametrize("uri", [text for text in ORDINARY if text.startswith(("s3:", "http:", "file:", "hf:"))])

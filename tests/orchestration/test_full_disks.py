@@ -21,7 +21,7 @@ from mama_ray.orchestration.training.run import train
 from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_video
 from tests.orchestration.captioning.captioning_runs import read_captions
-from tests.orchestration.runs.training_runs import SETTINGS, outcome, write_shards
+from tests.orchestration.runs.training_runs import SETTINGS, kill_all, outcome, start_training, wait_until, write_shards
 from tests.storage.small_disks import remount
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -94,7 +94,6 @@ def test_a_training_run_goes_on_from_a_full_disk(share, ray_cluster, shards, sma
     assert outcome(disk, "run") == outcome(tmp_path / "whole", "run")
 
 
-@promise
 @pytest.mark.vllm
 def test_a_caption_table_goes_on_from_a_full_disk(ray_cluster, shards, small_disk, tmp_path):
     def work(folder: Path) -> None:
@@ -103,3 +102,17 @@ def test_a_caption_table_goes_on_from_a_full_disk(ray_cluster, shards, small_dis
 
     disk = goes_on_when_there_is_room(work, tmp_path / "whole", small_disk, share=0.4)
     assert read_captions(disk / "table") == read_captions(tmp_path / "whole/table")
+
+
+def test_training_whose_folder_is_taken_away_ends_and_makes_no_other(shards, tmp_path):
+    process = start_training(tmp_path, shards, "run", num_workers=1, num_epochs=500.0)
+    try:
+        wait_until(lambda: any((tmp_path / "run/tensorboard").glob("*")) or process.poll() is not None)
+        (tmp_path / "run").rename(tmp_path / "elsewhere")
+        assert process.wait(timeout=60) == 1
+    finally:
+        if process.poll() is None:
+            kill_all(process)
+    last = (tmp_path / "run.log").read_text().splitlines()[-1]
+    assert last.startswith(("error: the folder of this run was taken away", "error: a file of the storage is missing"))
+    assert "put it back" in last and not (tmp_path / "run").exists()

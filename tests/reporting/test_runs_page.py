@@ -18,6 +18,7 @@ from tests.evaluation.test_protocol import make_result
 @pytest.fixture
 def storage(tmp_path):
     for number, name in enumerate(("first", "second")):
+        (tmp_path / name).mkdir()
         with MetricsWriter(Place.of(tmp_path / name), tensorboard=False) as writer:
             for step in (4, 8):
                 writer.write(step, {"train/loss": 1.0, "throughput/step_s": 0.5, "val/t2v_R@1": 10.0 * number + step})
@@ -27,6 +28,7 @@ def storage(tmp_path):
     (tmp_path / "second" / "evaluation" / "mine.json").write_text(result.to_json())
     (tmp_path / "second" / "report").mkdir()
     (tmp_path / "second" / "report" / "index.html").write_text("<p>")
+    (tmp_path / "told").mkdir()
     with MetricsWriter(Place.of(tmp_path / "told"), tensorboard=False) as writer:
         writer.write(2, {"train/caption_loss": 2.0, "val/caption_loss": 1.5})
     (tmp_path / "embedded" / "shards").mkdir(parents=True)  # no run
@@ -72,6 +74,7 @@ def test_a_part_of_a_benchmark_and_another_data_set_of_its_name_have_columns_of_
     whole = make_result()
     changes = {"whole": {}, "part": {"deviation": "900 of 1,000", "num_videos": 900}, "other": {"ids_sha256": "f" * 64}}
     for name, change in changes.items():
+        (tmp_path / name).mkdir()
         with MetricsWriter(Place.of(tmp_path / name), tensorboard=False) as writer:
             writer.write(2, {"train/loss": 1.0})
         result = whole.model_copy(update={"protocol": whole.protocol.model_copy(update=change)})

@@ -198,6 +198,16 @@ def test_a_file_that_was_deleted_comes_back(place):
     assert not place.exists()
 
 
+def test_a_start_whose_folder_is_taken_away_ends_and_makes_no_other(tmp_path, started):
+    place = Place.of(tmp_path / "folder" / LEASE_NAME)
+    process = started(hold(place, QUICK_S))
+    (tmp_path / "folder").rename(tmp_path / "elsewhere")
+    assert process.wait(LONG_S) == 1
+    (line,) = process.stderr.read().splitlines()
+    assert line.startswith("error: the folder of this place of a test was taken away") and "put it back" in line
+    assert not (tmp_path / "folder").exists()
+
+
 def test_nothing_else_is_left_in_the_folder(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -1,6 +1,7 @@
 """A place is one value for a file or folder of any storage; what is written there is whole or not there."""
 
 import copy
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -66,6 +67,19 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
     with pytest.raises(ValueError, match="cut off"), place.open_whole() as stream:
         fail(stream)
     assert (place.read_text(), folder.files()) == ("old", [place])
+
+
+def test_names_that_are_no_utf8_do_not_hide_the_others(tmp_path, caplog):
+    (tmp_path / "below").mkdir()
+    for path in ("b", "a", "below/c"):
+        (tmp_path / path).write_text(path)
+    wanted = [(info.path, info.type, info.size, info.mtime_ns) for info in Place.of(tmp_path).entries(recursive=True)]
+    for name in (b"bad\xe4", b"below/bad\xe4"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("x")
+    found = [(info.path, info.type, info.size, info.mtime_ns) for info in Place.of(tmp_path).entries(recursive=True)]
+    assert [(path, kind, size) for path, kind, size, _ in found] == [one[:3] for one in wanted]
+    assert "2 names that are no UTF-8 are left out" in caplog.text
+    assert [place.name for place in Place.of(tmp_path).files()] == ["a", "b"]
 
 
 def test_a_file_by_name_is_whole_or_not_there(tmp_path):

@@ -23,13 +23,13 @@ class DecodeConfig(Config):
     max_frames: AddedLater[int] = Field(default=2_000_000, gt=0)
     """Most frames of a video, hidden ones included, which bounds the memory of its index; the default is more than four
     hours at 120 frames/s."""
-    timeout_s: float = Field(default=120.0, gt=0)
+    timeout_s: float = Field(default=120.0, gt=0, le=1e6)
     """Longest time in seconds for one reading of a video, looked at between frames; the process that decodes is ended
     where a single frame takes much longer."""
     max_frame_s: AddedLater[float] = Field(default=2.0, gt=0)
     """Longest CPU time in seconds per asked frame in prepare's trial of a clip, which opens it and seeks as every later
     reading does: what each epoch would pay again is refused once."""
-    max_memory_gib: AddedLater[float] = Field(default=8.0, gt=0)
+    max_memory_gib: AddedLater[float] = Field(default=8.0, gt=0, le=1e6)
     """Most memory in GiB, counted as address space, of a process that decodes."""
     max_replaced: float = Field(default=0.5, ge=0, le=1)
     """Largest share of the asked frames that may be stood in for by the nearest one that decodes, in a damaged file."""
@@ -51,7 +51,7 @@ class SceneConfig(Config):
     """Shortest scene in seconds; shorter ones are left out."""
     max_s: float = Field(default=30.0, gt=0)
     """Longest clip in seconds; a longer scene is cut into equal parts. At least twice min_s."""
-    timeout_s: float = Field(default=3600.0, gt=0)
+    timeout_s: float = Field(default=3600.0, gt=0, le=1e6)
     """Longest time in seconds for one video: every frame of it is decoded."""
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Joining or starting Ray: the same call on a laptop, on a head node and inside `ray job submit`."""
 
+import json
 import logging
 import os
 import shutil
@@ -25,9 +26,10 @@ _OUT_OF_MEMORY_RETRIES = "8"
 _SESSION_BYTES = 16 << 20  # 2 MiB of a short job, more of a long one
 _DASHBOARD = "RAY_API_SERVER_ADDRESS"
 _STARTS = 3
-# Every process of a local start masks what it logs and prints, Ray's own of a training among them. On a cluster it is
-# those that call start_worker_logging.
-_RUNTIME_ENVIRONMENT: dict = {"worker_process_setup_hook": "mama_ray.masking.mask_this_process"}
+# Every process that works for a job masks what it logs and prints, Ray's own of a training among them.
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # where Ray puts the settings of a submitted job
+_SETUP_HOOK = "worker_process_setup_hook"
+_RUNTIME_ENVIRONMENT: dict = {_SETUP_HOOK: "mama_ray.masking.mask_this_process"}
 # What Ray says where a node missed its fixed 30 s, as it may on busy cores, and where another program took a port
 # between the moment when it was found free and that in which Ray bound it.
 _PASSING_TROUBLES = (
@@ -53,7 +55,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     quieten_ray_data()
     if os.environ.get("RAY_ADDRESS"):
         with kept_signals():
-            ray.init(log_to_driver=True)
+            ray.init(log_to_driver=True, runtime_env=None if _has_own_hook() else _RUNTIME_ENVIRONMENT)
         hide_noise()
         return
     # Job drivers share a laptop with their workers: two cores must at least hold two train workers and their readers,
@@ -68,6 +70,14 @@ def connect(*, num_cpus: int | None = None) -> None:
         _start(logical_cpus)
     hide_noise()  # again: Ray makes its stream of the workers' lines when it starts
     logger.info("started a local Ray with %d logical CPUs", logical_cpus)
+
+
+def _has_own_hook() -> bool:
+    """Whether a submitted job brings a hook of its own, which may not be given twice; workers then mask only where they
+    call start_worker_logging.
+    """
+    submitted = json.loads(os.environ.get(_SUBMITTED) or "{}")
+    return _SETUP_HOOK in (submitted.get("runtime_env") or {})
 
 
 def _require_room_for_a_session() -> None:
@@ -121,7 +131,7 @@ def _free_port() -> int:
 
 def start_worker_logging() -> None:
     """Let a Ray worker tell what this package logs, without Ray's own account of every pipeline and report."""
-    mask_this_process()  # on a cluster; a local start has done it
+    mask_this_process()  # again: a job's own hook may have stood in the way
     handler = logging.StreamHandler(sys.stdout)  # Ray forwards a worker's output to the driver
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     handler.addFilter(spell_control_characters)

@@ -4,6 +4,7 @@ Exit status: 0 done, the last line of stdout names where the result lies; 1 fail
 2 bad usage or config; 130 and 143 stopped by Ctrl-C and by SIGTERM, as shells count them.
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from mama_ray.config import Config, ConfigError, parse_config
 from mama_ray.errors import UserError, printable
@@ -27,7 +28,7 @@ from mama_ray.storage.failures import (
     storage_error_in,
     told_of_storage,
 )
-from mama_ray.storage.lease import LeaseLost
+from mama_ray.storage.lease import LeaseLost, lost_lease
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def run_job(
         _leave(_BAD_USAGE, f"error: {error}")
     stderr = FilteredStderr()
     _start_logging()
-    watch = StopWatch()
+    watch = StopWatch(why=lost_lease)
     try:
         status, line = _DONE, run(config)
     except Exception as error:
@@ -78,7 +79,7 @@ def run_job(
         # whose lease was lost has sent the signal itself.
         was_stopped = watch.received() and not isinstance(error, LeaseLost)
         status, line = _interruption(error, watch.received()) if was_stopped else _failure(error, config)
-    except (KeyboardInterrupt, SystemExit, Terminated) as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:
         status, line = _interruption(stop, watch.received())
     _leave(status, line, stderr, watch)
 
@@ -199,15 +200,26 @@ def _leave(status: int, line: str, stderr: FilteredStderr | None = None, watch: 
         watch.end_processes()
     if stderr is not None:
         stderr.close()
-    stream = sys.stdout if status == _DONE else sys.stderr
-    stream.write(printable(mask_text(" ".join(line.split()))) + "\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _say(sys.stdout if status == _DONE else sys.stderr, printable(mask_text(" ".join(line.split()))) + "\n")
     if watch is not None:
         watch.cancel()
     if status > STOPPED:  # Ray's threads have been seen to abort an interpreter that ends after an interrupted call
         os._exit(status)
     sys.exit(status)
+
+
+def _say(stream: TextIO | None, line: str) -> None:
+    """Write a line, if it can be written: where output goes to a full disk the status still tells."""
+    if stream is not None:  # as it is where it was closed before Python began
+        with contextlib.suppress(OSError):
+            stream.write(line)
+    for one in (sys.stdout, sys.stderr):
+        try:
+            if one is not None:
+                one.flush()
+        except OSError:  # Python would try again at its end, and make another status of it
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), one.fileno())
 
 
 def _shut_ray_down() -> None:

@@ -4,6 +4,7 @@ MAMA_RAY_ALL_LINES=1 shows them. What is hidden is a list (NOISE) that says of e
 is shown, errors and warnings of these libraries among them. Ray's own log files hold everything in either case.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -152,7 +153,8 @@ class FilteredStderr:
         # The pipe stays open where a child process has it, so its end is not waited for.
         while select.select([self._reader], [], [], 0.02)[0] and not self._is_over.is_set():
             self._is_over.wait(0.01)
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk takes no more lines; the job's status still counts
+            sys.stderr.flush()
         sys.stderr, self._target = self._python_stderr, None
 
     def _copy(self, target: int) -> None:
@@ -163,5 +165,6 @@ class FilteredStderr:
                 in_stack = _tells_sigterm(text, in_stack)
                 if self._shows_all or not (in_stack or is_noise(text)):
                     masked = mask_text(text)
-                    os.write(target, line if masked == text else masked.encode())
+                    with contextlib.suppress(OSError):
+                        os.write(target, line if masked == text else masked.encode())
         self._is_over.set()

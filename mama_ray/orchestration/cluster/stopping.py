@@ -12,10 +12,14 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
 import psutil
+
+from mama_ray.errors import printable
+from mama_ray.masking import mask_text
 
 STOPPED = 128  # plus the signal's number, as shells count it
 _SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -25,8 +29,11 @@ _POLL_S = 0.5
 _RESUMES = "started again with the same arguments, a job goes on from what it has saved"
 
 
-class Terminated(BaseException):
-    """SIGTERM has arrived."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has arrived.
+
+    One of Ctrl-C's kind: what else a handler raises while Ray's compiled code waits, Ray prints and forgets.
+    """
 
 
 def stop_line(signum: int) -> str:
@@ -41,8 +48,12 @@ class StopWatch:
     compiled code and comes out of a job as a SystemExit that has lost its code.
     """
 
-    def __init__(self, limit_s: float = _LIMIT_S) -> None:
-        """Take SIGTERM, as Terminated in the main thread, and begin to watch; to be called in the main thread."""
+    def __init__(self, limit_s: float = _LIMIT_S, *, why: Callable[[], Exception | None] = lambda: None) -> None:
+        """Take SIGTERM, as Terminated in the main thread, and begin to watch; to be called in the main thread.
+
+        why: returns what made this process send itself the signal; None where somebody else has sent it.
+        """
+        self._why = why
         self._arrived: set[int] = set()
         self._lock = threading.Lock()
         self._is_over = threading.Event()
@@ -88,10 +99,12 @@ class StopWatch:
 
     def _end_at_once(self, signum: int) -> NoReturn:
         self.end_processes()
+        error = self._why()
+        line = stop_line(signum) if error is None else f"error: {error}"
         # Not through the stream: the main thread may hold its lock for ever.
         with contextlib.suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), f"{stop_line(signum)}\n".encode())
-        os._exit(STOPPED + signum)
+            os.write(sys.stderr.fileno(), f"{printable(mask_text(line))}\n".encode())
+        os._exit(STOPPED + signum if error is None else 1)
 
 
 @contextlib.contextmanager

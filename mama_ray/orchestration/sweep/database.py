@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from mama_ray.errors import UserError
@@ -54,8 +55,8 @@ class StudyStore:
                 self._copy.write_bytes(self._target.read_bytes())
             url = f"sqlite:///{self._copy}"
         self._shown = str(mask_secrets(url if self._copy is None else self._target.uri))
-        if url.startswith("sqlite:///"):
-            require_study_file(url.removeprefix("sqlite:///").partition("?")[0], self._shown)
+        if (file := _sqlite_file(url)) is not None:
+            require_study_file(file, self._shown)
         self.storage = _open_storage(url)
 
     def __enter__(self) -> "StudyStore":
@@ -200,6 +201,19 @@ def latest_by_run(study: optuna.Study) -> list[FrozenTrial]:
 
 def _define(distributions: Mapping[str, BaseDistribution], objectives: Mapping[str, str], definition: str) -> str:
     return json.dumps([describe_space(distributions), dict(objectives), definition])
+
+
+def _sqlite_file(url: str) -> str | None:
+    """Return the file of a SQLite URL, whichever driver it names; None for other databases and one in memory."""
+    try:
+        parts = make_url(url)
+    except SQLAlchemyError:  # told when it is opened
+        return None
+    if parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
+        return None
+    if "uri" in parts.query:
+        raise UserError("study database", got=mask_secrets(url), wanted="sqlite:///PATH", remedy="leave uri=... out")
+    return parts.database
 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:

@@ -1,8 +1,9 @@
 """A study's database that somebody else may have written: looked at before Optuna opens it."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.storage.small_files import MAX_FILE_BYTES, require_regular
 
 _TABLES = {"studies", "trials", "version_info"}  # of every version of Optuna
+_MAGIC_OF_JOURNALS = bytes.fromhex("d9d505f920a163d7")  # SQLite's file format, section 3; last where another is named
 _REMEDY = "restore it, or give --run another name"
 
 
@@ -27,7 +29,9 @@ def require_study_file(path: str, shown: str) -> None:
         return
     if file.stat().st_size > MAX_FILE_BYTES:
         raise UserError("the study's database is too large", got=shown, wanted=f"{MAX_FILE_BYTES} bytes at most")
-    with study_errors(shown), closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as database:
+    _require_plain_journal(path, shown)
+    # Not only to be read: what a killed start has left half-written is rolled back by whoever opens it.
+    with study_errors(shown), closing(sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True)) as database:
         found = database.execute("SELECT type, name FROM sqlite_master LIMIT 1000").fetchall()
         others = sorted({kind for kind, _ in found} - {"table", "index"})
         tables = {name for kind, name in found if kind == "table"}
@@ -39,6 +43,19 @@ def require_study_file(path: str, shown: str) -> None:
                 wanted=f"tables {', '.join(sorted(_TABLES))}",
                 remedy=_REMEDY,
             )
+
+
+def _require_plain_journal(path: str, shown: str) -> None:
+    """Raise UserError for a journal that names another: SQLite deletes what such a one names, whatever it is."""
+    journal = Path(f"{path}-journal")
+    require_regular(str(journal))
+    with suppress(FileNotFoundError), journal.open("rb") as file:
+        if file.seek(0, os.SEEK_END) > len(_MAGIC_OF_JOURNALS):
+            file.seek(-len(_MAGIC_OF_JOURNALS), os.SEEK_END)
+            if file.read() == _MAGIC_OF_JOURNALS:
+                raise UserError(
+                    "the study's journal is that of several databases", got=f"{shown}-journal", remedy=_REMEDY
+                )
 
 
 @contextmanager

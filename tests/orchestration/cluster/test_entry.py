@@ -286,3 +286,12 @@ def test_the_result_and_a_config_in_the_place_of_the_file_tell_no_secret(finish)
         "error: --number: credentials on the command line: got s3://***@bucket/job.yaml; put them in the environment, a"
         " database's URL in the config file"
     ]
+
+
+@pytest.mark.parametrize(("arguments", "status"), [((), 0), (("--version",), 0), (("--number", "x"), 2)])
+def test_the_status_is_told_where_the_last_line_cannot_be(arguments, status, tmp_path):
+    program = tmp_path / "thing.py"
+    program.write_text(PROGRAM.replace('print("working", flush=True)', "").replace("BODY", ""))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, program, *arguments], cwd=ROOT, stdout=full, stderr=full, check=False)
+    assert done.returncode == status

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.carry_on.write_folders import FOLDERS
 from tests.orchestration.cluster.listening import family, http_status, is_loopback, listening_sockets
 from tests.orchestration.runs.training_runs import ROOT, SETTINGS, write_shards
 
@@ -22,11 +23,11 @@ LEAVES_WITHIN_S = 10.0
 GONE_AFTER_S = 20.0
 STARTED = "started a local Ray"
 LONG = SETTINGS | {"num_epochs": 500.0, "checkpoint_every": 2, "log_every": 1}
-KINDS = ["prepare", "caption", "train", "narrator", "tune", "study", "duplicates"]
-# At every change each kind is told to stop once; SIGINT goes the same way, so that two kinds stand for it.
+KINDS = ["prepare", "caption", "train", "narrator", "tune", "evaluate", "study", "duplicates"]
+# At every change some kinds stand for the others; SIGINT goes the way of SIGTERM.
 STOPS = [
     pytest.param(kind, sent, id=f"{kind}-{sent.name}", marks=pytest.mark.promise if is_promise else ())
-    for sent, promised in [(signal.SIGTERM, KINDS), (signal.SIGINT, ["caption", "train"])]
+    for sent, promised in [(signal.SIGTERM, ["prepare", "caption", "train", "tune"]), (signal.SIGINT, ["train"])]
     for kind, is_promise in [(kind, kind in promised) for kind in KINDS]
 ]
 SLOW_ENGINE = ["--engine.max_num_seqs", "1", "--pool.min_size", "1", "--pool.max_size", "1"]
@@ -83,6 +84,10 @@ def job_of(kind: str, shards: Path, folder: Path) -> tuple[list[str], Callable[[
         case "study":
             quick = str(ROOT / "configs/study/quick.yaml")
             return [quick, "--storage", str(folder / "study")], some_seconds_after(STARTED, 15)
+        case "evaluate":
+            arguments = ["--checkpoint", str(FOLDERS / "model"), "--shards", str(FOLDERS / "shards")]
+            arguments += ["--benchmark", "embedded", "--batch_size", "1", "--output", str(folder / "out")]
+            return arguments, some_seconds_after(STARTED, 1)
         case "duplicates":
             return ["--shards", str(shards), "--output", str(folder / "pairs.csv")], some_seconds_after(STARTED, 1)
     raise AssertionError(kind)

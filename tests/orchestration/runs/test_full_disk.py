@@ -1,6 +1,7 @@
 """A run whose disk is full ends with one line, leaves nothing half-written, and goes on when there is room."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,12 @@ from tests.training.test_loop import NUM_STEPS, new_state
 SETTINGS = {"num_steps": NUM_STEPS, "num_checkpoints_to_keep": 2, "show_bar": False}
 
 
+def made(folder: Path) -> Place:
+    """Make a run's folder, as the driver does."""
+    folder.mkdir(parents=True)
+    return Place.of(folder)
+
+
 def fill(writer: MetricsWriter, first_step: int) -> int:
     """Write records until the disk is full; return the first step that could not be written."""
     for step in range(first_step, 1000):
@@ -29,7 +36,7 @@ def fill(writer: MetricsWriter, first_step: int) -> int:
 
 def test_metrics_of_a_full_disk_end_with_the_last_whole_record_and_go_on_after_it(small_disk):
     disk = small_disk("64k")
-    run = Place.of(disk / "run")
+    run = made(disk / "run")
     writer = MetricsWriter(run)
     failed_at = fill(writer, 1)
     with pytest.raises(OSError, match="No space left"):
@@ -49,7 +56,7 @@ def test_metrics_of_a_full_disk_end_with_the_last_whole_record_and_go_on_after_i
 
 def test_a_checkpoint_without_room_leaves_the_one_before_it_and_nothing_else(small_disk):
     disk = small_disk("8m")
-    run = Place.of(disk / "run")
+    run = made(disk / "run")
     state, output = new_state(ema_decay=0.9), RunOutput("run", run, first_step=0, **SETTINGS)
     state.step = 1
     save(output, state)
@@ -70,7 +77,7 @@ def test_a_checkpoint_without_room_leaves_the_one_before_it_and_nothing_else(sma
 
 
 def test_a_run_whose_folder_is_taken_away_does_not_go_on_in_another(tmp_path):
-    run = Place.of(tmp_path / "disk/run")
+    run = made(tmp_path / "disk/run")
     state, output = new_state(), RunOutput("run", run, first_step=0, **SETTINGS)
     save(output, state)
     output.checkpoints.wait()
@@ -80,6 +87,8 @@ def test_a_run_whose_folder_is_taken_away_does_not_go_on_in_another(tmp_path):
     save(output, state)
     with pytest.raises(UserError, match=f"a file of the storage is missing: got {run}: .*put it back"):
         output.close(has_failed=False)
+    with pytest.raises(FileNotFoundError, match="the folder of the run is gone"):
+        RunOutput("run", run, first_step=0, **SETTINGS)  # as of a worker that is started in the place of another
     assert list((tmp_path / "disk").iterdir()) == []
 
 

@@ -1,7 +1,10 @@
 """The study outlives the sweep's processes: what a resumed one finds, and what is refused as another's."""
 
+import sqlite3
+import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 import optuna
 import pytest
@@ -14,6 +17,7 @@ from ray.tune.search import Searcher
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import _failure
 from mama_ray.orchestration.sweep.database import (
+    FILE_NAME,
     RUN_ATTRIBUTE,
     StudyStore,
     latest_by_run,
@@ -246,3 +250,47 @@ def test_a_study_in_an_object_store_is_there_after_the_machine_is_gone():
         study = opened(store)
         assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
         assert study.trials[0].value == 30.0
+
+
+# Pages of the file are changed and the change is not whole when the process is gone.
+KILLED_IN_MID_COMMIT = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.executescript("pragma cache_size = 1; pragma cache_spill = 1; begin immediate; create table other (text)")
+database.executemany("insert into other values (?)", [("x" * 3000,)] * 200)
+database.execute("update trials set state = 'FAIL'")
+database.execute("drop table other")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_in_mid_commit(folder: Path) -> Path:
+    """Make a study with one running trial in a folder, and kill who changes it; return what is left to roll back."""
+    with store_at(folder) as store:
+        opened(store)
+        search_on(store).suggest("a")
+    subprocess.run([sys.executable, "-c", KILLED_IN_MID_COMMIT, str(folder / FILE_NAME)], check=False)
+    return folder / f"{FILE_NAME}-journal"
+
+
+def test_a_sweep_that_was_killed_in_mid_commit_goes_on_from_the_commit_before(tmp_path):
+    journal = killed_in_mid_commit(tmp_path)
+    assert journal.stat().st_size > 512
+    with store_at(tmp_path) as store:
+        assert [trial.state for trial in opened(store).trials][:1] == [TrialState.RUNNING]
+    assert not journal.exists() or journal.stat().st_size == 0
+
+
+def test_a_journal_that_names_another_file_is_refused_and_deletes_nothing(tmp_path):
+    victim, journal = tmp_path / "victim.txt", killed_in_mid_commit(tmp_path)
+    victim.write_text("precious")
+    name, data = str(victim).encode(), journal.read_bytes()
+    lock_page = 2**30 // int.from_bytes(data[24:28], "big") + 1
+    tail = [lock_page.to_bytes(4, "big"), name, len(name).to_bytes(4, "big"), sum(name).to_bytes(4, "big")]
+    journal.write_bytes(data + b"".join(tail) + bytes.fromhex("d9d505f920a163d7"))
+    for url in (None, f"sqlite+pysqlite:///{tmp_path / FILE_NAME}"):
+        with pytest.raises(UserError, match="the study's journal is that of several databases"):
+            store_at(tmp_path, url)
+    assert victim.exists()
+    sqlite3.connect(tmp_path / FILE_NAME).execute("SELECT * FROM trials")
+    assert not victim.exists()  # as SQLite does
