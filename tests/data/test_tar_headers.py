@@ -105,9 +105,9 @@ def test_a_chain_of_extended_headers_is_refused(kind):
 def test_hundreds_of_thousands_of_pax_records_take_no_time():
     content = pax(b"c", b"") * 170_000
     assert len(content) < MAX_RECORD_BYTES
-    started = time.monotonic()
+    started = time.process_time()
     assert walk_of(record(b"x", content) + VIDEO + END) == [("a.mp4", True, b"abc")]
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 10  # of this process alone; a search for each record would take minutes
     many = (record(b"g", bytes(MAX_RECORD_BYTES)) + VIDEO) * 70
     assert "names and extended headers of more than" in fault_of(many + END)
 
