@@ -88,8 +88,8 @@ for _tag, (_pattern, _first) in _PLAIN_VALUES.items():
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping; ConfigError says what is wrong with the file and on which line."""
     try:
-        if not str(path).startswith(_STREAMS) and Path(path).exists() and not Path(path).is_dir():
-            _require_regular(path)
+        if _may_never_end(Path(path)):
+            raise ConfigError("config file", got=f"{path}, a pipe or device", wanted="a YAML file")
         with open(path, "rb") as stream:
             content = stream.read(_LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -115,10 +115,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return load_yaml(text, source=path)
 
 
-def _require_regular(path: str | Path) -> None:
-    """Raise ConfigError for a pipe or device, whose end may never come."""
-    if not Path(path).is_file():
-        raise ConfigError("config file", got=f"{path}, no regular file", wanted="a YAML file")
+def _may_never_end(path: Path) -> bool:
+    """Tell a pipe or device from a file, a folder and nothing; a shell's <(...) ends."""
+    is_usual = path.is_file() or path.is_dir() or not path.exists()
+    return not is_usual and not str(path).startswith(_STREAMS)
 
 
 def load_yaml(text: str, *, source: object) -> dict[str, Any]:

@@ -25,11 +25,11 @@ def read_rows(place: Place) -> Iterator[dict[str, Any]]:
 
     Raises UserError for a row group that says of itself that it is larger than memory should be.
     """
-    with place.open_file() as file, pq.ParquetFile(file) as parquet:
-        leaves = [parquet.metadata.schema.column(number) for number in range(len(parquet.metadata.schema))]
-        schema = parquet.schema_arrow.remove_metadata()
+    with place.open_file() as file, pq.ParquetFile(file) as plain:
+        leaves = [plain.metadata.schema.column(number) for number in range(len(plain.metadata.schema))]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    with place.open_file() as file, pq.ParquetFile(file, read_dictionary=texts) as parquet:
+        parquet = pq.ParquetFile(file, metadata=plain.metadata, read_dictionary=texts)
+        schema = plain.schema_arrow.remove_metadata()
         for number in range(parquet.num_row_groups):
             size = _rows_at_once(place, parquet.metadata.row_group(number))
             for batch in parquet.iter_batches(batch_size=size, row_groups=[number]):
@@ -54,12 +54,8 @@ def _rows_of(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[dict[str, Any
         try:
             yield from batch.cast(schema).to_pylist()  # of plain texts, eight times as fast as of dictionaries
             return
-        except (
-            ValueError,
-            OverflowError,
-            NotImplementedError,
-        ):  # one date beyond the calendar, or a text that is no UTF-8
-            pass
+        except (ValueError, OverflowError, NotImplementedError):
+            pass  # one date beyond the calendar, or a text that is no UTF-8
     for number in range(batch.num_rows):
         yield _row_of(batch.slice(number, 1))
 
