@@ -61,7 +61,8 @@ def export_metrics(run: str, gauges: Mapping[str, float | None], counts: Mapping
 
 def exported_name(metric: Metric) -> str:
     """Return the name that Ray's metrics get; Ray puts `ray_` before it, and `_total` behind that of a counter."""
-    words = re.split(r"[^A-Za-z0-9]+", re.sub(r"<\w+>", "", metric.name).replace("@", "_at_"))
+    plain = re.sub(r"/<(\w+)>$", r"/by_\1", metric.name)  # else a total and its parts would share a name
+    words = re.split(r"[^A-Za-z0-9]+", re.sub(r"<\w+>", "", plain).replace("@", "_at_"))
     return "_".join([PREFIX, *(word.lower() for word in words if word)])  # Ray lowers it without being asked
 
 

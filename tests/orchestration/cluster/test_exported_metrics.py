@@ -27,6 +27,8 @@ _LEGAL_NAME = re.compile(r"[a-z_][a-z0-9_]*")
         ("val/t2v_R@1", "mama_ray_val_t2v_r_at_1"),
         ("weights/clean/mean", "mama_ray_weights_mean"),
         ("eval/msvd/v2t_median_rank", "mama_ray_eval_v2t_median_rank"),
+        ("val/accuracy", "mama_ray_val_accuracy"),
+        ("val/accuracy/colour", "mama_ray_val_accuracy_by_type"),
     ],
 )
 def test_a_name_of_the_table_is_spelt_as_prometheus_wants_it(name, exported):
