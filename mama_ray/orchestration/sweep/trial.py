@@ -25,6 +25,22 @@ from mama_ray.storage.places import Place, join_uri
 _LAST_TRY_ENDS_S = 60.0
 
 
+class DeliveredReports(TuneReportCallback):
+    """Ray Train's reports, each of them taken by Ray Tune before the run goes on.
+
+    Ray (2.60) hands them over by a queue of one place, which a trial's process looks into between two looks for the end
+    of the trial's function. What comes just before that end may be looked for too late: then the trial has no last
+    value, or hangs. Empty reports are passed over, so two of them tell when the one before them was handled: the first
+    finds room when it is taken, the second when Ray Tune has asked for more.
+    """
+
+    def after_report(self, *args: Any, **kwargs: Any) -> None:
+        """Put the metrics of the first worker into the queue, and wait until they have been handled."""
+        super().after_report(*args, **kwargs)
+        for _ in range(2):
+            self._training_actor_item_queue.put({})
+
+
 def run_trial(
     suggestion: dict[str, Any], *, base: TrainJob, settings: dict[str, dict[str, Any]] | None, num_runs: int
 ) -> None:
@@ -51,7 +67,7 @@ def _train(
     run_uri = join_uri(job.storage, job.run)
     ensure_writable(run_uri)
     with Lease(Place.of(run_uri) / LEASE_NAME, "trial", waits_s=_LAST_TRY_ENDS_S):
-        job, num_steps, was_done = run_to_end(job, callbacks=[TuneReportCallback()], num_runs=num_runs)
+        job, num_steps, was_done = run_to_end(job, callbacks=[DeliveredReports()], num_runs=num_runs)
         if was_done:
             _report_last_validation(job, num_steps)
 

@@ -143,5 +143,5 @@ def test_captioning_and_a_sweep_are_submitted_like_training(head, tmp_path):
     config.write_text(yaml.safe_dump({"storage": str(tmp_path), "train": train, "num_samples": 2, "max_concurrent": 1}))
     swept = submit(head, "jobs/tune.py", str(config))
     assert swept.returncode == 0, swept.stdout[-3000:]
-    assert "2 trials (2 complete)" in last_line(swept)
+    assert "2 trials (2 complete)" in last_line(swept), swept.stdout
     assert (tmp_path / "sweep" / "best.yaml").is_file()

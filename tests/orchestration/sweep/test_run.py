@@ -230,7 +230,9 @@ def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shard
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_an_ablation_reports_means_over_its_seeds_and_a_failed_trial_with_its_reason(ray_cluster, shards, tmp_path):
+def test_an_ablation_reports_means_over_its_seeds_and_a_failed_trial_with_its_reason(
+    ray_cluster, shards, tmp_path, caplog
+):
     variants = {
         "plain": {"weighting.kind": "uniform", "objective.margin": 0.0},
         "broken": {"data.captions": {"asr": 1.0}},
@@ -240,6 +242,7 @@ def test_an_ablation_reports_means_over_its_seeds_and_a_failed_trial_with_its_re
     )
     line = sweep(job)
     assert "2 complete, 2 failed" in line
+    assert sum(" failed: " in told and "asr" in told for told in caplog.messages) == 2
     page = (tmp_path / "sweep/report/index.html").read_text()
     assert "The variants compared" in page
     assert "asr" in page[page.index("Why trials failed") :]
