@@ -15,11 +15,12 @@ import ray
 from mama_ray.data.index import check_shards, read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
-from mama_ray.data.questions.lengths import count_cut
+from mama_ray.data.questions.lengths import count_cut, tell_cut
 from mama_ray.data.questions.own import questions_of_index
 from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import AskedClips, join_clips
 from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
+from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
@@ -95,15 +96,13 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         choices, valid = read_choices(Place.of(folder), len(asked))
     predictions = predictions_of(asked, choices, valid, answerer.answers)
     questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
-    if asked.missing:
-        told = (len(asked.missing), len(questions))
-        logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
+    num_cut = _tell_lost(asked, questions, load_tokenizer(answerer.tokenizer_files, model.text_length))
     num_missing = len(asked.missing) + int((~valid).sum())
     result = measure(
         benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
         num_missing=num_missing, question_length=model.text_length, num_frames=model.num_frames,
         sampling="centres of equal segments", image_size=model.transform.image_size, resize=model.transform.resize,
-        num_cut=count_cut(questions.questions, load_tokenizer(answerer.tokenizer_files, model.text_length)),
+        num_cut=num_cut,
     ).model_copy(update={
         "checkpoint": model.name,
         "examples": _examples(asked, dict(predictions), job.num_examples),
@@ -118,6 +117,16 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
     if result.warning:
         logger.warning("%s", result.warning)
     return f"evaluated {result.source} on {result.protocol.name}: {join_uri(output, f'{name}.json')}"
+
+
+def _tell_lost(asked: AskedClips, questions: QuestionSet, tokenizer: Tokenizer) -> int:
+    """Warn of questions without their clip and of those that are cut; returns how many those are."""
+    if asked.missing:
+        told = (len(asked.missing), len(questions))
+        logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
+    num_cut = count_cut(questions.questions, tokenizer)
+    tell_cut(num_cut, len(questions), tokenizer.context_length)
+    return num_cut
 
 
 def read_answerer(model: EvaluatedModel) -> AnsweringFolder:

@@ -218,6 +218,8 @@ class TrainJob(Config):
             )
         if self.task.kind == "none" and self.weighting.weighted_term != "sum":
             raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
+        if not self.task.contrast:
+            _require_task_alone(self.task, self.weighting)
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
             raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
         return self
@@ -233,6 +235,11 @@ class TrainJob(Config):
         return self.task.kind == "question_answering"
 
     @property
+    def learns_contrast(self) -> bool:
+        """Whether clips are told apart by their captions, which they must have then."""
+        return self.task.contrast
+
+    @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
         return self.weighting.kind == "learned" and self.weighting.learner == "meta"
@@ -240,6 +247,15 @@ class TrainJob(Config):
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""
         return config_to_yaml(self)
+
+
+def _require_task_alone(task: TaskConfig, weighting: WeightingConfig) -> None:
+    """Raise ValueError where nothing is left to learn without the contrast."""
+    if task.kind == "none" or task.eta == 0:
+        got = "task.kind none" if task.kind == "none" else "task.eta 0"
+        raise ValueError(f"task.contrast false learns a task alone: got {got}, wanted a task with a loss")
+    if weighting.weighted_term != "sum":
+        raise ValueError(f"weighting.weighted_term {weighting.weighted_term} needs task.contrast")
 
 
 def inputs_of(job: TrainJob) -> tuple[str | None, ...]:

@@ -125,6 +125,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         tokenizer=source or (newest.place.uri if newest is not None else None),
         weights=job.model.pretrained if looks_at_weights else None,
         is_begun=has_own,
+        task=job.task,
     )
     if begun is not None:
         contents = data.summary["contents"]

@@ -72,8 +72,9 @@ def train_fn_per_worker(loop_config: dict) -> None:
             logger.info("%s", describe_trained(state))
         _resume(state, directory)
     reader = _build_reader(job, data, model, asked)
-    validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
-    answers = None
+    validation, answers = None, None
+    if job.learns_contrast:
+        validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     if asked is not None:
         answers = QuestionValidation(reader, data.val, asked.val, rank=rank, world_size=world_size)
     num_clips = reader.epoch_plan().num_clips
@@ -130,7 +131,7 @@ def _build_state(
         eta=job.task.eta,
         head=head,
         head_lr_scale=job.task.head_lr_scale,
-        objective=job.objective,
+        objective=job.objective if job.learns_contrast else None,
         weighting=job.weighting,
         meta=job.meta,
         optim=job.optim,
@@ -164,7 +165,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         num_frames=job.data.num_frames,
         transform=frame_transform(model.config, job.data.resize),
         decode=job.data.decode,
-        caption_probabilities=job.data.captions,
+        caption_probabilities=job.data.captions if job.learns_contrast else None,  # no text is asked for then
         joins_captions=job.data.caption_mode == "paragraph",
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
