@@ -78,7 +78,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         num_frames=benchmark.num_frames,
         image_size=benchmark.image_size,
     )
-    model = find_model(job.checkpoint, sizes, resize=job.resize)
+    model = find_model(job.checkpoint, sizes, resize=job.resize, features=job.features)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
@@ -101,7 +101,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
     result = measure(
         benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
         num_missing=num_missing, question_length=model.text_length, num_frames=model.num_frames,
-        sampling="centres of equal segments", image_size=model.transform.image_size, resize=model.transform.resize,
+        sampling=model.sampling, image_size=model.transform.image_size, resize=model.transform.resize,
         num_cut=num_cut,
     ).model_copy(update={
         "checkpoint": model.name,
@@ -200,6 +200,8 @@ def make_plan(
         transform=model.transform,
         decode=job.decode,
         batch_size=job.batch_size,
+        features=model.features,
+        num_regions=model.num_regions,
     )
 
 

@@ -21,6 +21,7 @@ from mama_ray.models.hub import HF_PREFIX
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
 from mama_ray.models.trained_part import choose_trained_part
+from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
@@ -35,7 +36,6 @@ from mama_ray.orchestration.training.clip_reader import (
     tokenizer_of,
 )
 from mama_ray.orchestration.training.data import RunData
-from mama_ray.orchestration.training.features import regions_read
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData, build_head_for
@@ -158,7 +158,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         pairs = Asked(asked.train, model.model_type, job.task.head.kind == "own", job.global_batch_size, plan)
     return ClipReader(
         features=job.data.features,
-        num_regions=regions_read(job.data.features, model),
+        num_regions=regions_read(job.data.features, model.config, option="data.features"),
         table=data.train,
         shards=job.shards,
         tokenizer_files=data.tokenizer_files,

@@ -1,21 +1,14 @@
 """The questions of a run: which they are, what is told of them, clips without captions, and one decode for all."""
 
-from pathlib import Path
-
-import pyarrow as pa
 import pytest
 import ray
 
 from mama_ray.config import with_overrides
 from mama_ray.data import assemble
-from mama_ray.data.clip import Clip
-from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
+from mama_ray.data.index import read_index
 from mama_ray.data.plan import PADDING_ROW
-from mama_ray.data.questions.question import Question, choice
+from mama_ray.data.questions.question import choice
 from mama_ray.data.questions.table import QuestionSet, write_questions
-from mama_ray.data.shard import write_shard
-from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.data.synthetic.quiz import quiz_of_index
 from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.video.transforms import TransformConfig
@@ -28,29 +21,9 @@ from mama_ray.orchestration.training.questions import _load as load_asked
 from mama_ray.orchestration.training.questions import tell_questions
 from mama_ray.storage.places import Place
 from mama_ray.training.settings import TaskConfig
-from tests.data.shard_factory import FACTS
+from tests.orchestration.training.question_clips import NUM_CLIPS, write_clips, write_table
 
 ANSWERING = TaskConfig(kind="question_answering")
-NUM_CLIPS = 50
-
-
-def write_clips(folder: Path, *, captioned: bool, is_embedded: bool, num_train: int = NUM_CLIPS) -> str:
-    """Write real clips of 32 pixels, the last of which is one of val; returns their folder."""
-    corpus = CorpusConfig(num_train=num_train, num_val=1, image_size=32, num_meta=0, num_test=0)
-    folder.mkdir()
-    samples = []
-    for split, count in (("train", num_train), ("val", 1)):
-        for number in range(count):
-            made = generate_clip(corpus, split, number)
-            captions = made.clip.captions if captioned else ()
-            kept = {name: getattr(made.clip, name) for name in ("questions", "truth")} if is_embedded else {}
-            clip = Clip(f"{split}{number}", f"{split}{number}", 0.0, 1.0, captions, made.clip.topic, split, **kept)
-            samples.append((clip, made.video, "mp4"))
-    places = write_shard(folder / "clips.tar", samples)
-    rows = [index_row(clip, place, "clips.tar", FACTS) for (clip, *_), place in zip(samples, places, strict=True)]
-    sizes = {"clips.tar": {"num_bytes": (folder / "clips.tar").stat().st_size, "num_clips": len(rows)}}
-    write_index(Place.of(folder), [pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)], sizes)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +39,7 @@ def embedded(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> str:
-    """20 questions of each clip; one word stands in answers of the table alone."""
-    questions = [
-        Question(f"{number}_{one}", f"train{number}", f"what is {one}?", (("zyzzyva", "red")[one % 2],), split="train")
-        for number in range(NUM_CLIPS)
-        for one in range(20)
-    ]
-    questions.append(Question("v", "val0", "what is it?", ("red",), split="val"))
-    place = Place.of(tmp_path_factory.mktemp("questions") / "q.parquet")
-    write_questions(place, QuestionSet("own", "open_ended", tuple(questions)))
-    return str(place)
+    return write_table(tmp_path_factory.mktemp("questions") / "q.parquet")
 
 
 def load(shards: str, task: TaskConfig, config: DataConfig | None = None, batch_size: int = 64):

@@ -1,25 +1,27 @@
-"""Whether the features that a run was given are those that its model reads."""
+"""Whether a table of features is what a model reads instead of pixels."""
 
 from mama_ray.data.region_features.assemble import features_at
 from mama_ray.errors import UserError
-from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.vgt.model import Vgt
+from mama_ray.models.dual_encoder import DualEncoderConfig
+from mama_ray.models.vgt.model import VgtConfig
 
 
-def regions_read(uri: str | None, model: DualEncoder) -> int:
-    """Return how many regions of a frame a model reads, 0 for one that reads pixels.
+def regions_read(uri: str | None, config: DualEncoderConfig, *, option: str) -> int:
+    """Return how many regions of a frame a model of this config reads, 0 for one that reads pixels.
 
-    Raises UserError where a model that reads features has none or others than its own, and where one has no use for
-    them.
+    `option` is by which name the user gives the table. Raises UserError where a model that reads features has none or
+    others than its own, and where one has no use for them.
     """
-    if not isinstance(model, Vgt):
+    if not isinstance(config, VgtConfig):
         if uri is not None:
-            got, remedy = f"{model.model_type}, which reads pixels", "leave it out"
-            raise UserError("data.features is for a model that reads features", got=got, wanted="VGT", remedy=remedy)
+            got = "a model that reads pixels"
+            raise UserError(
+                f"{option} is for a model that reads features", got=got, wanted="VGT", remedy="leave it out"
+            )
         return 0
     if uri is None:
-        raise UserError("VGT reads features", got="no data.features", remedy="make a table with jobs/features.py")
-    shape, config = features_at(uri).shape, model.config
+        raise UserError("VGT reads features", got=f"no {option}", remedy="make a table with jobs/features.py")
+    shape = features_at(uri).shape
     sizes = {name: (getattr(shape, name), getattr(config, name)) for name in ("num_clips", "frame_dim", "region_dim")}
     sizes["num_frames"] = shape.num_clips * shape.frames_per_clip, config.num_frames
     if shape.num_regions < config.num_regions:
