@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.data.region_features.random_table import write_random_features
 
 from mama_ray.data.index import read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, build_answer_list
@@ -25,6 +24,7 @@ from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.questions import load_asked, predictions_of, read_answerer
 from mama_ray.orchestration.evaluation.run import load_benchmark
 from mama_ray.storage.places import Place
+from tests.data.region_features.random_table import write_random_features
 from tests.orchestration.training.question_clips import write_clips
 
 SIZES = BenchmarkConfig(dataset="embedded_qa")
