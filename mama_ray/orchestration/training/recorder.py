@@ -125,7 +125,8 @@ class RunRecorder:
         asked, head, captured = self._asked, self._state.head, None
         if asked is not None and head is not None:
             captured = capture_head(head, asked.answers, self._buffers)
-        state = capture_state(self._state, selection=selection, extra={"validation": metrics}, buffers=self._buffers)
+        found = {"validation": metrics} | ({"answered": self._answers.examples} if self._answers is not None else {})
+        state = capture_state(self._state, selection=selection, extra=found, buffers=self._buffers)
 
         def write(staged: Path) -> None:
             write_pretrained(model, staged, tokenizer=self._reader.tokenizer())

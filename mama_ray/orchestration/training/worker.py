@@ -76,7 +76,8 @@ def train_fn_per_worker(loop_config: dict) -> None:
     if job.learns_contrast:
         validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     if asked is not None:
-        answers = QuestionValidation(reader, data.val, asked.val, rank=rank, world_size=world_size)
+        place = {"rank": rank, "world_size": world_size}
+        answers = QuestionValidation(reader, data.val, asked.val, answers=asked.answers, **place)
     num_clips = reader.epoch_plan().num_clips
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
     recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers)

@@ -19,6 +19,7 @@ from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.clip_vip.presets import PRESETS
 from mama_ray.models.heads.headed import load_answering
 from mama_ray.models.pretrained import from_preset, save_pretrained
+from mama_ray.models.vgt.model import Vgt
 from mama_ray.orchestration.evaluation.answer import Answerer, AnswerPlan, cut_at_clips, decode_pairs
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.questions import load_asked, predictions_of, read_answerer
@@ -71,8 +72,9 @@ def test_questions_are_answered_from_features_as_a_loop_does(shards, features, v
     predicted = dict(predictions_of(asked, np.array(found["choice"]), np.array(found["valid"]), answers))
 
     tokenizer = WordPieceTokenizer.from_directory(vgt)
-    alone = load_answering(vgt, tokenizer, trained_only=True).eval()
-    alone.set_answers(torch.from_numpy(tokenizer(answers.answers)))
+    alone = load_answering(vgt, tokenizer, trained_only=True)
+    assert isinstance(alone, Vgt)
+    alone.eval().set_answers(torch.from_numpy(tokenizer(answers.answers)))
     records = {row["clip_id"]: row for row in table.select(["clip_id", "sha256"]).to_pylist()}
     for question in asked.questions:
         read = FeatureTable(Place.of(features)).read(
