@@ -32,6 +32,6 @@ def regions_read(uri: str | None, config: DualEncoderConfig, *, option: str) -> 
             f"the features of {uri} are not the model's",
             got=", ".join(f"{name} {got}" for name, (got, _) in differing.items()),
             wanted=", ".join(f"{name} {wanted}" for name, (_, wanted) in differing.items()),
-            remedy="build the model with their sizes, or make features of its own",
+            remedy="set data.num_frames to clips times frames, or build the model with their sizes",
         )
     return config.num_regions

@@ -68,7 +68,7 @@ class DataConfig(Config):
     captions."""
 
     tokenizer_kind: Literal["clip", "bert"] = "clip"
-    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET), then on questions of the shards, too."""
+    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET, VGT), then on the run's questions, too."""
 
     vocab_size: int = Field(1024, ge=514)
     """Size of the tokenizer that is trained where none is given."""
@@ -103,7 +103,8 @@ class ModelConfig(Config):
     """Which dual encoder is trained."""
 
     preset: str = "tiny"
-    """Size of a model that starts from scratch: tiny, base_32 or base_16."""
+    """Size of a model that starts from scratch: tiny, base_32, base_16, or one of docs/models.md, such as violet_v2 or
+    vgt."""
 
     pretrained: Location[str | None] = None
     """Folder, URI or hub id of weights to start from (ours, CLIP-ViP's, a dual encoder's of Hugging Face), in place of

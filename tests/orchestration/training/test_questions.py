@@ -1,5 +1,7 @@
 """The questions of a run: which they are, what is told of them, clips without captions, and one decode for all."""
 
+from pathlib import Path
+
 import pytest
 import ray
 
@@ -13,14 +15,17 @@ from mama_ray.data.synthetic.quiz import quiz_of_index
 from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.models.pretrained import preset
 from mama_ray.orchestration.training.clip_reader import Asked, ClipReader
 from mama_ray.orchestration.training.data import _load as load_data
+from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import DataConfig, ModelConfig, TrainJob
 from mama_ray.orchestration.training.question_sources import read_run_questions
 from mama_ray.orchestration.training.questions import _load as load_asked
 from mama_ray.orchestration.training.questions import tell_questions
 from mama_ray.storage.places import Place
 from mama_ray.training.settings import TaskConfig
+from tests.data.region_features.random_table import write_random_features
 from tests.orchestration.training.question_clips import NUM_CLIPS, write_clips, write_table
 
 ANSWERING = TaskConfig(kind="question_answering")
@@ -120,6 +125,29 @@ def test_without_the_contrast_something_must_be_learned(changes, words):
     job = TrainJob(task=with_overrides(ANSWERING, {"contrast": False}))
     with pytest.raises(UserError, match=words):
         with_overrides(job, changes)
+
+
+def test_vgt_is_told_what_it_needs_before_anything_starts(embedded, tmp_path):
+    """Its presets want the tokens that their text model was made for, and features for the frames that are named."""
+    vgt = TrainJob(shards=embedded, storage=str(tmp_path), model=ModelConfig(preset="vgt"), global_batch_size=2)
+    with pytest.raises(
+        UserError, match="preset vgt reads another kind of tokens: got data.tokenizer_kind clip, wanted bert"
+    ):
+        look_at_inputs(vgt)
+    vgt = with_overrides(vgt, {"data.tokenizer_kind": "bert", "weighting.kind": "uniform"})
+    with pytest.raises(UserError, match="VGT reads features: got no data.features"):
+        look_at_inputs(vgt)
+    tokenizer = WordPieceTokenizer.train(["what is it?"], vocab_size=600, context_length=20)
+    assert tokenizer.pad_id == preset("vgt").text.pad_token_id
+    features = write_random_features(tmp_path / "features", Path(embedded))
+    tiny = with_overrides(
+        vgt, {"model.preset": "vgt_tiny", "data.tokenizer_kind": "clip", "data.features": str(features)}
+    )
+    with pytest.raises(UserError, match="got num_frames 32, wanted num_frames 4; set data.num_frames"):
+        look_at_inputs(tiny)
+    look_at_inputs(with_overrides(tiny, {"data.num_frames": 32}))
+    with pytest.raises(UserError, match="for a model that reads features: got a model that reads pixels"):
+        look_at_inputs(with_overrides(tiny, {"model.preset": "tiny"}))
 
 
 @pytest.mark.ray
