@@ -80,9 +80,12 @@ class ClipAssembler:
 def text_of(
     captions: list[dict], rng: np.random.Generator | None, *, joins: bool, probabilities: Mapping[str, float] | None
 ) -> str:
-    """Return the text of a clip: all captions as a paragraph (`joins`), a drawn one, or without `rng` the first."""
+    """Return the text of a clip: all captions as a paragraph (`joins`), a drawn one, or without `rng` the first; of a
+    clip without captions, of which questions are asked all the same, the empty text."""
+    if not captions:
+        return ""
     if joins:
         return str(caption_for_evaluation(captions, "paragraph"))
     if rng is None:
-        return captions[0]["text"] if captions else ""  # questions are asked of clips without captions, too
+        return captions[0]["text"]
     return choose_caption(captions, probabilities=probabilities, rng=rng)

@@ -127,6 +127,8 @@ class AnsweredExample(_Record):
     right: str
     predicted: str | None
     type: str | None
+    options: tuple[str, ...] = ()
+    is_right: bool | None = None
 
 
 class QuestionResult(_Record):

@@ -25,6 +25,7 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES, is_plain_name, parse_js
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+HEAD_WEIGHTS = "head.safetensors"
 TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, OpenAI's CLIP among them
 
 State = dict[str, Tensor]
@@ -173,11 +174,17 @@ def name_some(names: list[str], limit: int = 8) -> str:
 
 
 def hash_weights(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's model.safetensors, or of all its weight files, by name."""
+    """Return the SHA-256 of a file, or of a folder's model.safetensors, or of all its weight files, by name.
+
+    A head that answers questions is part of what a result was measured with: its file follows the model's.
+    """
     whole = path / WEIGHTS_NAME if path.is_dir() else path
     digest = hashlib.sha256()
-    parts = sorted(path.glob("*.safetensors")) or [path / TORCH_NAME]
-    for part in [whole] if whole.is_file() else parts:
+    if whole.is_file():
+        parts = [whole, *([head] if (head := path / HEAD_WEIGHTS).is_file() else [])]
+    else:
+        parts = sorted(path.glob("*.safetensors")) or [path / TORCH_NAME]
+    for part in parts:
         with part.open("rb") as file:
             while chunk := file.read(_HASHED_BYTES):
                 digest.update(chunk)

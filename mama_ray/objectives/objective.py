@@ -104,6 +104,15 @@ class ContrastiveObjective:
 
 
 @dataclass(frozen=True)
+class NoContrast:
+    """contrastive_i = 0 of every clip, whose captions nobody reads: for what is learned by its task alone."""
+
+    def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        dtype = torch.promote_types(outputs.video.dtype, torch.float32)
+        return outputs.video.new_zeros(len(batch), dtype=dtype)
+
+
+@dataclass(frozen=True)
 class TrainingObjective:
     """L_i = contrastive_i + eta * task_i, 0 for a clip that is not valid; contrastive_i alone without a task."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -46,6 +47,53 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """How many of some questions were answered rightly; counts are None where they are not known."""
+
+    name: str
+    percent: float
+    num_right: int | None = None
+    num_questions: int | None = None
+    interval: str = ""
+
+
+class Choice(NamedTuple):
+    """An answer beside a question: the right one, the one that was given, or an option that is neither."""
+
+    text: str
+    is_right: bool
+    is_given: bool
+
+
+@dataclass(frozen=True)
+class AnsweredQuestion:
+    """A question with its clip and what was answered; `frames` is None where the clip cannot be read."""
+
+    frames: UInt8[np.ndarray, "frames height width channels"] | None
+    clip_id: str
+    question: str
+    choices: tuple[Choice, ...]
+    type: str = ""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer."""
+        return any(choice.is_given for choice in self.choices)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What a model answered: the score of all questions first, then those of types and groups."""
+
+    rows: tuple[Accuracy, ...]
+    benchmark: str = ""
+    note: str = ""
+    protocol: str = ""
+    warning: str = ""
+    examples: tuple[AnsweredQuestion, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One run: its records as `read_metrics` returns them, and what its evaluation found.
 
@@ -69,6 +117,8 @@ class RunReport:
     """Where the numbers come from: command, checkpoint, dates, versions."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """All settings by dotted key."""
+    answering: Answering | None = None
+    """What it answered, where it learned to."""
 
     def series(self, metric: str) -> tuple[list[int], list]:
         """Return (steps, values) of a metric."""

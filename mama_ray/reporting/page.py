@@ -27,6 +27,8 @@ COLUMNS = (
 )  # fmt: skip
 CURVES = (
     ("train/unweighted_loss", "Training loss", "loss before weights (nats)", True),
+    ("train/task_loss", "Loss of the answers", "task loss before weights (nats)", True),
+    ("val/accuracy", "Accuracy on the validation split", "right answers (%)", False),
     ("val/t2v_R@1", "Recall on the validation split", "R@1, text to video (%)", False),
     ("meta/loss", "Meta loss", "loss after the lookahead (nats)", True),
     ("weights/effective_sample_size", "Effective sample size of the weights", "share of the batch (1 = uniform)", True),
@@ -58,6 +60,7 @@ def render_report(report: Report) -> str:
         rows=metric_rows(report.runs, report.num_queries),
         query_note=query_note(report.num_queries),
         cost_rows=cost_rows(report.runs),
+        shows_recall=shows_recall(report.runs),
         chance=100 / report.num_gallery if report.num_gallery else None,
         overview=overview_figures(report.runs),
         figures=training_figures(report.runs),
@@ -88,6 +91,11 @@ def benchmark_of(runs: Sequence[RunReport]) -> str:
             remedy="evaluate the runs alike, or write a page for each benchmark",
         )
     return next(iter(names.values()), "")
+
+
+def shows_recall(runs: Sequence[RunReport]) -> bool:
+    """Whether there is a recall to show, or a run that is to have one: what answers questions need not."""
+    return any(run.metrics for run in runs) or not any(run.answering for run in runs)
 
 
 def metric_rows(runs: Sequence[RunReport], num_queries: Mapping[str, int] | None = None) -> list[list[Cell]]:
@@ -157,10 +165,12 @@ def training_figures(runs: Sequence[RunReport]) -> list[Figure]:
     for metric, title, label, is_noisy in CURVES:
         found = {run.name: run.series(metric) for run in runs}
         if any(steps for steps, _ in found.values()):
-            svg = plots.curves_svg(found, xlabel="step", ylabel=label, is_noisy=is_noisy, from_zero="R@" in metric)
+            svg = plots.curves_svg(
+                found, xlabel="step", ylabel=label, is_noisy=is_noisy, from_zero=metric.startswith("val/")
+            )
             drawn = [run for run in runs if found[run.name][0]]
             few = min((run.num_val for run in drawn if run.num_val), default=FEW_QUERIES)
-            note = _one_counts(few, "clips of val") if metric.startswith("val/") and few < FEW_QUERIES else ""
+            note = _one_counts(few, "clips of val") if "R@" in metric and few < FEW_QUERIES else ""
             figures.append(Figure(title, Markup(svg), note, _legend(runs, drawn)))
     return figures
 

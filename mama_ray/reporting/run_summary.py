@@ -1,7 +1,8 @@
 """From a run directory to what the report page shows of it: its records, its result, and the frames of the examples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,8 +13,15 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.evaluation.protocol import Result, ResultFile, RetrievedExample, TopicResult, describe_checkpoint
-from mama_ray.reporting.content import Retrieval, RetrievedClip, RunReport, TopicRecall
+from mama_ray.evaluation.protocol import (
+    CheckpointName,
+    Result,
+    ResultFile,
+    RetrievedExample,
+    TopicResult,
+    describe_checkpoint,
+)
+from mama_ray.reporting.content import Answering, Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.provenance import read_num_val, read_provenance, read_settings
 from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place
@@ -46,8 +54,14 @@ def summarise_run(
     result: Result | None = None,
     retrievals: Sequence[Retrieval] = (),
     facts: Mapping[str, str] | None = None,
+    answering: Answering | None = None,
+    checkpoint: CheckpointName | None = None,
 ) -> RunReport:
-    """Return what the page shows of one run; without a result it has training curves only."""
+    """Return what the page shows of one run; without a result it has training curves only.
+
+    checkpoint: which one `answering` is of.
+    """
+    evaluated = result.checkpoint if result else checkpoint
     records = read_metrics(run_folder)
     return RunReport(
         name=name,
@@ -61,8 +75,9 @@ def summarise_run(
         retrievals=tuple(retrievals),
         facts=facts or {},
         num_val=read_num_val(run_folder),
-        provenance=read_provenance(run_folder, records, describe_checkpoint(result.checkpoint) if result else None),
+        provenance=read_provenance(run_folder, records, describe_checkpoint(evaluated) if evaluated else None),
         settings=read_settings(run_folder),
+        answering=answering,
     )
 
 
@@ -77,10 +92,7 @@ def training_time_s(records: Sequence[Mapping]) -> float | None:
 
 def load_retrievals(folder: Place, examples: Sequence[RetrievedExample]) -> tuple[Retrieval, ...]:
     """Fetch the frames of the retrieved clips from the shards in `folder`; an unreadable one is left out."""
-    wanted = sorted({name for example in examples for name in example.retrieved})
-    index = read_index(folder, columns=_COLUMNS)
-    rows = index.filter(pc.is_in(index["clip_id"], value_set=pa.array(wanted, pa.string()))).to_pylist()
-    clips = {row["clip_id"]: clip for row in rows if (clip := _retrieved_clip(folder, row)) is not None}
+    clips = load_clips(folder, {name for example in examples for name in example.retrieved})
     return tuple(
         Retrieval(
             query=example.text,
@@ -95,12 +107,21 @@ def load_retrievals(folder: Place, examples: Sequence[RetrievedExample]) -> tupl
     )
 
 
-def _retrieved_clip(folder: Place, row: dict):
+def load_clips(folder: Place, clip_ids: Iterable[str]) -> dict[str, tuple[np.ndarray, str]]:
+    """Return a few frames and the first caption of clips by id; those that cannot be read are left out."""
+    index = read_index(folder, columns=_COLUMNS)
+    wanted = pa.array(sorted(set(clip_ids)), pa.string())
+    rows = index.filter(pc.is_in(index["clip_id"], value_set=wanted)).to_pylist()
+    return {row["clip_id"]: clip for row in rows if (clip := _retrieved_clip(folder, row)) is not None}
+
+
+def _retrieved_clip(folder: Place, row: dict) -> tuple[np.ndarray, str] | None:
     place = (row["shard"], row["offset"], row["num_bytes"])
     transform = TransformConfig(image_size=min(row["height"] or _MAX_STRIP_PX, _MAX_STRIP_PX), resize="center_crop")
     try:
         data = read_clip_bytes(folder, *place, sha256=row["sha256"])
-        return load_clip_frames(data, num_frames=_STRIP_FRAMES, transform=transform), row["captions"][0]["text"]
+        caption = row["captions"][0]["text"] if row["captions"] else ""
+        return load_clip_frames(data, num_frames=_STRIP_FRAMES, transform=transform), caption
     except (DecodeError, ShardError):
         return None
 

@@ -49,6 +49,10 @@ class TaskConfig(Config):
     eta: float = Field(1.0, ge=0.0)
     """Factor of the task loss; 0 leaves the contrast alone, bit for bit."""
 
+    contrast: AddedLater[bool] = True
+    """Whether the contrast is learned beside the task; false learns the answers alone, also of clips that have no
+    caption, as NExT-QA's."""
+
     questions: Location[str | None] = None
     """Questions table (python -m mama_ray.data.questions makes one); null takes the questions of the clips' own
     annotations, which the embedded corpus has."""

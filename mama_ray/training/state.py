@@ -14,7 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
-from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
+from mama_ray.objectives.objective import ContrastiveObjective, NoContrast, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
 from mama_ray.training.settings import OptimConfig
@@ -71,7 +71,7 @@ class TrainState:
 def build_state(
     model: DualEncoder,
     *,
-    objective: ContrastiveConfig,
+    objective: ContrastiveConfig | None,
     weighting: WeightingConfig,
     meta: MetaConfig,
     optim: OptimConfig,
@@ -88,8 +88,9 @@ def build_state(
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
-    on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
-    the model answers: by its head, whose learning rate is `head_lr_scale` times the model's, or by itself.
+    on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, or
+    without an `objective` the task alone, and the model answers: by its head, whose learning rate is `head_lr_scale`
+    times the model's, or by itself.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -104,7 +105,7 @@ def build_state(
     step = WeightedStep(
         feature_model,
         weighting_module,
-        objective=TrainingObjective(ContrastiveObjective(objective), task, eta),
+        objective=TrainingObjective(_contrastive(objective), task, eta),
         weighting_config=weighting,
         meta=meta,
         optimizer=optimizer,
@@ -116,6 +117,10 @@ def build_state(
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     _keep_averages(state, head)
     return state
+
+
+def _contrastive(config: ContrastiveConfig | None) -> Objective:
+    return NoContrast() if config is None else ContrastiveObjective(config)
 
 
 def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Optimizer | None:
@@ -146,9 +151,9 @@ def describe_trained(state: TrainState) -> str:
 
 
 def _feature_model(
-    model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig, *, answers: bool
+    model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig | None, *, answers: bool
 ) -> FeatureModel:
-    bias = objective.logit_bias if objective.loss == "sigmoid" else None
+    bias = objective.logit_bias if objective is not None and objective.loss == "sigmoid" else None
     return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
 
 

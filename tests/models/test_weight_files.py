@@ -3,7 +3,9 @@ import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import (
+    HEAD_WEIGHTS,
     TORCH_NAME,
+    WEIGHTS_NAME,
     hash_weights,
     name_some,
     read_safetensors,
@@ -40,6 +42,16 @@ def test_weights_of_an_older_repository_are_read_as_tensors_only(tmp_path):
     digest = hash_weights(tmp_path)
     torch.save({"a": state["a"] + 1, "b": state["b"]}, tmp_path / TORCH_NAME)
     assert hash_weights(tmp_path) != digest
+
+
+def test_a_head_is_part_of_what_a_model_is_known_by(tmp_path):
+    write_safetensors({"a": torch.ones(2)}, tmp_path / WEIGHTS_NAME)
+    alone = hash_weights(tmp_path)
+    assert alone == hash_weights(tmp_path / WEIGHTS_NAME)
+    write_safetensors({"b": torch.ones(2)}, tmp_path / HEAD_WEIGHTS)
+    headed = hash_weights(tmp_path)
+    write_safetensors({"b": torch.zeros(2)}, tmp_path / HEAD_WEIGHTS)
+    assert len({alone, headed, hash_weights(tmp_path)}) == 3
 
 
 @pytest.mark.parametrize("content", [print, ["no", "names"], {"a": 1.5}])

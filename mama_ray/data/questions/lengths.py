@@ -13,13 +13,17 @@ logger = logging.getLogger(__name__)
 
 def count_cut(questions: Sequence[Question], tokenizer: Tokenizer) -> int:
     """Return how many questions are cut at the tokenizer's context length, alone or with one of their options behind
-    them, and tell it where there are any.
+    them.
     """
     texts = [[f"{one.question} {option}" for option in one.options] or [one.question] for one in questions]
     lengths, _ = tokenizer.measure([text for own in texts for text in own])
     owners = np.repeat(np.arange(len(texts)), [len(own) for own in texts])
-    num_cut = len(np.unique(owners[lengths > tokenizer.context_length]))
+    return len(np.unique(owners[lengths > tokenizer.context_length]))
+
+
+def tell_cut(num_cut: int, num_questions: int, context_length: int) -> None:
+    """Warn of questions that are cut, where there are any."""
     if num_cut:
-        told = (num_cut, len(questions), tokenizer.context_length)
-        logger.warning("%d of %d questions are longer than %d tokens and lose their end", *told)
-    return num_cut
+        logger.warning(
+            "%d of %d questions are longer than %d tokens and lose their end", num_cut, num_questions, context_length
+        )

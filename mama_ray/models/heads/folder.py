@@ -17,9 +17,17 @@ from mama_ray.errors import UserError
 from mama_ray.models.heads.head import AnswerHead, SimilarityHead, build_head
 from mama_ray.models.heads.settings import HeadConfig
 from mama_ray.models.host_copy import Buffers, copy_to_host
-from mama_ray.models.weight_files import State, name_some, read_json, read_safetensors, write_json, write_safetensors
+from mama_ray.models.weight_files import (
+    HEAD_WEIGHTS,
+    State,
+    name_some,
+    read_json,
+    read_safetensors,
+    write_json,
+    write_safetensors,
+)
 
-HEAD_CONFIG, HEAD_WEIGHTS = "head.json", "head.safetensors"
+HEAD_CONFIG = "head.json"
 
 
 @runtime_checkable

@@ -84,6 +84,11 @@ class VgtConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute each transformer layer in backward: less memory, more time, the same gradients."""
 
+    @property
+    def tokenizer_kind(self) -> Literal["clip", "bert"]:
+        """Whose tokens a fresh model reads: BERT's word-pieces, whose rows are filled up with [PAD], or our own."""
+        return "clip" if self.text.pad_token_id is None else "bert"
+
     @model_validator(mode="after")
     def _sizes_divide(self) -> "VgtConfig":
         for name, value, of in (

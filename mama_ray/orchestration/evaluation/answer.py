@@ -22,6 +22,7 @@ from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import PADDING_ROW, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList, answer_list_from_json
 from mama_ray.data.questions.assemble import QuestionAssembler
+from mama_ray.data.region_features.assemble import FeatureAssembler
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
@@ -61,6 +62,9 @@ class AnswerPlan:
     transform: TransformConfig
     decode: DecodeConfig
     batch_size: int
+    features: str | None = None
+    """Table of features that the model reads instead of pixels, and how many regions of a frame."""
+    num_regions: int = 0
 
 
 def cut_at_clips(rows: np.ndarray, size: int) -> tuple[tuple[int, int], ...]:
@@ -173,6 +177,11 @@ def decode_pairs(
     """Return the arrays of batch `number`, filled up to the batch's size; UserError where the storage fails."""
     tokenizer = load_tokenizer(tokenizer_files, plan.question_length)
     ask = asks_like(plan.model_type, tokenizer, has_own_head=plan.has_own_head)
-    clips = ClipAssembler(Place.of(plan.shards), table, tokenizer, plan.num_frames, plan.transform, decode=plan.decode)
+    if plan.features is not None:
+        clips = FeatureAssembler(table, plan.features, plan.num_regions, tokenizer)
+    else:
+        clips = ClipAssembler(
+            Place.of(plan.shards), table, tokenizer, plan.num_frames, plan.transform, decode=plan.decode
+        )
     arrays = QuestionAssembler(clips, pairs, ask).assemble(np.arange(*plan.batches[number]))
     return pad_batch(arrays, plan.batch_size)

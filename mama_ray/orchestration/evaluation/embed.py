@@ -18,6 +18,9 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from mama_ray.data.captions import CaptionMode, caption_for_evaluation
 from mama_ray.data.reading import read_payloads
+from mama_ray.data.region_features.assemble import features_at
+from mama_ray.data.region_features.packing import pack_features
+from mama_ray.data.region_features.table import NoFeatures
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.loading import load_clip_frames
@@ -49,6 +52,9 @@ class EmbedPlan:
     transform: TransformConfig
     decode: DecodeConfig
     batch_size: int
+    features: str | None = None
+    """Table of features that the model reads instead of pixels, and how many regions of a frame."""
+    num_regions: int = 0
 
 
 def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool) -> None:
@@ -81,12 +87,15 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
 
 
 def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return row, frames (batch, frames, height, width, 3) uint8 and error ('' for a clip that was decoded).
+    """Return row, frames (batch, frames, height, width, 3) uint8, or packed features, and error ('' for a clip that was
+    decoded).
 
     Raises UserError where the storage fails for good.
     """
     folder = Place.of(plan.shards)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
+    if plan.features is not None:
+        return {"row": np.asarray(rows, np.int64), **_read_features(plan.features, records, plan.num_regions)}
     size = plan.transform.image_size
     frames = np.zeros((len(rows), plan.num_frames, size, size, 3), np.uint8)
     errors = []
@@ -104,6 +113,21 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
             errors.append(mask_text(str(error)) or type(error).__name__)
             logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
     return {"row": np.asarray(rows, np.int64), "frames": frames, "error": np.array(errors, dtype=object)}
+
+
+def _read_features(uri: str, records: list[dict], num_regions: int) -> dict[str, np.ndarray]:
+    source = features_at(uri)
+    frames = np.zeros((len(records), *source.shape.packed_shape(num_regions)), np.float32)
+    errors = []
+    for position, record in enumerate(records):
+        try:
+            found = source.read(record["clip_id"], record["sha256"], num_regions=num_regions)
+            frames[position] = pack_features(found)
+            errors.append("")
+        except NoFeatures as error:
+            errors.append(mask_text(str(error)))
+            logger.warning("%s", error)
+    return {"frames": frames, "error": np.array(errors, dtype=object)}
 
 
 class ClipEmbedder:

@@ -25,6 +25,10 @@ class EvaluateJob(Config):
     """Questions table of a benchmark of question answering; null is that of the run's training, or the questions that
     the shards themselves hold."""
 
+    features: str | None = None
+    """Folder or URI of a table that jobs/features.py wrote of the shards, for a model that reads features (VGT); null
+    is that of the run's training."""
+
     output: str | None = None
     """Folder or URI for the result; null is `evaluation` in the checkpoint's run, in the model's folder, or of a hub id
     in runs/ID."""

@@ -1,10 +1,12 @@
 """Which model a user's --checkpoint means, how it was chosen, and the frames and text it takes under a benchmark."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mama_ray.data.region_features.table import SUMMARY_NAME
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import refuse_other_vocabulary
 from mama_ray.data.video.settings import Resize
@@ -15,9 +17,12 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.hub import HF_PREFIX, evaluated_model, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
+from mama_ray.models.vgt.feature_table import regions_read
+from mama_ray.models.vgt.model import VgtConfig
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.manifest import verify_manifest
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, absolute_uri, storage_errors
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint
 
 _CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
@@ -35,10 +40,27 @@ class EvaluatedModel:
     transform: TransformConfig
     shards: str | None
     """What the run was trained on, where its config says so."""
+    features: str | None = None
+    """Table of features that the model reads instead of pixels, and how many regions of a frame."""
+    num_regions: int = 0
+
+    @property
+    def sampling(self) -> str:
+        """Which frames of a clip are seen, in words, as a protocol names them."""
+        if self.features is None:
+            return "centres of equal segments"
+        with storage_errors(self.features):
+            summary = (Place.of(self.features) / SUMMARY_NAME).read_bytes(MAX_JSON_BYTES)
+        return f"features of the table {hashlib.sha256(summary).hexdigest()[:12]}"
 
 
-def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = None) -> EvaluatedModel:
-    """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark."""
+def find_model(
+    uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = None, features: str | None = None
+) -> EvaluatedModel:
+    """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark.
+
+    features: URI of the table of a model that reads features; None is that of its training.
+    """
     named = _named(uri)
     with evaluated_model(named.uri) as local:
         config = describe_model(local, as_hf=uri.startswith(HF_PREFIX))
@@ -57,7 +79,17 @@ def find_model(uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = 
         )
     name = CheckpointName(path=named.uri, sha256=digest, step=named.step, selection=named.selection)
     num_frames = benchmark.num_frames or config.num_frames
-    return EvaluatedModel(named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
+    if features is None and isinstance(config, VgtConfig):
+        features = _features_of(training)
+    features = None if features is None else absolute_uri(features)
+    num_regions = regions_read(features, config, option="features")
+    found = (named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
+    return EvaluatedModel(*found, features, num_regions)
+
+
+def _features_of(training: dict) -> str | None:
+    data = training.get("data")
+    return data.get("features") if isinstance(data, dict) else None
 
 
 class _Named(NamedTuple):

@@ -15,11 +15,12 @@ import ray
 from mama_ray.data.index import check_shards, read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
-from mama_ray.data.questions.lengths import count_cut
+from mama_ray.data.questions.lengths import count_cut, tell_cut
 from mama_ray.data.questions.own import questions_of_index
 from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import AskedClips, join_clips
 from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
+from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
@@ -28,6 +29,7 @@ from mama_ray.evaluation.question_protocol import (
     PREDICTIONS_ENDING,
     AnsweredExample,
     QuestionBenchmark,
+    QuestionResult,
     measure,
     result_table,
 )
@@ -47,6 +49,9 @@ from mama_ray.orchestration.evaluation.answer import (
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
+from mama_ray.orchestration.runs.report import write_page
+from mama_ray.reporting.answer_summary import summarise_result
+from mama_ray.reporting.run_summary import summarise_run
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
@@ -77,7 +82,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         num_frames=benchmark.num_frames,
         image_size=benchmark.image_size,
     )
-    model = find_model(job.checkpoint, sizes, resize=job.resize)
+    model = find_model(job.checkpoint, sizes, resize=job.resize, features=job.features)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
@@ -95,29 +100,62 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         choices, valid = read_choices(Place.of(folder), len(asked))
     predictions = predictions_of(asked, choices, valid, answerer.answers)
     questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
-    if asked.missing:
-        told = (len(asked.missing), len(questions))
-        logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
+    num_cut = _tell_lost(asked, questions, load_tokenizer(answerer.tokenizer_files, model.text_length))
     num_missing = len(asked.missing) + int((~valid).sum())
     result = measure(
         benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
         num_missing=num_missing, question_length=model.text_length, num_frames=model.num_frames,
-        sampling="centres of equal segments", image_size=model.transform.image_size, resize=model.transform.resize,
-        num_cut=count_cut(questions.questions, load_tokenizer(answerer.tokenizer_files, model.text_length)),
+        sampling=model.sampling, image_size=model.transform.image_size, resize=model.transform.resize,
+        num_cut=num_cut,
     ).model_copy(update={
         "checkpoint": model.name,
-        "examples": _examples(asked, dict(predictions), job.num_examples),
+        "examples": _examples(asked, dict(predictions), table, job.num_examples),
         "duration_s": round(time.perf_counter() - start, 3),
     })  # fmt: skip
-    name = Path(job.benchmark).stem
-    _write(join_uri(output, f"{name}.json"), result.to_json())
-    if benchmark.predictions != "answer_numbers" or answerer.answers is not None:
-        written = write_predictions(benchmark.predictions, questions, dict(predictions), Numbering(answerer.answers))
-        _write(join_uri(output, f"{name}{PREDICTIONS_ENDING}"), written)
+    uri = _write_files(Path(job.benchmark).stem, output, benchmark, result, questions, predictions, answerer.answers)
     print(result_table(result))  # noqa: T201 - the job's result
     if result.warning:
         logger.warning("%s", result.warning)
-    return f"evaluated {result.source} on {result.protocol.name}: {join_uri(output, f'{name}.json')}"
+    evaluated = f"evaluated {result.source} on {result.protocol.name}: {uri}"
+    if model.name.step is None or job.output is not None:
+        return evaluated
+    return f"{evaluated}, report {_renew_report(model, result, shards)}"
+
+
+def _write_files(
+    name: str,
+    output: str,
+    benchmark: QuestionBenchmark,
+    result: QuestionResult,
+    questions: QuestionSet,
+    predictions: Predictions,
+    answers: AnswerList | None,
+) -> str:
+    """Write the result and, in the benchmark's own form, the predictions; returns the result's URI."""
+    uri = join_uri(output, f"{name}.json")
+    _write(uri, result.to_json())
+    if benchmark.predictions != "answer_numbers" or answers is not None:
+        written = write_predictions(benchmark.predictions, questions, dict(predictions), Numbering(answers))
+        _write(join_uri(output, f"{name}{PREDICTIONS_ENDING}"), written)
+    return uri
+
+
+def _renew_report(model: EvaluatedModel, result: QuestionResult, shards: str) -> str:
+    """Write the page of the run that the checkpoint is of; returns its URI."""
+    name = model.home.rstrip("/").rsplit("/", 1)[-1]
+    answering = summarise_result(result, Place.of(shards))
+    page = summarise_run(name, Place.of(model.home), answering=answering, checkpoint=model.name)
+    return write_page(join_uri(model.home, "report"), f"Run {name}", [page], None)
+
+
+def _tell_lost(asked: AskedClips, questions: QuestionSet, tokenizer: Tokenizer) -> int:
+    """Warn of questions without their clip and of those that are cut; returns how many those are."""
+    if asked.missing:
+        told = (len(asked.missing), len(questions))
+        logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
+    num_cut = count_cut(questions.questions, tokenizer)
+    tell_cut(num_cut, len(questions), tokenizer.context_length)
+    return num_cut
 
 
 def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
@@ -191,6 +229,8 @@ def make_plan(
         transform=model.transform,
         decode=job.decode,
         batch_size=job.batch_size,
+        features=model.features,
+        num_regions=model.num_regions,
     )
 
 
@@ -205,19 +245,30 @@ def predictions_of(
     return predictions + [(question.question_id, None) for question in asked.missing]
 
 
-def _examples(asked: AskedClips, predictions: dict[str, Prediction], count: int) -> tuple[AnsweredExample, ...]:
+@ray.remote(num_cpus=_TASK_CPUS, name="evaluate: pick rows")
+def _pick_clip_ids(table: pa.Table, rows: np.ndarray) -> list[str]:
+    return table["clip_id"].take(pa.array(rows)).to_pylist()
+
+
+def _examples(
+    asked: AskedClips, predictions: dict[str, Prediction], table: ray.ObjectRef, count: int
+) -> tuple[AnsweredExample, ...]:
     """Return some questions, evenly spread, with what was answered."""
-    step = max(1, len(asked) // max(1, count))
+    places = np.unique(np.linspace(0, len(asked) - 1, min(count, len(asked))).astype(np.int64))
+    clip_ids = result_of(_pick_clip_ids.remote(table, asked.rows[places]))
     examples = []
-    for question in asked.questions[::step][:count]:
+    for place, clip_id in zip(places.tolist(), clip_ids, strict=True):
+        question = asked.questions[place]
         found = predictions[question.question_id]
         shown = question.options[int(found)] if question.options and found is not None else found
         examples.append(
             AnsweredExample(
                 question_id=question.question_id,
-                clip_id=question.clip_id or question.video_id,
+                clip_id=clip_id,
                 question=question.question,
                 right=question.answers[0],
+                options=question.options,
+                is_right=found == question.right_option if question.options else found in question.answers,
                 predicted=None if shown is None else str(shown),
                 type=question.type,
             )

@@ -76,7 +76,7 @@ def _protocol(
         video_to_text=benchmark.video_to_text,
         text_length=model.text_length,
         num_frames=model.num_frames,
-        sampling="centres of equal segments",
+        sampling=model.sampling,
         image_size=model.transform.image_size,
         resize=str(model.transform),
         trim_s=benchmark.trim_s,

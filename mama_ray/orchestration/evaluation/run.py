@@ -63,7 +63,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         raise UserError(
             f"benchmark {job.benchmark} asks questions", got=f"family {benchmark.family}", wanted="family retrieval",
         )  # fmt: skip
-    model = find_model(job.checkpoint, benchmark, resize=job.resize)
+    model = find_model(job.checkpoint, benchmark, resize=job.resize, features=job.features)
     logger.info("checkpoint %s", describe_checkpoint(model.name))
     shards = job.shards or model.shards
     if shards is None:
@@ -131,4 +131,6 @@ def _embed_plan(
         transform=model.transform,
         decode=job.decode,
         batch_size=job.batch_size,
+        features=model.features,
+        num_regions=model.num_regions,
     )

@@ -28,14 +28,17 @@ from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
+from mama_ray.training.settings import TaskConfig
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
 _SHARED = {"clip_id": "clips", "video_id": "videos", "sha256": "bytes"}
+NO_TASK = TaskConfig()
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
 
 
@@ -58,16 +61,18 @@ def load_run_data(
     tokenizer: str | None,
     weights: str | None = None,
     is_begun: bool = False,
+    task: TaskConfig = NO_TASK,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
     tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
-    clips that train shares with val or test are told and no error.
+    clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
+    need no caption, and a tokenizer that is trained here knows the words of its questions.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
-    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer, weights, is_begun)
+    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task)
     return RunData(*stored, result_of(summary, *stored))
 
 
@@ -79,6 +84,7 @@ def _load(
     tokenizer: str | None,
     weights: str | None = None,
     is_begun: bool = False,
+    task: TaskConfig = NO_TASK,
 ) -> tuple:
     folder = Place.of(shards)
     with storage_errors(shards):
@@ -86,16 +92,19 @@ def _load(
         check_shards(folder, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     contents = {"shards": hash_clips({split: tables[split] for split in ("train", "meta", "val")})}
-    tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed)
+    tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed, needs_captions=task.contrast)
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
         raise UserError(
             "no training clips",
             got=f"{len(index)} clips in {shards}, {num_uncaptioned['train']} of split train without a usable caption",
-            wanted="clips with split train and a caption"
+            wanted="clips with split train"
+            + (" and a caption" if task.contrast else "")
             + (f" of {sorted(config.captions)}" if config.captions else ""),
+            remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
         )
-    asked = _texts_of_questions(folder) if config.tokenizer_kind == "bert" and tokenizer is None else []
+    reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
+    asked = _texts_of_questions(folder, task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
     contents["data.tokenizer"] = _hash_files(files)
     contents["model.pretrained"] = None
@@ -116,9 +125,9 @@ def _load(
 
 
 def _choose_clips(
-    tables: dict[str, pa.Table], config: DataConfig, seed: int
+    tables: dict[str, pa.Table], config: DataConfig, seed: int, *, needs_captions: bool = True
 ) -> tuple[dict[str, pa.Table], dict[str, int], dict[str, TableUse]]:
-    """Add the captions of the caption tables, draw the meta-set and leave out clips without a caption.
+    """Add the captions of the caption tables, draw the meta-set and leave out clips without a needed caption.
 
     Returns the splits, how many clips each lost for want of a caption, and what was used of each table.
     """
@@ -129,9 +138,8 @@ def _choose_clips(
     # A mix without human captions is about the tables' captions, which the other splits have none of.
     is_of_tables = bool(config.caption_tables and config.captions and not config.captions.get("human"))
     other_mix = None if is_of_tables else config.captions
-    chosen = {
-        split: select_captioned(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()
-    }
+    select = select_captioned if needs_captions else lambda clips, _: clips
+    chosen = {split: select(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()}
     num_uncaptioned = {split: len(tables[split]) - len(table) for split, table in chosen.items()}
     if config.meta_draw:
         _, chosen["meta"] = draw_meta_set(chosen["train"], config.meta_draw, seed=seed)
@@ -139,7 +147,7 @@ def _choose_clips(
         train = train.filter(pc.invert(pc.is_in(train["clip_id"], value_set=drawn)))
     if config.meta_captions == "human":  # after the draw, which is then the same with tables as without
         train, uses = _join(train, config)
-    chosen["train"] = select_captioned(train, config.captions)
+    chosen["train"] = select(train, config.captions)
     return chosen, num_uncaptioned | {"train": len(train) - len(chosen["train"])}, uses
 
 
@@ -209,8 +217,10 @@ def _sorted(table: pa.Table) -> pa.Table:
     return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
 
 
-def _texts_of_questions(folder: Place) -> list[str]:
+def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
     """Return questions, options and answers of the training clips: a word that stands in none may be in pieces."""
+    if task.kind == "question_answering":
+        return texts_of_training(read_run_questions(folder.uri, task), _NUM_TOKENIZER_CAPTIONS)
     cells = select_split(read_index(folder, columns=("split", "questions")), "train")["questions"].drop_null()
     records = [record for cell in cells.slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist() for record in json.loads(cell)]
     values = [record.get(name) for record in records for name in ("question", "answer", "answers", "options")]

@@ -10,6 +10,7 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.hub import HF_PREFIX, without_prefix
 from mama_ray.models.pretrained import outline_model, outline_preset, preset
 from mama_ray.models.trained_part import plan_trained_part
+from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.runs.settings import require_one_batch
 from mama_ray.orchestration.training.job import TrainJob, inputs_of
@@ -27,7 +28,10 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     ensure_readable(*inputs_of(job))
     require_trackers(job.trackers)
     if job.model.pretrained is None:
-        _require_its_tokenizer(job, preset(job.model.preset))  # an unknown name fails here, not in a worker
+        config = preset(job.model.preset)  # an unknown name fails here, not in a worker
+        _require_its_tokenizer(job, config)
+        config = config.model_copy(update={"num_frames": job.data.num_frames})
+        regions_read(job.data.features, config, option="data.features")
     if not has_begun:
         look_at_model(job.model.pretrained)
         _look_at_trained_part(job)

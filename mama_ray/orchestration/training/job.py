@@ -68,7 +68,7 @@ class DataConfig(Config):
     captions."""
 
     tokenizer_kind: Literal["clip", "bert"] = "clip"
-    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET), then on questions of the shards, too."""
+    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET, VGT), then on the run's questions, too."""
 
     vocab_size: int = Field(1024, ge=514)
     """Size of the tokenizer that is trained where none is given."""
@@ -103,7 +103,8 @@ class ModelConfig(Config):
     """Which dual encoder is trained."""
 
     preset: str = "tiny"
-    """Size of a model that starts from scratch: tiny, base_32 or base_16."""
+    """Size of a model that starts from scratch: tiny, base_32, base_16, or one of docs/models.md, such as violet_v2 or
+    vgt."""
 
     pretrained: Location[str | None] = None
     """Folder, URI or hub id of weights to start from (ours, CLIP-ViP's, a dual encoder's of Hugging Face), in place of
@@ -218,6 +219,8 @@ class TrainJob(Config):
             )
         if self.task.kind == "none" and self.weighting.weighted_term != "sum":
             raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
+        if not self.task.contrast:
+            _require_task_alone(self.task, self.weighting)
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
             raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
         return self
@@ -233,6 +236,11 @@ class TrainJob(Config):
         return self.task.kind == "question_answering"
 
     @property
+    def learns_contrast(self) -> bool:
+        """Whether clips are told apart by their captions, which they must have then."""
+        return self.task.contrast
+
+    @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
         return self.weighting.kind == "learned" and self.weighting.learner == "meta"
@@ -240,6 +248,15 @@ class TrainJob(Config):
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""
         return config_to_yaml(self)
+
+
+def _require_task_alone(task: TaskConfig, weighting: WeightingConfig) -> None:
+    """Raise ValueError where nothing is left to learn without the contrast."""
+    if task.kind == "none" or task.eta == 0:
+        got = "task.kind none" if task.kind == "none" else "task.eta 0"
+        raise ValueError(f"task.contrast false learns a task alone: got {got}, wanted a task with a loss")
+    if weighting.weighted_term != "sum":
+        raise ValueError(f"weighting.weighted_term {weighting.weighted_term} needs task.contrast")
 
 
 def inputs_of(job: TrainJob) -> tuple[str | None, ...]:

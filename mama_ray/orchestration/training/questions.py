@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mama_ray.data.index import read_index
 from mama_ray.data.questions.answers import AnswerList, answer_list_from_json, build_answer_list
 from mama_ray.data.questions.assemble import count_listed, pairs_table
-from mama_ray.data.questions.own import questions_of_index
+from mama_ray.data.questions.lengths import count_cut, tell_cut
 from mama_ray.data.questions.plan import QuestionPlan
-from mama_ray.data.questions.table import QuestionSet, read_questions
-from mama_ray.data.questions.videos import AskedClips, join_clips
+from mama_ray.data.questions.table import QuestionSet
+from mama_ray.data.questions.videos import AskedClips, count_split_videos, join_clips
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.answering import AnsweringEncoder
@@ -35,13 +34,13 @@ from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import ModelConfig
+from mama_ray.orchestration.training.question_sources import read_run_questions
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.training.settings import TaskConfig
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "meta", "val")
-_INDEX_COLUMNS = ("clip_id", "video_id", "split", "questions")
 _MAX_BYTES = 64 << 20  # of a list of answers
 
 
@@ -109,7 +108,7 @@ def _load(
     val: pa.Table,
     tokenizer_files: dict[str, bytes],
 ) -> tuple:
-    questions = _read_questions(shards, task)
+    questions = read_run_questions(shards, task)
     if (questions.task == "multiple_choice") != (task.head.kind == "options") and task.head.kind != "own":
         raise UserError(
             f"task.head.kind {task.head.kind} does not fit the questions",
@@ -123,39 +122,46 @@ def _load(
         asked["meta"] = join_clips(learned, meta)
     if len(val) and any(question.split == "val" for question in questions.questions):
         asked["val"] = join_clips(_of_splits(questions, ("val",)), val)
-    answers = None
+    answers, tokenizer = None, _tokenizer_of(tokenizer_files)
     if questions.task != "multiple_choice":
-        answers = _answers(task, train_asked.questions, model, tokenizer_files, known)
+        answers = _answers(task, train_asked.questions, model, tokenizer, known)
     pairs = {name: None if found is None else pairs_table(found, answers) for name, found in asked.items()}
     plan = QuestionPlan(train_asked.rows, global_batch_size, task.plan)
-    counts = {name: [count_listed(table), len(table)] for name, table in pairs.items() if table is not None}
-    summary = {
+    summary = _summary(questions, asked, pairs, answers, tokenizer) | {"num_places": plan.num_clips}
+    listed = ("", ()) if answers is None else (answers.to_json(), answers.answers)
+    return *(pairs[name] for name in SPLITS), (*listed, plan.num_clips, summary)
+
+
+def _summary(
+    questions: QuestionSet,
+    asked: dict[str, AskedClips | None],
+    pairs: dict[str, pa.Table | None],
+    answers: AnswerList | None,
+    tokenizer: Tokenizer,
+) -> dict:
+    of_splits = {name: found for name, found in asked.items() if found is not None}
+    tables = {name: table for name, table in pairs.items() if table is not None}
+    split_videos = count_split_videos(questions)
+    return {
         "dataset": questions.dataset,
         "task": questions.task,
-        "num_places": plan.num_clips,
-        "num_questions": {name: total for name, (_, total) in counts.items()},
-        "num_clips_asked": {name: pc.count_distinct(t["row"]).as_py() for name, t in pairs.items() if t is not None},
-        "num_without_clip": {name: len(found.missing) for name, found in asked.items() if found is not None},
-        "num_listed": {name: number for name, (number, _) in counts.items()},
+        "num_questions": {name: len(found) for name, found in of_splits.items()},
+        "num_clips_asked": {name: pc.count_distinct(table["row"]).as_py() for name, table in tables.items()},
+        "num_without_clip": {name: len(found.missing) for name, found in of_splits.items()},
+        "num_cut": {name: count_cut(found.questions, tokenizer) for name, found in of_splits.items()},
+        "question_length": tokenizer.context_length,
+        "num_videos_of_two_splits": {" and ".join(filter(None, pair)): num for pair, num in split_videos.items()},
+        "num_listed": {name: count_listed(table) for name, table in tables.items()},
         "num_answers": 0 if answers is None else len(answers),
         "sha256_of_answers": None if answers is None else answers.sha256,
         "sha256_of_ids": questions.ids_sha256,
         "sha256_of_pairs": _hash_pairs(pairs),
     }
-    listed = ("", ()) if answers is None else (answers.to_json(), answers.answers)
-    return *(pairs[name] for name in SPLITS), (*listed, plan.num_clips, summary)
 
 
 def _hash_pairs(pairs: dict[str, pa.Table | None]) -> str:
     rows = {name: None if table is None else table.to_pylist() for name, table in pairs.items()}
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def _read_questions(shards: str, task: TaskConfig) -> QuestionSet:
-    if task.questions is not None:
-        return read_questions(Place.of(task.questions))
-    with storage_errors(shards):
-        return questions_of_index(read_index(Place.of(shards), columns=_INDEX_COLUMNS), dataset="own")
 
 
 def _of_splits(questions: QuestionSet, splits: tuple[str, ...]) -> QuestionSet:
@@ -165,9 +171,14 @@ def _of_splits(questions: QuestionSet, splits: tuple[str, ...]) -> QuestionSet:
     return QuestionSet(questions.dataset, questions.task, chosen)
 
 
-def _answers(
-    task: TaskConfig, train: tuple, model: ModelConfig, tokenizer_files: dict[str, bytes], known: str | None
-) -> AnswerList:
+def _tokenizer_of(files: dict[str, bytes]) -> Tokenizer:
+    with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
+        for name, content in files.items():
+            (Path(scratch) / name).write_bytes(content)
+        return Tokenizer.from_directory(scratch)
+
+
+def _answers(task: TaskConfig, train: tuple, model: ModelConfig, tokenizer: Tokenizer, known: str | None) -> AnswerList:
     if known is not None:
         return answer_list_from_json(known, "the run's checkpoint")
     if task.answers is not None:
@@ -178,10 +189,6 @@ def _answers(
     answers = build_answer_list((replace(one, split="train") for one in train), task.num_answers)
     if task.head.kind != "own":
         return answers
-    with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
-        for name, content in tokenizer_files.items():
-            (Path(scratch) / name).write_bytes(content)
-        tokenizer = Tokenizer.from_directory(scratch)
     return answers_within_reach(answers, _model_type(model), tokenizer)
 
 
@@ -218,3 +225,6 @@ def tell_questions(summary: dict) -> None:
         logger.info("%s: %d questions on %d clips, ceiling %.1f %%", split, total, clips, 100 * listed / total)
         if summary["num_without_clip"][split]:
             logger.info("%s: %d questions are of other clips", split, summary["num_without_clip"][split])
+        tell_cut(summary["num_cut"][split], total, summary["question_length"])
+    for splits, number in summary["num_videos_of_two_splits"].items():
+        logger.warning("%d videos have questions of %s: each is learned from or measured on, not both", number, splits)

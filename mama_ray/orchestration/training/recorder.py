@@ -46,7 +46,7 @@ class RunRecorder:
         job: TrainJob,
         state: TrainState,
         data: RunData,
-        validation: ValidationSet,
+        validation: ValidationSet | None,
         reader: ClipReader,
         asked: AskedData | None = None,
         answers: QuestionValidation | None = None,
@@ -109,7 +109,7 @@ class RunRecorder:
 
     def _validate_and_save(self) -> None:
         with self._recording.paused():
-            metrics = self._validation.metrics(self._state.evaluated_model)
+            metrics = {} if self._validation is None else self._validation.metrics(self._state.evaluated_model)
             if self._answers is not None:
                 metrics |= self._answers.metrics(self._state.evaluated_model, self._state.evaluated_head)
             writes = self._recording.is_written_here
@@ -125,7 +125,8 @@ class RunRecorder:
         asked, head, captured = self._asked, self._state.head, None
         if asked is not None and head is not None:
             captured = capture_head(head, asked.answers, self._buffers)
-        state = capture_state(self._state, selection=selection, extra={"validation": metrics}, buffers=self._buffers)
+        found = {"validation": metrics} | ({"answered": self._answers.examples} if self._answers is not None else {})
+        state = capture_state(self._state, selection=selection, extra=found, buffers=self._buffers)
 
         def write(staged: Path) -> None:
             write_pretrained(model, staged, tokenizer=self._reader.tokenizer())

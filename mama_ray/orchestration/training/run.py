@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ray.train import UserCallback
 
 from mama_ray.data.questions.answers import ANSWERS_NAME
+from mama_ray.evaluation.question_protocol import AnsweredExample
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -28,7 +29,10 @@ from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
 from mama_ray.orchestration.training.questions import AskedData, load_questions, tell_questions, with_questions
 from mama_ray.orchestration.training.tokens import require_models_tokenizer, tell_captions
 from mama_ray.orchestration.training.worker import train_fn_per_worker
+from mama_ray.reporting.answer_summary import summarise_validation
+from mama_ray.reporting.content import Answering
 from mama_ray.reporting.run_summary import summarise_run
+from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
@@ -54,12 +58,22 @@ def _train(job: TrainJob, run_uri: str, run_folder: Place) -> str:
         return f"done already, {num_steps} steps: {run_uri}"
     best = best_checkpoint(list_checkpoints(run_folder))
     assert best is not None  # the last step leaves one
-    page = summarise_run(job.run, run_folder)
+    page = summarise_run(job.run, run_folder, answering=summarise_answers(job, run_folder, best.place))
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
     name = "accuracy" if job.answers_questions else "t2v R@1"
     score = "" if best.selection is None else f", best val {name} {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
+
+
+def summarise_answers(job: TrainJob, run_folder: Place, checkpoint: Place) -> Answering | None:
+    """Return what the report shows of a run that answers: accuracy on val, with questions of a checkpoint."""
+    assert job.shards is not None
+    if not job.answers_questions:
+        return None
+    record = (checkpoint / "train_state.json").read_json() or {}
+    examples = [AnsweredExample.model_validate(one) for one in record.get("answered", ())]
+    return summarise_validation(read_metrics(run_folder), examples, Place.of(job.shards))
 
 
 def run_to_end(
@@ -125,6 +139,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         tokenizer=source or (newest.place.uri if newest is not None else None),
         weights=job.model.pretrained if looks_at_weights else None,
         is_begun=has_own,
+        task=job.task,
     )
     if begun is not None:
         contents = data.summary["contents"]

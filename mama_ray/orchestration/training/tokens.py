@@ -64,7 +64,7 @@ def count_train_captions(train: pa.Table, tokenizer: Tokenizer, *, joins_caption
     """Count what a tokenizer does to the captions of (evenly spread) training clips."""
     rows = np.unique(np.linspace(0, len(train) - 1, min(_MAX_CLIPS, len(train))).astype(np.int64))
     texts: list[str] = []
-    for captions in train["captions"].take(pa.array(rows)).to_pylist():
+    for captions in filter(None, train["captions"].take(pa.array(rows)).to_pylist()):
         if joins_captions:
             texts.append(str(caption_for_evaluation(captions, "paragraph")))
         else:

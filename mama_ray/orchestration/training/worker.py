@@ -21,6 +21,7 @@ from mama_ray.models.hub import HF_PREFIX
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
 from mama_ray.models.trained_part import choose_trained_part
+from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
@@ -35,7 +36,6 @@ from mama_ray.orchestration.training.clip_reader import (
     tokenizer_of,
 )
 from mama_ray.orchestration.training.data import RunData
-from mama_ray.orchestration.training.features import regions_read
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData, build_head_for
@@ -72,10 +72,12 @@ def train_fn_per_worker(loop_config: dict) -> None:
             logger.info("%s", describe_trained(state))
         _resume(state, directory)
     reader = _build_reader(job, data, model, asked)
-    validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
-    answers = None
+    validation, answers = None, None
+    if job.learns_contrast:
+        validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
     if asked is not None:
-        answers = QuestionValidation(reader, data.val, asked.val, rank=rank, world_size=world_size)
+        place = {"rank": rank, "world_size": world_size}
+        answers = QuestionValidation(reader, data.val, asked.val, answers=asked.answers, **place)
     num_clips = reader.epoch_plan().num_clips
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
     recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers)
@@ -130,7 +132,7 @@ def _build_state(
         eta=job.task.eta,
         head=head,
         head_lr_scale=job.task.head_lr_scale,
-        objective=job.objective,
+        objective=job.objective if job.learns_contrast else None,
         weighting=job.weighting,
         meta=job.meta,
         optim=job.optim,
@@ -157,14 +159,14 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         pairs = Asked(asked.train, model.model_type, job.task.head.kind == "own", job.global_batch_size, plan)
     return ClipReader(
         features=job.data.features,
-        num_regions=regions_read(job.data.features, model),
+        num_regions=regions_read(job.data.features, model.config, option="data.features"),
         table=data.train,
         shards=job.shards,
         tokenizer_files=data.tokenizer_files,
         num_frames=job.data.num_frames,
         transform=frame_transform(model.config, job.data.resize),
         decode=job.data.decode,
-        caption_probabilities=job.data.captions,
+        caption_probabilities=job.data.captions if job.learns_contrast else None,  # no text is asked for then
         joins_captions=job.data.caption_mode == "paragraph",
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
