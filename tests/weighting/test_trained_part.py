@@ -18,6 +18,7 @@ from mama_ray.weighting.directional import Tape, directional_pass
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig
 from mama_ray.weighting.weight_net import compute_sample_weights
+from tests.weighting.answering_toys import reference
 from tests.weighting.test_hypergradient import relative_error
 from tests.weighting.toys import (
     DTYPE,
@@ -84,6 +85,24 @@ def test_hypergradient_equals_the_second_order_graph(part, method, arrangement, 
     assert all(p.grad is None for name, p in model.named_parameters() if name not in step.parameters)
 
 
+@pytest.mark.parametrize("meta_size", [4, 8])  # products are kept for the former only
+@pytest.mark.parametrize("arrangement", ["shared", "faithful"])
+def test_hypergradient_of_adapters_with_dropout_equals_the_second_order_graph(arrangement, meta_size):
+    """Their own dropout alone: a CLIP-ViP has no other."""
+    model = small_clip(lora=LoraConfig(rank=2, dropout=0.4, targets=("*.self_attn", "*.mlp")))
+    step = build_step(model, random_weight_net(), arrangement=arrangement)
+    batch, meta_batch = random_batch(1, 8), random_batch(2, meta_size)
+    phi, theta = reference(step, batch, meta_batch)
+    assert relative_error(weight_gradients(step, batch, meta_batch), phi) < 1e-6
+    for name, gradient in zip(step.parameters, theta, strict=True):
+        torch.testing.assert_close(step.parameters[name].grad, gradient, rtol=1e-8, atol=1e-12, msg=name)
+    assert all(gradient.abs().max() > 0 for gradient in phi)
+    step.compute_gradients(batch, meta_batch, step=1)  # other masks
+    other = [parameter.grad for parameter in step.weighting.parameters()]
+    assert relative_error(other, phi) > 1e-2
+    assert relative_error(other, reference(step, batch, meta_batch, number=1)[0]) < 1e-6
+
+
 @pytest.mark.parametrize("num_micro_batches", [2, 3])
 def test_micro_batches_do_not_change_the_gradients_of_adapters(num_micro_batches):
     found = []
@@ -94,10 +113,11 @@ def test_micro_batches_do_not_change_the_gradients_of_adapters(num_micro_batches
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
 
 
-def test_checkpointing_does_not_change_the_gradients_of_adapters():
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_checkpointing_does_not_change_the_gradients_of_adapters(dropout):
     found = []
     for is_checkpointed in (False, True):
-        model = small_clip(lora=LoraConfig(rank=2))
+        model = small_clip(lora=LoraConfig(rank=2, dropout=dropout))
         model.set_gradient_checkpointing(is_checkpointed)
         step = build_step(model, random_weight_net())
         gradients = weight_gradients(step, random_batch(1, 8), random_batch(2, 4))
