@@ -14,6 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
+from mama_ray.models.trained_part import freeze_answering_parts
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
@@ -89,13 +90,16 @@ def build_state(
 
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, and
-    the model answers: by its head, whose learning rate is `head_lr_scale` times the model's, or by itself.
+    the model answers: by its head, whose learning rate is `head_lr_scale` times the model's (in the lookahead, too), or
+    by itself. Where it does not answer by itself, what it has for that is frozen.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
     weight_optimizer = _weight_optimizer(weighting_module, meta)
+    if task is None or head is not None:
+        freeze_answering_parts(model)
     inner = _feature_model(model, head, objective, answers=task is not None)
     optimizer = _build_optimizer(inner, optim)
     if head is not None and head_lr_scale != 1.0:
