@@ -98,8 +98,6 @@ def build_state(
         torch.manual_seed(seed)
         weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
     weight_optimizer = _weight_optimizer(weighting_module, meta)
-    if task is None or head is not None:
-        freeze_answering_parts(model)
     inner = _feature_model(model, head, objective, answers=task is not None)
     optimizer = _build_optimizer(inner, optim)
     if head is not None and head_lr_scale != 1.0:
@@ -152,6 +150,8 @@ def describe_trained(state: TrainState) -> str:
 def _feature_model(
     model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig, *, answers: bool
 ) -> FeatureModel:
+    if head is not None or not answers:
+        freeze_answering_parts(model)
     bias = objective.logit_bias if objective.loss == "sigmoid" else None
     return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
 

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.heads.head import build_head
 from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.patterns import matches
 from mama_ray.models.settings import LoraConfig
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.question_answering import AnsweringObjective
@@ -87,3 +88,13 @@ def test_every_trained_parameter_has_a_gradient_and_ddp_takes_several_steps(grou
         parts = {name.split(".")[0] for name in frozen}
         assert (parts >= ANSWERING[backbone]) == (asks != "the model")
         assert not any(name.startswith("enc_img.swin") for name in frozen)
+
+
+@pytest.mark.parametrize("backbone", ANSWERING)
+def test_answering_parts_are_exactly_what_the_features_do_not_depend_on(backbone):
+    model, batch = model_and_batch(backbone)
+    own = {name: value for name, value in model.named_parameters() if value.requires_grad and name != "logit_scale"}
+    video, text = model(batch.frames, batch.token_ids)
+    gradients = torch.autograd.grad(video.sum() + text.sum(), list(own.values()), allow_unused=True)
+    unread = {name for name, gradient in zip(own, gradients, strict=True) if gradient is None}
+    assert unread == {name for name in own if matches(name, model.answering_parts)} != set()
