@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import shlex
 import statistics
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def report_of(args: argparse.Namespace) -> dict:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "mama_ray"], cwd=root).returncode != 0
     return {
-        "command": " ".join(["python", "benchmarks/meta_step.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/meta_step.py", *_without_output(sys.argv[1:])]),
         "commit": commit + (" with changes" if changed else ""),
         "setting": {name: value for name, value in vars(args).items() if name != "output"},
         "torch": torch.__version__,
@@ -183,6 +184,12 @@ def report_of(args: argparse.Namespace) -> dict:
         "parameters_mib": of_parameters,
         "methods": rows,
     }
+
+
+def _without_output(words: list[str]) -> list[str]:
+    """Leave out where the record goes, which is a place on this machine."""
+    place = words.index("--output") if "--output" in words else len(words)
+    return words[:place] + words[place + 2 :]
 
 
 def tell(part: dict) -> None:

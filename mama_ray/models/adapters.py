@@ -24,7 +24,8 @@ _BASE, _FACTOR = ".base_layer.", ".lora_"
 
 
 def choose_targets(model: Any, config: LoraConfig, frozen: frozenset[str]) -> tuple[str, ...]:
-    """Return the names of the linear layers that get adapters: none whose weight is among the `frozen` names.
+    """Return the names of the linear layers that get adapters: none whose weight is among the `frozen` names, which are
+    not trained, or trained whole.
 
     UserError for patterns that no linear layer fits, where none is left, and for a rank that a layer has not.
     """
@@ -38,7 +39,7 @@ def choose_targets(model: Any, config: LoraConfig, frozen: frozenset[str]) -> tu
         raise UserError(
             "no layer is left for adapters",
             got="model.freeze on all that fit model.lora.targets" if fitting else "no attention in stacked layers",
-            wanted="linear layers that are not frozen",
+            wanted="linear layers that are not frozen, with weights of the model that was loaded",
             remedy="name others in model.lora.targets",
         )
     narrowest = min(targets, key=lambda name: min(layers[name].weight.shape))

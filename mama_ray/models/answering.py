@@ -22,6 +22,9 @@ class AnsweringEncoder(DualEncoder, Protocol):
     answer list, is no part of it: the head has them.
     """
 
+    answering_parts: ClassVar[tuple[str, ...]] = ()
+    """Names of the parts that `answer` alone reads: without questions nothing trains them."""
+
     def answer(self, frames: Any, question: dict[str, Tensor]) -> Float[Tensor, "batch answers"]:
         """Return a logit for each answer of the list, or for each option, in float32 at least.
 

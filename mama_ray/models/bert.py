@@ -3,17 +3,14 @@
 Post-LN layers, exact GELU, eps 1e-12. Dropout is torch's own, so its masks follow the global random generator.
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from mama_ray.errors import UserError
 from mama_ray.models.attention import attend
+from mama_ray.models.recompute import run_layer
 from mama_ray.models.transformer import EncoderConfig
 
 LAYER_NORM_EPS = 1e-12
@@ -145,16 +142,6 @@ class BertMlmHead(nn.Module):
     def forward(self, hidden: Float[Tensor, "batch width"]) -> Float[Tensor, "batch words"]:
         transform = self.predictions.transform
         return self.predictions.decoder(transform.LayerNorm(F.gelu(transform.dense(hidden))))
-
-
-def run_layer(layer: nn.Module, *args: object, recompute: bool) -> Tensor:
-    """Call a layer, with `recompute` so that backward computes it anew; neither values nor masks change by it."""
-    if not (recompute and torch.is_grad_enabled()):
-        return layer(*args)
-    # The parameters go in by value: a lookahead forward runs under torch.func.functional_call, which has put the
-    # module's own parameters back by the time backward recomputes the layer.
-    call = partial(functional_call, layer, dict(layer.named_parameters()))
-    return checkpoint(call, args, use_reentrant=False, preserve_rng_state=layer.training)
 
 
 @torch.no_grad()

@@ -60,6 +60,9 @@ class DualEncoder(Protocol):
 
     training: bool
 
+    new_weights: tuple[str, ...] = ()
+    """Names of the weights that the source of a loaded model had none for: they are as they were initialised."""
+
     @property
     def logit_scale_bounds(self) -> tuple[float, float]:
         """Smallest and largest log scale."""

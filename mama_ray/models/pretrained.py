@@ -126,6 +126,7 @@ def from_pretrained(
     for keys, fate in ((report.fresh, "not in the file, freshly initialised"), (report.interpolated, "interpolated")):
         if keys:
             logger.info("%s: %s: %s", source, fate, ", ".join(keys))
+    model.new_weights = report.fresh
     return model
 
 

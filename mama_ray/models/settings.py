@@ -23,5 +23,6 @@ class LoraConfig(Config):
     attention in the stacked layers of the model."""
 
     trained: tuple[str, ...] | None = None
-    """Patterns of parameters that are trained themselves beside the adapters; null takes the logit scale and bias, and
-    what a model of images has not learned: temporal embeddings and layers, video proxies, answers."""
+    """Patterns of parameters that are trained themselves beside the adapters; null takes the logit scale and bias,
+    what makes a model of images one of clips (temporal embeddings and layers, video proxies), and all weights that
+    model.pretrained had none for, which get no adapters."""

@@ -4,18 +4,15 @@ Both towers read one token of the last layer only, so that layer computes its qu
 token alone: the same feature with 5/6 of the last layer's matrix products left out.
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from mama_ray.config import Config
 from mama_ray.models.attention import AttentionPattern
+from mama_ray.models.recompute import run_layer
 
 LAYER_NORM_EPS = 1e-5
 QUICK_GELU_SLOPE = 1.702
@@ -121,13 +118,7 @@ class Encoder(nn.Module):
         return self._run(self.layers[-1], hidden, pattern_at_positions, positions).squeeze(1)
 
     def _run(self, layer: nn.Module, *args: object) -> Tensor:
-        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
-            return layer(*args)
-        # The parameters go in by value: a lookahead forward runs under torch.func.functional_call, which has put the
-        # module's own parameters back by the time backward recomputes the layer.
-        call = partial(functional_call, layer, dict(layer.named_parameters()))
-        # Nothing in a layer is random, so the RNG state need not be saved.
-        return checkpoint(call, args, use_reentrant=False, preserve_rng_state=False)
+        return run_layer(layer, *args, recompute=self.gradient_checkpointing)
 
 
 @torch.no_grad()

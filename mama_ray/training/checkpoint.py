@@ -84,6 +84,7 @@ def capture_state(
         "samples_seen": state.samples_seen,
         "num_steps": state.num_steps,
         "global_batch_size": state.global_batch_size,
+        "new_weights": list(state.model.new_weights),
         "ema_num_averaged": int(state.ema.n_averaged) if state.ema is not None else 0,
         "torch_rng_state": encode_rng_state(),
         "selection": selection,
@@ -161,6 +162,7 @@ class _TrainState(BaseModel):
     global_batch_size: int = Field(gt=0, lt=1 << 31)
     ema_num_averaged: int = Field(0, ge=0, lt=1 << 63)
     torch_rng_state: str = Field(max_length=1 << 16)
+    new_weights: list[str] = Field([], max_length=1 << 16)
 
 
 def read_train_state(directory: Path) -> dict:

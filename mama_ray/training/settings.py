@@ -67,7 +67,8 @@ class TaskConfig(Config):
     """What gives the answers."""
 
     head_lr_scale: float = Field(1.0, gt=0.0)
-    """The head's learning rate as a multiple of optim.lr: a new head on a model that is learned already wants more."""
+    """The head's learning rate as a multiple of optim.lr: a new head on a model that is learned already wants more. The
+    lookahead's rate has the same factor."""
 
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the target spread evenly over all answers."""

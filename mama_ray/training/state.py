@@ -14,6 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
+from mama_ray.models.trained_part import freeze_answering_parts
 from mama_ray.objectives.objective import ContrastiveObjective, NoContrast, Objective, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
@@ -90,7 +91,8 @@ def build_state(
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, or
     without an `objective` the task alone, and the model answers: by its head, whose learning rate is `head_lr_scale`
-    times the model's, or by itself.
+    times the model's (in the lookahead, too), or by itself. Where it does not answer by itself, what it has for that is
+    frozen.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -153,6 +155,8 @@ def describe_trained(state: TrainState) -> str:
 def _feature_model(
     model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig | None, *, answers: bool
 ) -> FeatureModel:
+    if head is not None or not answers:
+        freeze_answering_parts(model)
     bias = objective.logit_bias if objective is not None and objective.loss == "sigmoid" else None
     return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
 

@@ -13,7 +13,7 @@ from mama_ray.models.pretrained import from_preset, from_pretrained, save_pretra
 from mama_ray.models.settings import LoraConfig
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.checkpoint import load_state, save_state
+from mama_ray.training.checkpoint import load_state, read_train_state, save_state
 from mama_ray.training.loop import train
 from mama_ray.training.manifest import (
     step_directory,
@@ -140,6 +140,9 @@ def test_a_run_of_adapters_on_a_clip_folder_resumes_bit_for_bit_and_its_checkpoi
             assert torch.equal(value, theirs.state_dict()[name]), name
     plain = from_pretrained(directory)
     assert not any("lora" in name for name in plain.state_dict())
+    assert set(read_train_state(directory)["new_weights"]) == {
+        f"vision_model.embeddings.{name}" for name in ("added_cls", "temporal_embedding")
+    }
     with torch.no_grad():
         batch = clips(0, 1)[0]
         for ours, theirs in zip(*(model(batch.frames, batch.token_ids) for model in (plain, first.model)), strict=True):

@@ -1,5 +1,6 @@
 """A model that answers, with all in it that draws or counts: dropout, batch statistics, a question; in float64."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -79,10 +80,16 @@ def question_step(model: nn.Module, **options) -> WeightedStep:
 
 
 def reference(
-    step: WeightedStep, batch: ClipBatch, meta_batch: ClipBatch, *, number: int = 0, meta_parts: int = 1
+    step: WeightedStep,
+    batch: ClipBatch,
+    meta_batch: ClipBatch,
+    *,
+    number: int = 0,
+    meta_parts: int = 1,
+    shares: Mapping[str, float] | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The hypergradient, and theta's gradient with today's weights, through the second-order graph under the step's
-    masks; written with torch alone."""
+    masks; written with torch alone. `shares` are those of the learning rate, by name."""
     model = unwrap(step.model)
     draws, meta_draws = Draws(step._seed, number), Draws(step._seed, number, "meta")
     options = {"autocast": step.autocast}
@@ -97,7 +104,7 @@ def reference(
         weights = compute_sample_weights(step.weighting, losses.detach(), rule, valid=batch.valid)
         gradients = torch.autograd.grad((weights * losses).sum(), list(step.parameters.values()), create_graph=True)
         ahead = {
-            name: value - step.meta.inner.lr * gradient
+            name: value - step.meta.inner.lr * (shares or {}).get(name, 1.0) * gradient
             for (name, value), gradient in zip(step.parameters.items(), gradients, strict=True)
         }
         meta_loss = losses_of(ahead, meta_batch, meta_draws, meta_parts).mean()

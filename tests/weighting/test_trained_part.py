@@ -12,12 +12,13 @@ from mama_ray.models.settings import LoraConfig
 from mama_ray.models.stacks import levels_below_top
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.training.optim import build_optimizer
+from mama_ray.training.optim import build_optimizer, give_own_rate
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.directional import Tape, directional_pass
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig
 from mama_ray.weighting.weight_net import compute_sample_weights
+from tests.weighting.answering_toys import noisy_model, question_batch, question_step, reference
 from tests.weighting.test_hypergradient import relative_error
 from tests.weighting.toys import (
     DTYPE,
@@ -84,6 +85,24 @@ def test_hypergradient_equals_the_second_order_graph(part, method, arrangement, 
     assert all(p.grad is None for name, p in model.named_parameters() if name not in step.parameters)
 
 
+@pytest.mark.parametrize("meta_size", [4, 8])  # products are kept for the former only
+@pytest.mark.parametrize("arrangement", ["shared", "faithful"])
+def test_hypergradient_of_adapters_with_dropout_equals_the_second_order_graph(arrangement, meta_size):
+    """Their own dropout alone: a CLIP-ViP has no other."""
+    model = small_clip(lora=LoraConfig(rank=2, dropout=0.4, targets=("*.self_attn", "*.mlp")))
+    step = build_step(model, random_weight_net(), arrangement=arrangement)
+    batch, meta_batch = random_batch(1, 8), random_batch(2, meta_size)
+    phi, theta = reference(step, batch, meta_batch)
+    assert relative_error(weight_gradients(step, batch, meta_batch), phi) < 1e-6
+    for name, gradient in zip(step.parameters, theta, strict=True):
+        torch.testing.assert_close(step.parameters[name].grad, gradient, rtol=1e-8, atol=1e-12, msg=name)
+    assert all(gradient.abs().max() > 0 for gradient in phi)
+    step.compute_gradients(batch, meta_batch, step=1)  # other masks
+    other = [parameter.grad for parameter in step.weighting.parameters()]
+    assert relative_error(other, phi) > 1e-2
+    assert relative_error(other, reference(step, batch, meta_batch, number=1)[0]) < 1e-6
+
+
 @pytest.mark.parametrize("num_micro_batches", [2, 3])
 def test_micro_batches_do_not_change_the_gradients_of_adapters(num_micro_batches):
     found = []
@@ -94,10 +113,11 @@ def test_micro_batches_do_not_change_the_gradients_of_adapters(num_micro_batches
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
 
 
-def test_checkpointing_does_not_change_the_gradients_of_adapters():
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_checkpointing_does_not_change_the_gradients_of_adapters(dropout):
     found = []
     for is_checkpointed in (False, True):
-        model = small_clip(lora=LoraConfig(rank=2))
+        model = small_clip(lora=LoraConfig(rank=2, dropout=dropout))
         model.set_gradient_checkpointing(is_checkpointed)
         step = build_step(model, random_weight_net())
         gradients = weight_gradients(step, random_batch(1, 8), random_batch(2, 4))
@@ -138,6 +158,23 @@ def test_hypergradient_with_rates_by_layer_equals_the_second_order_graph(inner):
     same_rates = build_step(model, random_weight_net(), optimizer=torch.optim.AdamW(values), inner=config)
     if inner == "sgd":
         assert relative_error(weight_gradients(same_rates, batch, meta_batch), list(reference)) > 1e-3
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+@pytest.mark.parametrize("arrangement", ["shared", "faithful"])
+def test_hypergradient_with_a_rate_of_the_heads_own_equals_the_second_order_graph(arrangement, layer_decay):
+    """`task.head_lr_scale` is a share of the lookahead's rate as of the real step's, with rates by layer beside it."""
+    share, batch, meta_batch = 5.0, question_batch(1, 6), question_batch(2, 3)
+    model = noisy_model()
+    levels = {f"model.{name}": level for name, level in levels_below_top(model.model).items()}
+    optimizer = build_optimizer(model, OptimConfig(layer_decay=layer_decay), levels)
+    give_own_rate(optimizer, model.head.parameters(), share)
+    step = question_step(model, optimizer=optimizer, arrangement=arrangement)
+    shares = {name: layer_decay**level for name, level in levels.items()}
+    shares |= {name: share for name in step.parameters if name.startswith("head.")}
+    phi, _ = reference(step, batch, meta_batch, shares=shares)
+    assert relative_error(weight_gradients(step, batch, meta_batch), phi) < 1e-8
+    assert relative_error(reference(step, batch, meta_batch)[0], phi) > 1e-2
 
 
 def test_rates_of_one_share_change_no_bit_of_the_lookahead():

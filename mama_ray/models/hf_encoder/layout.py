@@ -10,6 +10,7 @@ from torch import Tensor
 from mama_ray.data.foreign_tokenizer import LONGEST_CONTEXT
 from mama_ray.data.tokenizer_match import tokenizer_beside
 from mama_ray.errors import UserError
+from mama_ray.models.adapters import exported_state
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, image_side, refuse_unknown, validated_config
 from mama_ray.models.hf_encoder.model import HfEncoder, HfEncoderConfig, log_scale_start
@@ -111,7 +112,7 @@ def _of_shape(value: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def export_to_hf(model: HfEncoder, directory: str | Path, tokenizer: Any | None = None) -> None:
-    """Write a folder that transformers loads, with the same features of one frame, or of videos.
+    """Write a folder that transformers loads, with the same features of one frame, or of videos; adapters are merged.
 
     UserError for a pooling that was learned: transformers has no place for it.
     """
@@ -127,7 +128,7 @@ def export_to_hf(model: HfEncoder, directory: str | Path, tokenizer: Any | None 
     config: HfEncoderConfig = model.config
     model_type = config.hf["model_type"]
     (directory / "config.json").unlink(missing_ok=True)  # a directory without it is not taken for a model
-    write_safetensors(state_to_hf(dict(model.state_dict()), model_type), directory / WEIGHTS_NAME)
+    write_safetensors(state_to_hf(exported_state(model), model_type), directory / WEIGHTS_NAME)
     name = FILES[0] if ARCHITECTURES[model_type].takes_videos else FILES[1]
     write_json(write_preprocessor(config, _PROCESSORS.get(model_type)), directory / name)
     if tokenizer is not None:

@@ -4,17 +4,14 @@ The transformer's layer is DistilBERT's to the letter. What is drawn at random i
 the masks of a step repeat where the generator is reset.
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from mama_ray.models.attention import attend
+from mama_ray.models.recompute import run_layer
 
 LAYER_NORM_EPS = 1e-12
 NUM_POSITIONS = 28  # 20 words and 8 clips, of which the first 8 are used
@@ -80,15 +77,6 @@ class Transformer(nn.Module):
         for layer in self.layer:
             tokens = run_layer(layer, tokens, recompute=self.gradient_checkpointing)
         return tokens
-
-
-def run_layer(layer: nn.Module, *args: object, recompute: bool) -> Tensor:
-    """Call a layer; with `recompute` its activations are computed again in backward, under the same dropout masks."""
-    if not (recompute and torch.is_grad_enabled()):
-        return layer(*args)
-    # By value: under functional_call the module has its own parameters back by the time backward recomputes the layer.
-    call = partial(functional_call, layer, dict(layer.named_parameters()))
-    return checkpoint(call, args, use_reentrant=False, preserve_rng_state=True)
 
 
 class RegionEncoder(nn.Module):

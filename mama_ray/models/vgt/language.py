@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.errors import UserError
-from mama_ray.models.vgt.blocks import run_layer
+from mama_ray.models.recompute import run_layer
 
 
 class TextConfig(Config):

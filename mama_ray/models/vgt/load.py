@@ -8,6 +8,7 @@ import pydantic
 import torch
 
 from mama_ray.errors import UserError
+from mama_ray.models.adapters import exported_state
 from mama_ray.models.vgt.key_layouts import (
     NEW_KEYS,
     config_of_release,
@@ -70,7 +71,7 @@ def import_vgt_release(path: str | Path, *, content: Any = None, **overrides: An
 
 def export_vgt_release(model: Vgt, path: str | Path) -> None:
     """Write the weights under the release's names, as safetensors: what was imported comes out byte for byte."""
-    write_safetensors(to_release_layout(model.state_dict()), Path(path))
+    write_safetensors(to_release_layout(exported_state(model)), Path(path))
 
 
 def build_on_language_model(config: VgtConfig, directory: str | Path) -> Vgt:

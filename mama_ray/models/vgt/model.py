@@ -111,6 +111,7 @@ class Vgt(nn.Module, JointEncoder, ChoosesFromList):
     """
 
     model_type: ClassVar[str] = "vgt"
+    answering_parts = ("position_v", "mmt", "vqproj")
 
     def __init__(self, config: VgtConfig) -> None:
         super().__init__()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mama_ray.errors import UserError
+from mama_ray.models.adapters import exported_state
 from mama_ray.models.violet.model import Violet
 from mama_ray.models.violet.windows import relative_position_index
 from mama_ray.models.weight_files import LoadReport, State, name_some
@@ -123,10 +124,10 @@ class ReleasedModel:
 def _release_state(model: Violet, form: ReleaseForm | None) -> State:
     known = _known_buffers(model)
     form = form or ReleaseForm(tuple(_indices(known)), MLM_KEY, {})
-    own = model.state_dict()
     state = {
-        key: own[key].detach().cpu().contiguous().to(form.dtypes.get(key, torch.float32))
-        for key in _release_names(model)
+        key: value.detach().cpu().contiguous().to(form.dtypes.get(key, torch.float32))
+        for key, value in exported_state(model).items()
+        if not key.startswith(OWN_PARTS)
     }
     if model.fc_mtm is not None:
         state[_TWIN] = state[_BIAS].clone() if form.other_bias is None else form.other_bias

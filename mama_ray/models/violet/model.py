@@ -112,6 +112,7 @@ class Violet(nn.Module, JointEncoder):
     """
 
     model_type: ClassVar[str] = "violet"
+    answering_parts = ("enc_img.emb_*", "enc_img.fc", "enc_img.norm", "trsfr", "fc_mtm")
 
     def __init__(self, config: VioletConfig) -> None:
         super().__init__()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mama_ray.config import Config
 from mama_ray.errors import UserError
 from mama_ray.models.attention import window_attention
-from mama_ray.models.bert import INIT_STD, run_layer
+from mama_ray.models.bert import INIT_STD
+from mama_ray.models.recompute import run_layer
 from mama_ray.models.violet.windows import (
     Size,
     cut_windows,

@@ -43,7 +43,7 @@ from mama_ray.orchestration.training.recorder import RunRecorder
 from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
-from mama_ray.training.checkpoint import load_state
+from mama_ray.training.checkpoint import load_state, read_train_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState, build_state, describe_trained
 
@@ -112,7 +112,9 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
     source = job.model.pretrained
     if source is not None and checkpoint is not None:
-        return from_pretrained(checkpoint, **checkpointing)
+        model = from_pretrained(checkpoint, **checkpointing)
+        model.new_weights = tuple(read_train_state(checkpoint).get("new_weights", ()))  # as the run began
+        return model
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from mama_ray.models.attention import attend
+from mama_ray.models.recompute import run_layer
 from mama_ray.models.vgt.blocks import (
     GraphConvolution,
     Transformer,
     TransformerBlock,
     add_attended_words,
     attention_pooling,
-    run_layer,
     sinusoids,
 )
 from tests.models.vgt.small import attended_by_loops, convolved_by_loops

@@ -10,7 +10,8 @@ from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
-from mama_ray.orchestration.training.worker import _build_state
+from mama_ray.orchestration.training.worker import _build_state, build_model
+from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train_step
 from mama_ray.training.state import describe_trained
 from tests.weighting.toys import ToyEncoder, random_batch
@@ -89,3 +90,20 @@ def test_values_out_of_range_are_refused_with_their_name(words):
     with pytest.raises(UserError, match=words[0][2:].replace(".", r"\.")) as error:
         parse_config(TrainJob, words)
     assert "\n" not in str(error.value)
+
+
+def test_a_resumed_run_trains_what_was_new_when_it_began(tmp_path):
+    job = parse_config(TrainJob, ["--model.pretrained", "nowhere", "--model.lora.rank", "1"])
+    model = from_preset("tiny", {})
+    model.new_weights = ("text_projection.weight", "vision_model.encoder.layers.0.self_attn.q_proj.weight")
+    found = []
+    for directory in (None, tmp_path):
+        model = model if directory is None else build_model(job, {}, directory)
+        choose_trained_part(model, lora=job.model.lora)
+        found.append({name for name, parameter in model.named_parameters() if parameter.requires_grad})
+        state = _build_state(job, model, torch.device("cpu"), 1)
+        if directory is None:
+            save_pretrained(model, tmp_path)
+            save_state(state, tmp_path, selection=None)
+    load_state(state, tmp_path)
+    assert found[0] == found[1] > set(model.new_weights)
