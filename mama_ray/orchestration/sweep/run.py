@@ -92,8 +92,14 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     counts, things = data.summary["num_clips"], "clips"
     num_places = counts["train"]
     if base.answers_questions:
-        sizes = {"global_batch_size": base.global_batch_size, "needs_meta": base.is_meta_learned}
-        asked = load_questions(shards, base.task, data, model=base.model, **sizes)
+        asked = load_questions(
+            shards,
+            base.task,
+            data,
+            model=base.model,
+            global_batch_size=base.global_batch_size,
+            needs_meta=base.is_meta_learned,
+        )
         counts, num_places, things = asked.summary["num_questions"], asked.num_places, "questions"
     check_sizes(base, counts)
     if any(metric.startswith("val/") for metric in job.objectives) and not counts.get("val"):

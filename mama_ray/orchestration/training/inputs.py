@@ -30,8 +30,7 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     if job.model.pretrained is None:
         config = preset(job.model.preset)  # an unknown name fails here, not in a worker
         _require_its_tokenizer(job, config)
-        config = config.model_copy(update={"num_frames": job.data.num_frames})
-        regions_read(job.data.features, config, option="data.features")
+        regions_read(job.data.features, config, option="data.features", num_frames=job.data.num_frames)
     if not has_begun:
         look_at_model(job.model.pretrained)
         _look_at_trained_part(job)
