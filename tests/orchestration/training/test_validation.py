@@ -16,7 +16,7 @@ class NumberedClips:
 
     table = pa.table({"clip_id": [f"c{number}" for number in range(NUM_CLIPS)]})
 
-    def assembler(self, table):
+    def clips(self, table):
         return self
 
     def assemble(self, rows):
