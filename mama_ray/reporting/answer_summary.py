@@ -49,7 +49,11 @@ def summarise_validation(
     last = next(record for record in reversed(records) if record.get(VAL_METRIC) is not None)
     prefix = f"{VAL_METRIC}/"
     rows = [Accuracy("all", last[VAL_METRIC])]
-    rows += [Accuracy(name[len(prefix) :], value) for name, value in last.items() if name.startswith(prefix)]
+    rows += [
+        Accuracy(name[len(prefix) :].replace("_", " "), value)
+        for name, value in last.items()
+        if name.startswith(prefix)
+    ]
     note = f"Percent of all questions of the val split after step {last['step']:,}."
     return Answering(tuple(rows), "the val split", note, examples=load_examples(examples, shards))
 
