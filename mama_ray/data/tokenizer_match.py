@@ -10,7 +10,14 @@ from pathlib import Path
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 
-_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,9 @@ class CaptionCounts:
 
 def tokenizer_beside(directory: Path) -> Tokenizer | None:
     """Return the tokenizer in a model's folder, None where there is none."""
-    return Tokenizer.from_directory(directory) if any((directory / name).is_file() for name in _FILES) else None
+    return (
+        Tokenizer.from_directory(directory) if any((directory / name).is_file() for name in TOKENIZER_FILES) else None
+    )
 
 
 def refuse_other_tokenizer(tokenizer: Tokenizer, layout: TextLayout, *, name: str, model: str) -> None:

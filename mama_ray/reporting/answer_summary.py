@@ -17,7 +17,7 @@ def summarise_result(result: QuestionResult, shards: Place) -> Answering:
     protocol, counts = result.protocol, result.counts
     rows = [_accuracy("all", result.metrics["accuracy"], counts["all"])]
     rows += [_accuracy(name, result.metrics[f"accuracy/{name}"], own) for name, own in counts.items() if name != "all"]
-    note = f"Percent of all questions, with {CONFIDENCE:.0%} intervals (Wilson's)."
+    note = f"Percent of all questions, with {CONFIDENCE:.0%} intervals (Wilson's, each question on its own)."
     if protocol.ceiling is not None:
         note += (
             f" No model with this list of {protocol.num_answers:,} answers can have more than {protocol.ceiling:.1f} %."
@@ -49,7 +49,11 @@ def summarise_validation(
     last = next(record for record in reversed(records) if record.get(VAL_METRIC) is not None)
     prefix = f"{VAL_METRIC}/"
     rows = [Accuracy("all", last[VAL_METRIC])]
-    rows += [Accuracy(name[len(prefix) :], value) for name, value in last.items() if name.startswith(prefix)]
+    rows += [
+        Accuracy(name[len(prefix) :].replace("_", " "), value)
+        for name, value in last.items()
+        if name.startswith(prefix)
+    ]
     note = f"Percent of all questions of the val split after step {last['step']:,}."
     return Answering(tuple(rows), "the val split", note, examples=load_examples(examples, shards))
 

@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
+from mama_ray.models.answering import AnsweringEncoder
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
@@ -133,8 +134,12 @@ def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Opt
 def _wrapped(feature_model: FeatureModel) -> nn.Module:
     """The model as steps run it: inside DDP where there is a process group."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # Buffers that move are running statistics, which the step shares.
-        return DistributedDataParallel(feature_model, gradient_as_bucket_view=True, broadcast_buffers=False)
+        # A backbone that answers has layers that the contrast, or the other kind of question, does not read. Buffers
+        # that move are running statistics, which the step shares.
+        has_idle = isinstance(feature_model.model, AnsweringEncoder)
+        return DistributedDataParallel(
+            feature_model, gradient_as_bucket_view=True, broadcast_buffers=False, find_unused_parameters=has_idle
+        )
     return feature_model
 
 

@@ -6,11 +6,11 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.vgt.model import VgtConfig
 
 
-def regions_read(uri: str | None, config: DualEncoderConfig, *, option: str) -> int:
+def regions_read(uri: str | None, config: DualEncoderConfig, *, option: str, num_frames: int | None = None) -> int:
     """Return how many regions of a frame a model of this config reads, 0 for one that reads pixels.
 
-    `option` is by which name the user gives the table. Raises UserError where a model that reads features has none or
-    others than its own, and where one has no use for them.
+    `option` is by which name the user gives the table, `num_frames` of a model that is still to be built. Raises
+    UserError where a model that reads features has none or others than its own, and where one has no use for them.
     """
     if not isinstance(config, VgtConfig):
         if uri is not None:
@@ -23,7 +23,7 @@ def regions_read(uri: str | None, config: DualEncoderConfig, *, option: str) -> 
         raise UserError("VGT reads features", got=f"no {option}", remedy="make a table with jobs/features.py")
     shape = features_at(uri).shape
     sizes = {name: (getattr(shape, name), getattr(config, name)) for name in ("num_clips", "frame_dim", "region_dim")}
-    sizes["num_frames"] = shape.num_clips * shape.frames_per_clip, config.num_frames
+    sizes["num_frames"] = shape.num_clips * shape.frames_per_clip, num_frames or config.num_frames
     if shape.num_regions < config.num_regions:
         sizes["num_regions"] = shape.num_regions, config.num_regions
     differing = {name: pair for name, pair in sizes.items() if name == "num_regions" or pair[0] != pair[1]}

@@ -1,6 +1,7 @@
 """Where a model is: a local folder, a folder of any storage, or a repository of the hub."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from mama_ray.errors import UserError
@@ -9,10 +10,10 @@ from mama_ray.models.hub import local_model, require_hub_id, without_prefix
 model_folder = local_model
 
 
-def look_at_model(source: str | None, *, holds: str = "config.json") -> None:
+def look_at_model(source: str | None, *, holds: Sequence[str] = ("config.json",)) -> None:
     """Raise UserError, before anything starts, for a source that can be no model's.
 
-    A local folder is looked into for the file that makes it one (`holds`); a URI and a hub id are not followed.
+    A local folder is looked into for one of the files that make it one (`holds`); a URI and a hub id are not followed.
     """
     if source is None or "://" in source:
         return
@@ -20,5 +21,6 @@ def look_at_model(source: str | None, *, holds: str = "config.json") -> None:
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path):  # unlike Path's, it does not raise for what can be no path
         require_hub_id(source)
-    elif path.is_dir() and not (path / holds).is_file():
-        raise UserError("not the folder of a model", got=source, wanted=f"a folder with {holds}, or a hub id")
+    elif path.is_dir() and not any((path / name).is_file() for name in holds):
+        wanted = f"a folder with {' or '.join(holds)}, or a hub id"
+        raise UserError("not the folder of a model", got=source, wanted=wanted)

@@ -10,7 +10,14 @@ from mama_ray.reporting.metrics import find_metric
 
 logger = logging.getLogger(__name__)
 
-_SHOWN_OF_VALIDATION = ("val/t2v_R@1", "val/t2v_R@5", "val/v2t_R@1", "val/t2v_median_rank", "val/caption_loss")
+_SHOWN_OF_VALIDATION = (
+    "val/accuracy",
+    "val/t2v_R@1",
+    "val/t2v_R@5",
+    "val/v2t_R@1",
+    "val/t2v_median_rank",
+    "val/caption_loss",
+)
 _PERCENT = " %"
 
 

@@ -102,4 +102,14 @@ class SweepJob(Config):
                 )
             if metric not in OBJECTIVES:
                 raise unknown_name("objective", metric, OBJECTIVES)
+            if not self.variants:
+                _require_measured(metric, self.train)
         return self
+
+
+def _require_measured(metric: str, train: TrainJob) -> None:
+    """Raise ValueError for a metric that no trial would tell."""
+    if metric == "val/accuracy" and not train.answers_questions:
+        raise ValueError("objectives: val/accuracy needs train.task.kind question_answering")
+    if metric.startswith("val/") and metric != "val/accuracy" and not train.learns_contrast:
+        raise ValueError(f"objectives: {metric} is not measured without the contrast: take val/accuracy")

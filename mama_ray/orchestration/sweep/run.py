@@ -26,6 +26,7 @@ from mama_ray.orchestration.sweep.trial import run_trial
 from mama_ray.orchestration.training.data import load_run_data
 from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.questions import load_questions
 from mama_ray.orchestration.training.tokens import require_models_tokenizer
 from mama_ray.storage.failures import StorageError
 from mama_ray.storage.first_look import ensure_writable
@@ -86,13 +87,24 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
     base = base.model_copy(update={"shards": shards})
     own = None if base.data.tokenizer else base.model.pretrained  # as every trial has it
-    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=own)
+    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=own, task=base.task)
     require_models_tokenizer(base, data.tokenizer_files)
-    counts = data.summary["num_clips"]
+    counts, things = data.summary["num_clips"], "clips"
+    num_places = counts["train"]
+    if base.answers_questions:
+        asked = load_questions(
+            shards,
+            base.task,
+            data,
+            model=base.model,
+            global_batch_size=base.global_batch_size,
+            needs_meta=base.is_meta_learned,
+        )
+        counts, num_places, things = asked.summary["num_questions"], asked.num_places, "questions"
     check_sizes(base, counts)
-    if any(metric.startswith("val/") for metric in job.objectives) and not counts["val"]:
-        raise UserError("no clips in the val split", got=base.shards, wanted="some: a sweep chooses by them")
-    return base, count_steps(base, counts["train"])
+    if any(metric.startswith("val/") for metric in job.objectives) and not counts.get("val"):
+        raise UserError(f"no {things} in the val split", got=base.shards, wanted="some: a sweep chooses by them")
+    return base, count_steps(base, num_places)
 
 
 def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySearch, num_left: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mama_ray.captioning.table import read_summary
 from mama_ray.data.index_look import look_at_index
+from mama_ray.data.tokenizer_match import TOKENIZER_FILES
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.hub import HF_PREFIX, without_prefix
@@ -30,13 +31,12 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     if job.model.pretrained is None:
         config = preset(job.model.preset)  # an unknown name fails here, not in a worker
         _require_its_tokenizer(job, config)
-        config = config.model_copy(update={"num_frames": job.data.num_frames})
-        regions_read(job.data.features, config, option="data.features")
+        regions_read(job.data.features, config, option="data.features", num_frames=job.data.num_frames)
     if not has_begun:
         look_at_model(job.model.pretrained)
         _look_at_trained_part(job)
         if job.data.tokenizer is not None and Path(job.data.tokenizer).is_dir():
-            look_at_model(job.data.tokenizer, holds="tokenizer.json")
+            look_at_model(job.data.tokenizer, holds=TOKENIZER_FILES)
     for uri in job.data.caption_tables:
         read_summary(Place.of(uri))
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None

@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.errors import UserError
+from mama_ray.models.asking import asks_like
 from mama_ray.models.heads.folder import HEAD_CONFIG, HEAD_WEIGHTS, capture_head, load_head, set_answers, write_head
 from mama_ray.models.heads.head import AnswerHead, SimilarityHead, build_head
-from mama_ray.models.heads.headed import HeadedEncoder, load_answering
+from mama_ray.models.heads.headed import HeadedEncoder, feature_dim, load_answering
 from mama_ray.models.heads.settings import HeadConfig
 from mama_ray.models.pretrained import from_preset, from_pretrained, save_pretrained
 
@@ -113,3 +115,26 @@ def test_a_list_of_another_length_is_refused():
         capture_head(head_of("classification"), ANSWERS[:2])
     with pytest.raises(UserError, match="answers of a head"):
         set_answers(head_of("similarity"), ANSWERS[:2], tokenize)
+
+
+@torch.no_grad()
+def test_a_scalar_per_option_is_a_head_of_violet_too():
+    """Beside its own digits: asked by plain texts of its word-pieces, the same logit wherever an option stands."""
+    tokenizer = WordPieceTokenizer.train(["what does the red one do ? jump run sit fly sleep"], 600, 12)
+    torch.manual_seed(0)
+    violet = from_preset(
+        "violet_tiny", {"vocab_size": tokenizer.vocab_size, "context_length": 12, "num_frames": 2}
+    ).eval()
+    head = head_of("options", feature_dim(violet)).float()
+    frames = torch.randint(0, 256, (1, 2, 48, 48, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    options = ["jump", "run", "sit", "fly", "sleep"]
+
+    def logits(order: list[str], frames: torch.Tensor) -> torch.Tensor:
+        ask = asks_like("violet", tokenizer, has_own_head=False)
+        asked = {name: torch.from_numpy(values) for name, values in ask(["what does the red one do?"], [order]).items()}
+        return HeadedEncoder(violet, head).answer(frames, asked)[0]
+
+    found = logits(options, frames)
+    assert found.shape == (5,) and len(found.unique()) == 5
+    torch.testing.assert_close(logits(options[::-1], frames), found.flip(0), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(logits(options, 255 - frames), found, atol=1e-4)

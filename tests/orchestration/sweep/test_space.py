@@ -4,8 +4,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mama_ray.config import ConfigError, with_overrides
+from mama_ray.orchestration.sweep.job import SweepJob
+from mama_ray.orchestration.sweep.plan import plan_sweep
 from mama_ray.orchestration.sweep.space import check_search_space, describe_space, point_of, values_of
+from mama_ray.orchestration.sweep.trial import overrides_of
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.training.settings import TaskConfig
 
 SPACE = {
     "objective.margin": {"uniform": [0.0, 0.4]},
@@ -50,6 +54,36 @@ def test_a_wrong_space_is_one_clear_error(space, told):
     with pytest.raises(ConfigError) as caught:
         check_search_space(TrainJob(), space)
     assert told in str(caught.value)
+
+
+def test_the_factor_of_the_task_loss_is_searched_and_reaches_the_trial():
+    base = TrainJob(task=TaskConfig(kind="question_answering", eta=0.5))
+    job = SweepJob(
+        train=base, search_space={"task.eta": {"log_uniform": [0.1, 2.0]}}, objectives={"val/accuracy": "max"}
+    )
+    distributions = check_search_space(job.train, job.search_space)
+    assert distributions == {"task.eta": FloatDistribution(0.1, 2.0, log=True)}
+    assert plan_sweep(job).first_points == [{"task.eta": 0.5}]
+    trial = with_overrides(job.train, overrides_of({"task.eta": 1.7}, None))
+    assert (trial.task.eta, trial.task.kind) == (1.7, "question_answering")
+    with pytest.raises(ConfigError, match=r"task.eta = -1.0 is refused"):
+        check_search_space(base, {"task.eta": {"uniform": [-1.0, 1.0]}})
+
+
+@pytest.mark.parametrize(
+    ("task", "objective", "told"),
+    [
+        ({}, "val/accuracy", "val/accuracy needs train.task.kind question_answering"),
+        (
+            {"kind": "question_answering", "contrast": False},
+            "val/t2v_R@1",
+            "t2v_R@1 is not measured without the contrast",
+        ),
+    ],
+)
+def test_a_sweep_chooses_by_what_its_trials_measure(task, objective, told):
+    with pytest.raises(ValueError, match=told):
+        SweepJob(train=TrainJob(task=TaskConfig(**task)), objectives={objective: "max"})
 
 
 def test_the_base_is_a_point_of_the_space_only_where_it_lies_inside():

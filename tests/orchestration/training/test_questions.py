@@ -15,7 +15,7 @@ from mama_ray.data.synthetic.quiz import quiz_of_index
 from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import preset
+from mama_ray.models.vgt.presets import PRESETS as VGT_PRESETS
 from mama_ray.orchestration.training.clip_reader import Asked, ClipReader
 from mama_ray.orchestration.training.data import _load as load_data
 from mama_ray.orchestration.training.inputs import look_at_inputs
@@ -135,17 +135,25 @@ def test_vgt_is_told_what_it_needs_before_anything_starts(embedded, tmp_path):
     ):
         look_at_inputs(vgt)
     vgt = with_overrides(vgt, {"data.tokenizer_kind": "bert", "weighting.kind": "uniform"})
-    with pytest.raises(UserError, match="VGT reads features: got no data.features"):
-        look_at_inputs(vgt)
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    for given in ({}, {"data.tokenizer_kind": "clip", "data.tokenizer": str(tmp_path / "bert")}):
+        with pytest.raises(UserError, match="VGT reads features: got no data.features"):
+            look_at_inputs(with_overrides(vgt, given))
     tokenizer = WordPieceTokenizer.train(["what is it?"], vocab_size=600, context_length=20)
-    assert tokenizer.pad_id == preset("vgt").text.pad_token_id
+    assert tokenizer.pad_id == VGT_PRESETS["vgt"].text.pad_token_id
     features = write_random_features(tmp_path / "features", Path(embedded))
     tiny = with_overrides(
         vgt, {"model.preset": "vgt_tiny", "data.tokenizer_kind": "clip", "data.features": str(features)}
     )
     with pytest.raises(UserError, match="got num_frames 32, wanted num_frames 4; set data.num_frames"):
         look_at_inputs(tiny)
-    look_at_inputs(with_overrides(tiny, {"data.num_frames": 32}))
+    tiny = with_overrides(tiny, {"data.num_frames": 32})
+    look_at_inputs(tiny)
+    look_at_inputs(with_overrides(tiny, {"data.tokenizer": str(tmp_path / "bert")}))
+    (tmp_path / "bert/vocab.txt").unlink()
+    with pytest.raises(UserError, match="not the folder of a model.*wanted a folder with tokenizer.json or"):
+        look_at_inputs(with_overrides(tiny, {"data.tokenizer": str(tmp_path / "bert")}))
     with pytest.raises(UserError, match="for a model that reads features: got a model that reads pixels"):
         look_at_inputs(with_overrides(tiny, {"model.preset": "tiny"}))
 
