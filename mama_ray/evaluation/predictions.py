@@ -132,8 +132,9 @@ def _value(prediction: Prediction, form: PredictionFormat, numbering: Numbering)
         assert numbering.answers is not None
         number = numbering.answers.numbers.get(str(prediction), UNLISTED)
         return numbering.unknown if number == UNLISTED else number + numbering.index_base
-    if form == "counts":
-        return prediction
+    if form == "counts":  # a list's answers are texts
+        value = None if prediction is None else float(prediction)
+        return int(value) if value is not None and value.is_integer() else value
     return None if prediction is None else int(prediction) + numbering.index_base
 
 

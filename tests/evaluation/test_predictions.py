@@ -110,8 +110,9 @@ def test_no_answer_is_written_as_null_and_read_back():
     questions = choice_set(0, 4)
     written = write_predictions("option_numbers", questions, {"q0": 1, "q1": None}, FROM_0)
     assert read(json.loads(written), "option_numbers", questions) == [("q0", 1), ("q1", None)]
-    written = write_predictions("counts", COUNTED, {"q0": None}, FROM_0)
-    assert read(json.loads(written), "counts", COUNTED) == [("q0", None)]
+    for count, number in ((None, None), ("3", 3), (2.5, 2.5)):  # an answer of a list is a text
+        written = write_predictions("counts", COUNTED, {"q0": count}, FROM_0)
+        assert read(json.loads(written), "counts", COUNTED) == [("q0", number)]
 
 
 @pytest.mark.parametrize("form", ["option_numbers", "causal_vidqa", "answer_numbers", "answer_records"])
