@@ -144,7 +144,7 @@ def _read_torch_state(directory: Path, values_of: Collection[str] | None) -> Sta
             wanted=f"{WEIGHTS_NAME}, {INDEX_NAME} or {TORCH_NAME}",
         )
     state = read_torch_file(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_flat(state):
         raise UserError(f"{path} is no state dict", got=type(state).__name__, wanted="tensors by name")
     keep = state if values_of is None else values_of
     return {name: tensor if name in keep else tensor.to("meta") for name, tensor in state.items()}
@@ -178,6 +178,12 @@ def _outline(stored: Any) -> Tensor:
     """Return a stored tensor's shape, and whether it has floating-point numbers."""
     dtype = torch.float32 if stored.get_dtype().startswith(("F", "BF")) else torch.int64
     return torch.empty(stored.get_shape(), dtype=dtype, device="meta")
+
+
+def is_flat(content: Any) -> bool:
+    """Tell whether a file's content is tensors by name, and at least one: torch.save keeps any keys."""
+    named = isinstance(content, Mapping) and bool(content)
+    return named and all(isinstance(key, str) and isinstance(one, Tensor) for key, one in content.items())
 
 
 def read_weights_file(path: Path) -> Any:

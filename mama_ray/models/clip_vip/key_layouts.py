@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.models.weight_files import LoadReport, State, compare_states, name_some
+from mama_ray.models.weight_files import LoadReport, State, compare_states, is_flat, name_some
 
 TEMPORAL_KEY = "vision_model.embeddings.temporal_embedding"
 POSITION_KEY = "vision_model.embeddings.position_embedding.weight"
@@ -48,7 +48,7 @@ def strip_release_layout(content: Any, source: str) -> State:
     """
     if isinstance(content, Mapping) and set(content) == {"model"}:
         content = content["model"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not is_flat(content):
         raise UserError(
             f"{source} is not a flat state dict", wanted="names mapped to tensors, or {'model': such a dict}"
         )

@@ -169,7 +169,7 @@ def _take_buffers(model: Violet, state: State, source: str) -> list[str]:
     names = [key for key in state if key in known]
     absent = sorted(set(_indices(known)) - set(names)) if _indices(names) else []
     LoadReport(missing=tuple(absent)).raise_if_incomplete(source)
-    others = [key for key in names if not torch.equal(state.pop(key), known[key])]
+    others = [key for key in names if not _is_same(state.pop(key), known[key])]
     if others:
         raise UserError(
             f"buffers of {source} are not those of the model",
@@ -178,6 +178,11 @@ def _take_buffers(model: Violet, state: State, source: str) -> list[str]:
             remedy="import with the config that the weights were made for",
         )
     return names
+
+
+def _is_same(found: Tensor, wanted: Tensor) -> bool:
+    # Of other numbers, equal ones would be written back as other bytes.
+    return found.dtype == wanted.dtype and torch.equal(found, wanted)
 
 
 def _compare(model: Violet, state: State, dropped: list[str]) -> LoadReport:
