@@ -6,14 +6,13 @@ must be those of the questions under it: what was read with another list or base
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mama_ray.data.questions.answers import UNLISTED, AnswerList
 from mama_ray.data.questions.official.causal_vidqa import PARTS
-from mama_ray.data.questions.question import Question
+from mama_ray.data.questions.question import Question, Task
 from mama_ray.data.questions.table import QuestionSet, require_unique
 from mama_ray.errors import UserError
 from mama_ray.evaluation.question_answering import Prediction
@@ -25,6 +24,17 @@ PredictionFormat = Literal[
 <video>_<suffix> or <video>_<0 to 5>; answers_by_video: {video: {qid: answer}} (NExT-OE); answer_records: [{question_id,
 answer}] (ActivityNet-QA)."""
 Predictions = list[tuple[str, Prediction]]
+_TASKS: dict[str, Task] = {
+    "option_numbers": "multiple_choice",
+    "causal_vidqa": "multiple_choice",
+    "answer_numbers": "open_ended",
+    "counts": "count",
+    "answers_by_video": "open_ended",
+    "answer_records": "open_ended",
+}
+
+
+_MOST = 1 << 53  # greater whole numbers are not exact in JSON
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,9 @@ def read_predictions(
     Raises UserError that names `source` for another form, a doubled id, a number that the list or the options do not
     have, and recorded answers that are not those of the questions.
     """
+    if questions.task != _TASKS[form]:
+        got = f"questions of {questions.dataset} ({questions.task})"
+        raise UserError(f"the form {form} is of {_TASKS[form]} questions", got=got, remedy="name another --form")
     value = _parse(text, source)
     if form == "answer_records":
         return _read_records(value, source)
@@ -70,7 +83,7 @@ def read_predictions(
         predictions.append((name, _prediction(record["prediction"], form, numbering, questions, f"{name} of {source}")))
         question, recorded = by_id.get(name), record.get("answer")
         if question is not None and recorded is not None and recorded != right_value(question, form, numbering):
-            odd.append(f"{name} says {recorded}, the question {right_value(question, form, numbering)}")
+            odd.append(f"{name} says {recorded!s:.100}, the question {right_value(question, form, numbering)}")
     if odd:
         raise UserError(
             f"answers that {source} records are not the questions'", got=f"{len(odd)} of {len(records)}: {odd[0]}",
@@ -119,18 +132,22 @@ def _value(prediction: Prediction, form: PredictionFormat, numbering: Numbering)
         assert numbering.answers is not None
         number = numbering.answers.numbers.get(str(prediction), UNLISTED)
         return numbering.unknown if number == UNLISTED else number + numbering.index_base
-    if form == "counts":
-        return prediction
+    if form == "counts":  # a list's answers are texts
+        value = None if prediction is None else float(prediction)
+        return int(value) if value is not None and value.is_integer() else value
     return None if prediction is None else int(prediction) + numbering.index_base
 
 
 def _prediction(
     value: Any, form: PredictionFormat, numbering: Numbering, questions: QuestionSet, source: str
 ) -> Prediction:
-    """Return what a number of a file says; UserError where it says nothing."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Return what a number of a file says, null being no answer; UserError where it says nothing."""
+    if value is None:
+        return None
+    # Compared, not asked for being finite: a whole number of hundreds of digits is none of float's.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MOST
     if not is_number or (form != "counts" and value != int(value)):
-        raise UserError(f"prediction of {source}", got=repr(value), wanted="a number")
+        raise UserError(f"prediction of {source}", got=f"{value!r:.100}", wanted="a number, or null for no answer")
     if form == "counts":
         return value
     if form == "answer_numbers" and value == numbering.unknown:
@@ -180,8 +197,8 @@ def _text(value: Any, source: str) -> Prediction:
 def _known_id(name: str, form: PredictionFormat) -> str:
     """Return a question's id; Causal-VidQA's own script numbers a video's questions from 0 to 5."""
     video, _, part = name.rpartition("_")
-    is_numbered = form == "causal_vidqa" and part.isdigit() and int(part) < len(PARTS)
-    return f"{video}_{list(PARTS)[int(part)]}" if is_numbered else name
+    by_number = {str(number): suffix for number, suffix in enumerate(PARTS)} if form == "causal_vidqa" else {}
+    return f"{video}_{by_number[part]}" if part in by_number else name
 
 
 def _parse(text: str | bytes, source: str) -> Any:

@@ -21,6 +21,7 @@ Prediction = str | int | float | None
 MIN_COUNT, MAX_COUNT = 1, 10
 _STANDARD_ERRORS = 2.0
 _MIN_QUESTIONS_FOR_CHANCE = 30
+ALL = "all"  # the name of what all questions count for
 AT_CHANCE = "weights did not load, or do not fit"
 
 
@@ -137,6 +138,7 @@ def score(
     joined = {
         name: _joint_tally(name, [by_type.get(kind, []) for kind in own], right) for name, own in (joint or {}).items()
     }
+    _require_own_names(types, grouped, joined)
     overall, parts = tally(questions.questions), types | grouped | joined
     unknown = [name for name in headline if name not in parts]
     if unknown:
@@ -184,6 +186,17 @@ def clipped_count(prediction: Prediction) -> int:
     if not math.isfinite(value):
         raise UserError("a predicted count", got=repr(prediction), wanted="a number")
     return min(max(math.floor(value + 0.5), MIN_COUNT), MAX_COUNT)
+
+
+def _require_own_names(types: Mapping[str, Tally], *others: Mapping[str, Tally]) -> None:
+    """Raise UserError where a type has the name of another score, one of which would hide the other."""
+    taken = {ALL}.union(*others)
+    doubled = [name for name in types if name in taken]
+    if doubled:
+        raise UserError(
+            "a type of questions has the name of another score", got=f"{len(doubled)}, among them {doubled[0]}",
+            wanted=f"types that are not called {', '.join(sorted(taken))}",
+        )  # fmt: skip
 
 
 def _squared_error(question: Question, prediction: Prediction, least: int = 0) -> float:

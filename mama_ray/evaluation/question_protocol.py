@@ -14,10 +14,10 @@ from mama_ray.config import Config
 from mama_ray.data.questions.answers import AnswerList, ceiling_of
 from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, printable
 from mama_ray.evaluation.predictions import PredictionFormat, Predictions
 from mama_ray.evaluation.protocol import CheckpointName
-from mama_ray.evaluation.question_answering import QuestionScores, chance_warning, score
+from mama_ray.evaluation.question_answering import ALL, QuestionScores, chance_warning, score
 
 RESULT_VERSION = 1
 PREDICTIONS_ENDING = "_predictions.json"  # of the file beside a result, after the benchmark's name
@@ -214,12 +214,12 @@ def result_table(result: QuestionResult) -> str:
         f"{protocol.name} {protocol.split}: {protocol.num_questions} {protocol.task} questions about "
         f"{protocol.num_videos} videos{ceiling}, ids {protocol.ids_sha256[:12]}"
     ]
-    rows = [("accuracy", f"{result.metrics['accuracy']:.2f} %", _share(result.counts["all"]))]
+    rows = [("accuracy", f"{result.metrics['accuracy']:.2f} %", _share(result.counts[ALL]))]
     errors = [name for name in result.metrics if name.startswith("mean_squared_error")]
     rows[:0] = [(name.replace("_", " "), f"{result.metrics[name]:.2f}", "") for name in errors]
     rows += [
-        (name, f"{result.metrics[f'accuracy/{name}']:.2f} %", _share(count))
-        for name, count in result.counts.items() if name != "all"
+        (printable(name), f"{result.metrics[f'accuracy/{name}']:.2f} %", _share(count))
+        for name, count in result.counts.items() if name != ALL
     ]  # fmt: skip
     width = max(len(name) for name, _, _ in rows)
     lines += [f"{name.ljust(width)}  {value.rjust(8)}  {share}".rstrip() for name, value, share in rows]
@@ -234,5 +234,5 @@ def _counts(scores: QuestionScores) -> dict[str, Count]:
     parts = scores.types | scores.groups | scores.joint
     return {
         name: Count(num_right=tally.num_right, num_questions=tally.num_questions)
-        for name, tally in {"all": scores.overall, **parts}.items()
+        for name, tally in {ALL: scores.overall, **parts}.items()
     }

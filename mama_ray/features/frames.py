@@ -13,11 +13,12 @@ from torch import Tensor
 from mama_ray.errors import UserError
 from mama_ray.features.pictures import PictureInput, read_picture_input
 from mama_ray.features.transformers_folder import load_strictly, read_model_type
-from mama_ray.models.weight_files import State, name_some, read_weights_file
+from mama_ray.models.weight_files import State, is_flat, name_some, read_weights_file
 
 SQUASHED = PictureInput(height=224, width=224, mode="bicubic")  # as VGT's features were made
 _LAYERS = r"layer(\d)\.(\d+)"
 _DROPPED = ("fc.weight", "fc.bias")  # the classes of ImageNet
+_COUNTER = "num_batches_tracked"  # which files of old have not, and which is read in training alone
 _FRAMES_AT_A_TIME = 8
 
 
@@ -74,9 +75,8 @@ def _build_from_torchvision(content: Any, source: str) -> Any:
         raise UserError(f"{source} does not show the sizes of a ResNet", got=str(error)) from error
     wanted = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     got = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    # Files of old have no counter of batches, which is read in training alone.
     wrong = sorted(
-        key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key) and "num_batches" not in key
+        key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key) and not key.endswith(_COUNTER)
     )
     if wrong:
         raise UserError(f"{source} does not fit a ResNet", got=name_some(wrong), wanted="torchvision's keys and shapes")
@@ -86,7 +86,7 @@ def _build_from_torchvision(content: Any, source: str) -> Any:
 
 def from_torchvision(content: Any, source: str) -> State:
     """Rename the keys of a torchvision ResNet to those of `transformers`; UserError names one that it has not."""
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not is_flat(content):
         raise UserError(f"{source} is not a flat state dict", wanted="names mapped to tensors")
     state, foreign = {}, []
     for key, tensor in content.items():
@@ -99,6 +99,9 @@ def from_torchvision(content: Any, source: str) -> State:
             state[renamed] = tensor.float() if tensor.is_floating_point() else tensor
     if foreign:
         raise UserError(f"{source} is not in torchvision's layout", got=name_some(sorted(foreign)))
+    whole = [key for key, one in state.items() if not one.is_floating_point() and not key.endswith(_COUNTER)]
+    if whole:
+        raise UserError(f"{source} has whole numbers for weights", got=name_some(whole), wanted="floating-point ones")
     return state
 
 

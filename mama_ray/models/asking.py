@@ -8,11 +8,13 @@ import torch
 
 from mama_ray.data.questions.answers import AnswerList
 from mama_ray.data.questions.assemble import Ask
+from mama_ray.data.questions.lengths import count_cut
+from mama_ray.data.questions.question import Question
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.answering import ChoosesFromList
 from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.violet.prompts import answer_list, choice_prompts, open_prompts
+from mama_ray.models.violet.prompts import CHOICE_LENGTH, OPEN_LENGTH, answer_list, choice_prompts, open_prompts
 
 Options = Sequence[Sequence[str]] | None
 
@@ -26,6 +28,25 @@ def asks_like(model_type: str, tokenizer: Tokenizer, *, has_own_head: bool = Tru
     if has_own_head and model_type == "vgt":
         return partial(_ask_vgt, tokenizer)
     return partial(_ask_plainly, tokenizer)
+
+
+def count_cut_questions(
+    questions: Sequence[Question], tokenizer: Tokenizer, *, model_type: str, has_own_head: bool = True
+) -> int:
+    """Return how many questions, or their options, lose words on their way to a model that is asked by `asks_like`."""
+    if has_own_head and model_type == "violet" and isinstance(tokenizer, WordPieceTokenizer):
+        texts, options = [one.question for one in questions], [one.options for one in questions]
+        if any(options):
+            return choice_prompts(tokenizer, texts, options).num_cut
+        return open_prompts(tokenizer, texts).num_cut
+    return count_cut(questions, tokenizer, num_between=int(has_own_head and model_type == "vgt"))
+
+
+def asked_length(tokenizer: Tokenizer, *, model_type: str, has_options: bool, has_own_head: bool = True) -> int:
+    """Return the tokens of a question as a model is asked by `asks_like`, all that stands around it included."""
+    if has_own_head and model_type == "violet":
+        return CHOICE_LENGTH if has_options else OPEN_LENGTH
+    return tokenizer.context_length
 
 
 def answers_within_reach(answers: AnswerList, model_type: str, tokenizer: Tokenizer) -> AnswerList:
@@ -42,7 +63,13 @@ def give_answers(model: DualEncoder, answers: Sequence[str], tokenizer: Tokenize
     if isinstance(model, ChoosesFromList):
         if model.model_type == "violet":
             assert isinstance(tokenizer, WordPieceTokenizer)
-            token_ids = answer_list(tokenizer, answers)[1]
+            kept, token_ids = answer_list(tokenizer, answers)
+            if len(kept) < len(answers):  # whose numbers would be those of other answers
+                lost = next(answer for answer in answers if answer not in kept)
+                raise UserError(
+                    "the list has answers that VIOLET cannot give", got=f"{len(answers) - len(kept)}, such as {lost!r}",
+                    wanted="answers of one word-piece", remedy="leave them out of the list: they count as wrong",
+                )  # fmt: skip
         else:
             token_ids = tokenizer(answers)
         model.set_answers(torch.from_numpy(token_ids))

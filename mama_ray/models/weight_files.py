@@ -8,7 +8,7 @@ import hashlib
 import json
 import pickle
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
-    """As "key: got shape, wanted shape"."""
+    """As "key: got shape, wanted shape", or the kinds of numbers."""
     fresh: tuple[str, ...] = ()
     """Absent from the file by its layout; left as initialised."""
     dropped: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class LoadReport:
 
     def raise_if_incomplete(self, source: str) -> None:
         """Raise a UserError that names the keys unless every key found its place."""
-        faults = {"missing": self.missing, "unexpected": self.unexpected, "of another shape": self.mismatched}
+        faults = {"missing": self.missing, "unexpected": self.unexpected, "of another form": self.mismatched}
         text = "; ".join(f"{kind}: {name_some(list(names))}" for kind, names in faults.items() if names)
         if text:
             raise UserError(
@@ -63,6 +63,37 @@ class LoadReport:
                 remedy="load with the config the weights were made for; interpolate=True resamples position and"
                 " temporal embeddings",
             )
+
+
+def compare_states(
+    wanted: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    may_be_fresh: Collection[str] = (),
+    dropped: Sequence[str] = (),
+    interpolated: Sequence[str] = (),
+) -> LoadReport:
+    """Compare a file's tensors with a model's by name, shape and kind: whole numbers are no weights, whatever a copy
+    would make of them (quantised files have such). `may_be_fresh` are names that the file may lack.
+    """
+    absent, common = sorted(wanted.keys() - state.keys()), sorted(wanted.keys() & state.keys())
+    differences = {name: _difference(state[name], wanted[name]) for name in common}
+    return LoadReport(
+        missing=tuple(name for name in absent if name not in may_be_fresh),
+        unexpected=tuple(sorted(state.keys() - wanted.keys())),
+        mismatched=tuple(f"{name}: {difference}" for name, difference in differences.items() if difference),
+        fresh=tuple(name for name in absent if name in may_be_fresh),
+        dropped=tuple(dropped),
+        interpolated=tuple(interpolated),
+    )
+
+
+def _difference(found: Tensor, wanted: Tensor) -> str:
+    if found.shape != wanted.shape:
+        return f"got {tuple(found.shape)}, wanted {tuple(wanted.shape)}"
+    if wanted.is_floating_point() and not found.is_floating_point():
+        return f"got {found.dtype}, wanted floating-point numbers"
+    return ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -93,7 +124,10 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
     for name in sorted(set(weight_map.values())):
         if not is_plain_name(name) or "/" in name:
             raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
-        state |= read_safetensors(directory / name, values_of=values_of)
+        part = read_safetensors(directory / name, values_of=values_of)
+        if doubled := sorted(part.keys() & state.keys()):
+            raise UserError("shards hold a tensor twice", got=name_some(doubled), wanted="each tensor in one shard")
+        state |= part
     absent = sorted(set(weight_map) - set(state))
     if absent:
         raise UserError("shards lack tensors of their index", got=name_some(absent), wanted="every tensor of the index")
@@ -110,7 +144,7 @@ def _read_torch_state(directory: Path, values_of: Collection[str] | None) -> Sta
             wanted=f"{WEIGHTS_NAME}, {INDEX_NAME} or {TORCH_NAME}",
         )
     state = read_torch_file(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_flat(state):
         raise UserError(f"{path} is no state dict", got=type(state).__name__, wanted="tensors by name")
     keep = state if values_of is None else values_of
     return {name: tensor if name in keep else tensor.to("meta") for name, tensor in state.items()}
@@ -128,9 +162,7 @@ def read_safetensors(path: Path, *, values_of: Collection[str] | None = None) ->
             return load_file(path)
         with safe_open(path, "pt") as file:
             return {
-                name: file.get_tensor(name)
-                if name in values_of
-                else torch.empty(file.get_slice(name).get_shape(), device="meta")
+                name: file.get_tensor(name) if name in values_of else _outline(file.get_slice(name))
                 for name in file.keys()  # noqa: SIM118 - the file is no mapping
             }
     except SafetensorError as error:
@@ -140,6 +172,18 @@ def read_safetensors(path: Path, *, values_of: Collection[str] | None = None) ->
             wanted="a whole safetensors file",
             remedy="copy or download it again",
         ) from error
+
+
+def _outline(stored: Any) -> Tensor:
+    """Return a stored tensor's shape, and whether it has floating-point numbers."""
+    dtype = torch.float32 if stored.get_dtype().startswith(("F", "BF")) else torch.int64
+    return torch.empty(stored.get_shape(), dtype=dtype, device="meta")
+
+
+def is_flat(content: Any) -> bool:
+    """Tell whether a file's content is tensors by name, and at least one: torch.save keeps any keys."""
+    named = isinstance(content, Mapping) and bool(content)
+    return named and all(isinstance(key, str) and isinstance(one, Tensor) for key, one in content.items())
 
 
 def read_weights_file(path: Path) -> Any:

@@ -92,14 +92,43 @@ def test_a_doubled_id_is_told_where_json_would_keep_the_last():
         ("answer_records", [{"question_id": "q0"}], "no predictions of the form answer_records"),
         ("answer_records", [{"question_id": "q0", "answer": None}], "answer of q0 of file.json: got None"),
         ("answers_by_video", {"v": "run"}, "wanted {video: {qid: answer}}"),
-        ("counts", {"q0": {"prediction": None}}, "got None, wanted a number"),
+        ("counts", {"q0": {"prediction": "3"}}, "got '3', wanted a number"),
     ],
 )
 def test_other_files_are_refused_in_one_line(form, value, told):
+    questions = {"option_numbers": choice_set(0), "counts": COUNTED}.get(form, ASKED)
     with pytest.raises(UserError, match=told):
-        read(value, form, choice_set(0))
+        read(value, form, questions)
 
 
 def test_what_is_no_json_is_refused():
     with pytest.raises(UserError, match="predictions cannot be read: got file.json"):
         read_predictions(b"\xff", "counts", COUNTED, Numbering(), source="file.json")
+
+
+def test_no_answer_is_written_as_null_and_read_back():
+    questions = choice_set(0, 4)
+    written = write_predictions("option_numbers", questions, {"q0": 1, "q1": None}, FROM_0)
+    assert read(json.loads(written), "option_numbers", questions) == [("q0", 1), ("q1", None)]
+    for count, number in ((None, None), ("3", 3), (2.5, 2.5)):  # an answer of a list is a text
+        written = write_predictions("counts", COUNTED, {"q0": count}, FROM_0)
+        assert read(json.loads(written), "counts", COUNTED) == [("q0", number)]
+
+
+@pytest.mark.parametrize("form", ["option_numbers", "causal_vidqa", "answer_numbers", "answer_records"])
+def test_a_form_of_another_task_is_refused(form):
+    with pytest.raises(UserError, match=f"the form {form} is of .* questions: got questions of tgif_count"):
+        read(numbered(1, 1, 1), form, COUNTED, Numbering(LIST))
+
+
+@pytest.mark.parametrize("prediction", [10**400, -(10**400), True, [1]])
+@pytest.mark.parametrize(("form", "questions"), [("option_numbers", choice_set(0)), ("counts", COUNTED)])
+def test_what_is_no_number_of_any_use_is_refused(prediction, form, questions):
+    with pytest.raises(UserError, match="prediction of q0 of file.json: got "):
+        read({"q0": {"prediction": prediction}}, form, questions)
+
+
+@pytest.mark.parametrize("part", ["²", "1" * 5000, "6", ""])
+def test_an_id_that_is_no_part_of_causal_vidqa_stays_as_it_is(part):
+    found = read({f"v_{part}": {"prediction": 0}}, "causal_vidqa", choice_set(0))
+    assert found == [(f"v_{part}", 0)]

@@ -180,3 +180,12 @@ def test_an_evaluation_at_chance_says_so():
 def test_a_benchmark_refuses_questions_of_another_task():
     with pytest.raises(UserError, match="the benchmark nextqa is multiple_choice: got questions of small"):
         measure(benchmark("nextqa"), open_set("man"), [("q0", "man")], source="x")
+
+
+@pytest.mark.parametrize("taken", ["all", "causal"])
+def test_a_type_with_the_name_of_another_score_is_refused(taken):
+    questions = QuestionSet("own", "open_ended", (open_question(0, type=taken), open_question(1, type="why")))
+    with pytest.raises(
+        UserError, match=f"a type of questions has the name of another score: got 1, among them {taken}"
+    ):
+        score(questions, [("q0", "man"), ("q1", "cat")], groups={"causal": ("why",)})

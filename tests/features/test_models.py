@@ -158,3 +158,13 @@ def test_a_size_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="preprocessor_config.json is not usable"):
         read_picture_input(tmp_path, PictureInput(short_side=10))
+
+
+def test_a_torchvision_file_of_whole_numbers_or_without_names_is_refused(tmp_path):
+    path, state = tmp_path / "resnet.pth", torchvision_state()
+    torch.save(state | {"conv1.weight": state["conv1.weight"].to(torch.int8)}, path)
+    with pytest.raises(UserError, match="has whole numbers for weights: got embedder"):
+        load_frame_encoder(path)
+    torch.save(state | {1: torch.ones(1)}, path)
+    with pytest.raises(UserError, match="is not a flat state dict"):
+        load_frame_encoder(path)

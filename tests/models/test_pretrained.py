@@ -160,3 +160,11 @@ def test_config_file_is_readable_json_with_the_model_type(directory):
     content = json.loads((directory / "config.json").read_text())
     assert content["model_type"] == "clip_vip"
     assert content["video"] == {"width": 24, "num_layers": 2, "num_heads": 3, "mlp_ratio": 4}
+
+
+@pytest.mark.parametrize("key", [1, (1, 2)])
+@pytest.mark.parametrize("wrap", [dict, lambda state: {"model": state}])
+def test_a_file_whose_tensors_have_no_names_is_one_clear_error(key, wrap, tmp_path):
+    torch.save(wrap({key: torch.ones(1), "a": torch.ones(1)}), tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="is not a flat state dict"):
+        from_pretrained(tmp_path / "weights.pt")

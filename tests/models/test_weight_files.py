@@ -1,11 +1,15 @@
+import json
+
 import pytest
 import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import (
     HEAD_WEIGHTS,
+    INDEX_NAME,
     TORCH_NAME,
     WEIGHTS_NAME,
+    compare_states,
     hash_weights,
     name_some,
     read_safetensors,
@@ -59,3 +63,23 @@ def test_what_is_no_state_dict_is_refused_unopened(tmp_path, content):
     torch.save(content, tmp_path / TORCH_NAME)
     with pytest.raises(UserError, match=TORCH_NAME):
         read_state(tmp_path)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    for name, value in (("a", 0.0), ("b", 1.0)):
+        write_safetensors({"w": torch.tensor([value]), name: torch.ones(1)}, tmp_path / f"{name}.safetensors")
+    index = {"weight_map": {"w": "a.safetensors", "a": "a.safetensors", "b": "b.safetensors"}}
+    (tmp_path / INDEX_NAME).write_text(json.dumps(index))
+    with pytest.raises(UserError, match="shards hold a tensor twice: got w"):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_whole_numbers_are_no_weights(tmp_path, dtype):
+    """As quantised files have them, whose scales stand elsewhere; told by the outline as well."""
+    write_safetensors({"w": torch.ones(2, dtype=dtype), "n": torch.ones(1, dtype=torch.int64)}, tmp_path / WEIGHTS_NAME)
+    wanted = {"w": torch.ones(2), "n": torch.ones(1, dtype=torch.int64)}
+    for state in (read_state(tmp_path), read_state(tmp_path, values_of=())):
+        with pytest.raises(UserError, match="w: got torch.*, wanted floating-point numbers"):
+            compare_states(wanted, state).raise_if_incomplete("x")
+    assert not compare_states(wanted, {**wanted, "w": torch.ones(2, dtype=torch.bfloat16)}).mismatched

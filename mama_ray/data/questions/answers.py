@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mama_ray.data.clip import is_text
 from mama_ray.data.questions.question import Question
 from mama_ray.errors import UserError
 
@@ -111,6 +112,11 @@ def answer_list_from_json(text: str | bytes, source: str) -> AnswerList:
     if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
         raise UserError("not a list of answers", got=source, wanted=wanted)
     counts: Any = own.get("counts", [0] * len(answers))
+    if not all(map(is_text, answers)):
+        raise UserError("an answer of a list is no text", got=f"{source}, half of a surrogate pair", wanted="Unicode")
+    num_questions: Any = own.get("num_questions", 0)
+    if type(num_questions) is not int or num_questions < 0:
+        raise UserError("num_questions of a list of answers", got=f"{source}: {num_questions!r:.100}", wanted="a count")
     if not isinstance(counts, list) or len(counts) != len(answers) or not all(type(one) is int for one in counts):
         raise UserError("counts of a list of answers", got=source, wanted="a whole number for each answer")
-    return AnswerList(tuple(answers), tuple(counts), own.get("num_questions", 0))
+    return AnswerList(tuple(answers), tuple(counts), num_questions)

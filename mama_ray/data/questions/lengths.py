@@ -11,13 +11,14 @@ from mama_ray.data.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 
-def count_cut(questions: Sequence[Question], tokenizer: Tokenizer) -> int:
+def count_cut(questions: Sequence[Question], tokenizer: Tokenizer, *, num_between: int = 0) -> int:
     """Return how many questions are cut at the tokenizer's context length, alone or with one of their options behind
-    them.
+    them, `num_between` special tokens between the two.
     """
     texts = [[f"{one.question} {option}" for option in one.options] or [one.question] for one in questions]
     lengths, _ = tokenizer.measure([text for own in texts for text in own])
     owners = np.repeat(np.arange(len(texts)), [len(own) for own in texts])
+    lengths += num_between * np.array([bool(one.options) for one in questions], bool)[owners]
     return len(np.unique(owners[lengths > tokenizer.context_length]))
 
 

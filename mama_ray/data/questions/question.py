@@ -47,9 +47,12 @@ class Question:
         for answer in self.answers:
             _check_filled("answer", answer)
         if self.options:
-            _check_options(self.options, self.right_option)
+            _check_options(self.options, self.right_option, self.answers)
         elif self.right_option is not None:
             raise ValueError(f"answer: got option {self.right_option} of none, wanted a text, or options")
+        for name in ("type", "clip_id"):
+            if getattr(self, name) is not None:
+                _check_filled(name, getattr(self, name))
         if self.split is not None and self.split not in SPLITS:
             raise ValueError(f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}")
 
@@ -90,18 +93,18 @@ def parse_question(record: Mapping[str, Any], **known: str | None) -> Question:
         raise ValueError("answer: got both answer and answers, wanted one of them")
     options = tuple(_texts("options", record.get("options") or ()))
     answers, right_option = _right(record, options)
-    split = record.get("split") or known.get("split")
-    named = {name: record.get(name) or known.get(name) for name in ("question_id", "video_id", "clip_id", "type")}
+    split = _given(record, known, "split")
+    named = {name: _name(name, _given(record, known, name)) for name in ("question_id", "video_id", "clip_id", "type")}
     return Question(
-        question_id=_name(named["question_id"]) or "",
-        video_id=_name(named["video_id"]) or "",
+        question_id=named["question_id"] or "",
+        video_id=named["video_id"] or "",
         question=record.get("question") or "",
         answers=answers,
         options=options,
         right_option=right_option,
-        type=_name(named["type"]),
-        split=normal_split(split) if split else None,
-        clip_id=_name(named["clip_id"]),
+        type=named["type"] or None,
+        split=None if split is None else _split(split),
+        clip_id=named["clip_id"] or None,
     )
 
 
@@ -160,10 +163,22 @@ def _texts(name: str, value: Any) -> list[str]:
     return texts
 
 
-def _name(value: Any) -> str | None:
+def _given(record: Mapping[str, Any], known: Mapping[str, str | None], name: str) -> Any:
+    """Return what the record says, else its place; 0 is an id, an empty text says nothing."""
+    value = record.get(name)
+    return known.get(name) if value is None or value == "" else value
+
+
+def _name(field: str, value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
-        raise ValueError(f"question_id, video_id, clip_id or type: got {value!r}, wanted a text")
+        raise ValueError(f"{field}: got {value!r}, wanted a text")
     return None if value is None else str(value)
+
+
+def _split(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"split: got {value!r}, wanted one of {', '.join(SPLITS)}")
+    return normal_split(value)
 
 
 def _check_filled(name: str, text: Any) -> None:
@@ -172,11 +187,13 @@ def _check_filled(name: str, text: Any) -> None:
     check_text(name, text)
 
 
-def _check_options(options: tuple[str, ...], right_option: int | None) -> None:
+def _check_options(options: tuple[str, ...], right_option: int | None, answers: tuple[str, ...]) -> None:
     if len(options) < _MIN_OPTIONS:
         raise ValueError(f"options: got {len(options)}, wanted at least {_MIN_OPTIONS}")
     for option in options:
         _check_filled("options", option)
     if right_option is None:
         raise ValueError("answer: got no right option, wanted one")
-    option_number(right_option, len(options))
+    right = options[option_number(right_option, len(options))]
+    if answers != (right,):
+        raise ValueError(f"answer: got {', '.join(answers)!r}, wanted the right option's text, {right!r}")

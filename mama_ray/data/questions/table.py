@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("right_option", pa.int32()),
     ]
 )
+_MOST_DIGITS = 9  # of a count
 _MAKE_ONE = "make one with python -m mama_ray.data.questions"
 
 
@@ -126,13 +127,18 @@ def read_questions(place: Place) -> QuestionSet:
             raise UserError("the questions cannot be read", got=f"{place} ({detail})", remedy=_MAKE_ONE) from error
     metadata = table.schema.metadata or {}
     version = metadata.get(_VERSION_KEY, b"none").decode(errors="replace")
-    if version != TABLE_VERSION or not table.schema.remove_metadata().equals(SCHEMA):
+    is_named = {_DATASET_KEY, _TASK_KEY} <= set(metadata)
+    if version != TABLE_VERSION or not is_named or not table.schema.remove_metadata().equals(SCHEMA):
         raise UserError(
             "not a questions table", got=f"{place}, version {version}", wanted=f"version {TABLE_VERSION}",
             remedy=_MAKE_ONE,
         )  # fmt: skip
     questions = []
-    for number, row in enumerate(table.to_pylist(), 1):
+    try:
+        rows = table.to_pylist()
+    except UnicodeDecodeError as error:
+        raise UserError("the questions cannot be read", got=f"{place} ({error})", remedy=_MAKE_ONE) from error
+    for number, row in enumerate(rows, 1):
         try:
             lists = {name: tuple(row[name] or ()) for name in ("answers", "options")}
             questions.append(Question(**row | lists))
@@ -146,7 +152,9 @@ def _check_task(question: Question, task: Task) -> None:
     if (task == "multiple_choice") != bool(question.options):
         got = f"{len(question.options)} options"
         raise UserError(f"question {question.question_id} does not fit its task", got=got, wanted=f"one of {task}")
-    if task == "count" and not all(answer.isascii() and answer.isdigit() for answer in question.answers):
+    counts = all(one.isascii() and one.isdigit() and len(one) <= _MOST_DIGITS for one in question.answers)
+    if task == "count" and not counts:
         raise UserError(
-            f"answer of question {question.question_id}", got=", ".join(question.answers), wanted="a whole number"
-        )
+            f"answer of question {question.question_id}", got=f"{', '.join(question.answers):.100}",
+            wanted=f"a whole number of at most {_MOST_DIGITS} digits",
+        )  # fmt: skip

@@ -40,14 +40,20 @@ def video_rows(questions: QuestionSet, folders: Mapping[str, str] | None = None)
 
 
 def hold_out_videos(questions: QuestionSet, num_videos: int) -> QuestionSet:
-    """Mark the questions of some videos as val: the ones whose id hashes lowest, so that the choice is the same
-    everywhere, and no video is both learned from and chosen by.
+    """Mark the training questions of some videos as val: the ones whose id hashes lowest, so that the choice is the
+    same everywhere, and no video is both learned from and chosen by. Questions of other splits stay what they are.
     """
-    names = {question.video_id for question in questions.questions}
+    names = {question.video_id for question in questions.questions if question.split in ("train", None)}
+    if not names:
+        splits = ", ".join(sorted({question.split or "none" for question in questions.questions}))
+        raise UserError("no training questions to hold videos out of", got=f"split {splits}", wanted="split train")
     if not 0 < num_videos < len(names):
         raise UserError("videos to hold out", got=num_videos, wanted=f"1 to {len(names) - 1}")
     chosen = set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:num_videos])
-    held = (replace(one, split="val") if one.video_id in chosen else one for one in questions.questions)
+    held = (
+        replace(one, split="val") if one.video_id in chosen and one.split in ("train", None) else one
+        for one in questions.questions
+    )
     return QuestionSet(questions.dataset, questions.task, tuple(held))
 
 

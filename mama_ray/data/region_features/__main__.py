@@ -8,6 +8,7 @@ authors looked at: those of the prepared videos, unless --size says others (MSRV
 """
 
 import json
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(
     """Write the table of features of all clips of the shards; a clip whose video is in no file has none."""
     if len(regions) != len(frames):
         raise UserError("files of regions and of frames", got=f"{len(regions)} and {len(frames)}", wanted="pairs")
+    if size is not None and min(size) < 1:
+        raise UserError("--size", got=f"{size[0]} {size[1]}", wanted="width and height in pixels")
     folder = Place.of(output)
     with ExitStack() as opened, storage_errors(output):
         opened.enter_context(Lease(folder / LEASE_NAME, "table of features"))
@@ -64,6 +67,7 @@ def write_published(
     """Write a table of the clips' features; returns how many have none. UserError where none has."""
     if (folder / SUMMARY_NAME).exists():
         raise UserError("the folder holds a table already", got=folder.uri, remedy="choose another --output")
+    _require_whole_videos(clips)
     shape, waiting, index = None, [], []
     for start in range(0, len(clips), CHUNK_CLIPS):
         records = clips.slice(start, CHUNK_CLIPS).to_pylist()
@@ -84,6 +88,16 @@ def write_published(
     summary = {"version": TABLE_VERSION, "shape": shape.model_dump(), "num_rows": len(index), "outcomes": outcomes}
     (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
     return num_errors
+
+
+def _require_whole_videos(clips: pa.Table) -> None:
+    """Raise UserError where a video is several clips: each would get the features of the whole video."""
+    video_id, number = max(Counter(clips["video_id"].to_pylist()).items(), key=lambda one: one[1], default=("", 0))
+    if number > 1:
+        raise UserError(
+            "published features are of whole videos", got=f"{number} clips of video {video_id}",
+            wanted="shards with one clip of each video", remedy="extract the clips' own: jobs/features.py",
+        )  # fmt: skip
 
 
 def _row(row: int, record: dict, sources: list[PublishedFeatures], size: tuple[int, int] | None) -> dict[str, Any]:

@@ -11,9 +11,12 @@ Of the regions the first R are taken, as VGT does. One video is read at a time, 
 nothing is unpickled, and no link out of a file is followed.
 """
 
+import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -29,6 +32,11 @@ from mama_ray.storage.small_files import is_plain_name
 MSRVTT_SIZE = (320, 240)  # width and height that its annotations lack, and that VGT assumes
 _MOST_VIDEOS = 10_000_000
 _MOST_BYTES_PER_VIDEO = 256 << 20
+# What NumPy and the archive around its arrays have for bytes that are not theirs: a compression that is none or broken,
+# a password, more numbers than there is memory for.
+_DAMAGED_NUMPY = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, MemoryError, LZMAError,
+)  # fmt: skip
 _H5_NAMES = {"regions": ("ids", "feat", "bbox"), "frames": ("ids", "resnet_features")}
 
 
@@ -49,6 +57,8 @@ class PublishedFeatures:
 
     def __init__(self, regions: str | Path, frames: str | Path, *, num_regions: int) -> None:
         """Open both. Raises UserError where one is absent, damaged or lacks a dataset."""
+        if num_regions < 1:
+            raise UserError("num_regions", got=num_regions, wanted="at least 1")
         self._num_regions = num_regions
         self._regions = _open(Path(regions), "regions")
         self._frames = _open(Path(frames), "frames")
@@ -99,7 +109,9 @@ class PublishedFeatures:
                 remedy="build the model with their num_regions, or take the files with more",
             )
         first = slice(self._num_regions)
-        found = Published(*(part.astype(np.float32) for part in (frames, features[:, :, first], boxes[:, :, first])))
+        parts = (frames, features[:, :, first], boxes[:, :, first])
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told below
+            found = Published(*(part.astype(np.float32) for part in parts))
         for name, values in found._asdict().items():
             if not np.isfinite(values).all():
                 raise Unusable(
@@ -128,7 +140,9 @@ class _H5:
             self._file = h5py.File(path, "r")
         try:
             ids, *self._parts = (self._dataset(name) for name in _H5_NAMES[kind])
-            if ids.ndim != 1 or len(ids) > _MOST_VIDEOS or any(len(part) != len(ids) for part in self._parts):
+            # A shape is None of an empty dataset, and () of a single value.
+            lengths = {(part.shape or (None,))[0] for part in (ids, *self._parts)}
+            if len(lengths) > 1 or None in lengths or ids.ndim != 1 or len(ids) > _MOST_VIDEOS:
                 lengths = {part.name: part.shape for part in (ids, *self._parts)}
                 raise UserError(f"{path} is no file of features", got=lengths, wanted="one entry per id")
             for part in self._parts:
@@ -192,7 +206,7 @@ class _Folder:
 
     def has(self, video_id: str) -> bool:
         name = self._name(video_id)
-        return is_plain_name(name) and (self._path / name).is_file()
+        return is_plain_name(name) and os.path.isfile(self._path / name)  # Path's raises for a name that is too long
 
     def read(self, video_id: str) -> list[np.ndarray]:
         path = self._path / self._name(video_id)
@@ -201,15 +215,15 @@ class _Folder:
         try:
             if not self._is_regions:
                 _require_size(path.stat().st_size, path)
-                return [np.load(path, allow_pickle=False)]
+                return [_numbers(np.load(path, allow_pickle=False), path)]
             with zipfile.ZipFile(path) as archive:
                 _require_size(sum(member.file_size for member in archive.infolist()), path)
             with np.load(path, allow_pickle=False) as arrays:
                 absent = [part for part in ("feat", "bbox") if part not in arrays]
                 if absent:
                     raise UserError(f"{path} has no array {absent[0]!r}", got=", ".join(arrays), wanted="feat and bbox")
-                return [arrays["feat"], arrays["bbox"]]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                return [_numbers(arrays[part], path) for part in ("feat", "bbox")]
+        except _DAMAGED_NUMPY as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path} is damaged", got=str(error), wanted="a NumPy file of numbers") from error
@@ -219,6 +233,14 @@ class _Folder:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+def _numbers(value: object, path: Path) -> np.ndarray:
+    """Return an array of plain numbers; UserError for anything else that such a file can hold."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        got = str(value.dtype) if isinstance(value, np.ndarray) else type(value).__name__
+        raise UserError(f"{path} holds no numbers", got=got, wanted="an array of floats")
+    return value
 
 
 def _require_size(num_bytes: int, path: Path) -> None:

@@ -137,6 +137,8 @@ class FeatureTable:
         none for a reason, or fewer regions.
         """
         row = self._row_of(clip_id, video_sha256)
+        if num_regions is not None and num_regions < 1:
+            raise UserError("num_regions", got=num_regions, wanted="at least 1")
         if num_regions is not None and num_regions > self.shape.num_regions:
             raise UserError(
                 f"{self._folder.uri} has fewer regions than the model",
@@ -147,16 +149,36 @@ class FeatureTable:
         chunk, group = divmod(row, CHUNK_CLIPS)
         with storage_errors(self._folder.uri):
             found = self._read(chunk_name(chunk), lambda parquet: parquet.read_row_group(group)).combine_chunks()
-        known = found.select(["clip_id", "video_sha256", "width", "height"]).to_pylist()[0]
-        if (known["clip_id"], known["video_sha256"]) != (clip_id, video_sha256):
-            raise UserError(f"{self._folder / chunk_name(chunk)} is damaged", got=known["clip_id"], wanted=clip_id)
+        known = self._described(found, chunk, clip_id, video_sha256)
         arrays = {
             name: found[name].chunk(0).flatten().to_numpy(zero_copy_only=False).reshape(shape)
             for name, shape in self.shape.arrays.items()
         }
+        odd = [name for name, values in arrays.items() if not np.isfinite(values).all()]
+        if odd:
+            raise UserError(
+                f"the {odd[0]} of clip {clip_id} hold values that are no numbers", wanted="finite numbers",
+                remedy="extract the features of this clip again",
+            )  # fmt: skip
         regions, boxes = (arrays[name][:, :, :num_regions] for name in ("regions", "boxes"))
         joined = join_regions(regions, boxes, width=known["width"], height=known["height"])
         return {"frames": arrays["frames"], "regions": joined}
+
+    def _described(self, found: pa.Table, chunk: int, clip_id: str, video_sha256: str) -> dict[str, Any]:
+        """Return what a row of a file says beside its features; UserError where it is not the clip's, whole."""
+        name = self._folder / chunk_name(chunk)
+        if not found.schema.equals(self.shape.schema) or len(found) != 1:
+            got = f"{len(found)} rows of {len(found.schema)} columns"
+            raise UserError(
+                f"{name} is damaged", got=got, wanted=f"a row for each clip, of the shape in {SUMMARY_NAME}"
+            )
+        known = found.select(["clip_id", "video_sha256", "width", "height"]).to_pylist()[0]
+        if (known["clip_id"], known["video_sha256"]) != (clip_id, video_sha256):
+            raise UserError(f"{name} is damaged", got=known["clip_id"], wanted=clip_id)
+        is_sized = all(known[side] is not None and known[side] > 0 for side in ("width", "height"))
+        if not is_sized or any(found[name].null_count for name in self.shape.arrays):
+            raise UserError(f"{name} is damaged", got=f"nothing of clip {clip_id}", wanted="its features and size")
+        return known
 
     def _row_of(self, clip_id: str, video_sha256: str) -> int:
         row = self._rows.get(clip_id)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.model import ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.models.weight_files import LoadReport, State, name_some
+from mama_ray.models.weight_files import LoadReport, State, compare_states, is_flat, name_some
 
 TEMPORAL_KEY = "vision_model.embeddings.temporal_embedding"
 POSITION_KEY = "vision_model.embeddings.position_embedding.weight"
@@ -35,19 +35,7 @@ def load_state(
     wanted = model.state_dict()
     dropped = tuple(key for key in POSITION_IDS if key in state)
     state = {key: tensor for key, tensor in state.items() if key not in POSITION_IDS}
-    absent = sorted(set(wanted) - set(state))
-    report = LoadReport(
-        missing=tuple(key for key in absent if key not in may_be_fresh),
-        unexpected=tuple(sorted(set(state) - set(wanted))),
-        mismatched=tuple(
-            f"{key}: got {tuple(state[key].shape)}, wanted {tuple(wanted[key].shape)}"
-            for key in sorted(set(state) & set(wanted))
-            if state[key].shape != wanted[key].shape
-        ),
-        fresh=tuple(key for key in absent if key in may_be_fresh),
-        dropped=dropped,
-        interpolated=interpolated,
-    )
+    report = compare_states(wanted, state, may_be_fresh=may_be_fresh, dropped=dropped, interpolated=interpolated)
     report.raise_if_incomplete(source)
     model.load_state_dict(wanted | state, strict=True)
     return report
@@ -60,7 +48,7 @@ def strip_release_layout(content: Any, source: str) -> State:
     """
     if isinstance(content, Mapping) and set(content) == {"model"}:
         content = content["model"]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not is_flat(content):
         raise UserError(
             f"{source} is not a flat state dict", wanted="names mapped to tensors, or {'model': such a dict}"
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mama_ray.errors import UserError
 from mama_ray.models.heads.head import AnswerHead, SimilarityHead, build_head
-from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.heads.settings import HeadConfig, HeadKind
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import (
     HEAD_WEIGHTS,
@@ -77,20 +77,31 @@ def has_head(directory: Path) -> bool:
     return (directory / HEAD_CONFIG).is_file()
 
 
-def load_head(directory: Path, *, dim: int, tokenizer: Tokenizes | None = None) -> tuple[AnswerHead, tuple[str, ...]]:
-    """Load the head of a model whose features have `dim` channels, with its answers; UserError where it does not fit.
+def stored_head(directory: Path) -> tuple[HeadKind, tuple[str, ...]]:
+    """Return the kind of the head in a model's folder and its list of answers; `own` and () where there is none."""
+    if not has_head(directory):
+        return "own", ()
+    file = _read_file(directory / HEAD_CONFIG)
+    return file.kind, file.answers
 
-    A head that compares answers needs the model's `tokenizer`.
-    """
-    path = directory / HEAD_CONFIG
+
+def _read_file(path: Path) -> _HeadFile:
     try:
-        file = _HeadFile.model_validate(read_json(path))
+        return _HeadFile.model_validate(read_json(path))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(
             f"{path} is no head's config", got=f"{where}: {first['msg']}", wanted="one that we wrote"
         ) from None
+
+
+def load_head(directory: Path, *, dim: int, tokenizer: Tokenizes | None = None) -> tuple[AnswerHead, tuple[str, ...]]:
+    """Load the head of a model whose features have `dim` channels, with its answers; UserError where it does not fit.
+
+    A head that compares answers needs the model's `tokenizer`.
+    """
+    file = _read_file(directory / HEAD_CONFIG)
     if file.dim != dim:
         raise UserError("the head is not of this model", got=f"features of {file.dim}", wanted=f"{dim} channels")
     head = build_head(HeadConfig(**file.model_dump(include=set(HeadConfig.model_fields))), dim, len(file.answers))

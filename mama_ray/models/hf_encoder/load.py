@@ -12,7 +12,7 @@ from mama_ray.models.hf_encoder.layout import config_fields_from_hf, state_from_
 from mama_ray.models.hf_encoder.model import HfEncoder, HfEncoderConfig
 from mama_ray.models.hf_encoder.presets import PRESETS as PRESETS  # a part of what a backbone offers
 from mama_ray.models.interpolate import interpolate_temporal
-from mama_ray.models.weight_files import LoadReport, State, read_json, read_state
+from mama_ray.models.weight_files import LoadReport, State, compare_states, read_json, read_state
 
 TEMPORAL_KEY = "pooling.temporal_embedding"
 _LOGIT_SCALE_TOLERANCE = 0.01  # a half-precision file rounds a scale that stands at its bound
@@ -96,19 +96,7 @@ def _fit(
     interpolated: tuple[str, ...] = (),
 ) -> LoadReport:
     """Compare names and shapes with the model's; UserError unless they are the same but for `may_be_fresh`."""
-    wanted = skeleton.state_dict()
-    absent = sorted(set(wanted) - set(state))
-    report = LoadReport(
-        missing=tuple(name for name in absent if name not in may_be_fresh),
-        unexpected=tuple(sorted(set(state) - set(wanted))),
-        mismatched=tuple(
-            f"{name}: got {tuple(state[name].shape)}, wanted {tuple(wanted[name].shape)}"
-            for name in sorted(set(state) & set(wanted))
-            if state[name].shape != wanted[name].shape
-        ),
-        fresh=tuple(name for name in absent if name in may_be_fresh),
-        interpolated=interpolated,
-    )
+    report = compare_states(skeleton.state_dict(), state, may_be_fresh=may_be_fresh, interpolated=interpolated)
     report.raise_if_incomplete(source)
     return report
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mama_ray.errors import UserError
 from mama_ray.models.vgt.language import TextConfig
 from mama_ray.models.vgt.model import VgtConfig
-from mama_ray.models.weight_files import LoadReport, State, name_some
+from mama_ray.models.weight_files import LoadReport, State, compare_states, is_flat, name_some
 
 RELEASE_PREFIX = "module."
 # What the release has no weight for; at export it is left out.
@@ -97,18 +97,7 @@ def load_state(
     wanted = model.state_dict()
     dropped = tuple(key for key in DROPPED_KEYS if key in state)
     state = {key: tensor for key, tensor in state.items() if key not in DROPPED_KEYS}
-    absent = sorted(set(wanted) - set(state))
-    report = LoadReport(
-        missing=tuple(key for key in absent if key not in may_be_fresh),
-        unexpected=tuple(sorted(set(state) - set(wanted))),
-        mismatched=tuple(
-            f"{key}: got {tuple(state[key].shape)}, wanted {tuple(wanted[key].shape)}"
-            for key in sorted(set(state) & set(wanted))
-            if state[key].shape != wanted[key].shape
-        ),
-        fresh=tuple(key for key in absent if key in may_be_fresh),
-        dropped=dropped,
-    )
+    report = compare_states(wanted, state, may_be_fresh=may_be_fresh, dropped=dropped)
     report.raise_if_incomplete(source)
     model.load_state_dict(wanted | state, strict=True)
     return report
@@ -123,7 +112,7 @@ def is_release(content: Any) -> bool:
 
 def strip_release_layout(content: Any, source: str) -> State:
     """Map a released checkpoint to this model's names; UserError where it is no flat dict of tensors."""
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not is_flat(content):
         raise UserError(f"{source} is not a flat state dict", wanted="names mapped to tensors")
     has_prefix = [key.startswith(RELEASE_PREFIX) for key in content]
     if any(has_prefix) and not all(has_prefix):

@@ -20,7 +20,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.adapters import exported_state
 from mama_ray.models.violet.model import Violet
 from mama_ray.models.violet.windows import relative_position_index
-from mama_ray.models.weight_files import LoadReport, State, name_some
+from mama_ray.models.weight_files import LoadReport, State, compare_states, name_some
 
 OWN_PARTS = ("video_projection.", "text_tower.", "text_projection.", "logit_scale")
 RELEASE_MARK = "enc_img."  # which no other released file has
@@ -94,9 +94,6 @@ def read_release(
     report = _compare(model, state, [*dropped, *buffers])
     report.raise_if_incomplete(source)
     dtypes = {key: value.dtype for key, value in state.items()}
-    whole = [key for key, value in state.items() if not value.is_floating_point()]
-    if whole:
-        raise UserError(f"weights of {source} are no fractions", got=name_some(whole), wanted="floating-point numbers")
     weights = {key: state[key] for key in _release_names(model)}
     other_bias = None
     if model.fc_mtm is not None and not torch.equal(state[_TWIN], state[_BIAS]):
@@ -173,7 +170,7 @@ def _take_buffers(model: Violet, state: State, source: str) -> list[str]:
     names = [key for key in state if key in known]
     absent = sorted(set(_indices(known)) - set(names)) if _indices(names) else []
     LoadReport(missing=tuple(absent)).raise_if_incomplete(source)
-    others = [key for key in names if not torch.equal(state.pop(key), known[key])]
+    others = [key for key in names if not _is_same(state.pop(key), known[key])]
     if others:
         raise UserError(
             f"buffers of {source} are not those of the model",
@@ -184,20 +181,16 @@ def _take_buffers(model: Violet, state: State, source: str) -> list[str]:
     return names
 
 
+def _is_same(found: Tensor, wanted: Tensor) -> bool:
+    # Of other numbers, equal ones would be written back as other bytes.
+    return found.dtype == wanted.dtype and torch.equal(found, wanted)
+
+
 def _compare(model: Violet, state: State, dropped: list[str]) -> LoadReport:
     """Compare keys and shapes with those that the release has for such a model."""
     own = model.state_dict()
-    wanted = {key: own[key].shape for key in _release_names(model)}
+    wanted = {key: own[key] for key in _release_names(model)}
     if model.fc_mtm is not None:
         wanted[_TWIN] = wanted[_BIAS]
-    return LoadReport(
-        missing=tuple(sorted(set(wanted) - set(state))),
-        unexpected=tuple(sorted(set(state) - set(wanted))),
-        mismatched=tuple(
-            f"{key}: got {tuple(state[key].shape)}, wanted {tuple(wanted[key])}"
-            for key in sorted(set(state) & set(wanted))
-            if state[key].shape != wanted[key]
-        ),
-        fresh=tuple(key for key in own if key.startswith(OWN_PARTS)),
-        dropped=tuple(dropped),
-    )
+    fresh = tuple(key for key in own if key.startswith(OWN_PARTS))
+    return replace(compare_states(wanted, state, dropped=dropped), fresh=fresh)

@@ -17,6 +17,7 @@ from mama_ray.models.weight_files import (
     TORCH_SUFFIXES,
     LoadReport,
     State,
+    compare_states,
     read_json,
     read_state,
     read_weights_file,
@@ -135,15 +136,7 @@ def _require_fit(config: VioletConfig, state: State, *, source: str) -> LoadRepo
     """Raise UserError where a config is not that of the weights, before the memory that it asks for is taken."""
     model = _shapes_of(config)
     wanted = model.state_dict()
-    report = LoadReport(
-        missing=tuple(sorted(set(wanted) - set(state))),
-        unexpected=tuple(sorted(set(state) - set(wanted))),
-        mismatched=tuple(
-            f"{key}: got {tuple(state[key].shape)}, wanted {tuple(wanted[key].shape)}"
-            for key in sorted(set(state) & set(wanted))
-            if state[key].shape != wanted[key].shape
-        ),
-    )
+    report = compare_states(wanted, state)
     report.raise_if_incomplete(source)
     _require_bounded(state["logit_scale"], model.logit_scale_bounds, source)
     return report

@@ -129,9 +129,22 @@ class Answerer:
                 "the model does not fit the questions", got=f"{logits.shape[1]} scores",
                 wanted=f"{self._num_choices}, one for each answer of its list or each option",
             )  # fmt: skip
-        choices = logits[:, : self._num_choices].argmax(dim=1).cpu().numpy()
+        logits = logits[:, : self._num_choices].cpu()
+        _require_finite(logits[torch.from_numpy(is_pair & batch["valid"])])
+        choices = logits.argmax(dim=1).numpy()
         columns = {"pair": batch["rows"][is_pair], "choice": choices[is_pair], "valid": batch["valid"][is_pair]}
         return pa.table({name: pa.array(values) for name, values in columns.items()})
+
+
+def _require_finite(logits: Float[Tensor, "pairs answers"]) -> None:
+    """Raise UserError for scores of which the largest says nothing: the first answer would be right now and then."""
+    num_bad = int((~torch.isfinite(logits).all(dim=1)).sum())
+    if num_bad:
+        raise UserError(
+            "the model gives scores that are no numbers", got=f"{num_bad} of {len(logits)} questions of a batch",
+            wanted="finite numbers",
+            remedy="the model has diverged or the checkpoint is damaged: evaluate an earlier one",
+        )  # fmt: skip
 
 
 def read_choices(folder: Place, num_pairs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,11 @@ import ray
 from mama_ray.data.index import check_shards, read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
-from mama_ray.data.questions.lengths import count_cut, tell_cut
+from mama_ray.data.questions.lengths import tell_cut
 from mama_ray.data.questions.own import questions_of_index
 from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import AskedClips, join_clips
 from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
-from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
@@ -33,7 +32,9 @@ from mama_ray.evaluation.question_protocol import (
     measure,
     result_table,
 )
-from mama_ray.models.heads.folder import has_head
+from mama_ray.models.asking import asked_length, count_cut_questions
+from mama_ray.models.heads.folder import stored_head
+from mama_ray.models.heads.settings import HeadKind
 from mama_ray.models.run_config import RUN_CONFIG, training_config
 from mama_ray.models.weight_files import read_json
 from mama_ray.orchestration.cluster.connect import connect
@@ -69,8 +70,13 @@ class AnsweringFolder:
     tokenizer_files: dict[str, bytes]
     answers: AnswerList | None
     model_type: str
-    has_own_head: bool
+    head: HeadKind
     questions: str | None
+
+    @property
+    def has_own_head(self) -> bool:
+        """Whether the backbone answers by itself."""
+        return self.head == "own"
 
 
 def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
@@ -100,11 +106,11 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         choices, valid = read_choices(Place.of(folder), len(asked))
     predictions = predictions_of(asked, choices, valid, answerer.answers)
     questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
-    num_cut = _tell_lost(asked, questions, load_tokenizer(answerer.tokenizer_files, model.text_length))
+    num_cut, length = _tell_lost(asked, questions, answerer, model.text_length)
     num_missing = len(asked.missing) + int((~valid).sum())
     result = measure(
         benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
-        num_missing=num_missing, question_length=model.text_length, num_frames=model.num_frames,
+        num_missing=num_missing, question_length=length, num_frames=model.num_frames,
         sampling=model.sampling, image_size=model.transform.image_size, resize=model.transform.resize,
         num_cut=num_cut,
     ).model_copy(update={
@@ -148,14 +154,17 @@ def _renew_report(model: EvaluatedModel, result: QuestionResult, shards: str) ->
     return write_page(join_uri(model.home, "report"), f"Run {name}", [page], None)
 
 
-def _tell_lost(asked: AskedClips, questions: QuestionSet, tokenizer: Tokenizer) -> int:
-    """Warn of questions without their clip and of those that are cut; returns how many those are."""
+def _tell_lost(asked: AskedClips, questions: QuestionSet, answerer: AnsweringFolder, longest: int) -> tuple[int, int]:
+    """Warn of questions without their clip and of cut ones; returns how many those are, and at what length."""
     if asked.missing:
         told = (len(asked.missing), len(questions))
         logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
-    num_cut = count_cut(questions.questions, tokenizer)
-    tell_cut(num_cut, len(questions), tokenizer.context_length)
-    return num_cut
+    tokenizer = load_tokenizer(answerer.tokenizer_files, longest)
+    how = {"model_type": answerer.model_type, "has_own_head": answerer.has_own_head}
+    num_cut = count_cut_questions(questions.questions, tokenizer, **how)
+    length = asked_length(tokenizer, has_options=bool(questions.num_options), **how)
+    tell_cut(num_cut, len(questions), length)
+    return num_cut, length
 
 
 def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
@@ -166,7 +175,13 @@ def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
         task = training_config(folder / RUN_CONFIG).get("task")
         questions = task.get("questions") if isinstance(task, dict) else None
         model_type = str(read_json(folder / "config.json").get("model_type"))
-        return AnsweringFolder(files, answers_of(folder), model_type, not has_head(folder), questions)
+        (head, listed), answers = stored_head(folder), answers_of(folder)
+    if listed and answers is not None and answers.answers != listed:
+        raise UserError(
+            f"{ANSWERS_NAME} is not the list that the head learned", got=f"{len(answers)} answers",
+            wanted=f"the {len(listed)} of head.json", remedy="take both files from one checkpoint",
+        )  # fmt: skip
+    return AnsweringFolder(files, answers, model_type, head, questions)
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="evaluate: load questions")
@@ -211,6 +226,9 @@ def make_plan(
 ) -> AnswerPlan:
     """Return what tasks and actors need; UserError for open-ended questions where the model has no list of answers."""
     has_options = bool(asked.questions[0].options)
+    if answerer.head != "own" and has_options != (answerer.head == "options"):
+        asks = "multiple choice" if has_options else "open-ended questions"
+        raise UserError(f"a head of kind {answerer.head} does not fit the benchmark", got=asks, remedy="train another")
     if not has_options and answerer.answers is None:
         raise UserError("the model has no list of answers", got=model.uri, wanted=f"{ANSWERS_NAME} in its folder")
     answers = None if has_options else answerer.answers

@@ -65,3 +65,9 @@ def test_msvd_qa_has_the_documented_ceilings(size, listed, percent):
     top = answer_list_from_json(json.dumps(words[:size]), "x")
     ceiling = ceiling_of(top, msvd_qa().questions)
     assert (ceiling.num_listed, ceiling.num_questions, round(ceiling.percent, 2)) == (listed, 13_157, percent)
+
+
+@pytest.mark.parametrize("text", ['["\\ud800"]', '{"answers": ["a"], "counts": [1], "num_questions": "1"}'])
+def test_a_list_of_broken_texts_or_counts_is_refused(text):
+    with pytest.raises(UserError, match="of a list"):
+        answer_list_from_json(text, "answers.json")

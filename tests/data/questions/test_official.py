@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -13,12 +15,13 @@ from mama_ray.data.questions.official.msrvtt_qa import read_msrvtt_qa
 from mama_ray.data.questions.official.msvd_qa import read_msvd_qa
 from mama_ray.data.questions.official.next_qa import read_nextqa, read_nextqa_oe
 from mama_ray.data.questions.official.tgif_qa import read_action, read_frame, read_r_action, read_transition
-from mama_ray.data.questions.table import read_questions
+from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import hold_out_videos, video_rows
 from mama_ray.errors import UserError
 from mama_ray.evaluation.benchmarks import load_benchmark_file
 from mama_ray.storage.places import Place
 from tests.data.questions.official_sets import msrvtt_qa, msvd_qa, nextqa_val, official, tgif_count
+from tests.data.questions.small_sets import open_question
 from tests.test_layout import ROOT
 
 MC_COLUMNS = ("question", "answer", "qid", "type", "a0", "a1", "a2", "a3", "a4")
@@ -225,10 +228,51 @@ def test_activitynet_qa_joins_questions_and_answers_by_id(tmp_path):
 
 
 def test_validation_is_held_out_by_video():
-    held = hold_out_videos(msvd_qa(), 10)
+    train = QuestionSet("msvd_qa", "open_ended", tuple(replace(one, split="train") for one in msvd_qa().questions))
+    held = hold_out_videos(train, 10)
     splits = {(question.video_id, question.split) for question in held.questions}
-    assert Counter(split for _, split in splits) == {"val": 10, "test": 494}
-    assert hold_out_videos(msvd_qa(), 10) == held
+    assert Counter(split for _, split in splits) == {"val": 10, "train": 494}
+    assert hold_out_videos(train, 10) == held
+
+
+def test_videos_are_held_out_of_training_alone():
+    both = tuple(open_question(number, split="train" if number < 4 else "test") for number in range(9))
+    held = hold_out_videos(QuestionSet("small", "open_ended", both), 3)
+    assert Counter(one.split for one in held.questions) == {"train": 1, "val": 3, "test": 5}
+    with pytest.raises(UserError, match="no training questions to hold videos out of: got split test"):
+        hold_out_videos(msvd_qa(), 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "told"),
+    [
+        ("nextqa", {"q.csv": "video,question,answer,qid,type,a0,a1,a2,a3,a4,answer\n1,q,0,0,CW,a,b,c,d,e,3\n"},
+         "q.csv has a column twice: got answer"),
+        ("tgif_frame", {"q.csv": "gif_name\tquestion\tanswer\ttype\tvid_id\ng\tq\ta\t-1\t1\n"},
+         "type: got -1, wanted 0 to 3"),
+        ("tgif_count", {"q.csv": f"gif_name\tquestion\tanswer\tvid_id\ng\tq\t{'9' * 5000}\t1\n"},
+         "wanted a whole number of at most 9 digits"),
+        ("activitynet_qa", {"x_q.json": '[{"question_id": "v_1_1", "question": "q"}]',
+                            "x_a.json": '[{"question_id": "v_1_1", "answer": "x", "type": -1}]'},
+         "type: got -1, wanted 0 to 8"),
+        ("activitynet_qa", {"x_q.json": '[{"question_id": "v_1_1", "question": "q"}]',
+                            "x_a.json": '[{"question_id": "v_1_1", "answer": null, "type": 3}]'},
+         "answer: got ''"),
+    ],
+)  # fmt: skip
+def test_numbers_and_columns_that_would_pass_for_others_are_refused(tmp_path, name, files, told):
+    for path, content in files.items():
+        (tmp_path / path).write_text(content)
+    with pytest.raises(UserError, match=re.escape(told)):
+        main(name, tmp_path / next(iter(files)), str(tmp_path / "table.parquet"))
+
+
+def test_a_byte_order_mark_and_unicodes_ends_of_lines_are_read(tmp_path):
+    record = {"question_id": 0, "video_id": 0, "question": "one\u2028line?", "answer": "man"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8-sig")
+    main("own", tmp_path / "own.jsonl", str(tmp_path / "table.parquet"))
+    (question,) = read_questions(Place.of(tmp_path / "table.parquet")).questions
+    assert (question.question_id, question.video_id, question.question) == ("0", "0", "one\u2028line?")
 
 
 def test_the_command_writes_a_table_and_the_videos_rows(tmp_path):

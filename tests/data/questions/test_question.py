@@ -1,5 +1,9 @@
 """The contract of a question: what is read back as it was written, and each way to break it told by its field."""
 
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.data.questions.question import parse_question
@@ -16,6 +20,16 @@ def test_the_right_option_goes_by_number_or_by_text():
     by_number, by_text = parse_question(CHOICE), parse_question(CHOICE | {"answer": "b"})
     assert by_number == by_text
     assert (by_number.right_option, by_number.answers, by_number.task) == (1, ("b",), "multiple_choice")
+
+
+def test_an_id_may_be_0():
+    question = parse_question(OPEN | {"question_id": 0, "video_id": 0}, question_id="c_0", video_id="c")
+    assert (question.question_id, question.video_id) == ("0", "0")
+
+
+def test_the_answer_of_a_choice_is_its_right_option():
+    with pytest.raises(ValueError, match="answer: got 'man', wanted the right option's text, 'option 0'"):
+        replace(choice_question(1), answers=("man",))
 
 
 def test_two_options_of_one_text_are_told_apart_by_number():
@@ -44,6 +58,9 @@ def test_what_a_place_knows_fills_what_a_question_does_not_say():
         ({"question": None}, "question: got ''"),
         ({"answer": None}, "answer: got none"),
         ({"answer": "\ud800"}, "lone surrogate"),
+        ({"type": "\ud800"}, "type: got a lone surrogate"),
+        ({"clip_id": "\ud800"}, "clip_id: got a lone surrogate"),
+        ({"split": 3}, "split: got 3"),
         ({"answers": ["man"]}, "both answer and answers"),
         ({"answer": 1.5}, "answer: got 1.5"),
         ({"question_id": None}, "question_id: got ''"),
@@ -111,3 +128,18 @@ def test_splits_are_told_apart_and_a_split_without_questions_is_told():
         joined.of_split("val")
     with pytest.raises(UserError, match="cannot be one"):
         join_sets([joined, choice_set(0)])
+
+
+def test_a_table_without_its_data_set_or_of_broken_text_is_refused(tmp_path):
+    place = Place.of(tmp_path / "table.parquet")
+    write_questions(place, open_set("man woman"))
+    table = pq.read_table(place.path)
+    version = {b"mama_ray.questions.version": b"1"}
+    pq.write_table(table.replace_schema_metadata(version), place.path)
+    with pytest.raises(UserError, match="not a questions table"):
+        read_questions(place)
+    offsets = pa.array([0, 1, 2], pa.int32()).buffers()[1]
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"\xff\xfe")])
+    pq.write_table(table.set_column(4, "type", broken), place.path)
+    with pytest.raises(UserError, match="the questions cannot be read"):
+        read_questions(place)

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mama_ray.data.region_features.__main__ import write_published
+from mama_ray.data.region_features.__main__ import main, write_published
 from mama_ray.data.region_features.boxes import join_regions
 from mama_ray.data.region_features.published import PublishedFeatures
 from mama_ray.data.region_features.table import CHUNK_CLIPS, FeatureTable
@@ -68,3 +68,14 @@ def test_a_video_in_two_files_and_clips_without_any_are_refused(sources, tmp_pat
         write_published(clips(), [sources[0], sources[0]], Place.of(tmp_path / "twice"))
     with pytest.raises(UserError, match="no clip has features: got .* no features of video 0"):
         write_published(clips(1), sources, Place.of(tmp_path / "none"))
+
+
+def test_clips_of_one_video_are_refused(sources, tmp_path):
+    two = clips().set_column(1, "video_id", pa.array(["1"] * NUM_CLIPS))
+    with pytest.raises(UserError, match=f"features are of whole videos: got {NUM_CLIPS} clips of video 1"):
+        write_published(two, sources, Place.of(tmp_path / "table"))
+
+
+def test_a_frame_without_a_size_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--size: got 0 240"):
+        main("shards", str(tmp_path / "table"), (), (), size=(0, 240))

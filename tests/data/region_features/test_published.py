@@ -118,3 +118,65 @@ def test_shapes_that_do_not_fit_each_other_are_refused(content, tmp_path):
         pytest.raises(UserError, match="do not fit each other"),
     ):
         features.read("a", **SIZE)
+
+
+@pytest.mark.parametrize("value", [np.float32(1), h5py.Empty("f4")])
+def test_a_dataset_that_is_no_row_of_videos_is_refused(content, tmp_path, value):
+    regions, frames = write(tmp_path, content, drop="feat")
+    with h5py.File(regions, "a") as file:
+        file.create_dataset("feat", data=value)
+    with pytest.raises(UserError, match="is no file of features"):
+        PublishedFeatures(regions, frames, num_regions=5)
+
+
+@pytest.mark.parametrize("num_regions", [0, -1])
+def test_no_regions_are_refused(content, tmp_path, num_regions):
+    with pytest.raises(UserError, match=f"num_regions: got {num_regions}, wanted at least 1"):
+        PublishedFeatures(*write(tmp_path, content), num_regions=num_regions)
+
+
+def _archive(path, **changes: int) -> None:
+    """Write an .npz whose entries say of themselves what `changes` say, at these places of their headers."""
+    np.savez(path, feat=np.ones(9, np.float32), bbox=np.ones(4, np.float32))
+    data = bytearray(path.read_bytes())
+    entry = data.find(b"PK\x01\x02")
+    for name, value in changes.items():
+        place = {"flags": (6, 8), "method": (8, 10)}[name]
+        data[place[0]] = data[entry + place[1]] = value
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("changes", [{"flags": 1}, {"method": 99}, {"method": 8}, {"method": 14}])
+def test_an_archive_that_cannot_be_unpacked_is_one_line(tmp_path, changes):
+    """Locked, packed in a way that nobody knows, and said to be packed by two that everybody does."""
+    _archive(tmp_path / "v.npz", **changes)
+    np.save(tmp_path / "v.npy", np.ones(3, np.float32))
+    with pytest.raises(UserError, match=r"v.npz is damaged"):
+        PublishedFeatures(tmp_path, tmp_path, num_regions=1).read("v", **SIZE)
+
+
+@pytest.mark.parametrize(
+    "feat", [np.full(3, "a"), np.ones(3, complex), np.zeros(3, "M8[s]"), np.zeros(3, [("a", "f4")])]
+)
+def test_what_is_no_number_is_refused(tmp_path, feat):
+    np.savez(tmp_path / "v.npz", feat=feat, bbox=np.ones(4, np.float32))
+    np.save(tmp_path / "v.npy", np.ones(3, np.float32))
+    with pytest.raises(UserError, match="v.npz holds no numbers"):
+        PublishedFeatures(tmp_path, tmp_path, num_regions=1).read("v", **SIZE)
+
+
+def test_an_archive_in_the_place_of_an_array_is_refused(content, tmp_path):
+    np.savez(tmp_path / "v.npz", feat=content["feat"][0], bbox=content["bbox"][0])
+    (tmp_path / "v.npy").write_bytes((tmp_path / "v.npz").read_bytes())
+    features = PublishedFeatures(tmp_path, tmp_path, num_regions=1)
+    with pytest.raises(UserError, match="v.npy holds no numbers: got NpzFile"):
+        features.read("v", **SIZE)
+    (tmp_path / "v.npy").write_bytes(_header_of(1 << 50))
+    with pytest.raises(UserError, match="v.npy is damaged"):
+        features.read("v", **SIZE)
+    assert "a" * 300 not in features  # longer than a file's name can be
+
+
+def _header_of(num_values: int) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({num_values},), }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header

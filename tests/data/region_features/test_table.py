@@ -88,3 +88,48 @@ def test_damaged_and_unfinished_tables_are_told(table, tmp_path):
     (table / SUMMARY_NAME).delete_file()
     with pytest.raises(UserError, match="no table of features"):
         FeatureTable(table)
+
+
+@pytest.mark.parametrize("num_regions", [0, -1])
+def test_no_regions_are_refused(table, num_regions):
+    with pytest.raises(UserError, match=f"num_regions: got {num_regions}, wanted at least 1"):
+        FeatureTable(table).read("clip 1", f"{1:064d}", num_regions=num_regions)
+
+
+def _without_frames(chunk: pa.Table) -> pa.Table:
+    place = chunk.schema.get_field_index("frames")
+    return chunk.set_column(place, chunk.schema.field(place), pa.nulls(len(chunk), chunk.schema.field(place).type))
+
+
+def _without_numbers(chunk: pa.Table) -> pa.Table:
+    place = chunk.schema.get_field_index("frames")
+    field = chunk.schema.field(place)
+    return chunk.set_column(place, field, pa.array([[float("nan")] * field.type.list_size] * len(chunk), field.type))
+
+
+def _without_size(chunk: pa.Table) -> pa.Table:
+    place = chunk.schema.get_field_index("width")
+    return chunk.set_column(place, chunk.schema.field(place), pa.array([0] * len(chunk), pa.int32()))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda chunk: pa.table({"x": list(range(len(chunk)))}), "is damaged: got 1 rows of 1 columns"),
+        (_without_frames, "is damaged: got nothing of clip clip 1"),
+        (_without_size, "is damaged: got nothing of clip clip 1"),
+        (_without_numbers, "the frames of clip clip 1 hold values that are no numbers"),
+    ],
+)
+def test_a_file_of_another_form_is_one_line(table, change, told):
+    path = (table / chunk_name(0)).path
+    pq.write_table(change(pq.read_table(path)), path, row_group_size=1)
+    with pytest.raises(UserError, match=told):
+        FeatureTable(table).read("clip 1", f"{1:064d}")
+
+
+def test_a_file_whose_clips_are_not_apart_is_one_line(table):
+    path = (table / chunk_name(0)).path
+    pq.write_table(pq.read_table(path), path)
+    with pytest.raises(UserError, match=f"is damaged: got {CHUNK_CLIPS} rows"):
+        FeatureTable(table).read("clip 0", f"{0:064d}")

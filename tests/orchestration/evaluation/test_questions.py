@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
@@ -31,10 +32,11 @@ from mama_ray.models.heads.head import build_head
 from mama_ray.models.heads.headed import HeadedEncoder, feature_dim, load_answering
 from mama_ray.models.heads.settings import HeadConfig
 from mama_ray.models.pretrained import save_pretrained
+from mama_ray.models.weight_files import HEAD_WEIGHTS
 from mama_ray.orchestration.evaluation.answer import Answerer, AnswerPlan, cut_at_clips, decode_pairs
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
-from mama_ray.orchestration.evaluation.questions import load_asked, predictions_of, read_answerer
+from mama_ray.orchestration.evaluation.questions import load_asked, make_plan, predictions_of, read_answerer
 from mama_ray.orchestration.evaluation.run import load_benchmark, run
 from mama_ray.storage.places import Place
 from tests.data.shard_factory import FACTS
@@ -152,6 +154,34 @@ def test_questions_of_clips_that_are_not_there_stay_in_the_denominator(shards, t
     result = measure(load_benchmark("embedded_qa"), questions, predictions, source="x", answers=answers)
     assert result.protocol.num_questions == len(present) + 3
     assert result.counts["colour"].num_questions == 5 + 3
+
+
+def test_a_list_of_another_run_beside_the_head_is_refused(shards, tmp_path):
+    folder = write_answering(tmp_path / "model", shards, "classification")
+    answers = json.loads((folder / ANSWERS_NAME).read_text())
+    (folder / ANSWERS_NAME).write_text(json.dumps(answers | {"answers": answers["answers"][::-1]}))
+    model = find_model(str(folder), BenchmarkConfig(dataset="embedded_qa"))
+    with pytest.raises(UserError, match=r"answers.json is not the list that the head learned"):
+        read_answerer(model)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("classification", "embedded_mc"), ("options", "embedded_qa")])
+def test_a_head_of_another_kind_of_questions_is_refused(shards, tmp_path, kind, name):
+    folder = write_answering(tmp_path / "model", shards, kind)
+    model = find_model(str(folder), BenchmarkConfig(dataset=name))
+    _, asked = load_asked(str(shards), None, load_benchmark(name))
+    job = EvaluateJob(checkpoint=str(folder), benchmark=name)
+    with pytest.raises(UserError, match=f"a head of kind {kind} does not fit the benchmark"):
+        make_plan(job, model, read_answerer(model), str(shards), table=None, asked=asked)
+
+
+def test_scores_that_are_no_numbers_end_the_evaluation(shards, tmp_path):
+    """The first of the answers would be chosen, which is right now and then."""
+    folder = write_answering(tmp_path / "model", shards, "classification")
+    head = load_file(folder / HEAD_WEIGHTS)
+    save_file({name: torch.full_like(value, torch.nan) for name, value in head.items()}, folder / HEAD_WEIGHTS)
+    with pytest.raises(UserError, match="scores that are no numbers: got . of . questions of a batch"):
+        answered(shards, folder, "embedded_qa", 7)
 
 
 def test_questions_of_another_set_are_told(shards, tmp_path):

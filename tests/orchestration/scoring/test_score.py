@@ -59,7 +59,7 @@ def test_the_program_says_in_one_line_what_does_not_fit(tmp_path):
         ({"predictions": "nowhere.json"}, "no such file: got nowhere.json"),
         ({"answers": None}, "wanted the list of answers"),
         ({"questions": "nowhere.parquet"}, "no questions table"),
-        ({"form": "option_numbers"}, "prediction of q0"),
+        ({"form": "option_numbers"}, "the form option_numbers is of multiple_choice questions"),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path, changes, told):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mama_ray.data.questions.official.records import Split, question_set, read_list
+from mama_ray.data.questions.official.records import Split, numbered, question_set, read_list
 from mama_ray.data.questions.question import Question
 from mama_ray.data.questions.table import QuestionSet, require_unique
 from mama_ray.errors import UserError
@@ -28,7 +28,7 @@ def read_activitynet_qa(annotations: Path, beside: Path | None = None, split: Sp
     if without:
         raise UserError(
             f"{annotations.name} and {answers_path.name} are about other questions",
-            got=f"{len(without)} are in one alone, among them {sorted(without)[0]}",
+            got=f"{len(without)} are in one alone, among them {sorted(map(str, without))[0]}",
         )
 
     def make(row: dict) -> Question:
@@ -38,8 +38,8 @@ def read_activitynet_qa(annotations: Path, beside: Path | None = None, split: Sp
             # `v_<youtube id>`, as ActivityNet Captions names the same videos
             video_id=row["question_id"].rpartition("_")[0],
             question=row["question"],
-            answers=(str(answer["answer"]),),
-            type=TYPES[int(answer["type"])],
+            answers=("" if answer["answer"] is None else str(answer["answer"]),),
+            type=numbered(TYPES, answer["type"], "type"),
             split=split,
         )
 

@@ -27,6 +27,9 @@ def read_rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> li
         reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
         rows = list(reader)
     names = [name for name in reader.fieldnames or () if name]
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:  # of which a reader takes the last
+        raise UserError(f"{path.name} has a column twice", got=doubled[0], wanted="each column once")
     missing = [name for name in columns if name not in names]
     if missing:
         got = ", ".join(names) or "an empty file"
@@ -45,9 +48,10 @@ def unquoted(text: str) -> str:
 
 def read_list(path: Path) -> list[Any]:
     """Return the list that a JSON file holds, or the lines of JSON lines; UserError for anything else."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        value = [json.loads(line) for line in text.splitlines() if line.strip()] if path.suffix == ".jsonl" else None
+        # Not splitlines: a text may have Unicode's other ends of lines in it, such as U+2028.
+        value = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
         value = json.loads(text) if value is None else value
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} cannot be read", got=f"{error}", wanted="JSON") from None
@@ -59,7 +63,7 @@ def read_list(path: Path) -> list[Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds; UserError for anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} cannot be read", got=f"{error}", wanted="JSON") from None
     if not isinstance(value, dict):
@@ -81,6 +85,14 @@ def question_set(
     if not questions:
         raise UserError(f"{path.name} has no questions", wanted=f"an official file of {dataset}")
     return QuestionSet(dataset, task, tuple(questions))
+
+
+def numbered(names: Sequence[str], number: Any, field: str) -> str:
+    """Return the name that a number stands for, counted from 0; ValueError where there is none."""
+    place = int(number)
+    if not 0 <= place < len(names):
+        raise ValueError(f"{field}: got {number}, wanted 0 to {len(names) - 1}")
+    return names[place]
 
 
 def first_word(question: str) -> str:

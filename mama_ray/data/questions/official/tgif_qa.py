@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from mama_ray.data.questions.official.records import Split, question_set, read_rows
+from mama_ray.data.questions.official.records import Split, numbered, question_set, read_rows
 from mama_ray.data.questions.question import Question, choice
 from mama_ray.data.questions.table import QuestionSet
 
@@ -35,7 +35,7 @@ def read_frame(annotations: Path, beside: Path | None = None, split: Split = "te
     def make(row: dict) -> Question:
         return Question(
             question_id=row["vid_id"], video_id=row["gif_name"], question=row["question"], answers=(row["answer"],),
-            type=_FRAME_TYPES[int(row["type"])], split=split,
+            type=numbered(_FRAME_TYPES, row["type"], "type"), split=split,
         )  # fmt: skip
 
     return question_set(annotations, "tgif_frame", "open_ended", rows, make)
