@@ -64,7 +64,7 @@ def table_of(report: dict) -> str:
     lines = []
     for model, part in report["models"].items():
         if "twins" in part:
-            lines += ["", f"{model} | with pixels | without | difference", "|---|---|---|---|"]
+            lines += ["", f"| {model} | with pixels | without | difference |", "|---|---|---|---|"]
             for kind, row in part["twins"].items():
                 cells = [f"{row[name]['mean']:.1f}" for name in ("seeing", "blind")]
                 lines.append(f"| {kind} | {' | '.join(cells)} | {show(row['difference'], sign='+')} |")
