@@ -95,7 +95,7 @@ def run_case(corpus: AskedCorpus, model: Model, method: Method, sizes: Sizes, *,
     ask = asks_like(state.model.model_type, corpus.tokenizer, has_own_head=model.head is None)
     pad_id = corpus.tokenizer.pad_id
     readers = {split: Reader(corpus.assembler(split, ask), pad_id, sees) for split in SPLITS}
-    observer = Observer(len(corpus.is_swapped), sizes.num_steps)
+    observer = Observer(state, len(corpus.is_swapped))
     batches = readers["train"].stream(
         sizes.batch_size, QuestionPlanConfig(seed=seed, questions_per_clip=model.questions_per_clip)
     )
@@ -116,7 +116,7 @@ def start(corpus: AskedCorpus, model: Model, method: Method, sizes: Sizes, *, se
     encoder = from_preset(model.preset, vocabulary)
     give_answers(encoder, corpus.answers.answers, tokenizer)
     head = None if model.head is None else build_head(model.head, feature_dim(encoder), len(corpus.answers))
-    task = AnsweringObjective()
+    task = WatchedAnswers()
     state = build_state(
         encoder,
         objective=ContrastiveConfig(margin=method.margin),
@@ -158,11 +158,31 @@ def accuracies(state: TrainState, reader: Reader) -> dict[str, float]:
 
 
 @dataclass
-class Observer:
-    """Keeps, for each quarter of a run, the mean loss and how much each training pair weighed."""
+class WatchedAnswers:
+    """The loss of answers, which keeps what a step's first pass found, the one over its training batch."""
 
+    _first: Tensor | None = None
+
+    def __call__(self, outputs: Any, batch: ClipBatch) -> Tensor:
+        losses = AnsweringObjective()(outputs, batch)
+        if self._first is None:
+            self._first = losses.detach()
+        return losses
+
+    def take(self) -> Tensor:
+        """Return them, and wait for the next step's."""
+        losses, self._first = self._first, None
+        assert losses is not None
+        return losses
+
+
+@dataclass
+class Observer:
+    """Keeps, for each quarter of a run, the mean loss and how much each training pair weighed: its answer's loss where
+    that has a weight of its own, else the sum of both losses."""
+
+    state: TrainState
     num_pairs: int
-    num_steps: int
     _sums: np.ndarray = field(init=False)
     _counts: np.ndarray = field(init=False)
     _losses: list[list[float]] = field(init=False)
@@ -173,12 +193,21 @@ class Observer:
 
     def __call__(self, record: StepRecord) -> None:
         """Take a step's record in; weights are as multiples of the mean one."""
-        quarter = min(3, 4 * record.step // self.num_steps)
+        quarter = min(3, 4 * record.step // self.state.num_steps)
         is_pair = record.rows.numpy() >= 0
-        rows, weights = record.rows.numpy()[is_pair], record.weights.numpy()[is_pair]
-        np.add.at(self._sums[quarter], rows, weights * len(rows))
+        rows, weights = record.rows.numpy()[is_pair], self._weights(record)[is_pair]
+        np.add.at(self._sums[quarter], rows, weights / max(weights.mean(), 1e-12))
         np.add.at(self._counts[quarter], rows, 1)
         self._losses[quarter].append(float(record.losses.numpy()[is_pair].mean()))
+
+    @torch.no_grad()
+    def _weights(self, record: StepRecord) -> np.ndarray:
+        step = self.state.weighted_step
+        assert isinstance(step.objective, TrainingObjective) and isinstance(step.objective.task, WatchedAnswers)
+        losses = step.objective.task.take()
+        if step.weighting_config.weighted_term in ("task", "each"):
+            return self.state.weighting(losses).numpy()
+        return record.weights.numpy()
 
     def losses(self) -> list[float]:
         """Return the mean loss of each quarter."""
