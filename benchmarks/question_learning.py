@@ -96,7 +96,7 @@ def find(run: Run, args: argparse.Namespace) -> dict:
     frames = write_pictures(corpus, Path(args.storage), num_frames=model.num_frames)
     asked = load_corpus(corpus, frames, kind=model.tokenizer, swapped_answers=run.swapped)
     found = run_case(asked, model, METHODS[run.method], sizes, seed=run.seed, sees=run.sees)
-    found |= {"setting": setting, "commit": commit(), "cpu_s": round(time.process_time() - started, 1)}
+    found |= {"setting": setting, "commit": args.commit, "cpu_s": round(time.process_time() - started, 1)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1))
     return found
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    args.commit = commit()  # of what has been imported: the tree may change during hours of training
     report = report_of(args)
     text = json.dumps(report, indent=1)
     if args.output:
