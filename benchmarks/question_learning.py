@@ -46,6 +46,7 @@ class Run:
     method: str
     swapped: float
     sees: bool
+    num_steps: int
     seed: int
 
 
@@ -56,15 +57,16 @@ def runs_of(args: argparse.Namespace) -> list[Run]:
 
 def _runs_of_part(part: str, args: argparse.Namespace) -> Iterator[Run]:
     for model in args.models:
+        num_steps = args.num_steps or MODELS[model].num_steps
         for seed in args.seeds:
             if part == "twins":
-                yield Run(model, UNIFORM, 0.0, True, seed)
-                yield Run(model, UNIFORM, 0.0, False, seed)
+                yield Run(model, UNIFORM, 0.0, True, num_steps, seed)
+                yield Run(model, UNIFORM, 0.0, False, num_steps, seed)
             elif part == "swapped":
-                yield Run(model, FINDS_SWAPS, args.swapped, True, seed)
+                yield Run(model, FINDS_SWAPS, args.swapped, True, num_steps, seed)
             elif model in args.method_models:
                 for swapped in (0.0, args.swapped):
-                    yield from (Run(model, method, swapped, True, seed) for method in METHODS)
+                    yield from (Run(model, name, swapped, True, args.method_steps, seed) for name in METHODS)
 
 
 def corpus_of(seed: int, args: argparse.Namespace) -> CorpusConfig:
@@ -79,16 +81,12 @@ def corpus_of(seed: int, args: argparse.Namespace) -> CorpusConfig:
     )
 
 
-def sizes_of(model: str, args: argparse.Namespace) -> Sizes:
-    """Return the number of steps and pairs of a run."""
-    return Sizes(num_steps=args.num_steps or MODELS[model].num_steps, batch_size=args.batch)
-
-
 def find(run: Run, args: argparse.Namespace) -> dict:
     """Return what a run found, from its file where it has been made."""
-    model, corpus, sizes = MODELS[run.model], corpus_of(run.seed, args), sizes_of(run.model, args)
-    setting = {**asdict(run), "corpus": corpus.model_dump(mode="json"), "sizes": asdict(sizes)}
-    name = "-".join(str(value) for value in (*astuple(run), args.level, *astuple(sizes)))
+    model, corpus, sizes = MODELS[run.model], corpus_of(run.seed, args), Sizes(run.num_steps, args.batch)
+    own = {name: value for name, value in asdict(run).items() if name != "num_steps"}  # which is one of the sizes
+    setting = {**own, "corpus": corpus.model_dump(mode="json"), "sizes": asdict(sizes)}
+    name = "-".join(str(value) for value in (*own.values(), args.level, *astuple(sizes)))
     path = Path(args.storage) / "runs" / f"{name}.json"
     if path.exists() and (known := json.loads(path.read_text()))["setting"] == setting:
         return known
@@ -107,13 +105,14 @@ def report_of(args: argparse.Namespace) -> dict:
     runs: dict[tuple, dict[int, dict]] = defaultdict(dict)
     for run in runs_of(args):
         found = find(run, args)
-        runs[run.model, run.method, run.swapped, run.sees][run.seed] = found
+        runs[run.model, run.method, run.swapped, run.sees, run.num_steps][run.seed] = found
         tell({**asdict(run), "cpu_s": found["cpu_s"], **found["accuracy"], "auc": found.get("auc")})
     models = {}
     for model in args.models:
-        models[model] = {"sizes": asdict(sizes_of(model, args)), "lr": MODELS[model].lr}
+        num_steps = args.num_steps or MODELS[model].num_steps
+        models[model] = {"num_steps": num_steps, "batch": args.batch, "lr": MODELS[model].lr}
         if "twins" in args.parts:
-            models[model]["twins"] = twins_of(runs, model)
+            models[model]["twins"] = twins_of(runs, model, num_steps)
         models[model]["methods"] = methods_of(runs, model)
     commits = sorted({one["commit"] for of_seed in runs.values() for one in of_seed.values()})
     command = " ".join(["python", "benchmarks/question_learning.py", *sys.argv[1:]]).replace(args.storage, "FOLDER")
@@ -156,6 +155,7 @@ def main() -> None:
     parser.add_argument("--num_val", type=int, default=128)
     parser.add_argument("--num_test", type=int, default=400)
     parser.add_argument("--num_steps", type=int, default=0, help="0 takes those of the model's recipe")
+    parser.add_argument("--method_steps", type=int, default=600, help="steps of the runs that methods compares")
     parser.add_argument("--batch", type=int, default=64, help="pairs of a step")
     parser.add_argument("--output")
     args = parser.parse_args()

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from mama_ray.reporting.intervals import mean_interval
 
 Runs = Mapping[tuple, Mapping[int, dict]]
-"""By (model, method, share of swapped answers, whether it sees), what each seed's run found."""
+"""By (model, method, share of swapped answers, whether it sees, number of steps), what each seed's run found."""
 
 
 def interval_of(values: Sequence[float]) -> dict:
@@ -28,9 +28,9 @@ def accuracy_of(runs: Mapping[int, dict], kind: str = "all") -> dict:
     return interval_of([runs[seed]["accuracy"][kind] for seed in sorted(runs)])
 
 
-def twins_of(runs: Runs, model: str) -> dict:
+def twins_of(runs: Runs, model: str, num_steps: int) -> dict:
     """Compare a model with its blind twin, by type of question."""
-    seeing, blind = runs[model, "uniform", 0.0, True], runs[model, "uniform", 0.0, False]
+    seeing, blind = (runs[model, "uniform", 0.0, sees, num_steps] for sees in (True, False))
     kinds = next(iter(seeing.values()))["accuracy"]
     return {
         kind: {
@@ -45,11 +45,11 @@ def twins_of(runs: Runs, model: str) -> dict:
 def methods_of(runs: Runs, model: str) -> list[dict]:
     """Compare each method with uniform weights and no margin on the same data, and tell how well weights find swaps."""
     rows = []
-    for (name, method, swapped, sees), found in runs.items():
+    for (name, method, swapped, sees, num_steps), found in runs.items():
         if name != model or not sees:
             continue
-        plain = runs.get((model, "uniform", swapped, True), {})
-        row = {"method": method, "swapped": swapped, "accuracy": accuracy_of(found)}
+        plain = runs.get((model, "uniform", swapped, True, num_steps), {})
+        row = {"method": method, "swapped": swapped, "num_steps": num_steps, "accuracy": accuracy_of(found)}
         row["over_uniform"] = None if method == "uniform" else difference_of(found, plain)
         if all("auc" in one for one in found.values()):
             row["auc_by_quarter"] = [
@@ -68,10 +68,14 @@ def table_of(report: dict) -> str:
             for kind, row in part["twins"].items():
                 cells = [f"{row[name]['mean']:.1f}" for name in ("seeing", "blind")]
                 lines.append(f"| {kind} | {' | '.join(cells)} | {show(row['difference'], sign='+')} |")
-        lines += ["", f"| {model} | swapped | accuracy | over uniform | AUC by quarter |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"| {model} | steps | swapped | accuracy | over uniform | AUC by quarter |",
+            "|---|---|---|---|---|---|",
+        ]
         for row in part["methods"]:
             areas = ", ".join(show(area, digits=2) for area in row.get("auc_by_quarter", []))
-            cells = [row["method"], f"{row['swapped']:.0%}", show(row["accuracy"])]
+            cells = [row["method"], str(row["num_steps"]), f"{row['swapped']:.0%}", show(row["accuracy"])]
             cells += ["" if row["over_uniform"] is None else show(row["over_uniform"], sign="+"), areas]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -74,6 +74,6 @@ def test_twins_are_compared_seed_by_seed():
     def runs(*values):
         return {seed: {"accuracy": {"all": value}} for seed, value in enumerate(values)}
 
-    found = {("m", "uniform", 0.0, True): runs(50, 70, 60), ("m", "uniform", 0.0, False): runs(20, 40, 30)}
-    difference = report.twins_of(found, "m")["all"]["difference"]
+    found = {("m", "uniform", 0.0, True, 9): runs(50, 70, 60), ("m", "uniform", 0.0, False, 9): runs(20, 40, 30)}
+    difference = report.twins_of(found, "m", 9)["all"]["difference"]
     assert (difference["low"], difference["mean"], difference["high"]) == (30, 30, 30)
