@@ -85,7 +85,8 @@ def find(run: Run, args: argparse.Namespace) -> dict:
     """Return what a run found, from its file where it has been made."""
     model, corpus, sizes = MODELS[run.model], corpus_of(run.seed, args), Sizes(run.num_steps, args.batch)
     own = {name: value for name, value in asdict(run).items() if name != "num_steps"}  # which is one of the sizes
-    setting = {**own, "corpus": corpus.model_dump(mode="json"), "sizes": asdict(sizes)}
+    recipe = {"lr": model.lr, "questions_per_clip": model.questions_per_clip}
+    setting = {**own, "recipe": recipe, "corpus": corpus.model_dump(mode="json"), "sizes": asdict(sizes)}
     name = "-".join(str(value) for value in (*own.values(), args.level, *astuple(sizes)))
     path = Path(args.storage) / "runs" / f"{name}.json"
     if path.exists() and (known := json.loads(path.read_text()))["setting"] == setting:

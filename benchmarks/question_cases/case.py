@@ -47,7 +47,7 @@ class Model:
 _HEAD = HeadConfig(kind="classification", hidden_dim=256, dropout=0.1)
 MODELS = {
     "clip_vip": Model("tiny", Tokenizer, _HEAD, 1e-3, 1500, 1),
-    "violet": Model("violet_tiny", WordPieceTokenizer, None, 1e-3, 800, 2),
+    "violet": Model("violet_tiny", WordPieceTokenizer, None, 1e-3, 1600, 1),
 }
 _UNIFORM = WeightingConfig(kind="uniform")
 
