@@ -20,6 +20,8 @@ SMALLEST = {
     "corpus.py": "--num-clips 8 --warm-up 8",
     "data_loading.py": "--corpus-clips 48 --steps 2 --warmup 1 --batch 4 --storage {folder}",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
+    "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
+    "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
     "scaling.py": "--num-clips 200000",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",

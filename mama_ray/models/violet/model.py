@@ -5,7 +5,7 @@ Video Swin's tokens and `encode_text` BERT's embeddings, so neither sees the oth
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,9 @@ class VioletConfig(Config):
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = IMAGENET_PIXEL_STD
     """RGB standard deviation, full scale 1."""
+    linear_init: Literal["bert", "fan_in"] = "bert"
+    """Start of the linear layers: bert: N(0, 0.02), which suits wide ones; fan_in: N(0, 1 / inputs), without which a
+    narrow model from scratch hardly hears of the video at [MASK]."""
     logit_scale: LogitScaleConfig = LogitScaleConfig(init=math.log(1 / TEMPERATURE))
     """Start, bounds and freezing of the logit scale."""
     gradient_checkpointing: bool = False
@@ -145,6 +148,9 @@ class Violet(nn.Module, JointEncoder):
         for part in (self.enc_txt, self.trsfr, self.fc_mtm, self.text_tower):
             if part is not None:
                 initialise_bert(part)
+        if config.linear_init == "fan_in":
+            for part in (self.enc_img, self.trsfr, self.fc_mtm, self.text_tower):
+                _initialise_by_inputs(part)
         nn.init.normal_(self.video_projection.weight, std=config.video.width**-0.5)
         nn.init.normal_(self.text_projection.weight, std=width**-0.5)
         self.register_buffer("answer_token_ids", None, persistent=False)
@@ -251,6 +257,14 @@ class Violet(nn.Module, JointEncoder):
 
     def _checkpointed(self) -> list[nn.Module]:
         return [*self.enc_img.swin.layers, self.trsfr, self.text_tower]
+
+
+@torch.no_grad()
+def _initialise_by_inputs(part: nn.Module | None) -> None:
+    """Start the linear layers within a part so that they keep the size of what they read, words' logits left out."""
+    for name, module in () if part is None else part.named_modules():
+        if isinstance(module, nn.Linear) and not name.endswith("decoder"):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
 
 
 def _to_unit_norm(features: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ PRESETS: dict[str, VioletConfig] = {
         dropout=0.0,
         order_embedding=False,
         num_task_embeddings=0,
+        linear_init="fan_in",
         logit_scale=LogitScaleConfig(init=math.log(1 / 0.07)),
     ),
     "violet_v2": VioletConfig(),

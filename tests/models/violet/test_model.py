@@ -176,3 +176,16 @@ def test_what_does_not_fit_is_refused():
 def test_config_that_does_not_fit_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         VioletConfig(**wrong)
+
+
+def test_a_narrow_models_linear_layers_keep_the_size_of_what_they_read_and_a_wide_ones_start_as_bert_does():
+    torch.manual_seed(0)
+    narrow, wide = (
+        Violet(PRESETS["violet_tiny"].model_copy(update={"linear_init": way})) for way in ("fan_in", "bert")
+    )
+    for name, module in narrow.named_modules():
+        if isinstance(module, torch.nn.Linear) and name.startswith(("enc_img", "trsfr", "text_tower")):
+            assert float(module.weight.detach().std()) == pytest.approx(module.in_features**-0.5, rel=0.1)
+            assert float(wide.get_submodule(name).weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert float(narrow.fc_mtm.predictions.decoder.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
+    assert PRESETS["violet_v2"].linear_init == "bert"
