@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mama_ray.data.questions.question import Question
+from mama_ray.data.questions.question import Question, Task
 from mama_ray.data.questions.table import QuestionSet, require_unique
 from mama_ray.errors import UserError
 
@@ -95,8 +95,11 @@ def match_predictions(
     return found
 
 
-def is_right(question: Question, prediction: Prediction) -> bool:
-    """Tell whether a prediction is a right answer: exactly equal to one, or the right option's number."""
+def is_right(question: Question, prediction: Prediction, task: Task) -> bool:
+    """Tell whether a prediction is a right answer: exactly equal to one, the right option's number, or as a count is
+    compared."""
+    if task == "count":
+        return _squared_error(question, prediction) == 0
     if question.options:
         return prediction == question.right_option and not isinstance(prediction, (bool, str))
     return isinstance(prediction, str) and prediction in question.answers
@@ -118,18 +121,13 @@ def score(
     """
     found = match_predictions([question.question_id for question in questions.questions], predictions)
     is_count = questions.task == "count"
-    if is_count:
-        errors = {one.question_id: _squared_error(one, found[one.question_id]) for one in questions.questions}
-        right = {question_id: error == 0 for question_id, error in errors.items()}
-    else:
-        errors = {}
-        right = {one.question_id: is_right(one, found[one.question_id]) for one in questions.questions}
+    right = {one.question_id: is_right(one, found[one.question_id], questions.task) for one in questions.questions}
     by_type: dict[str, list[Question]] = defaultdict(list)
     for question in questions.questions:
         by_type[question.type or "untyped"].append(question)
 
     def tally(chosen: Sequence[Question]) -> Tally:
-        total = math.fsum(errors[one.question_id] for one in chosen) if is_count else None
+        total = math.fsum(_squared_error(one, found[one.question_id]) for one in chosen) if is_count else None
         return Tally(len(chosen), sum(right[one.question_id] for one in chosen), total)
 
     types = {name: tally(by_type[name]) for name in sorted(by_type)}

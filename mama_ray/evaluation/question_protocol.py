@@ -61,6 +61,11 @@ class QuestionBenchmark(Config):
         doubled = set(self.groups) & set(self.joint)
         if doubled:
             raise ValueError(f"groups and joint: got {sorted(doubled)} in both, wanted one name for one score")
+        if ALL in {*self.groups, *self.joint}:
+            raise ValueError(f"groups and joint: got {ALL!r}, which is the name of the score of all questions")
+        for name, members in {**self.groups, **self.joint, "headline": self.headline}.items():
+            if len(set(members)) < len(members) or (not members and name != "headline"):
+                raise ValueError(f"{name}: got {list(members)}, wanted at least one, each once")
         return self
 
     def deviation(self, questions: QuestionSet) -> str:

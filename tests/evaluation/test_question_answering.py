@@ -11,8 +11,8 @@ from mama_ray.data.questions.table import QuestionSet
 from mama_ray.errors import UserError
 from mama_ray.evaluation.benchmarks import load_benchmark_file
 from mama_ray.evaluation.predictions import Numbering, read_predictions, write_predictions
-from mama_ray.evaluation.question_answering import AT_CHANCE, chance_warning, clipped_count, score
-from mama_ray.evaluation.question_protocol import QuestionResult, measure, result_table
+from mama_ray.evaluation.question_answering import AT_CHANCE, chance_warning, clipped_count, is_right, score
+from mama_ray.evaluation.question_protocol import QuestionBenchmark, QuestionResult, measure, result_table
 from tests.data.questions.official_sets import msvd_qa, nextqa_val, official, tgif_count
 from tests.data.questions.small_sets import choice_question, choice_set, open_question, open_set
 from tests.test_layout import ROOT
@@ -189,3 +189,19 @@ def test_a_type_with_the_name_of_another_score_is_refused(taken):
         UserError, match=f"a type of questions has the name of another score: got 1, among them {taken}"
     ):
         score(questions, [("q0", "man"), ("q1", "cat")], groups={"causal": ("why",)})
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [{"groups": {"all": ("a",)}}, {"groups": {"g": ("a", "a", "b")}}, {"joint": {"j": ()}}, {"headline": ("a", "a")}],
+)
+def test_a_score_that_counts_a_type_twice_or_none_is_refused(scores):
+    fields = {"family": "question_answering", "dataset": "own", "task": "open_ended", "predictions": "answer_records"}
+    with pytest.raises(ValueError, match="wanted at least one, each once|the name of the score of all"):
+        QuestionBenchmark(**fields | scores)
+
+
+def test_a_count_is_right_as_it_is_compared():
+    zero, one = (open_question(number, str(number), type="count") for number in range(2))
+    assert is_right(one, "0", "count") and is_right(one, 1.4, "count")
+    assert not is_right(zero, "0", "count")

@@ -17,13 +17,14 @@ from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
 from mama_ray.data.questions.lengths import tell_cut
 from mama_ray.data.questions.own import questions_of_index
+from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import AskedClips, join_clips
 from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
-from mama_ray.evaluation.question_answering import Prediction
+from mama_ray.evaluation.question_answering import Prediction, is_right
 from mama_ray.evaluation.question_protocol import (
     PREDICTIONS_ENDING,
     AnsweredExample,
@@ -115,7 +116,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         num_cut=num_cut,
     ).model_copy(update={
         "checkpoint": model.name,
-        "examples": _examples(asked, dict(predictions), table, job.num_examples),
+        "examples": _examples(asked, dict(predictions), table, job.num_examples, benchmark.task),
         "duration_s": round(time.perf_counter() - start, 3),
     })  # fmt: skip
     uri = _write_files(Path(job.benchmark).stem, output, benchmark, result, questions, predictions, answerer.answers)
@@ -269,7 +270,7 @@ def _pick_clip_ids(table: pa.Table, rows: np.ndarray) -> list[str]:
 
 
 def _examples(
-    asked: AskedClips, predictions: dict[str, Prediction], table: ray.ObjectRef, count: int
+    asked: AskedClips, predictions: dict[str, Prediction], table: ray.ObjectRef, count: int, task: Task
 ) -> tuple[AnsweredExample, ...]:
     """Return some questions, evenly spread, with what was answered."""
     places = np.unique(np.linspace(0, len(asked) - 1, min(count, len(asked))).astype(np.int64))
@@ -286,7 +287,7 @@ def _examples(
                 question=question.question,
                 right=question.answers[0],
                 options=question.options,
-                is_right=found == question.right_option if question.options else found in question.answers,
+                is_right=is_right(question, found, task),
                 predicted=None if shown is None else str(shown),
                 type=question.type,
             )

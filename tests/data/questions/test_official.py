@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from collections import Counter
 from dataclasses import replace
 
@@ -241,38 +240,6 @@ def test_videos_are_held_out_of_training_alone():
     assert Counter(one.split for one in held.questions) == {"train": 1, "val": 3, "test": 5}
     with pytest.raises(UserError, match="no training questions to hold videos out of: got split test"):
         hold_out_videos(msvd_qa(), 10)
-
-
-@pytest.mark.parametrize(
-    ("name", "files", "told"),
-    [
-        ("nextqa", {"q.csv": "video,question,answer,qid,type,a0,a1,a2,a3,a4,answer\n1,q,0,0,CW,a,b,c,d,e,3\n"},
-         "q.csv has a column twice: got answer"),
-        ("tgif_frame", {"q.csv": "gif_name\tquestion\tanswer\ttype\tvid_id\ng\tq\ta\t-1\t1\n"},
-         "type: got -1, wanted 0 to 3"),
-        ("tgif_count", {"q.csv": f"gif_name\tquestion\tanswer\tvid_id\ng\tq\t{'9' * 5000}\t1\n"},
-         "wanted a whole number of at most 9 digits"),
-        ("activitynet_qa", {"x_q.json": '[{"question_id": "v_1_1", "question": "q"}]',
-                            "x_a.json": '[{"question_id": "v_1_1", "answer": "x", "type": -1}]'},
-         "type: got -1, wanted 0 to 8"),
-        ("activitynet_qa", {"x_q.json": '[{"question_id": "v_1_1", "question": "q"}]',
-                            "x_a.json": '[{"question_id": "v_1_1", "answer": null, "type": 3}]'},
-         "answer: got ''"),
-    ],
-)  # fmt: skip
-def test_numbers_and_columns_that_would_pass_for_others_are_refused(tmp_path, name, files, told):
-    for path, content in files.items():
-        (tmp_path / path).write_text(content)
-    with pytest.raises(UserError, match=re.escape(told)):
-        main(name, tmp_path / next(iter(files)), str(tmp_path / "table.parquet"))
-
-
-def test_a_byte_order_mark_and_unicodes_ends_of_lines_are_read(tmp_path):
-    record = {"question_id": 0, "video_id": 0, "question": "one\u2028line?", "answer": "man"}
-    (tmp_path / "own.jsonl").write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8-sig")
-    main("own", tmp_path / "own.jsonl", str(tmp_path / "table.parquet"))
-    (question,) = read_questions(Place.of(tmp_path / "table.parquet")).questions
-    assert (question.question_id, question.video_id, question.question) == ("0", "0", "one\u2028line?")
 
 
 def test_the_command_writes_a_table_and_the_videos_rows(tmp_path):

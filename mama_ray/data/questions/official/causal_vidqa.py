@@ -13,6 +13,7 @@ from mama_ray.data.questions.question import Question, choice
 from mama_ray.data.questions.table import QuestionSet
 from mama_ray.errors import UserError
 
+_NUM_OPTIONS = 5
 # Suffix of a question in prediction files: which question it is, and whether its answer or its reason is asked for.
 PARTS = {
     "d": ("descriptive", "answer"),
@@ -40,6 +41,8 @@ def read_causal_vidqa(annotations: Path, beside: Path | None = None, split: Spli
 
     def make(record: tuple) -> Question:
         video_id, suffix, question, options, right = record
+        if len(options) != _NUM_OPTIONS:
+            raise ValueError(f"options of {video_id}_{suffix}: got {len(options)}, wanted {_NUM_OPTIONS}")
         return choice(
             options, right, question_id=f"{video_id}_{suffix}", video_id=video_id, question=question, type=suffix,
             split=split,

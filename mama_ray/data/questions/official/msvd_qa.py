@@ -11,7 +11,7 @@ from mama_ray.data.questions.official.records import (
     require_split,
 )
 from mama_ray.data.questions.question import Question
-from mama_ray.data.questions.table import QuestionSet
+from mama_ray.data.questions.table import QuestionSet, require_unique
 from mama_ray.errors import UserError
 
 SPLITS = {"train": range(1, 1201), "val": range(1201, 1451), "test": range(1451, 1971)}
@@ -50,4 +50,5 @@ def _names(mapping: Path) -> dict[str, str]:
     pairs = [line.split() for line in mapping.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not all(len(pair) == 2 for pair in pairs):
         raise UserError(f"{mapping.name} is no mapping", wanted="youtube_mapping.txt: a name and vidN in each line")
+    require_unique([number for _, number in pairs], f"videos of {mapping.name}")
     return {number: name for name, number in pairs}

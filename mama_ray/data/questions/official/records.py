@@ -46,13 +46,25 @@ def unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if is_quoted else text
 
 
+def _parse(text: str) -> Any:
+    """Return what JSON holds; ValueError for an object with a name twice, of which a plain reader keeps the last."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        doubled = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        if doubled:
+            raise ValueError(f"{doubled[0]!r} twice in one object")
+        return dict(pairs)
+
+    return json.loads(text, object_pairs_hook=unique)
+
+
 def read_list(path: Path) -> list[Any]:
     """Return the list that a JSON file holds, or the lines of JSON lines; UserError for anything else."""
     text = path.read_text(encoding="utf-8-sig")
     try:
         # Not splitlines: a text may have Unicode's other ends of lines in it, such as U+2028.
-        value = [json.loads(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
-        value = json.loads(text) if value is None else value
+        value = [_parse(line) for line in text.split("\n") if line.strip()] if path.suffix == ".jsonl" else None
+        value = _parse(text) if value is None else value
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} cannot be read", got=f"{error}", wanted="JSON") from None
     if not isinstance(value, list):
@@ -63,7 +75,7 @@ def read_list(path: Path) -> list[Any]:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the object that a JSON file holds; UserError for anything else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = _parse(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path.name} cannot be read", got=f"{error}", wanted="JSON") from None
     if not isinstance(value, dict):
