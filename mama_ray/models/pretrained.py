@@ -140,6 +140,19 @@ def _import_release(path: Path, *, interpolate: bool, **overrides: Any) -> tuple
     return clip_vip.import_clip_vip_release(path, content=content, interpolate=interpolate, **overrides)
 
 
+def model_type_of(source: Path) -> str:
+    """Return the model_type of a directory's config.json, or whose a released file is by its keys.
+
+    Raises UserError where the directory holds a model of another kind.
+    """
+    if source.is_dir():
+        content = read_json(source / "config.json")
+        _backbone_of(source)
+        return str(content["model_type"])
+    content = read_weights_file(source)
+    return "vgt" if is_vgt_release(content) else "violet" if is_violet_release(content) else "clip_vip"
+
+
 def describe_model(directory: Path, *, as_hf: bool = False) -> DualEncoderConfig:
     """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights.
 

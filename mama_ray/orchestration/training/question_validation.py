@@ -22,6 +22,7 @@ from mama_ray.weighting.question_model import QuestionModel
 _CHUNK = 64
 _KEPT_BYTES = 512 << 20  # decoded clips kept per worker
 _NO_TYPE = ""
+_NO_ANSWER = -2  # unlike UNLISTED, so never right
 _UNLISTED_TEXT = "(an answer that is on no list)"
 NUM_EXAMPLES = 6
 _ODD = re.compile(r"[^A-Za-z0-9_.-]+")  # what a metric's name has none of
@@ -64,8 +65,10 @@ class QuestionValidation:
         counts, given = np.zeros((2, len(self._names)), np.int64), []
         for start in range(0, len(self._rows), _CHUNK):
             batch = to_clip_batch(self._chunks[start]).to(device)
-            chosen = answering(batch).answer_logits.argmax(dim=1)
-            given += torch.where(batch.valid, chosen, -1).tolist()
+            logits = answering(batch).answer_logits
+            # The largest of scores that are no numbers would be the first answer, which is right now and then.
+            chosen = torch.where(torch.isfinite(logits).all(dim=1), logits.argmax(dim=1), _NO_ANSWER)
+            given += torch.where(batch.valid, chosen, _NO_ANSWER).tolist()
             is_right = ((chosen == batch.targets[ANSWER]) & batch.valid).cpu().numpy()
             types = self._types[self._rows[start : start + _CHUNK]]
             counts += [np.bincount(types[is_right], minlength=len(self._names)),

@@ -1,5 +1,6 @@
 """The questions of a run: which they are, what is told of them, clips without captions, and one decode for all."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mama_ray.config import with_overrides
 from mama_ray.data import assemble
 from mama_ray.data.index import read_index
 from mama_ray.data.plan import PADDING_ROW
+from mama_ray.data.questions.answers import AnswerList
 from mama_ray.data.questions.question import choice
 from mama_ray.data.questions.table import QuestionSet, write_questions
 from mama_ray.data.synthetic.quiz import quiz_of_index
@@ -16,6 +18,7 @@ from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.vgt.presets import PRESETS as VGT_PRESETS
+from mama_ray.models.violet.prompts import OPEN_LENGTH
 from mama_ray.orchestration.training.clip_reader import Asked, ClipReader
 from mama_ray.orchestration.training.data import _load as load_data
 from mama_ray.orchestration.training.inputs import look_at_inputs
@@ -47,11 +50,11 @@ def table(tmp_path_factory) -> str:
     return write_table(tmp_path_factory.mktemp("questions") / "q.parquet")
 
 
-def load(shards: str, task: TaskConfig, config: DataConfig | None = None, batch_size: int = 64):
+def load(shards: str, task: TaskConfig, config: DataConfig | None = None, batch_size: int = 64, preset: str = "tiny"):
     """What the two remote tasks of a run's start find: splits, tokenizer's files, summary; pairs, list, summary."""
     *data, summary = load_data._function(shards, config or DataConfig(), 0, None, None, False, task)
     *pairs, (listed, _, num_places, asked) = load_asked._function(
-        shards, task, ModelConfig(), batch_size, False, None, *data
+        shards, task, ModelConfig(preset=preset), batch_size, False, None, *data
     )
     return (*data, summary), (pairs, listed, num_places, asked)
 
@@ -93,6 +96,24 @@ def test_words_of_a_questions_table_reach_the_tokenizer_that_is_trained(uncaptio
     assert len(tokenizer.pieces(["zyzzyva"])[0]) == 1
     *_, files, _ = load_data._function(embedded, config, 0, None, None, False, TaskConfig())
     assert b"zyzzyva" not in b"".join(tokenizer_files(files).values())
+
+
+def test_violet_is_given_the_answers_that_it_can_say_of_a_list_and_is_told_its_own_cuts(embedded, tmp_path):
+    task, config = with_overrides(ANSWERING, {"head.kind": "own"}), DataConfig(tokenizer_kind="bert")
+    _, (_, made, _, asked) = load(embedded, task, config, batch_size=8, preset="violet_tiny")
+    answers = json.loads(made)["answers"]
+    assert answers and (asked["question_length"], asked["num_cut"]["train"]) == (OPEN_LENGTH, 0)
+    given = AnswerList(("two words", *answers), (1,) * (len(answers) + 1), len(answers) + 1)
+    (tmp_path / "answers.json").write_text(given.to_json())
+    task = with_overrides(task, {"answers": str(tmp_path / "answers.json")})
+    _, (_, kept, _, _) = load(embedded, task, config, batch_size=8, preset="violet_tiny")
+    assert json.loads(kept)["answers"] == answers
+
+
+def test_a_meta_set_that_nobody_asks_about_is_named(embedded):
+    *data, _ = load_data._function(embedded, DataConfig(), 0, None, None, False, ANSWERING)
+    with pytest.raises(UserError, match=r"no question is about a clip of the meta-set: got 0 clips; draw it"):
+        load_asked._function(embedded, ANSWERING, ModelConfig(), 8, True, None, *data)
 
 
 def test_cut_questions_and_videos_of_two_splits_are_counted_and_told(uncaptioned, tmp_path, caplog):
