@@ -91,7 +91,7 @@ def parse_question(record: Mapping[str, Any], **known: str | None) -> Question:
         raise ValueError(f"question: got unknown field {unknown[0]!r}, wanted {', '.join(FIELDS)}")
     if record.get("answer") is not None and record.get("answers") is not None:
         raise ValueError("answer: got both answer and answers, wanted one of them")
-    options = tuple(_texts("options", record.get("options") or ()))
+    options = tuple(_texts("options", record.get("options")))
     answers, right_option = _right(record, options)
     split = _given(record, known, "split")
     named = {name: _name(name, _given(record, known, name)) for name in ("question_id", "video_id", "clip_id", "type")}

@@ -123,7 +123,7 @@ def image_side(content: dict[str, Any]) -> int | None:
 
 def refuse_unknown(content: dict[str, Any], source: str) -> None:
     """Raise UserError for a config.json that is no dual encoder's of the table, or wants code of its own to run."""
-    if "auto_map" in content:
+    if any(isinstance(part, dict) and "auto_map" in part for part in (content, *content.values())):
         raise UserError(
             f"{source} wants to run code that comes with it (auto_map in config.json), which is never done",
             got=str(content.get("model_type")),

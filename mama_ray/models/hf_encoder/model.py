@@ -63,8 +63,15 @@ class HfEncoderConfig(Config):
     @model_validator(mode="after")
     def _fits_the_architecture(self) -> "HfEncoderConfig":
         model_type = self.hf.get("model_type")
-        if model_type not in ARCHITECTURES:
+        if not isinstance(model_type, str) or model_type not in ARCHITECTURES:
             raise ValueError(f"hf.model_type: got {model_type}, wanted one of {', '.join(ARCHITECTURES)}")
+        try:
+            self._fits_the_weights(model_type)
+        except (LookupError, TypeError) as error:  # a field that every such model has is not there, or of another kind
+            raise ValueError(f"hf: got a config of {model_type} without {error}, wanted all of its fields") from None
+        return self
+
+    def _fits_the_weights(self, model_type: str) -> None:
         if ARCHITECTURES[model_type].takes_videos and self.temporal_layers:
             raise ValueError(f"temporal_layers: got {self.temporal_layers}, wanted 0: {model_type} sees whole videos")
         if ARCHITECTURES[model_type].has_fixed_frames and self.num_frames != self.hf["vision_config"]["num_frames"]:
@@ -81,7 +88,6 @@ class HfEncoderConfig(Config):
             raise ValueError(f"pixel_std: got {self.pixel_std}, wanted positive values")
         if self.pad_id >= self.vocab_size:
             raise ValueError(f"pad_id: got {self.pad_id}, wanted less than vocab_size {self.vocab_size}")
-        return self
 
 
 class HfEncoder(nn.Module, DualEncoder):

@@ -67,6 +67,8 @@ def test_what_a_place_knows_fills_what_a_question_does_not_say():
         ({"typ": "who"}, "unknown field 'typ'"),
         ({"split": "dev2"}, "split: got 'dev2'"),
         ({"options": ["a"]}, "which is 0 of the options"),
+        ({"options": ""}, "which is 0 of the options"),
+        ({"options": {}}, "options: got {}"),
         ({"options": ["man"]}, "options: got 1, wanted at least 2"),
         ({"options": ["man", ""]}, "options: got ''"),
         ({"options": ["man", "man"]}, "which is 2 of the options"),

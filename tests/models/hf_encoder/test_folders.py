@@ -133,6 +133,7 @@ def test_one_key_more_one_less_and_another_shape_are_named(folder, damage, told)
         ({"model_type": "bert"}, "holds no dual encoder of transformers that is known here: got model_type bert"),
         ({"model_type": "xclip"}, "holds no dual encoder"),
         ({"auto_map": {"AutoModel": "modeling.Mine"}}, r"wants to run code that comes with it \(auto_map"),
+        ({"text_config": {"auto_map": {"AutoModel": "modeling.Mine"}}}, r"wants to run code that comes with it"),
         ({"vision_config": {"hidden_size": "wide"}}, "is not a usable config: got .*hidden_size"),
         ({"text_config": {"num_hidden_layers": 100_000}}, "num_hidden_layers of .*: got 100000, wanted at most 200"),
         ({"vision_config": []}, "is not a usable config"),
@@ -224,3 +225,7 @@ def test_a_damaged_folder_of_ours_is_refused(folder, tmp_path):
     change_config(tmp_path / "other", hf={"model_type": "bert"})
     with pytest.raises(UserError, match="hf.model_type: got bert"):
         from_pretrained(tmp_path / "other")
+    for hf, told in (({"model_type": [1]}, r"hf.model_type: got \[1\]"), ({"model_type": "videoprism"}, "without")):
+        change_config(tmp_path / "other", hf=hf)
+        with pytest.raises(UserError, match=told):
+            from_pretrained(tmp_path / "other")
