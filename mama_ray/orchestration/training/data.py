@@ -238,7 +238,7 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None, asked
         else:
             with model_folder(uri) as directory:
                 require_whole_model(directory)
-                tokenizer = Tokenizer.from_directory(directory)
+                tokenizer = Tokenizer.from_directory(directory, config.text_length)
         tokenizer.save(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
     counts = count_train_captions(train, tokenizer, joins_captions=config.caption_mode == "paragraph")

@@ -76,6 +76,10 @@ class DataConfig(Config):
     context_length: int = Field(24, ge=4)
     """Tokens per caption, start and end included, of a tokenizer that is trained here."""
 
+    text_length: AddedLater[int | None] = Field(None, ge=4)
+    """Tokens at which a tokenizer that is read cuts a text, where the model takes fewer than its folder says (BERT's
+    says 512; VIOLET takes 30, VGT 20 or 38); null takes what the folder says."""
+
     @field_validator("exclude_flags")
     @classmethod
     def _all_are_all(cls, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:

@@ -56,7 +56,8 @@ def require_models_sizes(job: TrainJob, config: DualEncoderConfig, summary: dict
                 f"the tokenizer is not that of the pretrained weights: {size} differs",
                 got=f"{name_of_tokenizer(job)}: {summary[size]}",
                 wanted=f"{job.model.pretrained}: {getattr(config, size)}",
-                remedy="set data.tokenizer to the folder of the tokenizer that these weights were trained with",
+                remedy="set data.tokenizer to the folder of the tokenizer that these weights were trained with"
+                + (f", or data.text_length to {getattr(config, size)}" if size == "context_length" else ""),
             )
 
 

