@@ -138,7 +138,7 @@ def _wrapped(feature_model: FeatureModel) -> nn.Module:
         # that move are running statistics, which the step shares.
         has_idle = isinstance(feature_model.model, AnsweringEncoder)
         return DistributedDataParallel(
-            feature_model, gradient_as_bucket_view=True, broadcast_buffers=False, find_unused_parameters=has_idle
+            feature_model, gradient_as_bucket_view=True, forward_sync_buffers=False, find_unused_parameters=has_idle
         )
     return feature_model
 

@@ -37,7 +37,7 @@ def run_steps(kind: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     model = MODELS[kind]()
     wrapped = model
     if world_size > 1:
-        wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+        wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, forward_sync_buffers=False)
     step = question_step(wrapped, weight_lr=0.1, num_micro_batches=WORLD_SIZE // world_size)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     share, found = SIZE // world_size, {}
