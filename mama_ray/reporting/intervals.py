@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtri, stdtrit  # scipy.stats takes a second to import
 
 CONFIDENCE = 0.95
 
@@ -28,7 +27,7 @@ def wilson_interval(share: float, count: int, confidence: float = CONFIDENCE) ->
     """
     if count < 1:
         raise ValueError("a share needs at least one trial")
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(ndtri((1 + confidence) / 2))
     shrink = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / shrink
     half = z / shrink * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -42,6 +41,6 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     numbers = np.asarray(values, dtype=float)
     if len(numbers) == 1:
         return Interval(float(numbers[0]), None, 1)
-    quantile = float(student_t.ppf((1 + confidence) / 2, len(numbers) - 1))
+    quantile = float(stdtrit(len(numbers) - 1, (1 + confidence) / 2))
     spread = float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
     return Interval(float(numbers.mean()), quantile * spread, len(numbers))

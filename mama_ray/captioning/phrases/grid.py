@@ -2,7 +2,7 @@
 
 import re
 
-from mama_ray.captioning.phrases.patterns import PICTURE, compile_any
+from mama_ray.captioning.phrases.patterns import PICTURE, AnyOf
 
 _PICS = r"(?:images|pictures|pics|photos|photographs|frames|panels|screenshots|snapshots|stills|thumbnails)"
 _NUMBER = (
@@ -47,7 +47,7 @@ _THINGS = (
     r"(?!\s+(?:are|is|hang|hangs|hung|lie|lies|being)\s+(?:\w+ing|\w+ed|on)\b)"
 )
 
-_GRID = compile_any(
+_GRID = AnyOf(
     rf"{_START}(?:an?\s+|the\s+|this\s+)?{_WORDS}{_SHEET}\s+(?:of|showing|shows?|featuring|features?|displaying"
     r"|displays?|depicting|depicts?|containing|contains?|with|that|which|made|consisting|composed)\b",
     rf"\b(?:an?|the|this)\s+{_WORDS}(?:grid|mosaic|matrix)\s+of\s+{_WORDS}(?:{_PICS}|videos|video\s+(?:frames|clips)"

@@ -1,6 +1,7 @@
 """What the patterns share, and how those of a kind become one."""
 
 import re
+from functools import cached_property
 
 # Post-processing may have made some of these "video".
 PICTURE = (
@@ -8,6 +9,16 @@ PICTURE = (
 )
 
 
-def compile_any(*patterns: str) -> re.Pattern[str]:
-    """Return what finds any of the patterns, in capitals or not."""
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+class AnyOf:
+    """Finds any of some patterns, in capitals or not; compiled when first asked, as most processes never do."""
+
+    def __init__(self, *patterns: str) -> None:
+        self._patterns = patterns
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Return the first place that fits a pattern, or None."""
+        return self._compiled.search(text)
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile("|".join(f"(?:{pattern})" for pattern in self._patterns), re.IGNORECASE)

@@ -2,7 +2,7 @@
 
 import re
 
-from mama_ray.captioning.phrases.patterns import PICTURE, compile_any
+from mama_ray.captioning.phrases.patterns import PICTURE, AnyOf
 
 _TELL = (
     r"(?:see|view|watch|access|determine|tell|describe|identify|provide|assist|help|process|analy[sz]e|recogni[sz]e"
@@ -23,7 +23,7 @@ _DARK = (
     r"|vague|obscured?|tiny)"
 )
 
-_REFUSAL = compile_any(
+_REFUSAL = AnyOf(
     r"\bas\s+an?\s+(?:ai|artificial\s+intelligence)(?:[\s-]+(?:based|powered))?\s*(?:,|$|i\b|(?:language\s+"
     r"|text[\s-]*based\s+|visual\s+)?"
     r"(?:model|assistant|system|program|chatbot)\b)",
