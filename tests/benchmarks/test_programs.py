@@ -31,7 +31,7 @@ MARKS = {
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
-    "training_throughput.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
+    "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }
 
 

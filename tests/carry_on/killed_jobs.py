@@ -25,7 +25,7 @@ from tests.orchestration.runs.training_runs import ROOT
 MARK = "MAMA_RAY_TEST_START"  # in the environment of a start and of all that works for it
 CORPUS = CorpusConfig(num_train=64, num_meta=8, num_val=8, num_test=8, image_size=32)
 NUM_KILLS = {"prepare": 5, "caption": 4, "train": 5, "narrator": 4, "tune": 4, "evaluate": 4, "study": 4}
-FEW_KILLS = {"prepare": 2, "train": 2}
+FEW_KILLS = {"prepare": 2}
 NARRATOR = {
     "global_batch_size": 8,
     "num_workers": 1,
