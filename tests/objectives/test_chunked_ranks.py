@@ -15,6 +15,7 @@ from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
 from tests.objectives.test_contrastive import unit_features
+from tests.ranks import leave_group
 from tests.weighting.test_distributed import slice_of
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net
 
@@ -73,8 +74,7 @@ def worker(rank: int, world_size: int, port: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     outcome = {chunk_size: measure(rank, world_size, chunk_size) for chunk_size in CHUNK_SIZES}
     torch.save(outcome, Path(folder) / f"rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module", params=[2, 3])

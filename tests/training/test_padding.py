@@ -14,6 +14,7 @@ from mama_ray.training.loop import train
 from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import build_state
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from tests.ranks import leave_group
 from tests.weighting.test_distributed import slice_of
 from tests.weighting.toys import ToyEncoder, random_batch
 
@@ -57,8 +58,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=NUM_RANKS)
     torch.save(run_loop(rank, NUM_RANKS), Path(folder) / f"rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")

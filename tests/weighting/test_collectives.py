@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
 from mama_ray.weighting.features import FeatureModel
+from tests.ranks import leave_group
 from tests.weighting.toys import ToyEncoder, build_step, random_batch, random_weight_net
 
 WORLD_SIZE, LOCAL_BATCH, LOCAL_META, DIM = 2, 6, 3, 6
@@ -50,8 +51,7 @@ def worker(rank: int, port: int, folder: str) -> None:
             step.compute_gradients(batch, meta_batch)
         sent[name] = sizes_sent(step, batch, meta_batch)
     torch.save(sent, Path(folder) / f"rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
+from tests.ranks import leave_group
 from tests.weighting.toys import (
     AnswerLoss,
     HeadLoss,
@@ -124,8 +125,7 @@ def worker(rank: int, world_size: int, port: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world_size)
     outcomes = {variant: run_steps(rank, world_size, variant) for variant in VARIANTS}
     torch.save(outcomes, Path(folder) / f"rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module", params=[2, 3])

@@ -44,7 +44,7 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     """A head started as a user would, in its own folder; only its own processes are ended."""
     folder = tempfile.mkdtemp(prefix="mr-head-", dir="/tmp")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path}
+    environment = os.environ | {"PATH": path, "RAY_JOB_STOP_WAIT_TIME_S": "15"}
     dashboard = free_port()
     command = [RAY, "start", "--head", "--port", str(free_port()), "--dashboard-port", str(dashboard)]
     # Its agent takes the jobs, and none are taken where an agent of another Ray still holds the usual port.
