@@ -19,6 +19,7 @@ from mama_ray.training.state import build_state
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from tests.models.tiny_backbones import TINY
 from tests.models.vgt.small import features, padded_texts
+from tests.ranks import leave_group
 
 NUM_STEPS, SIZE = 3, 4
 CASES = {
@@ -70,8 +71,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save({name: run(name, rank, 2) for name in CASES}, Path(folder) / f"rank{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mama_ray.models.settings import LoraConfig
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.weighting.question_model import QuestionModel
+from tests.ranks import leave_group
 from tests.weighting.answering_toys import noisy_model, question_batch, question_step
 
 WORLD_SIZE, SIZE, NUM_STEPS = 2, 8, 2
@@ -61,8 +62,7 @@ def worker(rank: int, port: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=WORLD_SIZE)
     for kind in MODELS:
         torch.save(run_steps(kind, rank, WORLD_SIZE), Path(folder) / f"{kind}{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_group()
 
 
 @pytest.fixture(scope="module")
