@@ -11,7 +11,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
-from mama_ray.models.answering import AnsweringEncoder
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
@@ -104,7 +103,7 @@ def build_state(
     optimizer = _build_optimizer(inner, optim)
     if head is not None and head_lr_scale != 1.0:
         give_own_rate(optimizer, head.parameters(), head_lr_scale)
-    feature_model = _wrapped(inner)
+    feature_model = _wrapped(inner, has_idle=objective is None)
     step = WeightedStep(
         feature_model,
         weighting_module,
@@ -131,12 +130,13 @@ def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Opt
     return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay) if parameters else None
 
 
-def _wrapped(feature_model: FeatureModel) -> nn.Module:
-    """The model as steps run it: inside DDP where there is a process group."""
+def _wrapped(feature_model: FeatureModel, *, has_idle: bool) -> nn.Module:
+    """The model as steps run it: inside DDP where there is a process group.
+
+    has_idle: without the contrast, what is there for it alone is read by no loss.
+    """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # A backbone that answers has layers that the contrast, or the other kind of question, does not read. Buffers
-        # that move are running statistics, which the step shares.
-        has_idle = isinstance(feature_model.model, AnsweringEncoder)
+        # Buffers that move are running statistics, which the step shares.
         return DistributedDataParallel(
             feature_model, gradient_as_bucket_view=True, forward_sync_buffers=False, find_unused_parameters=has_idle
         )

@@ -1,4 +1,4 @@
-"""Two workers train backbones that can answer, on retrieval alone: what only answers read has no gradient there."""
+"""Two workers train backbones that can answer, on retrieval alone or on answers alone: some weights have no gradient."""
 
 import socket
 from pathlib import Path
@@ -12,6 +12,7 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.vgt.model import Vgt
 from mama_ray.models.violet.model import Violet
+from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
 from mama_ray.training.settings import OptimConfig
@@ -26,6 +27,8 @@ CASES = {
     "violet": {"arrangement": "shared"},
     "violet faithful": {"arrangement": "faithful", "num_micro_batches": 2},
     "vgt": {"arrangement": "shared"},
+    "violet answers": {"arrangement": "shared"},
+    "violet answers, faithful": {"arrangement": "faithful"},
 }
 
 
@@ -42,7 +45,11 @@ def batch_of(name: str, seed: int, size: int, config) -> ClipBatch:
         frames = torch.cat([video["frames"], video["regions"].flatten(3)], dim=-1)
     else:
         frames = torch.randint(0, 255, (size, 3, 32, 32, 3), dtype=torch.uint8)
-    return ClipBatch(frames, padded_texts(*([5] * size)), torch.arange(size), torch.ones(size, dtype=torch.bool))
+    prompts = {"token_ids": torch.randint(5, 40, (size, 9)), "mask_positions": torch.randint(0, 9, (size,))}
+    asked = ({"answer": torch.randint(0, 40, (size,))}, prompts) if "answers" in name else ()
+    return ClipBatch(
+        frames, padded_texts(*([5] * size)), torch.arange(size), torch.ones(size, dtype=torch.bool), *asked
+    )
 
 
 def run(name: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
@@ -52,7 +59,8 @@ def run(name: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     model = new_model(name)
     state = build_state(
         model,
-        objective=ContrastiveConfig(margin=0.2),
+        objective=None if "answers" in name else ContrastiveConfig(margin=0.2),
+        task=AnsweringObjective() if "answers" in name else None,
         weighting=WeightingConfig(hidden_dim=8),
         meta=MetaConfig(meta_every=1, **options),
         optim=OptimConfig(lr=0.01),
@@ -85,12 +93,12 @@ def ranks(tmp_path_factory) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_two_workers_train_what_the_contrast_reads_and_leave_the_rest(ranks, name):
+def test_two_workers_train_what_their_loss_reads_and_leave_the_rest(ranks, name):
     one, other = (found[name] for found in ranks)
     assert all(torch.equal(value, other[key]) for key, value in one.items())
     before, alone = dict(new_model(name).named_parameters()), run(name, 0, 1)
     moved = {key for key, value in alone.items() if not torch.equal(value, before[key])}
-    assert 0 < len(moved) < len(alone), "some weights are for answers alone"
+    assert 0 < len(moved) < len(alone), "some weights are for the other purpose alone"
     assert moved == {key for key, value in one.items() if not torch.equal(value, before[key])}
     if name != "vgt":  # whose batch statistics are each worker's own
         for key, value in alone.items():
