@@ -1,4 +1,4 @@
-"""Two workers train backbones that can answer, on retrieval alone or on answers alone: some weights have no gradient."""
+"""Two workers train backbones that can answer on retrieval or on answers alone: some weights have no gradient."""
 
 import socket
 from pathlib import Path
