@@ -1,7 +1,6 @@
 """What a sweep leaves behind: the best config as a file that trains as it is, a table of trials, a report page."""
 
 import json
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,8 +27,6 @@ from mama_ray.reporting.sweep_page import (
 )
 from mama_ray.reporting.writers import read_metrics, read_series
 from mama_ray.storage.places import Place, join_uri
-
-logger = logging.getLogger(__name__)
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -65,8 +62,6 @@ def write_outcome(
 
     Raises UserError when no trial came to its end.
     """
-    for run, reason in failures.items():
-        logger.warning("%s failed: %s", run, reason)
     metric = next(iter(job.objectives))
     runs = place / "trials"
     trials = [_with_curve(_trial(found, failures), metric, runs / run_of(found)) for found in latest_by_run(study)]

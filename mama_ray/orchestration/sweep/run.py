@@ -117,7 +117,10 @@ def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySea
     ).fit()
     if search.storage_failure is not None:  # started again, the sweep goes on with the trials that failed by it
         raise StorageError(search.storage_failure)
-    return failures_of(results)
+    failures = failures_of(results)
+    for run, reason in failures.items():
+        logger.warning("%s failed: %s", run, reason)
+    return failures
 
 
 def num_concurrent(base: TrainJob, resources: dict[str, float]) -> int:
