@@ -82,8 +82,8 @@ def test_there_are_thirty_kills():
     assert sum(NUM_KILLS.values()) == 30
 
 
-# All thirty take twenty minutes, on busy cores thirty. At every change one job is killed twice; captioning, training and
-# sweeps have tests of their own.
+# All thirty take twenty minutes, on busy cores thirty. At every change one job is killed twice; captioning, training
+# and sweeps have tests of their own.
 CASES = [pytest.param(name, most, id=f"{name}-{most}") for name, most in NUM_KILLS.items()]
 CASES += [pytest.param(name, few, id=f"{name}-{few}", marks=pytest.mark.promise) for name, few in FEW_KILLS.items()]
 
