@@ -30,6 +30,7 @@ TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, Ope
 
 State = dict[str, Tensor]
 _HASHED_BYTES = 1 << 20
+_CHECKED_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What a damaged pickle raises, whose instructions call the loader's own functions with other types.
 _DAMAGED_PICKLE = (
     pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError,
@@ -44,7 +45,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
-    """As "key: got shape, wanted shape", or the kinds of numbers."""
+    """As "key: got shape, wanted shape", or the kinds of numbers, or that they are not finite."""
     fresh: tuple[str, ...] = ()
     """Absent from the file by its layout; left as initialised."""
     dropped: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ def compare_states(
     interpolated: Sequence[str] = (),
 ) -> LoadReport:
     """Compare a file's tensors with a model's by name, shape and kind: whole numbers are no weights, whatever a copy
-    would make of them (quantised files have such). `may_be_fresh` are names that the file may lack.
+    would make of them (quantised files have such), nor is NaN. `may_be_fresh` are names that the file may lack.
     """
     absent, common = sorted(wanted.keys() - state.keys()), sorted(wanted.keys() & state.keys())
     differences = {name: _difference(state[name], wanted[name]) for name in common}
@@ -93,7 +94,16 @@ def _difference(found: Tensor, wanted: Tensor) -> str:
         return f"got {tuple(found.shape)}, wanted {tuple(wanted.shape)}"
     if wanted.is_floating_point() and not found.is_floating_point():
         return f"got {found.dtype}, wanted floating-point numbers"
+    if not is_finite(found):
+        return "got NaN or infinity, wanted finite numbers"
     return ""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds neither NaN nor infinity; one that has a shape alone, or whole numbers, has none."""
+    if tensor.is_meta or tensor.dtype not in _CHECKED_DTYPES or not tensor.numel():
+        return True
+    return all(end.isfinite().item() for end in tensor.aminmax())  # which takes no memory, and passes NaN on
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -83,3 +83,12 @@ def test_whole_numbers_are_no_weights(tmp_path, dtype):
         with pytest.raises(UserError, match="w: got torch.*, wanted floating-point numbers"):
             compare_states(wanted, state).raise_if_incomplete("x")
     assert not compare_states(wanted, {**wanted, "w": torch.ones(2, dtype=torch.bfloat16)}).mismatched
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_that_are_not_finite_are_refused_by_name(dtype, value):
+    """As a run leaves that has diverged: each score of such a model would be one of nothing."""
+    state = {"w": torch.tensor([1.0, value, 2.0], dtype=dtype), "v": torch.tensor([60000.0] * 9, dtype=dtype)}
+    report = compare_states({"w": torch.ones(3), "v": torch.ones(9)}, state)
+    assert report.mismatched == ("w: got NaN or infinity, wanted finite numbers",)

@@ -20,6 +20,7 @@ from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import (
     HEAD_WEIGHTS,
     State,
+    compare_states,
     name_some,
     read_json,
     read_safetensors,
@@ -115,10 +116,8 @@ def load_head(directory: Path, *, dim: int, tokenizer: Tokenizes | None = None) 
 
 def fill_head(head: AnswerHead, state: dict[str, Tensor], *, source: str) -> None:
     """Copy weights into a head; UserError where they are not exactly its."""
-    own = head.state_dict()
-    wrong = sorted(own.keys() ^ state.keys())
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if wrong:
+    report = compare_states(head.state_dict(), state)
+    if wrong := [*report.missing, *report.unexpected, *report.mismatched]:
         raise UserError(f"weights of {source} do not fit the head", got=name_some(wrong), wanted="the head's own keys")
     head.load_state_dict(state)
 
