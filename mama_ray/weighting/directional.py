@@ -82,7 +82,8 @@ class _Recording(TorchFunctionMode):
         self._entries = entries
         # Outputs by identity: a sum may stand for one only as long as nothing else reads the output.
         self._outputs: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
-        self._entry_of: dict[int, _Entry] = {}
+        # Weak as well: the entries of frozen parts are dropped, and their memory must go with them.
+        self._entry_of: weakref.WeakValueDictionary[int, _Entry] = weakref.WeakValueDictionary()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -99,7 +100,9 @@ class _Recording(TorchFunctionMode):
         return result
 
     def _note_use(self, output: Tensor, total: Tensor | None) -> None:
-        entry = self._entry_of[id(output)]
+        entry = self._entry_of.get(id(output))
+        if entry is None:
+            return
         if total is not None and entry is self._entries[-1] and not entry.is_sum:
             entry.keep(total, is_sum=True)
             return

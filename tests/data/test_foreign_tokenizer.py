@@ -123,7 +123,7 @@ def test_saved_tokenizer_gives_the_same_ids_and_transformers_loads_it(folder, tm
         tokenizer.pad_id,
     )
     assert again.count_other_pieces(tokenizer) == 0
-    if folder.name.startswith("siglip0"):
+    if (folder / "spiece.model").exists():
         return  # transformers reads this one from SentencePiece's own file only
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     found = AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding="max_length", truncation=True, max_length=CONTEXT)

@@ -1,9 +1,11 @@
 """A step that trains a part of the model: adapters, unfrozen towers, layers with rates of their own."""
 
 import copy
+import weakref
 
 import pytest
 import torch
+from torch import nn
 
 from mama_ray.config import with_overrides
 from mama_ray.models.clip_vip.model import ClipVip
@@ -226,3 +228,20 @@ def test_random_numbers_after_a_frozen_part_are_those_of_the_training_pass():
     with directional_pass(tape):
         again = model(inputs)
     assert torch.equal(first, again)
+
+
+def test_products_of_frozen_parts_are_let_go_of_while_the_training_pass_goes_on():
+    """Trained in its upper layers alone, a model may have a hundred below them, whose products no graph holds."""
+    tape, products, alive = Tape(), [], []
+
+    class Frozen(nn.Linear):
+        def forward(self, inputs):
+            hidden = super().forward(inputs)
+            products.extend(weakref.ref(entry) for entry in tape._entries)
+            return super().forward(hidden)
+
+    model = nn.Sequential(Frozen(4, 4).requires_grad_(False), nn.Linear(4, 2))
+    model[1].register_forward_pre_hook(lambda *_: alive.extend(one() for one in products))
+    with tape.record(model):
+        model(torch.ones(3, 4))
+    assert alive == [None]
