@@ -24,11 +24,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from question_cases.case import METHODS, MODELS, Sizes, run_case
+from question_cases.case import METHODS, MODELS, MetaSizes, Sizes, run_case
 from question_cases.data import load_corpus, write_pictures
 from question_cases.report import methods_of, table_of, twins_of
 
@@ -83,18 +83,20 @@ def corpus_of(seed: int, args: argparse.Namespace) -> CorpusConfig:
 
 def find(run: Run, args: argparse.Namespace) -> dict:
     """Return what a run found, from its file where it has been made."""
-    model, corpus, sizes = MODELS[run.model], corpus_of(run.seed, args), Sizes(run.num_steps, args.batch)
-    own = {name: value for name, value in asdict(run).items() if name != "num_steps"}  # which is one of the sizes
+    model, method, corpus = MODELS[run.model], METHODS[run.method], corpus_of(run.seed, args)
+    sizes = Sizes(run.num_steps, args.batch, MetaSizes(args.meta_batch, args.meta_lr))
+    meta = asdict(sizes.meta) if method.is_learned else {}  # the others have no use for them
     recipe = {"lr": model.lr, "questions_per_clip": model.questions_per_clip}
-    setting = {**own, "recipe": recipe, "corpus": corpus.model_dump(mode="json"), "sizes": asdict(sizes)}
-    name = "-".join(str(value) for value in (*own.values(), args.level, *astuple(sizes)))
+    setting = {**asdict(run), "recipe": recipe, "corpus": corpus.model_dump(mode="json"), "batch": args.batch}
+    setting |= {"meta": meta}
+    name = "-".join(str(value) for value in (*asdict(run).values(), args.level, args.batch, *meta.values()))
     path = Path(args.storage) / "runs" / f"{name}.json"
     if path.exists() and (known := json.loads(path.read_text()))["setting"] == setting:
         return known
     started = time.process_time()
     frames = write_pictures(corpus, Path(args.storage), num_frames=model.num_frames)
     asked = load_corpus(corpus, frames, kind=model.tokenizer, swapped_answers=run.swapped)
-    found = run_case(asked, model, METHODS[run.method], sizes, seed=run.seed, sees=run.sees)
+    found = run_case(asked, model, method, sizes, seed=run.seed, sees=run.sees)
     found |= {"setting": setting, "commit": args.commit, "cpu_s": round(time.process_time() - started, 1)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1))
@@ -111,7 +113,8 @@ def report_of(args: argparse.Namespace) -> dict:
     models = {}
     for model in args.models:
         num_steps = args.num_steps or MODELS[model].num_steps
-        models[model] = {"num_steps": num_steps, "batch": args.batch, "lr": MODELS[model].lr}
+        meta = {"batch": args.meta_batch, "lr": args.meta_lr}
+        models[model] = {"num_steps": num_steps, "batch": args.batch, "lr": MODELS[model].lr, "meta": meta}
         if "twins" in args.parts:
             models[model]["twins"] = twins_of(runs, model, num_steps)
         models[model]["methods"] = methods_of(runs, model)
@@ -158,6 +161,8 @@ def main() -> None:
     parser.add_argument("--num_steps", type=int, default=0, help="0 takes those of the model's recipe")
     parser.add_argument("--method_steps", type=int, default=600, help="steps of the runs that methods compares")
     parser.add_argument("--batch", type=int, default=64, help="pairs of a step")
+    parser.add_argument("--meta_batch", type=int, default=128, help="pairs of a meta batch")
+    parser.add_argument("--meta_lr", type=float, default=1e-3)
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -60,6 +60,11 @@ class Method:
     margin: float = 0.0
     has_contrast: bool = True
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether it has a meta step."""
+        return self.weighting.kind == "learned"
+
 
 def learned(term: Literal["sum", "task", "each"]) -> Method:
     """Learned weights on the sum of both losses, on the answer's, or on each."""
@@ -77,15 +82,22 @@ METHODS = {
 
 
 @dataclass(frozen=True)
+class MetaSizes:
+    """How a run with learned weights learns them."""
+
+    batch_size: int
+    lr: float
+    every: int = 2
+    inner_lr: float = 0.05
+
+
+@dataclass(frozen=True)
 class Sizes:
     """How long and on how much a run learns."""
 
     num_steps: int
     batch_size: int
-    meta_batch_size: int = 32
-    meta_every: int = 2
-    inner_lr: float = 0.05
-    meta_lr: float = 3e-3
+    meta: MetaSizes
 
 
 def run_case(corpus: AskedCorpus, model: Model, method: Method, sizes: Sizes, *, seed: int, sees: bool) -> dict:
@@ -100,7 +112,7 @@ def run_case(corpus: AskedCorpus, model: Model, method: Method, sizes: Sizes, *,
         sizes.batch_size, QuestionPlanConfig(seed=seed, questions_per_clip=model.questions_per_clip)
     )
     metas = readers["meta"].stream(
-        sizes.meta_batch_size, QuestionPlanConfig(seed=seed, questions_per_clip=1), is_sorted=True
+        sizes.meta.batch_size, QuestionPlanConfig(seed=seed, questions_per_clip=1), is_sorted=True
     )
     train(state, batches, metas, report=observer)
     found = {"accuracy": accuracies(state, readers["test"]), "losses": observer.losses()}
@@ -122,10 +134,10 @@ def start(corpus: AskedCorpus, model: Model, method: Method, sizes: Sizes, *, se
         objective=ContrastiveConfig(margin=method.margin),
         weighting=method.weighting,
         meta=MetaConfig(
-            meta_every=sizes.meta_every,
-            batch_size=sizes.meta_batch_size,
-            lr=sizes.meta_lr,
-            inner=InnerStepConfig(lr=sizes.inner_lr),
+            meta_every=sizes.meta.every,
+            batch_size=sizes.meta.batch_size,
+            lr=sizes.meta.lr,
+            inner=InnerStepConfig(lr=sizes.meta.inner_lr),
         ),
         optim=OptimConfig(lr=model.lr),
         num_steps=sizes.num_steps,

@@ -15,7 +15,7 @@ from mama_ray.models.asking import asks_like
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))  # where the program finds its cases
 data, case, report = (importlib.import_module(f"question_cases.{name}") for name in ("data", "case", "report"))
 MODELS, METHODS = case.MODELS, case.METHODS
-SIZES = case.Sizes(num_steps=2, batch_size=8, meta_batch_size=4)
+SIZES = case.Sizes(2, 8, case.MetaSizes(batch_size=4, lr=1e-3))
 
 
 @pytest.fixture(scope="module")
