@@ -66,7 +66,7 @@ def _runs_of_part(part: str, args: argparse.Namespace) -> Iterator[Run]:
                 yield Run(model, FINDS_SWAPS, args.swapped, True, num_steps, seed)
             elif model in args.method_models:
                 for swapped in (0.0, args.swapped):
-                    yield from (Run(model, name, swapped, True, args.method_steps, seed) for name in METHODS)
+                    yield from (Run(model, name, swapped, True, num_steps, seed) for name in args.methods)
 
 
 def corpus_of(seed: int, args: argparse.Namespace) -> CorpusConfig:
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--num_val", type=int, default=128)
     parser.add_argument("--num_test", type=int, default=400)
     parser.add_argument("--num_steps", type=int, default=0, help="0 takes those of the model's recipe")
-    parser.add_argument("--method_steps", type=int, default=600, help="steps of the runs that methods compares")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--batch", type=int, default=64, help="pairs of a step")
     parser.add_argument("--meta_batch", type=int, default=128, help="pairs of a meta batch")
     parser.add_argument("--meta_lr", type=float, default=1e-3)
