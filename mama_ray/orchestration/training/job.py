@@ -67,7 +67,7 @@ class DataConfig(Config):
     """Folder with tokenizer.json, vocab.json and merges.txt, or vocab.txt; null trains a small one on the training
     captions."""
 
-    tokenizer_kind: Literal["clip", "bert"] = "clip"
+    tokenizer_kind: AddedLater[Literal["clip", "bert"]] = "clip"
     """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET, VGT), then on the run's questions, too."""
 
     vocab_size: int = Field(1024, ge=514)
