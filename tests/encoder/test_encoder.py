@@ -236,7 +236,7 @@ def test_what_is_no_path_and_no_text_is_one_line(encoder):
             encoder.encode_texts(texts)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+@pytest.mark.parametrize("value", [3e38, 0.0])  # whose features overflow, or are nothing
 def test_weights_whose_features_are_no_directions_are_refused(videos, tmp_path, value):
     folder = write_model(tmp_path)
     weights = load_file(folder / "model.safetensors")

@@ -179,7 +179,7 @@ def test_scores_that_are_no_numbers_end_the_evaluation(shards, tmp_path):
     """The first of the answers would be chosen, which is right now and then."""
     folder = write_answering(tmp_path / "model", shards, "classification")
     head = load_file(folder / HEAD_WEIGHTS)
-    save_file({name: torch.full_like(value, torch.nan) for name, value in head.items()}, folder / HEAD_WEIGHTS)
+    save_file({name: torch.full_like(value, 3e38) for name, value in head.items()}, folder / HEAD_WEIGHTS)
     with pytest.raises(UserError, match="scores that are no numbers: got . of . questions of a batch"):
         answered(shards, folder, "embedded_qa", 7)
 
