@@ -235,8 +235,8 @@ def test_products_of_frozen_parts_are_let_go_of_while_the_training_pass_goes_on(
     tape, products, alive = Tape(), [], []
 
     class Frozen(nn.Linear):
-        def forward(self, inputs):
-            hidden = super().forward(inputs)
+        def forward(self, input):
+            hidden = super().forward(input)
             products.extend(weakref.ref(entry) for entry in tape._entries)
             return super().forward(hidden)
 

@@ -22,7 +22,7 @@ from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import ENGINE_TITLE, ROOT, read_captions
 
-pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]  # at every change test_cluster.py stands for it
 
 NUM_LIGHT, NUM_HEAVY = 512, 160
 # An engine that writes one long caption at a time, so that the light clips queue up for about a minute.

@@ -96,7 +96,6 @@ def test_lost_and_damaged_files_alone_are_made_again(output, inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_shards_without_a_single_usable_clip_end_in_one_line(ray_cluster, inputs, tmp_path):
     shards = write_feature_shards(tmp_path / "shards", {"a": b"no video" * 50})
     with pytest.raises(UserError, match="no clip has features: got 1 errors, such as"):

@@ -33,7 +33,6 @@ def write_clip(folder: Path) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.promise
 def test_killed_run_of_adapters_resumes_bit_for_bit_and_transformers_loads_its_export(tmp_path):
     from transformers import CLIPModel
 
