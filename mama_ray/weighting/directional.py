@@ -12,10 +12,10 @@ layer and its sum the output itself is kept, which the graph has no need of: one
 Softmax and layer norm have symmetric Jacobians, so their fused backward kernels are also their tangents.
 """
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 import torch.nn.functional as F
@@ -80,17 +80,16 @@ class _Recording(TorchFunctionMode):
     def __init__(self, entries: list[_Entry]):
         super().__init__()
         self._entries = entries
-        # Outputs by identity: a sum may stand for one only as long as nothing else reads the output.
-        self._outputs: weakref.WeakValueDictionary[int, Tensor] = weakref.WeakValueDictionary()
-        # Weak as well: the entries of frozen parts are dropped, and their memory must go with them.
-        self._entry_of: weakref.WeakValueDictionary[int, _Entry] = weakref.WeakValueDictionary()
+        # By identity. A sum may stand for an output while nothing else reads it; entries of frozen parts are let go.
+        self._outputs: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        self._entry_of: WeakValueDictionary[int, _Entry] = WeakValueDictionary()
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         is_addition = func in _ADDITIONS and not kwargs  # alpha would scale the tangent
         for value in _flattened((*args, *kwargs.values())):
-            if isinstance(value, Tensor) and self._outputs.get(id(value)) is value:
+            if id(value) in self._entry_of and self._outputs.get(id(value)) is value:
                 self._note_use(value, result if is_addition else None)
         if func is F.linear or func is low_rank_linear:
             entry = _Entry(result)
@@ -100,9 +99,7 @@ class _Recording(TorchFunctionMode):
         return result
 
     def _note_use(self, output: Tensor, total: Tensor | None) -> None:
-        entry = self._entry_of.get(id(output))
-        if entry is None:
-            return
+        entry = self._entry_of[id(output)]
         if total is not None and entry is self._entries[-1] and not entry.is_sum:
             entry.keep(total, is_sum=True)
             return
