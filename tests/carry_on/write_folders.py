@@ -27,7 +27,8 @@ from mama_ray.models.transformer import EncoderConfig
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
-from tests.orchestration.runs.training_runs import kill_all, wait_until
+from tests.orchestration.runs.training_runs import wait_until
+from tests.processes import kill_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = Path(__file__).with_name("folders")
@@ -145,7 +146,7 @@ def begin(job: str, config: dict, is_begun: Callable[[], bool]) -> None:
     wait_until(lambda: process.poll() is not None or is_begun())
     if process.poll() is not None:
         raise RuntimeError("ended before it was killed: " + (PLACE / f"{job}.log").read_text()[-3000:])
-    kill_all(process)
+    kill_tree(process)
 
 
 def num_files(folder: str) -> int:

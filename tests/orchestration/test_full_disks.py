@@ -21,7 +21,8 @@ from mama_ray.orchestration.training.run import train
 from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_video
 from tests.orchestration.captioning.captioning_runs import read_captions
-from tests.orchestration.runs.training_runs import SETTINGS, kill_all, outcome, start_training, wait_until, write_shards
+from tests.orchestration.runs.training_runs import SETTINGS, outcome, start_training, wait_until, write_shards
+from tests.processes import kill_tree
 from tests.storage.small_disks import remount
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -112,7 +113,7 @@ def test_training_whose_folder_is_taken_away_ends_and_makes_no_other(shards, tmp
         assert process.wait(timeout=60) == 1
     finally:
         if process.poll() is None:
-            kill_all(process)
+            kill_tree(process)
     last = (tmp_path / "run.log").read_text().splitlines()[-1]
     assert last.startswith(("error: the folder of this run was taken away", "error: a file of the storage is missing"))
     assert "put it back" in last and not (tmp_path / "run").exists()

@@ -21,6 +21,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import list_clips
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.storage.places import Place
+from tests.processes import descendants, kill_tree, title
 
 ROOT = Path(__file__).resolve().parents[3]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -92,11 +93,11 @@ class TwoNodes:
 
     def engines(self) -> list[psutil.Process]:
         """Return the processes of the captioning actors of this cluster."""
-        return [process for process in self._below(*self._processes) if ENGINE_TITLE in _title(process)]
+        return [process for process in self._below(*self._processes) if ENGINE_TITLE in title(process)]
 
     def titles(self) -> list[set[str]]:
         """Return what Ray's processes on the head and on each further node say that they do right now."""
-        return [{_title(process) for process in self._below(node)} for node in self._processes]
+        return [{title(process) for process in self._below(node)} for node in self._processes]
 
     def start_captioning(self, *arguments: str, log: Path) -> subprocess.Popen:
         """Start jobs/caption.py on this cluster as a user would."""
@@ -112,11 +113,7 @@ class TwoNodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _below(self, *processes: subprocess.Popen) -> list[psutil.Process]:
-        found = []
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                found += psutil.Process(process.pid).children(recursive=True)
-        return found
+        return [below for process in processes for below in descendants(process.pid)]
 
     def _start(self, *arguments: str) -> subprocess.Popen:
         options = ["--block", "--object-store-memory=200000000", "--disable-usage-stats"]
@@ -137,23 +134,6 @@ class TwoNodes:
         """An elastic group that starts before the second node has joined starts without it."""
         command = [sys.executable, "-c", _UNTIL_TWO_NODES]
         subprocess.run(command, env=self.environment, check=True, timeout=120, capture_output=True)
-
-
-def kill_tree(process: subprocess.Popen) -> None:
-    """SIGKILL a process and everything below it."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
-    process.kill()
-    process.wait()
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
 
 
 def free_port() -> int:

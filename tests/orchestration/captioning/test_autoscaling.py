@@ -21,6 +21,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import ENGINE_TITLE, ROOT, read_captions
+from tests.processes import descendants, title
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]  # at every change test_cluster.py stands for it
 
@@ -95,9 +96,8 @@ def find_engines(driver: int) -> set[int]:
     A process that an actor forks bears the actor's title until it runs its own program: it is no engine.
     """
     titled = {}
-    with contextlib.suppress(psutil.Error):
-        for process in psutil.Process(driver).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if ENGINE_TITLE in " ".join(process.cmdline()):
-                    titled[process.pid] = process.ppid()
+    for process in descendants(driver):
+        with contextlib.suppress(psutil.Error):
+            if ENGINE_TITLE in title(process):
+                titled[process.pid] = process.ppid()
     return {pid for pid, parent in titled.items() if parent not in titled}

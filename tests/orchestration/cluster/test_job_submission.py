@@ -18,6 +18,7 @@ import yaml
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
+from tests import processes
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     ROOT,
@@ -54,7 +55,7 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     yield f"http://127.0.0.1:{dashboard}", environment
     for process in psutil.process_iter(["cmdline"]):
         if folder in " ".join(process.info["cmdline"] or []):
-            process.kill()
+            processes.kill_all([process])
     shutil.rmtree(folder, ignore_errors=True)
 
 

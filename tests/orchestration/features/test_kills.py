@@ -1,6 +1,5 @@
 """Exactly once: whatever is killed, however often, the table is that of an undisturbed run."""
 
-import contextlib
 import random
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import psutil
 import pytest
 
 from tests.orchestration.features.feature_runs import encode, files_of, read_table, write_feature_shards, write_models
+from tests.processes import descendants, title
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
 
@@ -77,9 +77,4 @@ def kill_an_actor(job: subprocess.Popen, rng: random.Random) -> None:
 
 
 def actors_of(job: subprocess.Popen) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(job.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "FeatureActor" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    return [process for process in descendants(job.pid) if "FeatureActor" in title(process)]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from mama_ray.training.manifest import step_directory
+from tests.processes import descendants, title
 
 ROOT = Path(__file__).resolve().parents[3]
 CORPUS = CorpusConfig(num_train=96, num_meta=16, num_val=16, num_test=16)
@@ -80,27 +80,9 @@ def checkpoint(folder: Path, run: str, step: int) -> Path:
     return folder / run / "checkpoints" / step_directory(step)
 
 
-def kill_all(process: subprocess.Popen) -> None:
-    """SIGKILL the driver and every process below it, as a lost machine would."""
-    tree = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
-    for pid in tree:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait()
-
-
 def train_workers(process_or_pid: int) -> list[psutil.Process]:
     """Return the Ray Train workers below a process, by the title Ray gives them."""
-    found = []
-    for child in psutil.Process(process_or_pid).children(recursive=True):
-        try:
-            if "RayTrainWorker" in " ".join(child.cmdline()):
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
+    return [child for child in descendants(process_or_pid) if "RayTrainWorker" in title(child)]
 
 
 def outcome(folder: Path, run: str) -> dict:

@@ -23,6 +23,7 @@ from mama_ray.orchestration.sweep.run import num_concurrent, sweep
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.storage.places import Place
 from tests.orchestration.runs.training_runs import NUM_STEPS, ROOT, SETTINGS, wait_until, write_shards
+from tests.processes import descendants, is_gone, kill_all, title
 
 TRAIN = SETTINGS | {"num_workers": 1, "checkpoint_every": 3, "num_checkpoints_to_keep": 1}
 SPACE = {"objective.margin": {"uniform": [0.0, 0.4]}, "optim.lr": {"log_uniform": [1e-7, 3e-3]}}
@@ -171,14 +172,14 @@ def ended_trials(database: Path) -> list[optuna.trial.FrozenTrial]:
 
 def kill_driver(process: subprocess.Popen) -> None:
     """SIGKILL the driver alone, and see that all that works for it ends as well (Ray's own agents take minutes)."""
-    below = psutil.Process(process.pid).children(recursive=True)
-    below = [one for one in below if not one.name().startswith(("ray::Dashboard", "ray::RuntimeEnv"))]
+    below = [
+        one for one in descendants(process.pid) if not title(one).startswith(("ray::Dashboard", "ray::RuntimeEnv"))
+    ]
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(below, timeout=90)
-    alive = [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    for leftover in alive:
-        leftover.kill()
+    alive = [one for one in alive if not is_gone(one)]
+    kill_all(alive)
     assert not alive, "a killed sweep left processes behind"
 
 

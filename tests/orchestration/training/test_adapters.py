@@ -14,12 +14,12 @@ from tests.models.hf_encoder.hf_models import build_sized
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     checkpoint,
-    kill_all,
     outcome,
     start_training,
     wait_until,
     write_shards,
 )
+from tests.processes import kill_tree
 
 CONTEXT = 16
 
@@ -43,7 +43,7 @@ def test_killed_run_of_adapters_resumes_bit_for_bit_and_transformers_loads_its_e
         process = start_training(tmp_path, shards, run, **settings)
         if run == "killed":
             wait_until(checkpoint(tmp_path, run, 4).is_dir)
-            kill_all(process)
+            kill_tree(process)
             assert not checkpoint(tmp_path, run, NUM_STEPS).is_dir(), "it was killed too late to prove anything"
             process = start_training(tmp_path, shards, run, **settings)
         assert process.wait(timeout=400) == 0, (tmp_path / f"{run}.log").read_text()[-3000:]

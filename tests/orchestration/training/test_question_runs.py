@@ -13,12 +13,12 @@ from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from tests.orchestration.runs.training_runs import (
     checkpoint,
-    kill_all,
     start_training,
     wait_until,
     write_shards,
 )
 from tests.orchestration.training.question_clips import NUM_CLIPS, write_clips, write_table
+from tests.processes import kill_tree
 
 pytestmark = pytest.mark.ray
 
@@ -51,7 +51,7 @@ def test_a_run_that_answers_resumes_bit_for_bit_after_the_whole_job_was_killed(t
         process = start_training(tmp_path, shards, run, **settings)
         if run == "killed":
             wait_until(checkpoint(tmp_path, run, KILLED_AFTER).is_dir)
-            kill_all(process)
+            kill_tree(process)
             assert not (tmp_path / run / "report").is_dir(), "it was killed too late to prove anything"
             process = start_training(tmp_path, shards, run, **settings)
         assert process.wait(timeout=400) == 0, (tmp_path / f"{run}.log").read_text()[-3000:]

@@ -17,13 +17,13 @@ from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     SETTINGS,
     checkpoint,
-    kill_all,
     outcome,
     start_training,
     train_workers,
     wait_until,
     write_shards,
 )
+from tests.processes import kill_tree
 
 pytestmark = pytest.mark.ray
 
@@ -82,7 +82,7 @@ def test_resume_on_one_worker_is_bit_exact_after_the_whole_job_was_killed(shards
         process = start_training(folder, shards, run, num_workers=1)
         if run == "killed-1":
             wait_until(checkpoint(folder, run, 4).is_dir)
-            kill_all(process)
+            kill_tree(process)
             assert not checkpoint(folder, run, NUM_STEPS).is_dir(), "it was killed too late to prove anything"
             process = start_training(folder, shards, run, num_workers=1)
         assert process.wait(timeout=400) == 0, (folder / f"{run}.log").read_text()[-3000:]

@@ -14,12 +14,12 @@ from mama_ray.training.manifest import step_directory
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
     ROOT,
-    kill_all,
     outcome,
     start_training,
     wait_until,
     write_shards,
 )
+from tests.processes import kill_tree
 from tests.storage.s3_faults import KINDS, FaultyProxy, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
@@ -70,7 +70,7 @@ def test_a_run_killed_with_its_machine_goes_on_from_s3_alone_bit_for_bit_and_is_
     runs, log = f"s3://{s3_bucket}/runs", tmp_path / "cloud.log"
     process, machine = start_on_a_fresh_machine(monkeypatch, *places, storage=runs)
     wait_until(lambda: exists(f"checkpoints/{step_directory(4)}/manifest.json"))
-    kill_all(process)
+    kill_tree(process)
     assert any(Path(machine).iterdir()), "its local files lie elsewhere"
     shutil.rmtree(machine, ignore_errors=True)  # what was killed may still be on its way out
     assert not exists(f"checkpoints/{step_directory(NUM_STEPS)}/manifest.json"), "killed too late to prove anything"
