@@ -188,9 +188,10 @@ def kill_driver(process: subprocess.Popen) -> None:
 @pytest.mark.promise
 def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shards, tmp_path):
     train = TRAIN | {"shards": str(shards)}
-    # The mean rank tells trials apart on sixteen clips; the lowest learning rates learn nothing and fall behind.
+    # The mean rank tells trials apart on sixteen clips. Three steps teach next to nothing, so which trial falls behind
+    # is chance: at this factor all that are not nearly the best so far do, and only eight in rising order all stay.
     config = {"storage": str(tmp_path), "run": "sweep", "train": train, "search_space": SPACE, "num_samples": 8}
-    config |= {"objectives": {"val/t2v_mean_rank": "min"}, "halving": {"factor": 2.0}}
+    config |= {"objectives": {"val/t2v_mean_rank": "min"}, "halving": {"factor": 8.0}}
     database = tmp_path / "sweep" / "study.db"
     process = start_sweep(tmp_path, config)
     wait_until(lambda: process.poll() is not None or num_ended(database) >= 3)
@@ -212,10 +213,10 @@ def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shard
     assert begun <= {trial.user_attrs["run"] for trial in ended}
     trials = json.loads((tmp_path / "sweep" / "trials.json").read_text())
     assert len({trial["run"] for trial in trials}) == len(trials) == 8
-    assert {trial["state"] for trial in trials} == {"complete", "pruned"}, "no trial was pruned"
-    base = next(trial for trial in trials if trial["point"] == {"objective.margin": 0.0, "optim.lr": 1e-3})
-    assert base["state"] == "complete"
-    assert study.best_value <= base["values"][0]
+    values = {trial.number: trial.intermediate_values for trial in ended}
+    assert {trial["state"] for trial in trials} == {"complete", "pruned"}, f"no trial was pruned: {values}"
+    assert {"objective.margin": 0.0, "optim.lr": 1e-3} in [trial["point"] for trial in trials], "the base was not tried"
+    assert study.best_value == min(trial.value for trial in ended if trial.state == TrialState.COMPLETE)
     assert "All trials" in (tmp_path / "sweep/report/index.html").read_text()
 
     best = tmp_path / "sweep" / "best.yaml"
