@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from mama_ray.models.attention import attend
+from mama_ray.models.distilbert import Transformer, TransformerBlock
 from mama_ray.models.recompute import run_layer
 from mama_ray.models.vgt.blocks import (
     GraphConvolution,
-    Transformer,
-    TransformerBlock,
     add_attended_words,
     attention_pooling,
     sinusoids,
