@@ -216,6 +216,11 @@ def own_config(directory: Path) -> TimesformerConfig:
     path = directory / "config.json"
     content = read_json(path)
     content.pop("model_type")
+    if "architectures" in content:
+        raise UserError(
+            f"{path} is that of transformers' TimesformerModel, which is another network", got=content["architectures"],
+            wanted="a folder of ours, or timesformer: before one of CLIP",
+        )  # fmt: skip
     return validated(content, source=str(path))
 
 
