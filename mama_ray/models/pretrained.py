@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.adapters import exported_state
@@ -23,6 +21,7 @@ from mama_ray.models.hf_encoder import load as hf_encoder
 from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, refuse_unknown
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.hub import HF_PREFIX, fetch_from_hub, prefix_of, without_prefix
+from mama_ray.models.outline import without_memory
 from mama_ray.models.timesformer import load as timesformer
 from mama_ray.models.timesformer.from_clip import ClipStart
 from mama_ray.models.timesformer.key_layouts import is_release as is_lavila_release
@@ -173,14 +172,14 @@ def describe_model(directory: Path, *, prefix: str = "") -> DualEncoderConfig:
 
 def outline_preset(name: str) -> DualEncoder:
     """Build a preset's model without memory for its weights: their names and shapes."""
-    with torch.device("meta"):
+    with without_memory():
         return from_preset(name, {})
 
 
 def outline_model(directory: Path, *, prefix: str = "") -> DualEncoder:
     """Build the model of a directory without memory for its weights, with the errors of `describe_model`."""
     config = describe_model(directory, prefix=prefix)
-    with torch.device("meta"):
+    with without_memory():
         return _backbone_of(directory, prefix).build_fresh(config)
 
 

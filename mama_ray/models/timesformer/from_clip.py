@@ -15,6 +15,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.clip_vip.hf_layout import config_from_hf
 from mama_ray.models.clip_vip.key_layouts import POSITION_IDS
 from mama_ray.models.clip_vip.load import describe_directory as describe_clip
+from mama_ray.models.outline import without_memory
 from mama_ray.models.timesformer import load
 from mama_ray.models.timesformer.key_layouts import TEMPORAL_KEY
 from mama_ray.models.timesformer.model import Timesformer, TimesformerConfig
@@ -128,6 +129,6 @@ def _name_of(clip: str) -> str:
 
 def _new_weights(config: TimesformerConfig) -> list[str]:
     """Names of what no image model has: time."""
-    with torch.device("meta"):
+    with without_memory():
         names = Timesformer(config).state_dict()
     return [TEMPORAL_KEY, *(name for name in names if re.search(r"\.(timeattn|norm3)\.", name))]

@@ -11,6 +11,7 @@ import torch
 from mama_ray.errors import UserError
 from mama_ray.models.adapters import exported_state
 from mama_ray.models.interpolate import interpolate_positions
+from mama_ray.models.outline import without_memory
 from mama_ray.models.timesformer.key_layouts import (
     POSITION_KEY,
     TEMPORAL_KEY,
@@ -100,7 +101,7 @@ def import_with_form(
         config = config_of_release(state, form, source)
     else:
         config = config.model_copy(update=pixels_of_release(form))
-    with torch.device("meta"):
+    with without_memory():
         wanted = Timesformer(config).state_dict()
     state = from_release(wanted, state, form, source)
     model, report = build_filled(config, state, overrides, source=source, interpolate=interpolate)
@@ -168,7 +169,7 @@ def _require_fit(
     """Raise UserError where a config is not that of the weights, before the memory that it asks for is taken; returns
     the model without memory."""
     _require_layers(config, state, source)
-    with torch.device("meta"):
+    with without_memory():
         model = Timesformer(config)
     shapes = {name: tensor.to("meta") for name, tensor in state.items()}
     compare_states(model.state_dict(), shapes, may_be_fresh=may_be_fresh).raise_if_incomplete(source)

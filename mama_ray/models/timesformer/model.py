@@ -18,7 +18,7 @@ from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, Logi
 from mama_ray.models.distilbert import PAD_ID, DistilBert
 from mama_ray.models.dual_encoder import PooledEncoder
 from mama_ray.models.text_encoder import TextEncoder
-from mama_ray.models.timesformer.video_tower import AttentionKind, VideoTower
+from mama_ray.models.timesformer.video_tower import AttentionKind, TimeStart, VideoTower
 from mama_ray.models.transformer import EncoderConfig
 
 TextTower = Literal["clip", "distilbert"]
@@ -62,6 +62,9 @@ class TimesformerConfig(Config):
     """RGB standard deviation, full scale 1."""
     logit_scale: LogitScaleConfig = LOGIT_SCALE
     """Start, bounds and freezing of the logit scale."""
+    time_start: TimeStart = "zero_output"
+    """How a new attention over time comes to give 0: its output projection is 0, or as in LaViLa its queries, keys and
+    values are, of which queries and keys then never learn."""
     place_init_std: float | None = Field(default=None, gt=0)
     """Spread of the video's position and temporal embeddings at the start; null is CLIP's and zero for time."""
     gradient_checkpointing: bool = False
@@ -106,6 +109,7 @@ class Timesformer(nn.Module, PooledEncoder):
             pixel_mean=config.pixel_mean,
             pixel_std=config.pixel_std,
             drop_path=config.drop_path,
+            time_start=config.time_start,
             place_init_std=config.place_init_std,
         )
         self.text_model = _build_text_tower(config)

@@ -23,6 +23,7 @@ from mama_ray.models.stochastic_depth import drop_branch, rates_by_depth
 from mama_ray.models.transformer import LAYER_NORM_EPS, EncoderConfig, Mlp
 
 AttentionKind = Literal["divided", "joint"]
+TimeStart = Literal["zero_output", "lavila"]
 # Of the blocks and the final norm; `ln_pre` has CLIP's own in both.
 BLOCK_EPS: dict[AttentionKind, float] = {"divided": 1e-6, "joint": LAYER_NORM_EPS}
 
@@ -107,6 +108,7 @@ class VideoTower(nn.Module):
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
         drop_path: float = 0.0,
+        time_start: TimeStart = "zero_output",
         place_init_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -121,7 +123,7 @@ class VideoTower(nn.Module):
         self.blocks = nn.ModuleList(Block(config, kind, rate) for rate in rates)
         self.norm = nn.LayerNorm(width, eps=BLOCK_EPS[kind])
         self.gradient_checkpointing = False
-        self._initialise(config, place_init_std)
+        self._initialise(config, time_start, place_init_std)
 
     def forward(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Return the class token behind the final norm; of the last block only what it needs is computed."""
@@ -154,8 +156,8 @@ class VideoTower(nn.Module):
         return resample_temporal(self.temporal_embed, num_frames)
 
     @torch.no_grad()
-    def _initialise(self, config: EncoderConfig, place_init_std: float | None) -> None:
-        """Start as CLIP does, with an attention over time that gives 0, as LaViLa's."""
+    def _initialise(self, config: EncoderConfig, time_start: TimeStart, place_init_std: float | None) -> None:
+        """Start as CLIP does, with an attention over time that gives 0."""
         into_width = config.width**-0.5
         onto_residual = into_width * (2 * config.num_layers) ** -0.5
         nn.init.normal_(self.cls_token, std=into_width)
@@ -171,15 +173,21 @@ class VideoTower(nn.Module):
                 nn.init.normal_(linear.weight, std=std)
                 nn.init.zeros_(linear.bias)
             if block.timeattn is not None:
-                start_time_attention(block.timeattn)
+                start_time_attention(block.timeattn, time_start)
 
 
 @torch.no_grad()
-def start_time_attention(attention: FusedAttention) -> None:
-    """Let an attention give 0 and still learn: no values, which an output projection of ones would add up (LaViLa)."""
-    nn.init.zeros_(attention.qkv.weight)
+def start_time_attention(attention: FusedAttention, start: TimeStart) -> None:
+    """Let an attention give 0 at first.
+
+    "zero_output": the output projection is 0. "lavila": queries, keys and values are 0 and the output projection is 1
+    everywhere; then queries and keys have no gradient, ever, as each one's is a multiple of the other, and all channels
+    of the values have the same, so that what is learned is one number per frame's mean.
+    """
+    is_lavila = start == "lavila"
+    nn.init.normal_(attention.qkv.weight, std=0.0 if is_lavila else attention.proj.in_features**-0.5)
+    nn.init.constant_(attention.proj.weight, float(is_lavila))
     nn.init.zeros_(attention.qkv.bias)
-    nn.init.ones_(attention.proj.weight)
     nn.init.zeros_(attention.proj.bias)
 
 
