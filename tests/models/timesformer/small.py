@@ -2,11 +2,13 @@
 
 from argparse import Namespace
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mama_ray.config import with_overrides
+from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.timesformer.model import Timesformer, TimesformerConfig
 from mama_ray.models.timesformer.presets import PRESETS
 
@@ -32,6 +34,12 @@ def small_timesformer(overrides: dict[str, Any] | None = None, *, seed: int = 0)
         for name, parameter in model.named_parameters():
             if name != "logit_scale":
                 parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def loaded(source: str | Path, **options: Any) -> Timesformer:
+    model = from_pretrained(source, **options)
+    assert isinstance(model, Timesformer)
     return model
 
 

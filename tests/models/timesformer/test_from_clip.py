@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from transformers import CLIPConfig, CLIPModel
 
 from mama_ray.errors import UserError
-from mama_ray.models.pretrained import describe_model, from_pretrained, outline_model, save_pretrained
+from mama_ray.models.pretrained import describe_model, outline_model, save_pretrained
 from mama_ray.models.settings import LoraConfig
 from mama_ray.models.timesformer.model import Timesformer
 from mama_ray.models.trained_part import choose_trained_part
-from tests.models.timesformer.small import some_frames, some_texts
+from tests.models.timesformer.small import loaded, some_frames, some_texts
 
 
 def clip_model(num_layers: int = 3, **vision) -> CLIPModel:
@@ -45,7 +45,7 @@ def pixels(model: Timesformer, frames: torch.Tensor) -> torch.Tensor:
 def test_one_frame_has_the_features_of_clips_vision_model(prefix, num_layers, tmp_path):
     clip = clip_model(num_layers)
     clip.save_pretrained(tmp_path)
-    model, frames = from_pretrained(f"{prefix}{tmp_path}"), some_frames(1)
+    model, frames = loaded(f"{prefix}{tmp_path}"), some_frames(1)
     with torch.no_grad():
         ours, inputs = model.pool_video(frames), pixels(model, frames[:, 0])
         theirs = clip.vision_model(inputs).pooler_output  # the class token behind the last norm
@@ -60,7 +60,7 @@ def test_one_frame_has_the_features_of_clips_vision_model(prefix, num_layers, tm
 
 @pytest.mark.parametrize("prefix", ["timesformer:", "joint:"])
 def test_without_training_the_joint_space_is_clips_own(prefix, folder):
-    clip, model = CLIPModel.from_pretrained(folder).eval(), from_pretrained(f"{prefix}{folder}", trained_only=True)
+    clip, model = CLIPModel.from_pretrained(folder).eval(), loaded(f"{prefix}{folder}", trained_only=True)
     frames, texts = some_frames(1), some_texts(model.config)
     assert model.config.dim == 12 and model.logit_scale.item() == pytest.approx(clip.logit_scale.item())
     with torch.no_grad():
@@ -72,7 +72,7 @@ def test_without_training_the_joint_space_is_clips_own(prefix, folder):
 
 
 def test_for_training_time_and_a_joint_space_of_256_are_new(folder):
-    model = from_pretrained(f"timesformer:{folder}")
+    model = loaded(f"timesformer:{folder}")
     assert model.config == describe_model(folder, prefix="timesformer:")
     assert (model.config.dim, model.config.num_frames, model.config.attention) == (256, 4, "divided")
     new = set(model.new_weights)
@@ -80,7 +80,7 @@ def test_for_training_time_and_a_joint_space_of_256_are_new(folder):
     assert {name for name in new if ".timeattn." in name or ".norm3." in name} == new - {
         "visual.temporal_embed", "image_projection", "text_projection", "logit_scale",
     }  # fmt: skip
-    assert set(from_pretrained(f"joint:{folder}").new_weights) == {
+    assert set(loaded(f"joint:{folder}").new_weights) == {
         "visual.temporal_embed", "image_projection", "text_projection", "logit_scale",
     }  # fmt: skip
     outline = outline_model(folder, prefix="joint:")
@@ -89,7 +89,7 @@ def test_for_training_time_and_a_joint_space_of_256_are_new(folder):
 
 def trained_a_little(folder, time_start: str) -> torch.nn.Module:
     """Return the first attention over time after three steps."""
-    model = from_pretrained(f"timesformer:{folder}", time_start=time_start)
+    model = loaded(f"timesformer:{folder}", time_start=time_start)
     optimizer, frames = torch.optim.AdamW(model.parameters(), lr=1e-2), some_frames()
     before = model.encode_video(frames).detach()
     for _ in range(3):
@@ -102,13 +102,13 @@ def trained_a_little(folder, time_start: str) -> torch.nn.Module:
 
 def test_time_is_learned_from_an_output_of_zero(folder):
     attention = trained_a_little(folder, "zero_output")
-    untrained = from_pretrained(f"timesformer:{folder}").visual.blocks[0].timeattn
+    untrained = loaded(f"timesformer:{folder}").visual.blocks[0].timeattn
     assert not untrained.proj.weight.any() and untrained.qkv.weight.any()
     assert torch.linalg.matrix_rank(attention.proj.weight) > 2
 
 
 def test_lavilas_start_never_learns_whom_to_attend_to(folder):
-    start = from_pretrained(f"timesformer:{folder}", time_start="lavila").visual.blocks[0].timeattn
+    start = loaded(f"timesformer:{folder}", time_start="lavila").visual.blocks[0].timeattn
     assert not start.qkv.weight.any() and (start.proj.weight == 1).all()
     assert not (start.qkv.bias.any() or start.proj.bias.any())
     queries, keys, values = trained_a_little(folder, "lavila").qkv.weight.chunk(3)
@@ -117,13 +117,13 @@ def test_lavilas_start_never_learns_whom_to_attend_to(folder):
 
 
 def test_another_size_and_frame_count_are_resampled(folder):
-    model = from_pretrained(f"timesformer:{folder}", image_size=48, num_frames=8, interpolate=True)
+    model = loaded(f"timesformer:{folder}", image_size=48, num_frames=8, interpolate=True)
     assert model.visual.pos_embed.shape == (1, 37, 32) and model.visual.temporal_embed.shape == (1, 8, 32)
     assert model.encode_video(some_frames(8, side=48)).shape == (3, 256)
 
 
 def test_adapters_train_time_whole(folder):
-    model = from_pretrained(f"timesformer:{folder}")
+    model = loaded(f"timesformer:{folder}")
     choose_trained_part(model, lora=LoraConfig(rank=2))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name for name in trained if ".lora_" not in name} == set(model.new_weights)
@@ -131,26 +131,26 @@ def test_adapters_train_time_whole(folder):
 
 
 def test_a_folder_of_ours_is_loaded_as_what_it_is_whatever_its_prefix(folder, tmp_path):
-    model = from_pretrained(f"timesformer:{folder}")
+    model = loaded(f"timesformer:{folder}")
     save_pretrained(model, tmp_path / "own")
-    again = from_pretrained(f"timesformer:{tmp_path / 'own'}")
+    again = loaded(f"timesformer:{tmp_path / 'own'}")
     assert again.config == model.config and again.new_weights == ()
     assert torch.equal(again.image_projection, model.image_projection)
     with pytest.raises(UserError, match="another attention: got divided, wanted joint"):
-        from_pretrained(f"joint:{tmp_path / 'own'}")
+        loaded(f"joint:{tmp_path / 'own'}")
 
 
 def test_other_folders_are_refused_in_one_line(folder, tmp_path):
     for model_type, words in (("siglip", "got siglip, wanted a CLIPModel folder"), (None, "wanted a CLIPModel folder")):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
         with pytest.raises(UserError, match=words):
-            from_pretrained(f"timesformer:{tmp_path}")
+            loaded(f"timesformer:{tmp_path}")
     (tmp_path / "config.json").write_text('{"model_type": "timesformer", "architectures": ["TimesformerModel"]}')
     with pytest.raises(UserError, match="TimesformerModel, which is another network"):
-        from_pretrained(tmp_path)
+        loaded(tmp_path)
 
 
 def test_a_clip_of_another_activation_is_refused(tmp_path):
     clip_model(hidden_act="gelu").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="hidden_act"):
-        from_pretrained(f"timesformer:{tmp_path}")
+        loaded(f"timesformer:{tmp_path}")

@@ -18,6 +18,7 @@ from mama_ray.models.timesformer.model import Timesformer
 from mama_ray.models.weight_files import read_weights_file
 from tests.models.timesformer.small import (
     RELEASED,
+    loaded,
     release_file,
     release_state,
     small_timesformer,
@@ -122,7 +123,7 @@ def test_from_pretrained_knows_the_file_by_its_keys_and_a_folder_of_it_has_the_s
     assert describe_model(tmp_path / "folder") == model.config
     frames, again = some_frames(16), from_pretrained(tmp_path / "folder")
     assert torch.equal(again.encode_video(frames), model.encode_video(frames))
-    longer = from_pretrained(tmp_path / "lavila.pt", num_frames=16, interpolate=True)
+    longer = loaded(tmp_path / "lavila.pt", num_frames=16, interpolate=True)
     assert longer.visual.temporal_embed.shape[1] == 16
     torch.testing.assert_close(longer.encode_video(frames), model.encode_video(frames))
     with pytest.raises(UserError, match="interpolate=True"):
