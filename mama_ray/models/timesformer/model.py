@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mama_ray.config import Config
+from mama_ray.data.video.settings import Interpolation
 from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, LogitScaleConfig
 from mama_ray.models.distilbert import PAD_ID, DistilBert
 from mama_ray.models.dual_encoder import PooledEncoder
@@ -60,6 +61,10 @@ class TimesformerConfig(Config):
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
     """RGB standard deviation, full scale 1."""
+    resize: Literal["squash", "center_crop"] = "center_crop"
+    """How evaluation makes frames square where nobody says otherwise: LaViLa's short side and centre."""
+    interpolation: Interpolation = "bilinear"
+    """With which filter frames are scaled: LaViLa's, which had no antialiasing where ours has."""
     logit_scale: LogitScaleConfig = LOGIT_SCALE
     """Start, bounds and freezing of the logit scale."""
     time_start: TimeStart = "zero_output"
