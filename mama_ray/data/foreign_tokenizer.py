@@ -27,6 +27,13 @@ def tokenizer_settings(directory: Path) -> dict[str, Any]:
     return _read(directory / "tokenizer_config.json")
 
 
+def stored_context_length(settings: dict[str, Any]) -> int | None:
+    """Return the tokens of a text that a tokenizer_config.json names, None for no limit."""
+    length = settings.get("model_max_length")
+    # transformers writes 1e30 for "no limit"
+    return int(length) if isinstance(length, int | float) and 2 <= length <= 1 << 20 else None
+
+
 def longest_text(directory: Path) -> int:
     """Return how many tokens the text tower in a tokenizer's folder takes, within what captions have."""
     content = _read(directory / "config.json")

@@ -3,15 +3,16 @@
 Reads a `tokenizer.json` or the OpenAI CLIP layout (`vocab.json` and `merges.txt`), gives the ids transformers'
 CLIPTokenizer gives, and trains a small one. CLIP's `<|endoftext|>` always has the largest id, because the models take a
 text's feature at the position of the largest id. BERT's is in `wordpiece.py`, those of transformers' other
-dual encoders come through `foreign_tokenizer.py`. Long texts lose their tail, never their end token (LaViLa's release
-loses it).
+dual encoders come through `foreign_tokenizer.py`. Long texts lose their tail, never their end token. LaViLa's release
+loses that too, and so reads such a text at a piece that happens to have the largest id; `long_texts: lavila` in
+tokenizer_config.json does the same, for parity.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -32,6 +33,7 @@ from mama_ray.data.foreign_tokenizer import (
     LONGEST_CONTEXT,
     load_foreign,
     longest_text,
+    stored_context_length,
     tokenizer_settings,
 )
 from mama_ray.data.token_frame import TokenFrame
@@ -48,6 +50,7 @@ from mama_ray.errors import UserError
 CONFIG_FILE = "tokenizer_config.json"
 _MAX_BYTES = 64 << 20  # CLIP's has 3.6 MB
 DEFAULT_CONTEXT_LENGTH = 77  # CLIP's
+LongTexts = Literal["keep_end", "lavila"]
 
 
 class Tokenizer:
@@ -59,6 +62,8 @@ class Tokenizer:
         start_id, eot_id: of CLIP's layout, where `eot_id` is vocab_size - 1 and is also the padding, and of BERT's;
             None in others.
         pad_id: what fills a text up.
+        long_texts: what a text that is too long loses: its tail (keep_end), or as in LaViLa's release the end token as
+            well (lavila), which CLIP's layout alone has.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Tokenizer:
         frame: TokenFrame | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
-        """Take CLIP's layout, or with a `frame` another; `settings` are tokenizer_config.json's of that one."""
+        """Take CLIP's layout, or with a `frame` another; `settings` are tokenizer_config.json's."""
         if context_length < 2:
             raise UserError("context_length", got=context_length, wanted="at least 2: the start and the end token")
         self._backend = backend
@@ -80,12 +85,21 @@ class Tokenizer:
         self.start_id: int | None = None
         self.eot_id: int | None = None
         self._is_clip = frame is None
+        self.long_texts = self._long_texts()
         if frame is None:
             frame = self._clip_frame(backend)
         else:
             self.vocab_size = _reachable_ids(backend, frame)
             self._backend.encode_special_tokens = True  # a text that has a special token's name means its letters
         self._frame, self.pad_id = frame, frame.pad_id
+
+    def _long_texts(self) -> LongTexts:
+        how = self._settings.get("long_texts", "keep_end")
+        known = get_args(LongTexts) if self._is_clip else ("keep_end",)
+        if how not in known:
+            kind = "CLIP's tokenizer" if self._is_clip else "a tokenizer that is not CLIP's"
+            raise UserError(f"long_texts of {kind}", got=how, wanted=" or ".join(known))
+        return how
 
     @property
     def is_clip(self) -> bool:
@@ -130,7 +144,7 @@ class Tokenizer:
         kind: type[Tokenizer] = cls
         try:
             settings = tokenizer_settings(directory)
-            stored = _stored_context_length(settings)
+            stored = stored_context_length(settings)
             frame = None
             if is_word_piece(directory, settings):
                 backend, kind = read_word_pieces(directory, settings), WordPieceTokenizer
@@ -191,6 +205,8 @@ class Tokenizer:
             "pad_token": END,
             "unk_token": END,
         }
+        if self.long_texts != "keep_end":
+            config["long_texts"] = self.long_texts
         if not self.is_clip:
             config = self._settings | {
                 "model_max_length": self.context_length,
@@ -207,7 +223,8 @@ class Tokenizer:
         for row, encoding in zip(
             token_ids, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
         ):
-            pieces = encoding.ids[: max(0, self.context_length - frame.num_special)]
+            keeps_end = self.long_texts == "keep_end"
+            pieces = encoding.ids[: max(0, self.context_length - frame.num_special)] if keeps_end else encoding.ids
             ids = [*frame.prefix, *pieces, *frame.suffix][: self.context_length]
             row[: len(ids)] = ids
         return token_ids
@@ -281,9 +298,3 @@ def _reachable_ids(backend: Backend, frame: TokenFrame) -> int:
     special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
     pieces = set(backend.get_vocab(with_added_tokens=True).values()) - special
     return max(pieces | frame.ends | {frame.pad_id}) + 1
-
-
-def _stored_context_length(settings: dict[str, Any]) -> int | None:
-    length = settings.get("model_max_length")
-    # transformers writes 1e30 for "no limit"
-    return int(length) if isinstance(length, int | float) and 2 <= length <= 1 << 20 else None

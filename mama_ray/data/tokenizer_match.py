@@ -70,9 +70,11 @@ def refuse_other_tokenizer(tokenizer: Tokenizer, layout: TextLayout, *, name: st
     theirs = (vocab_size, layout.context_length, like.start_id, vocab_size - 1 if is_clip else like.eot_id)
     ours = (tokenizer.vocab_size, tokenizer.context_length, tokenizer.start_id, tokenizer.eot_id)
     num_other = 0 if own is None else tokenizer.count_other_pieces(own)
-    if ours == theirs and not num_other:
+    cuts_otherwise = own is not None and tokenizer.long_texts != own.long_texts
+    if ours == theirs and not num_other and not cuts_otherwise:
         return
     other = f", {num_other} pieces or merges of them others" if num_other else ""
+    other += f", long_texts {tokenizer.long_texts}" if cuts_otherwise else ""
     raise UserError(
         "the tokenizer is not that of the pretrained weights",
         got=f"{name}: {_describe(*ours)}{other}",

@@ -30,7 +30,7 @@ from mama_ray.encoder.source import model_path
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.feature_encoder import FeatureEncoder, Precision, require_device
-from mama_ray.models.hub import HF_PREFIX
+from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.models.weight_files import hash_weights
@@ -171,7 +171,7 @@ def load_encoder(
     _check_names({"precision": (precision, Precision), "resize": (resize, Resize)})
     require_device(device)
     with model_path(source) as path:
-        prefix = HF_PREFIX if str(source).startswith(HF_PREFIX) else ""
+        prefix = prefix_of(str(source))
         model = from_pretrained(f"{prefix}{path}", trained_only=True)
         words = _tokenizer(Path(tokenizer) if tokenizer else path, model.config, source)
         training = training_config(path / RUN_CONFIG)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.hub import HF_PREFIX, evaluated_model
+from mama_ray.models.hub import evaluated_model, prefix_of
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import storage_errors
 
@@ -43,7 +43,7 @@ class FeatureEncoder:
     @classmethod
     def load(cls, uri: str, *, text_length: int | None, batch_size: int) -> "FeatureEncoder":
         """Load a model folder of any storage, or what `hf:` names, in float32, onto the GPU where there is one."""
-        prefix = HF_PREFIX if uri.startswith(HF_PREFIX) else ""
+        prefix = prefix_of(uri)
         with storage_errors(uri), evaluated_model(uri) as folder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
             return cls(from_pretrained(f"{prefix}{folder}", trained_only=True), tokenizer, batch_size=batch_size)

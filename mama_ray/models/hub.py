@@ -21,13 +21,21 @@ HUB_FILES += ["config.yaml"]  # our own: how frames became squares
 _WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"
 
 HF_PREFIX = "hf:"
-"""Before a folder, a URI or a hub id: the model there as transformers computes it, which of CLIP's folders can be read
-in another way too (`clip_vip`)."""
+"""Before a folder, a URI or a hub id: the model there as transformers computes it."""
+
+PREFIXES = (HF_PREFIX, "timesformer:", "joint:")
+"""What may be made of a CLIP folder, which without a prefix becomes a CLIP-ViP; the last two are LaViLa's TimeSformer
+and AVION's joint space-time ViT."""
+
+
+def prefix_of(source: str) -> str:
+    """Return the prefix that a model is named with, "" for none."""
+    return next((prefix for prefix in PREFIXES if source.startswith(prefix)), "")
 
 
 def without_prefix(source: str) -> str:
-    """Return where a model is that may be named with `HF_PREFIX`."""
-    return source.removeprefix(HF_PREFIX)
+    """Return where a model is that may be named with a prefix."""
+    return source.removeprefix(prefix_of(source))
 
 
 @contextmanager
@@ -45,8 +53,8 @@ def local_model(source: str) -> Iterator[Path]:
 
 @contextmanager
 def evaluated_model(uri: str) -> Iterator[Path]:
-    """Give the local folder of a model that is evaluated: one of any storage, or what `hf:` names."""
-    with local_model(uri) if uri.startswith(HF_PREFIX) else Place.of(uri).local() as folder:
+    """Give the local folder of a model that is evaluated: one of any storage, or what a prefix names."""
+    with local_model(uri) if prefix_of(uri) else Place.of(uri).local() as folder:
         yield folder
 
 

@@ -1,8 +1,8 @@
 """Load and share models as a directory: config.json, model.safetensors and, when given, the tokenizer's files.
 
-`from_pretrained` takes such a directory, that of a dual encoder of Hugging Face, a released file (CLIP-ViP, VGT,
-VIOLETv2), or a hub id. `hf:` before a directory or hub id means the model as transformers computes it. CLIP's without
-it becomes a CLIP-ViP.
+`from_pretrained` takes such a directory, that of a dual encoder of Hugging Face, a released file (CLIP-ViP, LaViLa,
+VGT, VIOLETv2), or a hub id. `hf:` before a directory or hub id means the model as transformers computes it;
+`timesformer:` and `joint:` make another video model of CLIP's. Without a prefix CLIP's becomes a CLIP-ViP.
 """
 
 import logging
@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.adapters import exported_state
@@ -22,7 +20,11 @@ from mama_ray.models.dual_encoder import Backbone, DualEncoder, DualEncoderConfi
 from mama_ray.models.hf_encoder import load as hf_encoder
 from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, refuse_unknown
 from mama_ray.models.host_copy import Buffers, copy_to_host
-from mama_ray.models.hub import HF_PREFIX, fetch_from_hub, without_prefix
+from mama_ray.models.hub import HF_PREFIX, fetch_from_hub, prefix_of, without_prefix
+from mama_ray.models.outline import without_memory
+from mama_ray.models.timesformer import load as timesformer
+from mama_ray.models.timesformer.from_clip import ClipStart
+from mama_ray.models.timesformer.key_layouts import is_release as is_lavila_release
 from mama_ray.models.vgt import load as vgt
 from mama_ray.models.vgt.key_layouts import is_release as is_vgt_release
 from mama_ray.models.violet import load as violet
@@ -46,9 +48,13 @@ BACKBONES: dict[str, Backbone] = {
     "hf_encoder": hf_encoder,
     **dict.fromkeys(ARCHITECTURES, hf_encoder),
     "clip": clip_vip,
+    "timesformer": timesformer,
     "vgt": vgt,
     "violet": violet,
 }
+
+# By the prefix of a source: what a CLIP folder becomes.
+_FROM_CLIP: dict[str, Backbone] = {"timesformer:": ClipStart("divided"), "joint:": ClipStart("joint")}
 
 
 @runtime_checkable
@@ -104,7 +110,7 @@ def from_pretrained(
     trained_only: bool = False,
     **overrides: Any,
 ) -> DualEncoder:
-    """Load a model from a directory, a released file of CLIP-ViP, VGT or VIOLETv2 (.pt, .safetensors) or a hub id.
+    """Load a model from a directory, a released file (.pt, .safetensors) or a hub id.
 
     `overrides` replace fields of the stored config (`num_frames=32`, `image_size=288`, `gradient_checkpointing=True`);
     where stored embeddings then have another length, `interpolate=True` resamples them, else a UserError names them.
@@ -112,14 +118,13 @@ def from_pretrained(
     `trained_only` is for who takes features and does not train: a part of the model that the source has no weights for
     is left out, as far as it would be random and change them.
     """
-    as_hf = str(source).startswith(HF_PREFIX)
-    name = without_prefix(str(source))
+    prefix, name = prefix_of(str(source)), without_prefix(str(source))
     path = Path(name)
-    if os.path.isfile(path) and not as_hf:  # unlike Path's, it does not raise for what can be no path
+    if os.path.isfile(path) and not prefix:  # unlike Path's, it does not raise for what can be no path
         model, report = _import_release(path, interpolate=interpolate, **overrides)
     else:
         directory = path if os.path.isdir(path) else fetch_from_hub(name, local_files_only=local_files_only)
-        backbone = _backbone_of(directory, as_hf=as_hf)
+        backbone = _backbone_of(directory, prefix)
         require_whole_model(directory)
         kept = backbone.trained_overrides(directory) if trained_only else {}
         model, report = backbone.load_directory(directory, interpolate=interpolate, **(kept | overrides))
@@ -133,6 +138,8 @@ def from_pretrained(
 def _import_release(path: Path, *, interpolate: bool, **overrides: Any) -> tuple[DualEncoder, LoadReport]:
     """Load a released file, whose keys say whose it is."""
     content = read_weights_file(path)
+    if is_lavila_release(content):
+        return timesformer.import_lavila_release(path, content=content, interpolate=interpolate, **overrides)
     if is_vgt_release(content):
         return vgt.import_vgt_release(path, content=content, **overrides)
     if is_violet_release(content):
@@ -150,35 +157,38 @@ def model_type_of(source: Path) -> str:
         _backbone_of(source)
         return str(content["model_type"])
     content = read_weights_file(source)
-    return "vgt" if is_vgt_release(content) else "violet" if is_violet_release(content) else "clip_vip"
+    of_release = {"timesformer": is_lavila_release, "vgt": is_vgt_release, "violet": is_violet_release}
+    return next((name for name, is_its in of_release.items() if is_its(content)), "clip_vip")
 
 
-def describe_model(directory: Path, *, as_hf: bool = False) -> DualEncoderConfig:
+def describe_model(directory: Path, *, prefix: str = "") -> DualEncoderConfig:
     """Return the config of the model in a directory, with the errors of `from_pretrained`, without its weights.
 
-    `as_hf` is for a directory that was named with `hf:`.
+    `prefix` is what the directory was named with.
     """
     require_whole_model(directory)
-    return _backbone_of(directory, as_hf=as_hf).describe_directory(directory)
+    return _backbone_of(directory, prefix).describe_directory(directory)
 
 
 def outline_preset(name: str) -> DualEncoder:
     """Build a preset's model without memory for its weights: their names and shapes."""
-    with torch.device("meta"):
+    with without_memory():
         return from_preset(name, {})
 
 
-def outline_model(directory: Path, *, as_hf: bool = False) -> DualEncoder:
+def outline_model(directory: Path, *, prefix: str = "") -> DualEncoder:
     """Build the model of a directory without memory for its weights, with the errors of `describe_model`."""
-    config = describe_model(directory, as_hf=as_hf)
-    with torch.device("meta"):
-        return _backbone_of(directory, as_hf=as_hf).build_fresh(config)
+    config = describe_model(directory, prefix=prefix)
+    with without_memory():
+        return _backbone_of(directory, prefix).build_fresh(config)
 
 
-def _backbone_of(directory: Path, *, as_hf: bool = False) -> Backbone:
+def _backbone_of(directory: Path, prefix: str = "") -> Backbone:
     content = read_json(directory / "config.json")
     model_type = content.get("model_type")
-    if as_hf and model_type != "hf_encoder":
+    if prefix in _FROM_CLIP:
+        return _FROM_CLIP[prefix]
+    if prefix == HF_PREFIX and model_type != "hf_encoder":
         refuse_unknown(content, str(directory))
         return hf_encoder
     if not isinstance(model_type, str) or model_type not in BACKBONES:

@@ -7,7 +7,9 @@ is one UserError that names it.
 import hashlib
 import json
 import pickle
+import re
 import struct
+from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ TORCH_NAME = "pytorch_model.bin"  # what older repositories of the hub hold, Ope
 
 State = dict[str, Tensor]
 _HASHED_BYTES = 1 << 20
+# How torch.load names what it refuses to make: "Unsupported global: GLOBAL os.system was not an allowed global", or a
+# class of the allowlist's kind that is "Unsupported class".
+_REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _CHECKED_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What a damaged pickle raises, whose instructions call the loader's own functions with other types.
 _DAMAGED_PICKLE = (
@@ -197,18 +202,22 @@ def is_flat(content: Any) -> bool:
 
 
 def read_weights_file(path: Path) -> Any:
-    """Read a file of tensors, safetensors or torch.save's by its suffix."""
-    return read_torch_file(path) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
+    """Read a file of weights, safetensors or torch.save's by its suffix; the latter may hold the arguments of its
+    training beside the tensors (LaViLa's), an argparse.Namespace of plain values."""
+    return read_torch_file(path, allowed=(Namespace,)) if path.suffix in TORCH_SUFFIXES else read_safetensors(path)
 
 
-def read_torch_file(path: Path) -> Any:
-    """Read a .pt file with the tensors-only unpickler; UserError when it holds anything else or is damaged."""
+def read_torch_file(path: Path, *, allowed: Sequence[type] = ()) -> Any:
+    """Read a .pt file with the tensors-only unpickler; UserError when it is damaged or holds anything else than
+    tensors, plain values and objects of the `allowed` classes, which it names."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED_PICKLE as error:
+        refused = _REFUSED_GLOBAL.search(str(error))
         raise UserError(
             f"{path} cannot be read as tensors only",
-            got=(str(error).splitlines() or [type(error).__name__])[0],
+            got=f"an object of {refused[1]}" if refused else (str(error).splitlines() or [type(error).__name__])[0],
             wanted="a state dict saved by torch.save",
             remedy="convert it to safetensors where you trust its source",
         ) from error

@@ -70,6 +70,32 @@ def test_long_text_keeps_eot(tokenizer):
     assert (token_ids[:-1] < tokenizer.eot_id).all()
 
 
+def test_lavilas_cut_loses_the_end_token_of_long_texts_alone(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"long_texts": "lavila"}))
+    lavila = Tokenizer.from_directory(tmp_path)
+    texts = ["a red circle", "", " ".join(CORPUS * 10)]
+    ours, theirs = tokenizer(texts), lavila(texts)
+    np.testing.assert_array_equal(theirs[:2], ours[:2])
+    assert ours[2, -1] == tokenizer.eot_id not in theirs[2]
+    np.testing.assert_array_equal(theirs[2], [tokenizer.start_id, *tokenizer.pieces(texts)[2]][:16])
+    lavila.save(tmp_path / "again")
+    np.testing.assert_array_equal(Tokenizer.from_directory(tmp_path / "again")(texts), theirs)
+    # Just as long as the context: nothing is lost.
+    exact = Tokenizer.from_directory(tmp_path, context_length=len(tokenizer.pieces(texts)[0]) + 2)
+    assert exact(texts)[0, -1] == tokenizer.eot_id
+
+
+@pytest.mark.parametrize("how", ["lavilla", 3, None])
+def test_another_cut_of_long_texts_is_refused(tokenizer, tmp_path, how):
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"long_texts": how}))
+    with pytest.raises(UserError, match=r"long_texts.*wanted keep_end or lavila"):
+        Tokenizer.from_directory(tmp_path)
+
+
 def test_eot_has_the_largest_id_and_pads(tokenizer):
     token_ids = tokenizer(["a red circle", "a"])
     assert tokenizer.eot_id == tokenizer.vocab_size - 1 == token_ids.max()

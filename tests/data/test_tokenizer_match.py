@@ -115,3 +115,12 @@ def test_a_model_of_another_vocabulary_is_refused_where_it_is_used(tokenizer):
     refuse_other_vocabulary(tokenizer, 540, model="run/checkpoint")
     with pytest.raises(UserError, match=r"got 540, wanted 49408 as run/checkpoint has"):
         refuse_other_vocabulary(tokenizer, 49408, model="run/checkpoint")
+
+
+def test_another_cut_of_long_texts_is_refused(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"long_texts": "lavila"}))
+    own = tokenizer_beside(tmp_path)
+    refuse_other_tokenizer(own, TextLayout(540, 16, own), name="given", model="weights")
+    assert "long_texts keep_end" in refusal(tokenizer, TextLayout(540, 16, own))

@@ -56,8 +56,6 @@ def features_for(config: VgtConfig) -> dict[str, torch.Tensor]:
 
 # By model_type: what it takes for four clips, where that is no pixels.
 INPUTS: dict[str, Callable] = {"vgt": features_for}
-# By model_type: what fills a text up, where that is not the largest id.
-PAD_IDS = {"violet": 0}
 # Backbones that normalise over the batch in training: there, other clips and the mode change a clip's features.
 OVER_THE_BATCH = {"vgt"}
 
@@ -73,12 +71,12 @@ def flipped(frames: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor | di
 
 @pytest.fixture
 def token_ids(model) -> torch.Tensor:
-    """Texts of several lengths, filled up with end-of-text, or where there is one with the pad id."""
+    """Texts of several lengths, filled up with the pad id, or where a config has none with end-of-text."""
     end = model.config.vocab_size - 1
     ids = torch.randint(1, end, (4, model.config.context_length))
     for row, length in enumerate((2, 4, 7, model.config.context_length)):
         ids[row, length - 1 :] = end
-        ids[row, length:] = PAD_IDS.get(model.model_type, end)
+        ids[row, length:] = getattr(model.config, "pad_id", end)
     return ids
 
 

@@ -3,9 +3,15 @@
 from mama_ray.config import with_overrides
 from mama_ray.models.clip_vip.presets import PRESETS as CLIP_VIP_PRESETS
 from mama_ray.models.hf_encoder.model import HfEncoderConfig
+from mama_ray.models.timesformer.presets import PRESETS as TIMESFORMER_PRESETS
 from mama_ray.models.vgt.presets import PRESETS as VGT_PRESETS
 from mama_ray.models.violet.presets import PRESETS as VIOLET_PRESETS
 
+_TIMESFORMER = with_overrides(
+    TIMESFORMER_PRESETS["tsf_tiny"],
+    {"video.width": 24, "video.num_layers": 2, "text.width": 16, "text.num_layers": 2, "dim": 12, "image_size": 16}
+    | {"patch_size": 8, "num_frames": 3, "vocab_size": 40, "context_length": 10, "num_text_positions": 10},
+)
 _HF_TEXT = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40,
     "max_position_embeddings": 10, "bos_token_id": 0, "eos_token_id": 39, "pad_token_id": 39,
@@ -31,6 +37,9 @@ TINY = {
         {"video.width": 24, "video.num_layers": 2, "text.width": 16, "text.num_layers": 2, "dim": 12}
         | {"image_size": 16, "patch_size": 8, "num_frames": 3, "vocab_size": 40, "context_length": 10},
     ),
+    "timesformer": _TIMESFORMER,
+    "timesformer joint": with_overrides(_TIMESFORMER, {"attention": "joint"}),
+    "timesformer distilbert": with_overrides(_TIMESFORMER, {"text_tower": "distilbert", "text_dropout": 0.0}),
     "vgt": with_overrides(
         VGT_PRESETS["vgt_tiny"],
         {"width": 16, "text.width": 16, "text.num_layers": 1, "box_width": 4, "frame_dim": 6, "region_dim": 8}

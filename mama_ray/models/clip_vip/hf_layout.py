@@ -12,7 +12,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.adapters import exported_state
 from mama_ray.models.clip_vip.key_layouts import NEW_KEYS, POSITION_KEY
 from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, ClipVip, ClipVipConfig
-from mama_ray.models.clip_vip.video_encoder import NUM_CHANNELS
+from mama_ray.models.patches import NUM_CHANNELS
 from mama_ray.models.transformer import LAYER_NORM_EPS, EncoderConfig
 from mama_ray.models.weight_files import WEIGHTS_NAME, read_json, write_json, write_safetensors
 

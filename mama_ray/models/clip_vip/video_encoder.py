@@ -7,30 +7,14 @@ position 0 and no temporal embedding. The tower owns the pixel normalisation, so
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from mama_ray.errors import UserError
 from mama_ray.models.attention import attend, proxy_guided_attention
 from mama_ray.models.interpolate import interpolate_temporal
+from mama_ray.models.patches import PatchEmbedding, Patches
 from mama_ray.models.transformer import LAYER_NORM_EPS, Encoder, EncoderConfig, initialise_encoder
-
-NUM_CHANNELS = 3
-MAX_PIXEL = 255.0
-
-
-class PatchEmbedding(nn.Module):
-    """A convolution whose stride is its kernel, computed as one matrix product on channels-last pixels."""
-
-    def __init__(self, width: int, patch_size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, NUM_CHANNELS, patch_size, patch_size))
-
-    def forward(self, patches: Float[Tensor, "... pixels"]) -> Float[Tensor, "... width"]:
-        """Project patches whose pixels lie as (row, column, channel), the order of decoded frames."""
-        return F.linear(patches, rearrange(self.weight, "width c row column -> width (row column c)"))
 
 
 class VideoEmbeddings(nn.Module):
@@ -48,39 +32,17 @@ class VideoEmbeddings(nn.Module):
         pixel_std: tuple[float, float, float],
     ) -> None:
         super().__init__()
-        self.image_size, self.patch_size = image_size, patch_size
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.added_cls = nn.Parameter(torch.empty(num_proxies - 1, width))
         self.patch_embedding = PatchEmbedding(width, patch_size)
         self.position_embedding = nn.Embedding((image_size // patch_size) ** 2 + 1, width)
         self.temporal_embedding = nn.Parameter(torch.empty(1, num_frames, width))
-        # In the config and not in the state dict: the key set stays the published one.
-        mean, std = (torch.tensor(pixel_mean, dtype=torch.float64), torch.tensor(pixel_std, dtype=torch.float64))
-        dtype = torch.get_default_dtype()
-        scale, shift = (1 / (MAX_PIXEL * std)).to(dtype), (-mean / std).to(dtype)
-        num_pixels = patch_size**2
-        self.register_buffer("pixel_scale", repeat(scale, "c -> (n c)", n=num_pixels), persistent=False)
-        self.register_buffer("pixel_shift", repeat(shift, "c -> (n c)", n=num_pixels), persistent=False)
+        self.patches = Patches(image_size=image_size, patch_size=patch_size, pixel_mean=pixel_mean, pixel_std=pixel_std)
 
     def forward(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch tokens dim"]:
         """Embed RGB frames of values 0 to 255 (uint8, or a float tensor of the same range)."""
-        batch, num_frames, *frame_shape = frames.shape
-        if frame_shape != [self.image_size, self.image_size, NUM_CHANNELS]:
-            raise UserError(
-                "frames do not fit the video encoder",
-                got=tuple(frames.shape),
-                wanted=f"(batch, frames, {self.image_size}, {self.image_size}, {NUM_CHANNELS})",
-                remedy="decode with the model's image_size, channels last",
-            )
-        # The re-ordering copy runs on bytes, before the conversion makes the pixels four times as large.
-        patches = rearrange(
-            frames,
-            "batch frames (rows i) (columns j) c -> batch frames (rows columns) (i j c)",
-            i=self.patch_size,
-            j=self.patch_size,
-        )
-        pixels = torch.addcmul(self.pixel_shift, patches.to(self.pixel_scale.dtype), self.pixel_scale)
-        tokens = self.patch_embedding(pixels)
+        batch, num_frames = frames.shape[:2]
+        tokens = self.patch_embedding(self.patches(frames))
 
         spatial = self.position_embedding.weight
         tokens = tokens + (spatial[1:] + self.temporal_at(num_frames)[:, :, None])

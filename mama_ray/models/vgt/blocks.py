@@ -1,7 +1,7 @@
-"""The parts of VGT, each with the parameter names of its release: post-LN transformer, graph, regions, positions.
+"""The parts of VGT, each with the parameter names of its release: graph, regions, positions.
 
-The transformer's layer is DistilBERT's to the letter. What is drawn at random is drawn by `F.dropout` alone, so that
-the masks of a step repeat where the generator is reset.
+Its transformer is DistilBERT's (`models/distilbert.py`) to the letter. What is drawn at random is drawn by `F.dropout`
+alone, so that the masks of a step repeat where the generator is reset.
 """
 
 import torch
@@ -10,73 +10,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mama_ray.models.attention import attend
-from mama_ray.models.recompute import run_layer
+from mama_ray.models.distilbert import LAYER_NORM_EPS
 
-LAYER_NORM_EPS = 1e-12
 NUM_POSITIONS = 28  # 20 words and 8 clips, of which the first 8 are used
 SINUSOID_BASE = 10_000
 BOX_NUMBERS = 5  # corners over the picture's size, and the area
 INIT_STD = 0.02
-
-
-class SelfAttention(nn.Module):
-    """Self-attention with dropped attention weights and none after the output projection."""
-
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
-        super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
-        self.q_lin = nn.Linear(width, width)
-        self.k_lin = nn.Linear(width, width)
-        self.v_lin = nn.Linear(width, width)
-        self.out_lin = nn.Linear(width, width)
-
-    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        dropout = self.dropout if self.training else 0.0
-        attended = attend(self.q_lin(tokens), self.k_lin(tokens), self.v_lin(tokens), self.num_heads, dropout=dropout)
-        return self.out_lin(attended)
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with GELU between them and dropout behind them."""
-
-    def __init__(self, width: int, hidden_width: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.lin1 = nn.Linear(width, hidden_width)
-        self.lin2 = nn.Linear(hidden_width, width)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.dropout(self.lin2(F.gelu(self.lin1(hidden))))
-
-
-class TransformerBlock(nn.Module):
-    """LN(x + attention(x)), then LN(x + FFN(x))."""
-
-    def __init__(self, width: int, num_heads: int, hidden_width: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = SelfAttention(width, num_heads, dropout)
-        self.sa_layer_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-        self.ffn = FeedForward(width, hidden_width, dropout)
-        self.output_layer_norm = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
-
-    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        tokens = self.sa_layer_norm(tokens + self.attention(tokens))
-        return self.output_layer_norm(tokens + self.ffn(tokens))
-
-
-class Transformer(nn.Module):
-    """A stack of blocks over sequences without padding."""
-
-    def __init__(self, width: int, num_heads: int, hidden_width: int, dropout: float, num_layers: int) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(TransformerBlock(width, num_heads, hidden_width, dropout) for _ in range(num_layers))
-        self.gradient_checkpointing = False
-
-    def forward(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens width"]:
-        for layer in self.layer:
-            tokens = run_layer(layer, tokens, recompute=self.gradient_checkpointing)
-        return tokens
 
 
 class RegionEncoder(nn.Module):

@@ -19,15 +19,14 @@ from mama_ray.config import Config
 from mama_ray.errors import UserError
 from mama_ray.models.answering import ChoosesFromList, JointEncoder
 from mama_ray.models.clip_vip.model import LogitScaleConfig
+from mama_ray.models.distilbert import LAYER_NORM_EPS, Transformer
 from mama_ray.models.vgt.answers import AnswerList
 from mama_ray.models.vgt.blocks import (
     BOX_NUMBERS,
-    LAYER_NORM_EPS,
     NUM_POSITIONS,
     Graph,
     Positions,
     RegionEncoder,
-    Transformer,
     add_attended_words,
     attention_pooling,
     initialise,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pydantic
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.models.outline import without_memory
 from mama_ray.models.violet.key_layouts import ReleasedModel, ReleaseForm, read_release
 from mama_ray.models.violet.model import Violet, VioletConfig
 from mama_ray.models.violet.presets import PRESETS as PRESETS  # a part of what a backbone offers
@@ -117,18 +117,9 @@ def export_violet_release(model: Violet, path: str | Path, form: ReleaseForm | N
         torch.save(released.state_dict(), temporary)
 
 
-class _WithoutFilling(TorchFunctionMode):
-    """Leaves new weights as they are: filling those without memory would import torch's compiler, 4 seconds."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return (*args, *(kwargs or {}).values())[0]
-        return func(*args, **(kwargs or {}))
-
-
 def _shapes_of(config: VioletConfig) -> Violet:
     """Build a model without memory."""
-    with torch.device("meta"), _WithoutFilling():
+    with without_memory():
         return Violet(config)
 
 

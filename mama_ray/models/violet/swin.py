@@ -17,6 +17,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.attention import window_attention
 from mama_ray.models.bert import INIT_STD
 from mama_ray.models.recompute import run_layer
+from mama_ray.models.stochastic_depth import drop_branch, rates_by_depth
 from mama_ray.models.violet.windows import (
     Size,
     cut_windows,
@@ -180,9 +181,7 @@ class SwinBlock(nn.Module):
         return tokens[:, :frames, :rows, :columns]
 
     def _for_some_clips(self, branch: Tensor) -> Tensor:
-        if not (self.training and self.drop_path):
-            return branch
-        return branch * F.dropout(branch.new_ones(len(branch), 1, 1, 1, 1), self.drop_path)
+        return drop_branch(branch, self.drop_path if self.training else 0.0)
 
 
 class PatchMerging(nn.Module):
@@ -251,8 +250,7 @@ class VideoSwin(nn.Module):
         super().__init__()
         self.image_size = image_size
         self.patch_embed = PatchEmbedding(config, pixel_mean, pixel_std)
-        last = max(1, sum(config.depths) - 1)
-        rates = iter([config.drop_path * position / last for position in range(sum(config.depths))])
+        rates = iter(rates_by_depth(config.drop_path, sum(config.depths)))
         self.layers = nn.ModuleList(
             SwinStage(config, stage, [next(rates) for _ in range(depth)]) for stage, depth in enumerate(config.depths)
         )

@@ -14,7 +14,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
-from mama_ray.models.hub import HF_PREFIX, evaluated_model, require_hub_id, without_prefix
+from mama_ray.models.hub import evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.models.vgt.feature_table import regions_read
@@ -63,7 +63,7 @@ def find_model(
     """
     named = _named(uri)
     with evaluated_model(named.uri) as local:
-        config = describe_model(local, as_hf=uri.startswith(HF_PREFIX))
+        config = describe_model(local, prefix=prefix_of(uri))
         tokenizer = Tokenizer.from_directory(local)
         refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
         training = training_config(local / RUN_CONFIG)
@@ -102,12 +102,12 @@ class _Named(NamedTuple):
 
 
 def _named(uri: str) -> _Named:
-    """Resolve a run, a checkpoint or a model folder, whose manifest is verified, or what `hf:` names."""
-    if uri.startswith(HF_PREFIX):
+    """Resolve a run, a checkpoint or a model folder, whose manifest is verified, or what a prefix names."""
+    if prefix := prefix_of(uri):
         source = without_prefix(uri)
         if "://" in source or os.path.isdir(os.path.expanduser(source)):
             folder = Place.of(source).uri
-            return _Named(f"{HF_PREFIX}{folder}", folder, None, "given by its path")
+            return _Named(f"{prefix}{folder}", folder, None, "given by its path")
         require_hub_id(source)
         return _Named(uri, f"runs/{source.replace('/', '--')}", None, "given by its hub id")
     place = Place.of(uri)

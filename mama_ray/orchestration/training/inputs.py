@@ -8,7 +8,7 @@ from mama_ray.data.index_look import look_at_index
 from mama_ray.data.tokenizer_match import TOKENIZER_FILES
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
-from mama_ray.models.hub import HF_PREFIX, without_prefix
+from mama_ray.models.hub import prefix_of, without_prefix
 from mama_ray.models.pretrained import outline_model, outline_preset, preset
 from mama_ray.models.trained_part import plan_trained_part
 from mama_ray.models.vgt.feature_table import regions_read
@@ -67,7 +67,7 @@ def _look_at_trained_part(job: TrainJob) -> None:
         folder = Path(without_prefix(source))
         if not folder.is_dir():
             return
-        model = outline_model(folder, as_hf=source.startswith(HF_PREFIX))
+        model = outline_model(folder, prefix=prefix_of(source))
     plan_trained_part(model, freeze=settings.freeze, lora=settings.lora)
 
 

@@ -10,7 +10,7 @@ from mama_ray.config import AddedLater, Config, Location, MayChange, config_to_y
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
-from mama_ray.models.hub import HF_PREFIX
+from mama_ray.models.hub import prefix_of, without_prefix
 from mama_ray.models.settings import LoraConfig
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
@@ -112,7 +112,8 @@ class ModelConfig(Config):
 
     pretrained: Location[str | None] = None
     """Folder, URI or hub id of weights to start from (ours, CLIP-ViP's, a dual encoder's of Hugging Face), in place of
-    the preset. hf: before it takes CLIP's as transformers computes it, frame by frame."""
+    the preset. Before CLIP's, hf: takes it as transformers computes it, frame by frame, timesformer: and joint: make a
+    TimeSformer or a joint space-time ViT of it."""
 
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
@@ -266,7 +267,7 @@ def _require_task_alone(task: TaskConfig, weighting: WeightingConfig) -> None:
 def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     """Return the folders and URIs that a job reads, None for what it makes itself."""
     pretrained = job.model.pretrained
-    weights = None if pretrained is None else pretrained.removeprefix(HF_PREFIX)
+    weights = None if pretrained is None else without_prefix(pretrained)
     asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
     return job.shards, *job.data.caption_tables, job.data.tokenizer, weights, *asked
 
@@ -286,7 +287,7 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     if job.data.caption_tables:
         changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
     if job.model.pretrained is not None:
-        prefix = HF_PREFIX if job.model.pretrained.startswith(HF_PREFIX) else ""
+        prefix = prefix_of(job.model.pretrained)
         source = job.model.pretrained.removeprefix(prefix)
         if Path(source).exists():  # else a hub id or a URI
             changes["model.pretrained"] = prefix + absolute_uri(source)

@@ -21,7 +21,7 @@ from mama_ray.data.tokenizer_match import (
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.hf_encoder.model import HfEncoderConfig
-from mama_ray.models.hub import HF_PREFIX
+from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import describe_model
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
@@ -88,6 +88,6 @@ def _compare(source: str, files: dict[str, bytes], name: str) -> None:
             (Path(scratch) / file).write_bytes(content)
         tokenizer = Tokenizer.from_directory(scratch)
     with model_folder(source) as directory:
-        config = describe_model(Path(directory), as_hf=source.startswith(HF_PREFIX))
+        config = describe_model(Path(directory), prefix=prefix_of(source))
         layout = TextLayout(config.vocab_size, config.context_length, tokenizer_beside(Path(directory)))
     refuse_other_tokenizer(tokenizer, layout, name=name, model=source)

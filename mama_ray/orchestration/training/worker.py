@@ -17,7 +17,7 @@ from mama_ray.data.questions.assemble import DecodedClips
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.head import AnswerHead
-from mama_ray.models.hub import HF_PREFIX
+from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
 from mama_ray.models.trained_part import choose_trained_part
@@ -120,7 +120,7 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
         return from_pretrained(source, **checkpointing)
-    prefix = HF_PREFIX if source.startswith(HF_PREFIX) else ""
+    prefix = prefix_of(source)
     with storage_errors(source), model_folder(source) as directory:
         return from_pretrained(f"{prefix}{directory}", **checkpointing)
 

@@ -86,7 +86,7 @@ def test_a_clip_folder_is_a_clip_vip_unless_it_is_named_with_hf(tmp_path):
     clip = from_pretrained(tmp_path, trained_only=True).eval()
     one = clips(num_frames=1)
     torch.testing.assert_close(frames.encode_video(one), clip.encode_video(one), rtol=0, atol=1e-5)
-    assert (frames.config.resize, describe_model(tmp_path, as_hf=True)) == ("center_crop", frames.config)
+    assert (frames.config.resize, describe_model(tmp_path, prefix="hf:")) == ("center_crop", frames.config)
 
 
 def test_half_precision_and_sharded_folders_load(folder, tmp_path):
@@ -141,7 +141,7 @@ def test_one_key_more_one_less_and_another_shape_are_named(folder, damage, told)
 )
 def test_what_is_no_dual_encoder_is_refused_in_one_line(folder, fields, told):
     change_config(folder, **fields)
-    for use in (lambda: from_pretrained(f"hf:{folder}"), lambda: describe_model(folder, as_hf=True)):
+    for use in (lambda: from_pretrained(f"hf:{folder}"), lambda: describe_model(folder, prefix="hf:")):
         with pytest.raises(UserError, match=told) as caught:
             use()
         assert "\n" not in str(caught.value)

@@ -1,0 +1,1 @@
+"""TimeSformer dual encoder: the model, its presets, and the layouts its weights come in."""
