@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.data.classes.names import IS_GENERATED
 from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
 from mama_ray.objectives.ranking import compute_ranking_losses
 from mama_ray.objectives.relevance import pair_classes
@@ -105,6 +106,8 @@ class ContrastiveObjective:
             return compute_sigmoid_losses(
                 outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, **known
             )
+        if self.config.generated_scale is not None:
+            known["is_generated"] = batch.targets[IS_GENERATED]
         return compute_contrastive_losses(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
 
 

@@ -22,6 +22,11 @@ class ContrastiveConfig(Config):
     retrieval); adaptive_max_margin, by the margin times the pair's relevance (EgoVLP); multi_similarity, by the margin
     times the difference of relevances (SMS, arXiv 2406.12256). The last two read data.classes."""
 
+    generated_scale: AddedLater[float | None] = Field(None, gt=0.0)
+    """Scale (one over the temperature) of the logits of two samples whose texts were generated, fixed; those of one
+    such and another have the geometric mean of it and the model's. LaViLa's two temperatures, both 1/0.07 = 14.2857 in
+    its recipe, which is the plain loss. It is of loss softmax, and needs data.shares. null has one scale for all."""
+
     ranking_margin: AddedLater[float | None] = Field(None, gt=0.0, le=2.0)
     """Margin of the ranking losses, in cosine; null is the published one: 0.2 of max_margin, 0.4 of
     adaptive_max_margin, 0.6 of multi_similarity. `margin` is another thing, an angle, and is 0 with them: it takes off
@@ -83,13 +88,15 @@ class ContrastiveConfig(Config):
         return RANKING_MARGINS[self.loss] if self.ranking_margin is None else self.ranking_margin
 
     @model_validator(mode="after")
-    def _ranking_has_its_own_margin(self) -> "ContrastiveConfig":
+    def _options_are_of_their_losses(self) -> "ContrastiveConfig":
         if self.ranks_by_cosine and (self.margin != 0 or self.close_negatives == "close_too"):
             raise ValueError(
                 f"loss {self.loss} asks a positive pair to lead by ranking_margin, of which an angular margin would "
                 f"take off again: got margin {self.margin:g}, close_negatives {self.close_negatives}; wanted 0 and "
                 "untouched"
             )
+        if self.generated_scale is not None and self.loss != "softmax":
+            raise ValueError(f"generated_scale is of loss softmax, not of {self.loss}")
         if self.ranking_margin is not None and not self.ranks_by_cosine:
             raise ValueError(f"ranking_margin is of the losses {', '.join(RANKING_MARGINS)}, not of {self.loss}")
         return self

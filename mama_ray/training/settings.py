@@ -10,7 +10,13 @@ from mama_ray.models.heads.settings import HeadConfig
 
 
 class OptimConfig(Config):
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW or SGD with linear warm-up and cosine decay."""
+
+    optimizer: AddedLater[Literal["adamw", "sgd"]] = "adamw"
+    """AdamW, or SGD with momentum, whose weight decay is added to the gradient."""
+
+    momentum: AddedLater[float] = Field(0.9, ge=0.0, lt=1.0)
+    """SGD's momentum."""
 
     lr: float = Field(1e-3, gt=0.0)
     """Peak learning rate."""
@@ -21,7 +27,7 @@ class OptimConfig(Config):
     lookahead's rates have the same factors."""
 
     weight_decay: float = Field(0.05, ge=0.0)
-    """Decoupled weight decay of matrices; biases, norms and the logit scale have none."""
+    """Weight decay of matrices, AdamW's decoupled; biases, norms and the logit scale have none."""
 
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW's moment decay rates."""
@@ -30,7 +36,7 @@ class OptimConfig(Config):
     """Share of the steps over which the learning rate rises linearly."""
 
     final_lr_share: float = Field(0.0, ge=0.0, le=1.0)
-    """Learning rate at the end as a share of the peak."""
+    """Learning rate at the end as a share of the peak; 1 is a constant one after the warm-up."""
 
     clip_norm: float = Field(1.0, ge=0.0)
     """Gradients are scaled to at most this norm; 0 turns clipping off. The lookahead is never clipped."""

@@ -143,7 +143,7 @@ def _wrapped(feature_model: FeatureModel, *, has_idle: bool) -> nn.Module:
     return feature_model
 
 
-def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.AdamW:
+def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.Optimizer:
     levels = None
     if optim.layer_decay < 1:
         levels = {f"model.{name}": level for name, level in levels_below_top(feature_model.model).items()}

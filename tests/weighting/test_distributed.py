@@ -49,6 +49,7 @@ VARIANTS = {
         "arrangement": "faithful",
         "num_micro_batches": 2,
     },
+    "two_scales": {"objective": ContrastiveConfig(generated_scale=3.0, margin=0.2, chunk_size=5)},
     "max_margin": {"objective": ContrastiveConfig(loss="max_margin"), "arrangement": "faithful"},
     "padded_similarity": {
         "objective": ContrastiveConfig(loss="multi_similarity", chunk_size=3),

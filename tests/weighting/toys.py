@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.data.classes.names import OF_TEXT, OF_VIDEO
+from mama_ray.data.classes.names import IS_GENERATED, OF_TEXT, OF_VIDEO
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -71,6 +71,7 @@ def random_batch(seed: int, size: int) -> ClipBatch:
         verbs = torch.randint(0, 3, (size,), generator=generator)
         nouns = torch.randint(0, 2, (size, 4), generator=generator, dtype=torch.uint8)
         batch.targets.update({side + "verb": torch.eye(3, dtype=torch.uint8)[verbs], side + "noun": nouns})
+    batch.targets[IS_GENERATED] = torch.randint(0, 2, (size,), generator=generator).bool()
     return batch
 
 

@@ -73,9 +73,12 @@ class RunRecorder:
             self._validate_and_save()
 
     def _kinds_of(self, data: RunData) -> np.ndarray | None:
-        """The kind of each row of training: of its clip, also where the row is a question about it."""
+        """The kind of each row of training: of its clip, also where the row is a question about it, or one of its
+        texts' sources."""
         kinds = truth_kinds(ray.get(data.train))
-        return kinds if kinds is None or self._asked is None else kinds[ray.get(self._asked.train)["row"].to_numpy()]
+        if kinds is None or self._asked is None:
+            return kinds if kinds is None else np.tile(kinds, max(1, len(self._reader.shares)))
+        return kinds[ray.get(self._asked.train)["row"].to_numpy()]
 
     def _log(self, step: int) -> None:
         scalars = self._window.means()

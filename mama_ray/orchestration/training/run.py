@@ -140,6 +140,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         weights=job.model.pretrained if looks_at_weights else None,
         is_begun=has_own,
         task=job.task,
+        reads_classes=job.reads_classes,
     )
     if begun is not None:
         contents = data.summary["contents"]
@@ -179,6 +180,7 @@ def _places_of(job: TrainJob) -> dict[str, object]:
         "shards": job.shards,
         "data.tokenizer": job.data.tokenizer or job.model.pretrained or "the tokenizer of the checkpoint",
         "data.caption_tables": ", ".join(job.data.caption_tables),
+        "data.classes": ", ".join(job.data.classes) or job.shards,
         "model.pretrained": job.model.pretrained,
     }
 

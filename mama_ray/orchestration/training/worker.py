@@ -173,6 +173,9 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
         asked=pairs,
+        classes=tuple(data.summary.get("classes", {"sizes": {}})["sizes"].items()),
+        relevant_above=job.data.positive_relevance,
+        shares=tuple(sorted((job.data.shares or {}).items())),
     )
 
 
@@ -191,7 +194,7 @@ def _meta_stream(
     rows = np.arange(len(table))
     if asked is not None:
         rows = np.unique(ray.get(asked.meta)["row"].to_numpy())
-    meta_set = reader.clips(data.meta).assemble(rows)
+    meta_set = reader.meta_clips(data.meta).assemble(rows)
     if not meta_set["valid"].all():
         bad = [table["clip_id"][int(row)].as_py() for row in rows[~meta_set["valid"]][:3]]
         raise UserError(

@@ -1,0 +1,31 @@
+"""The classes of a run's clips: read once, beside the clips, and put into their tables."""
+
+import hashlib
+import json
+
+import pyarrow as pa
+
+from mama_ray.data.classes.table import ClassTable, classes_of_embedded, read_classes
+from mama_ray.orchestration.training.settings import DataConfig
+
+SPLITS = ("train", "meta", "val")
+
+
+def add_classes(tables: dict[str, pa.Table], config: DataConfig) -> tuple[dict[str, pa.Table], dict]:
+    """Return the tables of train, meta and val with columns of classes, and a summary: sizes by kind, names of actions
+    that were made of pairs, and a hash of all; UserError where a clip has none."""
+    if config.classes:
+        found, source = read_classes(config.classes), ", ".join(config.classes)
+    else:
+        found, source = _of_embedded(tables), "the embedded corpus"
+    labelled = tables | {split: found.add_to(tables[split], source) for split in SPLITS}
+    ids = [clip_id for split in SPLITS for clip_id in tables[split]["clip_id"].to_pylist()]
+    content = {clip_id: found.sets[clip_id] for clip_id in ids}
+    digest = hashlib.sha256(json.dumps([content, dict(found.sizes), found.actions], sort_keys=True).encode())
+    return labelled, {"sizes": dict(found.sizes), "actions": list(found.actions), "sha256": digest.hexdigest()}
+
+
+def _of_embedded(tables: dict[str, pa.Table]) -> ClassTable:
+    """What splits lack of the corpus's classes does not change their numbers: actions are those of all splits."""
+    clips = pa.concat_tables([table.select(["clip_id", "truth"]) for table in tables.values()])
+    return classes_of_embedded(clips["clip_id"].to_pylist(), clips["truth"].to_pylist())
