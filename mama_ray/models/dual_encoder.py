@@ -122,6 +122,19 @@ class DualEncoder(Protocol):
 
 
 @runtime_checkable
+class PooledEncoder(DualEncoder, Protocol):
+    """A dual encoder that gives the feature of a clip before the projection into the joint space: what a head that
+    classifies clips reads."""
+
+    @property
+    def pooled_width(self) -> int:
+        """Channels of that feature."""
+
+    def pool_video(self, frames: Any) -> Float[Tensor, "batch width"]:
+        """Return it for what `encode_video` takes; it has no unit norm."""
+
+
+@runtime_checkable
 class BiasedEncoder(Protocol):
     """A dual encoder with a bias of its own beside the logit scale, as SigLIP's, for the sigmoid loss."""
 

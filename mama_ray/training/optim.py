@@ -1,4 +1,4 @@
-"""The optimiser of the model: AdamW or SGD, warm-up and cosine, clipping; the schedule is a pure function of the step."""
+"""The optimiser of the model: AdamW or SGD, warm-up and cosine; the schedule is a pure function of the step."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from mama_ray.config import AddedLater, Config, Location
 from mama_ray.data.questions.plan import QuestionPlanConfig
-from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.heads.settings import ClassHeadConfig, HeadConfig
 
 
 class OptimConfig(Config):
@@ -48,9 +48,10 @@ class OptimConfig(Config):
 class TaskConfig(Config):
     """What a model learns beside the contrast."""
 
-    kind: Literal["none", "question_answering"] = "none"
+    kind: Literal["none", "question_answering", "classification"] = "none"
     """none: retrieval alone; question_answering: samples are (clip, question) pairs, and their loss is contrastive +
-    eta * cross-entropy of the answer."""
+    eta * cross-entropy of the answer; classification: the loss is contrastive + eta * the sum of the cross-entropies of
+    the clip's classes (data.classes)."""
 
     eta: float = Field(1.0, ge=0.0)
     """Factor of the task loss; 0 leaves the contrast alone, bit for bit."""
@@ -72,12 +73,15 @@ class TaskConfig(Config):
     head: HeadConfig = HeadConfig()
     """What gives the answers."""
 
+    class_head: AddedLater[ClassHeadConfig] = ClassHeadConfig()
+    """What tells the classes."""
+
     head_lr_scale: float = Field(1.0, gt=0.0)
     """The head's learning rate as a multiple of optim.lr: a new head on a model that is learned already wants more. The
     lookahead's rate has the same factor."""
 
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of the target spread evenly over all answers."""
+    """Share of the target spread evenly over all answers, or over all classes."""
 
     plan: QuestionPlanConfig = QuestionPlanConfig()
     """How many questions of a clip come together."""

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.data.batch import TARGET_PREFIX
-from mama_ray.data.classes.names import CLASS, OF_TEXT, OF_VIDEO
-from mama_ray.data.classes.table import ACTION, COLUMN_PREFIX
+from mama_ray.data.classes.names import ACTION, CLASS, OF_TEXT, OF_VIDEO
+from mama_ray.data.classes.table import COLUMN_PREFIX
 from mama_ray.data.questions.assemble import AssemblesClips
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 
-_POSITIVES = 0x706F73  # key of the random numbers that draw a positive text
+_POSITIVES, _FLIPS = 0x706F73, 0x666C69  # keys of random numbers: a positive text, whether a clip is mirrored
 _KEPT_SETS = 256
 
 MultiHot = dict[str, np.ndarray]
@@ -69,6 +69,7 @@ class ClassAssembler:
         sentences: where given, an epoch pairs a clip with one of these texts, drawn evenly of those whose relevance to
             it is more than `relevant_above` (arXiv 2212.04501's fine-tuning), in the place of its own.
         tokenizer: of these texts.
+        flip: share of the clips that an epoch shows mirrored left to right.
     """
 
     clips: AssemblesClips
@@ -77,6 +78,7 @@ class ClassAssembler:
     tokenizer: Tokenizer
     sentences: Sentences | None = None
     relevant_above: float = 0.0
+    flip: float = 0.0
     seed: int = 0
 
     def assemble(
@@ -91,6 +93,9 @@ class ClassAssembler:
             drawn = self._draw(self.sentences, of_video, rows, epochs, chosen["clip_id"].to_pylist())
             arrays["token_ids"] = self.tokenizer([self.sentences.texts[number] for number in drawn])
             of_text = {kind: sets[drawn] for kind, sets in self.sentences.classes.items()}
+        if self.flip and epochs is not None:
+            is_mirrored = [self._rng(_FLIPS, *of).random() < self.flip for of in zip(epochs, rows, strict=True)]
+            arrays["frames"][is_mirrored] = arrays["frames"][is_mirrored][..., ::-1, :]
         for side, sets_of_kinds in ((OF_VIDEO, of_video), (OF_TEXT, of_text)):
             arrays |= {TARGET_PREFIX + side + kind: sets for kind, sets in sets_of_kinds.items()}
         for kind in self.sizes:
@@ -115,7 +120,9 @@ class ClassAssembler:
                     "no text is relevant to a clip", got=f"clip {name}", wanted="a relevance of more than "
                     f"{self.relevant_above:g}", remedy="lower data.positive_relevance, or give the clip its classes",
                 )  # fmt: skip
-            key = (self.seed, _POSITIVES, int(epochs[place]), int(rows[place]))
-            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+            rng = self._rng(_POSITIVES, epochs[place], rows[place])
             drawn[place] = relevant[int(rng.integers(len(relevant)))]
         return drawn
+
+    def _rng(self, purpose: int, epoch: int, row: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence((self.seed, purpose, int(epoch), int(row)))))

@@ -1,4 +1,7 @@
-"""The names of class labels among a batch's targets, each followed by the kind of class, such as verb."""
+"""Kinds of classes, and the names of class labels among a batch's targets, each followed by its kind."""
+
+KINDS = ("verb", "noun", "action")
+ACTION = "action"
 
 OF_VIDEO = "video_classes/"
 """The class set of each clip: (batch, classes) of uint8, 1 for a class in the set."""

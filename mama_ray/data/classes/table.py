@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mama_ray.data.classes.names import ACTION, KINDS
 from mama_ray.data.synthetic.recognise import is_generators
 from mama_ray.data.synthetic.vocabulary import MOTIONS, SHAPES
 from mama_ray.data.table_formats import read_csv
@@ -19,8 +20,6 @@ from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import parse_json
 
-KINDS = ("verb", "noun", "action")
-ACTION = "action"
 COLUMN_PREFIX = "classes/"
 MAX_CLASSES = 1 << 16  # of a kind: a set is written out as so many numbers
 _MAX_BYTES = 1 << 28

@@ -59,6 +59,8 @@ class ClipReader:
     """How many classes there are of each kind that is read."""
     relevant_above: float | None = None
     """Relevance from which on a text may stand in the place of a clip's own."""
+    flip: float = 0.0
+    """Share of training's clips that are mirrored."""
     shares: tuple[tuple[str, float], ...] = ()
     """Of the caption sources, where rows are samples of one source each."""
 
@@ -91,6 +93,7 @@ class ClipReader:
             self.tokenizer(),
             sentences=sentences,
             relevant_above=self.relevant_above or 0.0,
+            flip=self.flip,
             seed=self.seed,
         )
 

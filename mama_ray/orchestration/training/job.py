@@ -141,7 +141,7 @@ class TrainJob(Config):
         _require_texts_of_sources(self.data, self.task, self.objective)
         if self.is_meta_learned and self.meta.inner.optimizer == "adam" and self.optim.optimizer != "adamw":
             raise ValueError(
-                "meta.inner.optimizer adam takes the state of AdamW: set optim.optimizer adamw, or sgd there"
+                "meta.inner.optimizer adam takes the state of AdamW: got optim.optimizer sgd, wanted adamw"
             )
         if not self.task.contrast:
             _require_task_alone(self.task, self.weighting)
@@ -160,6 +160,11 @@ class TrainJob(Config):
         return self.task.kind == "question_answering"
 
     @property
+    def classifies(self) -> bool:
+        """Whether the run learns to tell classes."""
+        return self.task.kind == "classification"
+
+    @property
     def learns_contrast(self) -> bool:
         """Whether clips are told apart by their captions, which they must have then."""
         return self.task.contrast
@@ -168,7 +173,7 @@ class TrainJob(Config):
     def reads_classes(self) -> bool:
         """Whether something asks for the clips' classes."""
         asks = self.objective.needs_classes and self.learns_contrast
-        return asks or self.data.positive_relevance is not None
+        return asks or self.classifies or self.data.positive_relevance is not None
 
     @property
     def is_meta_learned(self) -> bool:
@@ -184,7 +189,11 @@ def _require_texts_of_sources(data: DataConfig, task: TaskConfig, objective: Con
     """Raise ValueError where the shares of sources, or texts of like clips, could not be kept to."""
     for name in ("shares", "positive_relevance"):
         if getattr(data, name) is not None and (task.kind == "question_answering" or not task.contrast):
-            raise ValueError(f"data.{name} is about the texts of clips: it goes with task.kind none and task.contrast")
+            raise ValueError(f"data.{name} is about the texts of clips: it goes with the contrast, not with questions")
+    if data.flip and (task.kind != "classification" or task.contrast):
+        raise ValueError(
+            "data.flip would make left of right in the texts: it goes with classification without contrast"
+        )
     if objective.generated_scale is not None and data.shares is None:
         raise ValueError("objective.generated_scale asks which texts were generated: give data.shares")
 

@@ -61,7 +61,7 @@ def _train(job: TrainJob, run_uri: str, run_folder: Place) -> str:
     page = summarise_run(job.run, run_folder, answering=summarise_answers(job, run_folder, best.place))
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
-    name = "accuracy" if job.answers_questions else "t2v R@1"
+    name = "accuracy" if job.answers_questions or job.classifies else "t2v R@1"
     score = "" if best.selection is None else f", best val {name} {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
 

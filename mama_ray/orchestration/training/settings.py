@@ -57,6 +57,9 @@ class DataConfig(Config):
     than this (EPIC-KITCHENS retrieval: 0.1), in the place of its own; null takes its own. Relevance is the mean of the
     shares of common verbs and common nouns."""
 
+    flip: AddedLater[float] = Field(0.0, ge=0.0, le=1.0)
+    """Share of clips that are mirrored left to right in training, of classifiers alone: to a text left is left."""
+
     caption_mode: Literal["draw", "paragraph"] = "draw"
     """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
     and ActivityNet are evaluated."""
