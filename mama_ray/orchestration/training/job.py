@@ -189,7 +189,7 @@ def _require_texts_of_sources(data: DataConfig, task: TaskConfig, objective: Con
     """Raise ValueError where the shares of sources, or texts of like clips, could not be kept to."""
     for name in ("shares", "positive_relevance"):
         if getattr(data, name) is not None and (task.kind == "question_answering" or not task.contrast):
-            raise ValueError(f"data.{name} is about the texts of clips: it goes with the contrast, not with questions")
+            raise ValueError(f"data.{name} is about texts of clips: it goes with the contrast, not with questions")
     if data.flip and (task.kind != "classification" or task.contrast):
         raise ValueError(
             "data.flip would make left of right in the texts: it goes with classification without contrast"
