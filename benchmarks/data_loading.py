@@ -20,6 +20,7 @@ import decord
 import numpy as np
 import ray
 
+from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.synthetic.config import CorpusConfig
@@ -30,12 +31,13 @@ from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.batch_stream import stream_arrays
 from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import load_run_data
-from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.settings import DataConfig
 
 
 def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:
     """Decode the frames that training would, with decord alone."""
-    assembler = reader.assembler()
+    assembler = reader.clips(reader.table)
+    assert isinstance(assembler, ClipAssembler)
     decord.logging.set_level(decord.logging.QUIET)
     records = assembler.table.to_pylist()
     size, num_clips = args.image_size, 0

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mama_ray.objectives.chunked import Clips, compute_losses_in_chunks
+from mama_ray.objectives.chunked import Clips, compute_losses_in_chunks, join_scales
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -24,25 +24,33 @@ def compute_contrastive_losses(
     *,
     valid: Bool[Tensor, " local"] | None = None,
     clips: Int[Tensor, " local"] | None = None,
+    is_generated: Bool[Tensor, " local"] | None = None,
 ) -> Float[Tensor, " local"]:
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
     Features are unit norm; `logit_scale` is in log form. Computed in float32 at least, whatever the autocast. A sample
     that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788). With `clips`,
-    samples of one number are of one clip, as questions about it are, and no negatives of each other.
+    samples of one number are of one clip, as questions about it are, and no negatives of each other. With
+    `is_generated`, logits of two samples with generated texts have the scale config.generated_scale, and those of one
+    such and another the geometric mean of the two scales (LaViLa, arXiv 2212.04501).
     """
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         scale = at_least_float32(logit_scale).exp()
+        scales = None
+        if is_generated is not None and config.generated_scale is not None:
+            both = (at_least_float32(logit_scale), math.log(config.generated_scale))
+            scales = _log_scales(is_generated, *both), _log_scales(gather_plain(is_generated), *both)
         all_videos, all_texts = gather_with_gradient(video_features), gather_with_gradient(text_features)
         all_valid = None if valid is None else gather_plain(valid)
         same = None if clips is None else (clips, gather_plain(clips))
         if 0 < config.chunk_size < len(all_texts):
             rules = config.margin_rules | {"chunk_size": config.chunk_size, "all_valid": all_valid}
-            rules |= {"first_row": rank() * len(video_features), "clips": same}
+            rules |= {"first_row": rank() * len(video_features), "clips": same, "scales": scales}
             v2t = compute_losses_in_chunks(video_features, text_features, all_texts, scale, **rules)
             t2v = compute_losses_in_chunks(text_features, video_features, all_videos, scale, **rules)
         else:
+            scale = scale if scales is None else join_scales(*scales)
             v2t = _direction_losses(video_features, all_texts, scale, config, all_valid, same)
             t2v = _direction_losses(text_features, all_videos, scale, config, all_valid, same)
         losses = v2t + t2v
@@ -58,10 +66,15 @@ def combine_losses(
     return contrastive if task is None else contrastive + eta * task
 
 
+def _log_scales(is_generated: Bool[Tensor, " batch"], human: Float[Tensor, ""], generated: float) -> Tensor:
+    """Return the log of each sample's scale."""
+    return torch.where(is_generated, torch.full_like(human, generated), human)
+
+
 def _direction_losses(
     queries: Float[Tensor, "local dim"],
     gallery: Float[Tensor, "global dim"],
-    scale: Float[Tensor, ""],
+    scale: Float[Tensor, "*scales"],
     config: ContrastiveConfig,
     all_valid: Bool[Tensor, " global"] | None,
     clips: Clips | None,

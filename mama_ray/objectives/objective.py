@@ -24,7 +24,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.data.classes.names import IS_GENERATED
 from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
+from mama_ray.objectives.ranking import compute_ranking_losses
+from mama_ray.objectives.relevance import pair_classes
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.objectives.sigmoid import compute_sigmoid_losses
 
@@ -96,10 +99,15 @@ class ContrastiveObjective:
 
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
         known = {"valid": batch.valid, "clips": batch.clips}
+        if self.config.ranks_by_cosine:
+            classes = pair_classes(batch.targets) if self.config.needs_classes else None
+            return compute_ranking_losses(outputs.video, outputs.text, self.config, classes=classes, **known)
         if self.config.loss == "sigmoid":
             return compute_sigmoid_losses(
                 outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, **known
             )
+        if self.config.generated_scale is not None:
+            known["is_generated"] = batch.targets[IS_GENERATED]
         return compute_contrastive_losses(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
 
 

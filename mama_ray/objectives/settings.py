@@ -7,13 +7,36 @@ from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
 
+Loss = Literal["softmax", "sigmoid", "max_margin", "adaptive_max_margin", "multi_similarity"]
+# The cosines by which a positive pair is to lead, as published (LaViLa, EgoVLP, arXiv 2406.12256).
+RANKING_MARGINS = {"max_margin": 0.2, "adaptive_max_margin": 0.4, "multi_similarity": 0.6}
+
 
 class ContrastiveConfig(Config):
     """Contrastive loss with a subtractive angular margin (MAMA, arXiv 2407.03788)."""
 
-    loss: AddedLater[Literal["softmax", "sigmoid"]] = "softmax"
+    loss: AddedLater[Loss] = "softmax"
     """softmax: InfoNCE, which text of the global batch is the clip's, and the other way round; sigmoid: SigLIP's (arXiv
-    2303.15343), whether a pair belongs together, asked of each pair by itself, with a learned bias beside the scale."""
+    2303.15343), whether a pair belongs together, asked of each pair by itself, with a learned bias beside the scale.
+    Three rank by cosines, without a scale: max_margin, a positive pair leads each other one by a margin (EPIC-KITCHENS
+    retrieval); adaptive_max_margin, by the margin times the pair's relevance (EgoVLP); multi_similarity, by the margin
+    times the difference of relevances (SMS, arXiv 2406.12256). The last two read data.classes."""
+
+    generated_scale: AddedLater[float | None] = Field(None, gt=0.0)
+    """Scale (one over the temperature) of the logits of two samples whose texts were generated, fixed; those of one
+    such and another have the geometric mean of it and the model's. LaViLa's two temperatures, both 1/0.07 = 14.2857 in
+    its recipe, which is the plain loss. It is of loss softmax, and needs data.shares. null has one scale for all."""
+
+    ranking_margin: AddedLater[float | None] = Field(None, gt=0.0, le=2.0)
+    """Margin of the ranking losses, in cosine; null is the published one: 0.2 of max_margin, 0.4 of
+    adaptive_max_margin, 0.6 of multi_similarity. `margin` is another thing, an angle, and is 0 with them: it takes off
+    what they ask for."""
+
+    relevance_slack: AddedLater[float] = Field(0.1, ge=0.0)
+    """Of multi_similarity: how far two texts of equal relevance may lie apart, in cosine, at no cost."""
+
+    equal_relevance: AddedLater[float] = Field(1.1 / 240, ge=0.0)
+    """Of multi_similarity: relevances that differ by no more count as equal."""
 
     logit_bias: AddedLater[float] = Field(-10.0, allow_inf_nan=False)
     """Start of the sigmoid loss's bias for a model that has none of its own; -10 is SigLIP's start from scratch. For a
@@ -48,6 +71,35 @@ class ContrastiveConfig(Config):
             "acute_only": self.obtuse_positives == "acute_only",
             "close_negatives": self.close_negatives == "close_too",
         }
+
+    @property
+    def ranks_by_cosine(self) -> bool:
+        """Whether the loss is one of those that rank pairs by their cosines."""
+        return self.loss in RANKING_MARGINS
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether it reads how relevant a text is to another clip."""
+        return self.loss in ("adaptive_max_margin", "multi_similarity")
+
+    @property
+    def lead(self) -> float:
+        """The margin of a ranking loss."""
+        return RANKING_MARGINS[self.loss] if self.ranking_margin is None else self.ranking_margin
+
+    @model_validator(mode="after")
+    def _options_are_of_their_losses(self) -> "ContrastiveConfig":
+        if self.ranks_by_cosine and (self.margin != 0 or self.close_negatives == "close_too"):
+            raise ValueError(
+                f"loss {self.loss} asks a positive pair to lead by ranking_margin, of which an angular margin would "
+                f"take off again: got margin {self.margin:g}, close_negatives {self.close_negatives}; wanted 0 and "
+                "untouched"
+            )
+        if self.generated_scale is not None and self.loss != "softmax":
+            raise ValueError(f"generated_scale is of loss softmax, not of {self.loss}")
+        if self.ranking_margin is not None and not self.ranks_by_cosine:
+            raise ValueError(f"ranking_margin is of the losses {', '.join(RANKING_MARGINS)}, not of {self.loss}")
+        return self
 
     @model_validator(mode="after")
     def _close_negatives_need_a_margin_to_be_closer_than(self) -> "ContrastiveConfig":

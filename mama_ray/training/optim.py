@@ -1,4 +1,4 @@
-"""The optimiser of the model: AdamW, warm-up and cosine, clipping; the schedule is a pure function of the step."""
+"""The optimiser of the model: AdamW or SGD, warm-up and cosine; the schedule is a pure function of the step."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,20 +12,26 @@ from mama_ray.training.settings import OptimConfig
 
 def build_optimizer(
     model: nn.Module, config: OptimConfig, levels: Mapping[str, int] | None = None
-) -> torch.optim.AdamW:
-    """Make AdamW with decay on matrices only, for what is trained.
+) -> torch.optim.Optimizer:
+    """Make the optimiser with decay on matrices only, for what is trained.
 
     With `levels`, how many levels each parameter lies below the top of its tower, there are groups per level, whose
     `lr_scale` is their share of the learning rate.
     """
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if levels is None or config.layer_decay == 1.0:
-        return torch.optim.AdamW(_groups(trainable.values(), config), lr=config.lr, betas=config.betas)
+        return _of_kind(_groups(trainable.values(), config), config)
     groups = []
     for level in sorted({levels.get(name, 0) for name in trainable}):
         own = [parameter for name, parameter in trainable.items() if levels.get(name, 0) == level]
         groups += [group | {"lr_scale": config.layer_decay**level} for group in _groups(own, config)]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
+    return _of_kind([group for group in groups if group["params"]], config)
+
+
+def _of_kind(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 
 def _groups(parameters: Iterable[nn.Parameter], config: OptimConfig) -> list[dict[str, Any]]:

@@ -6,11 +6,17 @@ from pydantic import Field
 
 from mama_ray.config import AddedLater, Config, Location
 from mama_ray.data.questions.plan import QuestionPlanConfig
-from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.heads.settings import ClassHeadConfig, HeadConfig
 
 
 class OptimConfig(Config):
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW or SGD with linear warm-up and cosine decay."""
+
+    optimizer: AddedLater[Literal["adamw", "sgd"]] = "adamw"
+    """AdamW, or SGD with momentum, whose weight decay is added to the gradient."""
+
+    momentum: AddedLater[float] = Field(0.9, ge=0.0, lt=1.0)
+    """SGD's momentum."""
 
     lr: float = Field(1e-3, gt=0.0)
     """Peak learning rate."""
@@ -21,7 +27,7 @@ class OptimConfig(Config):
     lookahead's rates have the same factors."""
 
     weight_decay: float = Field(0.05, ge=0.0)
-    """Decoupled weight decay of matrices; biases, norms and the logit scale have none."""
+    """Weight decay of matrices, AdamW's decoupled; biases, norms and the logit scale have none."""
 
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW's moment decay rates."""
@@ -30,7 +36,7 @@ class OptimConfig(Config):
     """Share of the steps over which the learning rate rises linearly."""
 
     final_lr_share: float = Field(0.0, ge=0.0, le=1.0)
-    """Learning rate at the end as a share of the peak."""
+    """Learning rate at the end as a share of the peak; 1 is a constant one after the warm-up."""
 
     clip_norm: float = Field(1.0, ge=0.0)
     """Gradients are scaled to at most this norm; 0 turns clipping off. The lookahead is never clipped."""
@@ -42,9 +48,10 @@ class OptimConfig(Config):
 class TaskConfig(Config):
     """What a model learns beside the contrast."""
 
-    kind: Literal["none", "question_answering"] = "none"
+    kind: Literal["none", "question_answering", "classification"] = "none"
     """none: retrieval alone; question_answering: samples are (clip, question) pairs, and their loss is contrastive +
-    eta * cross-entropy of the answer."""
+    eta * cross-entropy of the answer; classification: the loss is contrastive + eta * the sum of the cross-entropies of
+    the clip's classes (data.classes)."""
 
     eta: float = Field(1.0, ge=0.0)
     """Factor of the task loss; 0 leaves the contrast alone, bit for bit."""
@@ -66,12 +73,15 @@ class TaskConfig(Config):
     head: HeadConfig = HeadConfig()
     """What gives the answers."""
 
+    class_head: AddedLater[ClassHeadConfig] = ClassHeadConfig()
+    """What tells the classes."""
+
     head_lr_scale: float = Field(1.0, gt=0.0)
     """The head's learning rate as a multiple of optim.lr: a new head on a model that is learned already wants more. The
     lookahead's rate has the same factor."""
 
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of the target spread evenly over all answers."""
+    """Share of the target spread evenly over all answers, or over all classes."""
 
     plan: QuestionPlanConfig = QuestionPlanConfig()
     """How many questions of a clip come together."""

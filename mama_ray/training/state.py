@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.heads.classes import ClassHeads
 from mama_ray.models.heads.head import AnswerHead
 from mama_ray.models.stacks import levels_below_top
 from mama_ray.models.trained_part import freeze_answering_parts
@@ -19,11 +20,14 @@ from mama_ray.objectives.objective import ContrastiveObjective, NoContrast, Obje
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
 from mama_ray.training.settings import OptimConfig
+from mama_ray.weighting.class_model import ClassModel
 from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.question_model import QuestionModel
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import build_weighting
+
+Head = AnswerHead | ClassHeads
 
 
 @dataclass
@@ -53,10 +57,10 @@ class TrainState:
         return unwrap(self.weighted_step.model)
 
     @property
-    def head(self) -> AnswerHead | None:
-        """The head that answers questions, where the model does not answer by itself."""
+    def head(self) -> Head | None:
+        """The head that answers questions, where the model does not answer by itself, or that tells classes."""
         runs = self.feature_model
-        return runs.head if isinstance(runs, QuestionModel) else None
+        return runs.head if isinstance(runs, QuestionModel | ClassModel) else None
 
     @property
     def evaluated_model(self) -> DualEncoder:
@@ -64,7 +68,7 @@ class TrainState:
         return self.model if self.ema is None else self.ema.module
 
     @property
-    def evaluated_head(self) -> AnswerHead | None:
+    def evaluated_head(self) -> Head | None:
         """The head of it."""
         return self.head if self.head_ema is None else self.head_ema.module
 
@@ -83,7 +87,7 @@ def build_state(
     seed: int = 0,
     task: Objective | None = None,
     eta: float = 1.0,
-    head: AnswerHead | None = None,
+    head: Head | None = None,
     head_lr_scale: float = 1.0,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
@@ -91,8 +95,8 @@ def build_state(
     The model lies on its device already, and so does its `head`, where it has one. The weight net starts from `seed`
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, or
     without an `objective` the task alone, and the model answers: by its head, whose learning rate is `head_lr_scale`
-    times the model's (in the lookahead, too), or by itself. Where it does not answer by itself, what it has for that is
-    frozen.
+    times the model's (in the lookahead, too), or by itself; with a head of classes it tells these. Where it does not
+    answer by itself, what it has for that is frozen.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -143,7 +147,7 @@ def _wrapped(feature_model: FeatureModel, *, has_idle: bool) -> nn.Module:
     return feature_model
 
 
-def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.AdamW:
+def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.Optimizer:
     levels = None
     if optim.layer_decay < 1:
         levels = {f"model.{name}": level for name, level in levels_below_top(feature_model.model).items()}
@@ -158,15 +162,17 @@ def describe_trained(state: TrainState) -> str:
 
 
 def _feature_model(
-    model: DualEncoder, head: AnswerHead | None, objective: ContrastiveConfig | None, *, answers: bool
+    model: DualEncoder, head: Head | None, objective: ContrastiveConfig | None, *, answers: bool
 ) -> FeatureModel:
     if head is not None or not answers:
         freeze_answering_parts(model)
     bias = objective.logit_bias if objective is not None and objective.loss == "sigmoid" else None
+    if isinstance(head, ClassHeads):
+        return ClassModel(model, head, has_contrast=objective is not None, logit_bias=bias)
     return QuestionModel(model, head, logit_bias=bias) if answers else FeatureModel(model, logit_bias=bias)
 
 
-def _keep_averages(state: TrainState, head: AnswerHead | None) -> None:
+def _keep_averages(state: TrainState, head: Head | None) -> None:
     if state.optim.ema_decay > 0:
         average = get_ema_multi_avg_fn(state.optim.ema_decay)
         state.ema = AveragedModel(state.model, multi_avg_fn=average)

@@ -102,7 +102,8 @@ def reference(
         losses = losses_of(step.parameters, batch, draws, step.num_micro_batches)
         rule = step.weighting_config.normalisation
         weights = compute_sample_weights(step.weighting, losses.detach(), rule, valid=batch.valid)
-        gradients = torch.autograd.grad((weights * losses).sum(), list(step.parameters.values()), create_graph=True)
+        total, parameters = (weights * losses).sum(), list(step.parameters.values())
+        gradients = torch.autograd.grad(total, parameters, create_graph=True, materialize_grads=True)
         ahead = {
             name: value - step.meta.inner.lr * (shares or {}).get(name, 1.0) * gradient
             for (name, value), gradient in zip(step.parameters.items(), gradients, strict=True)

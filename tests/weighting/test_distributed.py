@@ -49,6 +49,12 @@ VARIANTS = {
         "arrangement": "faithful",
         "num_micro_batches": 2,
     },
+    "two_scales": {"objective": ContrastiveConfig(generated_scale=3.0, margin=0.2, chunk_size=5)},
+    "max_margin": {"objective": ContrastiveConfig(loss="max_margin"), "arrangement": "faithful"},
+    "padded_similarity": {
+        "objective": ContrastiveConfig(loss="multi_similarity", chunk_size=3),
+        "num_micro_batches": 2,
+    },
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
@@ -56,6 +62,7 @@ PADDED = {
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
     "padded_sigmoid": (16, 7),
+    "padded_similarity": (16, 7),
 }  # sizes that three ranks do not divide
 
 

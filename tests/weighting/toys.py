@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.data.classes.names import IS_GENERATED, OF_TEXT, OF_VIDEO
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -59,13 +60,19 @@ class ToyEncoder(nn.Module, DualEncoder):
 
 def random_batch(seed: int, size: int) -> ClipBatch:
     generator = torch.Generator().manual_seed(seed)
-    return ClipBatch(
+    batch = ClipBatch(
         frames=torch.randint(0, 256, (size, 2, 2, 2, 3), generator=generator, dtype=torch.uint8),
         token_ids=torch.randint(0, VOCABULARY, (size, NUM_TOKENS), generator=generator),
         rows=torch.arange(size),
         valid=torch.ones(size, dtype=torch.bool),
         targets={"answer": torch.randint(0, NUM_ANSWERS, (size,), generator=generator)},
     )
+    for side in (OF_VIDEO, OF_TEXT):
+        verbs = torch.randint(0, 3, (size,), generator=generator)
+        nouns = torch.randint(0, 2, (size, 4), generator=generator, dtype=torch.uint8)
+        batch.targets.update({side + "verb": torch.eye(3, dtype=torch.uint8)[verbs], side + "noun": nouns})
+    batch.targets[IS_GENERATED] = torch.randint(0, 2, (size,), generator=generator).bool()
+    return batch
 
 
 class AnswerLoss:
@@ -166,7 +173,9 @@ def meta_loss_after_lookahead(
     losses = step._functional_losses(step.parameters, batch)
     weights = compute_sample_weights(step.weighting, losses.detach(), step.weighting_config.normalisation)
     parameters = list(step.parameters.values())
-    gradients = torch.autograd.grad((weights * losses).sum(), parameters, create_graph=differentiable)
+    gradients = torch.autograd.grad(
+        (weights * losses).sum(), parameters, create_graph=differentiable, materialize_grads=True
+    )
     ahead = {
         name: value - step.meta.inner.lr * gradient
         for (name, value), gradient in zip(step.parameters.items(), gradients, strict=True)

@@ -2,11 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import Config
+from mama_ray.data.classes.names import ACTION
 
 HeadKind = Literal["classification", "similarity", "options", "own"]
+ClassKind = Literal["verb", "noun", "action"]
 
 
 class HeadConfig(Config):
@@ -22,3 +24,31 @@ class HeadConfig(Config):
 
     dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Rate in training, before and after the hidden layer."""
+
+
+class ClassHeadConfig(Config):
+    """A linear layer per kind of class on the feature of a clip, before the projection where the model has one."""
+
+    kinds: tuple[ClassKind, ...] = Field(("verb", "noun", "action"), min_length=1)
+    """What is told of a clip, each by a head of its own: three as LaViLa fine-tunes EPIC-KITCHENS-100 (arXiv
+    2212.04501), or action alone. Their losses are summed."""
+
+    num_classes: dict[ClassKind, int] = {}
+    """Classes of a kind, where they are more than data.classes has: EPIC-KITCHENS-100 has 97 verbs and 300 nouns, of
+    which some come in no file."""
+
+    dropout: float = Field(0.5, ge=0.0, lt=1.0)
+    """Rate in training, before the layers."""
+
+    @property
+    def measured(self) -> ClassKind:
+        """The kind whose accuracy a run is selected by: action where it is told, else the last."""
+        return ACTION if ACTION in self.kinds else self.kinds[-1]
+
+    @model_validator(mode="after")
+    def _kinds_are_told_once(self) -> "ClassHeadConfig":
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds names one twice: {', '.join(self.kinds)}")
+        if unknown := [kind for kind in self.num_classes if kind not in self.kinds]:
+            raise ValueError(f"num_classes has {unknown[0]}, which is none of kinds {', '.join(self.kinds)}")
+        return self

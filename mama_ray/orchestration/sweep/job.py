@@ -109,7 +109,7 @@ class SweepJob(Config):
 
 def _require_measured(metric: str, train: TrainJob) -> None:
     """Raise ValueError for a metric that no trial would tell."""
-    if metric == "val/accuracy" and not train.answers_questions:
-        raise ValueError("objectives: val/accuracy needs train.task.kind question_answering")
+    if metric == "val/accuracy" and not (train.answers_questions or train.classifies):
+        raise ValueError("objectives: val/accuracy needs train.task.kind question_answering or classification")
     if metric.startswith("val/") and metric != "val/accuracy" and not train.learns_contrast:
         raise ValueError(f"objectives: {metric} is not measured without the contrast: take val/accuracy")

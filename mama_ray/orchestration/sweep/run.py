@@ -87,7 +87,9 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
     base = base.model_copy(update={"shards": shards})
     own = None if base.data.tokenizer else base.model.pretrained  # as every trial has it
-    data = load_run_data(shards, base.data, seed=base.seed, tokenizer=own, task=base.task)
+    data = load_run_data(
+        shards, base.data, seed=base.seed, tokenizer=own, task=base.task, reads_classes=base.reads_classes
+    )
     require_models_tokenizer(base, data.tokenizer_files)
     counts, things = data.summary["num_clips"], "clips"
     num_places = counts["train"]

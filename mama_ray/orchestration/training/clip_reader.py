@@ -12,11 +12,13 @@ import ray
 
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import PADDING_ROW, ClipBatch, pad_batch, to_clip_batch
+from mama_ray.data.classes.assemble import ClassAssembler, Sentences
 from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import BatchPlan, EpochPlan, PlanConfig, local_batch_size
-from mama_ray.data.questions.assemble import QuestionAssembler
+from mama_ray.data.questions.assemble import AssemblesClips, QuestionAssembler
 from mama_ray.data.questions.plan import QuestionPlan, QuestionPlanConfig
 from mama_ray.data.region_features.assemble import FeatureAssembler
+from mama_ray.data.sources import FirstCaptions, SourceAssembler, SourcePlan
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
@@ -53,22 +55,61 @@ class ClipReader:
     features: str | None = None
     """Table of features that a model reads instead of pixels, and how many regions of a frame."""
     num_regions: int = 0
+    classes: tuple[tuple[str, int], ...] = ()
+    """How many classes there are of each kind that is read."""
+    relevant_above: float | None = None
+    """Relevance from which on a text may stand in the place of a clip's own."""
+    flip: float = 0.0
+    """Share of training's clips that are mirrored."""
+    shares: tuple[tuple[str, float], ...] = ()
+    """Of the caption sources, where rows are samples of one source each."""
 
-    def assembler(self) -> ClipAssembler | FeatureAssembler | QuestionAssembler:
-        """Build the assembler of training's rows: its clips, or with questions its pairs."""
-        return self.clips(self.table) if self.asked is None else self.pairs(self.table, self.asked.pairs)
+    def assembler(self) -> AssemblesClips:
+        """Build the assembler of training's rows: its clips, with questions its pairs, with shares its samples."""
+        if self.asked is not None:
+            return self.pairs(self.table, self.asked.pairs)
+        if not self.shares:
+            return self.labelled(self.table)
+        plan = _source_plan_of(self.table, self.shares, self.plan)
+        of_sources = {source: self.labelled(self.table, {source: 1.0}) for source in plan.sources}
+        return SourceAssembler(of_sources, plan.num_clips)
+
+    def meta_clips(self, table: ray.ObjectRef) -> AssemblesClips:
+        """Build the assembler of the meta-set's clips, which have all that training's have."""
+        clips = self.labelled(table)
+        return FirstCaptions(clips, ray.get(table)) if self.shares else clips
+
+    def labelled(self, table: ray.ObjectRef, probabilities: dict[str, float] | None = None) -> AssemblesClips:
+        """Build the assembler of a table's clips, with their classes where these are read; `probabilities` of caption
+        sources come in the place of the reader's."""
+        clips = self.clips(table, probabilities)
+        if not self.classes:
+            return clips
+        sentences = None if self.relevant_above is None else _sentences_of(self.table, self.classes)
+        return ClassAssembler(
+            clips,
+            ray.get(table),
+            dict(self.classes),
+            self.tokenizer(),
+            sentences=sentences,
+            relevant_above=self.relevant_above or 0.0,
+            flip=self.flip,
+            seed=self.seed,
+        )
 
     def pairs(self, table: ray.ObjectRef, pairs: ray.ObjectRef) -> QuestionAssembler:
         """Build the assembler of the pairs of a table's clips and their questions."""
         assert self.asked is not None
         ask = asks_like(self.asked.model_type, self.tokenizer(), has_own_head=self.asked.has_own_head)
-        return QuestionAssembler(self.clips(table), ray.get(pairs), ask)
+        return QuestionAssembler(self.labelled(table), ray.get(pairs), ask)
 
-    def clips(self, table: ray.ObjectRef) -> ClipAssembler | FeatureAssembler:
+    def clips(
+        self, table: ray.ObjectRef, probabilities: dict[str, float] | None = None
+    ) -> ClipAssembler | FeatureAssembler:
         """Build the assembler of a table's clips; it is mapped from shared memory, not copied."""
         texts: dict[str, Any] = {
             "tokenizer": self.tokenizer(),
-            "caption_probabilities": self.caption_probabilities,
+            "caption_probabilities": probabilities or self.caption_probabilities,
             "joins_captions": self.joins_captions,
             "seed": self.seed,
         }
@@ -91,6 +132,8 @@ class ClipReader:
         """Return the plan of training's rows, built once per process."""
         if self.asked is not None:
             return _question_plan_of(self.asked.pairs, self.asked.global_batch_size, self.asked.plan)
+        if self.shares:
+            return _source_plan_of(self.table, self.shares, self.plan)
         return _plan_of(self.table, self.plan)
 
 
@@ -153,3 +196,13 @@ def _question_plan_of(pairs: ray.ObjectRef, global_batch_size: int, config: Ques
 @lru_cache(maxsize=2)
 def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
     return EpochPlan(clips_per_shard(ray.get(table)), config)
+
+
+@lru_cache(maxsize=2)
+def _source_plan_of(table: ray.ObjectRef, shares: tuple[tuple[str, float], ...], config: PlanConfig) -> SourcePlan:
+    return SourcePlan(ray.get(table), dict(shares), config)
+
+
+@lru_cache(maxsize=2)
+def _sentences_of(table: ray.ObjectRef, classes: tuple[tuple[str, int], ...]) -> Sentences:
+    return Sentences(ray.get(table), dict(classes))

@@ -27,8 +27,9 @@ from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.orchestration.training.job import DataConfig
+from mama_ray.orchestration.training.labels import add_classes
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
@@ -62,17 +63,20 @@ def load_run_data(
     weights: str | None = None,
     is_begun: bool = False,
     task: TaskConfig = NO_TASK,
+    reads_classes: bool = False,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
     tokenizer: URI of a tokenizer's folder that takes precedence over the config's (a resumed run's, a pretrained
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
-    need no caption, and a tokenizer that is trained here knows the words of its questions.
+    need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
+    tables get the clips' classes.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
-    *stored, summary = loaded.remote(shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task)
+    arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
+    *stored, summary = loaded.remote(*arguments)
     return RunData(*stored, result_of(summary, *stored))
 
 
@@ -85,6 +89,7 @@ def _load(
     weights: str | None = None,
     is_begun: bool = False,
     task: TaskConfig = NO_TASK,
+    reads_classes: bool = False,
 ) -> tuple:
     folder = Place.of(shards)
     with storage_errors(shards):
@@ -100,9 +105,13 @@ def _load(
             got=f"{len(index)} clips in {shards}, {num_uncaptioned['train']} of split train without a usable caption",
             wanted="clips with split train"
             + (" and a caption" if task.contrast else "")
-            + (f" of {sorted(config.captions)}" if config.captions else ""),
+            + (f" of {sorted(config.mix)}" if config.mix else ""),
             remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
         )
+    classes: dict = {}
+    if reads_classes:
+        tables, classes = add_classes(tables, config)
+        contents["data.classes"] = classes["sha256"]
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(folder, task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
@@ -120,7 +129,7 @@ def _load(
         "captions": files.pop("captions"),
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
-    }
+    } | ({"classes": classes} if classes else {})
     return tables["train"], tables["meta"], tables["val"], files, summary
 
 
@@ -136,8 +145,8 @@ def _choose_clips(
         both, uses = _join(pa.concat_tables([train, meta]).combine_chunks(), config)
         train, meta = both.slice(0, len(train)), both.slice(len(train))
     # A mix without human captions is about the tables' captions, which the other splits have none of.
-    is_of_tables = bool(config.caption_tables and config.captions and not config.captions.get("human"))
-    other_mix = None if is_of_tables else config.captions
+    is_of_tables = bool(config.caption_tables and config.mix and not config.mix.get("human"))
+    other_mix = None if is_of_tables else config.mix
     select = select_captioned if needs_captions else lambda clips, _: clips
     chosen = {split: select(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()}
     num_uncaptioned = {split: len(tables[split]) - len(table) for split, table in chosen.items()}
@@ -147,7 +156,7 @@ def _choose_clips(
         train = train.filter(pc.invert(pc.is_in(train["clip_id"], value_set=drawn)))
     if config.meta_captions == "human":  # after the draw, which is then the same with tables as without
         train, uses = _join(train, config)
-    chosen["train"] = select(train, config.captions)
+    chosen["train"] = select(train, config.mix)
     return chosen, num_uncaptioned | {"train": len(train) - len(chosen["train"])}, uses
 
 

@@ -1,106 +1,21 @@
 """What a training job is asked for."""
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from mama_ray.captioning.quality import FLAGS, FLAGS_OF_VERSION_1, Flag
 from mama_ray.config import AddedLater, Config, Location, MayChange, config_to_yaml, with_overrides
-from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.settings import DecodeConfig, Resize
 from mama_ray.models.hub import prefix_of, without_prefix
 from mama_ray.models.settings import LoraConfig
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
-
-
-class DataConfig(Config):
-    """How clips become training samples."""
-
-    num_frames: int = Field(4, ge=1)
-    """Frames sampled from each clip."""
-
-    features: AddedLater[str | None] = None
-    """Folder or URI of a table that jobs/features.py wrote of the shards, for a model that reads features instead of
-    pixels (VGT); num_frames is then its clips times their frames."""
-
-    resize: Resize = "squash"
-    """How frames become squares in training; evaluation takes the centre where training crops at random."""
-
-    captions: dict[str, float] | None = None
-    """Mixing probability per caption source, e.g. {human: 0.5, generated: 0.5}, renormalised over the sources that a
-    clip has; null draws evenly of a clip's captions."""
-
-    caption_tables: Location[tuple[str, ...]] = ()
-    """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
-    test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
-
-    exclude_flags: tuple[Flag, ...] = FLAGS
-    """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does, which
-    config.yaml says by naming those of the first version."""
-
-    meta_captions: Literal["human", "all"] = "human"
-    """human: the meta-set has none of the tables' captions, and is drawn as it would be without tables; all: theirs
-    come after its own, so they count for clips that had no caption."""
-
-    caption_mode: Literal["draw", "paragraph"] = "draw"
-    """draw: one caption of a clip in every epoch; paragraph: all of them joined, in training and validation, as DiDeMo
-    and ActivityNet are evaluated."""
-
-    plan: PlanConfig = PlanConfig()
-    """Shuffling of clips within windows of shards."""
-
-    decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
-
-    meta_draw: int = Field(0, ge=0)
-    """Clips drawn from train, evenly over topics, to be the meta-set (and left out of train); 0 uses the meta split."""
-
-    tokenizer: Location[str | None] = None
-    """Folder with tokenizer.json, vocab.json and merges.txt, or vocab.txt; null trains a small one on the training
-    captions."""
-
-    tokenizer_kind: AddedLater[Literal["clip", "bert"]] = "clip"
-    """Kind of the one that is trained: clip, or bert's word-pieces (VIOLET, VGT), then on the run's questions, too."""
-
-    vocab_size: int = Field(1024, ge=514)
-    """Size of the tokenizer that is trained where none is given."""
-
-    context_length: int = Field(24, ge=4)
-    """Tokens per caption, start and end included, of a tokenizer that is trained here."""
-
-    text_length: AddedLater[int | None] = Field(None, ge=4)
-    """Tokens at which a tokenizer that is read cuts a text, where the model takes fewer than its folder says (BERT's
-    says 512; VIOLET takes 30, VGT 20 or 38); null takes what the folder says."""
-
-    @field_validator("exclude_flags")
-    @classmethod
-    def _all_are_all(cls, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
-        return FLAGS if set(flags) >= set(FLAGS_OF_VERSION_1) else flags
-
-    # A run or a sweep that was begun when there were fewer flags goes on: its config.yaml says the same as today's.
-    @field_serializer("exclude_flags")
-    def _as_version_1(self, flags: tuple[Flag, ...]) -> tuple[Flag, ...]:
-        return FLAGS_OF_VERSION_1 if flags == FLAGS else flags
-
-    @model_validator(mode="after")
-    def _captions_fit_their_mode(self) -> "DataConfig":
-        if self.caption_mode == "paragraph" and self.captions is not None:
-            raise ValueError("caption_mode paragraph joins all captions: give no probabilities per source")
-        if self.caption_mode == "paragraph" and self.caption_tables:
-            raise ValueError(
-                "caption_mode paragraph would join generated captions to the others: give no caption_tables"
-            )
-        if len(set(self.caption_tables)) < len(self.caption_tables):
-            raise ValueError("caption_tables names a table twice, which would double its captions")
-        return self
 
 
 class ModelConfig(Config):
@@ -224,6 +139,11 @@ class TrainJob(Config):
             )
         if self.task.kind == "none" and self.weighting.weighted_term != "sum":
             raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
+        _require_texts_of_sources(self.data, self.task, self.objective)
+        if self.is_meta_learned and self.meta.inner.optimizer == "adam" and self.optim.optimizer != "adamw":
+            raise ValueError(
+                "meta.inner.optimizer adam takes the state of AdamW: got optim.optimizer sgd, wanted adamw"
+            )
         if not self.task.contrast:
             _require_task_alone(self.task, self.weighting)
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
@@ -241,9 +161,20 @@ class TrainJob(Config):
         return self.task.kind == "question_answering"
 
     @property
+    def classifies(self) -> bool:
+        """Whether the run learns to tell classes."""
+        return self.task.kind == "classification"
+
+    @property
     def learns_contrast(self) -> bool:
         """Whether clips are told apart by their captions, which they must have then."""
         return self.task.contrast
+
+    @property
+    def reads_classes(self) -> bool:
+        """Whether something asks for the clips' classes."""
+        asks = self.objective.needs_classes and self.learns_contrast
+        return asks or self.classifies or self.data.positive_relevance is not None
 
     @property
     def is_meta_learned(self) -> bool:
@@ -253,6 +184,19 @@ class TrainJob(Config):
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""
         return config_to_yaml(self)
+
+
+def _require_texts_of_sources(data: DataConfig, task: TaskConfig, objective: ContrastiveConfig) -> None:
+    """Raise ValueError where the shares of sources, or texts of like clips, could not be kept to."""
+    for name in ("shares", "positive_relevance"):
+        if getattr(data, name) is not None and (task.kind == "question_answering" or not task.contrast):
+            raise ValueError(f"data.{name} is about texts of clips: it goes with the contrast, not with questions")
+    if data.flip and (task.kind != "classification" or task.contrast):
+        raise ValueError(
+            "data.flip would make left of right in the texts: it goes with classification without contrast"
+        )
+    if objective.generated_scale is not None and data.shares is None:
+        raise ValueError("objective.generated_scale asks which texts were generated: give data.shares")
 
 
 def _require_task_alone(task: TaskConfig, weighting: WeightingConfig) -> None:
@@ -269,7 +213,7 @@ def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     pretrained = job.model.pretrained
     weights = None if pretrained is None else without_prefix(pretrained)
     asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
-    return job.shards, *job.data.caption_tables, job.data.tokenizer, weights, *asked
+    return job.shards, *job.data.caption_tables, *job.data.classes, job.data.tokenizer, weights, *asked
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -284,8 +228,9 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
             changes[f"task.{name}"] = absolute_uri(uri)
     if job.data.features is not None:
         changes["data.features"] = absolute_uri(job.data.features)
-    if job.data.caption_tables:
-        changes["data.caption_tables"] = [absolute_uri(uri) for uri in job.data.caption_tables]
+    for name in ("caption_tables", "classes"):
+        if uris := getattr(job.data, name):
+            changes[f"data.{name}"] = [absolute_uri(uri) for uri in uris]
     if job.model.pretrained is not None:
         prefix = prefix_of(job.model.pretrained)
         source = job.model.pretrained.removeprefix(prefix)

@@ -14,11 +14,13 @@ import torch
 from mama_ray.data.plan import PADDING_ROW
 from mama_ray.data.questions.answers import ANSWERS_NAME
 from mama_ray.models.card import CARD, model_card
+from mama_ray.models.heads.classes import ClassHeads, capture_class_head, write_class_head
 from mama_ray.models.heads.folder import capture_head, write_head
 from mama_ray.models.host_copy import Buffers
 from mama_ray.models.pretrained import capture_pretrained, write_pretrained
 from mama_ray.orchestration.runs.checkpoint_writer import WriteFiles
 from mama_ray.orchestration.runs.recording import Recording
+from mama_ray.orchestration.training.class_validation import ClassValidation
 from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import RunData, truth_kinds
 from mama_ray.orchestration.training.job import TrainJob
@@ -49,7 +51,7 @@ class RunRecorder:
         validation: ValidationSet | None,
         reader: ClipReader,
         asked: AskedData | None = None,
-        answers: QuestionValidation | None = None,
+        answers: QuestionValidation | ClassValidation | None = None,
     ) -> None:
         self._recording, self._job, self._state = recording, job, state
         self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
@@ -58,6 +60,7 @@ class RunRecorder:
         self._num_quarantined = 0
         self._warned: set[str] = set()
         self._kinds = self._kinds_of(data) if recording.is_written_here else None
+        self._actions = tuple(data.summary.get("classes", {}).get("actions", ()))
         self._buffers: Buffers = {}
 
     def __call__(self, record: StepRecord) -> None:
@@ -73,9 +76,12 @@ class RunRecorder:
             self._validate_and_save()
 
     def _kinds_of(self, data: RunData) -> np.ndarray | None:
-        """The kind of each row of training: of its clip, also where the row is a question about it."""
+        """The kind of each row of training: of its clip, also where the row is a question about it, or one of its
+        texts' sources."""
         kinds = truth_kinds(ray.get(data.train))
-        return kinds if kinds is None or self._asked is None else kinds[ray.get(self._asked.train)["row"].to_numpy()]
+        if kinds is None or self._asked is None:
+            return kinds if kinds is None else np.tile(kinds, max(1, len(self._reader.shares)))
+        return kinds[ray.get(self._asked.train)["row"].to_numpy()]
 
     def _log(self, step: int) -> None:
         scalars = self._window.means()
@@ -110,8 +116,12 @@ class RunRecorder:
     def _validate_and_save(self) -> None:
         with self._recording.paused():
             metrics = {} if self._validation is None else self._validation.metrics(self._state.evaluated_model)
-            if self._answers is not None:
+            if isinstance(self._answers, ClassValidation):
                 metrics |= self._answers.metrics(self._state.evaluated_model, self._state.evaluated_head)
+            elif self._answers is not None:
+                head = self._state.evaluated_head
+                assert not isinstance(head, ClassHeads)
+                metrics |= self._answers.metrics(self._state.evaluated_model, head)
             writes = self._recording.is_written_here
             curves = weight_curve(self._state.weighting, self._last_losses) if writes else {}
             name = SELECTION_METRIC if self._answers is None else QUESTION_METRIC
@@ -122,16 +132,22 @@ class RunRecorder:
 
     def _capture(self, metrics: dict[str, float], selection: dict | None) -> WriteFiles:
         model = capture_pretrained(self._state.model, self._buffers)
-        asked, head, captured = self._asked, self._state.head, None
-        if asked is not None and head is not None:
+        asked, head, captured, of_classes = self._asked, self._state.head, None, None
+        if isinstance(head, ClassHeads):
+            of_classes = capture_class_head(head, self._actions, self._buffers)
+        elif asked is not None and head is not None:
             captured = capture_head(head, asked.answers, self._buffers)
-        found = {"validation": metrics} | ({"answered": self._answers.examples} if self._answers is not None else {})
+        found: dict = {"validation": metrics}
+        if isinstance(self._answers, QuestionValidation):
+            found["answered"] = self._answers.examples
         state = capture_state(self._state, selection=selection, extra=found, buffers=self._buffers)
 
         def write(staged: Path) -> None:
             write_pretrained(model, staged, tokenizer=self._reader.tokenizer())
             if captured is not None:
                 write_head(captured, staged)
+            if of_classes is not None:
+                write_class_head(of_classes, staged)
             if asked is not None and asked.answers:
                 (staged / ANSWERS_NAME).write_text(asked.answer_list, encoding="utf-8")
             write_state(state, staged)

@@ -61,7 +61,7 @@ def _train(job: TrainJob, run_uri: str, run_folder: Place) -> str:
     page = summarise_run(job.run, run_folder, answering=summarise_answers(job, run_folder, best.place))
     report = write_page(join_uri(run_uri, "report"), f"Run {job.run}", [page], None)
     logger.info("curves of the run: %s", report)
-    name = "accuracy" if job.answers_questions else "t2v R@1"
+    name = "accuracy" if job.answers_questions or job.classifies else "t2v R@1"
     score = "" if best.selection is None else f", best val {name} {best.selection:.1f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {run_uri}"
 
@@ -140,6 +140,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         weights=job.model.pretrained if looks_at_weights else None,
         is_begun=has_own,
         task=job.task,
+        reads_classes=job.reads_classes,
     )
     if begun is not None:
         contents = data.summary["contents"]
@@ -179,6 +180,7 @@ def _places_of(job: TrainJob) -> dict[str, object]:
         "shards": job.shards,
         "data.tokenizer": job.data.tokenizer or job.model.pretrained or "the tokenizer of the checkpoint",
         "data.caption_tables": ", ".join(job.data.caption_tables),
+        "data.classes": ", ".join(job.data.classes) or job.shards,
         "model.pretrained": job.model.pretrained,
     }
 

@@ -16,18 +16,21 @@ from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.questions.assemble import DecodedClips
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
-from mama_ray.models.heads.head import AnswerHead
+from mama_ray.models.heads.classes import ClassHeads
 from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.models.vgt.feature_table import regions_read
+from mama_ray.objectives.classification import ClassificationObjective
+from mama_ray.objectives.objective import Objective
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work
+from mama_ray.orchestration.training.class_validation import ClassValidation
 from mama_ray.orchestration.training.clip_reader import (
     Asked,
     ClipReader,
@@ -37,6 +40,7 @@ from mama_ray.orchestration.training.clip_reader import (
 )
 from mama_ray.orchestration.training.data import RunData
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.labels import build_class_head
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData, build_head_for
 from mama_ray.orchestration.training.recorder import RunRecorder
@@ -45,7 +49,7 @@ from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.checkpoint import load_state, read_train_state
 from mama_ray.training.loop import train
-from mama_ray.training.state import TrainState, build_state, describe_trained
+from mama_ray.training.state import Head, TrainState, build_state, describe_trained
 
 logger = logging.getLogger(__name__)
 
@@ -67,16 +71,20 @@ def train_fn_per_worker(loop_config: dict) -> None:
         asked: AskedData | None = loop_config["asked"]
         tokenizer = tokenizer_of(data.tokenizer_files)
         head = None if asked is None else build_head_for(job.task, asked, model, tokenizer)
+        if job.classifies:
+            head = build_class_head(job.task.class_head, data.summary["classes"]["sizes"], model)
         state = _build_state(job, model, device, loop_config["num_steps"], head=head)
         if rank == 0:
             logger.info("%s", describe_trained(state))
         _resume(state, directory)
     reader = _build_reader(job, data, model, asked)
     validation, answers = None, None
+    place = {"rank": rank, "world_size": world_size}
     if job.learns_contrast:
-        validation = ValidationSet(reader, data.val, rank=rank, world_size=world_size)
+        validation = ValidationSet(reader, data.val, **place)
+    if job.classifies:
+        answers = ClassValidation(reader, data.val, measured=job.task.class_head.measured, **place)
     if asked is not None:
-        place = {"rank": rank, "world_size": world_size}
         answers = QuestionValidation(reader, data.val, asked.val, answers=asked.answers, **place)
     num_clips = reader.epoch_plan().num_clips
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
@@ -126,11 +134,14 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
 
 
 def _build_state(
-    job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int, *, head: AnswerHead | None = None
+    job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int, *, head: Head | None = None
 ) -> TrainState:
+    task: Objective | None = AnsweringObjective(job.task.label_smoothing) if job.answers_questions else None
+    if isinstance(head, ClassHeads):
+        task = ClassificationObjective(tuple(head.sizes.items()), job.task.label_smoothing)
     return build_state(
         model,
-        task=AnsweringObjective(job.task.label_smoothing) if job.answers_questions else None,
+        task=task,
         eta=job.task.eta,
         head=head,
         head_lr_scale=job.task.head_lr_scale,
@@ -173,6 +184,10 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
         asked=pairs,
+        classes=tuple(data.summary.get("classes", {"sizes": {}})["sizes"].items()),
+        relevant_above=job.data.positive_relevance,
+        flip=job.data.flip,
+        shares=tuple(sorted((job.data.shares or {}).items())),
     )
 
 
@@ -191,7 +206,7 @@ def _meta_stream(
     rows = np.arange(len(table))
     if asked is not None:
         rows = np.unique(ray.get(asked.meta)["row"].to_numpy())
-    meta_set = reader.clips(data.meta).assemble(rows)
+    meta_set = reader.meta_clips(data.meta).assemble(rows)
     if not meta_set["valid"].all():
         bad = [table["clip_id"][int(row)].as_py() for row in rows[~meta_set["valid"]][:3]]
         raise UserError(

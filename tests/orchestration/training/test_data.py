@@ -20,7 +20,8 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_overlap
 from mama_ray.orchestration.training.inputs import look_at_inputs
-from mama_ray.orchestration.training.job import DataConfig, ModelConfig, TrainJob
+from mama_ray.orchestration.training.job import ModelConfig, TrainJob
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import write_shards

@@ -24,10 +24,11 @@ from mama_ray.models.violet.prompts import OPEN_LENGTH
 from mama_ray.orchestration.training.clip_reader import Asked, ClipReader
 from mama_ray.orchestration.training.data import _load as load_data
 from mama_ray.orchestration.training.inputs import look_at_inputs
-from mama_ray.orchestration.training.job import DataConfig, ModelConfig, TrainJob
+from mama_ray.orchestration.training.job import ModelConfig, TrainJob
 from mama_ray.orchestration.training.question_sources import read_run_questions
 from mama_ray.orchestration.training.questions import _load as load_asked
 from mama_ray.orchestration.training.questions import tell_questions
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.worker import build_model
 from mama_ray.storage.places import Place

@@ -1,0 +1,13 @@
+"""Kinds of classes, and the names of class labels among a batch's targets, each followed by its kind."""
+
+KINDS = ("verb", "noun", "action")
+ACTION = "action"
+
+OF_VIDEO = "video_classes/"
+"""The class set of each clip: (batch, classes) of uint8, 1 for a class in the set."""
+OF_TEXT = "text_classes/"
+"""The class set of the text that the clip is paired with, likewise."""
+CLASS = "class/"
+"""The class that a classifier learns: (batch,) of int64, -1 where the clip has none of the kind."""
+IS_GENERATED = "is_generated"
+"""Whether a clip's text was generated: (batch,) of bool."""

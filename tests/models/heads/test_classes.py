@@ -1,0 +1,62 @@
+"""Heads that tell classes: in their model's folder, and back."""
+
+import pytest
+import torch
+
+from mama_ray.errors import UserError
+from mama_ray.models.heads.classes import (
+    ClassHeads,
+    Classifier,
+    capture_class_head,
+    has_class_head,
+    load_classifier,
+    split_kinds,
+    write_class_head,
+)
+from mama_ray.models.heads.settings import ClassHeadConfig
+from mama_ray.models.pretrained import save_pretrained
+
+
+def test_a_folder_gives_back_what_was_written_and_stays_a_plain_model(tmp_path, model, frames):
+    model = model.float()
+    head = ClassHeads(model.config.dim, {"verb": 3, "action": 5})
+    torch.nn.init.normal_(head.layers["action"].weight)
+    save_pretrained(model, tmp_path)
+    assert not has_class_head(tmp_path)
+    write_class_head(capture_class_head(head, ("0:1", "2:0")), tmp_path)
+    assert has_class_head(tmp_path)
+    loaded = load_classifier(tmp_path)
+    with torch.no_grad():
+        found = loaded.classify(frames)
+        wanted = Classifier(model.eval(), head.eval()).classify(frames)
+    assert loaded.actions == ("0:1", "2:0") and list(found) == ["verb", "action"]
+    assert found["action"].shape == (len(frames), 5)
+    assert all(torch.equal(found[kind], wanted[kind]) for kind in wanted)
+
+
+def test_a_folder_without_heads_and_heads_of_another_model_are_told(tmp_path, model):
+    save_pretrained(model, tmp_path)
+    with pytest.raises(UserError, match=r"tells no classes.*class_head\.json"):
+        load_classifier(tmp_path)
+    write_class_head(capture_class_head(ClassHeads(model.config.dim + 1, {"verb": 3}), ()), tmp_path)
+    with pytest.raises(UserError, match="not of this model"):
+        load_classifier(tmp_path)
+    captured = capture_class_head(ClassHeads(model.config.dim, {"verb": 3}), ())
+    captured.content["sizes"] = {"verb": 4}
+    write_class_head(captured, tmp_path)
+    with pytest.raises(UserError, match="do not fit the class heads"):
+        load_classifier(tmp_path)
+
+
+def test_logits_are_split_by_kind():
+    parts = split_kinds(torch.arange(10.0).view(2, 5), {"verb": 2, "noun": 3})
+    assert parts["verb"].tolist() == [[0, 1], [5, 6]] and parts["noun"].tolist() == [[2, 3, 4], [7, 8, 9]]
+
+
+def test_a_run_is_selected_by_its_actions_where_it_tells_them():
+    assert ClassHeadConfig().measured == "action"
+    assert ClassHeadConfig(kinds=("noun", "verb")).measured == "verb"
+    with pytest.raises(ValueError, match="twice"):
+        ClassHeadConfig(kinds=("verb", "verb"))
+    with pytest.raises(ValueError, match="none of kinds verb"):
+        ClassHeadConfig(kinds=("verb",), num_classes={"noun": 3})
