@@ -19,7 +19,6 @@ The last output is tables; all else is JSON.
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -31,6 +30,7 @@ import torch
 from question_cases.case import METHODS, MODELS, MetaSizes, Sizes, run_case
 from question_cases.data import load_corpus, write_pictures
 from question_cases.report import methods_of, table_of, twins_of
+from question_cases.source_tree import commit, tell
 
 from mama_ray.data.synthetic.config import CorpusConfig
 
@@ -129,20 +129,6 @@ def report_of(args: argparse.Namespace) -> dict:
         "cpu_s": round(sum(one["cpu_s"] for of_seed in runs.values() for one in of_seed.values())),
         "models": models,
     }
-
-
-def commit() -> str:
-    """Return the commit of the source tree, marked where files that a run depends on are changed."""
-    root = Path(__file__).resolve().parents[1]
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True)
-    paths = ["mama_ray", "benchmarks/question_cases", "benchmarks/question_learning.py"]
-    is_changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *paths], cwd=root).returncode != 0
-    return head.stdout.strip() + (" with changes" if is_changed else "")
-
-
-def tell(part: dict) -> None:
-    """Show a part of a long run as soon as it is there."""
-    print(json.dumps(part), file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ SMALLEST = {
     "checkpoint.py": "--preset tiny --rounds 1 --storage {folder}",
     "corpus.py": "--num-clips 8 --warm-up 8",
     "data_loading.py": "--corpus-clips 48 --steps 2 --warmup 1 --batch 4 --storage {folder}",
+    "first_person.py": "--storage {folder} --seeds 0 1 --arms human human+generated --num_train 48 --num_test 16 "
+    "--num_steps 2 --batch 8",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
     "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
