@@ -39,6 +39,17 @@ class DecodeConfig(Config):
     which are then refused, and where the size changes on the way only that process's memory limits it."""
 
 
+class WindowConfig(Config):
+    """Which frames of its video a clip of so many seconds has."""
+
+    fps: float | None = Field(default=None, gt=0, le=1000)
+    """null: the frames that are shown in the clip's time, by the video's own times. A number: frames are counted at
+    this rate, whatever the video's is, from the file or chunk in which the clip starts; 30 is what LaViLa's release
+    does on Ego4D."""
+    min_frames: int = Field(default=4, ge=1)
+    """With fps: fewest frames of a clip, also where it is shorter; the release has the number that its model takes."""
+
+
 class SceneConfig(Config):
     """How a long video is cut into clips, one for each scene; nothing is cut unless a detector is named."""
 
