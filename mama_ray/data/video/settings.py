@@ -37,6 +37,9 @@ class DecodeConfig(Config):
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs the process that decodes on some damaged ones,
     which are then refused, and where the size changes on the way only that process's memory limits it."""
+    sampling: AddedLater[Literal["times", "numbers"]] = "times"
+    """Which frame of each equal part of a clip a model gets: the one that is shown at a moment of it, or the one whose
+    number LaViLa's release computes, rounding half to even."""
 
 
 class WindowConfig(Config):

@@ -43,7 +43,7 @@ def test_plain_data_of_every_protocol_is_what_python_reads(tmp_path, protocol):
     assert read_back[1][3] is read_back[3][3] or protocol == 0  # what was one text is one
     assert read(tmp_path, pickle.dumps([], protocol)) == []
     written = io.BytesIO()
-    pickle._Pickler(written, protocol).dump(RECORDS)  # ty: ignore[missing-attribute] - the one written in Python
+    pickle._Pickler(written, protocol).dump(RECORDS)  # the one written in Python
     assert read(tmp_path, written.getvalue()) == RECORDS
 
 

@@ -9,6 +9,7 @@ from mama_ray.data.video.cut import cut_clip
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.inspection import Inspector
 from mama_ray.data.video.probe import probe_video
+from mama_ray.data.video.sampled import sampled_frames
 from mama_ray.data.video.settings import DecodeConfig, WindowConfig
 from tests.data.video.chunk_factory import make_chunks, make_uncut
 from tests.data.video.video_factory import frame_number, make_empty_video, make_video
@@ -175,6 +176,13 @@ def test_frames_are_counted_at_the_asked_rate_whatever_the_video_has(folder):
     assert numbers(cut(folder, 2.25, 2.35, fps=10)) == [12, 13, 14, 15]  # as many as a model takes
     # Frames behind the end of a chunk are those of the next ones.
     assert numbers(cut(folder, 1.0, 3.0, fps=12, min_frames=1)) == [number % 16 for number in range(12, 36)]
+
+
+def test_a_model_gets_the_frames_that_the_release_would_read(whole):
+    clip = cut(whole, 1.4, 5.0, fps=5)  # frames 7 ... 24, over three chunks
+    frames = sampled_frames(clip, num_frames=4, size={"short_side": 48}, decode=DecodeConfig(sampling="numbers"))
+    # Segments of 4.25 frames from 7 on: 0-4, 4-8, 8-13 (12.75 is 13) and 13-17, and the floor of each middle.
+    assert [frame_number(frame) for frame in frames] == [number % 16 for number in (9, 13, 17, 22)]
 
 
 def test_a_file_is_counted_as_a_video_of_one_chunk(tmp_path, uncut):
