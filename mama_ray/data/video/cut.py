@@ -1,30 +1,21 @@
 """Cutting [start_s, end_s) out of a video into a file of its own."""
 
-import io
 from collections.abc import Iterator
 from contextlib import ExitStack
-from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
-from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from mama_ray.data.video.container import Deadline, DecodeError, decode_errors, open_video
-from mama_ray.data.video.fields import as_whole_picture
-from mama_ray.data.video.orientation import orientation_of
 from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, index_packets, seek_packets
 from mama_ray.data.video.probe import describe
+from mama_ray.data.video.recode import encode_frames
 from mama_ray.data.video.settings import DecodeConfig
 
-TIME_BASE = Fraction(1, 90_000)  # holds every usual frame rate's times, the NTSC ones included, to a few microseconds
-# x264's AVX-512 code gives other bytes in each run (its macroblock tree reads what nobody wrote); AVX's do not change.
-REPEATABLE = "asm=avx"
-QUALITY = "18"  # x264's constant rate factor: visually lossless, so that cutting costs no accuracy
+# Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
+END_TOLERANCE_S = 0.05
 
 
 def cut_clip(data: bytes | str | Path, start_s: float, end_s: float, config: DecodeConfig | None = None) -> bytes:
@@ -72,16 +63,45 @@ class SourceVideo:
         """
         index, deadline = self._index, Deadline.after(self._config.timeout_s)
         _check_interval(index, start_s, end_s)
-        first = max(0, int(np.searchsorted(index.timestamps_s, start_s + 1e-6, side="right")) - 1)
-        last = max(first, int(np.searchsorted(index.timestamps_s, end_s - 1e-6, side="left")) - 1)
+        size = self.info.width, self.info.height
         with decode_errors(), ExitStack() as files:
-            frames = self._frames(first, last, deadline, files)
-            return self._encode(frames, max(start_s, index.start_s), min(end_s, index.duration_s))
+            frames = self._frames(*self.shown_in(start_s, end_s), deadline, files)
+            begin_s, end_s = max(start_s, index.start_s), min(end_s, index.duration_s)
+            return encode_frames(frames, begin_s, end_s, size=size, fps=index.fps)
 
-    def frames(self, deadline: Deadline) -> Iterator[tuple[float, VideoFrame]]:
-        """Yield (timestamp_s, frame as it is coded) for all frames that decode."""
+    @property
+    def fps(self) -> float:
+        """Frames per second as the container has them."""
+        return self._index.fps
+
+    def end_of(self, start_s: float, end_s: float | None) -> float:
+        """Return where a clip that is asked for ends: with the video at the latest.
+
+        Raises DecodeError for a clip that starts after it.
+        """
+        if start_s >= self.info.duration_s:
+            raise starts_too_late(start_s, self.info.duration_s)
+        return min(end_s or self.info.duration_s, self.info.duration_s)
+
+    def covers(self, start_s: float, end_s: float) -> bool:
+        """Whether a clip is all of the file."""
+        return start_s == 0 and end_s >= self.info.duration_s - END_TOLERANCE_S
+
+    def shown_in(self, start_s: float, end_s: float) -> tuple[int, int]:
+        """Return the numbers of the first and the last frame that are shown in [start_s, end_s)."""
+        times = self._index.timestamps_s
+        first = max(0, int(np.searchsorted(times, start_s + 1e-6, side="right")) - 1)
+        return first, max(first, int(np.searchsorted(times, end_s - 1e-6, side="left")) - 1)
+
+    def time_of(self, number: int) -> float:
+        """Return when a frame is shown."""
+        return float(self._index.timestamps_s[number])
+
+    def frames(self, deadline: Deadline, first: int = 0, last: int | None = None) -> Iterator[tuple[float, VideoFrame]]:
+        """Yield (timestamp_s, frame as it is coded) for the frame numbers first..last, or to the end, that decode."""
+        last = self._index.num_frames - 1 if last is None else last
         with decode_errors(), ExitStack() as files:
-            yield from self._frames(0, self._index.num_frames - 1, deadline, files)
+            yield from self._frames(first, last, deadline, files)
 
     def _frames(
         self, first: int, last: int, deadline: Deadline, files: ExitStack
@@ -122,28 +142,10 @@ class SourceVideo:
             if frame.pts is not None and frame.pts >= pts[last]:
                 return
 
-    def _encode(self, frames: Iterator[tuple[float, VideoFrame]], start_s: float, end_s: float) -> bytes:
-        """Encode frames that each stay until the next one, the last until end_s."""
-        buffer, encoder = io.BytesIO(), None
-        durations: dict[int | None, int] = {}
-        current = next(frames, None)
-        if current is None:
-            raise DecodeError("no frame of the clip can be decoded", got=f"[{start_s}, {end_s}) s")
-        # bitexact: no versions, no dates
-        with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-            while current is not None:
-                following = next(frames, None)
-                frame = _upright_even(current[1], self.info.width, self.info.height)
-                if encoder is None:
-                    encoder = _add_stream(output, frame, self._index.fps)
-                frame.time_base = TIME_BASE
-                frame.pts = _ticks(current[0] - start_s)
-                durations[frame.pts] = max(1, _ticks((following[0] if following else end_s) - start_s) - frame.pts)
-                _mux(output, encoder.encode(frame), durations)
-                current = following
-            assert encoder is not None  # there was a first frame
-            _mux(output, encoder.encode(), durations)
-        return buffer.getvalue()
+
+def starts_too_late(start_s: float, duration_s: float) -> DecodeError:
+    """The error of a clip of which the video has nothing."""
+    return DecodeError("the clip starts after the end of the video", got=start_s, limit=f"{duration_s:.3f} s")
 
 
 def _check_interval(index: VideoIndex, start_s: float, end_s: float) -> None:
@@ -155,37 +157,3 @@ def _check_interval(index: VideoIndex, start_s: float, end_s: float) -> None:
     if end_s <= index.start_s:
         limit = f"{index.start_s:.3f} s"
         raise DecodeError("the clip ends before the first picture", got=f"[{start_s}, {end_s}) s", limit=limit)
-
-
-def _mux(output: OutputContainer, packets: list[av.Packet], durations: dict[int | None, int]) -> None:
-    for packet in packets:
-        packet.duration = durations[packet.pts]  # the encoder knows only the average rate
-        output.mux(packet)
-
-
-def _ticks(seconds: float) -> int:
-    return round(max(0.0, seconds) / TIME_BASE)
-
-
-def _add_stream(output: OutputContainer, frame: VideoFrame, fps: float) -> VideoStream:
-    stream = output.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-    stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-    stream.codec_context.time_base = TIME_BASE
-    stream.codec_context.thread_count = 1
-    stream.options = {"crf": QUALITY, "preset": "veryfast", "flags": "+bitexact", "x264-params": REPEATABLE}
-    return stream
-
-
-def _upright_even(frame: VideoFrame, width: int, height: int) -> VideoFrame:
-    """Give a frame the size (width, height) that is shown, turn it upright, crop it to even sides, and make a fresh
-    frame of it, without the source's picture types."""
-    if width < 2 or height < 2:
-        raise DecodeError("the frames are too small for H.264", got=f"{width}x{height}", limit="2x2")
-    orientation = orientation_of(frame)
-    stored = (height, width) if orientation.transposes else (width, height)
-    frame = as_whole_picture(frame)
-    if stored != (frame.width, frame.height):  # its pixels are not square, or it is not as large as the others
-        frame = frame.reformat(format="rgb24", width=stored[0], height=stored[1], interpolation="BICUBIC")
-    shown = orientation.apply(frame.to_ndarray(format="rgb24"))
-    even: Any = np.ascontiguousarray(shown[: height // 2 * 2, : width // 2 * 2])  # uint8, as rgb24 is
-    return VideoFrame.from_ndarray(even, format="rgb24").reformat(format="yuv420p")

@@ -21,7 +21,7 @@ from typing import IO
 import numpy as np
 
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.storage.failures import number_in
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
@@ -40,15 +40,18 @@ class ChildDied(Exception):
 class VideoGuard:
     """Inspects videos in a child process. Not to be shared between threads."""
 
-    def __init__(self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4) -> None:
+    def __init__(
+        self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4, window: WindowConfig | None = None
+    ) -> None:
         self._config = config or DecodeConfig()
+        self._window = window or WindowConfig()
         self._num_trial_frames = num_trial_frames
         self._child: subprocess.Popen | None = None
         self._lifeline: IO[bytes] | None = None
         self._video, self._frames = _file_in_memory("video"), _file_in_memory("frames")
 
     def inspect(self, path: str, start_s: float, end_s: float | None, cut_to: str) -> dict:
-        """Return `inspection.Inspector.inspect` of a local file.
+        """Return `inspection.Inspector.inspect` of a local file or folder of chunks.
 
         Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
         OSError when the machine has no room for the cut.
@@ -60,6 +63,7 @@ class VideoGuard:
                 "end_s": end_s,
                 "num_trial_frames": self._num_trial_frames,
                 "cut_to": cut_to,
+                "window": self._window.model_dump(),
             }
         )
 

@@ -19,18 +19,17 @@ from typing import TextIO
 
 import numpy as np
 
+from mama_ray.data.video.chunked import ChunkedVideo
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.cut import SourceVideo
+from mama_ray.data.video.cut import END_TOLERANCE_S, SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampled import clip_frames, sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
-# Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
-END_TOLERANCE_S = 0.05
 _TRIAL_SIZE = 32  # decoding costs the same, converting and scaling less
 
 
@@ -38,7 +37,7 @@ class Inspector:
     """Inspects videos one after the other; clips of one video in a row are cut out of one open file."""
 
     def __init__(self) -> None:
-        self._source: SourceVideo | None = None
+        self._source: SourceVideo | ChunkedVideo | None = None
         self._identity: tuple | None = None
 
     def inspect(
@@ -50,32 +49,32 @@ class Inspector:
         num_trial_frames: int,
         cut_to: str,
         config: DecodeConfig,
+        window: WindowConfig | None = None,
     ) -> dict:
-        """Return the facts of the clip [start_s, end_s) of a local file: those of `VideoInfo`, `end_s` and `is_cut`.
+        """Return the facts of the clip [start_s, end_s) of a local file or folder of chunks: those of `VideoInfo`,
+        `end_s`, `is_cut`, and `is_clamped` where the video ends before the clip.
 
-        Where the clip is less than the whole video it is cut and written to `cut_to`, and the facts are those of the
+        Where the clip is less than the whole file it is cut and written to `cut_to`, and the facts are those of the
         cut. Raises DecodeError with a readable reason.
         """
-        source = self._open(path, config)
-        info = source.info
-        if start_s >= info.duration_s:
-            limit = f"{info.duration_s:.3f} s"
-            raise DecodeError("the clip starts after the end of the video", got=start_s, limit=limit)
-        covers_all = start_s == 0 and (end_s is None or end_s >= info.duration_s - END_TOLERANCE_S)
+        source = self._open(path, config, window or WindowConfig())
+        asked_s, end_s = end_s, source.end_of(start_s, end_s)
+        covers_all = source.covers(start_s, end_s)
         if covers_all:
+            info = source.info
             self.close()  # there is nothing else to cut out of it
             end_s = info.duration_s
         else:
-            end_s = min(end_s or info.duration_s, info.duration_s)
             with open(cut_to, "wb") as file:
                 file.write(source.cut(start_s, end_s))
             path, info = cut_to, probe_video(cut_to, config)
         _try_reading(path, num_trial_frames, config)
-        return {**asdict(info), "end_s": end_s, "is_cut": not covers_all}
+        is_clamped = asked_s is not None and asked_s > end_s + END_TOLERANCE_S
+        return {**asdict(info), "end_s": end_s, "is_cut": not covers_all, "is_clamped": is_clamped}
 
     def scenes(self, path: str, *, scenes: SceneConfig, config: DecodeConfig) -> dict:
         """Return {scenes: [(start_s, end_s or None), ...]} of a local file. Raises DecodeError."""
-        return {"scenes": find_scenes(self._open(path, config), scenes)}
+        return {"scenes": find_scenes(self._open(path, config, WindowConfig()), scenes)}
 
     def close(self) -> None:
         """Close the file that is kept open."""
@@ -83,14 +82,21 @@ class Inspector:
         if source is not None:
             source.close()
 
-    def _open(self, path: str, config: DecodeConfig) -> SourceVideo:
-        facts = os.stat(path) if os.path.isfile(path) else None
+    def _open(self, path: str, config: DecodeConfig, window: WindowConfig) -> SourceVideo | ChunkedVideo:
         # Another video may have come to lie at the same place.
-        identity = (path, facts and (facts.st_ino, facts.st_size, facts.st_mtime_ns), config)
+        identity = (path, _facts_of_files(path), config, window)
         if self._source is None or self._identity != identity:
             self.close()
-            self._source, self._identity = SourceVideo(path, config), identity
+            is_one_file = window.fps is None and not os.path.isdir(path)
+            source = SourceVideo(path, config) if is_one_file else ChunkedVideo(path, config, window)
+            self._source, self._identity = source, identity
         return self._source
+
+
+def _facts_of_files(path: str) -> list[tuple]:
+    paths = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
+    found = [(name, os.stat(name)) for name in paths if os.path.isfile(name)]
+    return [(name, facts.st_ino, facts.st_size, facts.st_mtime_ns) for name, facts in found]
 
 
 def _try_reading(path: str, num_frames: int, config: DecodeConfig) -> None:
@@ -127,7 +133,8 @@ def _facts_for(request: dict, inspector: Inspector) -> dict:
     if "scenes" in request:
         scenes = SceneConfig.model_validate(request.pop("scenes"))
         return inspector.scenes(**request, scenes=scenes)
-    return inspector.inspect(**request)
+    window = WindowConfig.model_validate(request.pop("window", {}))
+    return inspector.inspect(**request, window=window)
 
 
 def serve(requests: Iterable[str], answers: TextIO) -> None:

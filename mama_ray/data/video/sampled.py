@@ -8,7 +8,7 @@ import numpy as np
 from mama_ray.data.region_features.clips import clip_frame_indices
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.sampling import sample_timestamps
+from mama_ray.data.video.sampling import sample_frame_indices, sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
 
 # A frame of one line, within the limit of pixels, would be scaled up to gigabytes before its centre is taken.
@@ -26,7 +26,8 @@ def sampled_frames(
     """Decode one frame of each of `num_frames` equal parts, uint8 (num_frames, height, width, 3), RGB.
 
     `size` has width and height, or short_side, as `VideoDecoder` takes them. `offsets` are those of
-    `sample_timestamps`, the centres by default. Raises DecodeError.
+    `sample_timestamps`, or of `sample_frame_indices` where `decode` says so, the centres by default. Raises
+    DecodeError.
     """
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
@@ -34,6 +35,8 @@ def sampled_frames(
     if short_side is not None and longer > _MOST_ASPECT * shorter:
         got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
         raise DecodeError("the frames are too long for their width", got=got, limit=limit)
+    if decode is not None and decode.sampling == "numbers":
+        return decoder.frames_by_index(sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets))
     moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
     return decoder.frames_at(moments)
 

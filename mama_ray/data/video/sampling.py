@@ -37,18 +37,27 @@ def draw_offsets(num_frames: int, rng: np.random.Generator | None) -> list[float
 
 
 def sample_frame_indices(
-    start: int, stop: int, num_frames: int, *, rng: np.random.Generator | None = None
+    start: int,
+    stop: int,
+    num_frames: int,
+    *,
+    rng: np.random.Generator | None = None,
+    offsets: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Return one frame number per equal segment of [start, stop), int64 (num_frames,), as LaViLa's release does.
 
     Segment i spans round(w i) + start ... min(round(w (i + 1)) + start, stop) with w = (stop - start - 1) /
     num_frames and rounding half to even. Without `rng` the floor of its midpoint, with it a random number, both ends
-    included.
+    included; `offsets`, in [0, 1), are points that were drawn before.
     """
     if num_frames < 1 or stop <= start:
         raise ValueError(f"got [{start}, {stop}) and num_frames {num_frames}, wanted at least one frame of each")
     edges = np.round((stop - start - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64) + start
     low, high = edges[:-1], np.minimum(edges[1:], stop)
+    if offsets is not None:
+        # Every number of a segment is as likely, and a half is the floor of its midpoint.
+        steps = np.ceil(np.asarray(offsets) * (high - low + 1)).astype(np.int64) - 1
+        return low + np.maximum(steps, 0)
     if rng is None:
         return (low + high) // 2
     return rng.integers(low, high, endpoint=True)

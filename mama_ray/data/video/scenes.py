@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from av.video.reformatter import VideoReformatter
 
+from mama_ray.data.video.chunked import ChunkedVideo
 from mama_ray.data.video.container import Deadline, DecodeError
 from mama_ray.data.video.cut import SourceVideo
 from mama_ray.data.video.settings import SceneConfig
@@ -18,7 +19,7 @@ _LONG_SIDE = 256  # the detectors tell cuts as well on small frames, and their c
 _CLOSE_S = 1e-6
 
 
-def find_scenes(source: SourceVideo, config: SceneConfig) -> list[tuple[float, float | None]]:
+def find_scenes(source: SourceVideo | ChunkedVideo, config: SceneConfig) -> list[tuple[float, float | None]]:
     """Return (start_s, end_s) of the scenes of a video, one after the other, from the container's time 0.
 
     A scene that is shorter than `min_s` is left out, one that is longer than `max_s` comes in equal parts. A video that
@@ -34,7 +35,7 @@ def find_scenes(source: SourceVideo, config: SceneConfig) -> list[tuple[float, f
     return [part for scene in scenes for part in _equal_parts(*scene, config.max_s)]
 
 
-def _changes(source: SourceVideo, config: SceneConfig) -> Iterable[float]:
+def _changes(source: SourceVideo | ChunkedVideo, config: SceneConfig) -> Iterable[float]:
     """Yield when the first frame of each scene after the first one is shown."""
     from scenedetect.common import FrameTimecode  # with OpenCV: nobody else needs it
 

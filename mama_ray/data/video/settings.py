@@ -37,6 +37,20 @@ class DecodeConfig(Config):
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs the process that decodes on some damaged ones,
     which are then refused, and where the size changes on the way only that process's memory limits it."""
+    sampling: AddedLater[Literal["times", "numbers"]] = "times"
+    """Which frame of each equal part of a clip a model gets: the one that is shown at a moment of it, or the one whose
+    number LaViLa's release computes, rounding half to even."""
+
+
+class WindowConfig(Config):
+    """Which frames of its video a clip of so many seconds has."""
+
+    fps: float | None = Field(default=None, gt=0, le=1000)
+    """null: the frames that are shown in the clip's time, by the video's own times. A number: frames are counted at
+    this rate, whatever the video's is, from the file or chunk in which the clip starts; 30 is what LaViLa's release
+    does on Ego4D."""
+    min_frames: int = Field(default=4, ge=1)
+    """With fps: fewest frames of a clip, also where it is shorter; the release has the number that its model takes."""
 
 
 class SceneConfig(Config):

@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 from mama_ray.data.annotations import Annotation, read_annotations
 from mama_ray.data.clip import VIDEO_EXTENSIONS
 from mama_ray.data.index import INDEX_NAME, read_index
+from mama_ray.data.narrations.egoclip import read_egoclip
+from mama_ray.data.video.chunked import is_chunk_name
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, write_part
@@ -49,8 +51,8 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
     splits = _Splits()
     num_chunks, num_refused_parts = 0, 0
     good: list[str] = []
-    refused, is_any_cut = Part(), False
-    for clip in clips_of(work):
+    refused, is_any_cut, clamped = Part(), False, Counter[str]()
+    for clip in clips_of(work, clamped):
         if isinstance(clip, RefusedRow):
             if only is None:
                 splits.refuse(clip)
@@ -76,16 +78,23 @@ def write_chunks(work: VideoWork, *, first: int = 0, only: Collection[str] | Non
     if good:
         _write_lines(chunks / f"{part_name(first + num_chunks)}.jsonl", good)
         num_chunks += 1
-    if refused.quarantine:
+    refused.clamped += clamped if only is None else Counter()
+    if refused.quarantine or refused.clamped:
         write_part(folder, f"rows-{num_refused_parts:06d}", refused)
     _write_lines(chunks / "finished.json", [json.dumps({"first": first, "num_chunks": num_chunks})])
     return range(first, first + num_chunks)
 
 
-def clips_of(work: VideoWork) -> Iterator[Annotation | RefusedRow]:
-    """Yield the clips of the table, or of all videos in the folder where there is no table, and the refused rows."""
+def clips_of(work: VideoWork, clamped: Counter | None = None) -> Iterator[Annotation | RefusedRow]:
+    """Yield the clips of the table, or of all videos in the folder where there is no table, and the refused rows.
+
+    Rows of which the table's format moves the start are counted in `clamped`.
+    """
+    rows: Iterable[tuple[int, dict[str, Any]]]
     if work.annotations is None:
-        rows: Iterable[tuple[int, dict[str, Any]]] = enumerate(_rows_of_folder(work), 1)
+        rows = enumerate(_rows_of_folder(work), 1)
+    elif work.annotations_format == "egoclip":
+        rows = read_egoclip(Place.of(work.annotations), clamped)
     else:
         rows = read_annotations(Place.of(work.annotations), unknown_columns=work.unknown_columns)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
@@ -97,8 +106,8 @@ def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:
 
     Those that an index has come first: a name that another video shares from now on stays with the one that had it.
     """
-    names = [file.name for file in list_files(Place.of(work.videos))]
-    videos = [name for name in names if name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS]
+    names = list(dict.fromkeys(_video_of(file.name) for file in list_files(Place.of(work.videos))))
+    videos = [name for name in names if _is_video_name(name)]
     if not videos:
         raise UserError(
             "the folder has no videos",
@@ -116,6 +125,16 @@ def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:
         return (stem, extension.lower()) not in indexed
 
     return [{"video": name} for name in sorted(videos, key=lambda name: (is_new(name), name))]
+
+
+def _is_video_name(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS
+
+
+def _video_of(name: str) -> str:
+    """Return the folder of a chunk, which is its video; other files are their own."""
+    folder, _, base = name.rpartition("/")
+    return folder if is_chunk_name(base) and _is_video_name(folder) else name
 
 
 class _Splits:

@@ -7,19 +7,25 @@ from pydantic import Field
 from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 
 
 class PrepareJob(Config):
     """What to prepare, and how."""
 
     videos: str | None = None
-    """Folder or URI of the videos; without annotations every video in it becomes a clip without caption. Without videos
-    and shards the embedded corpus is made and prepared.
+    """Folder or URI of the videos, each a file or a folder VIDEO.mp4/ of chunks that are named by the second in which
+    they start, as 0.mp4 and 300.mp4; without annotations every video in it becomes a clip without caption. Without
+    videos and shards the embedded corpus is made and prepared.
     """
 
     annotations: str | None = None
     """CSV, TSV, JSON lines or Parquet with the column video (a path in the folder) and what is known of each clip."""
+
+    annotations_format: AddedLater[Literal["table", "egoclip"]] = "table"
+    """What the annotations are: a table of the columns above, or EgoClip's file of Ego4D's narrations, as EgoVLP has
+    it.
+    """
 
     shards: str | None = None
     """Folder or URI of WebDataset shards that something else wrote: they are indexed in place."""
@@ -51,6 +57,9 @@ class PrepareJob(Config):
     """Cut whole videos, of which a table names neither times nor captions, into a clip for each scene. A number of
     clips in --split is one of videos then. Not with --shards.
     """
+
+    window: AddedLater[WindowConfig] = WindowConfig()
+    """Which frames of its video a clip has. Not with --shards."""
 
     unknown_columns: Literal["refuse", "ignore"] = "refuse"
     """What to do with annotation columns that nobody reads and, in foreign shards, with names of splits that are not

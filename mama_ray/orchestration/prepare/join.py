@@ -26,6 +26,8 @@ from mama_ray.orchestration.prepare.quarantine import (
 from mama_ray.orchestration.prepare.repair import is_of_a_file, quarantined_rows
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
+_CLAMPED = {"start": "with a start below 0, taken as 0", "end": "cut short by the end of their video"}
+
 
 @dataclass
 class Totals:
@@ -34,6 +36,7 @@ class Totals:
     num_clips: int = 0
     num_uncaptioned: int = 0
     num_quarantined: int = 0
+    clamped: Counter = field(default_factory=Counter)
     splits: Counter = field(default_factory=Counter)
     refused_splits: dict[str, Reasons] = field(default_factory=dict)
     reasons: Reasons = field(default_factory=Reasons)
@@ -78,6 +81,7 @@ def join_parts(
             "num_quarantined": totals.num_quarantined,
             "reasons": totals.reasons.counts,
             "damaged": totals.damaged,
+            "clamped": totals.clamped,
             "inputs": {name: value for name, value in inputs.items() if name != "mends"},
         }
         (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
@@ -85,6 +89,7 @@ def join_parts(
     said = [f"{totals.num_clips} clips in {len(totals.shards)} shards"]
     if totals.num_uncaptioned:
         said.append(f"{totals.num_uncaptioned} without caption")
+    said += [f"{count} {_CLAMPED[name]}" for name, count in sorted(totals.clamped.items()) if count]
     if totals.num_quarantined:
         csv_path = join_uri(target, QUARANTINE_CSV_NAME)
         said.append(f"{totals.num_quarantined} quarantined ({totals.reasons}; all of them in {csv_path})")
@@ -143,6 +148,7 @@ def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> To
             totals.num_clips += len(kept.index)
             totals.num_uncaptioned += pc.sum(pc.equal(pc.list_value_length(kept.index["captions"]), 0)).as_py() or 0
             totals.splits.update({split: 1 for split in pc.unique(kept.index["split"]).to_pylist() if split})
+            totals.clamped.update((folder / SUMMARY_NAME).read_json().get("clamped", {}))
             for rows in quarantined_rows(folder):
                 write([row for row in rows if kept.has_refused(row)])
         for name in names:
@@ -154,6 +160,7 @@ def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> To
             totals.num_clips += facts["num_clips"]
             totals.num_uncaptioned += facts["num_uncaptioned"]
             totals.splits.update(facts["splits"])
+            totals.clamped.update(facts.get("clamped", {}))
     return totals
 
 

@@ -32,6 +32,7 @@ class Part:
         damage: name and reason of a shard that is refused whole.
         source: the foreign shard that was walked.
         cut: clip_ids of whole videos that became several clips, one for each scene.
+        clamped: how many clips have another "start" or "end" than was asked for, because the video has not.
     """
 
     shards: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Part:
     damage: str | None = None
     source: str | None = None
     cut: list[str] = field(default_factory=list)
+    clamped: Counter[str] = field(default_factory=Counter)
 
     def take(self, row: dict[str, Any]) -> None:
         """Add an index row. Raises ValueError for one that the index cannot hold, which would fail all of the part."""
@@ -76,6 +78,7 @@ def write_part(folder: Place, name: str, part: Part) -> None:
         "damage": part.damage,
         "source": part.source,
         "cut": part.cut,
+        "clamped": part.clamped,
         "num_clips": len(part.rows),
         **_counts(part.rows),
     }

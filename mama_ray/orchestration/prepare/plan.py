@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mama_ray.config import decisive_values
+from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import read_index, shard_sizes
+from mama_ray.data.narrations.egoclip import read_egoclip
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
@@ -14,7 +16,7 @@ from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part
 from mama_ray.orchestration.prepare.repair import mended, next_chunk, quarantined_rows
 from mama_ray.orchestration.prepare.rows import RefusedRow
 from mama_ray.orchestration.prepare.videos import VideoWork
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class _Work:
     shards: list[ForeignShard]
     only: set[str] | None = None
     first: int = 0
+
+
+def look_at_annotations(config: PrepareJob) -> None:
+    """Raise UserError for annotations that cannot be used, from their first rows."""
+    assert config.annotations is not None
+    place = Place.of(config.annotations)
+    with storage_errors(config.annotations):
+        if config.annotations_format == "egoclip":
+            next(read_egoclip(place))
+        else:
+            look_at_table(place, unknown_columns=config.unknown_columns)
 
 
 def is_prepared(config: PrepareJob) -> bool:
@@ -143,4 +156,6 @@ def video_work(config: PrepareJob) -> VideoWork:
         config.decode,
         split=config.split,
         scenes=config.scenes,
+        window=config.window,
+        annotations_format=config.annotations_format,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.quarantine import QUARANTINE_NAME
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
@@ -16,11 +17,16 @@ _FILES_AT_ONCE = 1000
 _UNKNOWN = "unknown"
 
 
-def file_facts(info: pafs.FileInfo) -> dict[str, int | None]:
-    """Size and time of a file, as quarantine rows have them; both None where there is none."""
-    if not info.is_file:
+def file_facts(video: Place, info: pafs.FileInfo) -> dict[str, int | None]:
+    """Size and time of a file, as quarantine rows have them, or of all chunks in a folder; both None where there is
+    none."""
+    if info.is_file:
+        return {"file_bytes": info.size, "file_modified_ns": info.mtime_ns}
+    chunks = list_files(video) if info.type == pafs.FileType.Directory else []
+    if not chunks:
         return {"file_bytes": None, "file_modified_ns": None}
-    return {"file_bytes": info.size, "file_modified_ns": info.mtime_ns}
+    modified_ns = max(chunk.modified_ns or 0 for chunk in chunks)
+    return {"file_bytes": sum(chunk.num_bytes for chunk in chunks), "file_modified_ns": modified_ns}
 
 
 def mended(videos: Place, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -34,7 +40,7 @@ def mended(videos: Place, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]
         some = rows[start : start + _FILES_AT_ONCE]
         paths = [(videos / row["video"]).path for row in some]
         infos = with_retries(lambda paths=paths: videos.filesystem.get_file_info(paths))
-        found += [row for row, info in zip(some, infos, strict=True) if _is_other(row, info)]
+        found += [row for row, info in zip(some, infos, strict=True) if _is_other(row, videos / row["video"], info)]
     return found
 
 
@@ -43,11 +49,13 @@ def is_of_a_file(row: dict[str, Any]) -> bool:
     return row["video"] is not None and row["start_s"] is not None
 
 
-def _is_other(row: dict[str, Any], info: pafs.FileInfo) -> bool:
+def _is_other(row: dict[str, Any], video: Place, info: pafs.FileInfo) -> bool:
     was = row.get("file_bytes", _UNKNOWN)
     if was == _UNKNOWN:  # of an earlier version, which did not note it
         return info.is_file and row["reason"].startswith(NO_SUCH_FILE)
-    return {name: row[name] for name in ("file_bytes", "file_modified_ns")} != file_facts(info)
+    return {name: row[name] for name in ("file_bytes", "file_modified_ns")} != with_retries(
+        lambda: file_facts(video, info)
+    )
 
 
 def quarantined_rows(folder: Place) -> Iterator[list[dict[str, Any]]]:

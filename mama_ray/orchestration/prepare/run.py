@@ -17,7 +17,6 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
-from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
@@ -29,7 +28,14 @@ from mama_ray.orchestration.prepare.inputs import look_at_videos, remove_left_ov
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME
-from mama_ray.orchestration.prepare.plan import Plan, is_prepared, make_plan, pairs_by_an_older_rule, video_work
+from mama_ray.orchestration.prepare.plan import (
+    Plan,
+    is_prepared,
+    look_at_annotations,
+    make_plan,
+    pairs_by_an_older_rule,
+    video_work,
+)
 from mama_ray.orchestration.prepare.splits import SplitRequest
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -49,8 +55,7 @@ def run(config: PrepareJob) -> str:
     ensure_writable(target)
     ensure_readable(config.videos, config.annotations)
     if config.annotations:
-        with storage_errors(config.annotations):
-            look_at_table(Place.of(config.annotations), unknown_columns=config.unknown_columns)
+        look_at_annotations(config)
     folder = Place.of(target)
     with storage_errors(target):
         is_finished = (folder / SUMMARY_NAME).is_file()
@@ -104,6 +109,10 @@ def _complete(config: PrepareJob) -> PrepareJob:
         SplitRequest.of(config.split, config.default_split)
     if config.scenes.detector != "none" and not config.videos:
         raise UserError("--scenes cuts videos", got="none", wanted="--videos", remedy="name the folder of the videos")
+    if config.window.fps and config.shards:
+        raise UserError("--window.fps is for clips that are cut", got="--shards", wanted="--videos")
+    if config.annotations_format != "table" and not config.annotations:
+        raise UserError(f"--annotations_format {config.annotations_format} without --annotations")
     if not config.shards and not config.videos:
         corpus = build_corpus(config.corpus, config.corpus_folder)
         videos, annotations = join_uri(corpus, "videos"), join_uri(corpus, "annotations.jsonl")

@@ -1,34 +1,27 @@
 """The task of a prepare from videos that makes the shards of one chunk of clips."""
 
-import errno
-import os
-import shutil
-import stat
 import tempfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow.fs as pafs
-
 from mama_ray.data.annotations import Annotation, annotation_from_json
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
+from mama_ray.data.narrations.egoclip import AnnotationsFormat
 from mama_ray.data.shard import MAX_SHARD_BYTES
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig
-from mama_ray.orchestration.prepare.near_names import nearest_name
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
-from mama_ray.orchestration.prepare.repair import NO_SUCH_FILE, file_facts, mended
+from mama_ray.orchestration.prepare.repair import mended
 from mama_ray.orchestration.prepare.scenes import can_be_cut, rows_of_scenes
 from mama_ray.orchestration.prepare.series import ShardSeries
+from mama_ray.orchestration.prepare.sources import Sources
 from mama_ray.storage.places import Place
-from mama_ray.storage.retries import with_retries
 
 _SCENES_PER_VIDEO = 32  # about: a task is then as large as one without scenes
-_COPY_BYTES = 8 << 20
 _KNOWN = ("clip_id", "video_id", "video", "start_s", "end_s", "split")
 
 
@@ -48,6 +41,8 @@ class VideoWork:
     max_shard_bytes: int = MAX_SHARD_BYTES
     split: tuple[str, ...] = ()
     scenes: SceneConfig = field(default_factory=SceneConfig)
+    window: WindowConfig = field(default_factory=WindowConfig)
+    annotations_format: AnnotationsFormat = "table"
 
     @property
     def cuts_scenes(self) -> bool:
@@ -79,14 +74,14 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
         folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard
     )
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
-        sources = _Sources(work.videos, scratch)
-        guard = guard_for(work.decode, work.num_trial_frames)
+        sources = Sources(work.videos, scratch, work.window)
+        guard = guard_for(work.decode, work.num_trial_frames, work.window)
 
         def refuse(row: Annotation, error: Exception) -> None:
             is_missing = isinstance(error, FileNotFoundError)
             reason = sources.describe_missing(row.video) if is_missing else str(error)
             known = {key: getattr(row, key) for key in _KNOWN}
-            part.refuse(reason, **known, **file_facts(sources.info(row.video)))
+            part.refuse(reason, **known, **sources.file_facts(row.video))
 
         with series:
             for line in _read_lines(folder / f"{WORK_FOLDER}/chunks/{name}.jsonl"):
@@ -106,23 +101,24 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
                         continue
                     shard, location = series.add(clip, video, extension)  # its errors are the storage's
                     part.rows.append(index_row(clip, location, shard, facts))
+                    part.clamped["end"] += facts["is_clamped"]
     part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
 
 
-def _rows_to_cut(row: Annotation, sources: "_Sources", guard: VideoGuard, work: VideoWork) -> list[Annotation]:
+def _rows_to_cut(row: Annotation, sources: Sources, guard: VideoGuard, work: VideoWork) -> list[Annotation]:
     """Return the row, or one for each scene of its video where that was asked for."""
     if not (work.cuts_scenes and can_be_cut(row)):
         return [row]
-    return rows_of_scenes(row, guard.find_scenes(sources.local_path(row.video), work.scenes))
+    return rows_of_scenes(row, guard.find_scenes(sources.local_path(row), work.scenes))
 
 
 def _read_clip(
-    annotation: Annotation, sources: "_Sources", guard: VideoGuard, cut_to: str
+    annotation: Annotation, sources: Sources, guard: VideoGuard, cut_to: str
 ) -> tuple[Clip, bytes, str, dict[str, Any]]:
     """Return the clip, its video, the extension, and what was seen of it."""
-    source = sources.local_path(annotation.video)
+    source = sources.local_path(annotation)
     facts = guard.inspect(source, annotation.start_s, annotation.end_s, cut_to)
     extension = "mp4" if facts["is_cut"] else annotation.video.rpartition(".")[2].lower()
     clip = Clip(
@@ -140,56 +136,9 @@ def _read_clip(
 
 
 @lru_cache(maxsize=1)
-def guard_for(config: DecodeConfig, num_trial_frames: int) -> VideoGuard:
+def guard_for(config: DecodeConfig, num_trial_frames: int, window: WindowConfig | None = None) -> VideoGuard:
     """The guard of this worker process: kept from task to task, because its child takes half a second to start."""
-    return VideoGuard(config, num_trial_frames=num_trial_frames)
-
-
-class _Sources:
-    """Gives the videos as local files; a remote one is downloaded once for all its clips in a row."""
-
-    def __init__(self, videos: str, scratch: str) -> None:
-        self._folder = Place.of(videos)
-        self._scratch = scratch
-        self._video = ""
-
-    def local_path(self, video: str) -> str:
-        """Raises FileNotFoundError when there is no such file."""
-        place = self._folder / video
-        if place.is_local:
-            _check_is_file(place.path)
-            return place.path
-        target = f"{self._scratch}/source.{video.rpartition('.')[2]}"
-        if video != self._video:
-            self._video = ""
-            with_retries(lambda: _download(place, target))
-            self._video = video
-        return target
-
-    def info(self, video: str) -> pafs.FileInfo:
-        """Return size and time of the video's file, or that there is none."""
-        return with_retries((self._folder / video).info)
-
-    def describe_missing(self, video: str) -> str:
-        """Say that there is no such file, and what was perhaps meant."""
-        near = with_retries(lambda: nearest_name(self._folder, video))
-        return NO_SUCH_FILE if near is None else f"{NO_SUCH_FILE}; did you mean {near}?"
-
-
-def _check_is_file(path: str) -> None:
-    """Raise FileNotFoundError where a path leads to no file; other errors are those of the disk."""
-    try:
-        if stat.S_ISREG(os.stat(path).st_mode):
-            return
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-            raise
-    raise FileNotFoundError(path)
-
-
-def _download(place: Place, target: str) -> None:
-    with place.open_stream() as source, open(target, "wb") as file:
-        shutil.copyfileobj(source, file, _COPY_BYTES)
+    return VideoGuard(config, num_trial_frames=num_trial_frames, window=window)
 
 
 def _read_lines(place: Place) -> list[bytes]:

@@ -17,6 +17,27 @@ def test_frame_indices_equal_the_published_ones(num_frames, expected):
     assert sample_frame_indices(0, 60, num_frames).tolist() == expected
 
 
+def test_frame_indices_round_half_to_even_before_the_start_is_added():
+    for start in (0, 1, 7):
+        assert sample_frame_indices(start, start + 11, 4).tolist() == [start + step for step in (1, 3, 6, 9)]
+
+
+@given(st.integers(0, 100), st.integers(1, 300), st.integers(1, 40))
+def test_points_that_were_drawn_before_choose_frames_as_a_draw_does(start, length, num_frames):
+    def chosen(offset):
+        return sample_frame_indices(start, start + length, num_frames, offsets=[offset] * num_frames)
+
+    assert (chosen(0.5) == sample_frame_indices(start, start + length, num_frames)).all()
+    edges = np.round((length - 1) / num_frames * np.arange(num_frames + 1)) + start
+    assert (chosen(0.0) == edges[:-1]).all() and (chosen(1 - 1e-9) == edges[1:]).all()
+
+
+def test_every_frame_of_a_segment_is_as_likely():
+    offsets = (np.arange(4000) + 0.5) / 4000
+    chosen = [sample_frame_indices(0, 17, 4, offsets=[offset] * 4)[0] for offset in offsets]
+    assert np.bincount(chosen).tolist() == [800] * 5  # round(0) ... round(4)
+
+
 def test_uniform_timestamps_are_the_centres_of_equal_segments():
     np.testing.assert_allclose(sample_timestamps(8.0, 4), [1, 3, 5, 7])
 

@@ -5,12 +5,11 @@ import io
 import json
 from pathlib import Path
 
-from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import read_index
 from mama_ray.orchestration.prepare.foreign import ShardWork, index_shard
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import join_parts
-from mama_ray.orchestration.prepare.plan import Plan, make_plan, video_work
+from mama_ray.orchestration.prepare.plan import Plan, look_at_annotations, make_plan, video_work
 from mama_ray.orchestration.prepare.videos import write_chunk_shard
 from mama_ray.storage.places import Place
 
@@ -22,7 +21,7 @@ def prepare(**options) -> str:
     """Return the last line that `run` would."""
     job = PrepareJob(**options)
     if job.annotations:
-        look_at_table(Place.of(job.annotations), unknown_columns=job.unknown_columns)
+        look_at_annotations(job)
     plan = make_plan(job)
     if plan is None:
         return DONE
