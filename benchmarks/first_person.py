@@ -6,7 +6,7 @@
 As in Ego4D, people narrated few of the clips ("#C C sees ..."); LaViLa's claim (arXiv 2212.04501) is that a narrator's
 texts for the others, errors and all, teach more than the people's alone. Here one clip in five has a human narration
 and a rephrased one, the others have two generated ones, three in ten of which state a false fact. The tiny TimeSformer
-learns from scratch, by the plan of sources that `data.shares` has in training. Arms are different in their shares alone;
+learns from scratch, by the plan of sources that `data.shares` has in training. Arms differ in their shares alone;
 steps and batches are equal, and all are tested on human narrations. One corpus per seed.
 
 Nothing is chosen on test: it is measured once, after the last step. A run that is in FOLDER already is not made again.
