@@ -38,6 +38,8 @@ def read_pickled_list(path: str | Path) -> Iterator[Any]:
     because any of them may be meant again later. Raises UserError, naming it, for whatever is not plain data, and for a
     file that is cut off or no pickle.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise UserError("a pickle that is no file", got=path, wanted="a regular file")
     try:
         with open(path, "rb") as file:
             if not file.seek(0, 2):

@@ -6,15 +6,20 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 from mama_ray.data.synthetic.vocabulary import count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]
 Domain = Literal["all", "source"]
+Texts = Literal["plain", "first_person"]
 
 # Part of the hash: a change of what the generator draws or says must not reuse a corpus made before it.
 GENERATOR_VERSION = 2
+# Came after corpora of this version had been made: with their defaults a corpus has the hash and name that it had.
+_LATER_FIELDS = (
+    "domain", "texts", "human_rate", "num_rephrased", "num_generated", "generated_wrong_rate",
+)  # fmt: skip
 
 
 class CorpusConfig(Config):
@@ -30,6 +35,23 @@ class CorpusConfig(Config):
     """all: every topic, word and background. source: a part of them, to learn from before the rest is met: training
     clips of five of the eight topics, the plain word for everything, three sentence forms, calm backgrounds in even
     light."""
+
+    texts: AddedLater[Texts] = "plain"
+    """plain: every clip has captions, all of them human. first_person: narrations as Ego4D's ("#C C sees ..."): a part
+    of the training clips has human ones and rephrased ones, the others have generated ones alone, with errors."""
+
+    human_rate: AddedLater[float] = Field(default=0.2, gt=0, le=1)
+    """Share of training clips that somebody narrated; of first_person."""
+
+    num_rephrased: AddedLater[int] = Field(default=1, ge=0, le=8)
+    """Rephrased narrations of a training clip that has human ones, which say the same in other words; of
+    first_person."""
+
+    num_generated: AddedLater[int] = Field(default=2, ge=1, le=16)
+    """Generated narrations of a training clip without human ones; of first_person."""
+
+    generated_wrong_rate: AddedLater[float] = Field(default=0.3, ge=0, le=1)
+    """Share of generated narrations that state one false fact, each drawn by itself; of first_person."""
 
     num_train: int = Field(default=3000, ge=1)
     """Training clips."""
@@ -103,10 +125,14 @@ class CorpusConfig(Config):
         return self.num_frames / self.fps
 
 
+def later_defaults(config: CorpusConfig) -> set[str]:
+    """Return the fields that came later and have their default: what names a corpus leaves them out."""
+    fields = CorpusConfig.model_fields
+    return {name for name in _LATER_FIELDS if getattr(config, name) == fields[name].default}
+
+
 def corpus_hash(config: CorpusConfig) -> str:
     """Name what the config generates: 64 hexadecimal digits."""
-    described = config.model_dump(mode="json")
-    if config.domain == "all":
-        del described["domain"]  # it came after corpora of this version had been made
+    described = config.model_dump(mode="json", exclude=later_defaults(config))
     record = {"generator": GENERATOR_VERSION, "config": described}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -36,6 +36,9 @@ STREAMS = {
     "questions": 4,
     "enumeration": 5,
     "topic_ranks": 6,
+    "narrators": 7,
+    "generated": 8,
+    "rephrased": 9,
 }
 _SPLIT_KEYS = {"train": 0, "meta": 1, "val": 2, "test": 3}
 

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from mama_ray.data.clip import Caption, Clip
+from mama_ray.data.clip import Clip
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.encode import encode_mp4
 from mama_ray.data.synthetic.facts import facts_of, stream_rng, topic_ranks
-from mama_ray.data.synthetic.grammar import Statement, render_caption
+from mama_ray.data.synthetic.grammar import Statement
 from mama_ray.data.synthetic.questions import ask
 from mama_ray.data.synthetic.render import render_frames
 from mama_ray.data.synthetic.scene import draw_scene
-from mama_ray.data.synthetic.spoil import Spoiling, spoil
+from mama_ray.data.synthetic.tell import caption, human_captions, narrate
 from mama_ray.data.synthetic.vocabulary import facts_to_dict
 from mama_ray.errors import UserError, unknown_name
 
@@ -43,7 +43,8 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
     if not 0 <= number < config.num_clips[split]:
         raise UserError(f"clip number of split {split}", got=number, wanted=f"0 to {config.num_clips[split] - 1}")
     facts = facts_of(config, split, number)
-    spoiling = spoil(config, number, facts) if split == "train" else Spoiling("clean", Statement(facts), number, {})
+    told = (narrate if config.texts == "first_person" else caption)(config, split, number, facts)
+    spoiling = told.spoiling
     topic = facts[0].shape
     name = clip_id_of(config, split, number)
     return Clip(
@@ -51,7 +52,7 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
         video_id=name,
         start_s=0.0,
         end_s=config.duration_s,
-        captions=_captions(config, split, spoiling.statement, spoiling.caption_number),
+        captions=told.captions,
         topic=topic,
         split=split,
         questions=ask(facts, stream_rng(config.seed, "questions", split, number)),
@@ -59,24 +60,19 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
             "kind": spoiling.kind,
             "facts": facts_to_dict(facts),
             "stated": _stated(spoiling.statement),
-            "clean_caption": _captions(config, split, Statement(facts), number)[0].text,
+            "clean_caption": human_captions(config, split, Statement(facts), number)[0].text,
             "topic_rank": topic_ranks(config.seed)[topic],
+            **({"kinds": list(told.kinds)} if told.kinds else {}),
             **_name_clips(config, spoiling.change),
         },
     )
 
 
 def clip_id_of(config: CorpusConfig, split: str, number: int) -> str:
-    """Return the name of a clip; corpora of another level, seed or domain have other names."""
+    """Return the name of a clip; corpora of another level, seed, domain or kind of texts have other names."""
     level = config.level if config.domain == "all" else f"{config.level}-{config.domain}"
+    level = level if config.texts == "plain" else f"{level}-narrated"
     return f"{level}-{config.seed}-{split}-{number:06d}"
-
-
-def _captions(config: CorpusConfig, split: str, statement: Statement, number: int) -> tuple[Caption, ...]:
-    """Captions with the words of clip `number`: a clip that is given another one's says exactly what that one would."""
-    rng = stream_rng(config.seed, "words", split, number)
-    count = config.num_captions if split in ("train", "meta") else 1
-    return tuple(Caption(render_caption(statement, rng, domain=config.domain)) for _ in range(count))
 
 
 def _stated(statement: Statement) -> dict:

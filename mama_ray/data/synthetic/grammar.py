@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mama_ray.data.synthetic.config import Domain
+from mama_ray.data.synthetic.config import Domain, Texts
 from mama_ray.data.synthetic.facts import draw
 from mama_ray.data.synthetic.vocabulary import Facts, Thing
 from mama_ray.data.synthetic.words import (
     ANY_MOTION_WORDS,
     ANY_SHAPE_WORDS,
     COLOUR_WORDS,
+    FIRST_PERSON_ONE_TEMPLATES,
+    FIRST_PERSON_ORDERED_TEMPLATES,
+    FIRST_PERSON_UNORDERED_TEMPLATES,
     MOTION_WORDS,
     ONE_TEMPLATES,
     ORDERED_TEMPLATES,
@@ -23,6 +26,15 @@ from mama_ray.data.synthetic.words import (
 _NUM_SOURCE_TEMPLATES = 3
 # The plain word is the commoner one, as in real captions.
 _PLAIN_WORD_RATE = 0.5
+# Of one object, of two in their order, and of two without.
+_TEMPLATES: dict[Texts, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "plain": (ONE_TEMPLATES, ORDERED_TEMPLATES, UNORDERED_TEMPLATES),
+    "first_person": (
+        FIRST_PERSON_ONE_TEMPLATES,
+        FIRST_PERSON_ORDERED_TEMPLATES,
+        FIRST_PERSON_UNORDERED_TEMPLATES,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +45,20 @@ class Statement:
     tells_order: bool = True
 
 
-def render_caption(statement: Statement, rng: np.random.Generator, *, domain: Domain = "all") -> str:
+def render_caption(
+    statement: Statement, rng: np.random.Generator, *, domain: Domain = "all", texts: Texts = "plain"
+) -> str:
     """Put a statement into the words of a domain; facts that are None are left out."""
+    of_one, in_order, without_order = _TEMPLATES[texts]
     plain_word_rate = _PLAIN_WORD_RATE if domain == "all" else 1.0
     phrases = [_phrases(thing, rng, plain_word_rate) for thing in statement.things]
     num_templates = None if domain == "all" else _NUM_SOURCE_TEMPLATES
     if len(phrases) == 1:
         noun, moves, moving = phrases[0]
-        return draw(rng, ONE_TEMPLATES[:num_templates]).format(a=noun, moves=moves, moving=moving)
+        return draw(rng, of_one[:num_templates]).format(a=noun, moves=moves, moving=moving)
     if not statement.tells_order and rng.random() < 0.5:
         phrases.reverse()  # a caption that tells no order must not tell it by the order of its words
-    templates = (ORDERED_TEMPLATES if statement.tells_order else UNORDERED_TEMPLATES)[:num_templates]
+    templates = (in_order if statement.tells_order else without_order)[:num_templates]
     (a, moves_a, moving_a), (b, moves_b, moving_b) = phrases
     return draw(rng, templates).format(a=a, moves_a=moves_a, moving_a=moving_a, b=b, moves_b=moves_b, moving_b=moving_b)
 

@@ -36,7 +36,7 @@ def spoil(config: CorpusConfig, number: int, facts: Facts) -> Spoiling:
         statement, change = _leave_out(facts, rng)
         return Spoiling("incomplete", statement, number, change)
     if lot < config.incomplete_rate + config.wrong_rate:
-        statement, change = _falsify(facts, rng)
+        statement, change = falsify(facts, rng)
         return Spoiling("wrong", statement, number, change)
     if lot < config.incomplete_rate + config.wrong_rate + config.swapped_rate:
         other = _another_clip(config, number, facts, rng)
@@ -64,7 +64,8 @@ def _leave_out(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]
     return Statement(tuple(things)), {"omitted": omitted}
 
 
-def _falsify(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
+def falsify(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
+    """Return a statement with one false fact, and which one it is."""
     if len(facts) == 2 and rng.random() < _WRONG_ORDER_RATE:
         return Statement(facts[::-1]), {"wrong": ["order"]}
     place = int(rng.integers(len(facts)))

@@ -71,3 +71,21 @@ UNORDERED_TEMPLATES = (
     "{a} {moves_a} and {b} {moves_b}",
     "there are {a} {moving_a} and {b} {moving_b}",
 )
+
+# The same as narrations of what the wearer of a camera, #C, sees.
+FIRST_PERSON_ONE_TEMPLATES = (
+    "#C C sees {a} {moving}",
+    "#C C watches {a} {moving}",
+    "#C C looks at {a} that {moves}",
+    "#C C follows {a} {moving}",
+)
+FIRST_PERSON_ORDERED_TEMPLATES = (
+    "#C C sees {a} {moving_a} then {b} {moving_b}",
+    "#C C watches {a} {moving_a} before {b} {moving_b}",
+    "#C C sees {b} {moving_b} after {a} {moving_a}",
+    "#C C looks at {a} {moving_a} and then {b} {moving_b}",
+)
+FIRST_PERSON_UNORDERED_TEMPLATES = (
+    "#C C sees {a} {moving_a} and {b} {moving_b}",
+    "#C C looks at {a} {moving_a} and {b} {moving_b}",
+)

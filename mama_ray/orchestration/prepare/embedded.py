@@ -2,7 +2,7 @@
 
 import hashlib
 
-from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.config import CorpusConfig, later_defaults
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
@@ -14,11 +14,16 @@ _DEFAULT_HOME = "runs"  # where the corpus is kept when the run's own storage is
 def embedded_shards(corpus: CorpusConfig, storage: str) -> str:
     """Return the folder of the corpus's shards under `storage`, making them if need be."""
     home = storage if Place.of(storage).is_local else _DEFAULT_HOME
-    name = "embedded"
-    if corpus != CorpusConfig():
-        name += "-" + hashlib.sha256(corpus.model_dump_json().encode()).hexdigest()[:8]
-    folder = join_uri(home, name)
+    folder = join_uri(home, folder_name(corpus))
     build_corpus(corpus, folder)
     shards = join_uri(folder, "shards")
     run(PrepareJob(videos=join_uri(folder, "videos"), annotations=join_uri(folder, "annotations.jsonl"), output=shards))
     return shards
+
+
+def folder_name(corpus: CorpusConfig) -> str:
+    """Name the folder of a corpus: what was made before a field came is found again where the field has its default."""
+    if corpus == CorpusConfig():
+        return "embedded"
+    described = corpus.model_dump_json(exclude=later_defaults(corpus) - {"domain"})  # which names told from the first
+    return f"embedded-{hashlib.sha256(described.encode()).hexdigest()[:8]}"

@@ -137,3 +137,10 @@ def test_bombs_and_nonsense_give_one_line_and_take_no_memory(tmp_path, data, rea
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="no such pickle"):
         list(read_pickled_list(tmp_path / "gone.pkl"))
+
+
+def test_a_pipe_or_folder_is_no_pickle(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pkl")
+    for path in (tmp_path, tmp_path / "pipe.pkl"):
+        with pytest.raises(UserError, match="a pickle that is no file"):
+            list(read_pickled_list(path))
