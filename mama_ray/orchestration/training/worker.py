@@ -7,6 +7,7 @@ job and a resized group all take the same path.
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -109,7 +110,8 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
     A run that has a checkpoint takes the shape of a pretrained model from there: the weights it began with need no
     longer be where they were.
     """
-    checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
+    checkpointing: dict[str, Any] = {"gradient_checkpointing": job.model.gradient_checkpointing}
+    own = checkpointing if job.model.drop_path is None else checkpointing | {"drop_path": job.model.drop_path}
     source = job.model.pretrained
     if source is not None and checkpoint is not None:
         model = from_pretrained(checkpoint, **checkpointing)
@@ -117,12 +119,12 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return model
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
-        return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
+        return from_preset(job.model.preset, sizes | own | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
-        return from_pretrained(source, **checkpointing)
+        return from_pretrained(source, **own)
     prefix = prefix_of(source)
     with storage_errors(source), model_folder(source) as directory:
-        return from_pretrained(f"{prefix}{directory}", **checkpointing)
+        return from_pretrained(f"{prefix}{directory}", **own)
 
 
 def _build_state(
