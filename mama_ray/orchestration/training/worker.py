@@ -110,8 +110,10 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
     A run that has a checkpoint takes the shape of a pretrained model from there: the weights it began with need no
     longer be where they were.
     """
-    checkpointing: dict[str, Any] = {"gradient_checkpointing": job.model.gradient_checkpointing}
-    own = checkpointing if job.model.drop_path is None else checkpointing | {"drop_path": job.model.drop_path}
+    checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
+    own: dict[str, Any] = dict(checkpointing)
+    if job.model.drop_path is not None:
+        own["drop_path"] = job.model.drop_path
     source = job.model.pretrained
     if source is not None and checkpoint is not None:
         model = from_pretrained(checkpoint, **checkpointing)
