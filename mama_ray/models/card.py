@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from mama_ray.masking import mask_secrets
+from mama_ray.models.hub import without_prefix
 from mama_ray.models.run_config import evaluation_resize
 from mama_ray.version import installed_version
 
@@ -86,8 +87,8 @@ def _front_matter(
         "pipeline_tag": "feature-extraction",
         "tags": ["video-text-retrieval", "video", "mama", str(model.get("model_type", "dual-encoder"))],
     }
-    base = (training.get("model") or {}).get("pretrained")
-    if isinstance(base, str) and base.count("/") == 1 and not Path(base).exists() and without_places(base) == base:
+    base = without_prefix(str((training.get("model") or {}).get("pretrained") or ""))
+    if base.count("/") == 1 and not Path(base).exists() and without_places(base) == base:
         front["base_model"] = base
     if results:
         front["model-index"] = [{"name": name, "results": [_index_entry(result) for result in results]}]

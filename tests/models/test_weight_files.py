@@ -1,4 +1,5 @@
 import json
+from argparse import Namespace
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from mama_ray.models.weight_files import (
     name_some,
     read_safetensors,
     read_state,
+    read_torch_file,
+    read_weights_file,
     write_safetensors,
 )
 
@@ -63,6 +66,29 @@ def test_what_is_no_state_dict_is_refused_unopened(tmp_path, content):
     torch.save(content, tmp_path / TORCH_NAME)
     with pytest.raises(UserError, match=TORCH_NAME):
         read_state(tmp_path)
+
+
+def test_arguments_of_a_training_are_read_beside_released_weights_alone(tmp_path):
+    arguments = Namespace(model="base", betas=(0.9, 0.999), nested={"lr": [3e-5, None]}, own=Namespace(rank=0))
+    torch.save({"state_dict": {"a": torch.ones(2)}, "args": arguments}, tmp_path / "released.pt")
+    assert read_weights_file(tmp_path / "released.pt")["args"] == arguments
+    with pytest.raises(UserError, match=r"got an object of argparse\.Namespace"):
+        read_torch_file(tmp_path / "released.pt")
+    assert Namespace not in torch.serialization.get_safe_globals()  # allowed for one file, and no longer
+
+
+class Reached:
+    """Would end this process, and with it the tests, where it is unpickled."""
+
+    def __reduce__(self):
+        return exit, (17,)
+
+
+def test_what_stands_within_allowed_arguments_is_refused_by_its_name(tmp_path):
+    torch.save({"a": torch.ones(2), "args": Namespace(hidden=[Reached()])}, tmp_path / "released.pt")
+    with pytest.raises(UserError, match="cannot be read as tensors only: got an object of") as refused:
+        read_weights_file(tmp_path / "released.pt")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path):

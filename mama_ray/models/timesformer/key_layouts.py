@@ -6,7 +6,6 @@ and value are one matrix; DistilBERT's has Hugging Face's behind `textual.`.
 """
 
 import re
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +75,10 @@ class ReleaseForm:
     dtypes: Mapping[str, torch.dtype]
     buffers: Mapping[str, Tensor]
     around: Mapping[str, Any] | None
+
+
+# Of a file that no release was the source of.
+DEFAULT_FORM = ReleaseForm(RELEASE_PREFIX, {}, {}, {})
 
 
 def is_release(content: Any) -> bool:
@@ -217,11 +220,6 @@ def content_of(model_state: Mapping[str, Tensor], form: ReleaseForm) -> Any:
     return flat if form.around is None else {"state_dict": flat, **form.around}
 
 
-def default_form() -> ReleaseForm:
-    """Return the form of a file that no release was the source of."""
-    return ReleaseForm(RELEASE_PREFIX, {}, {}, {"epoch": 0, "args": Namespace()})
-
-
 def _names_of_ours(theirs: str) -> tuple[str, ...]:
     """Return our names, in order, of what is one tensor in a release; a name that is no release's stays."""
     if theirs.startswith(DISTILBERT):
@@ -259,7 +257,7 @@ def _state_in(content: Any) -> Any:
     return content["state_dict"] if is_wrapped else content
 
 
-def _stripped(state: Any) -> State:
+def _stripped(state: Any) -> dict[str, Any]:
     """Return a state without `module.`, where all of its names have it."""
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         return {}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from mama_ray.models.adapters import exported_state
 from mama_ray.models.interpolate import interpolate_positions
 from mama_ray.models.outline import without_memory
 from mama_ray.models.timesformer.key_layouts import (
+    DEFAULT_FORM,
     POSITION_KEY,
     TEMPORAL_KEY,
     ReleaseForm,
     config_of_release,
     content_of,
-    default_form,
     from_release,
     pixels_of_release,
     read_release,
@@ -108,6 +109,18 @@ def import_with_form(
     return model, LoadReport(dropped=tuple(form.buffers), interpolated=report.interpolated), form
 
 
+@dataclass(frozen=True, eq=False)
+class ReleasedModel:
+    """A model as the release has it, in the form of a file."""
+
+    model: Timesformer
+    form: ReleaseForm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        return content_of(exported_state(self.model), self.form)
+
+
 def export_lavila_release(model: Timesformer, path: str | Path, form: ReleaseForm | None = None) -> None:
     """Write a model as a released checkpoint (.pt), without optimizer, scaler and criterion.
 
@@ -122,9 +135,9 @@ def export_lavila_release(model: Timesformer, path: str | Path, form: ReleaseFor
             "LaViLa's layout has no joint attention", got=model.config.attention, wanted="divided attention",
             remedy="save_pretrained writes any model",
         )  # fmt: skip
-    content = content_of(exported_state(model), form or default_form())
+    released = ReleasedModel(model, form or DEFAULT_FORM)
     with whole_file(Path(path)) as temporary:
-        torch.save(content, temporary)
+        torch.save(released.state_dict(), temporary)
 
 
 def _require_text_tower(found: str, wanted: str, source: str) -> None:

@@ -31,6 +31,7 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     if job.model.pretrained is None:
         config = preset(job.model.preset)  # an unknown name fails here, not in a worker
         _require_its_tokenizer(job, config)
+        _require_drop_path(job, config)
         regions_read(job.data.features, config, option="data.features", num_frames=job.data.num_frames)
     if not has_begun:
         look_at_model(job.model.pretrained)
@@ -53,6 +54,17 @@ def _require_its_tokenizer(job: TrainJob, config: DualEncoderConfig) -> None:
             got=f"data.tokenizer_kind {job.data.tokenizer_kind}",
             wanted=kind,
             remedy=f"set data.tokenizer_kind to {kind}, or data.tokenizer to a folder of such a tokenizer",
+        )
+
+
+def _require_drop_path(job: TrainJob, config: DualEncoderConfig) -> None:
+    """Raise UserError where a job cannot set the stochastic depth of the preset's model."""
+    if job.model.drop_path is not None and not hasattr(config, "drop_path"):
+        raise UserError(
+            f"preset {job.model.preset} takes no model.drop_path",
+            got=job.model.drop_path,
+            wanted="a TimeSformer",
+            remedy="leave model.drop_path out",
         )
 
 

@@ -33,6 +33,10 @@ class ModelConfig(Config):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    drop_path: AddedLater[float | None] = Field(None, ge=0.0, lt=1.0)
+    """Stochastic depth of the last block of a TimeSformer's video tower, linearly less before it; null leaves what the
+    preset or the weights' config says. LaViLa fine-tunes with 0.1."""
+
     freeze: AddedLater[tuple[str, ...]] = ()
     """Patterns of parameters that are not trained, e.g. [text_model, "vision_model.encoder.layers.[0-5].*"]: names of
     model.safetensors with the wildcards of a shell, or of a part of the model with all that is in it."""

@@ -7,6 +7,7 @@ job and a resized group all take the same path.
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -118,6 +119,9 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
     longer be where they were.
     """
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
+    own: dict[str, Any] = dict(checkpointing)
+    if job.model.drop_path is not None:
+        own["drop_path"] = job.model.drop_path
     source = job.model.pretrained
     if source is not None and checkpoint is not None:
         model = from_pretrained(checkpoint, **checkpointing)
@@ -125,12 +129,12 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         return model
     if source is None:
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
-        return from_preset(job.model.preset, sizes | checkpointing | {"num_frames": job.data.num_frames})
+        return from_preset(job.model.preset, sizes | own | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
-        return from_pretrained(source, **checkpointing)
+        return from_pretrained(source, **own)
     prefix = prefix_of(source)
     with storage_errors(source), model_folder(source) as directory:
-        return from_pretrained(f"{prefix}{directory}", **checkpointing)
+        return from_pretrained(f"{prefix}{directory}", **own)
 
 
 def _build_state(

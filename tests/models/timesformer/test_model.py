@@ -41,6 +41,14 @@ def test_what_stands_behind_the_end_of_a_text_changes_nothing(tower):
         torch.testing.assert_close(model.encode_text(texts[row : row + 1, :length])[0], features[row])
 
 
+def test_a_text_that_lost_its_end_is_read_at_its_largest_id():
+    """As the release reads the long texts that its tokenizer cuts (`long_texts: lavila`)."""
+    model = small_timesformer()
+    texts = torch.tensor([[37, 5, 12, 33, 8, 38, 2, 38, 9, 4]])
+    torch.testing.assert_close(model.encode_text(texts), model.encode_text(texts[:, :6]))
+    assert not torch.allclose(model.encode_text(texts), model.encode_text(texts[:, :5]))
+
+
 @pytest.mark.parametrize("tower", ["clip", "distilbert"])
 def test_every_token_of_a_text_counts(tower):
     model = small_timesformer({"text_tower": tower})

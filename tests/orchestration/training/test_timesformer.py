@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from mama_ray.data.tokenizer import Tokenizer
-from mama_ray.models.pretrained import from_pretrained
+from mama_ray.errors import UserError
+from mama_ray.models.pretrained import from_pretrained, save_pretrained
 from mama_ray.models.timesformer.model import Timesformer
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.run import evaluate
+from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
+from mama_ray.orchestration.training.worker import build_model
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from tests.models.hf_encoder.hf_models import build_sized
@@ -32,14 +35,28 @@ def write_clip(folder: Path) -> Path:
 def test_clip_folder_becomes_a_timesformer_whose_time_is_trained_and_is_evaluated(ray_cluster, tmp_path):
     shards, clip = write_shards(tmp_path / "shards"), write_clip(tmp_path / "clip")
     settings = {"shards": str(shards), "storage": str(tmp_path), "run": "tsf", "num_epochs": 1.0}
-    train(TrainJob.model_validate(SETTINGS | settings | {"model": {"pretrained": f"timesformer:{clip}"}}))
+    begin = {"pretrained": f"timesformer:{clip}", "drop_path": 0.1}
+    train(TrainJob.model_validate(SETTINGS | settings | {"model": begin}))
     losses = [row["train/loss"] for row in read_metrics(Place.of(tmp_path / "tsf")) if "train/loss" in row]
     assert len(losses) == 6 and np.isfinite(losses).all()
     checkpoint = max((tmp_path / "tsf/checkpoints").iterdir())
     model = from_pretrained(next(path.parent for path in checkpoint.rglob("config.json")))
-    assert isinstance(model, Timesformer) and model.config.dim == 256
+    assert isinstance(model, Timesformer) and (model.config.dim, model.config.drop_path) == (256, 0.1)
     assert all(block.timeattn.proj.weight.any() for block in model.visual.blocks)
     found = evaluate(EvaluateJob(checkpoint=str(tmp_path / "tsf"), benchmark="own"))
     assert 1 <= found.file.results[0].metrics["t2v_median_rank"] <= 16
     start = evaluate(EvaluateJob(checkpoint=f"joint:{clip}", benchmark="own", shards=str(shards)))
     assert start.file.results[0].protocol.num_videos == 16
+
+
+def test_stochastic_depth_is_set_by_the_job_and_refused_where_there_is_none(tmp_path):
+    summary = {"vocab_size": 40, "context_length": 10}
+    job = TrainJob.model_validate({"model": {"preset": "tsf_tiny", "drop_path": 0.2}})
+    model = build_model(job, summary)
+    assert model.config.drop_path == 0.2
+    save_pretrained(model, tmp_path)
+    changed = TrainJob.model_validate({"model": {"pretrained": str(tmp_path), "drop_path": 0.3}})
+    kept = TrainJob.model_validate({"model": {"pretrained": str(tmp_path)}})
+    assert [build_model(one, summary).config.drop_path for one in (changed, kept)] == [0.3, 0.2]
+    with pytest.raises(UserError, match="preset tiny takes no model.drop_path: got 0.1, wanted a TimeSformer"):
+        look_at_inputs(TrainJob.model_validate({"model": {"preset": "tiny", "drop_path": 0.1}}))
