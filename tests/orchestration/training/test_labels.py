@@ -16,6 +16,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.heads.settings import ClassHeadConfig
 from mama_ray.models.pretrained import from_preset
 from mama_ray.orchestration.training.data import NO_TASK, _load, load_run_data
+from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.labels import build_class_head
 from mama_ray.orchestration.training.run import train
@@ -73,7 +74,7 @@ def test_heads_are_of_kinds_that_clips_have_and_wide_enough():
         ({"data": {"shares": {"human": 1.0}, "positive_relevance": 0.1}}, "give no shares"),
         (
             {"data": {"shares": {"human": 1.0}}, "task": {"kind": "question_answering"}},
-            "data.shares is about the texts",
+            "data.shares is about texts",
         ),
         ({"data": {"flip": 0.5}}, "left of right"),
         ({"objective": {"generated_scale": 10.0}}, "give data.shares"),
@@ -85,6 +86,12 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message) as caught:
         TrainJob.model_validate(settings)
     assert caught.value.error_count() == 1
+
+
+def test_a_file_of_classes_that_is_not_there_is_told_before_ray_starts(corpus, tmp_path):
+    job = TrainJob(shards=corpus, storage=str(tmp_path), data=DataConfig(classes=(str(tmp_path / "no.csv"),)))
+    with pytest.raises(UserError, match=r"no file of classes.*no\.csv"):
+        look_at_inputs(job)
 
 
 def with_generated_captions(shards: Path) -> Path:
