@@ -40,18 +40,12 @@ class SourcePlan:
     def __init__(self, clips: pa.Table, shares: Mapping[str, float], config: PlanConfig) -> None:
         self.sources = tuple(sorted(source for source, share in shares.items() if share > 0))
         self.config, self.num_clips = config, len(clips)
-        self._rows = [rows_of_source(clips, source) for source in self.sources]
-        if missing := [name for name, rows in zip(self.sources, self._rows, strict=True) if not len(rows)]:
-            raise UserError(
-                f"no clip has a caption of source {missing[0]}",
-                got=f"data.shares gives it {shares[missing[0]]:g} of the samples",
-                wanted="a share of 0, or captions of it in the shards or in data.caption_tables",
-            )
+        self._rows = list(rows_of_shares(clips, shares).values())
         self._plans = []
         for place, rows in enumerate(self._rows):
             seed = int(np.random.SeedSequence((config.seed, _ORDERS, place)).generate_state(1)[0])
             own = config.model_copy(update={"seed": seed})
-            self._plans.append(EpochPlan(clips_per_shard(clips.take(pa.array(rows))), own))
+            self._plans.append(EpochPlan(clips_per_shard(clips.select(["shard"]).take(pa.array(rows))), own))
         self.counts = _apportioned(self.num_clips, [shares[source] for source in self.sources])
         self._ends = list(accumulate(self.counts))
         # The places' sources follow the multiples of this number: each comes up exactly once, evenly spread.
@@ -142,6 +136,19 @@ class FirstCaptions:
         captions = self.table["captions"].take(pa.array(rows, pa.int64())).to_pylist()
         is_generated = np.array([bool(own) and own[0]["source"] == "generated" for own in captions], bool)
         return self.clips.assemble(rows) | {TARGET_PREFIX + IS_GENERATED: is_generated}
+
+
+def rows_of_shares(clips: pa.Table, shares: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Return for each source that has a share, ordered by name, the rows of the clips that have a caption
+    of it; UserError where none has."""
+    rows = {source: rows_of_source(clips, source) for source in sorted(shares) if shares[source] > 0}
+    if missing := [source for source, found in rows.items() if not len(found)]:
+        raise UserError(
+            f"no clip has a caption of source {missing[0]}",
+            got=f"data.shares gives it {shares[missing[0]]:g} of the samples",
+            wanted="a share of 0, or captions of it in the shards or in data.caption_tables",
+        )
+    return rows
 
 
 def rows_of_source(clips: pa.Table, source: str) -> np.ndarray:

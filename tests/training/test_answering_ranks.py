@@ -1,4 +1,4 @@
-"""Two workers train backbones that can answer on retrieval or on answers alone: some weights have no gradient."""
+"""Two workers train backbones that can answer on retrieval, answers or classes alone: some weights have no gradient."""
 
 import socket
 from pathlib import Path
@@ -9,9 +9,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.data.classes.names import CLASS
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.heads.classes import ClassHeads, clip_feature_dim
 from mama_ray.models.vgt.model import Vgt
 from mama_ray.models.violet.model import Violet
+from mama_ray.objectives.classification import ClassificationObjective
 from mama_ray.objectives.question_answering import AnsweringObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.loop import train
@@ -23,12 +26,14 @@ from tests.models.vgt.small import features, padded_texts
 from tests.ranks import leave_group
 
 NUM_STEPS, SIZE = 3, 4
+KINDS = {"verb": 3, "noun": 5}
 CASES = {
     "violet": {"arrangement": "shared"},
     "violet faithful": {"arrangement": "faithful", "num_micro_batches": 2},
     "vgt": {"arrangement": "shared"},
     "violet answers": {"arrangement": "shared"},
     "violet answers, faithful": {"arrangement": "faithful"},
+    "violet classes": {"arrangement": "shared"},
 }
 
 
@@ -47,6 +52,8 @@ def batch_of(name: str, seed: int, size: int, config) -> ClipBatch:
         frames = torch.randint(0, 255, (size, 3, 32, 32, 3), dtype=torch.uint8)
     prompts = {"token_ids": torch.randint(5, 40, (size, 9)), "mask_positions": torch.randint(0, 9, (size,))}
     asked = ({"answer": torch.randint(0, 40, (size,))}, prompts) if "answers" in name else ()
+    if "classes" in name:
+        asked = ({CLASS + kind: torch.randint(0, number, (size,)) for kind, number in KINDS.items()},)
     return ClipBatch(
         frames, padded_texts(*([5] * size)), torch.arange(size), torch.ones(size, dtype=torch.bool), *asked
     )
@@ -57,10 +64,16 @@ def run(name: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     options = dict(CASES[name])
     parts = options.pop("num_micro_batches", 1)
     model = new_model(name)
+    learns_task = "answers" in name or "classes" in name
+    task, head = AnsweringObjective() if "answers" in name else None, None
+    if "classes" in name:
+        head = ClassHeads(clip_feature_dim(model), KINDS, dropout=0.0).double()
+        task = ClassificationObjective(tuple(KINDS.items()), 0.1)
     state = build_state(
         model,
-        objective=None if "answers" in name else ContrastiveConfig(margin=0.2),
-        task=AnsweringObjective() if "answers" in name else None,
+        head=head,
+        objective=None if learns_task else ContrastiveConfig(margin=0.2),
+        task=task,
         weighting=WeightingConfig(hidden_dim=8),
         meta=MetaConfig(meta_every=1, **options),
         optim=OptimConfig(lr=0.01),

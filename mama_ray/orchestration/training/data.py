@@ -22,6 +22,7 @@ from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.data.contents import hash_clips
 from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
+from mama_ray.data.sources import rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
@@ -108,6 +109,8 @@ def _load(
             + (f" of {sorted(config.mix)}" if config.mix else ""),
             remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
         )
+    if config.shares is not None:
+        rows_of_shares(tables["train"], dict(config.shares))  # told here, not by a worker
     classes: dict = {}
     if reads_classes:
         tables, classes = add_classes(tables, config)

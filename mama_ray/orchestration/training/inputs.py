@@ -40,6 +40,9 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
             look_at_model(job.data.tokenizer, holds=TOKENIZER_FILES)
     for uri in job.data.caption_tables:
         read_summary(Place.of(uri))
+    for uri in job.data.classes:
+        if "://" not in uri and not Path(uri).is_file():
+            raise UserError("no file of classes", got=uri, wanted="a csv or JSON that gives clips their classes")
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None and not job.answers_questions:  # whose samples are questions
         check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))

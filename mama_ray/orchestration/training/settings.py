@@ -127,6 +127,8 @@ class DataConfig(Config):
                 "positive_relevance draws a text of like clips in the place of a clip's own: give no shares, and "
                 "caption_mode draw"
             )
+        if self.flip and self.features is not None:
+            raise ValueError("flip mirrors pixels: give no features")
         if len(set(self.caption_tables)) < len(self.caption_tables):
             raise ValueError("caption_tables names a table twice, which would double its captions")
         return self

@@ -1,5 +1,7 @@
 """Batches with classes: of each clip, of its text, and texts of like clips in the place of its own."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -37,7 +39,8 @@ class Bare:
 
     def assemble(self, rows, epochs=None):
         texts = [list(TEXTS.values())[int(row)] for row in rows]
-        return {"rows": np.asarray(rows), "token_ids": self.tokenizer(texts)}
+        frames = np.arange(len(rows) * 2 * 3 * 4 * 3, dtype=np.uint8).reshape(len(rows), 2, 3, 4, 3)
+        return {"rows": np.asarray(rows), "token_ids": self.tokenizer(texts), "frames": frames}
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +88,13 @@ def test_a_clip_that_no_text_is_relevant_to_is_named(tokenizer):
     own = ClassAssembler(Bare(tokenizer), clips(), TABLE.sizes, tokenizer, others, 0.1)
     with pytest.raises(UserError, match="no text is relevant to a clip.*clip a"):
         own.assemble([0], [0])
+
+
+def test_a_share_of_the_clips_is_mirrored_in_training_alone(tokenizer):
+    plain = assembler(tokenizer)
+    own, rows, epochs = replace(plain, flip=0.5), [0, 1, 2, 3] * 25, np.arange(100)
+    shown, seen = own.assemble(rows, epochs)["frames"], plain.assemble(rows, epochs)["frames"]
+    is_mirrored = np.array([np.array_equal(one, other[:, :, ::-1]) for one, other in zip(shown, seen, strict=True)])
+    assert all(np.array_equal(one, other) for one, other in zip(shown[~is_mirrored], seen[~is_mirrored], strict=True))
+    assert 30 < is_mirrored.sum() < 70
+    assert np.array_equal(own.assemble(rows)["frames"], seen)

@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from mama_ray.data.batch import TARGET_PREFIX
 from mama_ray.data.classes.names import IS_GENERATED
 from mama_ray.data.index import CAPTIONS_TYPE, read_index, shard_sizes, write_index
+from mama_ray.data.sources import SourcePlan
 from mama_ray.errors import UserError
 from mama_ray.models.heads.settings import ClassHeadConfig
 from mama_ray.models.pretrained import from_preset
 from mama_ray.orchestration.training.data import NO_TASK, _load, load_run_data
+from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.labels import build_class_head
 from mama_ray.orchestration.training.run import train
@@ -73,9 +75,10 @@ def test_heads_are_of_kinds_that_clips_have_and_wide_enough():
         ({"data": {"shares": {"human": 1.0}, "positive_relevance": 0.1}}, "give no shares"),
         (
             {"data": {"shares": {"human": 1.0}}, "task": {"kind": "question_answering"}},
-            "data.shares is about the texts",
+            "data.shares is about texts",
         ),
         ({"data": {"flip": 0.5}}, "left of right"),
+        ({"data": {"flip": 0.5, "features": "table"}}, "give no features"),
         ({"objective": {"generated_scale": 10.0}}, "give data.shares"),
         ({"objective": {"loss": "max_margin", "margin": 0.2}}, "would take off again"),
         ({"optim": {"optimizer": "sgd"}, "meta": {"inner": {"optimizer": "adam"}}}, "takes the state of AdamW"),
@@ -85,6 +88,17 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message) as caught:
         TrainJob.model_validate(settings)
     assert caught.value.error_count() == 1
+
+
+def test_a_share_of_a_source_that_no_clip_has_is_told_when_the_clips_are_loaded(corpus):
+    with pytest.raises(UserError, match="no clip has a caption of source generated"):
+        load(corpus, DataConfig(shares={"human": 0.5, "generated": 0.5}))
+
+
+def test_a_file_of_classes_that_is_not_there_is_told_before_ray_starts(corpus, tmp_path):
+    job = TrainJob(shards=corpus, storage=str(tmp_path), data=DataConfig(classes=(str(tmp_path / "no.csv"),)))
+    with pytest.raises(UserError, match=r"no file of classes.*no\.csv"):
+        look_at_inputs(job)
 
 
 def with_generated_captions(shards: Path) -> Path:
@@ -110,7 +124,9 @@ def test_a_run_has_the_shares_of_its_sources_and_knows_which_texts_are_generated
     data = load_run_data(str(shards), job.data, seed=job.seed, tokenizer=None)
     sizes = {name: data.summary[name] for name in ("vocab_size", "context_length")}
     reader = _build_reader(job, data, from_preset("tiny", sizes | {"num_frames": 2}))
-    samples, epochs = reader.epoch_plan().global_batch(0, 96)
+    plan = reader.epoch_plan()
+    assert isinstance(plan, SourcePlan)
+    samples, epochs = plan.rows(0, 96)
     arrays = reader.assembler().assemble(samples[:24], epochs[:24])
     is_generated = arrays[TARGET_PREFIX + IS_GENERATED]
     clips = ray.get(data.train)["captions"].to_pylist()
