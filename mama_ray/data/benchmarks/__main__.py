@@ -3,8 +3,8 @@
     python -m mama_ray.data.benchmarks msrvtt_1ka --annotations MSRVTT_JSFUSION_test.csv --output annotations.jsonl
 
 One row is one video, or one clip of it, with all its captions in file order; how they are used (one, joined, each) is
-the benchmark's protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem because one video is
-listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
+the benchmark's protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem
+because one video is listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
 """
 
 import csv
