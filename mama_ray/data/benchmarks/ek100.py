@@ -103,14 +103,25 @@ def read_caption_list(path: Path, segments: Sequence[Segment]) -> CaptionList:
 
 
 def unique_captions(segments: Sequence[Segment]) -> CaptionList:
-    """Return each narration by its first occurrence: the official list but for its captions of uncovered classes.
+    """Return each narration by its first occurrence, then the first of each set of classes that is not among them.
 
-    It is the list of a part of a split, such as clips held out from train, for which there is no official one.
+    So the official list is made, of which the last rows may stand in any order. It serves a part of a split, such as
+    clips held out from train, for which there is no official one.
     """
     first: dict[str, int] = {}
     for place, segment in enumerate(segments):
         first.setdefault(segment.narration, place)
-    return CaptionList(tuple(first), tuple(first.values()))
+    covered = {_classes_of(segments[place]) for place in first.values()}
+    places = list(first.values())
+    for place, segment in enumerate(segments):
+        if _classes_of(segment) not in covered:
+            covered.add(_classes_of(segment))
+            places.append(place)
+    return CaptionList(tuple(segments[place].narration for place in places), tuple(places))
+
+
+def _classes_of(segment: Segment) -> tuple[int, frozenset[int]]:
+    return segment.verb, frozenset(segment.nouns)
 
 
 def read_classes(path: Path) -> dict[int, str]:
