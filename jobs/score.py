@@ -1,6 +1,7 @@
-"""Score a file of answers that any model gave to a benchmark's questions.
+"""Score a file of answers that any model gave to a benchmark's questions, or of its scores of a benchmark's clips.
 
 python jobs/score.py --benchmark NAME --questions TABLE --predictions FILE      # --output FILE writes the result
+python jobs/score.py --benchmark NAME --annotations FOLDER --predictions FILE.npz
 """
 
 from mama_ray.orchestration.cluster.entry import run_job

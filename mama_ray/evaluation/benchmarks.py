@@ -1,16 +1,25 @@
-"""A benchmark file by its family: retrieval, which one without a family is, or question answering."""
+"""A benchmark file by its family: retrieval, which one without a family is, question answering, or one of those whose
+truth lies in official annotation files.
+"""
 
 from pathlib import Path
 from typing import get_args
 
 from mama_ray.config import ConfigError, load_config
 from mama_ray.config.yaml_text import read_yaml
+from mama_ray.evaluation.annotated_benchmark import (
+    ClassificationBenchmark,
+    MultiInstanceBenchmark,
+    MultipleChoiceBenchmark,
+)
 from mama_ray.evaluation.protocol import BenchmarkConfig
 from mama_ray.evaluation.question_protocol import QuestionBenchmark
 
-Benchmark = BenchmarkConfig | QuestionBenchmark
+Benchmark = (
+    BenchmarkConfig | QuestionBenchmark | MultiInstanceBenchmark | ClassificationBenchmark | MultipleChoiceBenchmark
+)
 _FAMILIES: dict[str, type[Benchmark]] = {
-    get_args(one.model_fields["family"].annotation)[0]: one for one in (BenchmarkConfig, QuestionBenchmark)
+    get_args(one.model_fields["family"].annotation)[0]: one for one in get_args(Benchmark)
 }
 
 

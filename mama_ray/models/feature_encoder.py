@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,18 @@ from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.hub import evaluated_model, prefix_of
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import storage_errors
+
+
+@runtime_checkable
+class ProjectingEncoder(Protocol):
+    """A dual encoder that also gives its projections as they are, before they are brought to unit norm."""
+
+    def project_video(self, frames: Any) -> Tensor:
+        """Return (batch, dim), whose direction is that of `encode_video`."""
+
+    def project_text(self, token_ids: Tensor) -> Tensor:
+        """Return (texts, dim), whose direction is that of `encode_text`."""
+
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _NORM_TOLERANCE = 0.01  # far above rounding
@@ -33,33 +45,46 @@ class FeatureEncoder:
         batch_size: int,
         device: str | torch.device | None = None,
         precision: Precision = "float32",
+        is_raw: bool = False,
     ) -> None:
+        """is_raw: features are projections of any norm; UserError for a model that cannot give them."""
         self.batch_size = batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._model: DualEncoder = model.eval().to(self.device)
         self._tokenizer = tokenizer
         self._dtype = None if precision == "float32" else getattr(torch, precision)
+        self._is_raw = is_raw
+        self._encode_video, self._encode_text = self._model.encode_video, self._model.encode_text
+        if is_raw:
+            if not isinstance(model, ProjectingEncoder):
+                got = f"a model of type {model.model_type}"
+                wanted = "one that gives its projections before they are normalised"
+                raise UserError(
+                    "raw scores", got=got, wanted=wanted, remedy="set score: cosine in the benchmark's file"
+                )
+            self._encode_video, self._encode_text = model.project_video, model.project_text
 
     @classmethod
-    def load(cls, uri: str, *, text_length: int | None, batch_size: int) -> "FeatureEncoder":
+    def load(cls, uri: str, *, text_length: int | None, batch_size: int, is_raw: bool = False) -> "FeatureEncoder":
         """Load a model folder of any storage, or what `hf:` names, in float32, onto the GPU where there is one."""
         prefix = prefix_of(uri)
         with storage_errors(uri), evaluated_model(uri) as folder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
-            return cls(from_pretrained(f"{prefix}{folder}", trained_only=True), tokenizer, batch_size=batch_size)
+            model = from_pretrained(f"{prefix}{folder}", trained_only=True)
+            return cls(model, tokenizer, batch_size=batch_size, is_raw=is_raw)
 
     def video_features(self, frames: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them.
 
         `size` is that of the batch where it is not to be `batch_size`.
         """
-        return self._encode(self._model.encode_video, frames, size or self.batch_size)
+        return self._encode(self._encode_video, frames, size or self.batch_size)
 
     def text_features(self, texts: list[str], *, size: int | None = None) -> np.ndarray:
         """Return float32 (texts, dim) of any number of texts, at least one."""
         size = size or self.batch_size
         parts = [self._tokenizer(texts[start : start + size]) for start in range(0, len(texts), size)]
-        return np.concatenate([self._encode(self._model.encode_text, part, size) for part in parts])
+        return np.concatenate([self._encode(self._encode_text, part, size) for part in parts])
 
     @torch.inference_mode()
     def _encode(self, encode: Callable[[Tensor], Tensor], inputs: np.ndarray, size: int) -> np.ndarray:
@@ -68,7 +93,10 @@ class FeatureEncoder:
         whole = torch.from_numpy(np.pad(inputs, padding, mode="edge")).to(self.device)
         with self._autocast():
             features = encode(whole)[: len(inputs)].float().cpu().numpy()
-        _require_unit_norm(features)
+        if self._is_raw:
+            _require_finite(features)
+        else:
+            _require_unit_norm(features)
         return features
 
     def _autocast(self) -> AbstractContextManager:
@@ -85,6 +113,11 @@ def require_device(device: str | torch.device | None) -> None:
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         wanted = "cpu, or cuda where torch sees a GPU" if not torch.cuda.is_available() else "cpu or cuda"
         raise UserError("no such device here", got=device, wanted=wanted) from error
+
+
+def _require_finite(features: np.ndarray) -> None:
+    if not np.isfinite(features).all():
+        raise UserError("the model gives features that are no numbers", wanted="weights whose features are finite")
 
 
 def _require_unit_norm(features: np.ndarray) -> None:

@@ -6,11 +6,13 @@ python -m mama_ray.reporting.runs_page STORAGE        # writes STORAGE/index.htm
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
 from mama_ray.errors import UserError
+from mama_ray.evaluation.annotated_benchmark import AnnotatedResult
 from mama_ray.evaluation.protocol import Protocol, ResultFile, differing_fields
 from mama_ray.evaluation.question_protocol import PREDICTIONS_ENDING, QuestionResult
 from mama_ray.reporting import plots
@@ -139,7 +141,7 @@ def _read_results(folder: Place) -> dict[Protocol, float]:
         try:
             results = ResultFile.from_json(content).results
         except UserError as error:  # another file, or of another version, must not hide the run
-            if not _is_of_questions(content):
+            if not _is_of_another_family(content):
                 logger.warning("%s is left out: %s", place, error)
             continue
         for result in results:
@@ -148,11 +150,11 @@ def _read_results(folder: Place) -> dict[Protocol, float]:
     return found
 
 
-def _is_of_questions(content: bytes) -> bool:
-    try:
-        return bool(QuestionResult.from_json(content))
-    except UserError:
-        return False
+def _is_of_another_family(content: bytes) -> bool:
+    for kind in (QuestionResult, AnnotatedResult):
+        with suppress(UserError):
+            return bool(kind.from_json(content))
+    return False
 
 
 def _figures(runs: Sequence[RunLine]) -> list[Figure]:

@@ -1,10 +1,10 @@
-"""Official annotation files of text-video retrieval as the rows that jobs/prepare.py reads.
+"""Official annotation files of retrieval and recognition as the rows that jobs/prepare.py reads.
 
     python -m mama_ray.data.benchmarks msrvtt_1ka --annotations MSRVTT_JSFUSION_test.csv --output annotations.jsonl
 
-One row is one video with all its captions in file order; how they are used (one, joined, each) is the benchmark's
-protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem because one video is
-listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
+One row is one video, or one clip of it, with all its captions in file order; how they are used (one, joined, each) is
+the benchmark's protocol, not the reader's. The files' traps are met here: DiDeMo joins a video's sentences by stem
+because one video is listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
 """
 
 import csv
@@ -16,23 +16,35 @@ from typing import Annotated, Literal
 import tyro
 
 from mama_ray.data.benchmarks.activitynet import read_activitynet
+from mama_ray.data.benchmarks.charades_ego import read_charades_ego, read_charades_ego_clips
 from mama_ray.data.benchmarks.didemo import read_didemo
+from mama_ray.data.benchmarks.egomcq import read_egomcq
+from mama_ray.data.benchmarks.egtea import read_egtea
+from mama_ray.data.benchmarks.ek100 import read_ek100
 from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
 from mama_ray.data.benchmarks.rows import Row, Split, hold_out, trimmed, with_found_files
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 
+Name = Literal[
+    "msrvtt_1ka", "didemo", "activitynet", "msvd", "ek100", "charades_ego", "charades_ego_clips", "egtea", "egomcq"
+]
 READERS: dict[str, Callable[[Path, Path | None, Split], list[Row]]] = {
     "msrvtt_1ka": read_msrvtt,
     "didemo": read_didemo,
     "activitynet": read_activitynet,
     "msvd": read_msvd,
+    "ek100": read_ek100,
+    "charades_ego": read_charades_ego,
+    "charades_ego_clips": read_charades_ego_clips,
+    "egtea": read_egtea,
+    "egomcq": read_egomcq,
 }
 
 
 def main(
-    benchmark: Annotated[Literal["msrvtt_1ka", "didemo", "activitynet", "msvd"], tyro.conf.Positional],
+    benchmark: Annotated[Name, tyro.conf.Positional],
     annotations: Path,
     output: Path,
     captions: Path | None = None,
@@ -45,9 +57,9 @@ def main(
 
     Args:
         benchmark: Which files these are.
-        annotations: The official file of one split.
+        annotations: The official file of one split; of egtea also the folder of all test lists.
         output: JSONL to write.
-        captions: The file that holds the captions where the annotations hold only ids.
+        captions: The file that holds the captions, or names the classes, where the annotations hold only ids.
         split: Split that the rows are given.
         videos: Folder of the videos, to find the extension that each file really has.
         num_val: Rows to mark as val instead, for training files without a validation split.
@@ -66,7 +78,7 @@ def main(
 def _read(benchmark: str, annotations: Path, captions: Path | None, split: Split) -> list[Row]:
     """Read the official files; UserError for any other content, whose faults have as many forms as there are files."""
     for path in (annotations, captions):
-        if path is not None and not path.is_file():
+        if path is not None and not path.exists():
             raise UserError("no such file", got=path, wanted=f"an official file of {benchmark}")
     try:
         return READERS[benchmark](annotations, captions, split)
@@ -77,7 +89,7 @@ def _read(benchmark: str, annotations: Path, captions: Path | None, split: Split
         raise UserError(
             f"no official file of {benchmark}",
             got=f"{names} ({type(error).__name__}: {error})",
-            wanted="the files that docs/evaluation.md names",
+            wanted="the files that docs/evaluation.md and docs/egocentric.md name",
         ) from error
 
 

@@ -97,6 +97,14 @@ class VideoGuard:
         width, height = facts["shown_size"]
         return frames, np.array(facts["places"], np.int64), (width, height)
 
+    def window_frames(
+        self, data: bytes | str | Path, *, num_windows: int, frames_per_window: int, window: int, short_side: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `views.window_frames`. Raises likewise."""
+        sizes = {"num_windows": num_windows, "frames_per_window": frames_per_window, "window": window}
+        frames, facts = self._read(data, sizes | {"short_side": short_side})
+        return frames, np.array(facts["places"], np.int64)
+
     def find_scenes(self, path: str, scenes: SceneConfig) -> list[tuple[float, float | None]]:
         """Return `scenes.find_scenes` of a local file. Raises DecodeError and OSError as `inspect` does."""
         request = {"path": path, "scenes": scenes.model_dump()}

@@ -60,6 +60,23 @@ def clip_frames(
     )
 
 
+def window_frames(
+    data: bytes | str | Path,
+    *,
+    num_windows: int,
+    frames_per_window: int,
+    window: int,
+    short_side: int,
+    decode: DecodeConfig | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `views.window_frames`. Raises as `sampled_frames` does."""
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.window_frames(
+            data, num_windows=num_windows, frames_per_window=frames_per_window, window=window, short_side=short_side
+        )
+    )
+
+
 class _Guards:
     """The guards that no thread uses at the moment."""
 

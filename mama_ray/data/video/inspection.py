@@ -28,6 +28,7 @@ from mama_ray.data.video.sampled import clip_frames, sampled_frames, spread_fram
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.views import window_frames
 from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
 _TRIAL_SIZE = 32  # decoding costs the same, converting and scaling less
@@ -117,6 +118,9 @@ def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig
     if "num_clips" in asked:
         frames, places, shown_size = clip_frames(path, decode=config, **asked)
         facts = {"places": places.tolist(), "shown_size": shown_size}
+    elif "num_windows" in asked:
+        frames, places = window_frames(path, decode=config, **asked)
+        facts = {"places": places.tolist()}
     elif "fit" in asked:
         frames, indices = spread_frames(path, decode=config, **asked)
         facts = {"indices": indices.tolist()}

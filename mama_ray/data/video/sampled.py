@@ -31,14 +31,20 @@ def sampled_frames(
     """
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
-    longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
-    if short_side is not None and longer > _MOST_ASPECT * shorter:
-        got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
-        raise DecodeError("the frames are too long for their width", got=got, limit=limit)
+    if short_side is not None:
+        refuse_long_frames(decoder)
     if decode is not None and decode.sampling == "numbers":
         return decoder.frames_by_index(sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets))
     moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
     return decoder.frames_at(moments)
+
+
+def refuse_long_frames(decoder: VideoDecoder) -> None:
+    """Raise DecodeError for frames of which a square would be scaled up beyond measure."""
+    longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
+    if longer > _MOST_ASPECT * shorter:
+        got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
+        raise DecodeError("the frames are too long for their width", got=got, limit=limit)
 
 
 def spread_frames(

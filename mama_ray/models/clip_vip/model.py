@@ -124,11 +124,19 @@ class ClipVip(nn.Module, DualEncoder):
 
     def encode_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Embed RGB clips with values 0 to 255 (uint8, or floats of that range) to unit norm, at least float32."""
-        return _to_unit_norm(self.visual_projection(self.vision_model(frames)))
+        return _to_unit_norm(self.project_video(frames))
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed token ids, each row ended by the largest id of the vocabulary, to unit norm, at least float32."""
-        return _to_unit_norm(self.text_projection(self.text_model(token_ids)))
+        return _to_unit_norm(self.project_text(token_ids))
+
+    def project_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
+        """Do as `encode_video` without unit norm: what LaViLa scores EgoMCQ by."""
+        return self.visual_projection(self.vision_model(frames))
+
+    def project_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
+        """Do as `encode_text` without unit norm."""
+        return self.text_projection(self.text_model(token_ids))
 
     @torch.no_grad()
     def clamp_logit_scale_(self) -> None:

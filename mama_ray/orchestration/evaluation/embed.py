@@ -7,7 +7,7 @@ about a clip, and ends the job.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
 import numpy as np
@@ -23,9 +23,10 @@ from mama_ray.data.region_features.packing import pack_features
 from mama_ray.data.region_features.table import NoFeatures
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.data.video.view_loading import load_views
+from mama_ray.data.video.views import ViewConfig
 from mama_ray.masking import mask_text, masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.orchestration.cluster.results import user_errors
@@ -46,7 +47,8 @@ class EmbedPlan:
     num_clips: int
     shards: str
     model: str
-    caption_mode: CaptionMode
+    caption_mode: CaptionMode | None
+    """How a clip's captions become texts; None embeds none."""
     text_length: int
     num_frames: int
     transform: TransformConfig
@@ -55,6 +57,15 @@ class EmbedPlan:
     features: str | None = None
     """Table of features that the model reads instead of pixels, and how many regions of a frame."""
     num_regions: int = 0
+    views: ViewConfig = field(default_factory=ViewConfig)
+    """What is seen of a clip; its video_features are those of its views, one behind the other."""
+    is_raw: bool = False
+    """Projections as they are, not of unit norm."""
+
+    @property
+    def clips_per_batch(self) -> int:
+        """Clips decoded at a time: batch_size is of views."""
+        return max(1, self.batch_size // self.views.num_views)
 
 
 def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool) -> None:
@@ -65,18 +76,18 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
     folder = Place.of(output)
     folder.make_folder()
     DataContext.get_current().enable_progress_bars = False
-    num_batches = -(-plan.num_clips // plan.batch_size)
+    num_batches = -(-plan.num_clips // plan.clips_per_batch)
 
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        start = int(batch["id"][0]) * plan.batch_size
-        return decode_clips(plan, np.arange(start, min(start + plan.batch_size, plan.num_clips)))
+        start = int(batch["id"][0]) * plan.clips_per_batch
+        return decode_clips(plan, np.arange(start, min(start + plan.clips_per_batch, plan.num_clips)))
 
     batches = ray.data.range(num_batches, override_num_blocks=num_batches)
     frames = batches.map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
     features = frames.map_batches(
         ClipEmbedder,
         fn_constructor_args=(plan,),
-        batch_size=plan.batch_size,
+        batch_size=plan.clips_per_batch,
         compute=ActorPoolStrategy(min_size=1, max_size=max(1, num_actors)),
         num_cpus=_ACTOR_CPUS,
         num_gpus=1 if use_gpu else 0,
@@ -87,8 +98,8 @@ def embed_clips(plan: EmbedPlan, output: str, *, num_actors: int, use_gpu: bool)
 
 
 def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return row, frames (batch, frames, height, width, 3) uint8, or packed features, and error ('' for a clip that was
-    decoded).
+    """Return row, frames (batch, frames, height, width, 3) uint8, of several views (batch, views, frames, ...), or
+    packed features, and error ('' for a clip that was decoded).
 
     Raises UserError where the storage fails for good.
     """
@@ -97,7 +108,7 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
     if plan.features is not None:
         return {"row": np.asarray(rows, np.int64), **_read_features(plan.features, records, plan.num_regions)}
     size = plan.transform.image_size
-    frames = np.zeros((len(rows), plan.num_frames, size, size, 3), np.uint8)
+    frames = np.zeros((len(rows), plan.views.num_views, plan.num_frames, size, size, 3), np.uint8)
     errors = []
 
     payloads = read_payloads(folder, records)
@@ -105,14 +116,15 @@ def decode_clips(plan: EmbedPlan, rows: np.ndarray) -> dict[str, np.ndarray]:
         try:
             if isinstance(payload, ShardError):
                 raise payload
-            frames[position] = load_clip_frames(
-                payload, num_frames=plan.num_frames, transform=plan.transform, decode=plan.decode
+            frames[position] = load_views(
+                payload, views=plan.views, num_frames=plan.num_frames, transform=plan.transform, decode=plan.decode
             )
             errors.append("")
         except (DecodeError, ShardError) as error:
             errors.append(mask_text(str(error)) or type(error).__name__)
             logger.warning("clip %s of %s cannot be used: %s", record["clip_id"], record["shard"], error)
-    return {"row": np.asarray(rows, np.int64), "frames": frames, "error": np.array(errors, dtype=object)}
+    seen = frames if plan.views.num_views > 1 else frames[:, 0]
+    return {"row": np.asarray(rows, np.int64), "frames": seen, "error": np.array(errors, dtype=object)}
 
 
 def _read_features(uri: str, records: list[dict], num_regions: int) -> dict[str, np.ndarray]:
@@ -130,21 +142,29 @@ def _read_features(uri: str, records: list[dict], num_regions: int) -> dict[str,
     return {"frames": frames, "error": np.array(errors, dtype=object)}
 
 
+def load_encoder(plan: EmbedPlan) -> FeatureEncoder:
+    """Load the plan's model as it is asked for."""
+    return FeatureEncoder.load(plan.model, text_length=plan.text_length, batch_size=plan.batch_size, is_raw=plan.is_raw)
+
+
 class ClipEmbedder:
     """Holds the model in an actor and turns decoded clips and their captions into features."""
 
     @masked_errors
     def __init__(self, plan: EmbedPlan) -> None:
         self._plan = plan
-        self._captions = ray.get(plan.table)["captions"]
-        self._encoder = FeatureEncoder.load(plan.model, text_length=plan.text_length, batch_size=plan.batch_size)
+        self._captions = None if plan.caption_mode is None else ray.get(plan.table)["captions"]
+        self._encoder = load_encoder(plan)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        video_features = self._encoder.video_features(np.asarray(batch["frames"]))
-        texts = [self._texts(row) for row in batch["row"]]
-        text_features = np.split(
-            self._encoder.text_features(list(chain.from_iterable(texts))), np.cumsum([len(own) for own in texts])[:-1]
-        )
+        frames = np.asarray(batch["frames"])
+        video_features = self._features_of(frames).reshape(len(frames), -1)
+        if self._captions is None:
+            text_features = [np.zeros(0, np.float32)] * len(frames)
+        else:
+            texts = [self._texts(row) for row in batch["row"]]
+            whole = self._encoder.text_features(list(chain.from_iterable(texts)))
+            text_features = np.split(whole, np.cumsum([len(own) for own in texts])[:-1])
         columns = {
             "row": pa.array(batch["row"], pa.int64()),
             "error": pa.array([str(error) for error in batch["error"]], pa.string()),
@@ -153,7 +173,15 @@ class ClipEmbedder:
         }
         return pa.table(columns)
 
+    def _features_of(self, frames: np.ndarray) -> np.ndarray:
+        """Return the features of all views; a batch may be smaller or larger than what is encoded at a time."""
+        views = frames if self._plan.views.num_views == 1 else frames.reshape(-1, *frames.shape[2:])
+        size = self._plan.batch_size
+        parts = [views[start : start + size] for start in range(0, len(views), size)]
+        return np.concatenate([self._encoder.video_features(part) for part in parts])
+
     def _texts(self, row: int) -> list[str]:
+        assert self._captions is not None and self._plan.caption_mode is not None
         texts = caption_for_evaluation(self._captions[int(row)].as_py(), self._plan.caption_mode)
         return [texts] if isinstance(texts, str) else texts
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 from mama_ray.data.video.settings import DecodeConfig
 
 
@@ -24,6 +24,10 @@ class EvaluateJob(Config):
     questions: str | None = None
     """Questions table of a benchmark of question answering; null is that of the run's training, or the questions that
     the shards themselves hold."""
+
+    annotations: AddedLater[str | None] = None
+    """Folder or URI of the official annotation files of a benchmark whose truth is not in the shards: EK-100,
+    Charades-Ego, EGTEA, EgoMCQ."""
 
     features: str | None = None
     """Folder or URI of a table that jobs/features.py wrote of the shards, for a model that reads features (VGT); null

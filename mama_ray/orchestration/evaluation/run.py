@@ -14,11 +14,13 @@ from pathlib import Path
 
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.evaluation.annotated_benchmark import AnnotatedBenchmark
 from mama_ray.evaluation.benchmarks import Benchmark, load_benchmark_file
 from mama_ray.evaluation.protocol import BenchmarkConfig, ResultFile, comparison_table, describe_checkpoint
 from mama_ray.evaluation.question_protocol import QuestionBenchmark
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.named_configs import find_named
+from mama_ray.orchestration.evaluation.annotated import run_annotated
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
@@ -60,9 +62,10 @@ def evaluate(job: EvaluateJob) -> Evaluation:
     start = time.perf_counter()
     benchmark = load_benchmark(job.benchmark)
     if not isinstance(benchmark, BenchmarkConfig):
+        what = "asks questions" if isinstance(benchmark, QuestionBenchmark) else "is of annotated clips"
         raise UserError(
-            f"benchmark {job.benchmark} asks questions", got=f"family {benchmark.family}", wanted="family retrieval",
-        )  # fmt: skip
+            f"benchmark {job.benchmark} {what}", got=f"family {benchmark.family}", wanted="family retrieval"
+        )
     model = find_model(job.checkpoint, benchmark, resize=job.resize, features=job.features)
     logger.info("checkpoint %s", describe_checkpoint(model.name))
     shards = job.shards or model.shards
@@ -101,6 +104,8 @@ def run(job: EvaluateJob) -> str:
     benchmark = load_benchmark(job.benchmark)
     if isinstance(benchmark, QuestionBenchmark):
         return run_questions(job, benchmark)
+    if isinstance(benchmark, AnnotatedBenchmark):
+        return run_annotated(job, benchmark)
     found = evaluate(job)
     print(found.tables())  # noqa: T201 - the job's result
     evaluated = f"evaluated {found.checkpoint} on {found.file.benchmark}: {found.uri}"

@@ -29,6 +29,7 @@ def tell_cut_texts(plan: EmbedPlan) -> None:
 def _count(plan: EmbedPlan) -> CaptionCounts:
     rows = np.unique(np.linspace(0, plan.num_clips - 1, min(_MAX_CLIPS, plan.num_clips)).astype(np.int64))
     texts: list[str] = []
+    assert plan.caption_mode is not None
     for captions in ray.get(plan.table)["captions"].take(pa.array(rows)).to_pylist():
         chosen = caption_for_evaluation(captions, plan.caption_mode)
         texts += [chosen] if isinstance(chosen, str) else chosen

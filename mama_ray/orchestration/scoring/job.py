@@ -7,16 +7,20 @@ from mama_ray.evaluation.predictions import PredictionFormat
 
 
 class ScoreJob(Config):
-    """Answers that any model gave to a benchmark's questions, and how their file counts."""
+    """Answers that any model gave to a benchmark's questions and how their file counts, or scores of its clips."""
 
     predictions: str
-    """File of the predictions, a path or a URI."""
-
-    questions: str
-    """Questions table of the benchmark, which python -m mama_ray.data.questions makes of the official files."""
+    """File of the predictions, a path or a URI; of scores a .npz (docs/egocentric.md names its arrays)."""
 
     benchmark: str
-    """Name of a file in configs/benchmark of the family question_answering, or the path of such a YAML file."""
+    """Name of a file in configs/benchmark, of question answering or of annotated clips, or the path of such a YAML
+    file."""
+
+    questions: str | None = None
+    """Questions table of the benchmark, which python -m mama_ray.data.questions makes of the official files."""
+
+    annotations: str | None = None
+    """Folder or URI of the official annotation files of a benchmark of annotated clips."""
 
     form: PredictionFormat | None = None
     """Form of the file; null is the benchmark's own."""

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mama_ray.data.questions.table import QuestionSet, write_questions
 from mama_ray.errors import UserError
+from mama_ray.evaluation.annotated_benchmark import AnnotatedResult
 from mama_ray.evaluation.question_protocol import QuestionResult
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.run import evaluate
@@ -15,6 +17,7 @@ from mama_ray.orchestration.scoring.job import ScoreJob
 from mama_ray.orchestration.scoring.run import run, score_file
 from mama_ray.storage.places import Place
 from tests.data.questions.small_sets import open_question
+from tests.evaluation.small_annotations import write_egtea
 from tests.test_layout import ROOT
 
 
@@ -76,3 +79,16 @@ def test_a_benchmark_of_an_unknown_family_is_told(tmp_path):
     (tmp_path / "mine.yaml").write_text("family: quiz\ndataset: mine\n")
     with pytest.raises(UserError, match="family in .*: got 'quiz', wanted one of retrieval, question_answering"):
         evaluate(EvaluateJob(benchmark=str(tmp_path / "mine.yaml")))
+
+
+def test_scores_of_clips_are_scored_by_their_annotations(tmp_path, capsys):
+    write_egtea(tmp_path, {"split1": [0, 1, 2]})
+    np.savez(tmp_path / "scores.npz", **{"class": np.eye(3)})
+    job = {"benchmark": "egtea", "predictions": str(tmp_path / "scores.npz"), "annotations": str(tmp_path)}
+    line = run(ScoreJob(**job, output=str(tmp_path / "result.json")))
+    result = AnnotatedResult.from_json((tmp_path / "result.json").read_text())
+    assert (result.metrics["mean_class_accuracy"], result.protocol.score) == (100.0, "file")
+    assert line.endswith(f"on egtea (3 of 106 classes), mean_class_accuracy 100.00: {tmp_path}/result.json")
+    assert "mean_class_accuracy " in capsys.readouterr().out
+    with pytest.raises(UserError, match="no annotations of egtea"):
+        run(ScoreJob(**job | {"annotations": None}))

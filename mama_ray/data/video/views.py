@@ -1,0 +1,82 @@
+"""Several views of a clip: windows of consecutive frames, spread evenly over it, and crops side by side.
+
+LaViLa's evaluation on EGTEA: 10 windows of 32 frames, every second of which is seen, by 3 crops. The release takes the
+centre before its three crops, which are then one and the same; here they differ. Without torch, for a child process.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64
+from pydantic import Field
+
+from mama_ray.config import Config
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.sampled import refuse_long_frames
+from mama_ray.data.video.settings import DecodeConfig
+
+BLACK = -1  # the number of a frame that a short clip has not
+
+
+class ViewConfig(Config):
+    """What is seen of a clip, and how the scores of its views become one."""
+
+    num_windows: int = Field(default=1, ge=1)
+    """Windows spread evenly over the clip; 1 is no window: one frame of each equal segment of the whole clip."""
+    window_frames: int = Field(default=32, ge=1)
+    """Frames of the video that a window spans; of each equal part the first is seen."""
+    num_crops: Literal[1, 3] = 1
+    """1: frames become squares as the model has it; 3: the short side is scaled, then the left (or upper), centre and
+    right (or lower) square."""
+    pool: Literal["mean", "max"] = "mean"
+    """How the scores of the views become the clip's."""
+
+    @property
+    def num_views(self) -> int:
+        """Views of a clip."""
+        return self.num_windows * self.num_crops
+
+    def __str__(self) -> str:
+        """Return the views as a result names them."""
+        windows = f"{self.num_windows} windows of {self.window_frames} frames" if self.num_windows > 1 else "1 window"
+        return f"{windows} x {self.num_crops}, {self.pool}" if self.num_views > 1 else "1"
+
+
+def window_indices(
+    num_video_frames: int, num_frames: int, *, num_windows: int, window_frames: int
+) -> Int64[np.ndarray, "windows frames"]:
+    """Return the frame numbers of each window, ascending; BLACK where a shorter clip has none.
+
+    Windows begin at equal distances, the first with the first frame and the last so that it ends with the last. A clip
+    that is shorter than a window is filled up with black behind its end, and all windows are the same. ValueError
+    where a window has not `num_frames` frames.
+    """
+    if num_video_frames < 1 or not 1 <= num_frames <= window_frames:
+        raise ValueError(f"got {num_frames} of {window_frames} frames, wanted at most as many as the window has")
+    starts = np.linspace(0, max(0, num_video_frames - window_frames), num_windows).astype(np.int64)
+    places = np.arange(num_frames) * window_frames // num_frames
+    indices = starts[:, None] + places
+    return np.where(indices < num_video_frames, indices, BLACK)
+
+
+def window_frames(
+    data: bytes | str | Path,
+    *,
+    num_windows: int,
+    frames_per_window: int,
+    window: int,
+    short_side: int,
+    decode: DecodeConfig | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the frames that `window_indices` names, each once, the shorter side of `short_side` at most.
+
+    Returns uint8 (frames, height, width, 3), RGB, in order of presentation, and where each frame of each window is
+    among them, int64 (windows, frames), BLACK where it is none. Raises DecodeError.
+    """
+    decoder = VideoDecoder(data, short_side=short_side, config=decode)
+    refuse_long_frames(decoder)
+    indices = window_indices(decoder.num_frames, frames_per_window, num_windows=num_windows, window_frames=window)
+    unique = np.unique(indices[indices != BLACK])
+    places = np.where(indices == BLACK, BLACK, np.searchsorted(unique, indices))
+    return decoder.frames_by_index(unique), places
