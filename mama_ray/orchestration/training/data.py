@@ -101,14 +101,7 @@ def _load(
     tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed, needs_captions=task.contrast)
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
-        raise UserError(
-            "no training clips",
-            got=f"{len(index)} clips in {shards}, {num_uncaptioned['train']} of split train without a usable caption",
-            wanted="clips with split train"
-            + (" and a caption" if task.contrast else "")
-            + (f" of {sorted(config.mix)}" if config.mix else ""),
-            remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
-        )
+        raise _no_training_clips(shards, len(index), num_uncaptioned["train"], config, needs_captions=task.contrast)
     if config.shares is not None:
         rows_of_shares(tables["train"], dict(config.shares))  # told here, not by a worker
     classes: dict = {}
@@ -134,6 +127,22 @@ def _load(
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
     return tables["train"], tables["meta"], tables["val"], files, summary
+
+
+def _no_training_clips(
+    shards: str, num_clips: int, num_uncaptioned: int, config: DataConfig, *, needs_captions: bool
+) -> UserError:
+    wanted = "clips with split train"
+    if needs_captions:
+        wanted += " and a caption"
+    if config.mix:
+        wanted += f" of {sorted(config.mix)}"
+    return UserError(
+        "no training clips",
+        got=f"{num_clips} clips in {shards}, {num_uncaptioned} of split train without a usable caption",
+        wanted=wanted,
+        remedy="give them captions, or learn answers alone: task.contrast false" if needs_captions else None,
+    )
 
 
 def _choose_clips(
