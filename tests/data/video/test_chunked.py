@@ -97,7 +97,7 @@ def test_a_clip_that_starts_before_the_first_picture_of_its_chunk_starts_with_th
         VideoDecoder(cut_clip(uncut, start_s, start_s + 0.2)),
     )
     assert numbers_of(clip) == numbers_of(wanted)
-    np.testing.assert_allclose(clip.timestamps_s, wanted.timestamps_s, atol=2e-4)
+    np.testing.assert_allclose(clip.timestamps_s, wanted.timestamps_s, atol=2e-3)  # mp4 delays pictures by whole ms
     (folder / "2.mp4").rename(folder / "2.gone")  # without it the clip begins as soon as there is a picture
     shown = numbers_of(VideoDecoder(cut(folder, 4.0, 4.2)))
     (folder / "2.gone").rename(folder / "2.mp4")
