@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from mama_ray.config import load_config
 from mama_ray.data.annotations import read_annotations
 from mama_ray.data.clip import clip_from_json
 from mama_ray.data.index import read_index, shard_sizes
+from mama_ray.data.narrations.__main__ import convert
+from mama_ray.data.narrations.egoclip import read_egoclip
 from mama_ray.data.shard import ShardError, scan_shard, write_shard
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.encoder.encoder import load_encoder
@@ -168,6 +171,13 @@ def _read_index(folder: Path) -> None:
     shard_sizes(read_index(Place.of(folder)))
 
 
+def _make_narrations(folder: Path) -> None:
+    records = [("uid", 0.5, 1.5, "#C C looks"), ("uid", 2, 3.5, ["#C C walks", "#C C runs"], [1.5, 2.5])]
+    (folder / "a.pkl").write_bytes(pickle.dumps(records * 3))
+    lines = ["video_uid\tclip_start\tclip_end\tclip_text", *["uid\t0.5\t1.5\t#C C looks"] * 3]
+    (folder / "egoclip.csv").write_text("\n".join(lines) + "\n")
+
+
 TARS = {
     "shard of ours": Kind("a.tar", _make_shard, mutate_tar, _read_tar),
     "ustar": Kind("a.tar", _tar(tarfile.USTAR_FORMAT), mutate_tar, _read_tar),
@@ -199,6 +209,19 @@ SMALL = {
     "environment": Kind("run/environment.json", _make_metrics, mutate_json, lambda folder: read_runs(Place.of(folder))),
     "annotations": Kind("a.jsonl", _make_annotations, mutate_lines, _read_annotations("a.jsonl")),
     "parquet": Kind("a.parquet", _make_annotations, mutate_bytes, _read_annotations("a.parquet")),
+    "narrations": Kind(
+        "a.pkl",
+        _make_narrations,
+        mutate_bytes,
+        lambda folder: convert([folder / "a.pkl"], str(folder / "a.jsonl")),
+        ("a.jsonl", "a.jsonl.refused.jsonl"),
+    ),
+    "egoclip": Kind(
+        "egoclip.csv",
+        _make_narrations,
+        mutate_bytes,
+        lambda folder: list(read_egoclip(Place.of(folder / "egoclip.csv"))),
+    ),
     "clip": Kind(
         "clip.json",
         lambda folder: (folder / "clip.json").write_text(

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_mutated_files_are_read_or_told():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", "--tars", "40", "--small", "54", "--seed", "7"],
+        [sys.executable, "-m", "tests.fuzz", "--tars", "40", "--small", "60", "--seed", "7"],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

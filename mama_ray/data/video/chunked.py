@@ -26,6 +26,8 @@ from mama_ray.data.video.settings import DecodeConfig, WindowConfig
 _CHUNK_NAME = re.compile(rf"(\d{{1,9}})\.({'|'.join(VIDEO_EXTENSIONS)})", re.IGNORECASE)
 # A chunk may be shorter or longer than it is from its start to that of the next: its encoder rounds to whole frames.
 _CHUNK_TOLERANCE_S = 1.0
+# The first picture of a chunk may come this much after its start; until then the last one of the chunk before is shown.
+_LATE_S = 0.1
 _NUM_OPEN = 2  # chunks: the clips of a table come one after the other, so one of these is the next clip's
 _SHORTEST_S = 1e-4  # between two frames: the last of a chunk may be told a little later than the first of the next
 # Of a file in which there is not a single picture.
@@ -69,6 +71,14 @@ def chunks_in(chunks: list[Chunk], start_s: float, end_s: float | None) -> range
     first = max(0, bisect_right(starts, start_s) - 1)
     stop = len(chunks) if end_s is None else sum(start < end_s for start in starts)
     return range(first, max(first + 1, stop))
+
+
+def chunks_to_fetch(chunks: list[Chunk], start_s: float, end_s: float | None, window: WindowConfig) -> list[Chunk]:
+    """Return the chunks that may be read for a clip: those of `chunks_in` and what may be needed beside them."""
+    needed = chunks_in(chunks, start_s, end_s)
+    is_first_late = start_s - chunks[needed.start].start_s < _LATE_S
+    # Frames that are counted at another rate than the video's may go on in the chunk behind.
+    return chunks[max(0, needed.start - is_first_late) : needed.stop + (window.fps is not None)]
 
 
 class ChunkedVideo:
@@ -163,9 +173,25 @@ class ChunkedVideo:
             source = self._source(number)
             from_s = self._chunks[number].start_s
             stop_s = min(end_s, self._chunks[number + 1].start_s) if number + 1 < len(self._chunks) else end_s
-            if source is not None and (not pieces or source.info.first_frame_s < stop_s - from_s):
+            if source is None:
+                continue
+            late_s = source.info.first_frame_s - max(0.0, start_s - from_s)
+            if not pieces and 0 < late_s <= _LATE_S:
+                pieces += self._last_of(number - 1)
+            if source.info.first_frame_s < stop_s - from_s:
                 pieces.append((number, *source.shown_in(max(0.0, start_s - from_s), stop_s - from_s)))
         return pieces
+
+    def _last_of(self, number: int) -> list[tuple[int, int, int]]:
+        """Return the last frame of a chunk, if it is there and goes on into the next one."""
+        if number < 0:
+            return []
+        try:
+            source = self._source(number)
+            self._check_next(number, self._chunks[number].start_s + self._length_s(number), None)
+        except DecodeError:
+            return []
+        return [(number, source.info.num_frames - 1, source.info.num_frames - 1)] if source is not None else []
 
     def _counted(self, start_s: float, end_s: float) -> list[tuple[int, int, int]]:
         """Return (chunk, first frame, last frame) of the frames that the release would count, rounding half to even."""

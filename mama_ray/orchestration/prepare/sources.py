@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from mama_ray.data.annotations import Annotation
-from mama_ray.data.video.chunked import Chunk, chunks_in, order_chunks
+from mama_ray.data.video.chunked import Chunk, chunks_to_fetch, order_chunks
 from mama_ray.data.video.settings import WindowConfig
 from mama_ray.orchestration.prepare.listing import names_in
 from mama_ray.orchestration.prepare.near_names import nearest_name
@@ -72,10 +72,7 @@ class Sources:
         return chunks
 
     def _fetch_chunks(self, place: Place, row: Annotation, target: Path) -> None:
-        needed = chunks_in(self._chunks, row.start_s, row.end_s)
-        # Frames that are counted at another rate than the video's may go on in the chunk behind.
-        stop = needed.stop if self._window.fps is None else min(needed.stop + 1, len(self._chunks))
-        for chunk in self._chunks[needed.start : stop]:
+        for chunk in chunks_to_fetch(self._chunks, row.start_s, row.end_s, self._window):
             if not (target / chunk.name).stat().st_size:
                 with_retries(lambda chunk=chunk: _download(place / chunk.name, target / f"{chunk.name}.part"))
                 os.replace(target / f"{chunk.name}.part", target / chunk.name)

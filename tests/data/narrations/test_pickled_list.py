@@ -84,7 +84,7 @@ def test_a_harmful_pickle_runs_nothing(tmp_path):
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_that_is_cut_off_anywhere_is_refused(tmp_path, protocol):
     data = pickle.dumps(RECORDS[:6], protocol)
-    for length in range(len(data)):
+    for length in [*range(40), *range(40, len(data), 7), len(data) - 1]:
         with pytest.raises(UserError, match=r"not a whole pickle|empty"):
             read(tmp_path, data[:length])
 
@@ -92,7 +92,7 @@ def test_a_pickle_that_is_cut_off_anywhere_is_refused(tmp_path, protocol):
 def test_damaged_bytes_give_one_line_or_other_data_and_nothing_else(tmp_path):
     rng = np.random.default_rng(0)
     whole = pickle.dumps(RECORDS[:7])
-    for _ in range(300):
+    for _ in range(150):
         data = bytearray(whole)
         for place in rng.integers(0, len(data), 3):
             data[place] = rng.integers(256)

@@ -1,9 +1,11 @@
 """A folder of chunks is one video: its clips are those of the uncut file, and what is missing is told."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mama_ray.data.video.chunked import ChunkedVideo, chunks_in, order_chunks
+from mama_ray.data.video.chunked import ChunkedVideo, chunks_in, chunks_to_fetch, order_chunks
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import cut_clip
 from mama_ray.data.video.decode import VideoDecoder
@@ -25,6 +27,12 @@ def whole(tmp_path_factory):
     return make_chunks(tmp_path_factory.mktemp("chunks") / "uid.mp4")
 
 
+@pytest.fixture(scope="module")
+def ntsc(tmp_path_factory) -> tuple[Path, bytes]:
+    kind = {"num_frames": 180, "fps": 30000 / 1001}
+    return make_chunks(tmp_path_factory.mktemp("ntsc") / "uid.mp4", **kind), make_uncut(**kind)
+
+
 @pytest.fixture
 def folder(tmp_path):
     return make_chunks(tmp_path / "uid.mp4")
@@ -36,7 +44,10 @@ def cut(folder, start_s, end_s, **window) -> bytes:
 
 
 def numbers(video: bytes) -> list[int]:
-    decoder = VideoDecoder(video)
+    return numbers_of(VideoDecoder(video))
+
+
+def numbers_of(decoder: VideoDecoder) -> list[int]:
     return [frame_number(frame) for frame in decoder.frames_by_index(range(decoder.num_frames))]
 
 
@@ -59,11 +70,10 @@ def test_a_clip_over_any_number_of_chunks_is_that_of_the_uncut_video(whole, uncu
     "kind",
     [
         {"width": 48, "height": 48},
-        {"num_frames": 240, "fps": 30000 / 1001},
         {"num_frames": 250, "fps": 50},
         {"num_frames": 30, "timestamps_s": [number * 0.1 + (number % 3) * 0.03 for number in range(30)]},
     ],
-    ids=["square", "29.97", "50", "variable"],
+    ids=["square", "50", "variable"],
 )
 def test_shapes_and_rates_of_all_kinds_come_out_of_chunks_as_of_the_file(tmp_path, kind):
     frames = [
@@ -77,6 +87,21 @@ def test_shapes_and_rates_of_all_kinds_come_out_of_chunks_as_of_the_file(tmp_pat
     assert len(shown[0]) >= 5
     assert shown[0] == shown[1]
     np.testing.assert_allclose(frames[0].timestamps_s, frames[1].timestamps_s, atol=2e-4)
+
+
+@pytest.mark.parametrize("start_s", [1.99, 2.0, 2.001, 2.01, 4.001])
+def test_a_clip_that_starts_before_the_first_picture_of_its_chunk_starts_with_the_last_of_the_one_before(ntsc, start_s):
+    folder, uncut = ntsc  # frame 60 is shown from 2.002 s on, frame 120 from 4.004 s on
+    clip, wanted = (
+        VideoDecoder(cut(folder, start_s, start_s + 0.2)),
+        VideoDecoder(cut_clip(uncut, start_s, start_s + 0.2)),
+    )
+    assert numbers_of(clip) == numbers_of(wanted)
+    np.testing.assert_allclose(clip.timestamps_s, wanted.timestamps_s, atol=2e-3)  # mp4 delays pictures by whole ms
+    (folder / "2.mp4").rename(folder / "2.gone")  # without it the clip begins as soon as there is a picture
+    shown = numbers_of(VideoDecoder(cut(folder, 4.0, 4.2)))
+    (folder / "2.gone").rename(folder / "2.mp4")
+    assert shown == [number % 16 for number in range(120, 126)]
 
 
 def test_an_odd_side_loses_its_last_line(tmp_path):
@@ -160,6 +185,12 @@ def test_chunks_are_ordered_by_their_seconds_and_a_clip_needs_those_it_touches()
     assert chunks_in(chunks, 300, 900.1) == range(1, 4)
     assert chunks_in(chunks, 5000, 5001) == range(4, 5)
     assert chunks_in(chunks, 700, None) == range(2, 5)
+
+    def fetched(start_s, end_s, **window) -> list[float]:
+        return [chunk.start_s for chunk in chunks_to_fetch(chunks, start_s, end_s, WindowConfig(**window))]
+
+    assert (fetched(310, 320), fetched(300, 320), fetched(0, 1)) == ([300], [0, 300], [0])
+    assert (fetched(590, 599, fps=30), fetched(1300, 1301, fps=30)) == ([300, 600], [1200])
 
 
 @pytest.mark.parametrize(("start_s", "end_s"), [(-0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0)])
