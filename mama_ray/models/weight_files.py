@@ -97,6 +97,8 @@ def compare_states(
 def _difference(found: Tensor, wanted: Tensor) -> str:
     if found.shape != wanted.shape:
         return f"got {tuple(found.shape)}, wanted {tuple(wanted.shape)}"
+    if found.layout is not torch.strided:
+        return f"got {found.layout}, wanted a dense tensor"
     if wanted.is_floating_point() and not found.is_floating_point():
         return f"got {found.dtype}, wanted floating-point numbers"
     if not is_finite(found):

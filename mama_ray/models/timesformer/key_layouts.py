@@ -120,7 +120,7 @@ def config_of_release(state: State, form: ReleaseForm, source: str) -> Timesform
             **pixels_of_release(form),
             **_text_of_release(state, kind),
         )
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(
             f"{source} does not show the sizes of a TimeSformer dual encoder",
             got=f"{type(error).__name__} {error}",

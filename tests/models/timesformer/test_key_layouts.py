@@ -82,6 +82,16 @@ def test_a_key_less_and_a_key_of_another_shape_are_refused_by_name(tower):
                 from_release(wanted, other, form, "lavila.pt")
 
 
+def test_no_channels_and_sparse_weights_are_refused_by_name():
+    state = release_state(RELEASED["clip"])
+    with pytest.raises(UserError, match="does not show the sizes"):
+        import_lavila_release(
+            "lavila.pt", content=state | {"visual.patch_embed.proj.weight": torch.zeros(0, 3, 16, 16)}
+        )
+    with pytest.raises(UserError, match=r"image_projection: got torch.sparse_coo, wanted a dense tensor"):
+        import_lavila_release("lavila.pt", content=state | {"image_projection": state["image_projection"].to_sparse()})
+
+
 @pytest.mark.parametrize(
     "key",
     ["visual.blocks.0.timeattn.gate", "visual.blocks.2.norm1.weight", "visual.head.weight", "text_model.x", "alpha"],
