@@ -10,6 +10,7 @@ from mama_ray.objectives.classification import ClassificationObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
+from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
@@ -74,7 +75,12 @@ def test_the_heads_have_a_share_of_the_learning_rate_of_their_own_at_every_step(
     assert of_heads == pytest.approx(10 * of_model) and 0 < of_model < 0.01
 
 
-def test_sgd_takes_the_step_of_torchs_own():
+def test_a_rate_that_neither_rises_nor_falls_is_constant_to_the_bit():
+    config = OptimConfig(lr=3e-5, warmup_share=0.0, final_lr_share=1.0)
+    assert {learning_rate_at(step, 1000, config) for step in range(1000)} == {3e-5}
+
+
+def test_sgd_is_torchs_own_with_decay_on_matrices_alone():
     state = new_state(optim={"optimizer": "sgd", "momentum": 0.8, "warmup_share": 0.0}, objective=ContrastiveConfig())
     assert isinstance(state.optimizer, torch.optim.SGD)
     assert {group["momentum"] for group in state.optimizer.param_groups} == {0.8}
