@@ -3,7 +3,7 @@
 A missing clip is wrong: as a query it has 0, in a gallery it is last, and no class or choice of it is the right one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from mama_ray.evaluation.classification import (
 from mama_ray.evaluation.multi_instance import mean_metrics, score_both_ways
 from mama_ray.evaluation.multiple_choice import choice_metrics
 from mama_ray.evaluation.targets import ChoiceTargets, ClassTargets, MultiInstanceTargets
+
+_UNKNOWN = 30.0  # below the least logit: no probability, and finite
 
 Pool = Literal["mean", "max"]
 Missing = Bool[np.ndarray, " clips"]
@@ -50,17 +52,38 @@ def zero_shot_scores(
 
 
 def head_scores(
-    targets: ClassTargets, outputs: Mapping[str, Float[np.ndarray, "clips views classes"]], pool: Pool
+    targets: ClassTargets,
+    outputs: Mapping[str, Float[np.ndarray, "clips views classes"]],
+    pool: Pool,
+    *,
+    actions: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Return the scores of trained heads from their logits by name: the one place where heads are plugged in.
 
-    One head of EK-100 is `action`, from which verbs and nouns follow; three are verb, noun and action. UserError for
-    heads of other names or sizes.
+    One head of EK-100 is `action`, from which verbs and nouns follow; three are verb, noun and action. Where there are
+    no verbs, `action` is the class as well. actions: names "verb:noun" of the head's actions, which may be others than
+    the benchmark's: one that the head does not know has the lowest score. UserError for heads of other names or sizes.
     """
-    sizes = _sizes(targets)
     found = {name: pool_views(logits, pool) for name, logits in outputs.items()}
-    _require_heads({name: one.shape[1] for name, one in found.items()}, sizes)
+    if targets.parts is None and "class" not in found and "action" in found:
+        found = {"class": found["action"]}
+    elif targets.parts is not None and actions and "action" in found:
+        found["action"] = _by_name(found["action"], actions, targets.class_names)
+    check_class_scores(targets, found)
     return found
+
+
+def _by_name(scores: np.ndarray, given: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Return the columns in the order of the wanted names."""
+    if len(given) != scores.shape[1]:
+        raise UserError("names of the head's actions", got=len(given), wanted=scores.shape[1])
+    places = {name: place for place, name in enumerate(given)}
+    known = [place for place, name in enumerate(wanted) if name in places]
+    if not known:
+        raise UserError("the head knows none of the benchmark's actions", got=given[0], wanted=wanted[0])
+    whole = np.repeat(scores.min(axis=1, keepdims=True) - _UNKNOWN, len(wanted), axis=1)
+    whole[:, known] = scores[:, [places[wanted[place]] for place in known]]
+    return whole
 
 
 def _sizes(targets: ClassTargets) -> dict[str, int]:

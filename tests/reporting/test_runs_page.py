@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mama_ray.errors import UserError
+from mama_ray.evaluation.annotated_benchmark import AnnotatedProtocol, AnnotatedResult
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.reporting.runs_page import benchmark_columns, read_runs, write_runs_page
 from mama_ray.reporting.writers import MetricsWriter
@@ -100,3 +101,15 @@ def test_a_result_of_another_version_hides_no_run(storage, caplog):
     assert (second.trouble, second.num_steps, len(second.results)) == ("", 8, 1)
     assert "later.json is left out" in caplog.text
     assert "other.json is left out" in caplog.text
+
+
+def test_a_result_of_another_family_is_no_unknown_file(storage, caplog):
+    protocol = AnnotatedProtocol(
+        dataset="egomcq", split="test", family="multiple_choice", ids_sha256="f" * 64, num_clips=5, num_texts=1,
+        score="cosine",
+    )  # fmt: skip
+    result = AnnotatedResult(protocol=protocol, source="x", metrics={"accuracy_inter": 100.0})
+    (storage / "second" / "evaluation" / "egomcq.json").write_text(result.to_json())
+    second = next(run for run in read_runs(Place.of(storage)) if run.name == "second")
+    assert (second.trouble, len(second.results)) == ("", 1)
+    assert "egomcq.json" not in caplog.text

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 
 from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.annotated_benchmark import (
     AnnotatedBenchmark,
@@ -90,8 +91,11 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
     ensure_readable(shards)
+    look_at_index(Place.of(shards))
+    # What is wrong with official files is told before Ray starts, where they alone say which clips count.
+    known = _read_targets(job.annotations, benchmark, None) if benchmark.split == "test" else None
     connect()
-    targets, clips = load_clips(shards, job.annotations, benchmark)
+    targets, clips = load_clips(shards, job.annotations, benchmark, known)
     plan = make_plan(job, benchmark, model, shards, clips)
     with features_folder(Place.of(output)) as folder:
         embed_clips(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
@@ -112,15 +116,23 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     return result, uri
 
 
-def load_clips(shards: str, annotations: str, benchmark: AnnotatedBenchmark) -> tuple[Targets, AnnotatedClips]:
-    """Read the annotations and tie them to the split's clips; UserError where they have none in common."""
-    reference, found = _load_split.options(num_returns=2).remote(shards, benchmark.split)
-    clip_ids = result_of(found, reference)
-    among = None if benchmark.split == "test" else set(clip_ids)
+def _read_targets(annotations: str, benchmark: AnnotatedBenchmark, among: set[str] | None) -> Targets:
     with storage_errors(annotations), Place.of(annotations).local() as folder:
         if not folder.is_dir():
             raise UserError("no folder of annotations", got=annotations, wanted="the folder of the official files")
-        targets = read_targets(benchmark, folder, among)
+        return read_targets(benchmark, folder, among)
+
+
+def load_clips(
+    shards: str, annotations: str, benchmark: AnnotatedBenchmark, known: Targets | None = None
+) -> tuple[Targets, AnnotatedClips]:
+    """Tie the annotations to the split's clips; UserError where they have none in common.
+
+    known: the annotations, where they have been read; those of a held-out split are of its clips alone.
+    """
+    reference, found = _load_split.options(num_returns=2).remote(shards, benchmark.split)
+    clip_ids = result_of(found, reference)
+    targets = known if known is not None else _read_targets(annotations, benchmark, set(clip_ids))
     rows = {clip_id: row for row, clip_id in enumerate(clip_ids)}
     places = [place for place, clip_id in enumerate(targets.clip_ids) if clip_id in rows]
     if not places:
@@ -138,7 +150,7 @@ def load_clips(shards: str, annotations: str, benchmark: AnnotatedBenchmark) -> 
 def _load_split(shards: str, split: str) -> tuple[pa.Table, list[str]]:
     folder = Place.of(shards)
     with storage_errors(shards):
-        index = read_index(folder)
+        index = read_index(folder, columns=[*_COLUMNS, "split"])
         check_shards(folder, index)
     table = select_split(index, split).select(_COLUMNS).combine_chunks()
     if not len(table):
