@@ -75,6 +75,9 @@ class ClassificationBenchmark(AnnotatedBenchmark):
     """Which kind of benchmark this is."""
     annotations: Literal["ek100", "charades_ego", "egtea"]
     """Whose official files are read."""
+    score: Literal["head_or_cosine", "head", "cosine"] = "head_or_cosine"
+    """head: logits of the checkpoint's own heads, which a run with task.kind classification has; cosine: with texts of
+    the classes, zero-shot; head_or_cosine: heads where the checkpoint has some."""
     templates: tuple[str, ...] = Field(default=("{}",), min_length=1)
     """What a class's text is put into, such as `#C C {}`: the class has the mean of all of them."""
     temperature: float = Field(default=0.07, gt=0)

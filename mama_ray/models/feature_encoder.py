@@ -11,6 +11,7 @@ from torch import Tensor
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.heads.classes import Classifier, load_classifier
 from mama_ray.models.hub import evaluated_model, prefix_of
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.storage.places import storage_errors
@@ -65,6 +66,14 @@ class FeatureEncoder:
             self._encode_video, self._encode_text = model.project_video, model.project_text
 
     @classmethod
+    def of_classifier(cls, classifier: Classifier, tokenizer: Tokenizer, *, batch_size: int) -> "FeatureEncoder":
+        """Return an encoder whose features of a clip are the logits of its classes, all kinds side by side."""
+        encoder = cls(classifier.encoder, tokenizer, batch_size=batch_size)
+        classifier.head.to(encoder.device)
+        encoder._encode_video, encoder._is_raw = classifier.logits, True
+        return encoder
+
+    @classmethod
     def load(cls, uri: str, *, text_length: int | None, batch_size: int, is_raw: bool = False) -> "FeatureEncoder":
         """Load a model folder of any storage, or what `hf:` names, in float32, onto the GPU where there is one."""
         prefix = prefix_of(uri)
@@ -72,6 +81,13 @@ class FeatureEncoder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
             model = from_pretrained(f"{prefix}{folder}", trained_only=True)
             return cls(model, tokenizer, batch_size=batch_size, is_raw=is_raw)
+
+    @classmethod
+    def load_classifier(cls, uri: str, *, batch_size: int) -> "FeatureEncoder":
+        """Load a model folder with its heads, as `of_classifier` takes them."""
+        with storage_errors(uri), evaluated_model(uri) as folder:
+            classifier = load_classifier(folder, trained_only=True)
+            return cls.of_classifier(classifier, Tokenizer.from_directory(folder), batch_size=batch_size)
 
     def video_features(self, frames: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them.

@@ -70,8 +70,10 @@ def clip_feature_dim(encoder: DualEncoder) -> int:
     return encoder.pooled_width if isinstance(encoder, PooledEncoder) else feature_dim(encoder)
 
 
-class _ClassHeadFile(pydantic.BaseModel):
+class ClassHeadFile(pydantic.BaseModel):
     """The form of class_head.json."""
+
+    model_config = pydantic.ConfigDict(frozen=True)
 
     dim: int = pydantic.Field(ge=1, le=1 << 20)
     sizes: dict[str, int] = pydantic.Field(min_length=1, max_length=16)
@@ -90,7 +92,7 @@ class CapturedClassHead:
 
 def capture_class_head(head: ClassHeads, actions: Sequence[str], buffers: Buffers | None = None) -> CapturedClassHead:
     """Copy heads to host memory."""
-    file = _ClassHeadFile(dim=head.dim, sizes=head.sizes, dropout=head.dropout.p, actions=tuple(actions))
+    file = ClassHeadFile(dim=head.dim, sizes=head.sizes, dropout=head.dropout.p, actions=tuple(actions))
     return CapturedClassHead(copy_to_host({"head": dict(head.state_dict())}, buffers)["head"], file.model_dump())
 
 
@@ -106,6 +108,12 @@ def has_class_head(directory: Path) -> bool:
     return (directory / CLASS_HEAD_CONFIG).is_file()
 
 
+def read_class_head(directory: Path) -> ClassHeadFile:
+    """Return what heads a model's folder has, without their weights; UserError for a file that says no heads."""
+    path = directory / CLASS_HEAD_CONFIG
+    return check_form(ClassHeadFile, read_json(path), path)
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A dual encoder with its heads; `actions` are the names "verb:noun" of its actions, or ()."""
@@ -116,7 +124,11 @@ class Classifier:
 
     def classify(self, frames: Any) -> dict[str, Float[Tensor, "batch classes"]]:
         """Return a logit for every class of each kind, of what the encoder's `encode_video` takes."""
-        return split_kinds(self.head(clip_feature(self.encoder, frames)), self.head.sizes)
+        return split_kinds(self.logits(frames), self.head.sizes)
+
+    def logits(self, frames: Any) -> Float[Tensor, "batch classes"]:
+        """Return the logits of all kinds side by side."""
+        return self.head(clip_feature(self.encoder, frames))
 
 
 def load_classifier(directory: Path, **overrides: Any) -> Classifier:
@@ -124,14 +136,13 @@ def load_classifier(directory: Path, **overrides: Any) -> Classifier:
 
     overrides: fields of the model's config that are replaced, as `from_pretrained` takes them.
     """
-    path = directory / CLASS_HEAD_CONFIG
-    if not path.is_file():
+    if not has_class_head(directory):
         raise UserError(
             "the model tells no classes",
             got=f"{directory} without {CLASS_HEAD_CONFIG}",
             wanted="a folder that a run with task.kind classification has written",
         )
-    file = check_form(_ClassHeadFile, read_json(path), path)
+    file = read_class_head(directory)
     encoder = from_pretrained(directory, **overrides)
     if (dim := clip_feature_dim(encoder)) != file.dim:
         raise UserError(

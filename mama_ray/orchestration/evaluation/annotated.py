@@ -26,6 +26,7 @@ from mama_ray.evaluation.annotated_benchmark import (
 from mama_ray.evaluation.annotated_result import make_result
 from mama_ray.evaluation.annotated_scores import (
     choice_scores,
+    head_scores,
     measure_choices,
     measure_classes,
     measure_multi_instance,
@@ -34,6 +35,7 @@ from mama_ray.evaluation.annotated_scores import (
 from mama_ray.evaluation.multi_instance import similarity_of_features
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
 from mama_ray.evaluation.targets import ChoiceTargets, MultiInstanceTargets, Targets, read_targets
+from mama_ray.models.heads.classes import ClassHeadFile
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips, load_encoder, read_features
@@ -99,13 +101,16 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     plan = make_plan(job, benchmark, model, shards, clips)
     with features_folder(Place.of(output)) as folder:
         embed_clips(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
-        texts = _embed_texts.options(num_gpus=1 if job.use_gpu else 0).remote(plan, targets.texts)
-        scored = _score.remote(folder, texts, benchmark, targets, clips.places)
-        metrics, errors = result_of(scored, texts)
+        texts = None
+        if not plan.tells_classes:
+            texts = _embed_texts.options(num_gpus=1 if job.use_gpu else 0).remote(plan, targets.texts)
+        head = model.class_head if plan.tells_classes else None
+        scored = _score.remote(folder, texts, benchmark, targets, clips.places, head)
+        metrics, errors = result_of(scored, *([] if texts is None else [texts]))
     missing = _name_missing(targets, clips, errors)
     result = make_result(
         benchmark, targets, metrics, source=describe_checkpoint(model.name), num_missing=len(missing),
-        **_protocol_of(benchmark, model),
+        **_protocol_of(benchmark, model, tells_classes=plan.tells_classes),
     ).model_copy(update={
         "checkpoint": model.name, "missing": tuple(missing[:_MAX_NAMED]),
         "duration_s": round(time.perf_counter() - start, 3),
@@ -166,7 +171,8 @@ def _take(table: pa.Table, rows: np.ndarray) -> pa.Table:
 def make_plan(
     job: EvaluateJob, benchmark: AnnotatedBenchmark, model: EvaluatedModel, shards: str, clips: AnnotatedClips
 ) -> EmbedPlan:
-    """Return what tasks and actors need; UserError for several views of a model that reads features."""
+    """Return what tasks and actors need; UserError for several views of a model that reads features, and for heads that
+    the model has not."""
     if model.features is not None and benchmark.views.num_views > 1:
         raise UserError("several views", got="a model that reads features", wanted="one that sees pixels")
     return EmbedPlan(
@@ -183,8 +189,23 @@ def make_plan(
         features=model.features,
         num_regions=model.num_regions,
         views=benchmark.views,
+        tells_classes=_tells_classes(benchmark, model),
         is_raw=isinstance(benchmark, MultipleChoiceBenchmark) and benchmark.score == "raw",
     )
+
+
+def _tells_classes(benchmark: AnnotatedBenchmark, model: EvaluatedModel) -> bool:
+    """Tell whether the model's own heads are scored."""
+    if not isinstance(benchmark, ClassificationBenchmark) or benchmark.score == "cosine":
+        return False
+    if benchmark.score == "head" and model.class_head is None:
+        raise UserError(
+            "the checkpoint has no heads of classes",
+            got=model.uri,
+            wanted="one of a run with task.kind classification",
+            remedy="set score: cosine in a copy of the benchmark's file",
+        )
+    return model.class_head is not None
 
 
 @ray.remote(num_cpus=1, name="evaluate: embed texts")
@@ -194,42 +215,59 @@ def _embed_texts(plan: EmbedPlan, texts: tuple[str, ...]) -> np.ndarray:
 
 @ray.remote(num_cpus=_TASK_CPUS, name="evaluate: score clips")
 def _score(
-    folder: str, texts: np.ndarray, benchmark: AnnotatedBenchmark, targets: Targets, places: np.ndarray
+    folder: str,
+    texts: np.ndarray | None,
+    benchmark: AnnotatedBenchmark,
+    targets: Targets,
+    places: np.ndarray,
+    head: ClassHeadFile | None,
 ) -> tuple[dict[str, float], dict[int, str]]:
     with storage_errors(folder):
         features, _, _, errors = read_features(Place.of(folder), len(places))
-    return score_features(benchmark, targets, features, texts, places, errors), errors
+    return score_features(benchmark, targets, features, texts, places, errors, head), errors
 
 
 def score_features(
     benchmark: AnnotatedBenchmark,
     targets: Targets,
     features: np.ndarray,
-    texts: np.ndarray,
+    texts: np.ndarray | None,
     places: np.ndarray,
     errors: dict[int, str],
+    head: ClassHeadFile | None = None,
 ) -> dict[str, float]:
     """Return the metrics of (clips, views by dim) features, whose rows are the benchmark's clips at `places`.
 
-    errors: rows whose clip could not be decoded.
+    texts: their features, None where the clips' are logits of `head`. errors: rows whose clip could not be decoded.
     """
-    num_views, dim = benchmark.views.num_views, texts.shape[1]
-    whole = np.zeros((len(targets.clip_ids), num_views, dim), np.float32)
-    whole[places] = features.reshape(len(places), num_views, dim)
+    num_views = benchmark.views.num_views
+    whole = np.zeros((len(targets.clip_ids), num_views, features.shape[1] // num_views), np.float32)
+    whole[places] = features.reshape(len(places), num_views, -1)
     missing = np.ones(len(targets.clip_ids), bool)
     missing[places] = np.isin(np.arange(len(places)), list(errors))
     if isinstance(targets, MultiInstanceTargets):
-        return measure_multi_instance(targets, similarity_of_features(whole[:, 0], texts), missing)
+        return measure_multi_instance(targets, similarity_of_features(whole[:, 0], _given(texts)), missing)
     if isinstance(targets, ChoiceTargets):
-        return measure_choices(targets, choice_scores(targets, whole[:, 0], texts), missing)
+        return measure_choices(targets, choice_scores(targets, whole[:, 0], _given(texts)), missing)
     assert isinstance(benchmark, ClassificationBenchmark)
+    if head is None:
+        scores = zero_shot_scores(targets, whole, _given(texts), benchmark.views.pool)
+    else:
+        ends = np.cumsum(list(head.sizes.values()))[:-1]
+        logits = dict(zip(head.sizes, np.split(whole, ends, axis=2), strict=True))
+        scores = head_scores(targets, logits, benchmark.views.pool, actions=head.actions)
     return measure_classes(
         targets,
-        zero_shot_scores(targets, whole, texts, benchmark.views.pool),
+        scores,
         missing,
-        temperature=benchmark.temperature,
+        temperature=benchmark.temperature if head is None else 1.0,
         leaves_out_absent=benchmark.absent_classes == "left_out",
     )
+
+
+def _given(texts: np.ndarray | None) -> np.ndarray:
+    assert texts is not None, "clips and texts are compared"
+    return texts
 
 
 def _name_missing(targets: Targets, clips: AnnotatedClips, errors: dict[int, str]) -> list[dict[str, str]]:
@@ -242,11 +280,12 @@ def _name_missing(targets: Targets, clips: AnnotatedClips, errors: dict[int, str
     return missing
 
 
-def _protocol_of(benchmark: AnnotatedBenchmark, model: EvaluatedModel) -> dict[str, object]:
+def _protocol_of(benchmark: AnnotatedBenchmark, model: EvaluatedModel, *, tells_classes: bool) -> dict[str, object]:
     views = benchmark.views
     windows = f"{views.num_windows} windows of {views.window_frames} consecutive frames, evenly spread"
+    compared = benchmark.score if isinstance(benchmark, MultipleChoiceBenchmark) else "cosine"
     named: dict[str, object] = {
-        "score": benchmark.score if isinstance(benchmark, MultipleChoiceBenchmark) else "cosine",
+        "score": "head" if tells_classes else compared,
         "text_length": model.text_length,
         "num_frames": model.num_frames,
         "sampling": windows if views.num_windows > 1 else model.sampling,
@@ -254,6 +293,6 @@ def _protocol_of(benchmark: AnnotatedBenchmark, model: EvaluatedModel) -> dict[s
         "image_size": model.transform.image_size,
         "resize": str(model.transform),
     }
-    if isinstance(benchmark, ClassificationBenchmark):
+    if isinstance(benchmark, ClassificationBenchmark) and not tells_classes:
         named |= {"templates": benchmark.templates, "temperature": benchmark.temperature}
     return named

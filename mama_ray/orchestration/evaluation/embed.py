@@ -61,6 +61,8 @@ class EmbedPlan:
     """What is seen of a clip; its video_features are those of its views, one behind the other."""
     is_raw: bool = False
     """Projections as they are, not of unit norm."""
+    tells_classes: bool = False
+    """A clip's features are the logits of the model's heads."""
 
     @property
     def clips_per_batch(self) -> int:
@@ -144,6 +146,8 @@ def _read_features(uri: str, records: list[dict], num_regions: int) -> dict[str,
 
 def load_encoder(plan: EmbedPlan) -> FeatureEncoder:
     """Load the plan's model as it is asked for."""
+    if plan.tells_classes:
+        return FeatureEncoder.load_classifier(plan.model, batch_size=plan.batch_size)
     return FeatureEncoder.load(plan.model, text_length=plan.text_length, batch_size=plan.batch_size, is_raw=plan.is_raw)
 
 

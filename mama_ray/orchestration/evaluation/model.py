@@ -14,6 +14,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
+from mama_ray.models.heads.classes import ClassHeadFile, has_class_head, read_class_head
 from mama_ray.models.hub import evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
@@ -43,6 +44,8 @@ class EvaluatedModel:
     features: str | None = None
     """Table of features that the model reads instead of pixels, and how many regions of a frame."""
     num_regions: int = 0
+    class_head: ClassHeadFile | None = None
+    """The heads that tell classes, where it has some."""
 
     @property
     def sampling(self) -> str:
@@ -68,6 +71,7 @@ def find_model(
         refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
         training = training_config(local / RUN_CONFIG)
         digest = hash_weights(local)
+        class_head = read_class_head(local) if has_class_head(local) else None
     transform = evaluation_transform(config, training, resize)
     text_length = _text_length(benchmark, config, tokenizer.context_length)
     if benchmark.image_size not in (None, config.image_size):
@@ -84,7 +88,7 @@ def find_model(
     features = None if features is None else absolute_uri(features)
     num_regions = regions_read(features, config, option="features")
     found = (named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
-    return EvaluatedModel(*found, features, num_regions)
+    return EvaluatedModel(*found, features, num_regions, class_head)
 
 
 def _features_of(training: dict) -> str | None:

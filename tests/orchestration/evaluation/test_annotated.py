@@ -1,10 +1,12 @@
 """A few clips, a tiny model and annotations of the official form: what the job writes is what a loop computes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from mama_ray.data.benchmarks.egomcq import ChoiceClip
 from mama_ray.data.clip import Clip
@@ -16,9 +18,17 @@ from mama_ray.data.video.view_loading import load_views
 from mama_ray.data.video.views import ViewConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.annotated_benchmark import AnnotatedResult
+from mama_ray.evaluation.annotated_scores import head_scores
 from mama_ray.evaluation.score_file import measure_file
 from mama_ray.evaluation.targets import read_targets
 from mama_ray.models.feature_encoder import FeatureEncoder
+from mama_ray.models.heads.classes import (
+    ClassHeads,
+    Classifier,
+    capture_class_head,
+    clip_feature_dim,
+    write_class_head,
+)
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.evaluation.annotated import score_features
 from mama_ray.orchestration.evaluation.job import EvaluateJob
@@ -71,15 +81,20 @@ def features_of(model_folder: Path, numbers, texts, *, views: ViewConfig, is_raw
     """Features of the videos that `write_clips` writes, one clip at a time, and of texts."""
     model = from_pretrained(model_folder)
     encoder = FeatureEncoder(model, Tokenizer.from_directory(model_folder), batch_size=6, is_raw=is_raw)
+    clips = views_of(model, numbers, views)
+    return np.stack([encoder.video_features(one) for one in clips]), encoder.text_features(list(texts))
+
+
+def views_of(model, numbers, views: ViewConfig) -> list[np.ndarray]:
+    """The views of the videos that `write_clips` writes."""
     transform = TransformConfig(image_size=model.config.image_size, resize="center_crop")
-    clips = [
+    return [
         load_views(
             make_video(first=3 * number, num_frames=6, width=96, height=48),
             views=views, num_frames=2, transform=transform,
         )
         for number in numbers
     ]  # fmt: skip
-    return np.stack([encoder.video_features(one) for one in clips]), encoder.text_features(list(texts))
 
 
 @pytest.mark.ray
@@ -123,6 +138,39 @@ def test_the_best_of_windows_and_crops_counts(tmp_path, ray_cluster, model_folde
     assert result.metrics == measure_file(loaded, targets, {"class": scores})
     assert set(result.metrics) >= {"mean_class_accuracy", "split1/top1", "split2/mean_class_accuracy_with_predicted"}
     assert (result.protocol.views, result.protocol.lists) == ("2 windows of 4 frames x 3, max", "split1, split2")
+
+
+@pytest.mark.ray
+def test_the_checkpoints_own_heads_tell_classes_where_it_has_some(tmp_path, ray_cluster, model_folder):
+    folder = shutil.copytree(model_folder, tmp_path / "with_heads")
+    encoder = from_pretrained(folder).eval()
+    torch.manual_seed(0)
+    # The head's actions are in another order than the benchmark's, and one is of another clip.
+    actions = ("3:1", "10:1", "2:0", "7:2")
+    heads = ClassHeads(clip_feature_dim(encoder), {"verb": 12, "noun": 5, "action": 4}).eval()
+    for layer in heads.layers.values():
+        torch.nn.init.normal_(layer.weight)
+    write_class_head(capture_class_head(heads, actions), folder)
+    write_ek100(tmp_path)
+    names = [f"P01_11_{number}" for number in range(1, 7)]
+    shards = write_clips(tmp_path / "shards", names)
+    benchmark = write_benchmark(tmp_path, "ek100_cls", "family: classification", "annotations: ek100", VIEWS)
+    result = evaluate(tmp_path, shards, benchmark, folder)
+    loaded = load_benchmark(str(benchmark))
+    targets = read_targets(loaded, tmp_path)
+    views = views_of(encoder, range(6), loaded.views)
+    with torch.no_grad():
+        logits = [Classifier(encoder, heads).classify(torch.from_numpy(one)) for one in views]
+    outputs = {kind: np.stack([one[kind].numpy() for one in logits]) for kind in heads.sizes}
+    scores = head_scores(targets, outputs, "max", actions=actions)
+    assert result.metrics == pytest.approx(measure_file(loaded, targets, scores), abs=1e-9)
+    assert (result.protocol.score, result.protocol.templates) == ("head", ())
+    assert {"verb_top1", "noun_top1", "action_top1"} <= set(result.metrics)
+    cosine = write_benchmark(tmp_path, "cosine", "family: classification", "annotations: ek100", "score: cosine")
+    assert evaluate(tmp_path, shards, cosine, folder).protocol.score == "cosine"
+    wanted = write_benchmark(tmp_path, "heads", "family: classification", "annotations: ek100", "score: head")
+    with pytest.raises(UserError, match="the checkpoint has no heads of classes: got .*; set score: cosine"):
+        evaluate(tmp_path, shards, wanted, model_folder)
 
 
 @pytest.mark.ray
