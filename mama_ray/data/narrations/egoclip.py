@@ -16,6 +16,7 @@ from mama_ray.storage.parquet import is_of_storage
 from mama_ray.storage.places import Place
 
 AnnotationsFormat = Literal["table", "egoclip"]
+_HEADER_BYTES = 4096
 _COLUMNS = ("video_uid", "clip_start", "clip_end", "clip_text")
 
 
@@ -43,6 +44,16 @@ def read_egoclip(place: Place, clamped: Counter | None = None) -> Iterator[tuple
         raise UserError("EgoClip cannot be read", got=got, wanted="tab-separated text in UTF-8") from error
     if not number:
         raise UserError("annotations have no rows", got=f"{place}", wanted="at least one narration")
+
+
+def is_egoclip(place: Place) -> bool:
+    """Tell by its header whether a file is EgoClip's; one that cannot be read is not."""
+    try:
+        with place.open_stream() as stream:
+            header = stream.read(_HEADER_BYTES).partition(b"\n")[0].decode("utf-8-sig", "replace")
+    except OSError:
+        return False
+    return {name.strip() for name in header.split("\t")} >= set(_COLUMNS)
 
 
 def _converted(row: dict[str, Any], clamped: Counter) -> dict[str, Any]:

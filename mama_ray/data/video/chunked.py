@@ -199,10 +199,11 @@ class ChunkedVideo:
         number = chunks_in(self._chunks, start_s, end_s)[0]
         skipped = round((start_s - self._chunks[number].start_s) * self._window.fps)
         wanted = max(int((end_s - start_s) * self._window.fps), self._window.min_frames)
-        pieces = []
+        pieces, asked, num_there = [], skipped, 0
         while wanted > 0 and number < len(self._chunks):
             source = self._source(number)
             num_frames = source.info.num_frames if source is not None else 0
+            num_there += num_frames
             taken = min(wanted, num_frames - skipped)
             if taken > 0:
                 pieces.append((number, skipped, skipped + taken - 1))
@@ -212,7 +213,8 @@ class ChunkedVideo:
                 self._check_next(number, self._chunks[number].start_s + self._length_s(number), None)
             number += 1
         if not pieces:
-            raise starts_too_late(start_s, self._chunks[-1].start_s + self._length_s(len(self._chunks) - 1))
+            got = f"frame {asked} at {self._window.fps:g} frames/s from the chunk of {start_s:g} s on"
+            raise DecodeError("the clip starts after the last frame that is counted", got=got, limit=num_there)
         return pieces
 
     def _frames(self, pieces: list[tuple[int, int, int]], deadline: Deadline) -> Iterator[tuple[float, VideoFrame]]:

@@ -6,7 +6,7 @@ from typing import Any
 from mama_ray.config import decisive_values
 from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import read_index, shard_sizes
-from mama_ray.data.narrations.egoclip import read_egoclip
+from mama_ray.data.narrations.egoclip import is_egoclip, read_egoclip
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
@@ -61,6 +61,8 @@ def look_at_annotations(config: PrepareJob) -> None:
     with storage_errors(config.annotations):
         if config.annotations_format == "egoclip":
             next(read_egoclip(place))
+        elif is_egoclip(place):
+            raise UserError("the annotations are EgoClip's", got=place, remedy="add --annotations_format egoclip")
         else:
             look_at_table(place, unknown_columns=config.unknown_columns)
 

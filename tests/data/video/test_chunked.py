@@ -205,6 +205,10 @@ def test_frames_are_counted_at_the_asked_rate_whatever_the_video_has(folder):
     # From the chunk in which the clip starts: 2 + 0.25 s is frame 10 + round(2.5) = 12, half to even.
     assert numbers(cut(folder, 2.25, 2.75, fps=10, min_frames=1)) == [12, 13, 14, 15, 0]
     assert numbers(cut(folder, 2.25, 2.35, fps=10)) == [12, 13, 14, 15]  # as many as a model takes
+    with pytest.raises(
+        DecodeError, match=r"after the last frame that is counted: got frame 45 at 30 frames/s .*limit 40"
+    ):
+        cut(folder, 1.5, 2.5, fps=30)
     # Frames behind the end of a chunk are those of the next ones.
     assert numbers(cut(folder, 1.0, 3.0, fps=12, min_frames=1)) == [number % 16 for number in range(12, 36)]
 

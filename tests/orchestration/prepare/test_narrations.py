@@ -103,3 +103,9 @@ def test_another_table_under_this_name_is_told_before_anything_starts(folder):
     given = options(folder, "clip,text\nuid.mp4,a walk\n", annotations_format="egoclip")
     with pytest.raises(UserError, match="no file of EgoClip"):
         look_at_annotations(PrepareJob(**given))
+
+
+def test_egoclip_that_is_taken_for_a_table_is_told_with_the_remedy(folder):
+    given = options(folder, "\n".join([HEADER, line()]), name="egoclip.csv")
+    with pytest.raises(UserError, match="the annotations are EgoClip's.*add --annotations_format egoclip"):
+        look_at_annotations(PrepareJob(**given))
