@@ -109,11 +109,9 @@ def _load(
             + (f" of {sorted(config.mix)}" if config.mix else ""),
             remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
         )
-    if config.shares is not None:
-        rows_of_shares(tables["train"], dict(config.shares))  # told here, not by a worker
-    classes: dict = {}
-    if reads_classes:
-        tables, classes = add_classes(tables, config)
+    rows_of_shares(tables["train"], dict(config.shares or {}))  # what no clip has is told here, not by a worker
+    tables, classes = add_classes(tables, config) if reads_classes else (tables, {})
+    if classes:
         contents["data.classes"] = classes["sha256"]
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(folder, task) if reads_questions else []
