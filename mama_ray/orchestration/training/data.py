@@ -109,7 +109,7 @@ def _load(
             + (f" of {sorted(config.mix)}" if config.mix else ""),
             remedy="give them captions, or learn answers alone: task.contrast false" if task.contrast else None,
         )
-    rows_of_shares(tables["train"], dict(config.shares or {}))  # what no clip has is told here, not by a worker
+    rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
     tables, classes = add_classes(tables, config) if reads_classes else (tables, {})
     if classes:
         contents["data.classes"] = classes["sha256"]
