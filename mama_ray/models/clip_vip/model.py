@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mama_ray.config import Config
 from mama_ray.models.clip_vip.video_encoder import VideoEncoder
-from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.models.dual_encoder import PooledEncoder
 from mama_ray.models.text_encoder import TextEncoder
 from mama_ray.models.transformer import EncoderConfig
 
@@ -83,7 +83,7 @@ class ClipVipConfig(Config):
         return self
 
 
-class ClipVip(nn.Module, DualEncoder):
+class ClipVip(nn.Module, PooledEncoder):
     """Dual encoder; construct it from a config for a fresh start, or with `models.pretrained.from_pretrained`."""
 
     model_type: ClassVar[str] = "clip_vip"
@@ -125,6 +125,15 @@ class ClipVip(nn.Module, DualEncoder):
     def encode_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Embed RGB clips with values 0 to 255 (uint8, or floats of that range) to unit norm, at least float32."""
         return _to_unit_norm(self.project_video(frames))
+
+    @property
+    def pooled_width(self) -> int:
+        """Channels of `pool_video`."""
+        return self.config.video.width
+
+    def pool_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
+        """Return the class token before the projection, which classification heads read."""
+        return self.vision_model(frames)
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed token ids, each row ended by the largest id of the vocabulary, to unit norm, at least float32."""

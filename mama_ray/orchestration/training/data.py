@@ -102,11 +102,9 @@ def _load(
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
         raise _no_training_clips(shards, len(index), num_uncaptioned["train"], config, needs_captions=task.contrast)
-    if config.shares is not None:
-        rows_of_shares(tables["train"], dict(config.shares))  # told here, not by a worker
-    classes: dict = {}
-    if reads_classes:
-        tables, classes = add_classes(tables, config)
+    rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
+    tables, classes = add_classes(tables, config) if reads_classes else (tables, {})
+    if classes:
         contents["data.classes"] = classes["sha256"]
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(folder, task) if reads_questions else []

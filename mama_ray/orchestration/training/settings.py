@@ -91,9 +91,14 @@ class DataConfig(Config):
     says 512; VIOLET takes 30, VGT 20 or 38); null takes what the folder says."""
 
     @property
+    def source_shares(self) -> dict[str, float]:
+        """The shares, none where nothing is said of them."""
+        return {} if self.shares is None else dict(self.shares)
+
+    @property
     def mix(self) -> dict[str, float] | None:
         """The sources that captions are drawn from, with what is said of them; None where any will do."""
-        return self.captions if self.shares is None else dict(self.shares)
+        return self.captions if self.shares is None else self.source_shares
 
     @field_validator("shares")
     @classmethod

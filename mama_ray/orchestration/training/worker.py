@@ -191,7 +191,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         classes=tuple(data.summary.get("classes", {"sizes": {}})["sizes"].items()),
         relevant_above=job.data.positive_relevance,
         flip=job.data.flip,
-        shares=tuple(sorted((job.data.shares or {}).items())),
+        shares=tuple(sorted(job.data.source_shares.items())),
     )
 
 

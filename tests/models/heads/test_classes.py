@@ -8,6 +8,8 @@ from mama_ray.models.heads.classes import (
     ClassHeads,
     Classifier,
     capture_class_head,
+    clip_feature,
+    clip_feature_dim,
     has_class_head,
     load_classifier,
     split_kinds,
@@ -19,7 +21,7 @@ from mama_ray.models.pretrained import save_pretrained
 
 def test_a_folder_gives_back_what_was_written_and_stays_a_plain_model(tmp_path, model, frames):
     model = model.float()
-    head = ClassHeads(model.config.dim, {"verb": 3, "action": 5})
+    head = ClassHeads(clip_feature_dim(model), {"verb": 3, "action": 5})
     torch.nn.init.normal_(head.layers["action"].weight)
     save_pretrained(model, tmp_path)
     assert not has_class_head(tmp_path)
@@ -38,14 +40,21 @@ def test_a_folder_without_heads_and_heads_of_another_model_are_told(tmp_path, mo
     save_pretrained(model, tmp_path)
     with pytest.raises(UserError, match=r"tells no classes.*class_head\.json"):
         load_classifier(tmp_path)
-    write_class_head(capture_class_head(ClassHeads(model.config.dim + 1, {"verb": 3}), ()), tmp_path)
+    write_class_head(capture_class_head(ClassHeads(clip_feature_dim(model) + 1, {"verb": 3}), ()), tmp_path)
     with pytest.raises(UserError, match="not of this model"):
         load_classifier(tmp_path)
-    captured = capture_class_head(ClassHeads(model.config.dim, {"verb": 3}), ())
+    captured = capture_class_head(ClassHeads(clip_feature_dim(model), {"verb": 3}), ())
     captured.content["sizes"] = {"verb": 4}
     write_class_head(captured, tmp_path)
     with pytest.raises(UserError, match="do not fit the class heads"):
         load_classifier(tmp_path)
+
+
+def test_heads_read_the_feature_before_the_projection(model, frames):
+    feature = clip_feature(model, frames)
+    assert feature.shape[1] == clip_feature_dim(model) == model.config.video.width
+    projected = torch.nn.functional.normalize(model.visual_projection(feature), dim=-1)
+    torch.testing.assert_close(projected, model.encode_video(frames))
 
 
 def test_logits_are_split_by_kind():
