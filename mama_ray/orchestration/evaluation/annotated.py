@@ -42,6 +42,7 @@ from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips, load
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
+from mama_ray.orchestration.evaluation.texts import tell_cut_texts
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
@@ -99,6 +100,7 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     connect()
     targets, clips = load_clips(shards, job.annotations, benchmark, known)
     plan = make_plan(job, benchmark, model, shards, clips)
+    tell_cut_texts(plan, targets.texts)
     with features_folder(Place.of(output)) as folder:
         embed_clips(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
         texts = None

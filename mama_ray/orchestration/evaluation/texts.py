@@ -1,6 +1,7 @@
 """What the model's context does to the texts of a benchmark: told before they are embedded."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,20 +19,28 @@ logger = logging.getLogger(__name__)
 _MAX_CLIPS = 50_000  # whose texts are counted, evenly spread
 
 
-def tell_cut_texts(plan: EmbedPlan) -> None:
-    """Warn of texts that the context cuts or that hold unknown pieces, as counted in a task."""
+def tell_cut_texts(plan: EmbedPlan, texts: Sequence[str] | None = None) -> None:
+    """Warn of texts that the context cuts or that hold unknown pieces, as counted in a task.
+
+    texts: those that are embedded, where they are not the captions of the plan's clips.
+    """
     remedy = "that is the benchmark's text_length, or what the model reads"
-    for sentence in tell_counts(result_of(_count.remote(plan)), remedy=remedy):
+    for sentence in tell_counts(result_of(_count.remote(plan, texts)), remedy=remedy):
         logger.warning("%s", sentence)
 
 
 @ray.remote(num_cpus=0.5, name="evaluate: count texts")
-def _count(plan: EmbedPlan) -> CaptionCounts:
+def _count(plan: EmbedPlan, texts: Sequence[str] | None) -> CaptionCounts:
+    counted = _captions_of(plan) if texts is None else list(texts)
+    with evaluated_model(plan.model) as folder:
+        return count_captions(Tokenizer.from_directory(folder, plan.text_length), counted)
+
+
+def _captions_of(plan: EmbedPlan) -> list[str]:
     rows = np.unique(np.linspace(0, plan.num_clips - 1, min(_MAX_CLIPS, plan.num_clips)).astype(np.int64))
-    texts: list[str] = []
     assert plan.caption_mode is not None
+    texts: list[str] = []
     for captions in ray.get(plan.table)["captions"].take(pa.array(rows)).to_pylist():
         chosen = caption_for_evaluation(captions, plan.caption_mode)
         texts += [chosen] if isinstance(chosen, str) else chosen
-    with evaluated_model(plan.model) as folder:
-        return count_captions(Tokenizer.from_directory(folder, plan.text_length), texts)
+    return texts
