@@ -6,9 +6,8 @@ import torch
 
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
-from mama_ray.models.clip_vip.model import ClipVip
-from mama_ray.models.clip_vip.presets import PRESETS
 from mama_ray.models.feature_encoder import FeatureEncoder
+from mama_ray.models.pretrained import from_preset
 from mama_ray.models.violet.model import Violet
 from tests.models.tiny_backbones import TINY
 
@@ -18,13 +17,10 @@ def tokenizer():
     return Tokenizer.train(["a red green blue white thing moves 0123456789"] * 3, 514, 24)
 
 
-@pytest.fixture(scope="module")
-def model(tokenizer):
+@pytest.mark.parametrize("preset", ["tiny", "tsf_tiny"])
+def test_raw_features_have_the_directions_of_the_others(preset, tokenizer):
     torch.manual_seed(0)
-    return ClipVip(PRESETS["tiny"].model_copy(update={"vocab_size": tokenizer.vocab_size, "context_length": 24}))
-
-
-def test_raw_features_have_the_directions_of_the_others(model, tokenizer):
+    model = from_preset(preset, {"vocab_size": tokenizer.vocab_size, "context_length": 24})
     frames = np.random.default_rng(0).integers(0, 256, (3, 2, *[model.config.image_size] * 2, 3), np.uint8)
     texts = ["a red thing", "a blue thing moves"]
     unit, raw = (FeatureEncoder(model, tokenizer, batch_size=4, is_raw=is_raw) for is_raw in (False, True))

@@ -145,7 +145,11 @@ class Timesformer(nn.Module, PooledEncoder):
 
     def encode_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Embed RGB clips with values 0 to 255 (uint8, or floats of that range) to unit norm, at least float32."""
-        return _to_unit_norm(self.pool_video(frames) @ self.image_projection)
+        return _to_unit_norm(self.project_video(frames))
+
+    def project_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
+        """Return what `encode_video` brings to unit norm, which LaViLa multiplies on EgoMCQ."""
+        return self.pool_video(frames) @ self.image_projection
 
     def pool_video(self, frames: Num[Tensor, "batch frames height width c"]) -> Float[Tensor, "batch dim"]:
         """Return the class token before the projection, which classification heads read."""
@@ -157,7 +161,11 @@ class Timesformer(nn.Module, PooledEncoder):
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed token ids, each row filled up with the config's `pad_id`, to unit norm, at least float32."""
-        return _to_unit_norm(self.text_model(token_ids) @ self.text_projection)
+        return _to_unit_norm(self.project_text(token_ids))
+
+    def project_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
+        """Return what `encode_text` brings to unit norm."""
+        return self.text_model(token_ids) @ self.text_projection
 
     @torch.no_grad()
     def clamp_logit_scale_(self) -> None:

@@ -23,7 +23,6 @@ from tests.orchestration.runs.training_runs import (
 from tests.processes import kill_tree
 
 RECIPES = [*(ROOT / "configs/train/egocentric").glob("*.yaml"), *(ROOT / "configs/train").glob("lavila_*.yaml")]
-RETRIEVAL = ("max_margin", "adaptive", "multi_similarity")
 # Of the whole recipe only what makes it small: the model, the corpus, the batch and the machine.
 SMALL: dict[str, Any] = SETTINGS | {"num_epochs": 1.3, "num_workers": 1, "use_gpu": False}
 SMALL |= {"weighting": {"kind": "learned"}}
@@ -60,10 +59,14 @@ def learned(folder: Path, run: str) -> dict[str, Any]:
     }
 
 
+# At every change the loss that won the last challenges, and heads; the other losses differ from the first in a formula.
+_KILLED = [pytest.param(name, marks=pytest.mark.promise) for name in ("ek100_mir_multi_similarity", "ek100_cls")]
+_KILLED += ["ek100_mir_max_margin", "ek100_mir_adaptive"]
+
+
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.promise
-@pytest.mark.parametrize("name", [*(f"ek100_mir_{loss}" for loss in RETRIEVAL), "ek100_cls"])
+@pytest.mark.parametrize("name", _KILLED)
 def test_a_fine_tuning_from_its_recipe_resumes_bit_for_bit_after_the_whole_job_was_killed(tmp_path, name):
     """On the embedded corpus, whose verbs are motions and whose nouns are shapes, with learned weights."""
     shards, settings = write_shards(tmp_path / "corpus"), small(name)
