@@ -86,7 +86,7 @@ def test_a_checkpoint_that_carries_code_is_not_loaded(run):
 
     directory = run / "checkpoints" / step_directory(3)
     torch.save({"state": Trap(), "param_groups": []}, directory / "optimizer.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match="cannot be read as tensors only: got an object of getattr"):
         load_state(new_state(), directory)
     assert not (run / "sprung").exists()
 

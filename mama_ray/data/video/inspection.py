@@ -5,8 +5,10 @@ process that may die. Run as a program this module is that process: one JSON req
 JSON answer per line on standard output.
 """
 
+import errno
 import fcntl
 import json
+import mmap
 import os
 import resource
 import select
@@ -31,6 +33,8 @@ from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.data.video.views import window_frames
 from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
+# What the decoder's libraries map when they open their first video, and a small one's frames.
+_LEAST_ROOM = 64 << 20
 _TRIAL_SIZE = 32  # decoding costs the same, converting and scaling less
 
 
@@ -141,8 +145,9 @@ def _facts_for(request: dict, inspector: Inspector) -> dict:
     return inspector.inspect(**request, window=window)
 
 
-def serve(requests: Iterable[str], answers: TextIO) -> None:
-    """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours."""
+def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) -> None:
+    """Answer requests line by line until the input ends; `error` is the video's fault, `trouble` is ours: also what
+    becomes of any video where there never was room for one."""
     inspector = Inspector()
     for line in requests:
         request = json.loads(line)
@@ -150,6 +155,8 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         signal.alarm(request.pop("alarm_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
+            if not has_room:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             answer = {"facts": _facts_for(request, inspector)}
         except DecodeError as error:
             answer = {"error": str(error)}
@@ -167,6 +174,14 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
         signal.alarm(0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _has_room() -> bool:
+    try:
+        mmap.mmap(-1, _LEAST_ROOM).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end_with_parent(lifeline: int) -> None:
@@ -194,7 +209,8 @@ def main() -> None:
     os.dup2(2, 1)
     answers.write("ready\n")
     answers.flush()
-    serve(sys.stdin, answers)
+    # Looked at once, before any video could take it: a library that finds none tells it now as a fault of the video.
+    serve(sys.stdin, answers, has_room=_has_room())
 
 
 if __name__ == "__main__":
