@@ -67,10 +67,16 @@ def main(
     """
     if videos and not videos.is_dir():
         raise UserError("no such folder of videos", got=videos, wanted="a folder on this machine")
+    if num_val and split != "train":
+        got = f"--num-val {num_val} with --split {split}"
+        raise UserError("only clips of train are held out as val", got=got, wanted="--split train and its file")
+    for given in (annotations, captions):
+        if given is not None and output.resolve() == given.resolve():
+            raise UserError("--output is the official file itself", got=output, wanted="another file")
     rows = _read(benchmark, annotations, captions, split)
     rows = hold_out(rows, num_val) if num_val else rows
     rows = with_found_files(rows, videos) if videos else rows
-    rows = trimmed(rows, trim_s) if trim_s else rows
+    rows = trimmed(rows, trim_s) if trim_s is not None else rows
     with storage_errors(str(output)):
         Place.of(output).write_whole("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
