@@ -18,6 +18,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import CheckpointName
 
 RESULT_VERSION = 1
+_EK100_CLASSES = ("segments", "train", "verbs", "nouns", "tail_verbs", "tail_nouns", "unseen")
 _AT_CHANCE = 1.1  # of the chance level, which is known to a few percent
 
 
@@ -47,6 +48,26 @@ class AnnotatedBenchmark(Config):
     chance: dict[str, float] = {}
     """What metrics are without any knowledge, in percent: a result that has no more says so."""
 
+    @model_validator(mode="after")
+    def _has_frames_in_a_window(self) -> "AnnotatedBenchmark":
+        views, wanted = self.views, self.num_frames or 1
+        asked = views.num_windows > 1 or "window_frames" in views.model_fields_set
+        if asked and views.window_frames < wanted:
+            raise ValueError(f"views.window_frames: got {views.window_frames}, wanted at least num_frames, {wanted}")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_files(self) -> "AnnotatedBenchmark":
+        known = self._known_files()
+        unknown = [name for name in self.files if name not in known]
+        if unknown:
+            raise ValueError(f"files: got {', '.join(unknown)}, wanted some of {', '.join(known)}")
+        return self
+
+    def _known_files(self) -> tuple[str, ...]:
+        """Return the keys of `files` that are read."""
+        return ()
+
     def clips_deviation(self, clip_ids: tuple[str, ...], num_missing: int) -> str:
         """Return how the clips that were there differ from the whole benchmark's, "" where they are all."""
         wanted, found = self.num_clips or len(clip_ids), len(clip_ids) - num_missing
@@ -62,6 +83,9 @@ class MultiInstanceBenchmark(AnnotatedBenchmark):
     """Which kind of benchmark this is."""
     num_texts: int | None = Field(default=None, ge=1)
     """Captions of the whole benchmark."""
+
+    def _known_files(self) -> tuple[str, ...]:
+        return ("segments", "captions", "verbs", "nouns")
 
     @model_validator(mode="after")
     def _has_one_view(self) -> "MultiInstanceBenchmark":
@@ -87,6 +111,17 @@ class ClassificationBenchmark(AnnotatedBenchmark):
     num_classes: int | None = Field(default=None, ge=1)
     """Classes of the whole benchmark."""
 
+    def _known_files(self) -> tuple[str, ...]:
+        known = {"ek100": _EK100_CLASSES, "charades_ego": ("videos", "classes"), "egtea": ("actions", "clips")}
+        return known[self.annotations]
+
+    @model_validator(mode="after")
+    def _has_places_for_texts(self) -> "ClassificationBenchmark":
+        without = [template for template in self.templates if "{}" not in template]
+        if without:
+            raise ValueError(f"templates: got {without[0]!r}, wanted {{}} in each, where a class's text is put")
+        return self
+
 
 class MultipleChoiceBenchmark(AnnotatedBenchmark):
     """A text and several clips, one of which it is of."""
@@ -97,6 +132,9 @@ class MultipleChoiceBenchmark(AnnotatedBenchmark):
     """cosine: of unit features, as EgoVLP has it; raw: the product of unnormalised projections, LaViLa's."""
     num_questions: int | None = Field(default=None, ge=1)
     """Questions of the whole benchmark."""
+
+    def _known_files(self) -> tuple[str, ...]:
+        return ("questions",)
 
     @model_validator(mode="after")
     def _has_one_view(self) -> "MultipleChoiceBenchmark":

@@ -47,6 +47,11 @@ def make_result(
 
 def deviation_of(benchmark: AnnotatedBenchmark, targets: Targets, num_missing: int) -> str:
     """Return how what was there differs from the whole benchmark, "" where it is whole."""
+    left_out = f"{len(targets.left_out):,} clips left out" if targets.left_out else ""
+    return ", ".join(one for one in (_deviation_of_files(benchmark, targets, num_missing), left_out) if one)
+
+
+def _deviation_of_files(benchmark: AnnotatedBenchmark, targets: Targets, num_missing: int) -> str:
     if found := benchmark.clips_deviation(targets.clip_ids, num_missing):
         return found
     if isinstance(benchmark, ClassificationBenchmark) and isinstance(targets, ClassTargets):

@@ -1,6 +1,7 @@
 """From features, outputs of heads or scores of others to the metrics of an annotated benchmark.
 
-A missing clip is wrong: as a query it has 0, in a gallery it is last, and no class or choice of it is the right one.
+A missing clip is wrong: as a query it has 0, in a gallery it is last and earns nothing where it is right, no class of
+it is the right one, and neither is a choice among it and others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -127,9 +128,10 @@ def measure_classes(
         return _measure_actions(targets, scores, missing, temperature)
     if targets.is_multi_label:
         return _measure_labels(targets, scores["class"], missing, temperature, leaves_out_absent)
-    known = np.where(missing[:, None], 0.0, scores["class"])  # equal scores have no right one
-    masks = dict(targets.lists or {}) or {"all": np.ones(len(known), bool)}
-    by_list = {name: _accuracies(known[mask], targets.classes[mask]) for name, mask in masks.items()}
+    masks = dict(targets.lists or {}) or {"all": np.ones(len(missing), bool)}
+    by_list = {
+        name: _accuracies(scores["class"][mask], targets.classes[mask], missing[mask]) for name, mask in masks.items()
+    }
     names = next(iter(by_list.values()))
     metrics = {name: sum(own[name] for own in by_list.values()) / len(by_list) for name in names}
     if len(by_list) > 1:
@@ -137,12 +139,13 @@ def measure_classes(
     return metrics
 
 
-def _accuracies(scores: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+def _accuracies(scores: np.ndarray, classes: np.ndarray, missing: Missing) -> dict[str, float]:
+    with_predicted = mean_class_accuracy(scores, classes, counts_predicted_only=True, missing=missing)
     return {
-        "mean_class_accuracy": mean_class_accuracy(scores, classes),
-        "mean_class_accuracy_with_predicted": mean_class_accuracy(scores, classes, counts_predicted_only=True),
-        "top1": top_k_accuracy(scores, classes, 1),
-        "top5": top_k_accuracy(scores, classes, 5),
+        "mean_class_accuracy": mean_class_accuracy(scores, classes, missing=missing),
+        "mean_class_accuracy_with_predicted": with_predicted,
+        "top1": top_k_accuracy(scores, classes, 1, missing=missing),
+        "top5": top_k_accuracy(scores, classes, 5, missing=missing),
     }
 
 
@@ -152,11 +155,10 @@ def _measure_labels(
     """Two metrics, since over a video's classes the same scores rank the videos otherwise."""
     kept = np.flatnonzero(targets.labels.any(axis=0)) if leaves_out_absent else np.arange(len(targets.class_names))
     names = [targets.class_names[number] for number in kept]
-    order = np.argsort(missing, kind="stable")  # equal scores keep their order: missing clips come behind all
 
     def mean_average_precision(found: np.ndarray) -> float:
-        ranked = np.where(missing[:, None], -np.inf, found)[order][:, kept]
-        return 100.0 * float(average_precisions(ranked, targets.labels[order][:, kept], names).mean())
+        precisions = average_precisions(found[:, kept], targets.labels[:, kept], names, missing=missing)
+        return 100.0 * float(precisions.mean())
 
     softened = softmax(scores, temperature)
     return {"mAP_raw": mean_average_precision(scores), "mAP_softmax": mean_average_precision(softened)}
@@ -173,17 +175,18 @@ def _measure_actions(
         "verb": scores.get("verb", marginal_scores(probabilities, parts.verb_of, parts.num_verbs)),
         "noun": scores.get("noun", marginal_scores(probabilities, parts.noun_of, parts.num_nouns)),
     }
-    if missing.any():
-        found = {name: np.where(missing[:, None], 0.0, one) for name, one in found.items()}
     right = {"action": targets.classes, "verb": parts.verbs, "noun": parts.nouns}
-    metrics = {f"{name}_top{k}": top_k_accuracy(found[name], right[name], k) for name in right for k in (1, 5)}
+    metrics = {
+        f"{name}_top{k}": top_k_accuracy(found[name], right[name], k, missing=missing)
+        for name in right for k in (1, 5)
+    }  # fmt: skip
     subsets = {
         "verb_top1_tail": ("verb", parts.tail_verbs), "noun_top1_tail": ("noun", parts.tail_nouns),
         "verb_top1_unseen": ("verb", parts.unseen), "noun_top1_unseen": ("noun", parts.unseen),
         "action_top1_unseen": ("action", parts.unseen),
     }  # fmt: skip
     return metrics | {
-        name: top_k_accuracy(found[kind][mask], right[kind][mask], 1)
+        name: top_k_accuracy(found[kind][mask], right[kind][mask], 1, missing=missing[mask])
         for name, (kind, mask) in subsets.items() if mask.any()
     }  # fmt: skip
 
@@ -191,8 +194,12 @@ def _measure_actions(
 def measure_choices(
     targets: ChoiceTargets, scores: Float[np.ndarray, "questions choices"], missing: Missing
 ) -> dict[str, float]:
-    """Return accuracy_inter and accuracy_intra, and both under the names that public code prints."""
-    known = np.where(missing[targets.choices], -np.inf, scores)
+    """Return accuracy_inter and accuracy_intra, and both under the names that public code prints.
+
+    A question that offers a missing clip is wrong, whichever of the five it is: with one less the others are easier.
+    """
+    offers_missing = missing[targets.choices].any(axis=1, keepdims=True)
+    known = np.where(offers_missing, -np.inf, scores)
     return choice_metrics(known, targets.answers, targets.types)
 
 

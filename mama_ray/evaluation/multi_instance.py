@@ -73,9 +73,14 @@ def compute_relevance(queries: ActionClasses, gallery: ActionClasses) -> Float64
 
 
 def score_queries(
-    similarity: Float[np.ndarray, "queries gallery"], relevance: Float64[np.ndarray, "queries gallery"]
+    similarity: Float[np.ndarray, "queries gallery"],
+    relevance: Float64[np.ndarray, "queries gallery"],
+    *,
+    is_missing: Bool[np.ndarray, " gallery"] | None = None,
 ) -> QueryScores:
     """Score a block of queries against the whole gallery; equal similarities keep the gallery's order.
+
+    Items of `is_missing` are last and earn nothing: what they would have earned is missed all the same.
 
     UserError for a query without a positive, whose average precision is no number, and for similarities that are none.
     """
@@ -87,8 +92,11 @@ def score_queries(
         )  # fmt: skip
     if np.isnan(similarity).any():
         raise UserError("similarities", got="NaN", wanted="numbers")
+    earned = relevance
+    if is_missing is not None and is_missing.any():
+        similarity, earned = np.where(is_missing, -np.inf, similarity), np.where(is_missing, 0.0, relevance)
     order = np.argsort(-similarity, axis=1, kind="stable")
-    ranked = np.take_along_axis(relevance, order, axis=1)
+    ranked = np.take_along_axis(earned, order, axis=1)
     places = np.arange(1, ranked.shape[1] + 1, dtype=np.float64)
     is_positive = ranked == 1
     graded = np.where(is_positive, np.cumsum(ranked, axis=1) / places, 0.0).sum(1) / num_positives
@@ -111,7 +119,7 @@ def score_both_ways(
     """Return the scores of each video and of each text, keyed v2t and t2v.
 
     similarity_of: (way, block of queries) to similarity (queries, gallery), higher is more alike. A video of
-    `is_missing` ranks last for every text, and as a query has 0.
+    `is_missing` ranks last for every text and earns it nothing, and as a query has 0.
     """
     missing = np.zeros(len(videos), bool) if is_missing is None else is_missing
     found = {}
@@ -135,9 +143,7 @@ def _score_block(
     block: slice,
 ) -> QueryScores:
     similarity = np.asarray(similarity_of(way, block), np.float64)
-    if hidden is not None and hidden.any():
-        similarity = np.where(hidden, -np.inf, similarity)
-    return score_queries(similarity, compute_relevance(queries.take(block), gallery))
+    return score_queries(similarity, compute_relevance(queries.take(block), gallery), is_missing=hidden)
 
 
 def similarity_of_features(

@@ -1,10 +1,12 @@
 """What is right on an annotated benchmark, read from a folder of official files: by clip, with the texts to embed.
 
-`among` restricts a split that is held out from train to its own clips; None takes all clips of the files.
+`among` restricts a split that is held out from train to its own clips; None takes all clips of the files. `left_out` of
+targets are those of `among` that the files have not.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +23,16 @@ from mama_ray.evaluation.annotated_benchmark import (
 )
 from mama_ray.evaluation.multi_instance import ActionClasses
 
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 10
 _NAMES = {
     "segments": "EPIC_100_retrieval_test.csv", "captions": "EPIC_100_retrieval_test_sentence.csv",
     "train": "EPIC_100_train.csv", "verbs": "EPIC_100_verb_classes.csv", "nouns": "EPIC_100_noun_classes.csv",
     "tail_verbs": "EPIC_100_tail_verbs.csv", "tail_nouns": "EPIC_100_tail_nouns.csv",
     "unseen": "EPIC_100_unseen_participant_ids_validation.csv", "videos": "CharadesEgo_v1_test_only1st.csv",
-    "classes": "Charades_v1_classes.txt", "actions": "action_idx.txt", "questions": "egomcq.json",
+    "classes": "Charades_v1_classes.txt", "actions": "action_idx.txt", "clips": "train_split1.txt",
+    "questions": "egomcq.json",
 }  # fmt: skip
 
 
@@ -38,6 +44,7 @@ class MultiInstanceTargets:
     texts: tuple[str, ...]
     videos: ActionClasses
     captions: ActionClasses
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class ChoiceTargets:
     choices: Int64[np.ndarray, "questions choices"]
     answers: Int64[np.ndarray, " questions"]
     types: Int64[np.ndarray, " questions"]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class ClassTargets:
     is_multi_label: bool = False
     lists: Mapping[str, Bool[np.ndarray, " clips"]] | None = None
     parts: ActionParts | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def classes(self) -> Int64[np.ndarray, " clips"]:
@@ -102,8 +111,21 @@ Targets = MultiInstanceTargets | ClassTargets | ChoiceTargets
 
 
 def read_targets(benchmark: AnnotatedBenchmark, folder: Path, among: Collection[str] | None = None) -> Targets:
-    """Read a benchmark's official files; UserError for a missing one, and as their readers raise."""
-    files = _Files(folder, benchmark)
+    """Read a benchmark's official files; UserError for a missing one, and as their readers raise.
+
+    Clips of `among` that the files have not cannot be right or wrong: they are named in `left_out`, and in the log.
+    """
+    targets = _read(_Files(folder, benchmark), benchmark, among)
+    left_out = tuple(sorted(set(among or ()) - set(targets.clip_ids)))
+    if left_out:
+        logger.warning(
+            "%d of %d clips of split %s are not in the annotations and do not count: %s",
+            len(left_out), len(set(among or ())), benchmark.split, ", ".join(left_out[:_MAX_NAMED]),
+        )  # fmt: skip
+    return replace(targets, left_out=left_out)
+
+
+def _read(files: "_Files", benchmark: AnnotatedBenchmark, among: Collection[str] | None) -> Targets:
     if isinstance(benchmark, MultiInstanceBenchmark):
         return _multi_instance(files, among)
     if isinstance(benchmark, MultipleChoiceBenchmark):
@@ -146,7 +168,7 @@ def _multi_instance(files: _Files, among: Collection[str] | None) -> MultiInstan
     segments = _segments(files, among)
     verbs, nouns = ek100.read_classes(files["verbs"]), ek100.read_classes(files["nouns"])
     ek100.require_listed(segments, verbs, nouns)
-    if among is None:
+    if among is None and (files.split == "test" or "captions" in files.benchmark.files):
         captions = ek100.read_caption_list(files["captions"], segments)
     else:
         captions = ek100.unique_captions(segments)
@@ -196,12 +218,12 @@ def _charades_ego(files: _Files, templates: Sequence[str], among: Collection[str
 
 def _egtea(files: _Files, templates: Sequence[str], among: Collection[str] | None) -> ClassTargets:
     names = egtea.read_action_texts(files["actions"])
-    if among is None:
+    if files.split == "test" and "clips" not in files.benchmark.files:
         lists = egtea.read_test_splits(files.folder, num_classes=len(names))
     else:
-        name = files.benchmark.files.get("clips", "train_split1.txt")
-        clips = egtea.read_clips(files.folder / name, files.split, num_classes=len(names))
-        lists = {name.removesuffix(".txt"): [clip for clip in clips if clip.clip_id in among]}
+        path = files["clips"]
+        clips = egtea.read_clips(path, files.split, num_classes=len(names))
+        lists = {path.stem: [clip for clip in clips if among is None or clip.clip_id in among]}
     actions = {clip.clip_id: clip.action for clips in lists.values() for clip in clips}
     members = {name: {clip.clip_id for clip in clips} for name, clips in lists.items()}
     masks = {name: np.array([clip_id in own for clip_id in actions], bool) for name, own in members.items()}

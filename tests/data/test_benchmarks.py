@@ -12,7 +12,7 @@ from mama_ray.data.benchmarks.activitynet import read_activitynet
 from mama_ray.data.benchmarks.didemo import read_didemo
 from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
-from mama_ray.data.benchmarks.rows import hold_out, make_row, with_found_files
+from mama_ray.data.benchmarks.rows import hold_out, make_row, trimmed, with_found_files
 from mama_ray.errors import UserError
 from mama_ray.evaluation.coverage import Coverage, has_official_videos
 from mama_ray.evaluation.protocol import BenchmarkConfig
@@ -98,6 +98,46 @@ def test_files_on_disk_decide_the_extension(tmp_path):
     (tmp_path / "b.txt").touch()
     rows = [make_row(f"{name}.mp4", name, ["x"], "test") for name in "ab"]
     assert [row["video"] for row in with_found_files(rows, tmp_path)] == ["a.mkv", "b.mp4"]
+
+
+def test_clips_in_folders_are_found_as_what_they_are(tmp_path):
+    """A trimmed clip is not its whole recording, and EK-100's videos lie in their person's folder."""
+    for name in ("A-R1-Soup.mp4", "A-R1-Soup/A-R1-Soup-1-2.avi", "P01/P01_11.mp4", "P02/videos/P02_01.MP4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [("A-R1-Soup/A-R1-Soup-1-2.mp4", "A-R1-Soup"), ("P01/P01_11.MP4", "P01_11"), ("P02/P02_01.MP4", "P02_01")]
+    rows = [make_row(video, video_id, [], "test") for video, video_id in [*names, ("P03/P03_01.MP4", "P03_01")]]
+    found = [row["video"] for row in with_found_files(rows, tmp_path)]
+    assert found == ["A-R1-Soup/A-R1-Soup-1-2.avi", "P01/P01_11.mp4", "P02/videos/P02_01.MP4", "P03/P03_01.MP4"]
+    with pytest.raises(
+        UserError, match="none of the videos is there: got 4 videos in .*, wanted files such as P03/P03"
+    ):
+        with_found_files(rows[3:], tmp_path)
+
+
+@pytest.mark.parametrize("trim_s", [0.0, -1.0, float("nan"), float("inf")])
+def test_no_seconds_at_all_are_refused(trim_s):
+    with pytest.raises(UserError, match="seconds to keep of every video"):
+        trimmed([make_row("a.mp4", "a", [], "test")], trim_s)
+
+
+def test_clips_with_times_of_their_own_are_not_trimmed():
+    row = make_row("a.mp4", "a", [], "test")
+    assert trimmed([row], 5.0) == [row | {"start_s": 0.0, "end_s": 5.0}]
+    with pytest.raises(UserError, match="these clips cannot be trimmed: got 1 clips .*, a_1"):
+        trimmed([row, row | {"clip_id": "a_1", "start_s": 1.0, "end_s": 2.0}], 5.0)
+
+
+def test_a_command_that_would_do_harm_is_refused(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("A-R1-Soup-1-2 1 1 1\nA-R1-Soup-3-4 1 1 1\n")
+    with pytest.raises(UserError, match="--output is the official file itself"):
+        main("egtea", path, tmp_path / "x" / ".." / "list.txt")
+    with pytest.raises(UserError, match="only clips of train are held out as val: got --num-val 1 with --split test"):
+        main("egtea", path, tmp_path / "out.jsonl", num_val=1)
+    with pytest.raises(UserError, match="seconds to keep"):
+        main("egtea", path, tmp_path / "out.jsonl", trim_s=0.0)
+    assert path.read_text().startswith("A-R1")
 
 
 def test_val_2_of_activitynet_is_refused(tmp_path):

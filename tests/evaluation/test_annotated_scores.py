@@ -96,8 +96,10 @@ def test_egteas_lists_have_numbers_of_their_own_and_a_mean(tmp_path):
     assert (metrics["split1/top1"], metrics["split2/top1"]) == pytest.approx((100, 200 / 3))
     assert metrics["top1"] == pytest.approx((100 + 200 / 3) / 2)
     assert metrics["split2/mean_class_accuracy"] == pytest.approx(200 / 3)
+    assert metrics["split1/top5"] == 100  # of three classes
     missing = np.array([True, False, False, False])
     metrics = measure_classes(targets, {"class": scores}, missing)
+    assert metrics["split1/top5"] == 50
     assert (metrics["split1/top1"], metrics["split2/top1"]) == pytest.approx((50, 200 / 3))
 
 
@@ -108,7 +110,9 @@ def test_charades_two_metrics_have_two_names_and_may_differ(tmp_path):
     metrics = measure_classes(targets, {"class": scores}, np.zeros(3, bool), temperature=0.1)
     assert metrics == {"mAP_raw": 100.0, "mAP_softmax": 100.0}
     hidden = measure_classes(targets, {"class": scores}, np.array([True, False, False]), temperature=0.1)
-    assert hidden["mAP_raw"] == hidden["mAP_softmax"] == pytest.approx(100 * (1 / 3 + (1 + 2 / 3) / 2) / 2)
+    assert hidden["mAP_raw"] == hidden["mAP_softmax"] == pytest.approx(100 * (0 + 1 / 2) / 2)
+    nothing = measure_classes(targets, {"class": scores}, np.ones(3, bool), temperature=0.1)
+    assert nothing == {"mAP_raw": 0.0, "mAP_softmax": 0.0}
     # The first video has less of class 0 than the second, but more of it than of class 1.
     scores = np.array([[0.5, 0.1], [0.6, 0.9], [0.8, 0.9]])
     metrics = measure_classes(targets, {"class": scores}, np.zeros(3, bool), temperature=0.1)
@@ -127,3 +131,5 @@ def test_choices_are_products_and_a_missing_clip_is_not_chosen(tmp_path):
     assert measure_choices(targets, scores, NONE_OF_6)["accuracy_intra"] == 100
     metrics = measure_choices(targets, scores, np.arange(6) == 5)
     assert (metrics["accuracy_inter"], metrics["accuracy_intra"]) == (100, 0)
+    metrics = measure_choices(targets, scores, np.arange(6) == 1)  # a wrong choice of both
+    assert (metrics["accuracy_inter"], metrics["accuracy_intra"]) == (0, 0)

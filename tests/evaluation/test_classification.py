@@ -26,6 +26,20 @@ def test_a_class_that_is_only_predicted_enters_the_mean_only_when_asked():
     assert [top_k_accuracy(SCORES, targets, k) for k in (1, 2, 3)] == [50.0, 50.0, 100.0]
 
 
+def test_of_a_missing_clip_nothing_is_found_and_nothing_predicted():
+    """Without the third clip class 0 has one of one, class 1 one of three; class 2 is predicted of the fourth alone."""
+    targets = np.array([0, 1, 1, 1])
+    missing = np.array([False, False, True, True])
+    with_predicted = mean_class_accuracy(SCORES, targets, counts_predicted_only=True, missing=missing)
+    assert with_predicted == mean_class_accuracy(SCORES, targets, missing=missing) == pytest.approx(200 / 3)
+    assert top_k_accuracy(SCORES, targets, 3, missing=missing) == 50
+    zeros = np.where(missing[:, None], 0.0, SCORES)
+    only = np.array([2, 1, 1, 1])
+    assert mean_class_accuracy(zeros[1:], only[1:], counts_predicted_only=True, missing=missing[1:]) == pytest.approx(
+        100 / 3
+    )
+
+
 def test_scores_that_say_nothing_have_0():
     assert top_k_accuracy(np.zeros((4, 3)), np.array([0, 1, 2, 0]), 1) == 0
 

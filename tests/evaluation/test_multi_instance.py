@@ -139,6 +139,17 @@ def test_missing_videos_are_worse_and_never_better():
     assert (ways[1]["v2t"].average_precision[missing] == 0).all()
     np.testing.assert_array_equal(ways[1]["v2t"].ndcg[~missing], ways[0]["v2t"].ndcg[~missing])
     assert mean_metrics(ways[1])["mAP_t2v"] < mean_metrics(ways[0])["mAP_t2v"]
+    none = score_both_ways(similarity_of_matrix(similarity), videos, texts, is_missing=np.ones_like(missing))
+    assert set(mean_metrics(none).values()) == {0.0}
+
+
+def test_a_missing_item_earns_nothing_and_is_missed():
+    """Ranked 0.5, 1 (and, missing, 1): one of two positives, and the ideal gain has all three."""
+    similarity, relevance = np.array([[0.3, 0.2, 0.9]]), np.array([[0.5, 1, 1]])
+    scores = score_queries(similarity, relevance, is_missing=np.array([False, False, True]))
+    assert scores.average_precision.item() == pytest.approx(1.5 / 2 / 2)
+    assert scores.strict_average_precision.item() == pytest.approx(1 / 2 / 2)
+    assert scores.ndcg.item() == pytest.approx((0.5 + 1 / np.log2(3)) / (1 + 1 / np.log2(3) + 0.5 / 2))
 
 
 def test_a_query_without_a_positive_is_refused():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from mama_ray.errors import UserError
+from mama_ray.evaluation.annotated_result import deviation_of
 from mama_ray.evaluation.targets import ChoiceTargets, ClassTargets, MultiInstanceTargets, read_targets
 from mama_ray.orchestration.evaluation.run import load_benchmark
 from tests.evaluation.small_annotations import write_charades, write_egomcq, write_egtea, write_ek100
@@ -31,11 +32,17 @@ def test_actions_are_those_of_train_and_test_sorted_as_texts(tmp_path):
     assert targets.parts.tail_nouns.tolist() == [False, True, True, False, False, True]
 
 
-def test_clips_held_out_from_train_are_their_own_benchmark(tmp_path):
+def test_clips_held_out_from_train_are_their_own_benchmark(tmp_path, caplog):
     held_out = {"split": "val", "files": {"segments": "EPIC_100_train.csv"}}
     benchmark = load_benchmark("ek100_mir").model_copy(update=held_out)
     targets = read_targets(benchmark, write_ek100(tmp_path), {"P01_11_41", "another"})
     assert (targets.clip_ids, targets.texts) == (("P01_11_41",), ("cut onion",))
+    assert targets.left_out == ("another",)
+    assert "1 of 2 clips of split val are not in the annotations and do not count: another" in caplog.text
+    assert deviation_of(benchmark, targets, 0) == "1 of 9,668, 1 clips left out"
+    mine = benchmark.model_copy(update={"num_clips": None, "clip_ids_sha256": None, "num_texts": None})
+    assert deviation_of(mine, targets, 0) == "1 clips left out"
+    assert read_targets(benchmark, tmp_path).clip_ids == ("P01_11_40", "P01_11_41")
     with pytest.raises(UserError, match=r"EPIC_100_train.csv is of another split"):
         read_targets(benchmark.model_copy(update={"split": "test"}), tmp_path)
 
@@ -48,6 +55,26 @@ def test_each_list_of_egtea_has_its_clips(tmp_path):
     assert {name: mask.tolist() for name, mask in targets.lists.items()} == {
         "split1": [True, True, False, False], "split2": [False, True, True, True],
     }  # fmt: skip
+
+
+def test_a_named_list_of_egtea_is_the_one_that_is_read(tmp_path):
+    """Of a held-out split it is a list of train, with and without the clips that it is restricted to."""
+    folder = write_egtea(tmp_path, {"split1": [0, 1], "mine": [2, 3]})
+    (folder / "train_split1.txt").write_text("A-R1-Soup-5-6 2 1 1\nA-R1-Soup-7-8 1 1 1\n")
+    whole = load_benchmark("egtea")
+    mine = read_targets(whole.model_copy(update={"files": {"clips": "test_mine.txt"}}), folder)
+    assert (mine.clip_ids, list(mine.lists)) == (("B-R2-Cake-1-2", "B-R2-Cake-5-6"), ["test_mine"])
+    held_out = whole.model_copy(update={"split": "val"})
+    assert read_targets(held_out, folder).clip_ids == ("A-R1-Soup-5-6", "A-R1-Soup-7-8")
+    assert read_targets(held_out, folder, {"A-R1-Soup-7-8"}).clip_ids == ("A-R1-Soup-7-8",)
+
+
+@pytest.mark.parametrize("content", ["öffne 1".encode("latin-1"), b""])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    folder = write_egtea(tmp_path, {"split1": [0, 1]})
+    (folder / "action_idx.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"action_idx\.txt"):
+        read_targets(load_benchmark("egtea"), folder)
 
 
 def test_templates_multiply_the_texts_of_a_class(tmp_path):

@@ -7,7 +7,6 @@ the benchmark's protocol, not the reader's. The files' traps are met here: DiDeM
 because one video is listed under several extensions, and ActivityNet's val_2 describes val_1's videos again.
 """
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from mama_ray.data.benchmarks.egtea import read_egtea
 from mama_ray.data.benchmarks.ek100 import read_ek100
 from mama_ray.data.benchmarks.msrvtt import read_msrvtt
 from mama_ray.data.benchmarks.msvd import read_msvd
+from mama_ray.data.benchmarks.official_csv import told_faults
 from mama_ray.data.benchmarks.rows import Row, Split, hold_out, trimmed, with_found_files
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
@@ -67,10 +67,16 @@ def main(
     """
     if videos and not videos.is_dir():
         raise UserError("no such folder of videos", got=videos, wanted="a folder on this machine")
+    if num_val and split != "train":
+        got = f"--num-val {num_val} with --split {split}"
+        raise UserError("only clips of train are held out as val", got=got, wanted="--split train and its file")
+    for given in (annotations, captions):
+        if given is not None and output.resolve() == given.resolve():
+            raise UserError("--output is the official file itself", got=output, wanted="another file")
     rows = _read(benchmark, annotations, captions, split)
     rows = hold_out(rows, num_val) if num_val else rows
     rows = with_found_files(rows, videos) if videos else rows
-    rows = trimmed(rows, trim_s) if trim_s else rows
+    rows = trimmed(rows, trim_s) if trim_s is not None else rows
     with storage_errors(str(output)):
         Place.of(output).write_whole("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -80,17 +86,9 @@ def _read(benchmark: str, annotations: Path, captions: Path | None, split: Split
     for path in (annotations, captions):
         if path is not None and not path.exists():
             raise UserError("no such file", got=path, wanted=f"an official file of {benchmark}")
-    try:
+    names = " with ".join(path.name for path in (annotations, captions) if path is not None)
+    with told_faults(names, f"official files of {benchmark}, as docs/evaluation.md and docs/egocentric.md name them"):
         return READERS[benchmark](annotations, captions, split)
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
-        names = " with ".join(path.name for path in (annotations, captions) if path is not None)
-        raise UserError(
-            f"no official file of {benchmark}",
-            got=f"{names} ({type(error).__name__}: {error})",
-            wanted="the files that docs/evaluation.md and docs/egocentric.md name",
-        ) from error
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Charades-Ego's official files: the actions of each first-person video, and the names of the 157 classes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mama_ray.data.benchmarks.official_csv import (
+    official_reader,
+    parse_whole,
     read_official,
     refuse_other_split,
     refuse_pickle,
@@ -30,6 +33,7 @@ class LabelledVideo:
         return tuple(sorted({number for number, _, _ in self.actions}))
 
 
+@official_reader
 def read_class_texts(path: Path) -> tuple[str, ...]:
     """Return the texts of Charades_v1_classes.txt, `c000 text`, up to the first comma as LaViLa's release has them.
 
@@ -47,6 +51,7 @@ def read_class_texts(path: Path) -> tuple[str, ...]:
     return tuple(texts)
 
 
+@official_reader
 def read_videos(path: Path, split: Split, *, num_classes: int | None = None) -> list[LabelledVideo]:
     """Return the videos of CharadesEgo_v1_{train,test}_only1st.csv in file order.
 
@@ -64,7 +69,7 @@ def read_videos(path: Path, split: Split, *, num_classes: int | None = None) -> 
     for number, row in enumerate(rows, 2):
         try:
             actions = tuple(_action(part) for part in row["actions"].split(";") if part.strip())
-            videos.append(LabelledVideo(row["id"], actions, float(row["length"])))
+            videos.append(LabelledVideo(row["id"], actions, _seconds(row["length"])))
         except ValueError as error:
             raise UserError(f"line {number} of {path.name}", got=f"{row['id']}: {error}") from None
     for video in videos:
@@ -78,7 +83,14 @@ def _action(text: str) -> tuple[int, float, float]:
     name, start, end = text.split()
     if not name.startswith("c"):
         raise ValueError(f"{name!r}, wanted a class such as c092")
-    return int(name[1:]), float(start), float(end)
+    return parse_whole(name[1:]), _seconds(start), _seconds(end)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not math.isfinite(seconds):
+        raise ValueError(f"{text!r}, wanted seconds")
+    return seconds
 
 
 def read_charades_ego(annotations: Path, captions: Path | None = None, split: Split = "test") -> list[Row]:

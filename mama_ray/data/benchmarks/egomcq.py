@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mama_ray.data.benchmarks.official_csv import refuse_pickle
+from mama_ray.data.benchmarks.official_csv import official_reader, refuse_pickle
 from mama_ray.data.benchmarks.rows import Row, Split, make_row
 from mama_ray.data.clip import make_clip_id
 from mama_ray.data.questions.official.records import read_object
@@ -44,6 +44,7 @@ class ClipQuestion:
     type: int
 
 
+@official_reader
 def read_questions(path: Path) -> list[ClipQuestion]:
     """Return the questions of egomcq.json in file order; UserError for the first that is none."""
     refuse_pickle(path)
@@ -51,7 +52,7 @@ def read_questions(path: Path) -> list[ClipQuestion]:
     for name, record in read_object(path).items():
         try:
             questions.append(_question(name, record))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             told = f"no {error}" if isinstance(error, KeyError) else f"{error}"
             raise UserError(f"question {name} of {path.name}", got=told, wanted="an entry of egomcq.json") from None
     if not questions:
@@ -75,12 +76,12 @@ def _question(name: str, record: dict[str, Any]) -> ClipQuestion:
 
 
 def _clip(choice: dict[str, Any]) -> ChoiceClip:
-    start_s, end_s = max(0.0, float(choice["clip_start"])), float(choice["clip_end"])
-    if not (math.isfinite(end_s) and end_s > start_s):
-        raise ValueError(f"clip {choice['clip_start']} to {choice['clip_end']} s, wanted an end behind the start")
+    start_s, end_s = float(choice["clip_start"]), float(choice["clip_end"])
+    if not (math.isfinite(start_s) and math.isfinite(end_s) and end_s > max(0.0, start_s)):
+        raise ValueError(f"clip {start_s} to {end_s} s, wanted an end behind the start")
     if not isinstance(choice["video_uid"], str):
         raise ValueError(f"video_uid {choice['video_uid']!r}, wanted a name")
-    return ChoiceClip(choice["video_uid"], start_s, end_s)
+    return ChoiceClip(choice["video_uid"], max(0.0, start_s), end_s)
 
 
 def read_egomcq(annotations: Path, captions: Path | None = None, split: Split = "test") -> list[Row]:

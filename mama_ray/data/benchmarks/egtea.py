@@ -4,7 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mama_ray.data.benchmarks.official_csv import refuse_other_split, refuse_pickle, require_unique
+from mama_ray.data.benchmarks.official_csv import (
+    official_reader,
+    parse_whole,
+    refuse_other_split,
+    refuse_pickle,
+    require_unique,
+)
 from mama_ray.data.benchmarks.rows import Row, Split, make_row
 from mama_ray.errors import UserError
 
@@ -25,6 +31,7 @@ class ActionClip:
         return "-".join(self.clip_id.split("-")[:3])
 
 
+@official_reader
 def read_action_texts(path: Path) -> tuple[str, ...]:
     """Return the texts of action_idx.txt, `<Name_with_underscores> <number from 1>`, in lower case, by class.
 
@@ -45,6 +52,7 @@ def read_action_texts(path: Path) -> tuple[str, ...]:
     return tuple(texts)
 
 
+@official_reader
 def read_clips(path: Path, split: Split, *, num_classes: int | None = None) -> list[ActionClip]:
     """Return the clips of {train,test}_split{1,2,3}.txt, `clip_id action verb noun`, in file order.
 
@@ -54,20 +62,28 @@ def read_clips(path: Path, split: Split, *, num_classes: int | None = None) -> l
     refuse_pickle(path)
     clips = []
     for number, line in enumerate(_lines(path), 1):
-        fields = line.strip('"').split()
-        if len(fields) < 2 or not fields[1].isdigit():
-            raise UserError(f"line {number} of {path.name}", got=line, wanted="clip_id action verb noun")
-        action = int(fields[1])
+        try:
+            clip_id, action = _clip(line)
+        except ValueError:
+            wanted = "clip_id action verb noun"
+            raise UserError(f"line {number} of {path.name}", got=line, wanted=wanted) from None
         if action < 1 or (num_classes is not None and action > num_classes):
             what = "actions are numbered from 1" if action < 1 else "a class is missing from the list"
             wanted = f"1 to {num_classes}" if num_classes else "1 or more"
-            raise UserError(what, got=f"{action} of clip {fields[0]}", wanted=wanted)
-        clips.append(ActionClip(fields[0], action - 1))
+            raise UserError(what, got=f"{action} of clip {clip_id}", wanted=wanted)
+        clips.append(ActionClip(clip_id, action - 1))
     if not clips:
         raise UserError(f"{path.name} has no clips", wanted="an official list such as test_split1.txt")
     refuse_other_split(path, split, count=len(clips), official_counts=_COUNTS)
     require_unique(path, [clip.clip_id for clip in clips], "clip")
     return clips
+
+
+def _clip(line: str) -> tuple[str, int]:
+    fields = line.strip('"').split()
+    if len(fields) < 2:
+        raise ValueError("no action")
+    return fields[0], parse_whole(fields[1])
 
 
 def read_test_splits(folder: Path, *, num_classes: int | None = None) -> dict[str, list[ActionClip]]:

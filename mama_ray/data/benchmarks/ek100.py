@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mama_ray.data.benchmarks.official_csv import (
+    official_reader,
     parse_clock,
     parse_numbers,
+    parse_whole,
     read_official,
     refuse_other_split,
     require_unique,
@@ -55,6 +57,7 @@ class CaptionList:
     segments: tuple[int, ...]
 
 
+@official_reader
 def read_segments(path: Path, split: Split) -> list[Segment]:
     """Return the segments of EPIC_100_{retrieval_train, retrieval_test, train, validation}.csv in file order.
 
@@ -77,11 +80,12 @@ def _segment(row: dict[str, str]) -> Segment:
     nouns = parse_numbers(row["all_noun_classes"])
     if stop_s <= start_s or not nouns or not row["narration"].strip():
         raise ValueError(f"{row['narration_id']}, wanted a narration, a noun and a stop behind the start")
-    verb, noun = int(row["verb_class"]), int(row["noun_class"])
+    verb, noun = parse_whole(row["verb_class"]), parse_whole(row["noun_class"])
     names = (row["narration_id"], row["participant_id"], row["video_id"])
     return Segment(*names, start_s, stop_s, row["narration"], verb, noun, nouns)
 
 
+@official_reader
 def read_caption_list(path: Path, segments: Sequence[Segment]) -> CaptionList:
     """Return the captions of EPIC_100_retrieval_{train,test}_sentence.csv, each with its segment's own narration.
 
@@ -124,18 +128,32 @@ def _classes_of(segment: Segment) -> tuple[int, frozenset[int]]:
     return segment.verb, frozenset(segment.nouns)
 
 
+@official_reader
 def read_classes(path: Path) -> dict[int, str]:
     """Return the names of EPIC_100_{verb,noun}_classes.csv by number; UserError for a number that comes twice."""
     rows = read_official(path, ("id", "key"))
-    require_unique(path, [row["id"] for row in rows], "class")
-    return {int(row["id"]): row["key"] for row in rows}
+    numbers = _column(path, rows, "id")
+    require_unique(path, [str(number) for number in numbers], "class")  # 7 and 07
+    return {number: row["key"] for number, row in zip(numbers, rows, strict=True)}
 
 
+@official_reader
 def read_tail(path: Path, column: str) -> frozenset[int]:
     """Return the classes of EPIC_100_tail_{verbs,nouns}.csv, whose column is verb or noun."""
-    return frozenset(int(row[column]) for row in read_official(path, (column,)))
+    return frozenset(_column(path, read_official(path, (column,)), column))
 
 
+def _column(path: Path, rows: Sequence[dict[str, str]], column: str) -> list[int]:
+    numbers = []
+    for number, row in enumerate(rows, 2):
+        try:
+            numbers.append(parse_whole(row[column]))
+        except ValueError as error:
+            raise UserError(f"line {number} of {path.name}, column {column}", got=f"{error}") from None
+    return numbers
+
+
+@official_reader
 def read_unseen(path: Path) -> frozenset[str]:
     """Return the participants of EPIC_100_unseen_participant_ids_validation.csv."""
     return frozenset(row["participant_id"] for row in read_official(path, ("participant_id",)))

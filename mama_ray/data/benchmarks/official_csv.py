@@ -1,17 +1,51 @@
 """What the readers of the egocentric data sets' official files do alike: clocks, lists in cells, splits, no pickles."""
 
+import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from mama_ray.data.questions.official.records import read_rows
 from mama_ray.errors import UserError
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _PICKLE_ENDINGS = (".pkl", ".pickle", ".p")
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _PICKLE_START = b"\x80"  # of every protocol since 2
 _CLOCK = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|validation|val|test)(?![a-z])", re.IGNORECASE)
+
+
+@contextmanager
+def told_faults(source: str, wanted: str) -> Iterator[None]:
+    """Raise UserError for whatever a reader stumbles over: faults of files have as many forms as there are files."""
+    try:
+        yield
+    except UserError:
+        raise
+    except UnicodeError as error:
+        got = f"{source} ({error})"
+        raise UserError("a file is not UTF-8", got=got, wanted=wanted, remedy="save it as UTF-8") from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, csv.Error) as error:
+        got = f"{source} ({type(error).__name__}: {error})"
+        raise UserError("a file cannot be read", got=got, wanted=wanted) from error
+
+
+def official_reader(read: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """Make every fault of the file that `read` takes first a UserError that names it, whoever calls it."""
+
+    @wraps(read)
+    def told(path: Path, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with told_faults(path.name, "the official file"):
+            return read(path, *args, **kwargs)
+
+    return told
 
 
 def read_official(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -66,9 +100,16 @@ def parse_clock(text: str) -> float:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
 
 
+def parse_whole(text: str) -> int:
+    """Return a whole number from 0; ValueError for anything else, digits of other scripts among it."""
+    if not _WHOLE.fullmatch(text.strip()):
+        raise ValueError(f"got {text!r}, wanted a whole number")
+    return int(text)
+
+
 def parse_numbers(text: str) -> tuple[int, ...]:
     """Return the whole numbers of a cell such as [3, 14]; ValueError for anything else."""
     inside = text.strip()
     if not (inside.startswith("[") and inside.endswith("]")):
         raise ValueError(f"got {text!r}, wanted a list such as [3, 14]")
-    return tuple(int(part) for part in inside[1:-1].split(",") if part.strip())
+    return tuple(parse_whole(part) for part in inside[1:-1].split(",") if part.strip())

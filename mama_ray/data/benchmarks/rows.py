@@ -52,12 +52,36 @@ def hold_out(rows: list[Row], num_val: int) -> list[Row]:
 
 
 def with_found_files(rows: list[Row], videos: Path) -> list[Row]:
-    """Replace each video's name by the file of that stem that lies in the folder; without one the name stays."""
+    """Replace each video's name by the file that the folder has of it, whatever its extension; without one it stays.
+
+    A video with a folder of its own, such as P01/P01_11.MP4, is found there, or else by its name alone. UserError where
+    the folder has none of the videos.
+    """
     suffixes = {f".{extension}" for extension in VIDEO_EXTENSIONS}
-    found = {path.stem: path.name for path in sorted(videos.iterdir()) if path.suffix.lower() in suffixes}
-    return [row | {"video": found.get(row["video_id"], row["video"])} for row in rows]
+    files = [path.relative_to(videos) for path in sorted(videos.rglob("*")) if path.suffix.lower() in suffixes]
+    by_stem = {path.stem: str(path) for path in reversed(files)}
+    by_path = {str(path.with_suffix("")): str(path) for path in files}
+    found = [by_path.get(name) or by_stem.get(name.rsplit("/", 1)[-1]) for name in map(_name, rows)]
+    if not any(found):
+        got, wanted = f"{len(files)} videos in {videos}", f"files such as {rows[0]['video']}"
+        raise UserError("none of the videos is there", got=got, wanted=wanted)
+    return [row | {"video": file or row["video"]} for row, file in zip(rows, found, strict=True)]
+
+
+def _name(row: Row) -> str:
+    """Return the path of a row's video without its ending; a clip that is a file of its own has its own."""
+    return row["video"].rsplit(".", 1)[0] if "/" in row["video"] else row["video_id"]
 
 
 def trimmed(rows: list[Row], trim_s: float) -> list[Row]:
-    """Keep the first `trim_s` seconds of every video (DiDeMo is annotated for 30); the benchmark's file must say so."""
+    """Keep the first `trim_s` seconds of every video (DiDeMo is annotated for 30); the benchmark's file must say so.
+
+    UserError where rows are clips of the benchmark's own, which have their times already.
+    """
+    if not 0 < trim_s < float("inf"):
+        raise UserError("seconds to keep of every video", got=trim_s, wanted="more than 0")
+    own = [row for row in rows if "clip_id" in row or "start_s" in row]
+    if own:
+        got = f"{len(own)} clips with names or times of their own, {own[0].get('clip_id', own[0]['video'])}"
+        raise UserError("these clips cannot be trimmed", got=got, wanted="whole videos", remedy="leave out --trim-s")
     return [row | {"start_s": 0.0, "end_s": trim_s} for row in rows]

@@ -43,6 +43,9 @@ def test_training_clips_are_trimmed_to_their_action(tmp_path):
         ([video("AEGO", ""), video("AEGO", "")], "has a video twice"),
         ([video("A", "")], "not of first-person videos: got 1 third-person videos, A"),
         ([video("AEGO", "c002 1 2")], "a class is missing from the list: got c002 of video AEGO"),
+        ([video("AEGO", "c-1 1 2")], "line 2 of v1_test.csv: got AEGO: got '-1', wanted a whole number"),
+        ([video("AEGO", "c001 nan 2")], "line 2 of v1_test.csv: got AEGO: 'nan', wanted seconds"),
+        ([video("AEGO", "c001 1 2", length="inf")], "'inf', wanted seconds"),
         ([video("AEGO", "c001 1")], "line 2 of v1_test.csv: got AEGO"),
     ],
 )

@@ -47,6 +47,9 @@ def test_a_clip_is_named_after_its_video_and_times_and_begins_at_0(tmp_path):
         (("types",), 3, r"types 3, wanted 1 \(inter-video\) or 2 \(intra-video\)"),
         (("query",), {}, "no 'clip_text'"),
         (("choices", "2", "clip_end"), -3, "wanted an end behind the start"),
+        (("choices", "2", "clip_end"), 10**400, "question 0 of egomcq.json: got int too large"),
+        (("choices", "2", "clip_end"), float("inf"), "wanted an end behind the start"),
+        (("choices", "2", "clip_start"), float("nan"), "clip nan to 3.0 s, wanted an end behind the start"),
     ],
 )
 def test_a_question_of_another_form_is_named(tmp_path, path, value, told):

@@ -42,6 +42,8 @@ def test_a_folder_stands_for_all_test_lists_and_each_clip_comes_once(tmp_path):
         ("a-b-c 0 1 1\n", "actions are numbered from 1: got 0 of clip a-b-c"),
         ("a-b-c 3 1 1\n", "a class is missing from the list: got 3 of clip a-b-c, wanted 1 to 2"),
         ("a-b-c 1 1 1\na-b-c 1 1 1\n", "has a clip twice"),
+        ("a-b-c ² 1 1\n", "line 1 of list.txt"),
+        (f"a-b-c {'9' * 5000} 1 1\n", "line 1 of list.txt"),
         ("a-b-c take\n", "line 1 of list.txt"),
         ("\n", "has no clips"),
     ],

@@ -26,7 +26,8 @@ def read_rows(path: Path, columns: Sequence[str], *, delimiter: str = ",") -> li
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
         rows = list(reader)
-    names = [name for name in reader.fieldnames or () if name]
+        fields = reader.fieldnames  # which reads on where there is no line at all
+    names = [name for name in fields or () if name]
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:  # of which a reader takes the last
         raise UserError(f"{path.name} has a column twice", got=doubled[0], wanted="each column once")
