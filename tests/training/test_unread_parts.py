@@ -28,6 +28,8 @@ ANSWERING = {"violet": {"enc_img", "trsfr", "fc_mtm"}, "vgt": {"position_v", "mm
 
 @pytest.fixture
 def group() -> Iterator[None]:
+    if dist.is_initialized():  # by vLLM in a test before, which leaves its own
+        dist.destroy_process_group()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
