@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mama_ray.data.classes.names import ACTION, KINDS
+from mama_ray.data.classes.names import ACTION, KINDS, MAX_CLASSES
 from mama_ray.data.synthetic.recognise import is_generators
 from mama_ray.data.synthetic.vocabulary import MOTIONS, SHAPES
 from mama_ray.data.table_formats import read_csv
@@ -21,7 +21,6 @@ from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import parse_json
 
 COLUMN_PREFIX = "classes/"
-MAX_CLASSES = 1 << 16  # of a kind: a set is written out as so many numbers
 _MAX_BYTES = 1 << 28
 _EPIC = {"verb": "verb_class", "noun": "all_noun_classes"}
 
