@@ -11,6 +11,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
 
 RUN_CONFIG = "config.yaml"
+_MAX_FRAMES = 1 << 16
 
 
 def training_config(path: Path) -> dict[str, Any]:
@@ -30,6 +31,19 @@ def evaluation_resize(training: dict[str, Any], default: Resize = "squash") -> R
     data = training.get("data")
     resize = data.get("resize", default) if isinstance(data, dict) else default
     return "squash" if resize == "squash" else "center_crop"
+
+
+def trained_frames(training: dict[str, Any]) -> int | None:
+    """Return how many frames of a clip the training showed, which may be others than the weights it began with take;
+    None where nothing is said."""
+    data = training.get("data")
+    found = data.get("num_frames") if isinstance(data, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= _MAX_FRAMES:
+        wanted = f"a number from 1 to {_MAX_FRAMES}"
+        raise UserError(f"data.num_frames of {RUN_CONFIG}", got=f"{found!r:.60}", wanted=wanted, remedy="mend it")
+    return found
 
 
 def frame_transform(config: DualEncoderConfig, resize: Resize | None = None) -> TransformConfig:

@@ -214,7 +214,7 @@ def read_torch_file(path: Path, *, allowed: Sequence[type] = ()) -> Any:
     tensors, plain values and objects of the `allowed` classes, which it names."""
     try:
         with torch.serialization.safe_globals(list(allowed)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED_PICKLE as error:
         refused = _REFUSED_GLOBAL.search(str(error))
         raise UserError(
@@ -223,6 +223,24 @@ def read_torch_file(path: Path, *, allowed: Sequence[type] = ()) -> Any:
             wanted="a state dict saved by torch.save",
             remedy="convert it to safetensors where you trust its source",
         ) from error
+    if empty := _names_without_values(content):
+        raise UserError(
+            f"{path} has tensors without values", got=f"{name_some(empty)} on device meta", wanted="a model's weights"
+        )
+    return content
+
+
+def _names_without_values(content: Any) -> list[str]:
+    """Return the names of the tensors of the meta device, which have a shape alone, also of mappings in mappings."""
+    found, ahead, seen = [], [("the tensor", content)], set()
+    while ahead:
+        name, one = ahead.pop()
+        if isinstance(one, Tensor) and one.is_meta:
+            found.append(name)
+        elif isinstance(one, Mapping) and id(one) not in seen:
+            seen.add(id(one))
+            ahead += [(str(key), value) for key, value in one.items()]
+    return sorted(set(found))
 
 
 def write_safetensors(state: State, path: Path) -> None:

@@ -99,6 +99,9 @@ class ContrastiveConfig(Config):
             raise ValueError(f"generated_scale is of loss softmax, not of {self.loss}")
         if self.ranking_margin is not None and not self.ranks_by_cosine:
             raise ValueError(f"ranking_margin is of the losses {', '.join(RANKING_MARGINS)}, not of {self.loss}")
+        for name in ("relevance_slack", "equal_relevance"):
+            if self.loss != "multi_similarity" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is of loss multi_similarity, not of {self.loss}")
         return self
 
     @model_validator(mode="after")

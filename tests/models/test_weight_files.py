@@ -84,6 +84,16 @@ class Reached:
         return exit, (17,)
 
 
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 5, "state_dict": state}])
+def test_a_tensor_without_values_is_refused_by_name(tmp_path, wrap):
+    path, state = tmp_path / "x.pt", {"module.a.b": torch.ones(2)}
+    torch.save(wrap(state), path)
+    assert read_weights_file(path)
+    torch.save(wrap(state | {"module.c": torch.empty(2, device="meta")}), path)
+    with pytest.raises(UserError, match=r"x\.pt has tensors without values: got module\.c on device meta"):
+        read_weights_file(path)
+
+
 def test_what_stands_within_allowed_arguments_is_refused_by_its_name(tmp_path):
     torch.save({"a": torch.ones(2), "args": Namespace(hidden=[Reached()])}, tmp_path / "released.pt")
     with pytest.raises(UserError, match="cannot be read as tensors only: got an object of") as refused:

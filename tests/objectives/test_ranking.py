@@ -189,3 +189,12 @@ def test_targets_give_the_class_sets_of_each_side():
 def test_an_angular_margin_is_refused_where_a_pair_leads_by_a_cosine(wrong):
     with pytest.raises(ValidationError, match="ranking_margin"):
         ContrastiveConfig(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"relevance_slack": 0.2}, {"equal_relevance": 0.1}])
+def test_options_of_multi_similarity_are_refused_of_other_losses(wrong):
+    (name,) = wrong
+    for loss in ("softmax", "adaptive_max_margin"):
+        with pytest.raises(ValidationError, match=f"{name} is of loss multi_similarity, not of {loss}"):
+            ContrastiveConfig(loss=loss, **wrong)
+    assert getattr(ContrastiveConfig(loss="multi_similarity", **wrong), name) == wrong[name]

@@ -2,6 +2,7 @@
 
 KINDS = ("verb", "noun", "action")
 ACTION = "action"
+MAX_CLASSES = 1 << 16  # of a kind: a set is written out as so many numbers
 
 OF_VIDEO = "video_classes/"
 """The class set of each clip: (batch, classes) of uint8, 1 for a class in the set."""

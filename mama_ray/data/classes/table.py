@@ -1,4 +1,5 @@
-"""Which classes a clip has, by its name: of files, EPIC-KITCHENS-100's csv among them, or of the embedded corpus.
+"""Which classes a clip has, by its name: of files, EPIC-KITCHENS-100's csv and EGTEA's lists among them, or of the
+embedded corpus.
 
 A set of classes is a list of numbers, whose first is the one that a classifier learns. Kinds are verb, noun and action;
 where no file says actions, they are the pairs of first verb and first noun, numbered in the order of their names as
@@ -6,13 +7,14 @@ texts ("10:1" before "2:0"), which is that of LaViLa's and AVION's classifiers.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from mama_ray.data.classes.names import ACTION, KINDS
+from mama_ray.data.classes.names import ACTION, KINDS, MAX_CLASSES
 from mama_ray.data.synthetic.recognise import is_generators
 from mama_ray.data.synthetic.vocabulary import MOTIONS, SHAPES
 from mama_ray.data.table_formats import read_csv
@@ -21,8 +23,10 @@ from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import parse_json
 
 COLUMN_PREFIX = "classes/"
-MAX_CLASSES = 1 << 16  # of a kind: a set is written out as so many numbers
 _MAX_BYTES = 1 << 28
+_MAX_LINE = 1 << 12
+# A line of EGTEA's lists, "P21-R04-ContinentalBreakfast-291175-294945-F006979-F007088 1 1 1"; some copies quote each.
+_EGTEA = re.compile(r'"?(?P<clip_id>[\w-]+-F\d+-F\d+)\s+(?P<action>[0-9]{1,6})(\s+[0-9]+)*"?')
 _EPIC = {"verb": "verb_class", "noun": "all_noun_classes"}
 
 Sets = dict[str, tuple[int, ...]]
@@ -60,14 +64,15 @@ class ClassTable:
 
 
 def read_classes(uris: Sequence[str]) -> ClassTable:
-    """Read the classes that files give clips: csv with clip_id (or narration_id) and a column per kind, EPIC's csv, or
-    JSON of {clip_id: {kind: number or numbers}}; UserError for what is no such file, and for a clip that comes twice
-    with different classes."""
+    """Read the classes that files give clips: csv with clip_id (or narration_id) and a column per kind, EPIC's csv,
+    EGTEA's lists, or JSON of {clip_id: {kind: number or numbers}}; UserError for what is no such file, and for a clip
+    that comes twice with different classes."""
     sets: dict[str, Sets] = {}
     for uri in uris:
         place = Place.of(uri)
         with storage_errors(uri):
-            for clip_id, found in _json_sets(place) if uri.endswith(".json") else _csv_sets(place):
+            read = _json_sets if uri.endswith(".json") else _egtea_sets if _is_egtea(place) else _csv_sets
+            for clip_id, found in read(place):
                 if sets.setdefault(clip_id, found) != found:
                     raise UserError("a clip has two sets of classes", got=f"{clip_id} in {uri}", wanted="one set")
     return _table_of(sets, ", ".join(uris))
@@ -116,6 +121,25 @@ def _json_sets(place: Place) -> Iterator[tuple[str, Sets]]:
         raise UserError("no classes of clips", got=f"{place}", wanted="JSON of {clip_id: {kind: numbers}}")
     for clip_id, given in content.items():
         yield clip_id, _sets_of(given, {kind: kind for kind in KINDS}, f"{place}: {clip_id}")
+
+
+def _is_egtea(place: Place) -> bool:
+    with place.open_stream() as stream:
+        (line, *_) = stream.read(_MAX_LINE).decode("utf-8-sig", errors="replace").strip().splitlines() or [""]
+    return _EGTEA.fullmatch(line.strip()) is not None
+
+
+def _egtea_sets(place: Place) -> Iterator[tuple[str, Sets]]:
+    """Read train_split1.txt and its kind, whose actions are numbered from 1; verbs and nouns of these files, of which
+    the official evaluation knows nothing, are left."""
+    lines = place.read_bytes(_MAX_BYTES).decode("utf-8-sig", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        found = _EGTEA.fullmatch(line.strip())
+        if found and int(found["action"]) > 0:
+            yield found["clip_id"], {ACTION: (int(found["action"]) - 1,)}
+        elif line.strip():
+            wanted = "clip_id action verb noun, the action from 1"
+            raise UserError("no classes of a clip", got=f"{place}: line {number}: {line.strip():.60}", wanted=wanted)
 
 
 def _csv_sets(place: Place) -> Iterator[tuple[str, Sets]]:

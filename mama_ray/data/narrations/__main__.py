@@ -32,6 +32,7 @@ _NUM_SHOWN = 3
 # record that refers to them.
 _MAX_EXPANSION = 100
 _SMALL_BYTES = 16 << 20
+_MAX_GIB = 1e6
 
 
 @dataclass
@@ -143,7 +144,9 @@ def _convert(
 
 
 def _limit_memory(max_gib: float | None) -> None:
-    """Have a pickle that makes much out of little fail alone."""
+    """Have a pickle that makes much out of little fail alone; UserError for what is no amount of memory."""
+    if max_gib is not None and not 0 < max_gib <= _MAX_GIB:  # not so of NaN either; -1 would be no limit at all
+        raise UserError("--max-memory-gib", got=f"{max_gib:g}", wanted=f"more than 0, up to {_MAX_GIB:g}")
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     wanted = int(max_gib * 2**30) if max_gib is not None else int(_SHARE_OF_MEMORY * there)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -52,6 +52,12 @@ class WindowConfig(Config):
     min_frames: int = Field(default=4, ge=1)
     """With fps: fewest frames of a clip, also where it is shorter; the release has the number that its model takes."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.fps is None and self.min_frames != type(self).model_fields["min_frames"].default:
+            raise ValueError(f"min_frames {self.min_frames} has no meaning without fps: give both")
+        return self
+
 
 class SceneConfig(Config):
     """How a long video is cut into clips, one for each scene; nothing is cut unless a detector is named."""

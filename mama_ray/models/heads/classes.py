@@ -14,9 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mama_ray.data.classes.names import ACTION, KINDS
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder, PooledEncoder
 from mama_ray.models.heads.headed import feature_dim
+from mama_ray.models.heads.settings import NumClasses
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import (
@@ -76,10 +78,25 @@ class ClassHeadFile(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True)
 
     dim: int = pydantic.Field(ge=1, le=1 << 20)
-    sizes: dict[str, int] = pydantic.Field(min_length=1, max_length=16)
+    sizes: dict[str, NumClasses] = pydantic.Field(min_length=1, max_length=len(KINDS))
+    """How many outputs each kind has."""
     dropout: float = pydantic.Field(ge=0.0, lt=1.0)
     actions: tuple[str, ...] = ()
-    """The names "verb:noun" of the actions, where they are pairs, by number."""
+    """The names "verb:noun" of the actions, where they are pairs, by number; "" of an output that has none."""
+
+    @pydantic.field_validator("sizes")
+    @classmethod
+    def _kinds_are_known(cls, sizes: dict[str, int]) -> dict[str, int]:
+        if unknown := [kind for kind in sizes if kind not in KINDS]:
+            raise ValueError(f"{unknown[0]!r:.60} is none of {', '.join(KINDS)}")
+        return sizes
+
+    @pydantic.model_validator(mode="after")
+    def _actions_are_of_the_outputs(self) -> "ClassHeadFile":
+        num_outputs = self.sizes.get(ACTION)
+        if self.actions and num_outputs not in (None, len(self.actions)):
+            raise ValueError(f"{len(self.actions)} names of {num_outputs} actions")
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,8 +108,11 @@ class CapturedClassHead:
 
 
 def capture_class_head(head: ClassHeads, actions: Sequence[str], buffers: Buffers | None = None) -> CapturedClassHead:
-    """Copy heads to host memory."""
-    file = ClassHeadFile(dim=head.dim, sizes=head.sizes, dropout=head.dropout.p, actions=tuple(actions))
+    """Copy heads to host memory. actions: names by number; an output beyond them, of a class that came in no file of
+    the run, gets a name that no benchmark has."""
+    padding = head.sizes.get(ACTION, 0) - len(actions)
+    names = (*actions, *[""] * padding) if actions else ()
+    file = ClassHeadFile(dim=head.dim, sizes=head.sizes, dropout=head.dropout.p, actions=names)
     return CapturedClassHead(copy_to_host({"head": dict(head.state_dict())}, buffers)["head"], file.model_dump())
 
 

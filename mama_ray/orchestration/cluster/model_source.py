@@ -23,4 +23,7 @@ def look_at_model(source: str | None, *, holds: Sequence[str] = ("config.json",)
         require_hub_id(source)
     elif path.is_dir() and not any((path / name).is_file() for name in holds):
         wanted = f"a folder with {' or '.join(holds)}, or a hub id"
-        raise UserError("not the folder of a model", got=source, wanted=wanted)
+        remedy = None
+        if checkpoints := sorted(path.glob("checkpoints/step_*")):
+            remedy = f"of this run name one checkpoint, as {checkpoints[-1]}"
+        raise UserError("not the folder of a model", got=source, wanted=wanted, remedy=remedy)

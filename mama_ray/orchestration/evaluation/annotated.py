@@ -38,6 +38,7 @@ from mama_ray.evaluation.targets import ChoiceTargets, MultiInstanceTargets, Tar
 from mama_ray.models.heads.classes import ClassHeadFile
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.evaluation.class_heads import require_fitting_head, tells_classes
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips, load_encoder, read_features
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
@@ -95,10 +96,13 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     ensure_writable(output)
     ensure_readable(shards)
     look_at_index(Place.of(shards))
+    head = model.class_head if tells_classes(benchmark, model) else None
     # What is wrong with official files is told before Ray starts, where they alone say which clips count.
     known = _read_targets(job.annotations, benchmark, None) if benchmark.split == "test" else None
+    require_fitting_head(known, head)
     connect()
     targets, clips = load_clips(shards, job.annotations, benchmark, known)
+    require_fitting_head(targets, head)
     plan = make_plan(job, benchmark, model, shards, clips)
     tell_cut_texts(plan, targets.texts)
     with features_folder(Place.of(output)) as folder:
@@ -106,7 +110,6 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
         texts = None
         if not plan.tells_classes:
             texts = _embed_texts.options(num_gpus=1 if job.use_gpu else 0).remote(plan, targets.texts)
-        head = model.class_head if plan.tells_classes else None
         scored = _score.remote(folder, texts, benchmark, targets, clips.places, head)
         metrics, errors = result_of(scored, *([] if texts is None else [texts]))
     missing = _name_missing(targets, clips, errors)
@@ -191,23 +194,9 @@ def make_plan(
         features=model.features,
         num_regions=model.num_regions,
         views=benchmark.views,
-        tells_classes=_tells_classes(benchmark, model),
+        tells_classes=tells_classes(benchmark, model),
         is_raw=isinstance(benchmark, MultipleChoiceBenchmark) and benchmark.score == "raw",
     )
-
-
-def _tells_classes(benchmark: AnnotatedBenchmark, model: EvaluatedModel) -> bool:
-    """Tell whether the model's own heads are scored."""
-    if not isinstance(benchmark, ClassificationBenchmark) or benchmark.score == "cosine":
-        return False
-    if benchmark.score == "head" and model.class_head is None:
-        raise UserError(
-            "the checkpoint has no heads of classes",
-            got=model.uri,
-            wanted="one of a run with task.kind classification",
-            remedy="set score: cosine in a copy of the benchmark's file",
-        )
-    return model.class_head is not None
 
 
 @ray.remote(num_cpus=1, name="evaluate: embed texts")

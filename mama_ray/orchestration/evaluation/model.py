@@ -17,7 +17,7 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.heads.classes import ClassHeadFile, has_class_head, read_class_head
 from mama_ray.models.hub import evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
 from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.models.vgt.model import VgtConfig
 from mama_ray.models.weight_files import hash_weights
@@ -82,7 +82,7 @@ def find_model(
             remedy="copy the benchmark's file, set image_size there, and give its path as --benchmark",
         )
     name = CheckpointName(path=named.uri, sha256=digest, step=named.step, selection=named.selection)
-    num_frames = benchmark.num_frames or config.num_frames
+    num_frames = benchmark.num_frames or trained_frames(training) or config.num_frames
     if features is None and isinstance(config, VgtConfig):
         features = _features_of(training)
     features = None if features is None else absolute_uri(features)

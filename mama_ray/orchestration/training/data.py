@@ -65,6 +65,7 @@ def load_run_data(
     is_begun: bool = False,
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
+    needs_relevance: bool = False,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -72,12 +73,12 @@ def load_run_data(
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
     need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
-    tables get the clips' classes.
+    tables get the clips' classes; needs_relevance: whether a loss compares them.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments)
+    *stored, summary = loaded.remote(*arguments, needs_relevance)
     return RunData(*stored, result_of(summary, *stored))
 
 
@@ -91,6 +92,7 @@ def _load(
     is_begun: bool = False,
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
+    needs_relevance: bool = False,
 ) -> tuple:
     folder = Place.of(shards)
     with storage_errors(shards):
@@ -103,8 +105,9 @@ def _load(
     if not len(tables["train"]):
         raise _no_training_clips(shards, len(index), num_uncaptioned["train"], config, needs_captions=task.contrast)
     rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
-    tables, classes = add_classes(tables, config) if reads_classes else (tables, {})
-    if classes:
+    classes: dict = {}
+    if reads_classes:
+        tables, classes = add_classes(tables, config, needs_relevance=needs_relevance)
         contents["data.classes"] = classes["sha256"]
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(folder, task) if reads_questions else []

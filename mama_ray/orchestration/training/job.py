@@ -177,8 +177,12 @@ class TrainJob(Config):
     @property
     def reads_classes(self) -> bool:
         """Whether something asks for the clips' classes."""
-        asks = self.objective.needs_classes and self.learns_contrast
-        return asks or self.classifies or self.data.positive_relevance is not None
+        return self.needs_relevance or self.classifies or self.data.positive_relevance is not None
+
+    @property
+    def needs_relevance(self) -> bool:
+        """Whether the loss reads how relevant a text is to another clip."""
+        return self.objective.needs_classes and self.learns_contrast
 
     @property
     def is_meta_learned(self) -> bool:

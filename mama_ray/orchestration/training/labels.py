@@ -16,13 +16,27 @@ from mama_ray.orchestration.training.settings import DataConfig
 SPLITS = ("train", "meta", "val")
 
 
-def add_classes(tables: dict[str, pa.Table], config: DataConfig) -> tuple[dict[str, pa.Table], dict]:
+def add_classes(
+    tables: dict[str, pa.Table], config: DataConfig, *, needs_relevance: bool = False
+) -> tuple[dict[str, pa.Table], dict]:
     """Return the tables of train, meta and val with columns of classes, and a summary: sizes by kind, names of actions
-    that were made of pairs, and a hash of all; UserError where a clip has none."""
+    that were made of pairs, and a hash of all; UserError where a clip has none.
+
+    needs_relevance: whether a loss reads how relevant texts are to clips, as data.positive_relevance does, which
+    actions alone do not say.
+    """
     if config.classes:
         found, source = read_classes(config.classes), ", ".join(config.classes)
     else:
         found, source = _of_embedded(tables), "the embedded corpus"
+    if (needs_relevance or config.positive_relevance is not None) and not {"verb", "noun"} & found.sizes.keys():
+        raise UserError(
+            "no relevance of texts to clips",
+            got=f"classes of {', '.join(found.sizes)} in {source}",
+            wanted="verbs and nouns",
+            remedy="give a file of data.classes with the columns verb and noun, or take loss max_margin without "
+            "data.positive_relevance",
+        )
     labelled = tables | {split: found.add_to(tables[split], source) for split in SPLITS}
     ids = [clip_id for split in SPLITS for clip_id in tables[split]["clip_id"].to_pylist()]
     content = {clip_id: found.sets[clip_id] for clip_id in ids}

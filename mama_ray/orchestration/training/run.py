@@ -141,6 +141,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         is_begun=has_own,
         task=job.task,
         reads_classes=job.reads_classes,
+        needs_relevance=job.needs_relevance,
     )
     if begun is not None:
         contents = data.summary["contents"]

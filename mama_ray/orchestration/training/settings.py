@@ -48,9 +48,10 @@ class DataConfig(Config):
     come after its own, so they count for clips that had no caption."""
 
     classes: AddedLater[Location[tuple[str, ...]]] = ()
-    """Files that give clips their classes: EPIC-KITCHENS-100's csv (of train and val, where there are both), a csv with
-    clip_id and columns verb, noun or action, or JSON of {clip_id: {verb: [3], noun: [1, 2]}}. () takes those of the
-    embedded corpus. Read where objective.loss or task.kind asks for classes, or positive_relevance does."""
+    """Files that give clips their classes: EPIC-KITCHENS-100's csv (of train and val, where there are both), EGTEA's
+    lists (train_split1.txt), a csv with clip_id and columns verb, noun or action, or JSON of {clip_id: {verb: [3],
+    noun: [1, 2]}}. () takes those of the embedded corpus. Read where objective.loss or task.kind asks for classes, or
+    positive_relevance does."""
 
     positive_relevance: AddedLater[float | None] = Field(None, ge=0.0, lt=1.0)
     """In every epoch a clip is paired with a text drawn evenly of the training captions whose relevance to it is more

@@ -57,6 +57,35 @@ def test_files_of_ones_own_are_csv_or_json(tmp_path):
     assert found.sizes == {"action": 6} and found.actions == ()
 
 
+EGTEA_LINES = ("P21-R04-Soup-291175-294945-F006979-F007088 1 1 1", "OP01-R01-Pizza-5-9-F000001-F000020 106 4 9")
+
+
+@pytest.mark.parametrize("name", ["train_split1.txt", "copy.csv"])
+def test_lists_of_egtea_have_actions_from_0(tmp_path, name):
+    lines = [f'"{line}"' if name.endswith("csv") else f"{line}  " for line in EGTEA_LINES]
+    (tmp_path / name).write_text("\n".join(lines) + "\n\n")
+    found = read_classes([str(tmp_path / name)])
+    ids = [line.split()[0] for line in EGTEA_LINES]
+    assert found.sets == {ids[0]: {"action": (0,)}, ids[1]: {"action": (105,)}}
+    assert found.sizes == {"action": 106} and found.actions == ()
+
+
+@pytest.mark.parametrize("line", ["P21-R04-Soup-1-2-F1-F2 0 1 1", "P21-R04-Soup-1-2-F1-F2", "something else"])
+def test_a_line_that_is_not_of_egteas_list_is_named(tmp_path, line):
+    (tmp_path / "train_split1.txt").write_text(f"{EGTEA_LINES[0]}\n{line}\n")
+    with pytest.raises(UserError, match=f"train_split1.txt: line 2: {line}, wanted clip_id action verb noun"):
+        read_classes([str(tmp_path / "train_split1.txt")])
+
+
+EGTEA = EPIC.parent / "egtea"
+
+
+@pytest.mark.skipif(not EGTEA.is_dir(), reason="../shared/data is not there")
+def test_copies_of_the_official_split_have_its_published_counts():
+    found = read_classes([str(EGTEA / f"glc_{split}_split1.csv") for split in ("train", "test")])
+    assert (len(found.sets), found.sizes) == (8299 + 2022, {"action": 106})
+
+
 def test_the_embedded_corpus_has_motions_and_shapes():
     clips = [describe_clip(CorpusConfig(), "train", number) for number in range(40)]
     found = classes_of_embedded([clip.clip_id for clip in clips], [json.dumps(clip.truth) for clip in clips])

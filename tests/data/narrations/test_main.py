@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mama_ray.data.annotations import parse_annotation, read_annotations
-from mama_ray.data.narrations.__main__ import convert
+from mama_ray.data.narrations.__main__ import convert, main
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
@@ -102,6 +102,13 @@ def test_a_file_that_cannot_be_used_leaves_no_table(folder, content, reason):
             [folder / "h.pkl", folder / "bad.pkl"] if b"open" in content else [folder / "bad.pkl"],
             f"{folder}/out.jsonl",
         )
+    assert not list(folder.glob("out*"))
+
+
+@pytest.mark.parametrize("amount", [float("nan"), -1.0, 0.0, float("inf"), 1e300])
+def test_what_is_no_amount_of_memory_is_refused(folder, amount):
+    with pytest.raises(UserError, match="--max-memory-gib: got .*wanted more than 0"):
+        main((folder / "h.pkl",), f"{folder}/out.jsonl", max_memory_gib=amount)
     assert not list(folder.glob("out*"))
 
 

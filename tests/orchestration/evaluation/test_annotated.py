@@ -173,6 +173,17 @@ def test_the_checkpoints_own_heads_tell_classes_where_it_has_some(tmp_path, ray_
         evaluate(tmp_path, shards, wanted, model_folder)
 
 
+def test_heads_of_other_classes_are_told_before_ray_starts(tmp_path, model_folder):
+    folder = shutil.copytree(model_folder, tmp_path / "with_heads")
+    heads = ClassHeads(clip_feature_dim(from_pretrained(folder)), {"verb": 12, "noun": 7, "action": 2})
+    write_class_head(capture_class_head(heads, ("10:1", "2:0")), folder)
+    write_ek100(tmp_path)
+    shards = write_clips(tmp_path / "shards", ["OTHER"])  # of no annotation, which is told once Ray runs
+    benchmark = write_benchmark(tmp_path, "ek100_cls", "family: classification", "annotations: ek100")
+    with pytest.raises(UserError, match="do not fit the benchmark: got verb of 12, noun of 7"):
+        evaluate(tmp_path, shards, benchmark, folder)
+
+
 @pytest.mark.ray
 def test_choices_are_scored_raw_where_it_is_asked_for(tmp_path, ray_cluster, model_folder):
     write_egomcq(tmp_path, CHOICES, [(0, 1), (4, 2), (1, 1), (3, 2)])

@@ -34,6 +34,19 @@ def test_selection_reads_validation_only(model_folder, tmp_path):
     assert model.transform.resize == "center_crop"
 
 
+def test_frames_that_no_one_sets_are_those_of_the_training(model_folder, tmp_path):
+    """A fine-tuning may show more frames than the model, whose config stays as it is, began with."""
+    folder, benchmark = shutil.copytree(model_folder, tmp_path / "model"), load_benchmark("embedded")
+    benchmark = benchmark.model_copy(update={"num_frames": None})
+    own = find_model(str(folder), benchmark).num_frames
+    (folder / "config.yaml").write_text(f"data: {{num_frames: {own + 12}}}\n")
+    assert find_model(str(folder), benchmark).num_frames == own + 12
+    assert find_model(str(folder), benchmark.model_copy(update={"num_frames": 3})).num_frames == 3
+    (folder / "config.yaml").write_text("data: {num_frames: many}\n")
+    with pytest.raises(UserError, match=r"data\.num_frames of config\.yaml: got 'many', wanted a number from 1"):
+        find_model(str(folder), benchmark)
+
+
 def test_a_checkpoint_given_by_its_path_says_so(model_folder, tmp_path):
     write_run(tmp_path / "run", model_folder, {10: 30.0, 20: 50.0})
     model = find_model(str(tmp_path / "run/checkpoints/step_00000010"), load_benchmark("embedded"))

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mama_ray.config import load_config
+from mama_ray.config import load_config, parse_config
+from mama_ray.models.pretrained import from_preset
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.labels import build_class_head
 from mama_ray.reporting.writers import read_metrics
 from mama_ray.storage.places import Place
 from tests.orchestration.runs.training_runs import (
@@ -37,6 +39,15 @@ def test_a_recipe_loads_and_says_its_batch_as_it_is(path):
     assert (job.global_batch_size, job.num_workers, job.num_micro_batches) == (batch, gpus, parts)
     assert batch == gpus * clips * parts
     assert job.reads_classes == ("ek100" in path.stem or path.stem == "egtea")
+
+
+def test_the_recipe_of_three_heads_trains_one_as_its_comment_says():
+    recipe = str(ROOT / "configs/train/egocentric/ek100_cls.yaml")
+    job = parse_config(TrainJob, [recipe, "--task.class_head.kinds", "action"])
+    assert job.task.class_head.kinds == ("action",)
+    model = from_preset("tiny", {"vocab_size": 600, "context_length": 16})
+    head = build_class_head(job.task.class_head, {"verb": 90, "noun": 290, "action": 1352}, model)
+    assert head.sizes == {"action": 3806}
 
 
 def small(name: str) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def corpus(tmp_path_factory) -> str:
     return str(write_shards(tmp_path_factory.mktemp("corpus") / "shards"))
 
 
-def load(shards: str, config: DataConfig) -> tuple[dict[str, pa.Table], dict]:
-    *tables, _, summary = _load._function(shards, config, 0, None, None, False, NO_TASK, True)
+def load(shards: str, config: DataConfig, **options: bool) -> tuple[dict[str, pa.Table], dict]:
+    *tables, _, summary = _load._function(shards, config, 0, None, None, False, NO_TASK, True, **options)
     return dict(zip(("train", "meta", "val"), tables, strict=True)), summary
 
 
@@ -55,6 +55,19 @@ def test_classes_of_a_file_are_those_of_every_clip_or_the_clip_is_named(corpus, 
     (tmp_path / "few.json").write_text(json.dumps({clip_id: {"action": 3} for clip_id in ids[1:]}))
     with pytest.raises(UserError, match=f"clips without classes.*among them {ids[0]}"):
         load(corpus, DataConfig(classes=(str(tmp_path / "few.json"),)))
+
+
+def test_relevance_of_actions_alone_is_refused_when_the_classes_are_read(corpus, tmp_path):
+    ids = [clip_id for table in load(corpus, DataConfig())[0].values() for clip_id in table["clip_id"].to_pylist()]
+    (tmp_path / "all.json").write_text(json.dumps({clip_id: {"action": 3} for clip_id in ids}))
+    files = (str(tmp_path / "all.json"),)
+    message = "no relevance of texts to clips: got classes of action in .*all.json, wanted verbs and nouns"
+    with pytest.raises(UserError, match=message):
+        load(corpus, DataConfig(classes=files, positive_relevance=0.1))
+    with pytest.raises(UserError, match=message):
+        load(corpus, DataConfig(classes=files), needs_relevance=True)
+    load(corpus, DataConfig(), needs_relevance=True)  # whose verbs are motions
+    assert TrainJob.model_validate({"objective": {"loss": "multi_similarity"}}).needs_relevance
 
 
 def test_heads_are_of_kinds_that_clips_have_and_wide_enough():
