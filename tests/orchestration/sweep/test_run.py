@@ -184,8 +184,7 @@ def kill_driver(process: subprocess.Popen) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.promise
+@pytest.mark.slow  # seven minutes; at every change test_job_submission.py runs a sweep whole
 def test_a_killed_sweep_goes_on_prunes_and_its_best_config_trains_as_it_is(shards, tmp_path):
     train = TRAIN | {"shards": str(shards)}
     # The mean rank tells trials apart on sixteen clips. Three steps teach next to nothing, so which trial falls behind
