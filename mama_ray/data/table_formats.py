@@ -37,10 +37,9 @@ def read_csv(place: Place, separator: str = ",") -> Iterator[dict[str, Any]]:
         _check_signature(place, buffered.peek(4))
         _check_separator(place, buffered.peek(4), separator)
         # Bytes that are no UTF-8 become lone surrogates, so that the row is known in which the first one stands.
-        csv.field_size_limit(_MAX_ROW_CHARACTERS)
         lines = io.TextIOWrapper(buffered, encoding="utf-8-sig", errors="surrogateescape", newline="")
         reader = csv.reader(lines, delimiter=separator, strict=True)
-        header = [name.strip() for name in next(reader, [])]
+        header = [name.strip() for name in _next_record(reader) or []]
         _check_encoding(place, header, "the header")
         repeated = {name for name in header if name and header.count(name) > 1}
         if repeated:
@@ -61,13 +60,23 @@ def _records(reader: Iterator[list[str]]) -> Iterator[list[str] | str]:
     """Yield the values of each record, or why one cannot be read; csv.Error where a quote is never closed."""
     while True:
         try:
-            yield next(reader)
-        except StopIteration:
-            return
+            record = _next_record(reader)
+            if record is None:
+                return
+            yield record
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise
             yield str(error)
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    """Return the next record, None after the last; csv's limit, which is the whole process's, is ours for it alone."""
+    limit = csv.field_size_limit(_MAX_ROW_CHARACTERS)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _csv_row(header: list[str], values: list[str]) -> dict[str, Any]:
