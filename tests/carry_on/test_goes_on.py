@@ -123,6 +123,7 @@ def test_a_prepared_corpus_is_found_as_it_is(ray_cluster, begun, source):
     assert state_of(shards) == before
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_with_the_captions_of_its_table(ray_cluster, begun):
     place = begun("run_begun", "shards", "model", "table_finished")
     run = place / "run_begun"

@@ -120,6 +120,7 @@ def test_a_clip_whose_pixels_changed_on_the_way_is_an_error_and_one_without_any_
     assert rows[0]["error"] is None and rows[0]["text"]
 
 
+@pytest.mark.slow
 def test_engines_count_from_their_start_until_they_are_silent(plan):
     history, ledger = PoolHistory(), CaptionLedger.remote()
     actors = [ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, ledger, 2) for _ in range(2)]

@@ -141,6 +141,7 @@ def test_the_best_of_windows_and_crops_counts(tmp_path, ray_cluster, model_folde
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_checkpoints_own_heads_tell_classes_where_it_has_some(tmp_path, ray_cluster, model_folder):
     folder = shutil.copytree(model_folder, tmp_path / "with_heads")
     encoder = from_pretrained(folder).eval()

@@ -111,7 +111,7 @@ def test_what_evaluation_embeds_with_gives_the_metrics_of_transformers(shards, c
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+@pytest.mark.parametrize("kind", ["clip", pytest.param("siglip2", marks=pytest.mark.slow)])
 def test_a_folder_of_transformers_is_measured_as_transformers_computes_it(
     ray_cluster, shards, clip_folder, siglip2_folder, tmp_path, kind
 ):

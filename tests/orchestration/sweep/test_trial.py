@@ -10,6 +10,7 @@ NUM_TRIALS = 6  # with Ray's own callback twelve of them did not end within 400 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_report_right_before_the_end_of_a_trial_is_not_lost(ray_cluster, tmp_path):
     @ray.remote(num_cpus=0)
     def report_as_the_controller_does(reports, value):

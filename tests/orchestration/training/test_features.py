@@ -35,6 +35,7 @@ def job_of(shards: Path, folder: Path, **data) -> TrainJob:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_vgt_learns_weights_and_is_measured_from_a_table_of_features(ray_cluster, shards, features, tmp_path):
     for path in shards.glob("*.tar"):
         content = path.read_bytes()

@@ -62,6 +62,7 @@ def test_a_run_that_answers_resumes_bit_for_bit_after_the_whole_job_was_killed(t
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_answers_are_learned_of_clips_without_captions(ray_cluster, tmp_path):
     shards = write_clips(tmp_path / "shards", captioned=False, is_embedded=False)
     table = write_table(tmp_path / "questions.parquet")
