@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.captioning.pictures.settings import FRAMES, GRID, KINDS, VIDEO
 
-# The ways to show a clip: what the content of each is.
-GRID = "grid"  # (side, side, 3): key frames as one square picture
-FRAMES = "frames"  # (frames, side, side, 3): one frame per equal part, its short side resized, cropped in the middle
-VIDEO = "video"  # (frames, height, width, 3): one frame per equal part, in the clip's own aspect
-KINDS = (GRID, FRAMES, VIDEO)
+__all__ = [
+    "FRAMES", "GRID", "KINDS", "VIDEO", "CaptionEngine", "EngineDied", "GeneratedText", "RequestRefused", "Shown",
+    "caption_all",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shown:
     """What an engine is shown of one clip.
 
     Attributes:
-        kind: one of KINDS.
+        kind: one of KINDS, what a clip is shown as (pictures/settings.py).
         content: its pixels, RGB: (side, side, 3) of a grid, (frames, height, width, 3) of frames and of a video.
         sha256: of the content when it was made, by `hash_pixels`; it is what a caption's row names as its origin.
         times_s: (frames,), ascending: where in the clip the frames of a video are, in seconds; None for other kinds.
