@@ -1,0 +1,66 @@
+"""Tiny T5s in folders that transformers loads: of random weights, or taught here to say a sentence in other words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.facts import facts_of
+from mama_ray.data.synthetic.grammar import Statement, render_caption
+
+PREFIX = "paraphrase:"
+
+
+def build_tokenizer(texts: Sequence[str]):
+    """Return a T5 tokenizer that knows the words of some texts, and letters for all others."""
+    from transformers import T5Tokenizer
+
+    words = sorted({word for text in texts for word in text.split()} | {PREFIX})
+    letters = [chr(code) for code in range(33, 127)]
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -8.0)]
+    vocab += [(f"▁{word}", -4.0) for word in words] + [(letter, -10.0) for letter in letters]
+    vocab += [(f"<extra_id_{number}>", 0.0) for number in (1, 0)]
+    return T5Tokenizer(vocab=vocab, extra_ids=2)
+
+
+def build_t5(vocab_size: int, *, seed: int = 0, width: int = 64, spread: float = 6.0):
+    """Return a T5 of two layers; `spread` is the size of its random weights, whose answers differ the more."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=vocab_size,
+        d_model=width,
+        d_kv=width // 4,
+        d_ff=2 * width,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        initializer_factor=spread,
+        decoder_start_token_id=0,
+        feed_forward_proj="relu",
+    )
+    model = T5ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        model.shared.weight[1] *= 4.0  # else a model of random weights hardly ever ends an answer
+    return model
+
+
+def write_t5(folder: Path, texts: Sequence[str], *, seed: int = 0, spread: float = 6.0) -> Path:
+    """Write a T5 of random weights with a tokenizer of the words of some texts."""
+    tokenizer = build_tokenizer(texts)
+    build_t5(len(tokenizer), seed=seed, spread=spread).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def pairs_of(corpus: CorpusConfig, count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Return pairs of captions that say the same, drawn from the grammar of the embedded corpus."""
+    rng = np.random.default_rng(seed)
+    statements = [Statement(facts_of(corpus, "train", number % corpus.num_train)) for number in range(count)]
+    return [
+        (render_caption(one, rng, texts=corpus.texts), render_caption(one, rng, texts=corpus.texts))
+        for one in statements
+    ]
