@@ -61,8 +61,9 @@ class DecodingConfig(Config):
     """Of sampling; each clip, caption and sample has its own, made from it."""
 
     max_length: int = Field(default=128, ge=4, le=4096)
-    """Tokens that a prompt may have, and tokens after which an answer is cut off (and flagged so). A caption with a
-    longer prompt is a row that says so: half of it would not be rephrased."""
+    """Tokens after which an answer is cut off (and flagged so), and tokens that a T5's prompt may have; an instruct
+    model's may have what its context leaves. A caption with a longer prompt is a row that says so: half of it would not
+    be rephrased."""
 
     @model_validator(mode="after")
     def _candidates_are_enough(self) -> "DecodingConfig":

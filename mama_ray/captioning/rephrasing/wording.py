@@ -76,18 +76,24 @@ class Paraphrase:
 @dataclass
 class Choice:
     """What became of a caption's candidates: kept, or left out because they equal a human caption of the clip, repeat
-    another paraphrase, or say nothing; candidates behind the last that was wanted are not looked at."""
+    another paraphrase, were cut off, or say nothing; candidates behind the last that was wanted are not looked at."""
 
     kept: list[Paraphrase] = field(default_factory=list)
     num_looked_at: int = 0
     num_equal: int = 0
     num_repeated: int = 0
+    num_cut_off: int = 0
     num_empty: int = 0
 
     @property
     def reason(self) -> str:
         """Say why there are no more paraphrases."""
-        told = {"equal a human caption": self.num_equal, "repeat another": self.num_repeated, "say nothing": self.num_empty}
+        told = {
+            "equal a human caption": self.num_equal,
+            "repeat another": self.num_repeated,
+            "cut off": self.num_cut_off,
+            "say nothing": self.num_empty,
+        }
         counts = ", ".join(f"{count} {what}" for what, count in told.items() if count)
         return f"too few different paraphrases: of {self.num_looked_at} candidates {counts or 'none is left'}"
 
@@ -120,6 +126,8 @@ def choose_paraphrases(
             choice.num_empty += 1
         elif key in source_keys:
             choice.num_equal += 1
+        elif generated.finish_reason == "length":
+            choice.num_cut_off += 1
         elif key in others:
             choice.num_repeated += 1
         else:

@@ -64,3 +64,27 @@ def pairs_of(corpus: CorpusConfig, count: int, seed: int = 0) -> list[tuple[str,
         (render_caption(one, rng, texts=corpus.texts), render_caption(one, rng, texts=corpus.texts))
         for one in statements
     ]
+
+
+def train_t5(folder: Path, corpus: CorpusConfig, *, num_steps: int = 500, batch_size: int = 64) -> Path:
+    """Write a T5 that learned here to say captions of a corpus in other words of its grammar."""
+    pairs = pairs_of(corpus, num_steps * batch_size)
+    tokenizer = build_tokenizer([text for pair in pairs[:4000] for text in pair])
+    model = build_t5(len(tokenizer), spread=1.0, width=64).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=num_steps, pct_start=0.1)
+    for step in range(num_steps):
+        batch = pairs[step * batch_size : (step + 1) * batch_size]
+        inputs = tokenizer([f"{PREFIX} {source} </s>" for source, _ in batch], padding=True, return_tensors="pt")
+        labels = tokenizer([target for _, target in batch], padding=True, return_tensors="pt").input_ids
+        labels[labels == tokenizer.pad_token_id] = -100
+        inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        loss = model(**inputs, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
