@@ -1,1 +1,1 @@
-"""Rephrasing human captions: LaViLa's REPHRASER by a T5, or by an instruct model, with texts that differ from theirs."""
+"""Rephrasing human captions: LaViLa's REPHRASER by a T5, or by an instruct model."""

@@ -11,6 +11,7 @@ from mama_ray.captioning.rephrasing.model_folder import T5, VLLM, Rephraser
 from mama_ray.captioning.rephrasing.settings import DecodingConfig
 from mama_ray.captioning.rephrasing.t5_engine import T5Engine
 
+
 class RephrasingEngine(Protocol):
     """A model that is ready to rephrase; it may be called from several threads.
 

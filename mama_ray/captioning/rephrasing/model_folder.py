@@ -69,9 +69,7 @@ def inspect_rephraser(folder: Path, prompt: str | None, decoding: DecodingConfig
             remedy="take the instruct or chat version of the model",
         )
     length = config.get("max_position_embeddings")
-    return Rephraser(
-        architecture, engine, prompt, length if isinstance(length, int) else None, hash_weights(folder)
-    )
+    return Rephraser(architecture, engine, prompt, length if isinstance(length, int) else None, hash_weights(folder))
 
 
 def load_tokenizer(folder: Path) -> Any:

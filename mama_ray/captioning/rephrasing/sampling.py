@@ -1,4 +1,4 @@
-"""Sampling with a seed per sequence: what is drawn depends on the seed and the text alone, not on what runs beside it."""
+"""Sampling with a seed per sequence: what is drawn depends on the seed and the text alone."""
 
 from collections.abc import Sequence
 

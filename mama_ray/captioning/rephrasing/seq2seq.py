@@ -1,8 +1,7 @@
-"""The decoder of a T5 with its key-value cache: tokens in, log-probabilities of the next ones out, one row per sequence."""
+"""The decoder of a T5 with its key-value cache: tokens in, log-probabilities of the next out."""
 
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -47,4 +46,5 @@ class CachedDecoder:
 
     def reorder(self, rows: Int[Tensor, " rows"]) -> None:
         """Let row r go on from what row `rows[r]` has read; both are of one text, whose encoding they share."""
-        self._cache.self_attention_cache.reorder_cache(rows)
+        own: Any = self._cache.self_attention_cache
+        own.reorder_cache(rows)

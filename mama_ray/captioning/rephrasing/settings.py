@@ -25,8 +25,8 @@ class DecodingConfig(Config):
     """beams: diverse beam search, for a T5 alone; sampling: of either kind of model."""
 
     num_kept: int = Field(default=3, ge=1, le=64)
-    """Paraphrases of a caption that are written, LaViLa's 3: the best candidates that differ from every human caption of
-    the clip and from each other. A place for which there is none is a row that says so."""
+    """Paraphrases of a caption that are written, LaViLa's 3: the best candidates that differ from every human caption
+    of the clip and from each other. A place for which there is none is a row that says so."""
 
     num_beams: int = Field(default=20, ge=1, le=256)
     """Beams of a caption, in all its groups."""
@@ -83,5 +83,5 @@ class WordingConfig(Config):
     """How a model's words become a paraphrase."""
 
     remove_punctuation: bool = True
-    """Leave punctuation out, as LaViLa's file rephraser.no_punkt does: apostrophes and hyphens inside words and the # of
-    #C and #O stay."""
+    """Leave punctuation out, as LaViLa's file rephraser.no_punkt does: apostrophes and hyphens inside words and the #
+    of #C and #O stay."""

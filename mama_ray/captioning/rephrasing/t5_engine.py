@@ -1,4 +1,4 @@
-"""The engine that is a T5 of transformers, decoded here: texts of like length in batches, all candidates of a text at once.
+"""The engine that is a T5, decoded here: texts of like length in batches, all candidates of a text at once.
 
 A prompt is tokenised as the card of LaViLa's model does it: the whole line, in which `</s>` is the token, and then the
 tokenizer's own `</s>` behind it. So the default prompt ends in two of them; one without ` </s>` ends in one.
@@ -61,7 +61,9 @@ class T5Engine:
             if len(own) > limit:
                 answers[place] = too_long(len(own), limit)
         # Of like length, so that little is padding; the order is that of the texts alone.
-        places = sorted((place for place, own in enumerate(token_ids) if len(own) <= limit), key=lambda at: len(token_ids[at]))
+        places = sorted(
+            (place for place, own in enumerate(token_ids) if len(own) <= limit), key=lambda at: len(token_ids[at])
+        )
         with self._one_at_a_time:
             began = time.perf_counter()
             self.idle_s += began - self._free_since_s
@@ -131,12 +133,11 @@ def load_t5(folder: Path, dtype: str = "float32") -> Any:
 
 def _ends_of(config: Any, tokenizer: Any) -> tuple[int, tuple[int, ...]]:
     """Return the token that an answer starts from, and those that end one."""
-    start_id = config.decoder_start_token_id
-    if start_id is None:
-        start_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
+    named = (getattr(config, name, None) for name in ("decoder_start_token_id", "pad_token_id"))
+    start_id = next((token_id for token_id in (*named, tokenizer.pad_token_id) if token_id is not None), None)
     if start_id is None:
         raise UserError("the model's config names no token that an answer starts from", wanted="decoder_start_token_id")
-    own = config.eos_token_id
+    own = getattr(config, "eos_token_id", None)
     own = own if isinstance(own, (list, tuple)) else [own]
     eos_ids = {tokenizer.eos_token_id, *(token_id for token_id in own if isinstance(token_id, int))}
     return int(start_id), tuple(sorted(eos_ids))

@@ -48,7 +48,9 @@ def naive_logprob(model, token_ids, mask, answer: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("early_stopping", [True, False])
 @torch.no_grad()
-def test_one_group_without_penalty_is_generate_token_for_token(model, inputs, num_beams, length_penalty, early_stopping):
+def test_one_group_without_penalty_is_generate_token_for_token(
+    model, inputs, num_beams, length_penalty, early_stopping
+):
     token_ids, mask = inputs
     early_stopping |= num_beams == 1  # greedy search knows no other end
     values = {"num_beams": num_beams, "length_penalty": length_penalty, "early_stopping": early_stopping}

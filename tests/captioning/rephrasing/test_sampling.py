@@ -21,7 +21,9 @@ def draw(model, token_ids: torch.Tensor, seeds: list[int], decoding: DecodingCon
     return sampled(decoder, seeds, start_id=0, eos_ids=(1,), decoding=decoding)
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 5, 1.0), (1.3, 0, 0.8), (0.5, 9, 0.6)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 5, 1.0), (1.3, 0, 0.8), (0.5, 9, 0.6)]
+)
 def test_what_is_drawn_has_the_probabilities_of_transformers_warpers(temperature, top_k, top_p):
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
@@ -59,7 +61,11 @@ def test_a_sequence_depends_on_its_seed_alone():
 
 def test_a_sequence_ends_at_its_end_and_has_the_models_own_log_probability():
     model, token_ids = build_t5(VOCAB, spread=2.0), torch.randint(3, VOCAB, (3, 9))
-    found = [one for own in draw(model, token_ids, [1, 2, 3], sampling(num_samples=8, temperature=5.0, top_p=1.0)) for one in own]
+    found = [
+        one
+        for own in draw(model, token_ids, [1, 2, 3], sampling(num_samples=8, temperature=5.0, top_p=1.0))
+        for one in own
+    ]
     assert {one.is_whole for one in found} == {True, False}
     for one in found:
         assert one.is_whole == (one.token_ids[-1] == 1) and 1 not in one.token_ids[:-1]

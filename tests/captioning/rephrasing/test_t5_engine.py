@@ -32,7 +32,9 @@ def copied(folder, tmp_path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "t5"))
 
 
-def engine_of(folder: Path, decoding: DecodingConfig = DECODING, *, prompt: str = T5_PROMPT, at_once: int = 64) -> T5Engine:
+def engine_of(
+    folder: Path, decoding: DecodingConfig = DECODING, *, prompt: str = T5_PROMPT, at_once: int = 64
+) -> T5Engine:
     return T5Engine(folder, prompt, decoding, EngineConfig(max_num_seqs=at_once))
 
 
@@ -91,7 +93,9 @@ def test_weights_of_an_older_folder_are_read_as_tensors_alone(folder, copied):
     torch.save(model.state_dict(), copied / "pytorch_model.bin")
     (copied / "model.safetensors").unlink()
     inspect_rephraser(copied, None, DECODING)
-    assert texts_of(engine_of(copied).rephrase(CAPTIONS, [0] * 4)) == texts_of(engine_of(folder).rephrase(CAPTIONS, [0] * 4))
+    assert texts_of(engine_of(copied).rephrase(CAPTIONS, [0] * 4)) == texts_of(
+        engine_of(folder).rephrase(CAPTIONS, [0] * 4)
+    )
     torch.save({"shared.weight": Path("a path is no tensor")}, copied / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"cannot be read as tensors only: got an object of pathlib"):
         engine_of(copied)
@@ -106,11 +110,17 @@ def test_what_is_found_of_a_folder(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architectures": ["BertForMaskedLM"]}, r"not the folder of a rephraser: got BertForMaskedLM in .* wanted T5For"),
+        (
+            {"architectures": ["BertForMaskedLM"]},
+            r"not the folder of a rephraser: got BertForMaskedLM in .* wanted T5For",
+        ),
         ({"architectures": ["LlavaForConditionalGeneration"]}, "not the folder of a rephraser: got Llava"),
         ({"architectures": ["BartForConditionalGeneration"]}, "not the folder of a rephraser: got Bart"),
         ({"architectures": None}, "not the folder of a rephraser: got none"),
-        ({"architectures": ["LlamaForCausalLM"], "is_encoder_decoder": False}, "an instruct model is sampled from, it has no beams"),
+        (
+            {"architectures": ["LlamaForCausalLM"], "is_encoder_decoder": False},
+            "an instruct model is sampled from, it has no beams",
+        ),
         ({"auto_map": {"AutoModel": "evil.py"}}, "wants code of its own to be run"),
         ({"vocab_size": 7}, "the model's tokenizer is that of another model: got token"),
     ],

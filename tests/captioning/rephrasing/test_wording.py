@@ -78,7 +78,9 @@ def test_an_answer_is_its_first_line_without_quotes_and_label(text, wanted):
 
 
 def test_the_first_candidates_that_differ_are_kept_and_the_others_are_counted():
-    found = candidates("a DOG runs!", "A hound runs", "...", "a hound runs.", "the dog is running", "a hound races", "x")
+    found = candidates(
+        "a DOG runs!", "A hound runs", "...", "a hound runs.", "the dog is running", "a hound races", "x"
+    )
     choice = choose_paraphrases(
         found, sources=["A dog runs.", "The dog is running"], others=set(), num_kept=2, wording=REMOVING
     )
@@ -115,9 +117,7 @@ def test_why_there_are_no_more_is_told_with_numbers():
 def test_nothing_kept_equals_a_source_or_another(texts, sources, num_kept, removes):
     others: set[str] = set()
     wording = WordingConfig(remove_punctuation=removes)
-    choice = choose_paraphrases(
-        candidates(*texts), sources=sources, others=others, num_kept=num_kept, wording=wording
-    )
+    choice = choose_paraphrases(candidates(*texts), sources=sources, others=others, num_kept=num_kept, wording=wording)
     keys = [text_key(one.text) for one in choice.kept]
     assert len(set(keys)) == len(keys) <= num_kept and "" not in keys
     assert not {*keys} & {text_key(text) for text in sources} and {*keys} == others

@@ -39,9 +39,9 @@ def build_t5(vocab_size: int, *, seed: int = 0, width: int = 64, spread: float =
         num_heads=4,
         dropout_rate=0.0,
         initializer_factor=spread,
-        decoder_start_token_id=0,
         feed_forward_proj="relu",
     )
+    config.update({"decoder_start_token_id": 0})
     model = T5ForConditionalGeneration(config).eval()
     with torch.no_grad():
         model.shared.weight[1] *= 4.0  # else a model of random weights hardly ever ends an answer
