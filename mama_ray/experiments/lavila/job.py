@@ -60,8 +60,8 @@ class LavilaJob(Config):
     used."""
 
     rephraser: str | None = None
-    """Folder, URI or hub id of a T5 or of an instruct model; null teaches a small T5 the grammar of the embedded corpus,
-    on sentences of another corpus, and leaves the step out on other shards."""
+    """Folder, URI or hub id of a T5 or of an instruct model; null teaches a small T5 the grammar of the embedded
+    corpus, on sentences of another corpus, and leaves the step out on other shards."""
 
     decoding: DecodingConfig = DecodingConfig(num_beams=8, num_groups=4)
     """How paraphrases are found and how many are kept."""

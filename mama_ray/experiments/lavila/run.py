@@ -57,17 +57,11 @@ def run_lavila(job: LavilaJob) -> str:
     for label, shares in _steps(job).items():
         if label != BASELINE and not tables:
             tables = _write_texts(job, shards)
-        pages_and_result = _dual_encoder(job, label, shares, shards, tables)
-        pages.append(pages_and_result[0])
-        results[label] = pages_and_result[1]
+        page, results[label] = _dual_encoder(job, label, shares, shards, tables)
+        pages.append(page)
         logger.info("%s: t2v R@1 %.1f after %.0f s", label, pages[-1].metrics["t2v_R@1"], time.perf_counter() - start)
-    report = write_page(
-        join_uri(job.storage, job.name, "report"),
-        "What narrations and paraphrases add",
-        pages,
-        results,
-        lead=_lead(job),
-    )
+    folder, title = join_uri(job.storage, job.name, "report"), "What narrations and paraphrases add"
+    report = write_page(folder, title, pages, results, lead=_lead(job))
     print(_table(pages, results))  # noqa: T201 - the job's result
     return f"LaViLa done in {time.perf_counter() - start:.0f} s: {report}"
 
