@@ -27,6 +27,7 @@ class Subset:
         num_of: clips that were there to choose from, each with a reference.
         every: every N-th of them was taken, from the first on; None: spread evenly.
         ids_sha256: of the sorted clip ids, joined by newlines.
+        num_unreadable: clips that were chosen and could not be read; they are not among those scored.
     """
 
     split: str
@@ -34,19 +35,23 @@ class Subset:
     num_of: int
     every: int | None
     ids_sha256: str
+    num_unreadable: int = 0
 
     @classmethod
-    def of(cls, clip_ids: Sequence[str], *, split: str, num_of: int, every: int | None) -> "Subset":
+    def of(
+        cls, clip_ids: Sequence[str], *, split: str, num_of: int, every: int | None, num_unreadable: int = 0
+    ) -> "Subset":
         """Name the clips of these ids."""
         digest = hashlib.sha256("\n".join(sorted(clip_ids)).encode()).hexdigest()
-        return cls(split, len(clip_ids), num_of, every, digest)
+        return cls(split, len(clip_ids), num_of, every, digest, num_unreadable)
 
     def __str__(self) -> str:
         """Return the words that stand beside a number: `200 of the 1,600 clips of val, evenly spread`."""
         if self.num_clips == self.num_of:
             return f"all {self.num_of:,} clips of {self.split}"
         chosen = f"every {self.every:,}th" if self.every else "evenly spread"
-        return f"{self.num_clips:,} of the {self.num_of:,} clips of {self.split}, {chosen}"
+        unread = f", without {self.num_unreadable:,} that could not be read" if self.num_unreadable else ""
+        return f"{self.num_clips:,} of the {self.num_of:,} clips of {self.split}, {chosen}{unread}"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def test_scores_are_in_the_units_of_the_fields_tables():
 def test_every_result_names_its_subset_its_words_and_what_was_not_run():
     result = asdict(score_captions(HYPOTHESES, REFERENCES, subset()))
     assert result["subset"] | {"ids_sha256": ""} == {
-        "split": "val", "num_clips": 6, "num_of": 60, "every": 10, "ids_sha256": "",
+        "split": "val", "num_clips": 6, "num_of": 60, "every": 10, "ids_sha256": "", "num_unreadable": 0,
     }  # fmt: skip
     assert len(result["subset"]["ids_sha256"]) == 64
     assert "Java" in result["not_run"]["METEOR"]
@@ -42,6 +42,8 @@ def test_a_subset_in_words():
     assert str(subset()) == "6 of the 60 clips of val, every 10th"
     assert str(subset(every=None)) == "6 of the 60 clips of val, evenly spread"
     assert str(subset(num_of=6)) == "all 6 clips of val"
+    without = Subset.of(IDS, split="val", num_of=60, every=None, num_unreadable=2)
+    assert str(without) == "6 of the 60 clips of val, evenly spread, without 2 that could not be read"
     assert Subset.of(["b", "a"], split="val", num_of=2, every=None) == Subset.of(
         ["a", "b"], split="val", num_of=2, every=None
     )
