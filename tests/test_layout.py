@@ -41,7 +41,7 @@ JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 IMPURE = (
     "mama_ray.orchestration",
     "mama_ray.experiments",
-    "mama_ray.captioning.engines.vllm_engine",
+    "mama_ray.captioning.engines.vllm_setup",
     "mama_ray.captioning.engines.vllm_text",
 )
 
