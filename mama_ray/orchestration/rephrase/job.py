@@ -9,6 +9,7 @@ from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
 from mama_ray.config import Config, MayChange
+from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.orchestration.cluster.labels import NodeLabels
 from mama_ray.storage.places import absolute_uri
 
@@ -51,8 +52,12 @@ class RephrasePoolConfig(Config):
 class RephraseJob(Config):
     """One caption table of paraphrases."""
 
-    shards: MayChange[str]
-    """Folder or URI of shards with their index, whose human captions are rephrased; no video is read."""
+    shards: MayChange[str | None] = None
+    """Folder or URI of shards with their index, whose human captions are rephrased; no video is read. Null makes and
+    uses the embedded corpus."""
+
+    corpus: MayChange[CorpusConfig] = CorpusConfig()
+    """The embedded corpus, where `shards` is null."""
 
     model: str
     """Folder, URI or hub id of a T5, such as ramsrigouthamg/t5-large-paraphraser-diverse-high-quality, or of an
@@ -87,7 +92,9 @@ class RephraseJob(Config):
 
 def with_absolute_paths(job: RephraseJob) -> RephraseJob:
     """Name every place so that workers, whose working directory is another, find it too."""
-    changes = {"output": absolute_uri(job.output), "shards": absolute_uri(job.shards)}
+    changes = {"output": absolute_uri(job.output)}
+    if job.shards is not None:
+        changes["shards"] = absolute_uri(job.shards)
     if Path(job.model).exists() or job.model.startswith((".", "~")):  # else URI or hub id
         changes["model"] = absolute_uri(job.model)
     return job.model_copy(update=changes)

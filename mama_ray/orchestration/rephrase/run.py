@@ -12,12 +12,14 @@ import time
 
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.job import corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.progress import CaptionProgress
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.results import user_errors
+from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.rephrase.finish import write_files
 from mama_ray.orchestration.rephrase.job import RephraseJob, with_absolute_paths
 from mama_ray.orchestration.rephrase.plan import RephrasePlan, find_rephraser, load_texts, scan_pending
@@ -40,7 +42,8 @@ def rephrase(job: RephraseJob) -> str:
     ensure_writable(job.output)
     ensure_readable(job.shards, job.model)
     look_at_model(job.model)
-    _look_at_clips(job)
+    if job.shards is not None:
+        _look_at_clips(job.shards, job.split)
     with Lease(output / LEASE_NAME, "caption table"):
         connect()
         require_pool(job.pool, is_cluster="RAY_ADDRESS" in os.environ)
@@ -48,20 +51,21 @@ def rephrase(job: RephraseJob) -> str:
             return _rephrase(job, output)
 
 
-def _look_at_clips(job: RephraseJob) -> None:
+def _look_at_clips(shards: str, split: str | None) -> None:
     """Raise UserError for shards without an index, and for a split without clips."""
-    counts = look_at_index(Place.of(job.shards))
-    if counts is not None and not (counts[job.split] if job.split else sum(counts.values())):
+    counts = look_at_index(Place.of(shards))
+    if counts is not None and not (counts[split] if split else sum(counts.values())):
         raise UserError(
             "no clips whose captions could be rephrased",
-            got=f"{job.shards}, split {job.split or 'any'}",
+            got=f"{shards}, split {split or 'any'}",
             wanted=", ".join(f"{name} ({count} clips)" for name, count in counts.items() if count) or "some clips",
         )
 
 
 def _rephrase(job: RephraseJob, output: Place) -> str:
     started = time.monotonic()
-    table, num_clips, num_texts, texts_sha256 = load_texts(job.shards, job.split)
+    shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
+    table, num_clips, num_texts, texts_sha256 = load_texts(shards, job.split)
     rephraser = find_rephraser(job.model, job.prompt, job.decoding)
     plan = RephrasePlan(
         table,
