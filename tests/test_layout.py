@@ -24,6 +24,7 @@ CONFIG_CLASSES = {
     "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
     "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
+    "lavila": "mama_ray.experiments.lavila.job:LavilaJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "rephrase": "mama_ray.orchestration.rephrase.job:RephraseJob",
     "score": "mama_ray.orchestration.scoring.job:ScoreJob",
