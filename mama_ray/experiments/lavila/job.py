@@ -12,6 +12,7 @@ from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.training.job import ModelConfig, TrainJob
 from mama_ray.training.settings import OptimConfig
 
+BASELINE = "baseline"
 # People told something of one clip in five; the others have no text until a narrator writes one.
 NARRATED_CORPUS = CorpusConfig(
     texts="first_person", num_rephrased=0, num_generated=0, swapped_rate=0, wrong_rate=0, incomplete_rate=0
@@ -42,16 +43,12 @@ class LavilaJob(Config):
     """What the dual encoders share; they differ in data.shares alone. Its shards, storage and run are not used."""
 
     narrator: NarratorJob = NarratorJob(
-        model=NarratorModelConfig(preset="gated_tiny", gated=GatedModelConfig(trains="all")),
+        model=NarratorModelConfig(preset="gated_tiny", gated=GatedModelConfig(trains="all", video_encoder=BASELINE)),
         optim=OptimConfig(lr=1e-3),
         num_epochs=20.0,
     )
-    """How the narrator learns from the human pairs. Its shards, storage and run are not used. Where
-    `narrator_starts_from_baseline`, its video tower is the baseline's."""
-
-    narrator_starts_from_baseline: bool = True
-    """Give the narrator the video tower of the dual encoder that learned from human pairs, as LaViLa does; false leaves
-    narrator.model as it is."""
+    """How the narrator learns from the human pairs. model.gated.video_encoder `baseline` is the dual encoder of the
+    first step, as LaViLa has it. Its shards, storage and run are not used."""
 
     caption: CaptionJob = CaptionJob(
         split="train", sampling=SamplingConfig(num_captions=2, temperature=0.7, top_p=0.95)

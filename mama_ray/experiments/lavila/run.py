@@ -12,7 +12,7 @@ from mama_ray.config import with_overrides
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
-from mama_ray.experiments.lavila.job import LavilaJob
+from mama_ray.experiments.lavila.job import BASELINE, LavilaJob
 from mama_ray.experiments.lavila.rephraser import taught_rephraser
 from mama_ray.orchestration.captioning.run import caption
 from mama_ray.orchestration.cluster.connect import connect
@@ -31,10 +31,10 @@ from mama_ray.storage.places import Place, absolute_uri, join_uri
 
 logger = logging.getLogger(__name__)
 
-BASELINE = "human"
+_HUMAN = "human"
 # What a dual encoder reads: shares of its samples by source. Paraphrases count as people's words, as LaViLa has it.
 SHARES: dict[str, dict[str, float]] = {
-    BASELINE: {"human": 1.0},
+    _HUMAN: {"human": 1.0},
     "human + rephrased": {"human": 0.5, "rephrased": 0.5},
     "human + narrated": {"human": 0.5, "generated": 0.5},
     "all": {"human": 0.25, "rephrased": 0.25, "generated": 0.5},
@@ -55,7 +55,7 @@ def run_lavila(job: LavilaJob) -> str:
     pages: list[RunReport] = []
     tables: list[str] = []
     for label, shares in _steps(job).items():
-        if label != BASELINE and not tables:
+        if label != _HUMAN and not tables:
             tables = _write_texts(job, shards)
         page, results[label] = _dual_encoder(job, label, shares, shards, tables)
         pages.append(page)
@@ -79,8 +79,8 @@ def _write_texts(job: LavilaJob, shards: str) -> list[str]:
     folder = join_uri(job.storage, job.name)
     narrator_run = _run_name(job, "narrator")
     changes: dict = {"shards": shards, "storage": job.storage, "run": narrator_run}
-    if job.narrator_starts_from_baseline:
-        changes["model.gated.video_encoder"] = join_uri(job.storage, _run_name(job, BASELINE))
+    if job.narrator.model.gated.video_encoder == BASELINE:
+        changes["model.gated.video_encoder"] = join_uri(job.storage, _run_name(job, _HUMAN))
     logger.info("%s", train_narrator(with_overrides(job.narrator, changes)))
     narrations = join_uri(folder, "narrated")
     model = join_uri(job.storage, narrator_run, MODEL_FOLDER)
@@ -112,7 +112,7 @@ def _dual_encoder(
     """Train and measure one dual encoder."""
     name = _run_name(job, label)
     changes: dict = {"shards": shards, "storage": job.storage, "run": name, "data.shares": shares}
-    if label != BASELINE:
+    if label != _HUMAN:
         changes["data.caption_tables"] = tables
     logger.info("%s: training", label)
     train(with_overrides(job.train, changes))

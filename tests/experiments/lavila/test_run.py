@@ -14,7 +14,8 @@ from tests.orchestration.captioning.captioning_runs import read_captions
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
-    "corpus.num_train": 96, "corpus.human_rate": 0.5, "corpus.num_val": 16, "corpus.num_test": 16, "corpus.num_meta": 16,
+    "corpus.num_train": 96, "corpus.human_rate": 0.5, "corpus.num_val": 16, "corpus.num_test": 16,
+    "corpus.num_meta": 16,
     "train.num_epochs": 1, "train.num_workers": 1, "train.global_batch_size": 16, "narrator.num_epochs": 1,
     "narrator.num_workers": 1, "narrator.global_batch_size": 16, "narrator.num_val_clips": 8, "decoding.num_beams": 4,
     "decoding.num_groups": 2, "decoding.num_kept": 1, "decoding.max_length": 32, "caption.sampling.max_tokens": 16,
@@ -34,9 +35,7 @@ def test_every_step_is_taken_once_and_reported(tmp_path):
     done = start(tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     rows = [line for line in done.stdout.splitlines() if line.startswith(tuple(SHARES))]
-    assert [
-        next(name for name in sorted(SHARES, key=len, reverse=True) if row.startswith(name)) for row in rows
-    ] == list(SHARES)
+    assert [row[:20].strip() for row in rows] == list(SHARES)
     assert rows[0].split()[-1] == "+0.0"
     narrated = read_captions(tmp_path / "lavila/narrated")
     assert len(narrated) == 2 * SMALL["corpus.num_train"]
