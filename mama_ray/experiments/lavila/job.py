@@ -11,6 +11,7 @@ from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.training.job import ModelConfig, TrainJob
 from mama_ray.training.settings import OptimConfig
+from mama_ray.weighting.settings import WeightingConfig
 
 BASELINE = "baseline"
 # People told something of one clip in five; the others have no text until a narrator writes one.
@@ -38,7 +39,11 @@ class LavilaJob(Config):
     """Name of a file in configs/benchmark, or a path: the retrieval that every dual encoder is measured by, once."""
 
     train: TrainJob = TrainJob(
-        model=ModelConfig(preset="tsf_tiny"), optim=OptimConfig(lr=1e-3), num_epochs=20.0, checkpoint_every=500
+        model=ModelConfig(preset="tsf_tiny"),
+        optim=OptimConfig(lr=1e-3),
+        weighting=WeightingConfig(kind="uniform"),
+        num_epochs=20.0,
+        checkpoint_every=500,
     )
     """What the dual encoders share; they differ in data.shares alone. Its shards, storage and run are not used."""
 
