@@ -34,7 +34,7 @@ MARKS = {
     "captioning.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
-    "data_loading.py": [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise],
+    "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }
 

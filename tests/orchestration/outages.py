@@ -1,10 +1,10 @@
 """Jobs whose storage fails in the midst of their work, one after the other in one process and one Ray.
 
-    python -m tests.orchestration.outages UPSTREAM BUCKET RESULTS.json
+    python -m tests.orchestration.outages UPSTREAM BUCKET RESULTS.json [prepare] [train]
 
 UPSTREAM is an S3 server whose BUCKET holds shards/, videos/ and annotations.jsonl. Each job is begun through a proxy
-that comes to refuse what it reads, then started again. RESULTS.json gets what was told of each failure, and what came
-of the jobs in the end.
+that comes to refuse what it reads, then started again; train is followed by an evaluation. RESULTS.json gets what was
+told of each failure, and what came of the jobs in the end.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.orchestration.runs.training_runs import SETTINGS
 from tests.storage.s3_faults import Refusing, serving
 
 
-def main(upstream: str, bucket: str, results: str) -> None:
+def main(upstream: str, bucket: str, results: str, *jobs: str) -> None:
     """Run the jobs; Ray must start after the environment names the proxy."""
     found: dict = {"told": {}}
     with serving(Refusing(upstream)) as proxy:
@@ -43,22 +43,23 @@ def main(upstream: str, bucket: str, results: str) -> None:
             places = {"videos": f"{uri}/videos", "annotations": f"{uri}/annotations.jsonl", "output": f"{uri}/prepared"}
             return prepare(PrepareJob(**places, clips_per_shard=4))
 
-        refused("prepare", start_prepare, 403, "ExpiredToken", below=".mp4", passes=6)
-        found["prepare"] = start_prepare()
-
         def start_train(run: str) -> str:
             places = {"shards": f"{uri}/shards", "storage": f"{uri}/runs", "run": run}
             return train(TrainJob.model_validate(SETTINGS | places | {"num_workers": 1}))
 
-        start_train("whole")
-        num_requests = proxy.num_passed
-        refused("train", lambda: start_train("cut"), 403, "ExpiredToken", below=".tar", passes=num_requests // 2)
-        found["train"] = start_train("cut")
+        if "prepare" in jobs:
+            refused("prepare", start_prepare, 403, "ExpiredToken", below=".mp4", passes=6)
+            found["prepare"] = start_prepare()
+        if "train" in jobs:
+            start_train("whole")
+            num_requests = proxy.num_passed
+            refused("train", lambda: start_train("cut"), 403, "ExpiredToken", below=".tar", passes=num_requests // 2)
+            found["train"] = start_train("cut")
 
-        job = EvaluateJob(checkpoint=f"{uri}/runs/cut", benchmark="embedded", batch_size=4)
-        refused("evaluate", lambda: evaluate(job), 404, "NoSuchKey", below=".tar", passes=3)
-        (result,) = [one for one in evaluate(job).file.results if one.label == "plain"]
-        found["evaluate"] = {"num_missing": result.protocol.num_missing, "num_videos": result.protocol.num_videos}
+            job = EvaluateJob(checkpoint=f"{uri}/runs/cut", benchmark="embedded", batch_size=4)
+            refused("evaluate", lambda: evaluate(job), 404, "NoSuchKey", below=".tar", passes=3)
+            (result,) = [one for one in evaluate(job).file.results if one.label == "plain"]
+            found["evaluate"] = {"num_missing": result.protocol.num_missing, "num_videos": result.protocol.num_videos}
     Path(results).write_text(json.dumps(found))
 
 

@@ -15,7 +15,7 @@ from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_video
 from tests.orchestration.runs.training_runs import CORPUS, ROOT, outcome, write_shards
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_VIDEOS = 16
 
@@ -32,25 +32,35 @@ def bucket(s3_bucket, tmp_path) -> Place:
     return bucket
 
 
-def test_prepare_train_and_evaluate_end_with_one_line_and_go_on_to_the_undisturbed_result(bucket, s3_server, tmp_path):
+def run_jobs(name: str, bucket: Place, s3_server: dict[str, str], tmp_path: Path) -> dict:
     results = tmp_path / "results.json"
-    arguments = [s3_server["AWS_ENDPOINT_URL"], bucket.path, str(results)]
+    arguments = [s3_server["AWS_ENDPOINT_URL"], bucket.path, str(results), name]
     command = [sys.executable, "-m", "tests.orchestration.outages", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(results.read_text())
-    told = found["told"]
-    for name in ("prepare", "train", "evaluate"):
-        assert told[f"{name}: refused requests"] > 0, told
-        assert (
-            told[name].startswith(("UserError: ", "StorageError: "))
-            and "start again with the same arguments" in told[name]
-        ), told
-    for name in ("prepare", "train"):
-        assert "the storage refuses access" in told[name] and "AWS_PROFILE" in told[name], told
-    assert f"a file of the storage is missing: got {bucket}/shards/clips-00000" in told["evaluate"], told
+    for job, told in found["told"].items():
+        if isinstance(told, int):
+            assert told > 0, job  # requests were refused
+            continue
+        assert told.startswith(("UserError: ", "StorageError: ")) and "start again with the same arguments" in told
+    return found
+
+
+@pytest.mark.promise
+def test_prepare_ends_with_one_line_and_goes_on(bucket, s3_server, tmp_path):
+    found = run_jobs("prepare", bucket, s3_server, tmp_path)
+    told = found["told"]["prepare"]
+    assert "the storage refuses access" in told and "AWS_PROFILE" in told
     assert found["prepare"].startswith(f"{NUM_VIDEOS} clips")
     assert len(read_index(bucket / "prepared")) == NUM_VIDEOS
+
+
+def test_train_and_evaluate_end_with_one_line_and_go_on_to_the_undisturbed_result(bucket, s3_server, tmp_path):
+    found = run_jobs("train", bucket, s3_server, tmp_path)
+    told = found["told"]
+    assert "the storage refuses access" in told["train"] and "AWS_PROFILE" in told["train"]
+    assert f"a file of the storage is missing: got {bucket}/shards/clips-00000" in told["evaluate"]
     assert found["evaluate"] == {"num_missing": 0, "num_videos": CORPUS.num_test}
     outcomes = {run: outcome_of(bucket, run, tmp_path) for run in ("whole", "cut")}
     assert outcomes["cut"] == outcomes["whole"]

@@ -10,7 +10,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from tests.orchestration.captioning.captioning_runs import ROOT, read_captions, write_caption_shards
 from tests.orchestration.cluster.simulated_cluster import SimulatedCluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
 CORPUS = CorpusConfig(num_train=1200, num_meta=16, num_val=16, num_test=16)
 NUM_NODES = 4  # the head, which has no engine, and those that come and go

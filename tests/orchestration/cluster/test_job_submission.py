@@ -29,7 +29,7 @@ from tests.orchestration.runs.training_runs import (
     write_shards,
 )
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.promise]
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -83,6 +83,7 @@ def last_line(done: subprocess.CompletedProcess) -> str:
     return [line for line in lines if not own.match(line)][-1]
 
 
+@pytest.mark.promise
 def test_a_submitted_training_job_ends_like_a_local_one(head, tmp_path):
     shards = write_shards(tmp_path / "shards")
     config = tmp_path / "job.yaml"
@@ -93,6 +94,7 @@ def test_a_submitted_training_job_ends_like_a_local_one(head, tmp_path):
     assert outcome(tmp_path, "submitted")["state"] == {"step": NUM_STEPS, "samples_seen": NUM_STEPS * 16}
 
 
+@pytest.mark.promise
 def test_a_submitted_job_that_fails_ends_with_one_readable_line(head, tmp_path):
     failed = submit(head, "jobs/train.py", "--shards", str(tmp_path / "nowhere"), "--storage", str(tmp_path / "runs"))
     assert failed.returncode == 1
@@ -109,6 +111,7 @@ def test_a_relative_output_of_a_submitted_job_is_refused(head, tmp_path):
     assert "error: a relative path of a submitted job would be lost with it: got runs/lost" in refused.stdout
 
 
+@pytest.mark.promise
 def test_a_stopped_job_leaves_a_run_that_goes_on_when_it_is_submitted_again(head, tmp_path):
     shards = write_shards(tmp_path / "shards")
     settings = SETTINGS | {"shards": str(shards), "storage": str(tmp_path), "run": "stopped", "num_workers": 1}

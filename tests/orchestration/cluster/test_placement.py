@@ -129,7 +129,6 @@ def test_engines_and_decoding_stay_on_the_nodes_with_their_labels(nodes, tmp_pat
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.promise
 def test_train_workers_and_decoding_stay_on_the_nodes_with_their_labels(nodes, tmp_path, monkeypatch):
     for name in ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
         monkeypatch.setenv(name, nodes.environment[name])

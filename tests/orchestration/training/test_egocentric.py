@@ -70,14 +70,11 @@ def learned(folder: Path, run: str) -> dict[str, Any]:
     }
 
 
-# At every change the loss that won the last challenges: the others differ from it in a formula, heads in a file.
-_KILLED = [pytest.param("ek100_mir_multi_similarity", marks=pytest.mark.promise)]
-_KILLED += ["ek100_mir_max_margin", "ek100_mir_adaptive", "ek100_cls"]
-
-
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("name", _KILLED)
+@pytest.mark.parametrize(
+    "name", ["ek100_mir_multi_similarity", "ek100_mir_max_margin", "ek100_mir_adaptive", "ek100_cls"]
+)
 def test_a_fine_tuning_from_its_recipe_resumes_bit_for_bit_after_the_whole_job_was_killed(tmp_path, name):
     """On the embedded corpus, whose verbs are motions and whose nouns are shapes, with learned weights."""
     shards, settings = write_shards(tmp_path / "corpus"), small(name)

@@ -42,7 +42,6 @@ def learned(folder: Path, run: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_a_run_that_answers_resumes_bit_for_bit_after_the_whole_job_was_killed(tmp_path):
     """The embedded corpus's open questions, learned weights, a head with dropout."""
     shards = write_shards(tmp_path / "corpus")

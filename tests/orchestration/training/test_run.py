@@ -62,7 +62,6 @@ def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cl
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_a_finished_run_whose_last_checkpoint_is_damaged_makes_it_again(ray_cluster, shards, tmp_path):
     settings = {"num_epochs": 1.0, "checkpoint_every": 3, "num_workers": 1, "weighting.kind": "uniform"}
     job = job_on(shards, tmp_path, run="flipped", **settings)
@@ -162,7 +161,6 @@ def test_a_start_that_failed_before_its_first_checkpoint_may_be_corrected(ray_cl
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_a_finished_run_goes_on_longer_from_moved_shards_without_the_weights_it_began_with(
     ray_cluster, shards, tmp_path
 ):
@@ -193,7 +191,6 @@ def test_a_finished_run_goes_on_longer_from_moved_shards_without_the_weights_it_
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_a_run_on_generated_captions_is_not_continued_with_others(ray_cluster, shards, tmp_path):
     rows = captions_of(str(shards), "train")
     table = write_table(tmp_path / "table", rows)
