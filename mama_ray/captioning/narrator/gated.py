@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 NAME = "gated"
 UNUSED = ("model.trains", "prompt", "grid")
+_GATES = ("alpha_cattn", "alpha_dense")
 _UNREAD_TEXT = EncoderConfig(width=8, num_layers=1, num_heads=1)  # a dual encoder's text tower is not taken
 _VIDEO_FIELDS = ("video", "image_size", "patch_size", "num_frames", "pixel_mean", "pixel_std", "place_init_std")
 
@@ -128,22 +129,14 @@ def show(facts: NarratorFacts, settings: NarratorSettings, decode: DecodeConfig)
 
 
 def start(facts: NarratorFacts, files: Files, settings: NarratorSettings) -> TaughtGated:
-    """Make the narrator that training starts from: gates shut, every part taken from where the settings say."""
+    """Make the narrator that training starts from, every part taken from where the settings say."""
     with unpacked(files) as directory:
         tokenizer = load_gpt2_tokenizer(directory)
-    preset, gated = PRESETS[settings.model.preset], settings.model.gated
-    if gated.language_model is not None:
-        joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
-        model = start_gated_narrator(_vision(settings), gated.language_model, **joins)
-        return TaughtGated(model, tokenizer)
-    video = _video_config(settings)
-    sizes = {name: getattr(video, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
-    ends = {"bos_id": tokenizer.bos_token_id, "eos_id": tokenizer.eos_token_id}
-    language = preset.language.model_copy(update={"vocab_size": len(tokenizer)})
-    plain = preset.model_dump() | {"language": language.model_dump()} | sizes | ends
-    model = GatedNarrator(GatedNarratorConfig.model_validate(plain | {"video": video.video.model_dump()}))
-    if gated.video_encoder is not None:
-        model.visual.load_state_dict(_vision(settings).visual.state_dict())
+    model = _build(tokenizer, settings)
+    if settings.model.gated.gates:
+        for name, parameter in model.named_parameters():
+            if name.endswith(_GATES):
+                torch.nn.init.constant_(parameter, settings.model.gated.gates)
     return TaughtGated(model, tokenizer)
 
 
@@ -156,6 +149,22 @@ def convert(source: Path, target: Path, dtype: Literal["float32", "bfloat16"]) -
     """Write a folder again with weights of another type."""
     model = load_gated_narrator(source, dtype=getattr(torch, dtype))
     save_gated_narrator(model, load_narrator_tokenizer(source), target)
+
+
+def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> GatedNarrator:
+    preset, gated = PRESETS[settings.model.preset], settings.model.gated
+    if gated.language_model is not None:
+        joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
+        return start_gated_narrator(_vision(settings), gated.language_model, **joins)
+    video = _video_config(settings)
+    sizes = {name: getattr(video, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
+    ends = {"bos_id": tokenizer.bos_token_id, "eos_id": tokenizer.eos_token_id}
+    language = preset.language.model_copy(update={"vocab_size": len(tokenizer)})
+    plain = preset.model_dump() | {"language": language.model_dump()} | sizes | ends
+    model = GatedNarrator(GatedNarratorConfig.model_validate(plain | {"video": video.video.model_dump()}))
+    if gated.video_encoder is not None:
+        model.visual.load_state_dict(_vision(settings).visual.state_dict())
+    return model
 
 
 def _video_config(settings: NarratorSettings) -> TimesformerConfig:

@@ -62,6 +62,10 @@ class GatedModelConfig(Config):
     (LaViLa); language_and_gated_blocks: the language model learns too; all. What is not started from something that
     has learned must train."""
 
+    gates: float = Field(0.0, ge=0.0, le=3.0)
+    """What the gates start at, behind a tanh. 0, LaViLa's, leaves what the language model writes as it is; one that
+    starts untrained as well learns sooner to look at the clip where they start open, at 1."""
+
     loss: LossMean = "tokens"
     """tokens: the mean over the tokens of captions; padded: that of LaViLa's release, over all places of a caption,
     which makes it smaller the shorter captions are, and never learns token 0. It wants another learning rate."""

@@ -88,6 +88,12 @@ def test_a_part_that_is_left_out_is_an_untrained_one(encoder, gpt2):
     assert not torch.equal(told.visual.state_dict()[next(iter(tower))], tower[next(iter(tower))])
 
 
+def test_gates_start_where_they_are_told_to():
+    for gates in (0.0, 1.0):
+        found = {n: float(p) for n, p in started(gated_gates=gates).model.named_parameters() if "alpha" in n}
+        assert len(found) == 6 and set(found.values()) == {gates}
+
+
 @pytest.mark.parametrize("parts", [(), ("video_encoder",), ("video_encoder", "language_model")], ids=str)
 def test_another_number_of_frames_is_shown_and_remembered(encoder, gpt2, tmp_path, parts):
     places = {"video_encoder": str(encoder), "language_model": str(gpt2)}
