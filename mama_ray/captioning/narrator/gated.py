@@ -59,6 +59,9 @@ class TaughtGated:
         """Let gradients flow to the parts that the settings name."""
         choose_gated_parts(self.model, model.gated.trains)
 
+    def shrink_frozen_parts(self) -> None:
+        """Leave all in float32: the decoder that validates keeps one type for the whole language model."""
+
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
         self.model.set_gradient_checkpointing(True)

@@ -100,6 +100,9 @@ class TaughtNarrator(Protocol):
     def choose_trained_parts(self, model: NarratorModelConfig) -> None:
         """Let gradients flow to some parts alone."""
 
+    def shrink_frozen_parts(self) -> None:
+        """Keep what does not train in bfloat16, where it is used with no more digits and can be."""
+
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
 

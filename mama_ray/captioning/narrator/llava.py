@@ -41,6 +41,12 @@ class TaughtLlava:
         """Let gradients flow to the parts that the settings name."""
         choose_trained_parts(self.model, model.trains)
 
+    def shrink_frozen_parts(self) -> None:
+        """Keep what does not train in bfloat16."""
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.bfloat16()
+
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})

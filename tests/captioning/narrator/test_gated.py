@@ -90,7 +90,7 @@ def test_a_part_that_is_left_out_is_an_untrained_one(encoder, gpt2):
 
 def test_gates_start_where_they_are_told_to():
     for gates in (0.0, 1.0):
-        found = {n: float(p) for n, p in started(gated_gates=gates).model.named_parameters() if "alpha" in n}
+        found = {n: p.item() for n, p in started(gated_gates=gates).model.named_parameters() if "alpha" in n}
         assert len(found) == 6 and set(found.values()) == {gates}
 
 
