@@ -119,7 +119,7 @@ def describe(
     return files, NarratorFacts(NAME, "", side, num_frames, tokenizer.eos_token_id)
 
 
-def labels(facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> GatedLabels:
+def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> GatedLabels:
     """Return what makes labels, without transformers, which a decode task would spend seconds on."""
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
     return GatedLabels(tokenizer, facts.end_id, max_tokens=max_tokens)

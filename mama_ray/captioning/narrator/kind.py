@@ -128,7 +128,7 @@ class NarratorKind(Protocol):
         `texts` gives captions to train a tokenizer on. Raises UserError for what is damaged or does not fit.
         """
 
-    def labels(self, facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> Labels:
+    def labels(self, facts: NarratorFacts, files: Files, *, max_tokens: int) -> Labels:
         """Return what makes labels; it needs neither torch's models nor transformers."""
 
     def show(self, facts: NarratorFacts, settings: NarratorSettings, decode: DecodeConfig) -> Show:

@@ -100,7 +100,7 @@ def describe(
     return files, NarratorFacts(NAME, prompt, picture_side(processor), 0, processor.tokenizer.eos_token_id)
 
 
-def labels(facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> CaptionLabels:
+def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> CaptionLabels:
     """Return what makes labels, without transformers, which a decode task would spend seconds on."""
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
     return CaptionLabels(tokenizer, facts.prompt, end_id=facts.end_id, max_tokens=max_tokens)
