@@ -189,7 +189,7 @@ def build_decoder(model: GatedNarrator, sampling: SamplingConfig, config: Engine
             "captions are too long for the narrator", got=f"sampling.max_tokens {sampling.max_tokens}",
             wanted=f"at most {limit}", remedy=f"--sampling.max_tokens {limit}",
         )  # fmt: skip
-    drawing = Drawing(sampling.temperature, 0, sampling.top_p)
+    drawing = Drawing(sampling.temperature, sampling.top_k, sampling.top_p)
     rows = config.max_num_seqs
     if config.kv_cache_mib is not None:
         row_bytes = cache_bytes(model.config, sampling.max_tokens, model.img_queries.element_size())

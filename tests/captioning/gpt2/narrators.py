@@ -12,7 +12,7 @@ from mama_ray.models.narrator.presets import PRESETS
 from mama_ray.models.narrator.tokenizer import train_gpt2_tokenizer
 
 NUM_TOKENS = 300
-END_LOGIT = 6.5
+END_LOGIT = 6.0
 TINY = with_overrides(
     PRESETS["gated_tiny"],
     {"language.vocab_size": NUM_TOKENS, "language.init_std": 0.25, "cross_every": 2, "image_size": 48},
