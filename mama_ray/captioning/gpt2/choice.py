@@ -76,47 +76,48 @@ def choose(logits: Float[Tensor, "rows vocab"], drawing: Drawing, keys: Sequence
     if drawing.temperature == 0:
         best, tokens = logits.topk(2)
         return Choice(tokens[:, 0], best[:, 0] - best[:, 1] <= 2 * slack)
-    scores, slack = logits.double() / drawing.temperature, slack.double() / drawing.temperature
+    slack = slack.double() / drawing.temperature
     keyed = torch.tensor(keys, device=logits.device)
-    num_tokens = scores.shape[1]
+    num_tokens = logits.shape[1]
     num_looked_at = num_tokens
     if 0 < drawing.top_k < num_tokens:
         num_looked_at = drawing.top_k + 1  # and the first that is left out
     elif drawing.top_p < 1.0:
         num_looked_at = min(_NUM_LOOKED_AT, num_tokens)
-    found, is_enough = _filter(scores, drawing, slack, num_looked_at)
+    found, is_enough = _filter(logits, drawing, slack, num_looked_at)
     choice = _draw(found, keyed, slack)
     if not is_enough.all():  # a flat distribution
         rows = ~is_enough
-        rest = _draw(_filter(scores[rows], drawing, slack[rows], num_tokens)[0], keyed[rows], slack[rows])
+        rest = _draw(_filter(logits[rows], drawing, slack[rows], num_tokens)[0], keyed[rows], slack[rows])
         choice.tokens[rows], choice.is_close[rows] = rest.tokens, rest.is_close
     return choice
 
 
 def _filter(
-    scores: Tensor, drawing: Drawing, slack: Tensor, num_looked_at: int
+    logits: Tensor, drawing: Drawing, slack: Tensor, num_looked_at: int
 ) -> tuple[_Candidates, Bool[Tensor, " rows"]]:
     """Apply top-k and top-p among the largest scores; tell for which rows they are enough to know what is left."""
-    num_tokens = scores.shape[1]
-    if num_looked_at == num_tokens and drawing.top_p == 1.0 and not 0 < drawing.top_k < num_tokens:
-        ids = torch.arange(num_tokens, device=scores.device).expand_as(scores)
-        nothing = torch.zeros_like(scores, dtype=torch.bool)
-        return _Candidates(scores, ids, ~nothing, nothing), ~nothing[:, 0]
-    best, ids = scores.topk(num_looked_at)
-    slack = slack[:, None]
+    num_tokens, temperature = logits.shape[1], drawing.temperature
+    has_top_k = 0 < drawing.top_k < num_tokens
+    if drawing.top_p == 1.0 and not has_top_k:
+        ids = torch.arange(num_tokens, device=logits.device).expand_as(logits)
+        nothing = torch.zeros_like(logits, dtype=torch.bool)
+        return _Candidates(logits.double() / temperature, ids, ~nothing, nothing), ~nothing[:, 0]
+    largest, ids = logits.topk(num_looked_at)
+    best, slack = largest.double() / temperature, slack[:, None]
     is_in, is_doubted = torch.ones_like(best, dtype=torch.bool), torch.zeros_like(best, dtype=torch.bool)
     shares = (best - best[:, :1]).exp()
-    whole = (scores - best[:, :1]).exp().sum(dim=1, keepdim=True)
-    doubt = torch.zeros_like(whole)
-    if 0 < drawing.top_k < num_tokens:
+    if has_top_k:
         is_in[:, drawing.top_k :] = False
         last_in, first_out = best[:, drawing.top_k - 1, None], best[:, drawing.top_k, None]
         is_doubted = ((best - last_in).abs() <= 2 * slack) & (last_in - first_out <= 2 * slack)
         whole = (shares * is_in).sum(dim=1, keepdim=True)
         doubt = (shares * is_doubted).sum(dim=1, keepdim=True) / whole
-    shares = shares / whole
+    else:  # over the vocabulary, in place: these passes are a good part of a step
+        whole = (logits - largest[:, :1]).mul_(1 / temperature).exp_().sum(dim=1, keepdim=True).double()
+        doubt = torch.zeros_like(whole)
     if drawing.top_p < 1.0:
-        in_nucleus, on_border = _nucleus(best, shares * is_in, drawing.top_p, slack, doubt)
+        in_nucleus, on_border = _nucleus(best, shares * is_in / whole, drawing.top_p, slack, doubt)
         is_in, is_doubted = is_in & in_nucleus, (is_doubted | on_border) & (in_nucleus | on_border)
     # Where the last one is surely out, so is all that was not looked at.
     is_enough = ~(is_in | is_doubted)[:, -1] | (num_looked_at == num_tokens)
@@ -168,4 +169,7 @@ def _shifted(numbers: Tensor, by: int) -> Tensor:
 
 def _largest(logits: Tensor) -> Float[Tensor, " rows"]:
     """Return the size of the largest finite logit of each row: a token that is ruled out has minus infinity."""
+    least, most = logits.aminmax(dim=1)
+    if least.isfinite().all():
+        return torch.maximum(most.abs(), least.abs())
     return logits.masked_fill(logits == -torch.inf, 0.0).abs().amax(dim=1)
