@@ -19,6 +19,7 @@ from mama_ray.captioning.narrator.kind import Files, NarratorFacts, NarratorSett
 from mama_ray.captioning.narrator.samples import FrameShow
 from mama_ray.captioning.narrator.settings import NarratorInput, NarratorModelConfig
 from mama_ray.captioning.narrator.tokenizer_files import files_of, unpacked
+from mama_ray.config import ConfigError, with_overrides
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
@@ -155,7 +156,7 @@ def convert(source: Path, target: Path, dtype: Literal["float32", "bfloat16"]) -
 
 
 def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> GatedNarrator:
-    preset, gated = PRESETS[settings.model.preset], settings.model.gated
+    preset, gated = _preset(settings), settings.model.gated
     if gated.language_model is not None:
         joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
         return start_gated_narrator(_vision(settings), gated.language_model, **joins)
@@ -170,11 +171,18 @@ def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> 
     return model
 
 
+def _preset(settings: NarratorSettings) -> GatedNarratorConfig:
+    try:
+        return with_overrides(PRESETS[settings.model.preset], settings.model.gated.sizes or {})
+    except ConfigError as error:
+        raise UserError(f"model.gated.sizes: {error}") from error
+
+
 def _video_config(settings: NarratorSettings) -> TimesformerConfig:
     """Return the config of a dual encoder with the video tower that training starts from."""
     if settings.model.gated.video_encoder is not None:
         return _encoder_config(settings)
-    preset = PRESETS[settings.model.preset]
+    preset = _preset(settings)
     fields = {name: getattr(preset, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
     if settings.frames.num_frames is not None:
         fields["num_frames"] = settings.frames.num_frames

@@ -57,6 +57,10 @@ class GatedModelConfig(Config):
     """Folder, URI or hub id of a GPT-2 in Hugging Face's layout, with its tokenizer; null starts an untrained one,
     with a tokenizer trained on the captions."""
 
+    sizes: dict[str, int | float] | None = None
+    """Replaces sizes of the preset, by dotted name, e.g. {patch_size: 16, num_queries: 32, language.num_layers: 4}. A
+    part that is started from something that has learned keeps its own."""
+
     trains: GatedParts = "gated_blocks"
     """gated_blocks: cross-attention, gates, queries and pooler learn, the video tower and the language model stay
     (LaViLa); language_and_gated_blocks: the language model learns too; all. What is not started from something that
