@@ -151,6 +151,9 @@ def _kind_of(name: str, known: Architecture, frames: ClipShowConfig, engine: Eng
             got=f"frames.show {kind}",
             wanted=f"{' or '.join(known.shows)}, or for {kind} one of {able}",
         )
+    if names := frames.names_without_use(kind):
+        what = ", ".join(f"frames.{name}" for name in names)
+        raise UserError(f"a setting that means nothing to a clip shown as {kind}", got=what, remedy="leave it out")
     return kind
 
 

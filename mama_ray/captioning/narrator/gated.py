@@ -19,6 +19,7 @@ from mama_ray.captioning.narrator.kind import Files, NarratorFacts, NarratorSett
 from mama_ray.captioning.narrator.samples import FrameShow
 from mama_ray.captioning.narrator.settings import NarratorInput, NarratorModelConfig
 from mama_ray.captioning.narrator.tokenizer_files import files_of, unpacked
+from mama_ray.config import ConfigError, with_overrides
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 NAME = "gated"
 UNUSED = ("model.trains", "prompt", "grid")
+_GATES = ("alpha_cattn", "alpha_dense")
 _UNREAD_TEXT = EncoderConfig(width=8, num_layers=1, num_heads=1)  # a dual encoder's text tower is not taken
 _VIDEO_FIELDS = ("video", "image_size", "patch_size", "num_frames", "pixel_mean", "pixel_std", "place_init_std")
 
@@ -57,6 +59,9 @@ class TaughtGated:
     def choose_trained_parts(self, model: NarratorModelConfig) -> None:
         """Let gradients flow to the parts that the settings name."""
         choose_gated_parts(self.model, model.gated.trains)
+
+    def shrink_frozen_parts(self) -> None:
+        """Leave all in float32: the decoder that validates keeps one type for the whole language model."""
 
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
@@ -115,7 +120,7 @@ def describe(
     return files, NarratorFacts(NAME, "", side, num_frames, tokenizer.eos_token_id)
 
 
-def labels(facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> GatedLabels:
+def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> GatedLabels:
     """Return what makes labels, without transformers, which a decode task would spend seconds on."""
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
     return GatedLabels(tokenizer, facts.end_id, max_tokens=max_tokens)
@@ -128,22 +133,14 @@ def show(facts: NarratorFacts, settings: NarratorSettings, decode: DecodeConfig)
 
 
 def start(facts: NarratorFacts, files: Files, settings: NarratorSettings) -> TaughtGated:
-    """Make the narrator that training starts from: gates shut, every part taken from where the settings say."""
+    """Make the narrator that training starts from, every part taken from where the settings say."""
     with unpacked(files) as directory:
         tokenizer = load_gpt2_tokenizer(directory)
-    preset, gated = PRESETS[settings.model.preset], settings.model.gated
-    if gated.language_model is not None:
-        joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
-        model = start_gated_narrator(_vision(settings), gated.language_model, **joins)
-        return TaughtGated(model, tokenizer)
-    video = _video_config(settings)
-    sizes = {name: getattr(video, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
-    ends = {"bos_id": tokenizer.bos_token_id, "eos_id": tokenizer.eos_token_id}
-    language = preset.language.model_copy(update={"vocab_size": len(tokenizer)})
-    plain = preset.model_dump() | {"language": language.model_dump()} | sizes | ends
-    model = GatedNarrator(GatedNarratorConfig.model_validate(plain | {"video": video.video.model_dump()}))
-    if gated.video_encoder is not None:
-        model.visual.load_state_dict(_vision(settings).visual.state_dict())
+    model = _build(tokenizer, settings)
+    if settings.model.gated.gates:
+        for name, parameter in model.named_parameters():
+            if name.endswith(_GATES):
+                torch.nn.init.constant_(parameter, settings.model.gated.gates)
     return TaughtGated(model, tokenizer)
 
 
@@ -158,11 +155,34 @@ def convert(source: Path, target: Path, dtype: Literal["float32", "bfloat16"]) -
     save_gated_narrator(model, load_narrator_tokenizer(source), target)
 
 
+def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> GatedNarrator:
+    preset, gated = _preset(settings), settings.model.gated
+    if gated.language_model is not None:
+        joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
+        return start_gated_narrator(_vision(settings), gated.language_model, **joins)
+    video = _video_config(settings)
+    sizes = {name: getattr(video, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
+    ends = {"bos_id": tokenizer.bos_token_id, "eos_id": tokenizer.eos_token_id}
+    language = preset.language.model_copy(update={"vocab_size": len(tokenizer)})
+    plain = preset.model_dump() | {"language": language.model_dump()} | sizes | ends
+    model = GatedNarrator(GatedNarratorConfig.model_validate(plain | {"video": video.video.model_dump()}))
+    if gated.video_encoder is not None:
+        model.visual.load_state_dict(_vision(settings).visual.state_dict())
+    return model
+
+
+def _preset(settings: NarratorSettings) -> GatedNarratorConfig:
+    try:
+        return with_overrides(PRESETS[settings.model.preset], settings.model.gated.sizes or {})
+    except ConfigError as error:
+        raise UserError(f"model.gated.sizes: {error}") from error
+
+
 def _video_config(settings: NarratorSettings) -> TimesformerConfig:
     """Return the config of a dual encoder with the video tower that training starts from."""
     if settings.model.gated.video_encoder is not None:
         return _encoder_config(settings)
-    preset = PRESETS[settings.model.preset]
+    preset = _preset(settings)
     fields = {name: getattr(preset, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
     if settings.frames.num_frames is not None:
         fields["num_frames"] = settings.frames.num_frames

@@ -18,6 +18,8 @@ from jaxtyping import Float, Int64, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from mama_ray.captioning.gpt2.choice import Drawing
+from mama_ray.captioning.gpt2.decoding import Decoder
 from mama_ray.captioning.narrator.kind import IGNORED
 from mama_ray.captioning.narrator.settings import GatedParts, LossMean
 from mama_ray.models.narrator.model import GatedNarrator
@@ -87,18 +89,16 @@ class GatedCaptionLoss(nn.Module):
 
     @torch.no_grad()
     def narrate(self, frames: UInt8[Tensor, "batch frames side side 3"], *, max_tokens: int) -> list[str]:
-        """Return the likeliest captions, greedily chosen."""
-        config = self.model.config
-        visual = self.model.encode_visual(frames)
-        written = torch.full((len(frames), 1), config.bos_id, dtype=torch.long, device=visual.device)
-        is_done = torch.zeros(len(frames), dtype=torch.bool, device=visual.device)
-        for _ in range(min(max_tokens, config.context_length - 1)):
-            tokens = self.model(visual, written)[:, -1].argmax(dim=-1).masked_fill(is_done, config.eos_id)
-            written = torch.cat([written, tokens[:, None]], dim=1)
-            is_done |= tokens == config.eos_id
-            if bool(is_done.all()):
-                break
-        return self.tokenizer.batch_decode(written[:, 1:], skip_special_tokens=True)
+        """Return the likeliest captions, greedily chosen, by the decoder of the engine that will serve the model."""
+        with torch.autocast(frames.device.type, enabled=False):  # its store of keys is of the model's own type
+            decoder = Decoder(self.model, Drawing(), max_tokens=max_tokens, num_rows=len(frames))
+            for visual in self.model.encode_visual(frames):
+                decoder.add(visual, [0])
+            written: dict[int, Sequence[int]] = {}
+            while decoder.has_work:
+                written |= {one.clip: one.token_ids for one in decoder.step()}
+        token_ids = [list(written[clip]) for clip in range(len(frames))]
+        return self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
 
 
 def choose_gated_parts(model: GatedNarrator, trains: GatedParts) -> None:

@@ -100,6 +100,9 @@ class TaughtNarrator(Protocol):
     def choose_trained_parts(self, model: NarratorModelConfig) -> None:
         """Let gradients flow to some parts alone."""
 
+    def shrink_frozen_parts(self) -> None:
+        """Keep what does not train in bfloat16, where it is used with no more digits and can be."""
+
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
 
@@ -125,7 +128,7 @@ class NarratorKind(Protocol):
         `texts` gives captions to train a tokenizer on. Raises UserError for what is damaged or does not fit.
         """
 
-    def labels(self, facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> Labels:
+    def labels(self, facts: NarratorFacts, files: Files, *, max_tokens: int) -> Labels:
         """Return what makes labels; it needs neither torch's models nor transformers."""
 
     def show(self, facts: NarratorFacts, settings: NarratorSettings, decode: DecodeConfig) -> Show:

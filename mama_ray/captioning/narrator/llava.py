@@ -41,6 +41,12 @@ class TaughtLlava:
         """Let gradients flow to the parts that the settings name."""
         choose_trained_parts(self.model, model.trains)
 
+    def shrink_frozen_parts(self) -> None:
+        """Keep what does not train in bfloat16."""
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.bfloat16()
+
     def recompute_activations(self) -> None:
         """Trade time for memory in the backward pass."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -94,7 +100,7 @@ def describe(
     return files, NarratorFacts(NAME, prompt, picture_side(processor), 0, processor.tokenizer.eos_token_id)
 
 
-def labels(facts: NarratorFacts, files: Files, settings: NarratorSettings, *, max_tokens: int) -> CaptionLabels:
+def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> CaptionLabels:
     """Return what makes labels, without transformers, which a decode task would spend seconds on."""
     tokenizer = Tokenizer.from_buffer(files["tokenizer.json"])
     return CaptionLabels(tokenizer, facts.prompt, end_id=facts.end_id, max_tokens=max_tokens)

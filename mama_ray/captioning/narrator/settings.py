@@ -57,10 +57,18 @@ class GatedModelConfig(Config):
     """Folder, URI or hub id of a GPT-2 in Hugging Face's layout, with its tokenizer; null starts an untrained one,
     with a tokenizer trained on the captions."""
 
+    sizes: dict[str, int | float] | None = None
+    """Replaces sizes of the preset, by dotted name, e.g. {patch_size: 16, num_queries: 32, language.num_layers: 4}. A
+    part that is started from something that has learned keeps its own."""
+
     trains: GatedParts = "gated_blocks"
     """gated_blocks: cross-attention, gates, queries and pooler learn, the video tower and the language model stay
     (LaViLa); language_and_gated_blocks: the language model learns too; all. What is not started from something that
     has learned must train."""
+
+    gates: float = Field(0.0, ge=0.0, le=3.0)
+    """What the gates start at, behind a tanh. 0, LaViLa's, leaves what the language model writes as it is; one that
+    starts untrained as well learns sooner to look at the clip where they start open, at 1."""
 
     loss: LossMean = "tokens"
     """tokens: the mean over the tokens of captions; padded: that of LaViLa's release, over all places of a caption,

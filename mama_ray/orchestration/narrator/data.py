@@ -11,7 +11,7 @@ from functools import lru_cache
 import pyarrow as pa
 import ray
 
-from mama_ray.captioning.narrator.kind import Files, NarratorFacts, NarratorSettings
+from mama_ray.captioning.narrator.kind import Files, Labels, NarratorFacts, NarratorSettings
 from mama_ray.captioning.narrator.kinds import KINDS, kind_of_folder, kind_of_preset
 from mama_ray.captioning.narrator.samples import SampleAssembler
 from mama_ray.data.contents import hash_clips
@@ -58,13 +58,12 @@ class SampleReader:
 
     def assembler(self, table: ray.ObjectRef | None = None) -> SampleAssembler:
         """Build the assembler of `table` (default: training's); it is mapped from shared memory, not copied."""
-        kind, facts = KINDS[self.data.facts.kind], self.data.facts
-        files = _files_of(self.data.files)
+        facts = self.data.facts
         return SampleAssembler(
             Place.of(self.shards),
             ray.get(table or self.data.train),
-            kind.labels(facts, files, self.settings, max_tokens=self.config.max_caption_tokens),
-            kind.show(facts, self.settings, self.config.decode),
+            _labels_of(self.data.files, facts, self.config.max_caption_tokens),
+            KINDS[facts.kind].show(facts, self.settings, self.config.decode),
             caption_probabilities=self.config.captions,
             seed=self.seed,
         )
@@ -129,8 +128,8 @@ def _describe(job: NarratorJob, checkpoint: str | None, train: pa.Table) -> tupl
 
 
 @lru_cache(maxsize=2)
-def _files_of(files: ray.ObjectRef) -> Files:
-    return ray.get(files)
+def _labels_of(files: ray.ObjectRef, facts: NarratorFacts, max_tokens: int) -> Labels:
+    return KINDS[facts.kind].labels(facts, ray.get(files), max_tokens=max_tokens)  # a tokenizer takes long to read
 
 
 @lru_cache(maxsize=2)

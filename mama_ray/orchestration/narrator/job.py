@@ -91,8 +91,8 @@ class NarratorJob(Config):
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
     precision: Precision = "auto"
-    """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. Parts that do not train are then kept in
-    bfloat16 too; the loss is float32 always."""
+    """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. A LLaVA's parts that do not train are then
+    kept in bfloat16 too; the loss is float32 always."""
 
     model_dtype: MayChange[Literal["float32", "bfloat16"]] = "bfloat16"
     """Type of the weights in the final model folder; checkpoints keep what training needs."""

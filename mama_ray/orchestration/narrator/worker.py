@@ -88,9 +88,7 @@ def _build_state(
     model = narrator.model.train()
     narrator.choose_trained_parts(job.model)
     if uses_bfloat16(job.precision, worker.device):
-        for parameter in model.parameters():
-            if not parameter.requires_grad:  # what does not train needs no more digits than it is used with
-                parameter.data = parameter.data.bfloat16()
+        narrator.shrink_frozen_parts()
     if job.model.gradient_checkpointing:
         narrator.recompute_activations()
     loss = narrator.build_loss(data.facts, job.model, max_caption_tokens=job.data.max_caption_tokens)

@@ -88,6 +88,22 @@ def test_a_part_that_is_left_out_is_an_untrained_one(encoder, gpt2):
     assert not torch.equal(told.visual.state_dict()[next(iter(tower))], tower[next(iter(tower))])
 
 
+def test_gates_start_where_they_are_told_to():
+    for gates in (0.0, 1.0):
+        found = {n: p.item() for n, p in started(gated_gates=gates).model.named_parameters() if "alpha" in n}
+        assert len(found) == 6 and set(found.values()) == {gates}
+
+
+def test_sizes_of_a_preset_can_be_others_and_unknown_ones_are_refused():
+    sizes = {"patch_size": 16, "num_queries": 5, "language.num_layers": 2, "language.residual_dropout": 0.0}
+    config = started(gated_sizes=sizes).model.config
+    assert (config.patch_size, config.num_queries, config.language.num_layers) == (16, 5, 2)
+    assert (config.language.residual_dropout, config.language.attention_dropout) == (0.0, 0.1)
+    for wrong, named in (({"patch_sise": 16}, "patch_sise"), ({"patch_size": 7}, "multiple of patch_size")):
+        with pytest.raises(UserError, match=f"model.gated.sizes.*{named}"):
+            started(gated_sizes=wrong)
+
+
 @pytest.mark.parametrize("parts", [(), ("video_encoder",), ("video_encoder", "language_model")], ids=str)
 def test_another_number_of_frames_is_shown_and_remembered(encoder, gpt2, tmp_path, parts):
     places = {"video_encoder": str(encoder), "language_model": str(gpt2)}

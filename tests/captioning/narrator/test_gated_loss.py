@@ -133,6 +133,26 @@ def test_dropout_of_a_frozen_language_model_stays_active(encoder, gpt2):
     assert len({loss_of(one)(frames, labels).item() for _ in range(3)}) == 1
 
 
+def test_greedy_captions_are_those_of_one_token_at_a_time(narrator):
+    frames, config = some_frames(3), narrator.model.config
+    for one, caption in zip(frames, loss_of(narrator).narrate(frames, max_tokens=8), strict=True):
+        tokens = [config.bos_id]
+        with torch.no_grad():
+            visual = narrator.model.encode_visual(one[None])
+            while len(tokens) < 9 and (len(tokens) == 1 or tokens[-1] != config.eos_id):
+                tokens.append(int(narrator.model(visual, torch.tensor([tokens]))[0, -1].argmax()))
+        assert caption == narrator.tokenizer.decode(tokens[1:], skip_special_tokens=True)
+
+
+def test_the_forward_pass_runs_under_bfloat16_autocast_and_captions_as_without(narrator):
+    frames, labels = some_frames(2), labels_of(narrator, CAPTIONS[:2])
+    loss = loss_of(narrator)
+    plain, captions = loss(frames, labels).item(), loss.narrate(frames, max_tokens=6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(frames, labels).item() == pytest.approx(plain, rel=0.05)
+        assert loss.narrate(frames, max_tokens=6) == captions
+
+
 def test_greedy_captions_end_where_the_end_is_likeliest_and_no_later_than_asked(narrator):
     loss, frames = loss_of(narrator), some_frames(4)
     short, longer = (loss.narrate(frames, max_tokens=max_tokens) for max_tokens in (1, 6))
