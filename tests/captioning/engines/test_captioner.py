@@ -197,7 +197,9 @@ def test_a_model_that_names_no_limit_takes_any_caption():
 
 def test_a_video_that_would_not_fit_is_told_with_what_makes_it_smaller():
     captioner = Captioner("Qwen3VLForConditionalGeneration", 448, "p", 90, 100, "w", "vllm", VIDEO, 8)
-    with pytest.raises(UserError, match=r"prompt, video and caption .* lower sampling.max_tokens, frames.num_frames,"):
+    with pytest.raises(
+        UserError, match=r"prompt, video and caption .* lower sampling.max_tokens, frames.num_frames or"
+    ):
         captioner.check_length(11, None)
 
 
