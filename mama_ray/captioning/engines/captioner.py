@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from mama_ray.captioning.pictures.settings import GRID, ShownAs
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights, read_json
@@ -36,6 +37,8 @@ class Captioner:
         context_length: tokens that the language model has positions for, None where its config does not say.
         weights_sha256: of its weight files.
         engine: name of what runs it, in build.py.
+        shows: what it is shown of a clip.
+        num_frames: of frames and of a video; 0 for a grid.
     """
 
     architecture: str
@@ -45,6 +48,8 @@ class Captioner:
     context_length: int | None
     weights_sha256: str
     engine: str
+    shows: ShownAs = GRID
+    num_frames: int = 0
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""

@@ -81,6 +81,16 @@ class VideoGuard:
         """
         return self._read(data, {"num_frames": num_frames, "size": dict(size), "offsets": offsets})[0]
 
+    def located_frames(
+        self, data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `sampled.located_frames`: uint8 (num_frames, height, width, 3), int64 and float64 (num_frames,).
+
+        Raises likewise.
+        """
+        frames, facts = self._read(data, {"num_frames": num_frames, "size": dict(size), "is_located": True})
+        return frames, np.array(facts["indices"], np.int64), np.array(facts["times_s"], np.float64)
+
     def spread_frames(
         self, data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:

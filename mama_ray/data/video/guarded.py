@@ -36,6 +36,15 @@ def sampled_frames(
     )
 
 
+def located_frames(
+    data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `sampled.located_frames`. Raises as `sampled_frames` does."""
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.located_frames(data, num_frames=num_frames, size=size)
+    )
+
+
 def spread_frames(
     data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int], decode: DecodeConfig | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

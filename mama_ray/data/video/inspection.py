@@ -26,7 +26,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import END_TOLERANCE_S, SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
-from mama_ray.data.video.sampled import clip_frames, sampled_frames, spread_frames
+from mama_ray.data.video.sampled import clip_frames, located_frames, sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
@@ -155,6 +155,9 @@ def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig
     elif "fit" in asked:
         frames, indices = spread_frames(path, decode=config, **asked)
         facts = {"indices": indices.tolist()}
+    elif asked.pop("is_located", False):
+        frames, indices, times_s = located_frames(path, decode=config, **asked)
+        facts = {"indices": indices.tolist(), "times_s": times_s.tolist()}
     else:
         frames, facts = sampled_frames(path, decode=config, **asked), {}
     _write_array(frames, frames_to)

@@ -33,10 +33,32 @@ def sampled_frames(
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
     if short_side is not None:
         refuse_long_frames(decoder)
+    return decoder.frames_by_index(_one_of_each_part(decoder, num_frames, offsets, decode))
+
+
+def located_frames(
+    data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode what `sampled_frames` gives at the centres of the parts, and tell where in the clip it is.
+
+    `size` has short_side or long_side. Returns uint8 (num_frames, height, width, 3), RGB; the numbers of the frames,
+    int64 (num_frames,), ascending, repeated where the clip has fewer; and float64 (num_frames,), the seconds from the
+    clip's first frame to each. Raises DecodeError.
+    """
+    decoder = VideoDecoder(data, short_side=size.get("short_side"), long_side=size.get("long_side"), config=decode)
+    refuse_long_frames(decoder)
+    indices = _one_of_each_part(decoder, num_frames, None, decode)
+    return decoder.frames_by_index(indices), indices, decoder.timestamps_s[indices] - decoder.timestamps_s[0]
+
+
+def _one_of_each_part(
+    decoder: VideoDecoder, num_frames: int, offsets: Sequence[float] | None, decode: DecodeConfig | None
+) -> np.ndarray:
     if decode is not None and decode.sampling == "numbers":
-        return decoder.frames_by_index(sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets))
-    moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
-    return decoder.frames_at(moments)
+        return sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets)
+    return decoder.indices_at(
+        sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
+    )
 
 
 def refuse_long_frames(decoder: VideoDecoder) -> None:

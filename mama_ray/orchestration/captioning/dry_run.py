@@ -8,8 +8,8 @@ import ray
 
 from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
-from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
-from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.captioning.engines.protocol import caption_all
+from mama_ray.orchestration.captioning.decode import decode_chunk, shown_of
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
@@ -46,7 +46,7 @@ def plan_rows(plan: CaptionPlan, num_left: int, trial: Trial | None, pool: PoolC
     captioner, num_captions = plan.captioner, plan.sampling.num_captions
     side, num_prompt = captioner.side, captioner.num_prompt_tokens
     rows = {
-        "clips": f"{_count(plan.num_clips, 'clip')} in {_count(plan.num_shards, 'shard')}, "
+        "clips": f"{_count(plan.num_clips, 'clip')} in {plan.source.description}, "
         f"{plan.num_clips - num_left:,} captioned already",
         "captions": f"{_count(num_captions, 'caption')} per clip",
         "model": f"{plan.model or 'embedded narrator'} ({captioner.architecture})",
@@ -83,8 +83,7 @@ def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> Trial:
             engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
         start_s = time.perf_counter() - began
         began = time.perf_counter()
-        contents = [np.ascontiguousarray(chunk["shown"][position]) for position in usable]
-        shown = [Shown(GRID, *pair) for pair in zip(contents, chunk["shown_sha256"][usable], strict=True)]
+        shown = [shown_of(plan.show.kind, chunk, position) for position in usable]
         seeds = [clip_seed(plan.sampling.seed, str(chunk["clip_id"][position])) for position in usable]
         caption_all(engine, shown, seeds)
         caption_s = time.perf_counter() - began

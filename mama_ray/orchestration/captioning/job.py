@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.config import Config, MayChange
@@ -95,8 +95,8 @@ class CaptionJob(Config):
     output: MayChange[str] = "runs/captions"
     """Folder or URI of the caption table."""
 
-    frames: ClipGridConfig = ClipGridConfig()
-    """Key frames and their grid."""
+    frames: ClipShowConfig = ClipShowConfig()
+    """What of a clip the model is shown: key frames in a grid, or frames as they are."""
 
     side: int | None = Field(None, ge=16, le=4096)
     """Pixels of the square grid; null is what the model's processor makes of a picture."""
