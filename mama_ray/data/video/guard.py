@@ -128,7 +128,7 @@ class VideoGuard:
         Raises DecodeError for a window that cannot be read and OSError, as `inspect` does, and ChildDied: a new child
         has no windows open.
         """
-        request = {"path": "", "window_to": _path_of(self._frames)}
+        request = {"next_window": True, "frames_to": _path_of(self._frames)}
         try:
             facts = self._answer_once(request, self._config.timeout_s)
             self._frames.seek(0)

@@ -91,8 +91,8 @@ class Inspector:
         return {"num_frames": self._windows.num_frames}
 
     def next_window(self, frames_to: str) -> dict:
-        """Write the frames of the next window into a .npy file, and tell what `FramesOfWindow` says of them, and how many
-        frames have left the decoder so far. Raises DecodeError.
+        """Write the frames of the next window into a .npy file, and tell what `FramesOfWindow` says of them and how
+        many frames have left the decoder so far. Raises DecodeError.
         """
         reader = self._windows
         if reader is None:
@@ -170,8 +170,8 @@ def _write_array(frames: np.ndarray, path: str) -> None:
 
 
 def _facts_for(request: dict, inspector: Inspector) -> dict:
-    if "window_to" in request:
-        return inspector.next_window(request["window_to"])
+    if "next_window" in request:
+        return inspector.next_window(request["frames_to"])
     if "windows" in request:
         return inspector.open_windows(**request)
     if "frames_to" in request:
@@ -205,7 +205,7 @@ def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) ->
         except OSError as error:
             failure = as_storage_error(error) or error
             # What has no room says not for which file: only the cut and the frames are written.
-            written = request.get("cut_to") or request.get("frames_to") or request.get("window_to") if failure.errno in NO_SPACE else None
+            written = request.get("cut_to") or request.get("frames_to") if failure.errno in NO_SPACE else None
             answer = {"trouble": str(error), "errno": failure.errno, "file": failure.filename or written}
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}

@@ -1,16 +1,16 @@
 """The frames of many windows of one video, read in one pass from front to back.
 
 Which frames a window is shown is known from the index before anything is decoded, so every frame leaves the decoder
-once, is scaled only if some window wants it, and is let go when the last window that wants it has been given out: memory
-does not grow with the video. Where nothing is wanted for long, the reader goes to the next key frame. Runs native
-decoders on files nobody vouches for: `guarded.read_windows` has it in a process that may die.
+once, is scaled only if some window wants it, and is let go when the last window that wants it has been given out:
+memory does not grow with the video. Where nothing is wanted for long, the reader goes to the next key frame. It runs
+native decoders on files nobody vouches for: `guarded_windows.py` has it in a process that may die.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from av.packet import Packet
@@ -22,6 +22,7 @@ from mama_ray.data.video.decode import output_size
 from mama_ray.data.video.orientation import shown_size
 from mama_ray.data.video.packets import decode_frames, first_packets, index_packets, seek_packets
 from mama_ray.data.video.pyav_reader import RgbScaler
+from mama_ray.data.video.sampled import refuse_long_frames
 from mama_ray.data.video.sampling import sample_frame_indices, sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
 
@@ -63,7 +64,7 @@ class WindowRequest:
 
     num_frames: int
     rule: Literal["spread", "moments"]
-    size: Mapping[str, int | tuple[int, int]]
+    size: Mapping[str, Any]
 
 
 class WindowReader:
@@ -90,22 +91,24 @@ class WindowReader:
             self._index = index_packets(self._container, self._stream, config, looks=True)
             self._files = self._files.pop_all()
         index = self._index
+        self.num_frames, self.num_decoded = index.num_frames, 0
         shown = shown_size(index.width, index.height, index.pixel_aspect, index.orientation)
         width, height = output_size(shown, **request.size)
+        if "fit" not in request.size:
+            refuse_long_frames(width, height)
         self._scaler = RgbScaler(width, height)
         self._starts_s = [start_s for start_s, _ in windows]
         self._chosen = [self._choose(*window) for window in windows]
-        self._passes = _split_into_passes([wanted for _, wanted in self._chosen], _MOST_HELD_BYTES // (width * height * 3))
+        most_held = _MOST_HELD_BYTES // (width * height * 3)
+        self._passes = _split_into_passes([wanted for _, wanted in self._chosen], most_held)
         self._last_use: dict[int, int] = {}
         self._held: dict[int, np.ndarray] = {}
         self._next = 0
-        # Number of the frame that was decoded last, and from which on wanted ones were kept; None before the first.
-        self._position: int | None = None
-        self._kept_from = 0
+        # Number of the frame that was decoded last, and from which on wanted ones were kept: of none yet.
+        self._position, self._kept_from = -1, self.num_frames
         self._reopened = self._files.enter_context(ExitStack())
         self._deadline = Deadline.after(config.timeout_s)
         self._numbered: Iterator[tuple[int, VideoFrame]] = iter(())
-        self.num_frames, self.num_decoded = index.num_frames, 0
 
     def close(self) -> None:
         """Close the file."""
@@ -149,10 +152,8 @@ class WindowReader:
     def _begin_pass(self, number: int) -> None:
         stop = min((begin for begin in self._passes if begin > number), default=len(self._chosen))
         self._held.clear()
-        self._kept_from = 0 if self._position is None else self._position + 1
-        self._last_use = {
-            frame: place for place in range(number, stop) for frame in self._chosen[place][1].tolist()
-        }
+        self._kept_from = max(self._kept_from, self._position + 1)
+        self._last_use = {frame: place for place in range(number, stop) for frame in self._chosen[place][1].tolist()}
 
     def _decode_up_to(self, wanted: np.ndarray) -> None:
         """Decode until all wanted frames have come or cannot come any more; keeps what this pass will want."""
@@ -162,9 +163,8 @@ class WindowReader:
         first, last = int(missing[0]), int(missing[-1])
         key = self._index.key_before(first, last)
         # What was passed and is not held did not decode, unless nobody wanted it then.
-        if self._position is None or first < self._kept_from or (
-            self._can_seek and first > self._position and key > self._position + _WORTH_A_SEEK
-        ):
+        can_skip = self._can_seek and first > self._position and key > self._position + _WORTH_A_SEEK
+        if first < self._kept_from or can_skip:
             self._go_to(first, key)
         while self._position < last:
             numbered = next(self._numbered, None)
@@ -174,7 +174,7 @@ class WindowReader:
             self._take(*numbered)
 
     def _take(self, number: int, frame: VideoFrame) -> None:
-        self._position = number if self._position is None else max(self._position, number)
+        self._position = max(self._position, number)
         if number in self._last_use and number not in self._held and self._last_use[number] >= self._next - 1:
             self._held[number] = self._scaler.to_rgb(frame)
 

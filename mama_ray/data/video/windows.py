@@ -71,7 +71,7 @@ def plan_windows(
     """Return the windows of a video in the order of their starts, no two alike.
 
     duration_s: the video's real length, where the last window ends at the latest. What is left of it, or of a stretch
-    that is narrated, is a shorter window if it is at least half of one; a video that is shorter than that is one window.
+    that is narrated, is a shorter window if it is at least half of one; a shorter video is one window as it is.
     human: (start_s, end_s) of human clips. scenes: those of `find_scenes`; no window crosses from one to the next.
     Raises UserError where there would be more than `max_windows`.
     """
@@ -95,9 +95,9 @@ def plan_windows(
 def windows_of_moments(timestamps_s: Iterable[float], alpha_s: float | None = EGO4D_ALPHA_S) -> list[Times]:
     """Return a clip around each narration of a video, in their order, by EgoVLP's rule (NeurIPS 2022).
 
-    It is [t - beta / 2 alpha, t + beta / 2 alpha] with beta the mean gap between the video's narrations. A ratio is read
-    as seconds there, so that an average clip lasts a second. One narration alone, or all at the same moment, have no
-    gap: alpha stands in for beta. Clips may begin before 0; what lays windows clips them to the video.
+    It is [t - beta / 2 alpha, t + beta / 2 alpha] with beta the mean gap between the video's narrations. A ratio is
+    read as seconds there, so that an average clip lasts a second. One narration alone, or all at the same moment,
+    have no gap: alpha stands in for beta. Clips may begin before 0; what lays windows clips them to the video.
     """
     times = [float(moment) for moment in timestamps_s]
     beta_s = mean_gap(times)

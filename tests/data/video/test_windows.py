@@ -1,6 +1,7 @@
 """The windows of a long video: the documented cases, and what holds for all of them."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -138,7 +139,7 @@ def test_windows_are_in_order_inside_the_video_unlike_and_the_same_each_time(
 @given(duration_s=SECONDS, window_s=st.floats(0.05, 30))
 def test_consecutive_windows_leave_nothing_out_but_less_than_half_a_window(duration_s, window_s):
     found = times(plan_windows("v", duration_s, WindowPlanConfig(window_s=window_s)))
-    assert found[0][0] == 0 and all(before[1] == after[0] for before, after in zip(found, found[1:], strict=False))
+    assert found[0][0] == 0 and all(before[1] == after[0] for before, after in pairwise(found))
     assert duration_s - found[-1][1] <= window_s / 2 + 2e-6
 
 
