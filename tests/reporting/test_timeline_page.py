@@ -47,7 +47,12 @@ def test_the_policy_allows_the_one_script_alone():
 def test_errors_and_what_is_left_are_told():
     lines = [TimelineLine(0, 1, error="too many frames"), TimelineLine(1, 2)]
     page = render_timeline_page(TimelinePage("v", 2.0, lines, num_left=1200, links={"SubRip": "narration.srt"}))
-    for expected in ("too many frames", "nothing to show", "1,200 windows are not narrated yet", 'href="narration.srt"'):
+    for expected in (
+        "too many frames",
+        "nothing to show",
+        "1,200 windows are not narrated yet",
+        'href="narration.srt"',
+    ):
         assert expected in page
 
 

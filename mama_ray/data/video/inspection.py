@@ -88,7 +88,7 @@ class Inspector:
         self.close_windows()
         times = [(float(start_s), float(end_s)) for start_s, end_s in windows]
         self._windows = WindowReader(path, times, WindowRequest(**asked), config)
-        return {"num_frames": self._windows.num_frames}
+        return {"num_frames": self._windows.num_frames, "duration_s": self._windows.duration_s}
 
     def next_window(self, frames_to: str) -> dict:
         """Write the frames of the next window into a .npy file, and tell what `FramesOfWindow` says of them and how

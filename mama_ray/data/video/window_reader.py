@@ -75,7 +75,7 @@ class WindowReader:
         windows: (start_s, end_s), from the container's time 0, in the order in which they are read.
 
     Attributes:
-        num_frames: of the video.
+        num_frames, duration_s: of the video.
         num_decoded: frames that left the decoder so far, those that only others hang on included.
 
     Raises DecodeError where the video cannot be used.
@@ -91,7 +91,7 @@ class WindowReader:
             self._index = index_packets(self._container, self._stream, config, looks=True)
             self._files = self._files.pop_all()
         index = self._index
-        self.num_frames, self.num_decoded = index.num_frames, 0
+        self.num_frames, self.duration_s, self.num_decoded = index.num_frames, index.duration_s, 0
         shown = shown_size(index.width, index.height, index.pixel_aspect, index.orientation)
         width, height = output_size(shown, **request.size)
         if "fit" not in request.size:
