@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.protocol import CaptionEngine
+from mama_ray.captioning.engines.protocol import VIDEO, CaptionEngine
 from mama_ray.captioning.engines.vllm_engine import VllmEngine
+from mama_ray.captioning.engines.vllm_prompt import LargestVideo
 from mama_ray.errors import unknown_name
 
 # From a model's folder, what it is asked, how captions are drawn and the engine's limits.
@@ -19,4 +20,7 @@ def build_engine(captioner: Captioner, folder: Path, sampling: SamplingConfig, c
     """Load a captioner from its folder into the engine that runs it; raises whatever that raises when it cannot."""
     if captioner.engine not in ENGINES:
         raise unknown_name("engine of a captioner", captioner.engine, ENGINES)
+    if captioner.shows == VIDEO:  # which is vLLM's alone, and has to be told before it starts
+        video = LargestVideo(captioner.num_frames, captioner.side)
+        return VllmEngine(folder, captioner.prompt, sampling, config, video)
     return ENGINES[captioner.engine](folder, captioner.prompt, sampling, config)

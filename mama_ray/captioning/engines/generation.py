@@ -1,12 +1,13 @@
 """How captions are generated: the sampling, the engine's limits, and each clip's own seed."""
 
 import hashlib
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 
+EngineName = Literal["auto", "vllm", "gpt2"]
 _SEED_BITS = 62  # of a clip's seed: its captions count on from there, and vLLM takes 64 bits with a sign
 
 
@@ -41,7 +42,12 @@ class SamplingConfig(Config):
 
 
 class EngineConfig(Config):
-    """How vLLM runs the model."""
+    """What runs the model, and how: vLLM most of them, `gpt2` LaViLa's gated narrators."""
+
+    named_by: ClassVar[str | None] = "name"
+
+    name: AddedLater[EngineName] = "auto"
+    """auto: what the model's folder is for; another one is refused. On a command line `--engine gpt2` says it too."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: float32 on a CPU, the model's own on a GPU."""

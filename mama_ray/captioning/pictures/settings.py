@@ -13,8 +13,16 @@ from mama_ray.config import AddedLater, Config
 # height, width, 3): one per equal part, in the clip's own aspect.
 ShownAs = Literal["grid", "frames", "video"]
 GRID, FRAMES, VIDEO = KINDS = get_args(ShownAs)
+VIDEO_FRAMES = 8  # of a video where nothing is said; the models that take one take any number
 # Of one clip; a batch has 32 of them, and pyarrow's columns end at 2 GiB.
 _MAX_SHOWN_BYTES = 48 << 20
+
+
+def require_frames_fit(num_frames: int, side: int) -> None:
+    """Raise ValueError where so many frames of `side` pixels are more than a batch of clips can hold."""
+    limit = _MAX_SHOWN_BYTES // (3 * side**2)
+    if num_frames > limit:
+        raise ValueError(f"num_frames {num_frames} of {side} pixels are too many: at most {limit}")
 
 
 class ClipGridConfig(Config):
@@ -57,10 +65,8 @@ class ClipShowConfig(ClipGridConfig):
     def _frames_have_a_use_and_a_bound(self) -> "ClipShowConfig":
         if self.num_frames is not None and self.show == GRID:
             raise ValueError("num_frames is of frames and video; a grid has key_frames.num_frames")
-        num_bytes = (self.num_frames or 1) * self.long_side**2 * 3
-        if num_bytes > _MAX_SHOWN_BYTES:
-            limit = _MAX_SHOWN_BYTES // (3 * self.long_side**2)
-            raise ValueError(f"num_frames {self.num_frames} of {self.long_side} pixels are too many: at most {limit}")
+        if self.show == VIDEO:
+            require_frames_fit(self.num_frames or VIDEO_FRAMES, self.long_side)
         return self
 
     def grid_config(self) -> ClipGridConfig:

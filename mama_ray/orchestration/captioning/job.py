@@ -85,8 +85,9 @@ class CaptionJob(Config):
     """Caption the clips of one split; null captions all."""
 
     model: str | None = None
-    """Folder, URI or hub id of a LLaVA in Hugging Face's layout; null is the embedded narrator, which is refused on
-    shards of other videos than the embedded corpus's; `embedded` is the same narrator, whatever the shards."""
+    """Folder, URI or hub id of a vision-language model in Hugging Face's layout, or of a gated narrator; null is the
+    embedded narrator, which is refused on shards of other videos than the embedded corpus's; `embedded` is the same
+    narrator, whatever the shards."""
 
     prompt: str | None = None
     """Name of a file in configs/prompt, or the path of such a YAML file; null is the prompt that a narrator was trained
@@ -105,7 +106,7 @@ class CaptionJob(Config):
     """How captions are drawn from the model."""
 
     engine: MayChange[EngineConfig] = EngineConfig()
-    """How vLLM runs the model."""
+    """What runs the model, and how."""
 
     pool: MayChange[PoolConfig] = PoolConfig()
     """The pool of engines and what each reserves."""

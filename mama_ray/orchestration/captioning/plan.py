@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import ray
 
 from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner
-from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.generation import EngineConfig, EngineName, SamplingConfig
 from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
 from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.prompts import PromptConfig
@@ -83,7 +83,12 @@ def require_embedded(shards: str, split: str | None) -> None:
 
 
 def find_captioner(
-    model: str | None, prompt: PromptConfig | None, *, frames: ClipShowConfig, side: int | None
+    model: str | None,
+    prompt: PromptConfig | None,
+    *,
+    frames: ClipShowConfig,
+    side: int | None,
+    engine: EngineName = "auto",
 ) -> Captioner:
     """Check the model's folder and the prompt, in a task: it takes packages and memory that the driver need not have.
 
@@ -91,7 +96,7 @@ def find_captioner(
     served.
     """
     fallback = load_named(PromptConfig, "prompt", _DEFAULT_PROMPT)
-    return result_of(_find_captioner.remote(model, prompt, fallback, frames, side))
+    return result_of(_find_captioner.remote(model, prompt, fallback, frames, side, engine))
 
 
 def how_to_show(captioner: Captioner, frames: ClipShowConfig, decode: DecodeConfig) -> ShowConfig:
@@ -155,7 +160,12 @@ def _require_embedded(shards: str, split: str | None) -> None:
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS)
 def _find_captioner(
-    model: str | None, prompt: PromptConfig | None, fallback: PromptConfig, frames: ClipShowConfig, side: int | None
+    model: str | None,
+    prompt: PromptConfig | None,
+    fallback: PromptConfig,
+    frames: ClipShowConfig,
+    side: int | None,
+    engine: EngineName,
 ) -> Captioner:
     start_worker_logging()
     try:
@@ -163,7 +173,11 @@ def _find_captioner(
             trained = read_narrator_input(folder)
             if trained and (trained.grid != frames.grid_config() or prompt not in (None, trained.prompt)):
                 logger.warning("the narrator was trained with another grid or prompt: see %s", INPUT_FILE)
-            return inspect_captioner(folder, prompt or (trained.prompt if trained else fallback), side)
+            asked = prompt or (trained.prompt if trained else fallback)
+            found = inspect_captioner(folder, asked, side, frames=frames, engine=engine)
+            if prompt is not None and not found.prompt:
+                raise UserError(f"a {found.architecture} is asked nothing", got="a prompt", remedy="leave --prompt out")
+            return found
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
 

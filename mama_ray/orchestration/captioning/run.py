@@ -81,7 +81,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
     table, num_clips, ids_sha256, source = load_clips(shards, job.split)
     model = None if job.model == EMBEDDED else job.model
-    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side)
+    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     show = how_to_show(captioner, job.frames, job.decode)
     plan = CaptionPlan(
