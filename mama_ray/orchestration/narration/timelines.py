@@ -209,10 +209,8 @@ def write_video(
     entries = build_timeline([{**row, **times[row["clip_id"]]} for row in rows], work.timeline)
     folder, cues = work.folder_of(video), cues_of(entries, video.duration_s)
     lines = "".join(f"{json.dumps(entry.to_json(video.uri), ensure_ascii=False)}\n" for entry in entries)
-    # A lone half of a surrogate pair, which no UTF-8 has, is written as a question mark.
     for name, text in ((LINES_NAME, lines), (SRT_NAME, to_srt(cues)), (VTT_NAME, to_vtt(cues))):
-        data = text.encode("utf-8", "replace")
-        with_retries(lambda name=name, data=data: (folder / name).write_whole(data))
+        with_retries(lambda name=name, text=text: (folder / name).write_whole(text))
     if video.trouble is None:
         with_retries(lambda: write_timeline_page(folder, _page(work, video, entries, num_done)))
 

@@ -219,9 +219,7 @@ def test_an_engine_that_does_not_run_the_model_is_one_clear_error(whole, tmp_pat
     gated = write_gated(tmp_path)
     assert inspect_captioner(whole, PROMPT, engine="vllm").engine == "vllm"
     assert inspect_captioner(gated, PROMPT, engine="gpt2").engine == "gpt2"
-    with pytest.raises(
-        UserError, match=r"not run this model: got --engine gpt2 and a Llava\w+, wanted --engine vllm"
-    ):
+    with pytest.raises(UserError, match=r"not run this model: got --engine gpt2 and a Llava\w+, wanted --engine vllm"):
         inspect_captioner(whole, PROMPT, engine="gpt2")
     with pytest.raises(UserError, match=r"got --engine vllm and a GatedNarrator, wanted --engine gpt2"):
         inspect_captioner(gated, PROMPT, engine="vllm")
