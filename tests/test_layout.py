@@ -38,7 +38,7 @@ CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglo
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 
 # The only modules that may name Ray or vLLM.
-IMPURE = ("mama_ray.orchestration", "mama_ray.experiments", "mama_ray.captioning.engines.vllm_engine")
+IMPURE = ("mama_ray.orchestration", "mama_ray.experiments", "mama_ray.captioning.engines.vllm_setup")
 
 
 def config_class(name: str) -> type[Config]:

@@ -23,6 +23,9 @@ class SamplingConfig(Config):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     """Share of probability mass that is sampled from."""
 
+    top_k: AddedLater[int] = Field(0, ge=0, le=1 << 16)
+    """Likeliest tokens that are sampled from; 0 is all."""
+
     max_tokens: int = Field(64, ge=1)
     """Tokens after which a caption is cut off (and flagged so)."""
 
@@ -68,7 +71,13 @@ class EngineConfig(Config):
     """vLLM's kernels whose rounding does not depend on the batch, where the GPU has them; slower."""
 
     options: dict[str, bool | int | float | str] = {}
-    """Further arguments of vLLM's LLM class, such as {quantization: awq}."""
+    """Further arguments of vLLM's LLM class, such as {quantization: awq}; no other engine takes any."""
+
+    @model_validator(mode="after")
+    def _options_are_of_vllm(self) -> "EngineConfig":
+        if self.name == "gpt2" and self.options:
+            raise ValueError(f"options {', '.join(self.options)} are of vLLM, which the engine gpt2 is not")
+        return self
 
 
 def clip_seed(seed: int, clip_id: str) -> int:

@@ -73,6 +73,7 @@ def sampling_params(sampling: SamplingConfig) -> Any:
         n=sampling.num_captions,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
+        top_k=sampling.top_k,
         min_tokens=sampling.min_tokens,
         max_tokens=sampling.max_tokens,
         logprobs=0,  # that of the written token alone

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, UInt8
 
 from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
 from mama_ray.captioning.pictures.keyframes import choose_key_frames
-from mama_ray.captioning.pictures.settings import FRAMES, GRID, ClipGridConfig, ShownAs
+from mama_ray.captioning.pictures.settings import FRAMES, GRID, VIDEO, ClipGridConfig, ShownAs
 from mama_ray.data.video import guarded, sampled
 from mama_ray.data.video.settings import DecodeConfig
 
@@ -60,8 +60,8 @@ class ShowConfig:
         return {"short_side" if self.kind == FRAMES else "long_side": self.side}
 
     def blank(self) -> UInt8[np.ndarray, "*sizes 3"]:
-        """Return black content of this kind and of a size that it may have."""
-        square = (self.side, self.side, 3)
+        """Return black content, in the size that all of this kind have; that of a video may be any, and is small."""
+        square = (1, 1, 3) if self.kind == VIDEO else (self.side, self.side, 3)
         return np.zeros(square if self.kind == GRID else (self.num_frames, *square), np.uint8)
 
 

@@ -13,7 +13,7 @@ import pydantic
 import torch
 
 from mama_ray.errors import UserError
-from mama_ray.models.narrator.config import GatedNarratorConfig
+from mama_ray.models.narrator.config import POOLER_HEAD_WIDTH, GatedNarratorConfig
 from mama_ray.models.narrator.key_layouts import (
     config_of_release,
     content_of,
@@ -103,7 +103,7 @@ def start_gated_narrator(vision: Timesformer, gpt2: str | Path, **fields: Any) -
     language = gpt2_config(content, str(folder))
     ends = {f"{end}_id": content.get(f"{end}_token_id", language.vocab_size - 1) for end in ("bos", "eos")}
     sizes = {
-        "pooler_heads": max(1, language.width // _HEADS_PER_WIDTH),
+        "pooler_heads": max(1, language.width // POOLER_HEAD_WIDTH),
         "context_length": min(77, language.num_positions),
     }
     video = {name: getattr(vision.config, name) for name in _VIDEO_FIELDS}

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mama_ray.config import with_overrides
 from mama_ray.models.narrator.load import start_gated_narrator
 from mama_ray.models.narrator.model import GatedNarrator
 from mama_ray.models.narrator.pooler import AttentionPooler
@@ -139,9 +140,8 @@ def test_the_pooler_is_attention_with_one_set_of_keys_for_all_heads():
 
 
 def test_new_weights_have_gpt2s_spread_and_shut_gates():
-    model = GatedNarrator(PRESETS["gated_tiny"].model_copy(update={"language": PRESETS["tsf_b_gpt2"].language.model_copy(
-        update={"num_layers": 2, "vocab_size": 300, "num_positions": 128}
-    ), "pooler_heads": 12}))  # fmt: skip
+    sizes = {"language.width": 768, "language.num_heads": 12, "language.num_layers": 2, "language.init_std": 0.02}
+    model = GatedNarrator(with_overrides(PRESETS["gated_tiny"], sizes))
     block = model.text_decoder.layers[1]
     assert block.crossattention.c_attn.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert block.crossattention.c_proj.weight.std().item() == pytest.approx(0.02 / 2, rel=0.02)

@@ -3,9 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from ray.data._internal.delegating_block_builder import DelegatingBlockBuilder
 from ray.data.block import BlockAccessor
 
 from mama_ray.captioning.pictures.settings import FRAMES, GRID, VIDEO
+from mama_ray.captioning.pictures.show import show_clip
 from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.decode import _columns, _row, shown_of
@@ -46,8 +48,6 @@ def test_a_storage_that_fails_says_nothing_about_a_clip(shards, tmp_path):
 
 
 def test_videos_of_several_shapes_and_an_error_travel_as_they_are():
-    from mama_ray.captioning.pictures.show import show_clip
-
     sizes = [(64, 48), (48, 64), (96, 32)]
     shown = [show_clip(make_video(num_frames=8, width=w, height=h), HOW[VIDEO]) for w, h in sizes]
     batch = _columns([_row(HOW[VIDEO], one) for one in (shown[0], "no video", *shown[1:])])
@@ -63,3 +63,21 @@ def test_videos_of_several_shapes_and_an_error_travel_as_they_are():
     assert back["error"].tolist() == ["", "no video", "", ""]
     assert not shown_of(VIDEO, back, 1).is_intact()
     assert shown_of(GRID, back | {"shown": [shown[0].content[0]]}, 0).times_s is None
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_blocks_of_one_size_and_of_several_become_one_batch(order):
+    """Ray Data cuts a batch of large videos into blocks and joins them again for the actor."""
+    shown = [show_clip(make_video(num_frames=8, width=w, height=h), HOW[VIDEO]) for w, h in ((64, 48), (48, 64))]
+    rows = [_row(HOW[VIDEO], one) for one in (*shown, "no video")]
+    batches = [[rows[0], rows[0]], [rows[1], rows[2], rows[0]], [rows[1]]]
+    builder = DelegatingBlockBuilder()
+    for number in order:
+        builder.add_block(BlockAccessor.batch_to_block(_columns(batches[number])))
+    back = BlockAccessor.for_block(builder.build()).to_numpy(["shown", "times_s", "shown_sha256"])
+    wanted = [row for number in order for row in batches[number]]
+    assert len(back["shown"]) == len(wanted) == 6
+    for position, row in enumerate(wanted):
+        ours = shown_of(VIDEO, back, position)
+        assert ours.content.shape == row["shown"].shape
+        assert ours.is_intact() == bool(row["shown_sha256"])
