@@ -92,9 +92,10 @@ def model_name(job: NarrateJob) -> str:
 def _identity(job: NarrateJob, plan: CaptionPlan) -> dict[str, Any]:
     """Return what decides on the content of the table, as JSON has it."""
     facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    shown = {"kind": plan.show.kind, "num_frames": plan.show.num_frames}
     engine = {"dtype": job.engine.dtype, "options": job.engine.options}
     model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
-    identity = {**decisive_values(job), "engine": engine, **facts, **model, "model": model_name(job)}
+    identity = {**decisive_values(job), "engine": engine, **facts, "shown_as": shown, **model, "model": model_name(job)}
     return json.loads(json.dumps(mask_secrets(identity)))  # an engine may be given a token
 
 

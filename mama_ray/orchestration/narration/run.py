@@ -118,7 +118,7 @@ def _plan_captions(
     job: NarrateJob, prompt: PromptConfig | None, planned: Planned
 ) -> tuple[CaptionPlan, ray.actor.ActorHandle]:
     model = None if job.model == EMBEDDED else job.model
-    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side)
+    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     count = DecodeCount.remote()
     plan = CaptionPlan(
