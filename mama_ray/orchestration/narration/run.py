@@ -98,10 +98,11 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     enter(job, plan, planned, output)
     history, progress = PoolHistory(), CaptionProgress(plan.num_clips, table=job.output)
     summary = _caption_all(job, plan, work, pool, history, progress)
+    # Before the report, whose pictures are read once more.
+    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": ray.get(count.total.remote())}
     constants = constant_columns(job, plan)
     counts = write_caption_report(plan, constants, summary, progress.speed(), history)
     write_timelines(work)
-    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": ray.get(count.total.remote())}
     leave(job, plan, output, {**counts, **decoded})
     outcomes = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     seconds, videos = time.monotonic() - started, plan.source.description

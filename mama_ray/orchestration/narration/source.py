@@ -93,3 +93,7 @@ class OnePass:
         """Yield what is shown of the next clips; `records` are those, in the order in which they were named first."""
         for _ in records:
             yield next(self._shown)
+
+    def finish(self) -> None:
+        """Have the source do what it does when it has shown all of them."""
+        next(self._shown, None)

@@ -84,9 +84,10 @@ def decode_pass(plan: CaptionPlan, pending: PendingChunks, positions: range) -> 
     chunks, done, table = ray.get([pending.chunks, pending.done, plan.table])
     rows = [_pending_rows(int(chunks[position]), done) for position in positions]
     records = table.take(pa.array(np.concatenate(rows))).to_pylist()
-    one_pass = replace(plan, source=OnePass(plan.source, records, plan.show))
+    source = OnePass(plan.source, records, plan.show)
     for position in positions:
-        yield decode_chunk(one_pass, pending, position)
+        yield decode_chunk(replace(plan, source=source), pending, position)
+    source.finish()
 
 
 def _pending_rows(chunk: int, done: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from mama_ray.orchestration.captioning.parts import (
     read_part,
     rows_of_part,
 )
+from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narration.planning import PlannedVideo
 from mama_ray.reporting.document import format_duration
 from mama_ray.reporting.timeline_page import (
@@ -89,6 +90,7 @@ class Refresher:
 
     work: TimelineWork
     every_s: float
+    _shared: ray.ObjectRef | None = None
     _seen: dict[int, int] = field(default_factory=dict)
     _running: ray.ObjectRef | None = None
     _started_s: float = -float("inf")
@@ -100,7 +102,8 @@ class Refresher:
         self._take_result()
         if time.monotonic() - self._started_s >= self.every_s:
             self._started_s = time.monotonic()
-            self._running = _refresh.remote(self.work, self._seen)
+            self._shared = self._shared or ray.put(self.work)
+            self._running = _refresh.remote(self._shared, self._seen)
 
     def close(self) -> None:
         """Wait until nothing is written any more."""
@@ -119,9 +122,13 @@ class Refresher:
 
 def write_timelines(work: TimelineWork) -> None:
     """Write the files of all videos out of the finished table, and of all of them together. Raises UserError."""
-    ray.get([_write_finished.remote(work, number) for number in range(len(work.videos))])
+    shared, numbers = ray.put(work), range(len(work.videos))  # once: it names all videos
+    starts = range(0, len(numbers), _VIDEOS_AT_ONCE)
+    tasks = [_write_finished.remote(shared, numbers[start : start + _VIDEOS_AT_ONCE]) for start in starts]
+    for task in tasks:
+        result_of(task)
     if not work.is_single:
-        ray.get(_write_overview.remote(work, {n: video.num_rows for n, video in enumerate(work.videos)}, joins=True))
+        result_of(_write_overview.remote(shared))
 
 
 @ray.remote(num_cpus=_TASK_CPUS, max_retries=0, name="narrate: refresh time lines")
@@ -144,21 +151,20 @@ def _refresh(work: TimelineWork, seen: dict[int, int]) -> dict[int, int]:
 
 
 @ray.remote(num_cpus=_TASK_CPUS, max_retries=2, name="narrate: write time line")
-def _write_finished(work: TimelineWork, number: int) -> None:
-    video = work.videos[number]
+def _write_finished(work: TimelineWork, numbers: Sequence[int]) -> None:
     with storage_errors(work.output):
-        write_video(work, video, _windows_of(work, video), _rows_of_table(work, video), video.num_rows)
+        for video in (work.videos[number] for number in numbers):
+            write_video(work, video, _windows_of(work, video), _rows_of_table(work, video), video.num_rows)
 
 
 @ray.remote(num_cpus=_TASK_CPUS, max_retries=2, name="narrate: write overview")
-def _write_overview(work: TimelineWork, counts: dict[int, int], *, joins: bool) -> None:
+def _write_overview(work: TimelineWork) -> None:
     with storage_errors(work.output):
-        _overview(work, counts)
-        if joins:
-            with (Place.of(work.output) / LINES_NAME).open_whole() as lines:
-                for video in work.videos:
-                    with (work.folder_of(video) / LINES_NAME).open_stream() as own:
-                        shutil.copyfileobj(own, lines, _COPY_BYTES)
+        _overview(work, {number: video.num_rows for number, video in enumerate(work.videos)})
+        with (Place.of(work.output) / LINES_NAME).open_whole() as lines:
+            for video in work.videos:
+                with (work.folder_of(video) / LINES_NAME).open_stream() as own:
+                    shutil.copyfileobj(own, lines, _COPY_BYTES)
 
 
 def _windows_of(work: TimelineWork, video: PlannedVideo) -> pa.Table:
