@@ -30,6 +30,7 @@ from mama_ray.data.video.settings import DecodeConfig
 _MOST_HELD_BYTES = 256 << 20
 # Frames: some containers go to a key frame earlier than the one that is asked for, and decoders begin slowly.
 _WORTH_A_SEEK = 48
+_MOST_RETURNS = 64  # to a key frame in a file with a broken clock, which is read from its beginning each time
 _SLACK_S = 1e-6  # a time computed as k / fps must find frame k although both are rounded
 
 
@@ -106,6 +107,7 @@ class WindowReader:
         self._next = 0
         # Number of the frame that was decoded last, and from which on wanted ones were kept: of none yet.
         self._position, self._kept_from = -1, self.num_frames
+        self._tried, self._num_returns = set[int](), 0
         self._reopened = self._files.enter_context(ExitStack())
         self._deadline = Deadline.after(config.timeout_s)
         self._numbered: Iterator[tuple[int, VideoFrame]] = iter(())
@@ -166,12 +168,30 @@ class WindowReader:
         can_skip = self._can_seek and first > self._position and key > self._position + _WORTH_A_SEEK
         if first < self._kept_from or can_skip:
             self._go_to(first, key)
+        self._decode_to(last, missing)
+        missing = missing[~np.isin(missing, list(self._held))]
+        if len(missing) and self._index.mended_pts is not None and self._num_returns < _MOST_RETURNS:
+            # With a broken clock frames may come before those that are shown earlier: once more from the key before.
+            self._num_returns += 1
+            self._go_to(int(missing[0]), self._index.key_before(int(missing[0]), int(missing[-1])))
+            self._decode_to(int(missing[-1]), missing)
+
+    def _decode_to(self, last: int, missing: np.ndarray) -> None:
         while self._position < last:
             numbered = next(self._numbered, None)
-            if numbered is None:
-                self._position = self._index.num_frames
+            if numbered is not None:
+                self._take(*numbered)
+            elif not self._goes_on(missing[missing > self._position]):
                 return
-            self._take(*numbered)
+
+    def _goes_on(self, missing: np.ndarray) -> bool:
+        """Go to the key frame before what is missing, where a damaged place of the file has ended the reading."""
+        key = self._index.key_before(int(missing[0]), int(missing[-1]))
+        if not self._can_seek or key <= self._position or key in self._tried:
+            return False
+        self._tried.add(key)
+        self._go_to(int(missing[0]), key)
+        return True
 
     def _take(self, number: int, frame: VideoFrame) -> None:
         self._position = max(self._position, number)

@@ -166,6 +166,33 @@ def test_a_damaged_stretch_costs_its_own_windows_alone(tmp_path):
         assert numbers(found[second]) == [(8 * second + frame) % 16 for frame in (1, 3, 5, 7)]
 
 
+@pytest.mark.parametrize(("codec", "container"), [("libx264", "mp4"), ("libx264", "matroska"), ("libx264", "mpegts"),
+                                                  ("mpeg4", "avi")])  # fmt: skip
+def test_whatever_frame_of_a_damaged_file_can_be_reached_is_read(tmp_path, codec, container):
+    rng, path, num_read = np.random.default_rng(5), tmp_path / "damaged.bin", 0
+    data = make_video(num_frames=80, codec=codec, container=container, options={"g": "16"})
+    for _ in range(6):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        damaged[rng.integers(len(damaged), size=rng.integers(1, 12))] ^= 0x55
+        path.write_bytes(damaged.tobytes())
+        try:
+            decoder, reader = (
+                VideoDecoder(path, short_side=48),
+                WindowReader(path, seconds(10), MOMENTS, DecodeConfig()),
+            )
+        except DecodeError:
+            continue
+        for start_s, _ in seconds(10):
+            first = max(0, int(np.searchsorted(decoder.timestamps_s, start_s + 1e-6, side="right")) - 1)
+            try:
+                num_read += len(reader.read().frames)
+            except DecodeError:
+                with pytest.raises(DecodeError):
+                    moments = start_s + (np.arange(4) + 0.5) / 4
+                    decoder.frames_by_index(np.clip(decoder.indices_at(moments), first, None))
+    assert num_read > 100
+
+
 def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path):
     data = make_video(num_frames=240, container="mpegts", options={"g": "8"})
     path = tmp_path / "cut.ts"
