@@ -12,8 +12,18 @@ from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.engines.vllm_prompt import LargestVideo
 from mama_ray.errors import unknown_name
 
+
+def _build_gpt2(folder: Path, prompt: str, sampling: SamplingConfig, config: EngineConfig) -> CaptionEngine:
+    from mama_ray.captioning.engines.gpt2_engine import Gpt2Engine  # torch, which whoever plans a job does without
+
+    return Gpt2Engine(folder, prompt, sampling, config)
+
+
 # From a model's folder, what it is asked, how captions are drawn and the engine's limits.
-ENGINES: dict[str, Callable[[Path, str, SamplingConfig, EngineConfig], CaptionEngine]] = {"vllm": VllmEngine}
+ENGINES: dict[str, Callable[[Path, str, SamplingConfig, EngineConfig], CaptionEngine]] = {
+    "vllm": VllmEngine,
+    "gpt2": _build_gpt2,
+}
 
 
 def build_engine(captioner: Captioner, folder: Path, sampling: SamplingConfig, config: EngineConfig) -> CaptionEngine:

@@ -26,6 +26,7 @@ from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights,
 from mama_ray.storage.manifest import require_whole_model
 
 GPT2, VLLM = "gpt2", "vllm"
+_MEDIUM = {GRID: "picture", VIDEO: "video", FRAMES: "frames"}
 
 
 @dataclass(frozen=True)
@@ -82,15 +83,12 @@ class Captioner:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""
         limit = min((length for length in (max_model_len, self.context_length) if length), default=None)
         if limit is not None and self.num_prompt_tokens + max_tokens > limit:
-            what, smaller = {GRID: ("picture", "side"), VIDEO: ("video", "frames.num_frames, frames.long_side")}.get(
-                self.shows, ("start", "")
-            )
-            lower = ", ".join(filter(None, ["sampling.max_tokens", smaller]))
+            smaller = {GRID: " or side", VIDEO: ", frames.num_frames or frames.long_side"}.get(self.shows, "")
             raise UserError(
-                f"prompt, {what} and caption are too long together",
+                f"prompt, {_MEDIUM[self.shows]} and caption are too long together",
                 got=f"{self.num_prompt_tokens} + {max_tokens} tokens",
                 wanted=f"at most {limit}",
-                remedy=f"lower {lower}, or raise engine.max_model_len as far as the model allows",
+                remedy=f"lower sampling.max_tokens{smaller}, or raise engine.max_model_len as far as the model allows",
             )
 
 
@@ -151,6 +149,9 @@ def _kind_of(name: str, known: Architecture, frames: ClipShowConfig, engine: Eng
             got=f"frames.show {kind}",
             wanted=f"{' or '.join(known.shows)}, or for {kind} one of {able}",
         )
+    if names := frames.names_without_use(kind):
+        what = ", ".join(f"frames.{name}" for name in names)
+        raise UserError(f"a setting that means nothing to a clip shown as {kind}", got=what, remedy="leave it out")
     return kind
 
 

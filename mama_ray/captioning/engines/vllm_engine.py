@@ -18,7 +18,7 @@ from typing import Any
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused, Shown
-from mama_ray.captioning.engines.vllm_prompt import LargestVideo, blank_shown, kind_shown, vllm_prompt
+from mama_ray.captioning.engines.vllm_prompt import LargestVideo, blank_shown, refusal_of, vllm_prompt
 from mama_ray.captioning.engines.vllm_setup import refusals, sampling_params, start_vllm
 
 logger = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class VllmEngine:
         with self._count_lock:
             self._num_requests += 1
             request = _Request(self._num_requests, shown, seed, Future())
-        if shown.kind != (kind := kind_shown(self._video)):
-            request.future.set_exception(RequestRefused(f"vLLM is shown a {kind}, not {shown.kind}"))
+        if refusal := refusal_of(shown, self._video):
+            request.future.set_exception(RequestRefused(refusal))
             return request.future
         self._requests.put(request)
         if self._failure is not None:  # the thread may have emptied the queue just before

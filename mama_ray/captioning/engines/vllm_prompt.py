@@ -32,9 +32,14 @@ class LargestVideo:
         return {"image": 0, "video": largest}
 
 
-def kind_shown(video: LargestVideo | None) -> str:
-    """Return what an engine takes."""
-    return GRID if video is None else VIDEO
+def refusal_of(shown: Shown, video: LargestVideo | None) -> str:
+    """Return why an engine that was started for grids, or for such videos, does not take this; "" where it does."""
+    kind = GRID if video is None else VIDEO
+    if shown.kind != kind:
+        return f"vLLM is shown a {kind}, not {shown.kind}"
+    if kind == VIDEO and len(shown.times_s or ()) != len(shown.content):
+        return f"a video of {len(shown.content)} frames came with the times of {len(shown.times_s or ())}"
+    return ""
 
 
 def vllm_prompt(text: str, shown: Shown, model_type: str, identity: str | None = None) -> dict[str, Any]:
@@ -44,7 +49,8 @@ def vllm_prompt(text: str, shown: Shown, model_type: str, identity: str | None =
 
         prompt = {"prompt": text, "multi_modal_data": {"image": Image.fromarray(shown.content)}}
         return prompt if identity is None else prompt | {"multi_modal_uuids": {"image": [identity]}}
-    times_s = list(shown.times_s or range(len(shown.content)))
+    assert shown.times_s is not None  # `refusal_of` was asked
+    times_s = list(shown.times_s)
     metadata = video_metadata(times_s) | {"do_sample_frames": False, "video_backend": "pyav"}
     prompt = {"prompt": text, "multi_modal_data": {"video": [(shown.content, metadata)]}}
     if model_type not in _TIMES_IN_METADATA:

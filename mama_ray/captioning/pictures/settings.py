@@ -69,6 +69,12 @@ class ClipShowConfig(ClipGridConfig):
             require_frames_fit(self.num_frames or VIDEO_FRAMES, self.long_side)
         return self
 
+    def names_without_use(self, kind: ShownAs) -> list[str]:
+        """Return the settings that were changed and mean nothing to this way of showing a clip."""
+        of_others = ("key_frames", "layout", "num_candidates") if kind != GRID else ("num_frames",)
+        of_others += ("long_side",) if kind != VIDEO else ()
+        return [name for name in of_others if getattr(self, name) != getattr(type(self)(), name)]
+
     def grid_config(self) -> ClipGridConfig:
         """Return what of this decides on a grid."""
         return ClipGridConfig(key_frames=self.key_frames, layout=self.layout, num_candidates=self.num_candidates)

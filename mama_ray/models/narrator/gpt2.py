@@ -25,6 +25,8 @@ OverText = Callable[[Tensor, Tensor, Tensor], Tensor]
 # From queries (batch, tokens, width) to what they attend to of the clip.
 OverVisual = Callable[[Tensor], Tensor]
 
+_WIDENED_ROWS = 4096  # of an output matrix at a time
+
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -210,8 +212,22 @@ class GatedGpt2(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
         """Return the logits of the last layer's output."""
-        weight = self.transformer["wte"].weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(self.transformer["ln_f"](hidden), weight)
+        return F.linear(self.transformer["ln_f"](hidden), self._output)
+
+    def embed_exactly(self, token_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens width"]:
+        """Return what `embed` gives in evaluation, in double precision."""
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device)
+        return self.transformer["wte"](token_ids).double() + self.transformer["wpe"](positions).double()
+
+    def logits_exactly(self, hidden: Float[Tensor, "batch width"]) -> Float[Tensor, "batch vocab"]:
+        """Return what `logits` gives of hidden states in double precision; the output matrix is widened in parts."""
+        norm = self.transformer["ln_f"]
+        normed = F.layer_norm(hidden, hidden.shape[-1:], norm.weight.double(), norm.bias.double(), norm.eps)
+        return torch.cat([F.linear(normed, part.double()) for part in self._output.split(_WIDENED_ROWS)], dim=1)
+
+    @property
+    def _output(self) -> Float[Tensor, "vocab width"]:
+        return self.transformer["wte"].weight if self.lm_head is None else self.lm_head.weight
 
     @torch.no_grad()
     def _initialise(self, config: Gpt2Config) -> None:

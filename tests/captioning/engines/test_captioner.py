@@ -197,7 +197,9 @@ def test_a_model_that_names_no_limit_takes_any_caption():
 
 def test_a_video_that_would_not_fit_is_told_with_what_makes_it_smaller():
     captioner = Captioner("Qwen3VLForConditionalGeneration", 448, "p", 90, 100, "w", "vllm", VIDEO, 8)
-    with pytest.raises(UserError, match=r"prompt, video and caption .* lower sampling.max_tokens, frames.num_frames,"):
+    with pytest.raises(
+        UserError, match=r"prompt, video and caption .* lower sampling.max_tokens, frames.num_frames or"
+    ):
         captioner.check_length(11, None)
 
 
@@ -271,3 +273,17 @@ def test_the_metadata_of_a_video_gives_back_times_and_rate(times_s, rate):
 def test_a_still_of_repeated_frames_has_metadata_too():
     assert video_metadata([0.0] * 8)["total_num_frames"] == 8
     assert video_metadata([0.0])["total_num_frames"] == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        ({"num_frames": 3}, "means nothing to a clip shown as grid: got frames.num_frames"),
+        ({"long_side": 200}, "shown as grid: got frames.long_side"),
+    ],
+)
+def test_settings_of_another_way_of_showing_are_refused(whole, tmp_path, frames, told):
+    with pytest.raises(UserError, match=told):
+        inspect_captioner(whole, PROMPT, frames=ClipShowConfig.model_validate(frames))
+    with pytest.raises(UserError, match="shown as frames: got frames.num_candidates, frames.long_side"):
+        inspect_captioner(write_gated(tmp_path), PROMPT, frames=ClipShowConfig(num_candidates=3, long_side=200))

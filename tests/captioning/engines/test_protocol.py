@@ -69,7 +69,7 @@ def test_frames_know_whether_one_of_them_was_changed_or_left_its_place(kind):
 
 def test_an_engine_is_built_by_its_name_and_an_unknown_one_lists_the_known(monkeypatch):
     captioner = Captioner("Late", 64, "what is it?", 80, None, "w", "late")
-    with pytest.raises(UserError, match="unknown engine of a captioner: got late, wanted one of vllm"):
+    with pytest.raises(UserError, match="unknown engine of a captioner: got late, wanted one of vllm, gpt2"):
         build_engine(captioner, Path("folder"), SamplingConfig(), EngineConfig())
     asked = []
     monkeypatch.setitem(ENGINES, "late", lambda *given: asked.append(given) or LateEngine(1))

@@ -1,5 +1,6 @@
 """Models that vLLM shows videos write what transformers writes of the same frames and times, one by one or together."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def test_a_video_is_captioned_as_by_transformers_and_nothing_else_is_taken(famil
         picture = np.zeros((112, 112, 3), np.uint8)
         with pytest.raises(RequestRefused, match="vLLM is shown a video, not grid"):
             engine.submit(Shown(GRID, picture, hash_pixels(picture)), 0).result()
+        with pytest.raises(RequestRefused, match="a video of 6 frames came with the times of 0"):
+            engine.submit(dataclasses.replace(shown[0], times_s=None), 0).result()
     finally:
         engine.close()
     for found in (together, alone):

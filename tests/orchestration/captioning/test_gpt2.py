@@ -24,7 +24,7 @@ from tests.orchestration.prepare.spoiled_shards import BAD, NUM_CLIPS, write_spo
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NUM_SAMPLES = 10
-CORPUS = CorpusConfig(num_train=96, num_meta=8, num_val=12, num_test=12)  # four chunks
+CORPUS = CorpusConfig(num_train=240, num_meta=16, num_val=32, num_test=32)  # ten chunks
 FIVE = ["engine", "driver", "engine", "driver", "engine"]
 SAMPLING = ["--sampling.num_captions", str(NUM_SAMPLES), "--sampling.temperature", "0.8", "--sampling.max_tokens", "8"]
 
