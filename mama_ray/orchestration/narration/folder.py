@@ -19,6 +19,7 @@ from mama_ray.storage.places import Place
 VIDEOS_NAME = "videos.json"
 _JOB_NAME = "job.json"
 _GENERATED = "generated"
+_OF_VIDEOS = ("clips_sha256", "num_clips")  # which differ with the videos, and with settings of their windows too
 
 
 def read_known(output: Place) -> dict[str, VideoFacts]:
@@ -41,8 +42,8 @@ def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | N
     if theirs is None or theirs == ours or not (summary or list_parts(output)):
         return summary
     differing = sorted(key for key in ours if theirs.get(key) != ours[key])
-    is_other_video = "clips_sha256" in differing and all(key in ("clips_sha256", "num_clips") for key in differing)
-    shown = ["videos"] if is_other_video else differing
+    settings = [key for key in differing if key not in _OF_VIDEOS]
+    is_other_video, shown = not settings, settings or ["videos"]
     ours["videos"], theirs = ", ".join(job.videos) or "the embedded film", {"videos": _names_in(output), **theirs}
     raise UserError(
         "the folder holds the narration of other videos" if is_other_video else "the folder holds another narration",

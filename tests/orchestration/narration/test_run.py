@@ -8,6 +8,7 @@ import pytest
 import srt
 import webvtt
 
+from mama_ray.captioning.engines.generation import SamplingConfig
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.captioning.timeline import TimelineConfig
 from mama_ray.data.synthetic.config import CorpusConfig
@@ -20,6 +21,7 @@ from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.run import narrate
 from mama_ray.storage.places import Place
+from tests.captioning.tiny_gated import write_gated
 from tests.data.video.video_factory import make_audio_only
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
@@ -112,6 +114,26 @@ def test_a_narration_that_is_done_is_told_in_another_style_without_an_engine(nar
     assert "done already, 73 rows" in narrate(narrated.job.model_copy(update={"timeline": timeline}))
     assert before == {path.name: path.stat().st_mtime_ns for path in narrated.output.glob("*.parquet")}
     assert len((narrated.output / "narration.jsonl").read_text().splitlines()) == 73
+
+
+def test_a_gated_narrator_says_several_things_of_overlapping_windows(ray_cluster, videos, tmp_path):
+    """One video, whose files lie in the output itself; frames as they are; each decoded once though windows overlap."""
+    job = NarrateJob(
+        videos=[str(videos / "other")],
+        model=str(write_gated(tmp_path / "gated")),
+        output=str(tmp_path / "out"),
+        windows=WindowPlanConfig(window_s=2.0, stride_s=1.0),
+        sampling=SamplingConfig(num_captions=4, temperature=0.8, max_tokens=8),
+        timeline=TimelineConfig(max_texts=3),
+    )
+    narrate(job)
+    rows = rows_of(job)
+    assert len(rows) == 12 * 4 and not any(row["error"] for row in rows)
+    summary = json.loads((tmp_path / "out/captions.json").read_text())
+    assert summary["num_decoded"] == summary["num_frames"] == 12 * 8
+    lines = [json.loads(line) for line in (tmp_path / "out/narration.jsonl").read_text().splitlines()]
+    assert sum(len(line["clip_ids"]) for line in lines) == 12
+    assert 'src="../' in (tmp_path / "out/index.html").read_text()
 
 
 @pytest.mark.parametrize(
