@@ -25,6 +25,7 @@ CONFIG_CLASSES = {
     "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
     "lavila": "mama_ray.experiments.lavila.job:LavilaJob",
+    "narrate": "mama_ray.orchestration.narration.job:NarrateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
     "rephrase": "mama_ray.orchestration.rephrase.job:RephraseJob",
     "score": "mama_ray.orchestration.scoring.job:ScoreJob",

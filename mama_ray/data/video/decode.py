@@ -69,7 +69,7 @@ class VideoDecoder:
         self.shown_size = shown_size(
             self._index.width, self._index.height, self._index.pixel_aspect, self._index.orientation
         )
-        self.width, self.height = _output_size(self.shown_size, width, height, short_side, long_side, fit)
+        self.width, self.height = output_size(self.shown_size, width, height, short_side, long_side, fit)
         self.num_frames = self._index.num_frames
         self.fps = self._index.shown_fps
         self.start_s, self.duration_s = self._index.start_s, self._index.duration_s
@@ -132,14 +132,15 @@ class VideoDecoder:
         logger.warning("%d of %d frames cannot be decoded; their neighbours stand in", num_missing, len(is_read))
 
 
-def _output_size(
+def output_size(
     shown: tuple[int, int],
-    width: int | None,
-    height: int | None,
-    short_side: int | None,
-    long_side: int | None,
-    fit: tuple[int, int] | None,
+    width: int | None = None,
+    height: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    fit: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
+    """Return the (width, height) of frames that are shown in the size `shown`; see `VideoDecoder`."""
     if width is not None and height is not None:
         return width, height
     shown_width, shown_height = shown

@@ -32,7 +32,7 @@ def sampled_frames(
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
     if short_side is not None:
-        refuse_long_frames(decoder)
+        refuse_long_frames(decoder.width, decoder.height)
     return decoder.frames_by_index(_one_of_each_part(decoder, num_frames, offsets, decode))
 
 
@@ -46,7 +46,7 @@ def located_frames(
     clip's first frame to each. Raises DecodeError.
     """
     decoder = VideoDecoder(data, short_side=size.get("short_side"), long_side=size.get("long_side"), config=decode)
-    refuse_long_frames(decoder)
+    refuse_long_frames(decoder.width, decoder.height)
     indices = _one_of_each_part(decoder, num_frames, None, decode)
     return decoder.frames_by_index(indices), indices, decoder.timestamps_s[indices] - decoder.timestamps_s[0]
 
@@ -61,11 +61,11 @@ def _one_of_each_part(
     )
 
 
-def refuse_long_frames(decoder: VideoDecoder) -> None:
+def refuse_long_frames(width: int, height: int) -> None:
     """Raise DecodeError for frames of which a square would be scaled up beyond measure."""
-    longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
+    longer, shorter = max(width, height), min(width, height)
     if longer > _MOST_ASPECT * shorter:
-        got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
+        got, limit = f"{width}x{height}", f"{_MOST_ASPECT} : 1"
         raise DecodeError("the frames are too long for their width", got=got, limit=limit)
 
 

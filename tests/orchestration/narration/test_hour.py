@@ -1,0 +1,117 @@
+"""An hour is narrated in bounded memory, each second decoded once; a kill costs what was in flight."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import psutil
+import pytest
+
+from mama_ray.captioning.table import read_caption_files
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.film import write_film
+from mama_ray.orchestration.captioning.parts import rows_of_part
+from mama_ray.storage.places import Place
+from tests.orchestration.captioning.captioning_runs import parts_of
+from tests.processes import descendants, kill_tree, title
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[3]
+CORPUS = CorpusConfig(num_train=4, num_val=200, num_test=100)
+FIVE_MINUTES = [("val", number) for number in range(200)] + [("test", number) for number in range(100)]
+
+
+@pytest.fixture(scope="module")
+def five_minutes(tmp_path_factory) -> Path:
+    return write_film(tmp_path_factory.mktemp("film"), CORPUS, FIVE_MINUTES)
+
+
+def repeat(film: Path, times: int, target: Path) -> Path:
+    """Write a film that is another one several times over, without encoding again."""
+    with av.open(str(target), "w") as output:
+        stream, shift = None, 0
+        for _ in range(times):
+            with av.open(str(film)) as source:
+                stream = stream or output.add_stream_from_template(source.streams.video[0])
+                ticks = round(300 / source.streams.video[0].time_base)
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        output.mux(packet)
+            shift += ticks
+    return target
+
+
+def start(film: Path, output: Path, log: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "jobs/narrate.py"), "--videos", str(film), "--model", "embedded"]
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [*command, "--output", str(output), *arguments], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
+        )
+
+
+def num_done(output: Path) -> int:
+    return sum(len(rows_of_part(name) or []) for name in parts_of(output))
+
+
+def private_mib(job: subprocess.Popen) -> float | None:
+    """Return the private memory of the driver and of what decodes: the tasks and their children."""
+    found, num_decoding = psutil.Process(job.pid).memory_full_info().uss, 0
+    for process in descendants(job.pid):
+        if "data.video.inspection" in title(process) or "data/video/inspection" in title(process):
+            try:
+                found += process.memory_full_info().uss + process.parent().memory_full_info().uss
+            except (psutil.Error, AttributeError):
+                return None
+            num_decoding += 1
+    return found / 2**20 if num_decoding else None
+
+
+def test_an_hour_is_narrated_in_bounded_memory_each_second_decoded_once(five_minutes, tmp_path):
+    hour, output, log = repeat(five_minutes, 12, tmp_path / "hour.mp4"), tmp_path / "out", tmp_path / "log"
+    job, seen = start(hour, output, log, "--refresh_s", "5"), []
+    while job.poll() is None:
+        memory, done = private_mib(job) if job.poll() is None else None, num_done(output)
+        if memory is not None and done:
+            seen.append((done / 60, memory))
+        time.sleep(0.5)
+    assert job.returncode == 0, log.read_text()[-3000:]
+    early = statistics.median(memory for minute, memory in seen if 4 <= minute <= 8)
+    late = max(memory for minute, memory in seen if minute > 8)
+    assert late - early < 100, f"{early:.0f} MiB at minute 5, {late:.0f} MiB later"
+    summary = json.loads((output / "captions.json").read_text())
+    # Four tasks read a stretch each; all but the first begin at a key frame at most 4 s before it.
+    assert summary["num_frames"] == 3600 * 8
+    assert summary["num_frames"] - 8 <= summary["num_decoded"] <= summary["num_frames"] + 3 * 4 * 8
+    rows = [row for table in read_caption_files(Place.of(output), ["clip_id", "error"]) for row in table.to_pylist()]
+    assert len({row["clip_id"] for row in rows}) == len(rows) == 3600 and not any(row["error"] for row in rows)
+    lines = [json.loads(line) for line in (output / "narration.jsonl").read_text().splitlines()]
+    assert lines[-1]["end_s"] == 3600
+
+
+def test_a_killed_narration_loses_what_was_in_flight_and_says_the_same_in_the_end(five_minutes, tmp_path):
+    whole, killed, log = tmp_path / "whole", tmp_path / "killed", tmp_path / "log"
+    assert start(five_minutes, whole, log).wait(timeout=300) == 0, log.read_text()[-3000:]
+    job = start(five_minutes, killed, log, "--refresh_s", "1")
+    while num_done(killed) < 96:
+        assert job.poll() is None, log.read_text()[-3000:]
+        time.sleep(0.05)
+    kill_tree(job)
+    committed = num_done(killed)
+    assert committed < 300
+    (killed / "narration.srt").read_text()  # what was shown until then is whole
+    log.write_text("")
+    assert start(five_minutes, killed, log).wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert f"{300 - committed} of 300 windows" in log.read_text()
+    tables = [
+        [row for table in read_caption_files(Place.of(output)) for row in table.to_pylist()]
+        for output in (whole, killed)
+    ]
+    assert tables[0] == tables[1]
+    for name in ("narration.jsonl", "narration.srt", "narration.vtt"):
+        assert (whole / name).read_text() == (killed / name).read_text()
