@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import ray
 
 from mama_ray.captioning.rephrasing.clips import text_sha256
 from mama_ray.captioning.rephrasing.settings import T5_PROMPT, DecodingConfig
@@ -16,6 +18,8 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.parts import part_place
 from mama_ray.orchestration.rephrase.job import RephraseJob, RephrasePoolConfig
 from mama_ray.orchestration.rephrase.run import rephrase
+from mama_ray.orchestration.training.data import load_run_data
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.rephrase.rephrase_runs import (
     grammar_captions,
@@ -142,6 +146,21 @@ def test_damaged_parts_are_made_again(finished, job, monkeypatch, tmp_path):
 
 def _stop(*_):
     raise InterruptedError
+
+
+def test_training_joins_the_table_and_mixes_it_by_share(finished, job):
+    """As of --data.caption_tables rephrased --data.captions human 0.7 rephrased 0.3."""
+    mix = {"human": 0.7, "rephrased": 0.3}
+    config = DataConfig(caption_tables=(job.output,), captions=mix, exclude_flags=("markup", "repetitive"))
+    data = load_run_data(job.shards, config, seed=0, tokenizer=None)
+    use = data.summary["caption_tables"][job.output]
+    flagged = sum(bool({"markup", "repetitive"} & {*row["flags"]}) for row in finished)
+    errors = sum(row["error"] is not None for row in finished)
+    assert (use["flagged"], use["errors"], use["other_clips"]) == (flagged, errors, 0) and flagged > 0
+    train = ray.get(data.train)
+    assert len(train) == 73 and "odd-0" not in train["clip_id"].to_pylist()  # which has a generated caption alone
+    sources = Counter(one["source"] for own in train["captions"].to_pylist() for one in own)
+    assert sources == {"human": 144, "rephrased": use["used"]} and use["used"] > 50
 
 
 def test_an_output_of_another_job_is_refused_in_one_line(finished, job, tmp_path):
