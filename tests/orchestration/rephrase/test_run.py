@@ -170,6 +170,7 @@ def test_an_output_of_another_job_is_refused_in_one_line(finished, job, tmp_path
     for name, content in {
         "run": {"config.yaml": "seed: 0"},
         "captions": {SUMMARY_NAME: '{"job": {"side": 3}}'},
+        "damaged": {SUMMARY_NAME: "[]"},
     }.items():
         (tmp_path / name).mkdir()
         for file, text in content.items():
@@ -178,7 +179,8 @@ def test_an_output_of_another_job_is_refused_in_one_line(finished, job, tmp_path
             UserError, match="the folder holds the output of another job: got .*choose another --output"
         ):
             rephrase(job.model_copy(update={"output": str(tmp_path / name)}))
-        assert {file.name for file in (tmp_path / name).iterdir()} == {*content}
+        assert all((tmp_path / name / file).read_text() == text for file, text in content.items())
+        assert not (tmp_path / name / ".captioning").exists()
 
 
 @pytest.mark.parametrize(
