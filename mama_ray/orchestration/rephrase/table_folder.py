@@ -73,8 +73,8 @@ def constant_columns(job: RephraseJob, plan: RephrasePlan) -> dict:
 
 
 def _refuse_others(output: Place) -> None:
-    """Raise UserError where a config tells that another job writes here: it would be written over."""
-    if output.exists() and any(file.name == _CONFIG_NAME for file in output.files()):
+    """Raise UserError where a config or a summary tells that another job writes here: they would be written over."""
+    if output.exists() and any(file.name in (_CONFIG_NAME, SUMMARY_NAME) for file in output.files()):
         raise UserError("the folder holds the output of another job", got=f"{output}", wanted=KIND, remedy=_REMEDY)
 
 

@@ -25,8 +25,9 @@ def build_tokenizer(texts: Sequence[str]):
     return T5Tokenizer(vocab=vocab, extra_ids=2)
 
 
-def build_t5(vocab_size: int, *, seed: int = 0, width: int = 64, spread: float = 6.0):
-    """Return a T5 of two layers; `spread` is the size of its random weights, whose answers differ the more."""
+def build_t5(vocab_size: int, *, seed: int = 0, width: int = 64, spread: float = 6.0, ends: float = 4.0):
+    """Return a T5 of two layers; `spread` is the size of its random weights, whose answers differ the more, `ends` that
+    of its weights for the end of an answer."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)
@@ -44,14 +45,14 @@ def build_t5(vocab_size: int, *, seed: int = 0, width: int = 64, spread: float =
     config.update({"decoder_start_token_id": 0})
     model = T5ForConditionalGeneration(config).eval()
     with torch.no_grad():
-        model.shared.weight[1] *= 4.0  # else a model of random weights hardly ever ends an answer
+        model.shared.weight[1] *= ends  # else a model of random weights hardly ever ends an answer
     return model
 
 
-def write_t5(folder: Path, texts: Sequence[str], *, seed: int = 0, spread: float = 6.0) -> Path:
+def write_t5(folder: Path, texts: Sequence[str], *, seed: int = 0, spread: float = 6.0, ends: float = 4.0) -> Path:
     """Write a T5 of random weights with a tokenizer of the words of some texts."""
     tokenizer = build_tokenizer(texts)
-    build_t5(len(tokenizer), seed=seed, spread=spread).save_pretrained(folder)
+    build_t5(len(tokenizer), seed=seed, spread=spread, ends=ends).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

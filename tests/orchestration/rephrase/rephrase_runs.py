@@ -44,7 +44,7 @@ def grammar_captions(count: int, *, per_clip: int = 1) -> dict[str, list[Caption
 def write_random_t5(folder: Path) -> Path:
     """Write a T5 whose answers are no sentences but differ from their captions."""
     captions = [caption.text for own in grammar_captions(200).values() for caption in own]
-    return write_t5(folder, captions, spread=6.0)
+    return write_t5(folder, captions, spread=3.0, ends=2.0)
 
 
 def rows_of(output: Path) -> list[dict]:

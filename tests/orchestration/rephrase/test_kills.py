@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 NUM_CLIPS = 640  # twenty chunks
 KILLS = ["driver", "engine", "driver", "engine", "engine"]
 CASES = [pytest.param(KILLS, id="5"), pytest.param(KILLS[:2], marks=pytest.mark.promise, id="2")]
+POOL = ["--pool.min_size", "1", "--pool.max_size", "2"]
 SAMPLED = ["--decoding.method", "sampling", "--decoding.num_samples", "4", "--decoding.temperature", "2.0"]
 
 
@@ -31,7 +32,7 @@ SAMPLED = ["--decoding.method", "sampling", "--decoding.num_samples", "4", "--de
 def inputs(tmp_path_factory) -> list[str]:
     folder = tmp_path_factory.mktemp("inputs")
     shards = write_captioned_shards(folder / "shards", grammar_captions(NUM_CLIPS))
-    return ["--shards", str(shards), "--model", str(write_random_t5(folder / "t5")), *SMALL, *SAMPLED]
+    return ["--shards", str(shards), "--model", str(write_random_t5(folder / "t5")), *SMALL, *SAMPLED, *POOL]
 
 
 @pytest.mark.parametrize("kills", CASES)
