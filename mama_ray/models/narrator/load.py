@@ -101,7 +101,8 @@ def start_gated_narrator(vision: Timesformer, gpt2: str | Path, **fields: Any) -
     require_whole_model(folder)
     content = read_json(folder / CONFIG_NAME)
     language = gpt2_config(content, str(folder))
-    ends = {f"{end}_id": content.get(f"{end}_token_id", language.vocab_size - 1) for end in ("bos", "eos")}
+    named = {f"{end}_id": content.get(f"{end}_token_id") for end in ("bos", "eos")}
+    ends = {name: language.vocab_size - 1 if one is None else one for name, one in named.items()}
     sizes = {
         "pooler_heads": max(1, language.width // POOLER_HEAD_WIDTH),
         "context_length": min(77, language.num_positions),
