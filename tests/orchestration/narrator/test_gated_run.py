@@ -116,7 +116,6 @@ def test_it_learns_and_its_captions_are_scored_on_a_named_subset(undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.promise
 def test_a_run_that_was_killed_ends_bit_for_bit_as_if_undisturbed(undisturbed, shards, folder, parts):
     settings = SETTINGS | {"shards": str(shards), "storage": str(folder), "run": "killed"}
     gated = {name.rpartition(".")[2]: value for name, value in parts.items()} | {"trains": "gated_blocks"}

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mama_ray.captioning.narrator import gated
-from mama_ray.captioning.narrator.kind import IGNORED
-from mama_ray.captioning.narrator.settings import NarratorInput
+from mama_ray.captioning.narrator import gated, llava
+from mama_ray.captioning.narrator.folder import read_narrator_input
+from mama_ray.captioning.narrator.kind import IGNORED, NarratorSettings
+from mama_ray.captioning.narrator.settings import FrameInput, NarratorInput, NarratorModelConfig
 from mama_ray.orchestration.narrator.state import (
     NarratorState,
     StepDraws,
@@ -141,3 +142,30 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(parts):
         found.append(narrator.model.state_dict())
     for name, value in found[0].items():
         torch.testing.assert_close(value, found[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_llavas_state_goes_on_bit_for_bit_too(tmp_path):
+    usual, model = NarratorInput(), NarratorModelConfig(vocab_size=320)
+    asked = NarratorSettings(model, usual.prompt, usual.grid, FrameInput())
+    files, facts = llava.describe(None, asked, lambda: CAPTIONS)
+    labels = torch.from_numpy(llava.labels(facts, files, max_tokens=MAX_TOKENS)(CAPTIONS))
+    pictures = torch.randint(0, 256, (3, facts.side, facts.side, 3), dtype=torch.uint8)
+
+    def begin(narrator: llava.TaughtLlava) -> NarratorState:
+        narrator.model.train()
+        narrator.choose_trained_parts(asked.model)
+        loss = narrator.build_loss(facts, asked.model, max_caption_tokens=MAX_TOKENS)
+        optimizer = build_optimizer(narrator.model, OPTIM)
+        return NarratorState(narrator, loss, optimizer, OPTIM, NUM_STEPS, 3, 1, torch.enable_grad)
+
+    torch.manual_seed(0)
+    whole = begin(llava.start(facts, files, asked))
+    losses = [float(train_step(whole, pictures, labels)["train/caption_loss"]) for _ in range(2)]
+    folder = save(whole, tmp_path / "step_2")
+    resumed = begin(llava.load(folder))
+    load_state(resumed, folder)
+    after = [float(train_step(state, pictures, labels)["train/caption_loss"]) for state in (whole, resumed)]
+    assert after[0] == after[1] < losses[0]
+    for name, value in whole.narrator.model.state_dict().items():
+        assert torch.equal(value, resumed.narrator.model.state_dict()[name]), name
+    assert read_narrator_input(folder) == NarratorInput()
