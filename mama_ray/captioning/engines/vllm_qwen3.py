@@ -5,6 +5,7 @@ transformers 5.17 refuses a text that names a video where none is given. So the 
 that brings neither pictures nor videos; the tokens of the two together are those of transformers, as a test compares.
 """
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ def accept_names_of_videos(model: Path) -> None:
     from transformers import Qwen3VLProcessor
 
     check = Qwen3VLProcessor.validate_inputs
-    if getattr(check, "is_lenient", False):
+    if hasattr(check, "__wrapped__"):  # as it is when this was called before
         return
 
+    @wraps(check)
     def check_media(self: Any, images: Any = None, text: Any = None, videos: Any = None, **further: Any) -> None:
         if images is not None or videos is not None:
             check(self, images=images, text=text, videos=videos, **further)
 
-    check_media.is_lenient = True  # type: ignore[attr-defined]
-    Qwen3VLProcessor.validate_inputs = check_media
+    setattr(Qwen3VLProcessor, "validate_inputs", check_media)  # noqa: B010 - a type checker forbids the plain form
