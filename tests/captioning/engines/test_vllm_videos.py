@@ -48,6 +48,11 @@ def videos() -> list[Shown]:
     return found
 
 
+def whole_letters(text: str) -> str:
+    """Return a text without the begin of a letter that was cut off at its end, which vLLM leaves out."""
+    return text.rstrip("\ufffd")
+
+
 def texts_by_transformers(folder: Path, captioner: Captioner, shown: list[Shown]) -> list[tuple[str, float]]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -63,7 +68,7 @@ def texts_by_transformers(folder: Path, captioner: Captioner, shown: list[Shown]
         tokens = written.sequences[0, inputs["input_ids"].shape[1] :].tolist()
         steps = zip(tokens, written.logits, strict=True)
         logprob = math.fsum(logits[0].log_softmax(-1)[token].item() for token, logits in steps) / len(tokens)
-        found.append((processor.tokenizer.decode(tokens, skip_special_tokens=True), logprob))
+        found.append((whole_letters(processor.tokenizer.decode(tokens, skip_special_tokens=True)), logprob))
     return found
 
 
@@ -85,7 +90,8 @@ def test_a_video_is_captioned_as_by_transformers_and_nothing_else_is_taken(famil
     finally:
         engine.close()
     for found in (together, alone):
-        assert [one.text for one in found] == [text for text, _ in wanted]
+        assert [whole_letters(one.text) for one in found] == [text for text, _ in wanted]
+        assert [one.num_tokens for one in found] == [NUM_TOKENS] * len(found)
         assert [one.mean_logprob for one in found] == pytest.approx([mean for _, mean in wanted], abs=2e-3)
     texts = {text for text, _ in wanted}
     # The same frames at another speed are another video to those that know of time.
