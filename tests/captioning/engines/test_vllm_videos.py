@@ -53,7 +53,7 @@ def whole_letters(text: str) -> str:
     return text.rstrip("\ufffd")
 
 
-def texts_by_transformers(folder: Path, captioner: Captioner, shown: list[Shown]) -> list[tuple[str, float]]:
+def texts_by_transformers(folder: Path, captioner: Captioner, shown: list[Shown]) -> list[tuple[str, float, int]]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
@@ -68,7 +68,9 @@ def texts_by_transformers(folder: Path, captioner: Captioner, shown: list[Shown]
         tokens = written.sequences[0, inputs["input_ids"].shape[1] :].tolist()
         steps = zip(tokens, written.logits, strict=True)
         logprob = math.fsum(logits[0].log_softmax(-1)[token].item() for token, logits in steps) / len(tokens)
-        found.append((whole_letters(processor.tokenizer.decode(tokens, skip_special_tokens=True)), logprob))
+        found.append(
+            (whole_letters(processor.tokenizer.decode(tokens, skip_special_tokens=True)), logprob, len(tokens))
+        )
     return found
 
 
@@ -90,10 +92,10 @@ def test_a_video_is_captioned_as_by_transformers_and_nothing_else_is_taken(famil
     finally:
         engine.close()
     for found in (together, alone):
-        assert [whole_letters(one.text) for one in found] == [text for text, _ in wanted]
-        assert [one.num_tokens for one in found] == [NUM_TOKENS] * len(found)
-        assert [one.mean_logprob for one in found] == pytest.approx([mean for _, mean in wanted], abs=2e-3)
-    texts = {text for text, _ in wanted}
+        assert [whole_letters(one.text) for one in found] == [text for text, *_ in wanted]
+        assert [one.num_tokens for one in found] == [num_tokens for *_, num_tokens in wanted]
+        assert [one.mean_logprob for one in found] == pytest.approx([mean for _, mean, _ in wanted], abs=2e-3)
+    texts = {text for text, *_ in wanted}
     # The same frames at another speed are another video to those that know of time.
     assert len(texts) == (3 if family in ("qwen2_5", "qwen3") else 2)
 
