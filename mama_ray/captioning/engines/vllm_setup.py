@@ -9,6 +9,7 @@ from typing import Any
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.vllm_llava import register_llava
 from mama_ray.captioning.engines.vllm_prompt import LargestVideo
+from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos
 
 
 def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) -> Any:
@@ -22,6 +23,8 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     atexit.register(_mute_stderr)
     register_llava(_model_registry)
+    if video is not None:
+        accept_names_of_videos(model)
     from vllm import LLM
     from vllm.platforms import current_platform
 
