@@ -23,9 +23,9 @@ from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
 from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
 from mama_ray.orchestration.narration.source import OnePass
 
-# Chunks that a task reads in one pass: a thousand windows, so that opening a long video and going to its place cost
-# little, and no more than that is read again where a task is lost.
-_FEWEST, _MOST = 4, 32
+# Chunks that a task reads in one pass: few where several tasks share a video, so that all have some; two hours of
+# windows of a second where there is one task, which another pass would bring nothing but another process.
+_FEWEST, _MOST = 4, 256
 _TASKS_EACH = 2  # for every task that can run, so that none waits long for the last
 
 
@@ -76,6 +76,8 @@ def narrate_windows(
 
 def chunks_per_pass(num_chunks: int, num_tasks: int) -> int:
     """Return how many chunks a task reads: few enough that all tasks have some, and within bounds."""
+    if num_tasks == 1:
+        return _MOST
     return min(max(-(-num_chunks // (_TASKS_EACH * num_tasks)), _FEWEST), _MOST)
 
 

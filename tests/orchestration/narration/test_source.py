@@ -100,6 +100,6 @@ def test_uncovered_windows_keep_clear_of_the_human_table(video, tmp_path):
         lay_windows(facts, WindowPlanConfig(cover="uncovered"), str(tmp_path / "human.csv"), "clips")
 
 
-@pytest.mark.parametrize(("num_chunks", "num_tasks", "length"), [(1, 1, 4), (113, 1, 32), (113, 32, 4), (60, 2, 15)])
+@pytest.mark.parametrize(("num_chunks", "num_tasks", "length"), [(1, 2, 4), (113, 1, 256), (113, 32, 4), (60, 2, 15)])
 def test_a_pass_has_some_chunks_for_every_task(num_chunks, num_tasks, length):
     assert chunks_per_pass(num_chunks, num_tasks) == length
