@@ -6,6 +6,7 @@ is done, whatever happens to the pipeline.
 
 from collections.abc import Iterator
 
+import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -20,6 +21,8 @@ from mama_ray.orchestration.rephrase.plan import RephrasePlan
 
 # The driver keeps some kilobytes per block of the source; more chunks than these share a block.
 _MAX_SOURCE_BLOCKS = 4096
+# Of the tasks that make the numbers: where actors have taken all whole CPUs they would else wait for ever.
+_NUMBER_CPUS = 0.25
 _CALLS_AT_A_TIME = 2  # one at work in the engine, one that reads or commits
 
 
@@ -28,8 +31,9 @@ def require_pool(pool: RephrasePoolConfig, *, is_cluster: bool) -> None:
     only a warning."""
     engine = {"CPU": pool.cpus_per_engine, "GPU": pool.gpus_per_engine, **pool.resources}
     engines = Share({name: pool.min_size * amount for name, amount in engine.items()}, pool.engine_labels)
+    numbers = Share({"CPU": _NUMBER_CPUS}, {})
     remedy = "lower pool.min_size or what an engine reserves"
-    require_room("the pool", [engines], is_cluster=is_cluster, remedy=remedy)
+    require_room("the pool", [engines, numbers], is_cluster=is_cluster, remedy=remedy)
 
 
 def rephrase_chunks(
@@ -53,7 +57,8 @@ def rephrase_chunks(
     )
     with DataContext.current(context):
         num_blocks = min(pending.num_chunks, _MAX_SOURCE_BLOCKS)
-        counts = ray.data.range(pending.num_chunks, override_num_blocks=num_blocks).map_batches(
+        numbers = ray.data.range(pending.num_chunks, override_num_blocks=num_blocks)
+        counts = numbers.map_batches(_as_they_are, batch_size=None, num_cpus=_NUMBER_CPUS).map_batches(
             Rephrasing,
             fn_constructor_args=(plan, pending, ledger, pool.max_attempts, pool.gpus_per_engine > 0),
             batch_size=1,
@@ -70,3 +75,8 @@ def rephrase_chunks(
                     yield batch.to_pydict()
         finally:
             ray.kill(ledger)
+
+
+def _as_they_are(numbers: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Fused with the making of the numbers, which then reserves what this does."""
+    return numbers

@@ -136,7 +136,7 @@ def test_damaged_parts_are_made_again(finished, job, monkeypatch, tmp_path):
     again = job.model_copy(update={"output": str(tmp_path / "again")})
     with monkeypatch.context() as patch:
         patch.setattr(run, "write_files", _stop)
-        with pytest.raises(InterruptedError):
+        with pytest.raises(_Killed):
             rephrase(again)
     names = sorted(path.name for path in (tmp_path / "again/.captioning/parts").rglob("*.parquet"))
     Path(part_place(Place.of(tmp_path / "again"), names[1]).path).write_bytes(b"PAR1 damaged")
@@ -144,8 +144,12 @@ def test_damaged_parts_are_made_again(finished, job, monkeypatch, tmp_path):
     assert rows_of(tmp_path / "again") == finished
 
 
+class _Killed(Exception):
+    pass
+
+
 def _stop(*_):
-    raise InterruptedError
+    raise _Killed
 
 
 def test_training_joins_the_table_and_mixes_it_by_share(finished, job):
