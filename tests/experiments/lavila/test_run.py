@@ -45,10 +45,10 @@ def test_every_step_is_taken_once_and_reported(tmp_path):
     assert different == {"run", "data"}
     report = (tmp_path / "lavila/report/index.html").read_text()
     assert "human + rephrased" in report
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/*/*.safetensors")}
     again = start(tmp_path)
     assert again.returncode == 0, again.stderr[-4000:]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/*/*.safetensors")} == before
 
 
 @pytest.mark.parametrize(
