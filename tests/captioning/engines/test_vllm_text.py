@@ -1,4 +1,4 @@
-"""An instruct model in vLLM: what it says is Hugging Face's greedy answer when cold, and its seeds' alone when warm."""
+"""An instruct model in vLLM: what it says is Hugging Face's greedy answer of top_k 1, else its seeds' alone."""
 
 from pathlib import Path
 
@@ -36,18 +36,19 @@ def texts_of(answers: list) -> list[list[str]]:
 
 @pytest.mark.vllm
 @torch.no_grad()
-def test_a_cold_answer_is_the_greedy_one_of_hugging_face(folder):
+def test_the_likeliest_tokens_are_the_greedy_answer_of_hugging_face(folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    cold = WARM.model_copy(update={"temperature": 0.01, "num_samples": 1, "num_kept": 1})
-    answers = VllmTextEngine(folder, PROMPT, cold, SMALL).rephrase(CAPTIONS, SEEDS)
+    greedy = WARM.model_copy(update={"top_k": 1, "num_samples": 1, "num_kept": 1})
+    answers = VllmTextEngine(folder, PROMPT, greedy, SMALL).rephrase(CAPTIONS, SEEDS)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
     for caption, (answer,) in zip(CAPTIONS, answers, strict=True):
         message = {"role": "user", "content": put_in(PROMPT, caption)}
         prompt = tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
         token_ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
         wanted = model.generate(token_ids, max_new_tokens=20, do_sample=False)[0, token_ids.shape[1] :]
-        assert answer.text == tokenizer.decode(wanted, skip_special_tokens=True)
+        # vLLM leaves out the begin of a letter that was cut off.
+        assert answer.text == tokenizer.decode(wanted, skip_special_tokens=True).rstrip("\ufffd")
         assert answer.num_tokens == len(wanted)
         logits = model(torch.cat([token_ids[0], wanted])[None]).logits[0, token_ids.shape[1] - 1 : -1]
         logprob = logits.log_softmax(-1).gather(1, wanted[:, None]).mean().item()

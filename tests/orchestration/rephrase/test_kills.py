@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[3]
 NUM_CLIPS = 640  # twenty chunks
 KILLS = ["driver", "engine", "driver", "engine", "engine"]
-CASES = [pytest.param(KILLS, id="5"), pytest.param(KILLS[:2], marks=pytest.mark.promise, id="2")]
+CASES = [pytest.param(KILLS, id="5"), pytest.param(KILLS[:2], id="2")]
 POOL = ["--pool.min_size", "1", "--pool.max_size", "2"]
 SAMPLED = ["--decoding.method", "sampling", "--decoding.num_samples", "4", "--decoding.temperature", "2.0"]
 
@@ -57,7 +57,15 @@ def test_a_table_survives_kills_of_driver_and_engines(inputs, kills, tmp_path):
         assert parts_of(output).items() >= committed.items(), "what was committed was written again"
     job = job or start(inputs, output, log)
     assert job.wait(timeout=300) == 0, log.read_text()[-3000:]
-    assert rows_of(output) == wanted
+    found = rows_of(output)
+    assert [told(row) for row in found] == [told(row) for row in wanted]
+    # Clips that went alone after an engine's death were in batches of another size, in which kernels round differently.
+    logprobs = [[row["mean_logprob"] for row in rows if row["caption"]] for rows in (found, wanted)]
+    assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-3)
+
+
+def told(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name != "mean_logprob"}
 
 
 def start(arguments: list[str], output: Path, log: Path) -> subprocess.Popen:
