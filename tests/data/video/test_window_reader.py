@@ -1,5 +1,6 @@
 """Windows of a video are what their moments show, each second decoded once, whatever is wrong with the file."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mama_ray.data.video.sampled import sampled_frames, spread_frames
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.window_reader import FramesOfWindow, WindowReader, WindowRequest
 from tests.data.video.video_factory import frame_number, is_upright, make_video
+from tests.processes import descendants, title
 
 SPREAD = WindowRequest(6, "spread", {"short_side": 48})
 MOMENTS = WindowRequest(4, "moments", {"short_side": 48})
@@ -233,11 +235,8 @@ def test_a_child_that_is_killed_is_replaced_at_its_window(video):
 
 
 def _child_of(guards):
-    import psutil
-
     import mama_ray.data.video.inspection as program
 
     assert guards._idle.empty()  # it is in use
-    children = psutil.Process().children()
-    marked = [child for child in children if program.__name__ in " ".join(child.cmdline())]
+    marked = [child for child in descendants(os.getpid()) if program.__name__ in title(child)]
     return marked[-1]
