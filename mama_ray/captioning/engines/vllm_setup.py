@@ -14,6 +14,19 @@ from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos
 
 def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) -> Any:
     """Return vLLM's engine of a model that is shown one picture per prompt, or one video of at most this size."""
+    prepare_vllm(config)
+    register_llava(_model_registry)
+    if video is not None:
+        accept_names_of_videos(model)
+    options = {
+        "limit_mm_per_prompt": {"image": 1} if video is None else video.limits(),
+        "mm_processor_cache_gb": 0,  # it would hold 4 GiB of pictures, none of which comes again
+    }
+    return load_vllm(model, config, options).llm_engine
+
+
+def prepare_vllm(config: EngineConfig) -> None:
+    """Say in the environment how vLLM is to run, before it is imported for the first time."""
     # In this process: an engine's death is then this process's, which whoever started it can see and repair.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))
@@ -22,9 +35,10 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     # "auto" pins every engine of a machine to the same cores (vllm#27953).
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     atexit.register(_mute_stderr)
-    register_llava(_model_registry)
-    if video is not None:
-        accept_names_of_videos(model)
+
+
+def load_vllm(model: Path, config: EngineConfig, own: dict[str, Any]) -> Any:
+    """Return vLLM's LLM of a model, with options of the caller's own; `prepare_vllm` comes first."""
     from vllm import LLM
     from vllm.platforms import current_platform
 
@@ -35,10 +49,9 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
         "max_num_seqs": config.max_num_seqs,
         "max_model_len": config.max_model_len,
         "gpu_memory_utilization": config.gpu_memory_utilization,
-        "limit_mm_per_prompt": {"image": 1} if video is None else video.limits(),
-        "mm_processor_cache_gb": 0,  # it would hold 4 GiB of pictures, none of which comes again
         "use_tqdm_on_load": False,
         "seed": 0,
+        **own,
     }
     if on_cpu:
         options |= {
@@ -53,7 +66,7 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     options.update(config.options)
-    return LLM(model=str(model), **options).llm_engine
+    return LLM(model=str(model), **options)
 
 
 def _model_registry() -> Any:

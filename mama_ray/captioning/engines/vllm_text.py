@@ -4,9 +4,6 @@ A call hands in the captions of a chunk together and waits for all of them; vLLM
 process, so that an engine's death is the process's.
 """
 
-import atexit
-import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -15,6 +12,7 @@ from typing import Any
 
 from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.engines.protocol import GeneratedText
+from mama_ray.captioning.engines.vllm_setup import load_vllm, prepare_vllm
 from mama_ray.captioning.rephrasing.prompting import PlainWords, put_in, too_long
 from mama_ray.captioning.rephrasing.settings import DecodingConfig
 
@@ -98,42 +96,9 @@ def _told(completion: Any) -> GeneratedText:
 
 
 def _build(folder: Path, config: EngineConfig) -> Any:
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ["VLLM_BATCH_INVARIANT"] = str(int(config.batch_invariant))
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "0")
-    # "auto" pins every engine of a machine to the same cores (vllm#27953).
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    atexit.register(_mute_stderr)
     from transformers import AutoConfig
-    from vllm import LLM
-    from vllm.platforms import current_platform
 
-    logging.getLogger("vllm").setLevel(logging.ERROR)
-    on_cpu = current_platform.is_cpu()
+    prepare_vllm(config)
     described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     own_length = getattr(described, "max_position_embeddings", None) or _LONGEST
-    options: dict[str, Any] = {
-        "dtype": "float32" if on_cpu and config.dtype == "auto" else config.dtype,
-        "max_num_seqs": config.max_num_seqs,
-        "max_model_len": config.max_model_len or min(own_length, _LONGEST),
-        "gpu_memory_utilization": config.gpu_memory_utilization,
-        "seed": 0,
-    }
-    if on_cpu:
-        options |= {
-            "enforce_eager": True,  # compiling a model takes longer on a CPU than it saves
-            "kv_cache_memory_bytes": (config.kv_cache_mib or 256) << 20,
-            # A seeded request whose prompt is read in two steps kills the engine on a CPU (vllm_engine.py says why).
-            "enable_chunked_prefill": False,
-            "block_size": 32,
-        }
-    elif config.kv_cache_mib is not None:
-        options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
-    options.update(config.options)
-    return LLM(model=str(folder), **options)
-
-
-def _mute_stderr() -> None:
-    """Keep still at the exit, when a compiler that vLLM imports tells of hundreds of leaked types, which do no harm."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return load_vllm(folder, config, {"max_model_len": config.max_model_len or min(own_length, _LONGEST)})
