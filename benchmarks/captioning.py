@@ -35,7 +35,7 @@ from mama_ray.data.index import read_index, select_split
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
-from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
@@ -67,8 +67,8 @@ def main(
     with tempfile.TemporaryDirectory() as output:
         (Path(output) / WORK_FOLDER).mkdir()  # as a job that enters its table does
         engine = EngineConfig()
-        where = (shards, output, model and absolute_uri(model), captioner)
-        plan = CaptionPlan(table, *facts, *where, job.frames, sampling, engine, job.decode)
+        show = how_to_show(captioner, job.frames, job.decode)
+        plan = CaptionPlan(table, *facts, output, model and absolute_uri(model), captioner, show, sampling, engine)
         speeds["pipeline"], busy_share = run_pipeline(plan)
     videos = read_videos(shards, num_clips)
     grids = [make_clip_grid(video, ClipGridConfig(), side=captioner.side) for video in videos]

@@ -1,4 +1,4 @@
-"""Teach a narrator: fine-tune a LLaVA on clips with human captions, to caption the clips that have none.
+"""Teach a narrator, a LLaVA or a gated GPT-2 as LaViLa's, on clips with human captions, to caption those without.
 
     python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME     # again with the same two: resumes
 

@@ -24,7 +24,10 @@ CONFIG_CLASSES = {
     "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
     "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
+    "lavila": "mama_ray.experiments.lavila.job:LavilaJob",
+    "narrate": "mama_ray.orchestration.narration.job:NarrateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",
+    "rephrase": "mama_ray.orchestration.rephrase.job:RephraseJob",
     "score": "mama_ray.orchestration.scoring.job:ScoreJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
@@ -37,7 +40,12 @@ CONFIG_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglo
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
 
 # The only modules that may name Ray or vLLM.
-IMPURE = ("mama_ray.orchestration", "mama_ray.experiments", "mama_ray.captioning.engines.vllm_engine")
+IMPURE = (
+    "mama_ray.orchestration",
+    "mama_ray.experiments",
+    "mama_ray.captioning.engines.vllm_setup",
+    "mama_ray.captioning.engines.vllm_text",
+)
 
 
 def config_class(name: str) -> type[Config]:

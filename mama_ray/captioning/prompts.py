@@ -15,34 +15,35 @@ class PromptConfig(Config):
     """What is asked, e.g. `In a sentence, describe the process in the video.`"""
 
     form: Literal["chat", "raw"] = "chat"
-    """chat: `text` goes into the chat template of the model's processor, after the picture; raw: `text` is the whole
-    prompt, with the model's placeholder of the picture in it."""
+    """chat: `text` goes into the chat template of the model's processor, after the picture or the video; raw: `text` is
+    the whole prompt, with the model's placeholder of the picture or the video in it."""
 
 
-def render_prompt(config: PromptConfig, processor: Any) -> str:
-    """Return the prompt of one picture for a Hugging Face processor.
+def render_prompt(config: PromptConfig, processor: Any, medium: Literal["image", "video"] = "image") -> str:
+    """Return the prompt of one picture, or of one video, for a Hugging Face processor.
 
     Raises UserError for a raw prompt without exactly one placeholder, and for a model without a chat template.
     """
     if config.form == "raw":
         text = config.text
     elif getattr(processor, "chat_template", None):
-        content = [{"type": "image"}, {"type": "text", "text": config.text}]
+        content = [{"type": medium}, {"type": "text", "text": config.text}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     else:
         raise UserError(
             "the model has no chat template",
-            remedy="give a prompt with form raw, such as USER: <image>\\n... ASSISTANT:",
+            remedy=f"give a prompt with form raw, such as USER: <{medium}>\\n... ASSISTANT:",
         )
-    token = image_token(processor)
+    token = medium_token(processor, medium)
     if text.count(token) != 1:
+        name = "picture" if medium == "image" else medium
         raise UserError(
-            "the prompt does not hold the picture", got=text, wanted=f"the image token {token} exactly once in it"
+            f"the prompt does not hold the {name}", got=text, wanted=f"the {medium} token {token} exactly once in it"
         )
     return text
 
 
-def image_token(processor: Any) -> str:
-    """Return the placeholder of a picture in the prompts of a processor's model."""
-    token = getattr(processor, "image_token", None) or "<image>"
+def medium_token(processor: Any, medium: Literal["image", "video"]) -> str:
+    """Return the placeholder of a picture or a video in the prompts of a processor's model."""
+    token = getattr(processor, f"{medium}_token", None) or f"<{medium}>"
     return getattr(token, "content", token)

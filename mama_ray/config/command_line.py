@@ -94,6 +94,8 @@ def _read_option(config_class: ConfigClass, option: str, words: list[str]) -> tu
             raise ConfigError(option, got=" ".join(words), wanted="no value: it says false by itself")
         return switch, False
     inner = config_class_of(field.annotation)
+    if inner is not None and words and (name := getattr(inner, "named_by", None)):
+        return _read_option(config_class, f"{option}.{name}", words)
     if inner is not None and words not in (["null"], ["None"]):
         names = ", ".join(f"--{path}.{name}" for name in inner.model_fields)
         raise ConfigError(option, got=" ".join(words) or "no value", wanted=f"one of its settings: {names}")

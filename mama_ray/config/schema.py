@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,9 @@ class Config(BaseModel):
     """Base of every config: frozen, unknown keys forbidden; the docstring under a field is its help text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    named_by: ClassVar[str | None] = None
+    """The field that a command line may name a group by: with `name` there `--engine gpt2` is `--engine.name gpt2`."""
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -89,6 +89,13 @@ _VAL = (
 _NARRATOR = (
     Metric("train/caption_loss", "nats", "mean loss per caption token of the global batch, for a narrator"),
     Metric("val/caption_loss", "nats", "mean loss per caption token on the val split"),
+    Metric("val/BLEU-1", "%", "corpus BLEU of the narrator's own greedy captions of clips of the val split"),
+    Metric("val/BLEU-2", "%", "the same, to runs of two words"),
+    Metric("val/BLEU-3", "%", "the same, to runs of three words"),
+    Metric("val/BLEU-4", "%", "the same, to runs of four words"),
+    Metric("val/ROUGE-L", "%", "mean F of the longest common subsequence, beta 1.2, of the same captions"),
+    Metric("val/CIDEr-D", "", "CIDEr-D of the same captions, 0 to 10; depends on how many clips are scored"),
+    Metric("val/num_captions_scored", "clips", "clips whose captions those scores are of"),
     Metric("val/<fact>_right", "%", "clips of the val split whose own greedy caption names this fact right"),
 )
 

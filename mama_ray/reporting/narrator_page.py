@@ -7,19 +7,21 @@ import numpy as np
 from jaxtyping import UInt8
 from markupsafe import Markup
 
+from mama_ray.evaluation.caption_metrics.scores import CaptionScores
 from mama_ray.reporting import plots
 from mama_ray.reporting.document import PAGE_NAME, Figure, format_duration, render_template
-from mama_ray.reporting.strips import picture_data_uri
+from mama_ray.reporting.strips import picture_data_uri, strip_data_uri
 from mama_ray.reporting.writers import read_series
 from mama_ray.storage.places import Place
 
 
 @dataclass(frozen=True)
 class NarratedClip:
-    """A clip of the val split: what the narrator was shown, what it wrote, and what a person had written."""
+    """A clip of the val split: what the narrator was shown, one picture or frames, what it wrote, and what a person had
+    written."""
 
     clip_id: str
-    pixels: UInt8[np.ndarray, "height width channels"]
+    pixels: UInt8[np.ndarray, "*frames height width channels"]
     written: str
     human: str
 
@@ -34,6 +36,7 @@ class NarratorReport:
     prompt: str = ""
     duration_s: float | None = None
     num_val: int = 0
+    scores: CaptionScores | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,8 +63,12 @@ def render_narrator_report(report: NarratorReport) -> str:
         is_single=False,
         report=report,
         figures=_figures(report),
-        picture=picture_data_uri,
+        picture=_picture,
     )
+
+
+def _picture(pixels: UInt8[np.ndarray, "*frames height width channels"]) -> str:
+    return strip_data_uri(pixels) if pixels.ndim == 4 else picture_data_uri(pixels)
 
 
 def _figures(report: NarratorReport) -> list[Figure]:
@@ -71,6 +78,12 @@ def _figures(report: NarratorReport) -> list[Figure]:
     if any(steps for steps, _ in losses.values()):
         svg = plots.curves_svg(losses, xlabel="step", ylabel="loss per caption token (nats)", is_noisy=True)
         figures.append(Figure("Loss of human captions", Markup(svg), legend=_legend(losses)))
+    series = {name: read_series(report.records, f"val/{name}") for name in ("BLEU-1", "BLEU-4", "ROUGE-L")}
+    if any(steps for steps, _ in series.values()):
+        svg = plots.curves_svg(series, xlabel="step", ylabel="%", from_zero=True)
+        subset = "" if report.scores is None else f"{report.scores.subset}, against what people wrote. "
+        note = f"{subset}CIDEr-D, of another unit, is in the table."
+        figures.append(Figure("How near its own captions come", Markup(svg), note, _legend(series)))
     names = dict.fromkeys(name for record in report.records for name in record if name.endswith("_right"))
     facts = {name.removeprefix("val/").removesuffix("_right"): read_series(report.records, name) for name in names}
     if facts:

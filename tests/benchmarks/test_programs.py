@@ -22,6 +22,8 @@ SMALLEST = {
     "first_person.py": "--storage {folder} --seeds 0 1 --arms human human+generated --num_train 48 --num_test 16 "
     "--num_steps 2 --batch 8",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
+    "named_right.py": "--model embedded --num_clips 4 --seed 0",
+    "narration.py": "--width 64 --layers 1 --vocabulary 600 --clips 2 --num_slow 1 --tokens 12 --corpus_clips 2",
     "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",

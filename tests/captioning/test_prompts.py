@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mama_ray.captioning.narrator.preset import CHAT_TEMPLATE, build_tiny_processor
-from mama_ray.captioning.prompts import PromptConfig, image_token, render_prompt
+from mama_ray.captioning.prompts import PromptConfig, medium_token, render_prompt
 from mama_ray.config import ConfigError, load_config, parse_config
 from mama_ray.errors import UserError
 from tests.captioning.tiny_models import PROMPT, WORDS
@@ -50,7 +50,7 @@ def test_a_template_that_shows_no_picture_is_refused():
 def test_the_models_own_name_of_a_picture_counts():
     processor = build_tiny_processor(WORDS, PROMPT.text, vocab_size=300)
     processor.image_token = "<|image_pad|>"
-    assert image_token(processor) == "<|image_pad|>"
+    assert medium_token(processor, "image") == "<|image_pad|>"
     assert render_prompt(PromptConfig(text="<|image_pad|>Go.", form="raw"), processor)
     with pytest.raises(UserError, match="exactly once"):
         render_prompt(PromptConfig(text="<image>Go.", form="raw"), processor)

@@ -33,10 +33,10 @@ def write_llava_next(folder: Path) -> Path:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer()
+    tokenizer = special_tokenizer()
     config = LlavaNextConfig(
         vision_config=_clip_config(),
-        text_config=_llama_config(tokenizer),
+        text_config=llama_config(tokenizer),
         image_grid_pinpoints=_PINPOINTS,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
@@ -57,7 +57,7 @@ def write_llava_next(folder: Path) -> Path:
         image_token="<image>",
         chat_template=CHAT_TEMPLATE,
     )
-    return _write(folder, LlavaNextForConditionalGeneration(config), processor)
+    return write_model(folder, LlavaNextForConditionalGeneration(config), processor)
 
 
 def write_llava_onevision(folder: Path) -> Path:
@@ -73,7 +73,7 @@ def write_llava_onevision(folder: Path) -> Path:
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 
     torch.manual_seed(0)
-    tokenizer = _tokenizer("<video>")
+    tokenizer = special_tokenizer("<video>")
     vision = SiglipVisionConfig(
         hidden_size=64,
         intermediate_size=128,
@@ -85,7 +85,7 @@ def write_llava_onevision(folder: Path) -> Path:
     )
     config = LlavaOnevisionConfig(
         vision_config=vision,
-        text_config=Qwen2Config(**_llama_config(tokenizer).to_diff_dict() | {"model_type": "qwen2"}),
+        text_config=Qwen2Config(**llama_config(tokenizer).to_diff_dict() | {"model_type": "qwen2"}),
         image_grid_pinpoints=_PINPOINTS,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
@@ -102,62 +102,18 @@ def write_llava_onevision(folder: Path) -> Path:
         num_image_tokens=(_SIDE // _PATCH) ** 2,
         vision_feature_select_strategy="full",
         vision_aspect_ratio="anyres_max_4",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=with_videos(CHAT_TEMPLATE, "<video>\n"),
     )
-    return _write(folder, LlavaOnevisionForConditionalGeneration(config), processor)
+    return write_model(folder, LlavaOnevisionForConditionalGeneration(config), processor)
 
 
-def write_qwen2_5_vl(folder: Path) -> Path:
-    """Write a Qwen2.5-VL; its processor needs torchvision."""
-    from transformers import (
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-        Qwen2_5_VLProcessor,
-        Qwen2VLVideoProcessor,
-    )
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    start, end, image, video = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-    torch.manual_seed(0)
-    tokenizer = _tokenizer(start, end, image, video)
-    text = {
-        name: value
-        for name, value in _llama_config(tokenizer).to_dict().items()
-        if name.endswith("_token_id") or name.startswith(("num_", "hidden_size", "vocab", "intermediate", "max_"))
-    }
-    text["rope_parameters"] = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e4}
-    vision = {
-        "depth": 2,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_heads": 2,
-        "patch_size": _PATCH,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "window_size": 56,
-        "fullatt_block_indexes": [1],
-        "out_hidden_size": text["hidden_size"],
-    }
-    config = Qwen2_5_VLConfig(
-        text_config=text,
-        vision_config=vision,
-        image_token_id=tokenizer.convert_tokens_to_ids(image),
-        video_token_id=tokenizer.convert_tokens_to_ids(video),
-        vision_start_token_id=tokenizer.convert_tokens_to_ids(start),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids(end),
-        tie_word_embeddings=False,
-    )
-    pixels = {"min_pixels": _SIDE**2, "max_pixels": 4 * _SIDE**2}
-    processor = Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessorPil(**pixels),
-        tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**pixels),
-        chat_template=CHAT_TEMPLATE.replace("<image>\n", start + image + end),
-    )
-    return _write(folder, Qwen2_5_VLForConditionalGeneration(config), processor)
+def with_videos(template: str, video: str) -> str:
+    """Return a chat template that shows videos, too."""
+    known = "{% elif part['type'] == 'text' %}"
+    return template.replace(known, "{% elif part['type'] == 'video' %}" + video + known)
 
 
-def _tokenizer(*further: str):
+def special_tokenizer(*further: str):
     tokenizer = build_tiny_processor(WORDS, PROMPT.text, vocab_size=384).tokenizer
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", *further]})
     return tokenizer
@@ -177,7 +133,7 @@ def _clip_config():
     )
 
 
-def _llama_config(tokenizer):
+def llama_config(tokenizer):
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -210,6 +166,6 @@ def _talkative(model: nn.Module) -> nn.Module:
     return model
 
 
-def _write(folder: Path, model, processor) -> Path:
+def write_model(folder: Path, model, processor) -> Path:
     save_narrator(Narrator(_talkative(model), processor), folder, NarratorInput(prompt=PROMPT))
     return folder

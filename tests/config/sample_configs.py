@@ -1,7 +1,7 @@
 """Configs of every kind of field, for the tests of how values reach them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,18 @@ class Optim(Config):
 
     nesterov: bool = False
     """Look ahead."""
+
+
+class Store(Config):
+    """A group that a command line may name by one of its fields."""
+
+    named_by: ClassVar[str | None] = "kind"
+
+    kind: Literal["disk", "cloud"] = "disk"
+    """What it is."""
+
+    room_gib: int = 1
+    """Its size."""
 
 
 class Tower(Config):
@@ -63,6 +75,9 @@ class Job(Config):
 
     cache: Path | None = None
     """Local folder."""
+
+    store: Store = Store()
+    """Where results go."""
 
     @model_validator(mode="after")
     def _check(self):

@@ -197,3 +197,18 @@ print(sorted({"ray", "torch", "tyro"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_group_is_named_by_its_field_where_it_says_so():
+    job = parse_config(Job, ["--store", "cloud", "--store.room_gib", "5"])
+    assert (job.store.kind, job.store.room_gib) == ("cloud", 5)
+    assert parse_config(Job, ["--store=cloud"]) == parse_config(Job, ["--store.kind", "cloud"])
+    for words, told in (
+        (["--store", "tape"], r"--store\.kind.*tape.*disk"),
+        (["--store", "cloud", "disk"], r"--store\.kind"),
+        (["--store"], r"one of its settings: --store\.kind, --store\.room_gib"),
+        (["--store", "cloud", "--store.kind", "disk"], r"--store\.kind is given twice"),
+        (["--optim", "fast"], r"one of its settings: --optim\.lr"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            parse_config(Job, words)

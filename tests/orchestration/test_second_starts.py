@@ -24,6 +24,8 @@ from mama_ray.orchestration.narrator.run import run as teach_narrator
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run as prepare
+from mama_ray.orchestration.rephrase.job import RephraseJob
+from mama_ray.orchestration.rephrase.run import rephrase
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.run import sweep
 from mama_ray.orchestration.training.job import TrainJob
@@ -51,6 +53,9 @@ def starts(shards: Path, folder: Path):
         "output of prepare: shards": lambda: prepare(PrepareJob(shards=str(folder))),
         "corpus": lambda: build_corpus(CorpusConfig(num_train=2), str(folder)),
         "caption table": lambda: caption(CaptionJob(shards=str(shards), output=str(folder))),
+        "caption table: rephrased": lambda: rephrase(
+            RephraseJob(shards=str(shards), model="google-t5/t5-small", output=str(folder))
+        ),
         "table of features": lambda: make_features(FeaturesJob(shards=str(shards), output=str(folder), **models)),
         "run": lambda: train(TrainJob(shards=str(shards), **place)),
         "run: narrator": lambda: teach_narrator(NarratorJob(shards=str(shards), **place)),

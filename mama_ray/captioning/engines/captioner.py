@@ -1,5 +1,5 @@
-"""Looking at a captioner's folder before an engine is started: is it whole, is it a model that can be served, and of
-what size are its pictures?
+"""Looking at a captioner's folder before an engine is started: is it whole, which engine runs it, what can it be shown,
+and of what size are its pictures?
 """
 
 import importlib.util
@@ -9,19 +9,47 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from mama_ray.captioning.engines.generation import EngineName
+from mama_ray.captioning.engines.processor import count_tokens, load_processor, picture_side
+from mama_ray.captioning.pictures.settings import (
+    FRAMES,
+    GRID,
+    VIDEO,
+    VIDEO_FRAMES,
+    ClipShowConfig,
+    ShownAs,
+    require_frames_fit,
+)
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights, read_json
 from mama_ray.storage.manifest import require_whole_model
 
-# The architectures that vLLM serves pictures to; whether the Hugging Face processor needs torchvision.
-NEEDS_TORCHVISION = {
-    "LlavaForConditionalGeneration": False,
-    "LlavaNextForConditionalGeneration": False,
-    "LlavaOnevisionForConditionalGeneration": True,
-    "Qwen2_5_VLForConditionalGeneration": True,
+GPT2, VLLM = "gpt2", "vllm"
+_MEDIUM = {GRID: "picture", VIDEO: "video", FRAMES: "frames"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is known of a kind of model: the engine that runs it, and the ways to show it a clip, the usual one first.
+
+    `needs_torchvision` says whether the Hugging Face processor does.
+    """
+
+    engine: str
+    shows: tuple[ShownAs, ...]
+    needs_torchvision: bool = False
+
+
+ARCHITECTURES = {
+    "LlavaForConditionalGeneration": Architecture(VLLM, (GRID,)),
+    "LlavaNextForConditionalGeneration": Architecture(VLLM, (GRID,)),
+    "LlavaOnevisionForConditionalGeneration": Architecture(VLLM, (GRID, VIDEO), needs_torchvision=True),
+    "Qwen2VLForConditionalGeneration": Architecture(VLLM, (GRID, VIDEO), needs_torchvision=True),
+    "Qwen2_5_VLForConditionalGeneration": Architecture(VLLM, (GRID, VIDEO), needs_torchvision=True),
+    "Qwen3VLForConditionalGeneration": Architecture(VLLM, (GRID, VIDEO), needs_torchvision=True),
+    "GatedNarrator": Architecture(GPT2, (FRAMES,)),
 }
-_DEFAULT_SIDE = 336  # of LLaVA-1.5; for processors that take pictures of any size
 
 
 @dataclass(frozen=True)
@@ -30,12 +58,15 @@ class Captioner:
 
     Attributes:
         architecture: the model's class.
-        side: pixels of the square that its processor makes of a picture.
-        prompt: rendered.
-        num_prompt_tokens: of one request, picture included.
+        side: pixels: of the square that its processor makes of a picture, of its square frames, or of the longer side
+            of a video's frames at most.
+        prompt: rendered; "" for a model that is asked nothing.
+        num_prompt_tokens: of one request, with what is shown; those of the largest video.
         context_length: tokens that the language model has positions for, None where its config does not say.
         weights_sha256: of its weight files.
         engine: name of what runs it, in build.py.
+        shows: what it is shown of a clip.
+        num_frames: of frames and of a video; 0 for a grid.
     """
 
     architecture: str
@@ -45,57 +76,101 @@ class Captioner:
     context_length: int | None
     weights_sha256: str
     engine: str
+    shows: ShownAs = GRID
+    num_frames: int = 0
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""
         limit = min((length for length in (max_model_len, self.context_length) if length), default=None)
         if limit is not None and self.num_prompt_tokens + max_tokens > limit:
+            smaller = {GRID: " or side", VIDEO: ", frames.num_frames or frames.long_side"}.get(self.shows, "")
             raise UserError(
-                "prompt, picture and caption are too long together",
+                f"prompt, {_MEDIUM[self.shows]} and caption are too long together",
                 got=f"{self.num_prompt_tokens} + {max_tokens} tokens",
                 wanted=f"at most {limit}",
-                remedy="lower sampling.max_tokens or side, or raise engine.max_model_len as far as the model allows",
+                remedy=f"lower sampling.max_tokens{smaller}, or raise engine.max_model_len as far as the model allows",
             )
 
 
-def inspect_captioner(folder: Path, prompt: PromptConfig, side: int | None = None) -> Captioner:
-    """Check config, weights, processor and prompt of a model folder; `side` overrides the processor's own.
+def inspect_captioner(
+    folder: Path,
+    prompt: PromptConfig,
+    side: int | None = None,
+    *,
+    frames: ClipShowConfig | None = None,
+    engine: EngineName = "auto",
+) -> Captioner:
+    """Check config, weights, processor and prompt of a model folder, and that it can be shown what `frames` says.
 
-    Raises UserError that names what is missing, damaged or not servable. Weights are hashed, so reading takes the time
-    that the disk needs for them.
+    `side` overrides the processor's own, `engine` says which one is expected. Raises UserError that names what is
+    missing, damaged or not servable. Weights are hashed, so reading takes the time that the disk needs for them.
     """
     if not folder.is_dir():
         raise UserError("no such model folder", got=str(folder), wanted="a folder in Hugging Face's layout")
     require_whole_model(folder)
     config = read_json(folder / "config.json")
     architectures = config.get("architectures")
-    architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
-    if architecture not in NEEDS_TORCHVISION:
-        raise unknown_name("architecture of a captioner", architecture, NEEDS_TORCHVISION)
-    if NEEDS_TORCHVISION[architecture] and importlib.util.find_spec("torchvision") is None:
-        raise UserError(
-            f"{architecture} needs torchvision", got="no torchvision", remedy="pip install torchvision==0.28.0"
-        )
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else "none"
+    if name not in ARCHITECTURES:
+        raise unknown_name("architecture of a captioner", name, ARCHITECTURES)
+    known, frames = ARCHITECTURES[name], frames or ClipShowConfig()
+    kind = _kind_of(name, known, frames, engine)
+    if known.needs_torchvision and importlib.util.find_spec("torchvision") is None:
+        raise UserError(f"{name} needs torchvision", got="no torchvision", remedy="pip install torchvision==0.28.0")
     _check_weights(folder)
-    processor = _load_processor(folder)
-    side = side or picture_side(processor)
-    text = render_prompt(prompt, processor)
-    num_tokens = _count_tokens(processor, text, side, folder)
-    return Captioner(architecture, side, text, num_tokens, _context_length(config), hash_weights(folder), "vllm")
+    if known.engine == GPT2:
+        return _inspect_gated_narrator(folder, name, frames, side)
+    processor = load_processor(folder)
+    if kind == VIDEO:
+        if side is not None:
+            raise UserError("side is of a grid", got=f"side {side} of a video", remedy="set frames.long_side")
+        side, num_frames, medium = frames.long_side, frames.num_frames or VIDEO_FRAMES, "video"
+    else:
+        side, num_frames, medium = side or picture_side(processor), 0, "image"
+    text = render_prompt(prompt, processor, medium)
+    num_tokens = count_tokens(processor, text, side, num_frames, folder)
+    length = _context_length(config)
+    return Captioner(name, side, text, num_tokens, length, hash_weights(folder), VLLM, kind, num_frames)
 
 
-def picture_side(processor: Any) -> int:
-    """Return the pixels of the square that a processor makes of a picture; 336 where it takes any size."""
-    images = processor.image_processor
-    crop_size, size = getattr(images, "crop_size", None), getattr(images, "size", None)
-    if _item(size, "longest_edge"):  # Qwen's two edges are bounds of the number of pixels
-        return _DEFAULT_SIDE
-    for edges in (crop_size, size):
-        for key in ("height", "shortest_edge"):
-            value = _item(edges, key)
-            if isinstance(value, int) and 16 <= value <= 4096:
-                return value
-    return _DEFAULT_SIDE
+def _kind_of(name: str, known: Architecture, frames: ClipShowConfig, engine: EngineName) -> ShownAs:
+    """Return how clips are shown to a model; UserError where it is another engine's, or cannot be shown that."""
+    if engine not in ("auto", known.engine):
+        raise UserError(
+            "the engine does not run this model",
+            got=f"--engine {engine} and a {name}",
+            wanted=f"--engine {known.engine}, or none: the model's folder says which",
+        )
+    kind = frames.show or known.shows[0]
+    if kind not in known.shows:
+        able = ", ".join(other for other, architecture in ARCHITECTURES.items() if kind in architecture.shows)
+        raise UserError(
+            f"a {name} cannot be shown a clip as {kind}",
+            got=f"frames.show {kind}",
+            wanted=f"{' or '.join(known.shows)}, or for {kind} one of {able}",
+        )
+    if names := frames.names_without_use(kind):
+        what = ", ".join(f"frames.{name}" for name in names)
+        raise UserError(f"a setting that means nothing to a clip shown as {kind}", got=what, remedy="leave it out")
+    return kind
+
+
+def _inspect_gated_narrator(folder: Path, name: str, frames: ClipShowConfig, side: int | None) -> Captioner:
+    from mama_ray.models.narrator.load import load_narrator_tokenizer, read_gated_config
+
+    config = read_gated_config(folder)
+    load_narrator_tokenizer(folder)
+    if side not in (None, config.image_size):
+        raise UserError("another side than the model's", got=f"side {side}", wanted=f"{config.image_size}, or none")
+    length, num_frames = config.context_length, frames.num_frames or config.num_frames
+    try:
+        require_frames_fit(num_frames, config.image_size)
+    except ValueError as error:
+        raise UserError(
+            "the model takes more than can be shown", got=str(error), remedy="set frames.num_frames"
+        ) from None
+    # Its prompt is the token that begins a caption; frames come in beside the text and take no positions.
+    return Captioner(name, config.image_size, "", 1, length, hash_weights(folder), GPT2, FRAMES, num_frames)
 
 
 def _context_length(config: dict[str, Any]) -> int | None:
@@ -105,10 +180,6 @@ def _context_length(config: dict[str, Any]) -> int | None:
         if isinstance(length, int) and length > 0:
             return length
     return None
-
-
-def _item(size: Any, key: str) -> Any:
-    return size.get(key) if hasattr(size, "get") else getattr(size, key, None)
 
 
 def _check_weights(folder: Path) -> None:
@@ -135,26 +206,3 @@ def _weight_names(folder: Path) -> list[str]:
     if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise UserError("the index of the weights names no files beside it", got=str(index), remedy="download it again")
     return sorted(set(names))
-
-
-def _load_processor(folder: Path) -> Any:
-    from transformers import AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    # Whatever a damaged tokenizer or processor file makes of it: there is no common class.
-    except Exception as error:
-        raise UserError("the model's processor cannot be loaded", got=f"{folder} ({error})") from error
-    if not hasattr(processor, "image_processor"):
-        raise UserError("the model's processor takes no pictures", got=f"{type(processor).__name__} of {folder}")
-    return processor
-
-
-def _count_tokens(processor: Any, prompt: str, side: int, folder: Path) -> int:
-    from PIL import Image
-
-    try:
-        inputs = processor(images=Image.new("RGB", (side, side)), text=prompt, return_tensors="pt")
-    except Exception as error:  # a processor raises what its parts raise
-        raise UserError("the model's processor refuses prompt and picture", got=f"{folder} ({error})") from error
-    return inputs["input_ids"].shape[-1]

@@ -1,12 +1,13 @@
 """How captions are generated: the sampling, the engine's limits, and each clip's own seed."""
 
 import hashlib
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 
+EngineName = Literal["auto", "vllm", "gpt2"]
 _SEED_BITS = 62  # of a clip's seed: its captions count on from there, and vLLM takes 64 bits with a sign
 
 
@@ -21,6 +22,9 @@ class SamplingConfig(Config):
 
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     """Share of probability mass that is sampled from."""
+
+    top_k: AddedLater[int] = Field(0, ge=0, le=1 << 16)
+    """Likeliest tokens that are sampled from; 0 is all."""
 
     max_tokens: int = Field(64, ge=1)
     """Tokens after which a caption is cut off (and flagged so)."""
@@ -41,7 +45,12 @@ class SamplingConfig(Config):
 
 
 class EngineConfig(Config):
-    """How vLLM runs the model."""
+    """What runs the model, and how: vLLM most of them, `gpt2` LaViLa's gated narrators."""
+
+    named_by: ClassVar[str | None] = "name"
+
+    name: AddedLater[EngineName] = "auto"
+    """auto: what the model's folder is for; another one is refused. On a command line `--engine gpt2` says it too."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: float32 on a CPU, the model's own on a GPU."""
@@ -62,7 +71,13 @@ class EngineConfig(Config):
     """vLLM's kernels whose rounding does not depend on the batch, where the GPU has them; slower."""
 
     options: dict[str, bool | int | float | str] = {}
-    """Further arguments of vLLM's LLM class, such as {quantization: awq}."""
+    """Further arguments of vLLM's LLM class, such as {quantization: awq}; no other engine takes any."""
+
+    @model_validator(mode="after")
+    def _options_are_of_vllm(self) -> "EngineConfig":
+        if self.name == "gpt2" and self.options:
+            raise ValueError(f"options {', '.join(self.options)} are of vLLM, which the engine gpt2 is not")
+        return self
 
 
 def clip_seed(seed: int, clip_id: str) -> int:

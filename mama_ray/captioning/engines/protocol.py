@@ -15,8 +15,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.captioning.pictures.settings import FRAMES, GRID, KINDS, VIDEO
 
-GRID = "grid"
+__all__ = [
+    "FRAMES", "GRID", "KINDS", "VIDEO", "CaptionEngine", "EngineDied", "GeneratedText", "RequestRefused", "Shown",
+    "caption_all",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,16 @@ class Shown:
     """What an engine is shown of one clip.
 
     Attributes:
-        kind: GRID, key frames as one square picture.
-        content: its pixels, RGB.
-        sha256: of the content when it was made; it is what a caption's row names as its origin.
+        kind: one of KINDS, what a clip is shown as (pictures/settings.py).
+        content: its pixels, RGB: (side, side, 3) of a grid, (frames, height, width, 3) of frames and of a video.
+        sha256: of the content when it was made, by `hash_pixels`; it is what a caption's row names as its origin.
+        times_s: (frames,), ascending: where in the clip the frames of a video are, in seconds; None for other kinds.
     """
 
     kind: str
-    content: UInt8[np.ndarray, "side side 3"]
+    content: UInt8[np.ndarray, "*sizes 3"]
     sha256: str
+    times_s: tuple[float, ...] | None = None
 
     def is_intact(self) -> bool:
         """Tell whether the content is still what was hashed when it was made."""

@@ -1,5 +1,5 @@
-"""Learning to narrate: captions as labels, and the loss of a picture's caption given all its tokens before (teacher
-forcing).
+"""How a LLaVA learns to narrate: captions as labels, and the loss of a picture's caption given all its tokens before
+(teacher forcing).
 
 Only the caption's tokens and the end token are learned; the prompt and the picture are given. As all clips share one
 prompt, a sample is a picture and the labels of its caption.
@@ -17,13 +17,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from mama_ray.captioning.engines.captioner import picture_side
+from mama_ray.captioning.narrator.kind import IGNORED
 from mama_ray.captioning.narrator.settings import TrainedParts
 from mama_ray.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
-
-IGNORED = -100  # the label that cross_entropy passes over
 
 
 class CaptionLabels:
@@ -73,16 +72,11 @@ class CaptionLoss(nn.Module):
 
     def __init__(self, model: "LlavaForConditionalGeneration", processor: "LlavaProcessor", prompt: str) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.processor = model, processor
         images = processor.image_processor
         self.register_buffer("prompt_ids", prompt_token_ids(processor, prompt), persistent=False)
         self.register_buffer("mean", torch.tensor(images.image_mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(images.image_std)[:, None, None], persistent=False)
-
-    @staticmethod
-    def of(module: nn.Module) -> "CaptionLoss":
-        """Return the loss itself, of one that DDP may have wrapped."""
-        return module if isinstance(module, CaptionLoss) else module.module
 
     def forward(
         self, pictures: UInt8[Tensor, "batch side side 3"], labels: Int64[Tensor, "batch tokens"]
@@ -110,11 +104,13 @@ class CaptionLoss(nn.Module):
         """Return what the processor makes of pictures of its own size."""
         return (rearrange(pictures, "b h w c -> b c h w").float() / 255 - self.mean) / self.std
 
+    def num_places(self, labels: Int64[Tensor, "batch tokens"]) -> Int64[Tensor, ""]:
+        """Return the tokens that count: the mean that is learned from is over these."""
+        return (labels != IGNORED).sum()
+
     @torch.no_grad()
-    def narrate(
-        self, pictures: UInt8[Tensor, "batch side side 3"], *, max_tokens: int
-    ) -> Int64[Tensor, "batch tokens"]:
-        """Return the likeliest captions' tokens, greedily chosen."""
+    def narrate(self, pictures: UInt8[Tensor, "batch side side 3"], *, max_tokens: int) -> list[str]:
+        """Return the likeliest captions, greedily chosen."""
         prompts = repeat(self.prompt_ids, "tokens -> batch tokens", batch=len(pictures))
         written = self.model.generate(
             input_ids=prompts,
@@ -123,7 +119,7 @@ class CaptionLoss(nn.Module):
             max_new_tokens=max_tokens,
             do_sample=False,
         )
-        return written[:, prompts.shape[1] :]
+        return self.processor.batch_decode(written[:, prompts.shape[1] :], skip_special_tokens=True)
 
 
 def prompt_token_ids(processor: "LlavaProcessor", prompt: str) -> Int64[Tensor, " tokens"]:

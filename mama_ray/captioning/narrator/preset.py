@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from mama_ray.data.byte_level_bpe import train_byte_level_bpe
+
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
@@ -30,21 +32,12 @@ _POSITION_STD = 0.5
 
 def build_tiny_processor(captions: Iterable[str], prompt_text: str, *, vocab_size: int) -> "LlavaProcessor":
     """Train a byte-level BPE on the captions and the prompt; no text is ever unknown to it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlavaProcessor, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[_START, _END, _PADDING, _IMAGE],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     # Captions follow `ASSISTANT:`, so their first word has a space before it too.
-    backend.train_from_iterator([f" {caption}" for caption in captions] + [f"USER: {prompt_text} ASSISTANT:"], trainer)
+    texts = [f" {caption}" for caption in captions] + [f"USER: {prompt_text} ASSISTANT:"]
+    backend = train_byte_level_bpe(texts, [_START, _END, _PADDING, _IMAGE], vocab_size=vocab_size)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=_START,

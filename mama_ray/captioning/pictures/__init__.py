@@ -1,1 +1,1 @@
-"""What a captioning model is shown of a clip: key frames in a grid."""
+"""What a captioning model is shown of a clip: key frames in a grid, or frames as they are."""

@@ -6,11 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from mama_ray.captioning.pictures.grid import hash_pixels, make_grid
-from mama_ray.captioning.pictures.keyframes import choose_key_frames
-from mama_ray.captioning.pictures.settings import ClipGridConfig
-from mama_ray.data.video import guarded
-from mama_ray.data.video.sampled import spread_frames
+from mama_ray.captioning.pictures.settings import GRID, ClipGridConfig
+from mama_ray.captioning.pictures.show import ShowConfig, show_clip
 from mama_ray.data.video.settings import DecodeConfig
 
 
@@ -44,10 +41,6 @@ def make_clip_grid(
     Decoding is done in a process of its own, unless `is_guarded` says that this one may be lost. Raises DecodeError
     with a readable reason for a video that cannot be used.
     """
-    layout = config.layout
-    fit = side // layout.columns, side // layout.rows
-    read = guarded.spread_frames if is_guarded else spread_frames
-    frames, candidates = read(data, num_frames=config.num_candidates, fit=fit, decode=decode)
-    chosen = choose_key_frames(frames, config.key_frames)
-    pixels = make_grid(frames[chosen.indices], layout, side)
-    return ClipGrid(pixels, candidates[chosen.indices], chosen.num_filled, hash_pixels(pixels))
+    how = ShowConfig(GRID, side, grid=config, decode=decode or DecodeConfig())
+    shown = show_clip(data, how, is_guarded=is_guarded)
+    return ClipGrid(shown.content, shown.frame_indices, shown.num_filled, shown.sha256)

@@ -57,8 +57,8 @@ def pad_to_square(
     return square
 
 
-def hash_pixels(picture: UInt8[np.ndarray, "height width 3"]) -> str:
-    """Return the sha256 of a picture's size and pixels: what a caption was written from."""
-    digest = hashlib.sha256(np.asarray(picture.shape, "<i8").tobytes())
-    digest.update(np.ascontiguousarray(picture).tobytes())
+def hash_pixels(shown: UInt8[np.ndarray, "*sizes 3"]) -> str:
+    """Return the sha256 of the size and the pixels of a picture or of frames: what a caption was written from."""
+    digest = hashlib.sha256(np.asarray(shown.shape, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(shown).tobytes())
     return digest.hexdigest()

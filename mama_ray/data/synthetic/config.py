@@ -47,8 +47,8 @@ class CorpusConfig(Config):
     """Rephrased narrations of a training clip that has human ones, which say the same in other words; of
     first_person."""
 
-    num_generated: AddedLater[int] = Field(default=2, ge=1, le=16)
-    """Generated narrations of a training clip without human ones; of first_person."""
+    num_generated: AddedLater[int] = Field(default=2, ge=0, le=16)
+    """Generated narrations of a training clip without human ones, which has no text at 0; of first_person."""
 
     generated_wrong_rate: AddedLater[float] = Field(default=0.3, ge=0, le=1)
     """Share of generated narrations that state one false fact, each drawn by itself; of first_person."""

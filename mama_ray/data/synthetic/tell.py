@@ -69,7 +69,8 @@ def _generate(config: CorpusConfig, number: int, facts: Facts) -> Told:
             spoiling = Spoiling("wrong", statement, number, change)
         captions.append(_caption(config, spoiling.statement, rng, "generated"))
         spoilings.append(spoiling)
-    return Told(tuple(captions), spoilings[0], tuple(spoiling.kind for spoiling in spoilings))
+    spoiling = spoilings[0] if spoilings else _clean(facts, number)
+    return Told(tuple(captions), spoiling, tuple(spoiling.kind for spoiling in spoilings))
 
 
 def _clean(facts: Facts, number: int) -> Spoiling:

@@ -46,7 +46,7 @@ def _rebuild_error(what: str, got: object, limit: object) -> DecodeError:
     return DecodeError(what, got=got, limit=limit)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Deadline:
     """A point in time after which `check` raises DecodeError."""
 
@@ -56,6 +56,10 @@ class Deadline:
     @classmethod
     def after(cls, limit_s: float) -> "Deadline":
         return cls(limit_s, time.monotonic() + limit_s)
+
+    def renew(self) -> None:
+        """Begin the time anew, where there is one for each of many steps."""
+        self.end = time.monotonic() + self.limit_s
 
     def check(self) -> None:
         if time.monotonic() > self.end:

@@ -31,7 +31,7 @@ class VideoDecoder:
         data: the file's bytes or its path.
         width, height: size of the frames, scaled (bicubic) inside the decoder without regard to the aspect ratio;
             with only one given the other follows the aspect ratio; with none the frames keep their size.
-        short_side: alternatively, the shorter side's size at most, in proportion.
+        short_side, long_side: alternatively, the shorter or the longer side's size at most, in proportion.
         fit: alternatively, the (width, height) that the frames are to fill in one of them, in proportion, scaled up or
             down.
         config: limits.
@@ -55,6 +55,7 @@ class VideoDecoder:
         width: int | None = None,
         height: int | None = None,
         short_side: int | None = None,
+        long_side: int | None = None,
         fit: tuple[int, int] | None = None,
         config: DecodeConfig | None = None,
     ) -> None:
@@ -68,7 +69,7 @@ class VideoDecoder:
         self.shown_size = shown_size(
             self._index.width, self._index.height, self._index.pixel_aspect, self._index.orientation
         )
-        self.width, self.height = _output_size(self.shown_size, width, height, short_side, fit)
+        self.width, self.height = output_size(self.shown_size, width, height, short_side, long_side, fit)
         self.num_frames = self._index.num_frames
         self.fps = self._index.shown_fps
         self.start_s, self.duration_s = self._index.start_s, self._index.duration_s
@@ -82,11 +83,16 @@ class VideoDecoder:
         it, and a video with fewer frames than asked for repeats frames. Order and repetitions are those of the
         request.
         """
+        return self.frames_by_index(self.indices_at(timestamps_s))
+
+    def indices_at(self, timestamps_s: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return the numbers of the frames shown at these times, int64, as `frames_at` chooses them."""
         times = np.asarray(timestamps_s, dtype=np.float64)
         if not np.isfinite(times).all():
             raise ValueError(f"timestamps_s: got {times.tolist()}, wanted finite seconds")
         # A microsecond of slack: a time computed as k / fps must find frame k although both are rounded.
-        return self.frames_by_index(np.searchsorted(self.timestamps_s, times + 1e-6, side="right") - 1)
+        found = np.searchsorted(self.timestamps_s, times + 1e-6, side="right") - 1
+        return np.clip(found, 0, self.num_frames - 1)
 
     def frames_by_index(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the frames of these numbers, counted in order of presentation and clamped to the video."""
@@ -126,13 +132,15 @@ class VideoDecoder:
         logger.warning("%d of %d frames cannot be decoded; their neighbours stand in", num_missing, len(is_read))
 
 
-def _output_size(
+def output_size(
     shown: tuple[int, int],
-    width: int | None,
-    height: int | None,
-    short_side: int | None,
-    fit: tuple[int, int] | None,
+    width: int | None = None,
+    height: int | None = None,
+    short_side: int | None = None,
+    long_side: int | None = None,
+    fit: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
+    """Return the (width, height) of frames that are shown in the size `shown`; see `VideoDecoder`."""
     if width is not None and height is not None:
         return width, height
     shown_width, shown_height = shown
@@ -145,4 +153,6 @@ def _output_size(
         scale = min(fit[0] / shown_width, fit[1] / shown_height)
     elif short_side is not None:
         scale = min(1.0, short_side / min(shown_width, shown_height))
+    elif long_side is not None:
+        scale = min(1.0, long_side / max(shown_width, shown_height))
     return max(1, round(shown_width * scale)), max(1, round(shown_height * scale))

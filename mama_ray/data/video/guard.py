@@ -81,6 +81,16 @@ class VideoGuard:
         """
         return self._read(data, {"num_frames": num_frames, "size": dict(size), "offsets": offsets})[0]
 
+    def located_frames(
+        self, data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return `sampled.located_frames`: uint8 (num_frames, height, width, 3), int64 and float64 (num_frames,).
+
+        Raises likewise.
+        """
+        frames, facts = self._read(data, {"num_frames": num_frames, "size": dict(size), "is_located": True})
+        return frames, np.array(facts["indices"], np.int64), np.array(facts["times_s"], np.float64)
+
     def spread_frames(
         self, data: bytes | str | Path, *, num_frames: int, fit: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +114,27 @@ class VideoGuard:
         sizes = {"num_windows": num_windows, "frames_per_window": frames_per_window, "window": window}
         frames, facts = self._read(data, sizes | {"short_side": short_side})
         return frames, np.array(facts["places"], np.int64)
+
+    def open_windows(self, path: str, windows: Sequence[tuple[float, float]], request: Mapping) -> dict:
+        """Have the child open a local file for `next_window`, as `WindowReader` does; returns what it tells of it.
+
+        Raises DecodeError and OSError as `inspect` does.
+        """
+        return self._answer({"path": path, "windows": list(windows), "asked": dict(request)})
+
+    def next_window(self) -> tuple[np.ndarray, dict]:
+        """Return the frames of the next window, and what `inspection.Inspector.next_window` tells of them.
+
+        Raises DecodeError for a window that cannot be read and OSError, as `inspect` does, and ChildDied: a new child
+        has no windows open.
+        """
+        request = {"next_window": True, "frames_to": _path_of(self._frames)}
+        try:
+            facts = self._answer_once(request, self._config.timeout_s)
+            self._frames.seek(0)
+            return np.load(self._frames, allow_pickle=False), facts
+        finally:
+            self._frames.truncate(0)
 
     def find_scenes(self, path: str, scenes: SceneConfig) -> list[tuple[float, float | None]]:
         """Return `scenes.find_scenes` of a local file. Raises DecodeError and OSError as `inspect` does."""
@@ -129,17 +160,21 @@ class VideoGuard:
 
     def _answer(self, request: dict, limit_s: float | None = None) -> dict:
         """Return the facts that the child tells, asked twice if it dies."""
-        timeout_s = (_STAGES * self._config.timeout_s if limit_s is None else limit_s) + _GRACE_S
-        request |= {"config": self._config.model_dump(), "alarm_s": int(timeout_s + _GRACE_S)}
+        limit_s = _STAGES * self._config.timeout_s if limit_s is None else limit_s
         try:
-            answer = self._ask(request, timeout_s)
+            return self._answer_once(request, limit_s)
         except ChildDied:
             # Once more: it may have been killed for want of memory, or between two videos, through no fault of this
             # one.
             try:
-                answer = self._ask(request, timeout_s)
+                return self._answer_once(request, limit_s)
             except ChildDied as death:
-                raise DecodeError(f"the decoder crashed ({death})") from death
+                raise crashed(death) from death
+
+    def _answer_once(self, request: dict, limit_s: float) -> dict:
+        timeout_s = limit_s + _GRACE_S
+        limits = {"config": self._config.model_dump(), "alarm_s": int(timeout_s + _GRACE_S)}
+        answer = self._ask(request | limits, timeout_s)
         if "error" in answer:
             raise DecodeError(answer["error"])
         if "trouble" in answer:
@@ -234,6 +269,11 @@ class VideoGuard:
         if code is not None and code < 0:
             return signal.Signals(-code).name
         return f"exit status {code}"
+
+
+def crashed(death: ChildDied) -> DecodeError:
+    """Return what is told of a video on which the child died, time and again."""
+    return DecodeError(f"the decoder crashed ({death})")
 
 
 def _file_in_memory(name: str) -> IO[bytes]:

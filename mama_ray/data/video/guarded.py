@@ -5,8 +5,9 @@ have the limits of `DecodeConfig`, and end with it.
 """
 
 import atexit
+import contextlib
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ def sampled_frames(
     """
     return _guards_for(decode or DecodeConfig()).use(
         lambda guard: guard.sampled_frames(data, num_frames=num_frames, size=size, offsets=offsets)
+    )
+
+
+def located_frames(
+    data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `sampled.located_frames`. Raises as `sampled_frames` does."""
+    return _guards_for(decode or DecodeConfig()).use(
+        lambda guard: guard.located_frames(data, num_frames=num_frames, size=size)
     )
 
 
@@ -77,6 +87,17 @@ def window_frames(
     )
 
 
+@contextlib.contextmanager
+def guard_of(decode: DecodeConfig) -> Iterator[VideoGuard]:
+    """Give a guard for several questions in a row, to nobody else until the block ends."""
+    guards = _guards_for(decode)
+    guard = guards.take()
+    try:
+        yield guard
+    finally:
+        guards.give_back(guard)
+
+
 class _Guards:
     """The guards that no thread uses at the moment."""
 
@@ -86,14 +107,20 @@ class _Guards:
         atexit.register(self.close)
 
     def use(self, ask: Callable[[VideoGuard], Any]) -> Any:
-        try:
-            guard = self._idle.get_nowait()
-        except queue.Empty:
-            guard = VideoGuard(self._config)
+        guard = self.take()
         try:
             return ask(guard)
         finally:
-            self._idle.put(guard)
+            self.give_back(guard)
+
+    def take(self) -> VideoGuard:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            return VideoGuard(self._config)
+
+    def give_back(self, guard: VideoGuard) -> None:
+        self._idle.put(guard)
 
     def close(self) -> None:
         while not self._idle.empty():

@@ -26,11 +26,12 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.cut import END_TOLERANCE_S, SourceVideo
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.probe import probe_video
-from mama_ray.data.video.sampled import clip_frames, sampled_frames, spread_frames
+from mama_ray.data.video.sampled import clip_frames, located_frames, sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.data.video.views import window_frames
+from mama_ray.data.video.window_reader import WindowReader, WindowRequest
 from mama_ray.storage.failures import NO_SPACE, as_storage_error
 
 # What the decoder's libraries map when they open their first video, and a small one's frames.
@@ -44,6 +45,7 @@ class Inspector:
     def __init__(self) -> None:
         self._source: SourceVideo | ChunkedVideo | None = None
         self._identity: tuple | None = None
+        self._windows: WindowReader | None = None
 
     def inspect(
         self,
@@ -80,6 +82,31 @@ class Inspector:
     def scenes(self, path: str, *, scenes: SceneConfig, config: DecodeConfig) -> dict:
         """Return {scenes: [(start_s, end_s or None), ...]} of a local file. Raises DecodeError."""
         return {"scenes": find_scenes(self._open(path, config, WindowConfig()), scenes)}
+
+    def open_windows(self, path: str, *, windows: list, asked: dict, config: DecodeConfig) -> dict:
+        """Open a local file for `next_window`; returns {duration_s, num_frames}. Raises DecodeError."""
+        self.close_windows()
+        times = [(float(start_s), float(end_s)) for start_s, end_s in windows]
+        self._windows = WindowReader(path, times, WindowRequest(**asked), config)
+        return {"num_frames": self._windows.num_frames, "duration_s": self._windows.duration_s}
+
+    def next_window(self, frames_to: str) -> dict:
+        """Write the frames of the next window into a .npy file, and tell what `FramesOfWindow` says of them and how
+        many frames have left the decoder so far. Raises DecodeError.
+        """
+        reader = self._windows
+        if reader is None:
+            raise ValueError("no windows are open")
+        found = reader.read()
+        _write_array(found.frames, frames_to)
+        facts = {"indices": found.indices.tolist(), "times_s": found.times_s.tolist()}
+        return facts | {"num_replaced": found.num_replaced, "num_decoded": reader.num_decoded}
+
+    def close_windows(self) -> None:
+        """Close the file whose windows are read."""
+        reader, self._windows = self._windows, None
+        if reader is not None:
+            reader.close()
 
     def close(self) -> None:
         """Close the file that is kept open."""
@@ -128,14 +155,25 @@ def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig
     elif "fit" in asked:
         frames, indices = spread_frames(path, decode=config, **asked)
         facts = {"indices": indices.tolist()}
+    elif asked.pop("is_located", False):
+        frames, indices, times_s = located_frames(path, decode=config, **asked)
+        facts = {"indices": indices.tolist(), "times_s": times_s.tolist()}
     else:
         frames, facts = sampled_frames(path, decode=config, **asked), {}
-    with open(frames_to, "wb") as file:
-        np.save(file, frames, allow_pickle=False)
+    _write_array(frames, frames_to)
     return facts
 
 
+def _write_array(frames: np.ndarray, path: str) -> None:
+    with open(path, "wb") as file:
+        np.save(file, frames, allow_pickle=False)
+
+
 def _facts_for(request: dict, inspector: Inspector) -> dict:
+    if "next_window" in request:
+        return inspector.next_window(request["frames_to"])
+    if "windows" in request:
+        return inspector.open_windows(**request)
     if "frames_to" in request:
         return write_frames(**request)
     if "scenes" in request:

@@ -21,6 +21,26 @@ from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets
 from mama_ray.data.video.settings import DecodeConfig
 
 
+class RgbScaler:
+    """Makes RGB pixels of frames, all of one size, upright."""
+
+    def __init__(self, width: int | None, height: int | None) -> None:
+        self._width, self._height = width or None, height or None
+        self._scaler = VideoReformatter()  # one for all frames: setting one up costs as much as decoding a small frame
+
+    def to_rgb(self, frame: VideoFrame) -> np.ndarray:
+        """Return one frame, uint8 (height, width, 3), scaled before it is turned upright."""
+        orientation = orientation_of(frame)
+        width, height = self._width, self._height
+        if orientation.transposes:
+            width, height = height, width
+        # decord's scaler is bicubic too, so both readers give the same pixels.
+        rgb = self._scaler.reformat(
+            as_whole_picture(frame), format="rgb24", width=width, height=height, interpolation="BICUBIC", threads=1
+        ).to_ndarray()
+        return rgb if orientation == UPRIGHT else orientation.apply(rgb)
+
+
 class PyavReader:
     """Reads frames by index at one output size, upright."""
 
@@ -28,8 +48,7 @@ class PyavReader:
         self, data: bytes | str | Path, index: VideoIndex, width: int | None, height: int | None, config: DecodeConfig
     ) -> None:
         self._data, self._index, self._config = data, index, config
-        self._width, self._height = width, height
-        self._scaler = VideoReformatter()  # one for all frames: setting one up costs as much as decoding a small frame
+        self._scaler = RgbScaler(width, height)
 
     def read(self, indices: np.ndarray, deadline: Deadline) -> dict[int, np.ndarray]:
         """Return {index: uint8 frame (height, width, 3)} of those of the ascending `indices` that can be decoded."""
@@ -53,7 +72,7 @@ class PyavReader:
             packets = first_packets(container, stream, self._index)
             for number, frame in enumerate(decode_frames(packets, stream, self._config, deadline)):
                 if number in wanted:
-                    frames[number] = self._to_rgb(frame)
+                    frames[number] = self._scaler.to_rgb(frame)
                 if number >= indices[-1]:
                     return
 
@@ -96,18 +115,6 @@ class PyavReader:
         last = int(self._pts[indices[-1]])
         for frame in decode_frames(packets, stream, self._config, deadline):
             if frame.pts in wanted:
-                frames[wanted[frame.pts]] = self._to_rgb(frame)
+                frames[wanted[frame.pts]] = self._scaler.to_rgb(frame)
             if frame.pts is not None and frame.pts >= last:
                 return
-
-    def _to_rgb(self, frame: VideoFrame) -> np.ndarray:
-        """Convert one frame, scaled before it is turned upright."""
-        orientation = orientation_of(frame)
-        width, height = self._width or None, self._height or None
-        if orientation.transposes:
-            width, height = height, width
-        # decord's scaler is bicubic too, so both readers give the same pixels.
-        rgb = self._scaler.reformat(
-            as_whole_picture(frame), format="rgb24", width=width, height=height, interpolation="BICUBIC", threads=1
-        ).to_ndarray()
-        return rgb if orientation == UPRIGHT else orientation.apply(rgb)

@@ -32,18 +32,40 @@ def sampled_frames(
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
     if short_side is not None:
-        refuse_long_frames(decoder)
+        refuse_long_frames(decoder.width, decoder.height)
+    return decoder.frames_by_index(_one_of_each_part(decoder, num_frames, offsets, decode))
+
+
+def located_frames(
+    data: bytes | str | Path, *, num_frames: int, size: Mapping[str, int], decode: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Decode what `sampled_frames` gives at the centres of the parts, and tell where in the clip it is.
+
+    `size` has short_side or long_side. Returns uint8 (num_frames, height, width, 3), RGB; the numbers of the frames,
+    int64 (num_frames,), ascending, repeated where the clip has fewer; and float64 (num_frames,), the seconds from the
+    clip's first frame to each. Raises DecodeError.
+    """
+    decoder = VideoDecoder(data, short_side=size.get("short_side"), long_side=size.get("long_side"), config=decode)
+    refuse_long_frames(decoder.width, decoder.height)
+    indices = _one_of_each_part(decoder, num_frames, None, decode)
+    return decoder.frames_by_index(indices), indices, decoder.timestamps_s[indices] - decoder.timestamps_s[0]
+
+
+def _one_of_each_part(
+    decoder: VideoDecoder, num_frames: int, offsets: Sequence[float] | None, decode: DecodeConfig | None
+) -> np.ndarray:
     if decode is not None and decode.sampling == "numbers":
-        return decoder.frames_by_index(sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets))
-    moments = sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
-    return decoder.frames_at(moments)
+        return sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets)
+    return decoder.indices_at(
+        sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
+    )
 
 
-def refuse_long_frames(decoder: VideoDecoder) -> None:
+def refuse_long_frames(width: int, height: int) -> None:
     """Raise DecodeError for frames of which a square would be scaled up beyond measure."""
-    longer, shorter = max(decoder.width, decoder.height), min(decoder.width, decoder.height)
+    longer, shorter = max(width, height), min(width, height)
     if longer > _MOST_ASPECT * shorter:
-        got, limit = f"{decoder.width}x{decoder.height}", f"{_MOST_ASPECT} : 1"
+        got, limit = f"{width}x{height}", f"{_MOST_ASPECT} : 1"
         raise DecodeError("the frames are too long for their width", got=got, limit=limit)
 
 

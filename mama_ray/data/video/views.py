@@ -75,7 +75,7 @@ def window_frames(
     among them, int64 (windows, frames), BLACK where it is none. Raises DecodeError.
     """
     decoder = VideoDecoder(data, short_side=short_side, config=decode)
-    refuse_long_frames(decoder)
+    refuse_long_frames(decoder.width, decoder.height)
     indices = window_indices(decoder.num_frames, frames_per_window, num_windows=num_windows, window_frames=window)
     unique = np.unique(indices[indices != BLACK])
     places = np.where(indices == BLACK, BLACK, np.searchsorted(unique, indices))

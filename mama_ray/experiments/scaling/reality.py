@@ -24,7 +24,7 @@ from mama_ray.experiments.scaling.pipeline import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
-from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
@@ -93,8 +93,8 @@ def _plan(regime: Regime, output: str) -> CaptionPlan:
     job = CaptionJob()
     table, *facts = load_clips(regime.shards, regime.split)
     captioner = find_captioner(None, None, frames=job.frames, side=None)
-    where = (regime.shards, output, None, captioner)
-    return CaptionPlan(table, *facts, *where, job.frames, regime.sampling, regime.engine, job.decode)
+    show = how_to_show(captioner, job.frames, job.decode)
+    return CaptionPlan(table, *facts, output, None, captioner, show, regime.sampling, regime.engine)
 
 
 def _run(plan: CaptionPlan) -> float:

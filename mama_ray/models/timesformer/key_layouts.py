@@ -6,7 +6,7 @@ and value are one matrix; DistilBERT's has Hugging Face's behind `textual.`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,11 @@ def is_release(content: Any) -> bool:
     return any(RELEASE_MARK.match(key) for key in _stripped(_state_in(content)))
 
 
-def read_release(content: Any, source: str) -> tuple[State, ReleaseForm]:
+def read_release(
+    content: Any, source: str, is_buffer: Callable[[str], object] = POSITION_IDS.__eq__
+) -> tuple[State, ReleaseForm]:
     """Return a released file's tensors under the release's names without prefix, and its form; UserError where it holds
-    something else than tensors."""
+    something else than tensors. `is_buffer` tells, by its name, what is no weight."""
     state = _state_in(content)
     if not is_flat(state):
         raise UserError(
@@ -100,7 +102,7 @@ def read_release(content: Any, source: str) -> tuple[State, ReleaseForm]:
     prefix = RELEASE_PREFIX if len(stripped) and not stripped.keys() & state.keys() else ""
     around = None if state is content else {key: content[key] for key in _AROUND if key in content}
     dtypes = {key: tensor.dtype for key, tensor in stripped.items()}
-    buffers = {key: stripped.pop(key) for key in (POSITION_IDS,) if key in stripped}
+    buffers = {key: stripped.pop(key) for key in list(stripped) if is_buffer(key)}
     return stripped, ReleaseForm(prefix, dtypes, buffers, around)
 
 
@@ -108,14 +110,9 @@ def config_of_release(state: State, form: ReleaseForm, source: str) -> Timesform
     """Read the model's sizes off the shapes of a stripped release, and its pixel constants off how it was trained."""
     kind = text_tower_of(state, source)
     try:
-        width, _, _, patch_size = state["visual.patch_embed.proj.weight"].shape
-        grid = round((state[POSITION_KEY].shape[1] - 1) ** 0.5)
         return TimesformerConfig(
-            video=_tower(state, "visual.blocks", "mlp.fc1", width),
-            num_frames=state[TEMPORAL_KEY].shape[1],
+            **video_sizes(state),
             dim=state["image_projection"].shape[1],
-            image_size=grid * patch_size,
-            patch_size=patch_size,
             logit_scale=LOGIT_SCALE.model_copy(update={"frozen": True}),
             **pixels_of_release(form),
             **_text_of_release(state, kind),
@@ -126,6 +123,19 @@ def config_of_release(state: State, form: ReleaseForm, source: str) -> Timesform
             got=f"{type(error).__name__} {error}",
             wanted="the keys and shapes of LaViLa's release",
         ) from error
+
+
+def video_sizes(state: State) -> dict[str, Any]:
+    """Read the sizes of the video tower off a stripped release, as fields of a config; KeyError, ValueError, IndexError
+    or ZeroDivisionError where its shapes show none."""
+    width, _, _, patch_size = state["visual.patch_embed.proj.weight"].shape
+    grid = round((state[POSITION_KEY].shape[1] - 1) ** 0.5)
+    return {
+        "video": _tower(state, "visual.blocks", "mlp.fc1", width),
+        "num_frames": state[TEMPORAL_KEY].shape[1],
+        "image_size": grid * patch_size,
+        "patch_size": patch_size,
+    }
 
 
 def pixels_of_release(form: ReleaseForm) -> dict[str, tuple[float, ...]]:
@@ -211,7 +221,12 @@ def to_release(state: Mapping[str, Tensor]) -> State:
 
 def content_of(model_state: Mapping[str, Tensor], form: ReleaseForm) -> Any:
     """Return the content of a released file: the model's weights in the form of the file that they came from."""
-    state = to_release(model_state) | dict(form.buffers)
+    return content_in_form(to_release(model_state), form)
+
+
+def content_in_form(released: Mapping[str, Tensor], form: ReleaseForm) -> Any:
+    """Return the content of a file of weights that have the release's names already."""
+    state = {**released, **form.buffers}
     order = [*(key for key in form.dtypes if key in state), *(key for key in state if key not in form.dtypes)]
     flat = {
         f"{form.prefix}{key}": state[key].detach().cpu().to(form.dtypes.get(key, torch.float32)).contiguous()

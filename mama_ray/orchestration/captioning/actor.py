@@ -19,8 +19,9 @@ import ray
 
 from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
-from mama_ray.captioning.engines.protocol import GRID, EngineDied, GeneratedText, RequestRefused, Shown
+from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused
 from mama_ray.masking import mask_text, masked_errors
+from mama_ray.orchestration.captioning.decode import shown_of
 from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
@@ -106,10 +107,9 @@ class Captioning:
             return answer
 
     def _submit(self, batch: dict[str, np.ndarray], position: int) -> Future[list[GeneratedText]] | str:
-        content = np.ascontiguousarray(batch["shown"][position])
-        shown = Shown(GRID, content, str(batch["shown_sha256"][position]))
+        shown = shown_of(self._plan.show.kind, batch, position)
         if not shown.is_intact():
-            return "the grid's pixels changed between decoding and captioning"
+            return f"the pixels of the {shown.kind} changed between decoding and captioning"
         return self._engine.submit(shown, self._seed(str(batch["clip_id"][position])))
 
     def _wait(self, future: Future[list[GeneratedText]] | str) -> list[GeneratedText] | str:

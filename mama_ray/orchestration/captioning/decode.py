@@ -11,66 +11,74 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.captioning.pictures.clip_grid import make_clip_grid
-from mama_ray.data.reading import read_payloads
-from mama_ray.data.shard import ShardError
-from mama_ray.data.video.container import DecodeError
-from mama_ray.masking import mask_text
+from mama_ray.captioning.engines.protocol import GRID, Shown
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
-from mama_ray.storage.places import Place
+from mama_ray.orchestration.captioning.source import ShowConfig, ShownClip
 
 logger = logging.getLogger(__name__)
 
 
 def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> dict[str, np.ndarray]:
     """Return the uncaptioned clips of a pending chunk: row, clip_id, video_sha256, what the engine is shown of each
-    (shown, the grid's pixels; shown_sha256; frame_indices; num_filled), error ("" for a clip that can be shown), read_s
-    and decode_s. Raises UserError where the storage fails for good.
+    (shown, the pixels; shown_sha256; times_s; frame_indices; num_filled), error ("" for a clip that can be shown),
+    read_s and decode_s. Raises UserError where the storage fails for good.
     """
     start = int(ray.get(pending.chunks)[position]) * CHUNK_CLIPS
     done = ray.get(pending.done)[start : start + CHUNK_CLIPS]
     rows = start + np.flatnonzero(~done)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     began = time.perf_counter()
-    payloads = read_payloads(Place.of(plan.shards), records)
-    read_s = (time.perf_counter() - began) / len(rows)
-    return _columns([_decode(plan, *clip, read_s) for clip in zip(rows.tolist(), records, payloads, strict=True)])
+    shown = list(plan.source.show(records, plan.show))
+    read_s = sum(one.read_s for one in shown if isinstance(one, ShownClip)) / len(rows)
+    decode_s = max(0.0, (time.perf_counter() - began) / len(rows) - read_s)
+    columns = _columns([_row(plan.show, one) for one in shown])
+    facts = [{"row": row, "clip_id": record["clip_id"], "video_sha256": record["sha256"]}
+             for row, record in zip(rows.tolist(), records, strict=True)]  # fmt: skip
+    for record, error in zip(records, columns["error"], strict=True):
+        if error:
+            logger.warning("clip %s cannot be captioned: %s", record["clip_id"], error)
+    times = {"read_s": np.full(len(rows), read_s), "decode_s": np.full(len(rows), decode_s)}
+    return _columns(facts) | columns | times
 
 
-def _decode(plan: CaptionPlan, row: int, record: dict, payload: bytes | ShardError, read_s: float) -> dict:
-    began = time.perf_counter()
-    side = plan.captioner.side
-    pixels, num_filled, digest, trouble = np.zeros((side, side, 3), np.uint8), 0, "", ""
-    # One shape for every row, as a tensor column wants it; an error row has no frames to tell.
-    indices = np.full(plan.frames.layout.num_cells, -1)
-    try:
-        if isinstance(payload, ShardError):
-            raise payload
-        grid = make_clip_grid(payload, plan.frames, side=side, decode=plan.decode)
-        pixels, indices, num_filled, digest = grid.pixels, grid.frame_indices, grid.num_filled, grid.sha256
-    except (DecodeError, ShardError) as error:
-        trouble = mask_text(" ".join(str(error).split())) or type(error).__name__
-        logger.warning("clip %s of %s cannot be captioned: %s", record["clip_id"], record["shard"], trouble)
+def shown_of(kind: str, batch: dict[str, np.ndarray], position: int) -> Shown:
+    """Return what the engine is shown of one clip of a decoded batch."""
+    times_s = None if kind == GRID else tuple(batch["times_s"][position].tolist())
+    content = np.ascontiguousarray(batch["shown"][position])
+    return Shown(kind, content, str(batch["shown_sha256"][position]), times_s)
+
+
+def _row(how: ShowConfig, shown: ShownClip | str) -> dict:
+    """Return what the columns hold of one clip; an error row has a shape too, as a column of pixels wants it."""
+    if isinstance(shown, str):
+        return {
+            "shown": how.blank(),
+            "shown_sha256": "",
+            "times_s": np.full(how.num_indices, np.nan),
+            "frame_indices": np.full(how.num_indices, -1, np.int32),
+            "num_filled": 0,
+            "error": shown,
+        }
+    no_times = np.full(how.num_indices, np.nan)
     return {
-        "row": row,
-        "clip_id": record["clip_id"],
-        "video_sha256": record["sha256"],
-        "shown": pixels,
-        "frame_indices": indices.astype(np.int32),
-        "num_filled": num_filled,
-        "shown_sha256": digest,
-        "error": trouble,
-        "read_s": read_s,
-        "decode_s": time.perf_counter() - began,
+        "shown": shown.content,
+        "shown_sha256": shown.sha256,
+        "times_s": no_times if shown.times_s is None else shown.times_s,
+        "frame_indices": shown.frame_indices.astype(np.int32),
+        "num_filled": shown.num_filled,
+        "error": "",
     }
 
 
 def _columns(rows: list[dict]) -> dict[str, np.ndarray]:
-    texts = ("clip_id", "video_sha256", "shown_sha256", "error")
-    return {
-        name: np.array([row[name] for row in rows], dtype=object)
-        if name in texts
-        else np.stack([row[name] for row in rows])
-        for name in rows[0]
-    }
+    return {name: _column([row[name] for row in rows]) for name in rows[0]}
+
+
+def _column(values: list) -> np.ndarray:
+    """Return values of one column; text and pixels of several sizes are objects, which Ray Data takes as they are."""
+    if isinstance(values[0], str) or len({np.shape(value) for value in values}) > 1:
+        column = np.empty(len(values), object)
+        column[:] = values
+        return column
+    return np.stack(values)

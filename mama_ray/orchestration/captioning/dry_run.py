@@ -8,10 +8,11 @@ import ray
 
 from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
-from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
-from mama_ray.orchestration.captioning.decode import decode_chunk
+from mama_ray.captioning.engines.protocol import FRAMES, GRID, caption_all
+from mama_ray.orchestration.captioning.decode import decode_chunk, shown_of
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
+from mama_ray.orchestration.captioning.source import ShowConfig
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.reporting.document import format_duration
 from mama_ray.storage.waits import told_wait
@@ -44,13 +45,13 @@ def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -
 def plan_rows(plan: CaptionPlan, num_left: int, trial: Trial | None, pool: PoolConfig) -> dict[str, str]:
     """Return the table's rows by name; without a trial, what is known without one."""
     captioner, num_captions = plan.captioner, plan.sampling.num_captions
-    side, num_prompt = captioner.side, captioner.num_prompt_tokens
+    num_prompt = captioner.num_prompt_tokens
     rows = {
-        "clips": f"{_count(plan.num_clips, 'clip')} in {_count(plan.num_shards, 'shard')}, "
+        "clips": f"{_count(plan.num_clips, 'clip')} in {plan.source.description}, "
         f"{plan.num_clips - num_left:,} captioned already",
         "captions": f"{_count(num_captions, 'caption')} per clip",
         "model": f"{plan.model or 'embedded narrator'} ({captioner.architecture})",
-        "shown": f"{num_prompt:,} tokens of prompt with a picture of {side} x {side} pixels",
+        "shown": f"{_count(num_prompt, 'token')} of prompt with {_shown(plan.show)}",
     }
     if trial is not None:
         decode_s, caption_s = (num_left * seconds / trial.num_clips for seconds in (trial.decode_s, trial.caption_s))
@@ -83,14 +84,26 @@ def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> Trial:
             engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
         start_s = time.perf_counter() - began
         began = time.perf_counter()
-        contents = [np.ascontiguousarray(chunk["shown"][position]) for position in usable]
-        shown = [Shown(GRID, *pair) for pair in zip(contents, chunk["shown_sha256"][usable], strict=True)]
+        shown = [shown_of(plan.show.kind, chunk, position) for position in usable]
         seeds = [clip_seed(plan.sampling.seed, str(chunk["clip_id"][position])) for position in usable]
         caption_all(engine, shown, seeds)
         caption_s = time.perf_counter() - began
         engine.close()
     decode_s = float(np.sum(chunk["decode_s"]) + np.sum(chunk["read_s"])) / len(chunk["row"]) * len(usable)
     return Trial(len(usable), engine.num_tokens, start_s, decode_s, caption_s)
+
+
+def _shown(how: ShowConfig) -> str:
+    """Return in words what the model is shown of a clip."""
+    square = f"{how.side} x {how.side} pixels"
+    if how.kind == GRID:
+        return f"a picture of {square}"
+    frames = _count(how.num_frames, "frame")
+    return (
+        f"{frames} of {square}"
+        if how.kind == FRAMES
+        else f"a video of {frames}, at most {how.side} pixels wide or high"
+    )
 
 
 def _count(number: int, what: str) -> str:

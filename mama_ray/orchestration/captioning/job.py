@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.config import Config, MayChange
@@ -85,8 +85,9 @@ class CaptionJob(Config):
     """Caption the clips of one split; null captions all."""
 
     model: str | None = None
-    """Folder, URI or hub id of a LLaVA in Hugging Face's layout; null is the embedded narrator, which is refused on
-    shards of other videos than the embedded corpus's; `embedded` is the same narrator, whatever the shards."""
+    """Folder, URI or hub id of a vision-language model in Hugging Face's layout, or of a gated narrator; null is the
+    embedded narrator, which is refused on shards of other videos than the embedded corpus's; `embedded` is the same
+    narrator, whatever the shards."""
 
     prompt: str | None = None
     """Name of a file in configs/prompt, or the path of such a YAML file; null is the prompt that a narrator was trained
@@ -95,8 +96,8 @@ class CaptionJob(Config):
     output: MayChange[str] = "runs/captions"
     """Folder or URI of the caption table."""
 
-    frames: ClipGridConfig = ClipGridConfig()
-    """Key frames and their grid."""
+    frames: ClipShowConfig = ClipShowConfig()
+    """What of a clip the model is shown: key frames in a grid, or frames as they are."""
 
     side: int | None = Field(None, ge=16, le=4096)
     """Pixels of the square grid; null is what the model's processor makes of a picture."""
@@ -105,7 +106,7 @@ class CaptionJob(Config):
     """How captions are drawn from the model."""
 
     engine: MayChange[EngineConfig] = EngineConfig()
-    """How vLLM runs the model."""
+    """What runs the model, and how."""
 
     pool: MayChange[PoolConfig] = PoolConfig()
     """The pool of engines and what each reserves."""

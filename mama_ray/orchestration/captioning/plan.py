@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import ray
 
 from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner
-from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
+from mama_ray.captioning.engines.generation import EngineConfig, EngineName, SamplingConfig
 from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
-from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index import check_shards, read_index, select_split
 from mama_ray.data.synthetic.recognise import count_other_clips
@@ -23,6 +23,7 @@ from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
+from mama_ray.orchestration.captioning.source import ClipSource, ShardSource, ShowConfig
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.named_configs import load_named
@@ -39,20 +40,21 @@ _TRANSFORMERS_CPUS = 1.0
 
 @dataclass(frozen=True)
 class CaptionPlan:
-    """What tasks and actors need to know; picklable and small. `table` holds the job's rows of the index."""
+    """What tasks and actors need to know; picklable and small.
+
+    `table` holds a row per clip, in order: clip_id, sha256 of its video, and whatever else its source needs to show it.
+    """
 
     table: ray.ObjectRef
     num_clips: int
-    num_shards: int
     ids_sha256: str
-    shards: str
+    source: ClipSource
     output: str
     model: str | None
     captioner: Captioner
-    frames: ClipGridConfig
+    show: ShowConfig
     sampling: SamplingConfig
     engine: EngineConfig
-    decode: DecodeConfig
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,14 @@ class PendingChunks:
     num_clips: int
 
 
-def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int, str]:
-    """Check the shards; return the job's rows (a reference), the numbers of clips and shards, and a hash of the clips.
+def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, str, ShardSource]:
+    """Check the shards; return the job's rows (a reference), the number of clips, a hash of them, and their source.
 
     Raises UserError for whatever is wrong with index and shards, and where there is no clip.
     """
     table, facts = _load_clips.options(num_returns=2).remote(shards, split)
-    return table, *result_of(facts, table)
+    num_clips, num_shards, ids_sha256 = result_of(facts, table)
+    return table, num_clips, ids_sha256, ShardSource(shards, num_shards)
 
 
 def require_embedded(shards: str, split: str | None) -> None:
@@ -80,7 +83,12 @@ def require_embedded(shards: str, split: str | None) -> None:
 
 
 def find_captioner(
-    model: str | None, prompt: PromptConfig | None, *, frames: ClipGridConfig, side: int | None
+    model: str | None,
+    prompt: PromptConfig | None,
+    *,
+    frames: ClipShowConfig,
+    side: int | None,
+    engine: EngineName = "auto",
 ) -> Captioner:
     """Check the model's folder and the prompt, in a task: it takes packages and memory that the driver need not have.
 
@@ -88,7 +96,12 @@ def find_captioner(
     served.
     """
     fallback = load_named(PromptConfig, "prompt", _DEFAULT_PROMPT)
-    return result_of(_find_captioner.remote(model, prompt, fallback, frames, side))
+    return result_of(_find_captioner.remote(model, prompt, fallback, frames, side, engine))
+
+
+def how_to_show(captioner: Captioner, frames: ClipShowConfig, decode: DecodeConfig) -> ShowConfig:
+    """Return how clips are shown to a captioner that was found for these `frames`."""
+    return ShowConfig(captioner.shows, captioner.side, captioner.num_frames, frames.grid_config(), decode)
 
 
 def scan_pending(plan: CaptionPlan) -> PendingChunks:
@@ -147,15 +160,24 @@ def _require_embedded(shards: str, split: str | None) -> None:
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS)
 def _find_captioner(
-    model: str | None, prompt: PromptConfig | None, fallback: PromptConfig, frames: ClipGridConfig, side: int | None
+    model: str | None,
+    prompt: PromptConfig | None,
+    fallback: PromptConfig,
+    frames: ClipShowConfig,
+    side: int | None,
+    engine: EngineName,
 ) -> Captioner:
     start_worker_logging()
     try:
         with captioner_folder(model) as folder:
             trained = read_narrator_input(folder)
-            if trained and (trained.grid != frames or prompt not in (None, trained.prompt)):
+            if trained and (trained.grid != frames.grid_config() or prompt not in (None, trained.prompt)):
                 logger.warning("the narrator was trained with another grid or prompt: see %s", INPUT_FILE)
-            return inspect_captioner(folder, prompt or (trained.prompt if trained else fallback), side)
+            asked = prompt or (trained.prompt if trained else fallback)
+            found = inspect_captioner(folder, asked, side, frames=frames, engine=engine)
+            if prompt is not None and not found.prompt:
+                raise UserError(f"a {found.architecture} is asked nothing", got="a prompt", remedy="leave --prompt out")
+            return found
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
 

@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from mama_ray.captioning.pictures.clip_grid import make_clip_grid
+from mama_ray.captioning.pictures.settings import FRAMES, GRID
+from mama_ray.captioning.pictures.show import ShowConfig, contact_sheet
 from mama_ray.captioning.table import file_name
-from mama_ray.data.reading import read_clip_bytes
-from mama_ray.data.shard import ShardError
-from mama_ray.data.video.container import DecodeError
 from mama_ray.orchestration.captioning.finish import TableSummary
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE
 from mama_ray.orchestration.captioning.plan import CaptionPlan
@@ -53,7 +50,7 @@ def _write(
 def _card(
     plan: CaptionPlan, constants: dict, summary: TableSummary, speed: JobSpeed, pool: list[tuple[float, int]]
 ) -> CaptionCard:
-    counts, frames = speed.counts, plan.frames
+    counts = speed.counts
     sampling = plan.sampling
     lengths = [summary.lengths[number] for number in range(max(summary.lengths, default=-1) + 1)]
     opening, share = (summary.openings.most_common(1) or [("", 0)])[0]
@@ -73,10 +70,9 @@ def _card(
         facts={
             "model": constants["model"],
             "prompt": plan.captioner.prompt,
-            "grid": f"{frames.layout.rows} x {frames.layout.columns}, {plan.captioner.side} px",
-            "key frames": frames.key_frames.method,
+            **shown_facts(plan.show),
             "sampling": f"{sampling.num_captions} per clip, temperature {sampling.temperature:g}, seed {sampling.seed}",
-            "shards": f"{plan.num_shards}, {plan.num_clips} clips",
+            "clips": f"{plan.num_clips:,} in {plan.source.description}",
         },
         flags=dict(summary.flags.most_common()),
         errors=summary.errors.most_common(20),
@@ -94,6 +90,16 @@ def _card(
         speed_note=_SPEED_NOTE if has_run else "",
         pool=tuple(pool),
     )
+
+
+def shown_facts(how: ShowConfig) -> dict[str, str]:
+    """Return in short pairs what the engines were shown of each clip."""
+    if how.kind == GRID:
+        layout = how.grid.layout
+        size = f"{layout.rows} x {layout.columns}, {how.side} px"
+        return {"grid": size, "key frames": how.grid.key_frames.method}
+    size = f"{how.side} x {how.side} px" if how.kind == FRAMES else f"at most {how.side} px"
+    return {how.kind: f"{how.num_frames} frames, {size}"}
 
 
 def what_limits(busy_share: float | None, stages: Mapping[str, float]) -> str:
@@ -136,9 +142,5 @@ def _sample(plan: CaptionPlan, row: int, shown_as: str) -> CaptionSample:
 
 
 def _pixels(plan: CaptionPlan, record: dict) -> np.ndarray | None:
-    place = (record["shard"], record["offset"], record["num_bytes"])
-    try:
-        data = read_clip_bytes(Place.of(plan.shards), *place, sha256=record["sha256"])
-        return make_clip_grid(data, plan.frames, side=plan.captioner.side, decode=plan.decode).pixels
-    except (DecodeError, ShardError, pa.ArrowInvalid):
-        return None
+    (shown,) = plan.source.show([record], plan.show)
+    return None if isinstance(shown, str) else contact_sheet(shown.content)

@@ -21,6 +21,7 @@ from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import (
     CaptionPlan,
     find_captioner,
+    how_to_show,
     load_clips,
     require_embedded,
     scan_pending,
@@ -78,14 +79,14 @@ def _look_at_clips(shards: str, split: str | None) -> None:
 def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: PoolConfig) -> str:
     started = time.monotonic()
     shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
-    table, num_clips, num_shards, ids_sha256 = load_clips(shards, job.split)
+    table, num_clips, ids_sha256, source = load_clips(shards, job.split)
     model = None if job.model == EMBEDDED else job.model
-    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side)
+    captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
+    show = how_to_show(captioner, job.frames, job.decode)
     plan = CaptionPlan(
-        table, num_clips, num_shards, ids_sha256, shards, job.output, model, captioner, job.frames, job.sampling,
-        job.engine, job.decode,
-    )  # fmt: skip
+        table, num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, job.engine
+    )
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     finished = find_finished(job, plan, output)
     if finished is not None:
@@ -102,7 +103,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     progress = CaptionProgress(num_clips, table=job.output)
     for _ in range(_MAX_PASSES):
         pending = scan_pending(plan)
-        logger.info("%d of %d clips in %d shards to caption", pending.num_clips, num_clips, num_shards)
+        logger.info("%d of %d clips in %s to caption", pending.num_clips, num_clips, source.description)
         if pending.num_clips:
             progress.start(num_clips - pending.num_clips, history)
             for counts in caption_chunks(plan, pending, pool, history):

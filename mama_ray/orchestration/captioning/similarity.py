@@ -23,6 +23,7 @@ from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.source import ShardSource
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
 from mama_ray.storage.places import Place, storage_errors
@@ -139,6 +140,8 @@ def _count(chunks: np.ndarray) -> int:
 
 @ray.remote(num_cpus=_TASK_CPUS, name="similarity: find dual encoder")
 def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
+    if not isinstance(plan.source, ShardSource):  # what embeds clips reads them from shards
+        raise UserError("similarity is of clips in shards", got=plan.source.description)
     try:
         folder = resolve_checkpoint(Place.of(uri))
         with folder.local() as local:
@@ -151,12 +154,12 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
     return EmbedPlan(
         table=plan.table,
         num_clips=plan.num_clips,
-        shards=plan.shards,
+        shards=plan.source.shards,
         model=folder.uri,
         caption_mode="single",
         text_length=min(config.context_length, tokenizer.context_length),
         num_frames=config.num_frames,
         transform=transform,
-        decode=plan.decode,
+        decode=plan.show.decode,
         batch_size=CHUNK_CLIPS,
     )

@@ -5,11 +5,13 @@ the storage themselves: what was committed is done, whatever happens to the pipe
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import ray
-from ray.data import DataContext, TaskPoolStrategy
+from ray.data import DataContext, Dataset, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.actor import Captioning
@@ -32,29 +34,45 @@ def caption_chunks(
     plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig, history: PoolHistory
 ) -> Iterator[dict[str, list]]:
     """Caption what is pending; yields columns of counts as batches are committed (see Captioning.__call__)."""
+
+    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return decode_chunk(plan, pending, int(batch["id"][0]))
+
+    num_blocks = min(pending.num_chunks, _MAX_SOURCE_BLOCKS)
+    positions = partial(ray.data.range, pending.num_chunks, override_num_blocks=num_blocks)
+    yield from caption_decoded(plan, pool, history, positions, decode, block_bytes=_TARGET_BLOCK_BYTES)
+
+
+def caption_decoded(
+    plan: CaptionPlan,
+    pool: PoolConfig,
+    history: PoolHistory,
+    numbers: Callable[[], Dataset],
+    decode: Callable[[dict[str, np.ndarray]], Any],
+    *,
+    block_bytes: int,
+) -> Iterator[dict[str, list]]:
+    """Caption what `decode` makes of each of the `numbers`: the columns of `decode_chunk`, at once or chunk by chunk.
+
+    Yields columns of counts as batches are committed. Blocks between the two stages have about `block_bytes`.
+    """
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
-    context.target_max_block_size = _TARGET_BLOCK_BYTES
+    context.target_max_block_size = block_bytes
     # One actor that cannot start is an error to tell; one that dies is started again.
     context.actor_init_retry_on_errors = False
     # On the driver's node: that one's death ends the job anyway.
     home = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = CaptionLedger.options(scheduling_strategy=home).remote()
-
-    def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return decode_chunk(plan, pending, int(batch["id"][0]))
-
     with DataContext.current(context):
-        positions = ray.data.range(pending.num_chunks, override_num_blocks=min(pending.num_chunks, _MAX_SOURCE_BLOCKS))
-        tasks = TaskPoolStrategy(size=pool.max_decode_tasks)
-        grids = positions.map_batches(
+        shown = numbers().map_batches(
             decode,
             batch_size=1,
             num_cpus=pool.decode_cpus,
-            compute=tasks,
+            compute=TaskPoolStrategy(size=pool.max_decode_tasks),
             label_selector=dict(pool.decode_labels) or None,
         )
-        counts = grids.map_batches(
+        counts = shown.map_batches(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),
             batch_size=CHUNK_CLIPS,

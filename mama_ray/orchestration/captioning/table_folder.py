@@ -3,6 +3,7 @@
 import json
 import logging
 
+from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
@@ -28,10 +29,10 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
         raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
     # A start that failed before its first captions were committed binds nobody.
     if theirs is not None and theirs != ours and (summary or list_parts(output)):
-        differing = sorted(key for key in ours if theirs.get(key) != ours[key])
+        differing = sorted(key for key in ours | theirs if theirs.get(key) != ours.get(key))
         raise UserError(
             "the folder holds the table of another job",
-            got=", ".join(f"{key} = {ours[key]}" for key in differing),
+            got=", ".join(f"{key} = {ours.get(key)}" for key in differing),
             wanted=", ".join(f"{key} = {theirs.get(key)}" for key in differing),
             remedy="choose another --output, or start it with its own config to go on",
         )
@@ -74,6 +75,8 @@ def constant_columns(job: CaptionJob, plan: CaptionPlan) -> dict:
 def _identity(job: CaptionJob, plan: CaptionPlan) -> dict:
     """Return what decides on the content of the table, as JSON has it."""
     facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    if plan.show.kind != GRID:  # a grid is all that earlier versions showed, and they did not say so
+        facts["shown_as"] = {"kind": plan.show.kind, "num_frames": plan.show.num_frames}
     engine = {"dtype": job.engine.dtype, "options": job.engine.options}
     model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
     identity = {**decisive_values(job), "engine": engine, **facts, **model, "model": _model_name(job)}

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.captioning.narrator.settings import NarratorInput, TrainedParts
+from mama_ray.captioning.narrator.settings import FrameInput, NarratorInput, NarratorModelConfig
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.config import Config, Location, MayChange, with_overrides
+from mama_ray.config import AddedLater, Config, Location, MayChange, with_overrides
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
@@ -35,26 +35,6 @@ class NarratorDataConfig(Config):
     """Limits of the video decoder."""
 
 
-class NarratorModelConfig(Config):
-    """Which LLaVA is trained, and what of it."""
-
-    preset: Literal["tiny"] = "tiny"
-    """Size of a model that starts from scratch, with a tokenizer trained on the captions."""
-
-    pretrained: str | None = None
-    """Folder, URI or hub id of a LLaVA-1.5 in Hugging Face's layout to start from; takes the place of the preset."""
-
-    vocab_size: int = Field(640, ge=260)
-    """Most tokens of the tokenizer that is trained for a preset; the words of a small corpus need fewer."""
-
-    trains: TrainedParts = "all"
-    """all; language_and_projector leaves the vision tower as it is, as LLaVA's second stage; projector as its first.
-    Every worker holds 16 bytes for each parameter that trains."""
-
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-
-
 class NarratorJob(Config):
     """One run that teaches a narrator."""
 
@@ -74,19 +54,23 @@ class NarratorJob(Config):
     """Name of the run; a run that exists is resumed."""
 
     model: NarratorModelConfig = NarratorModelConfig()
-    """The LLaVA."""
+    """The narrator."""
 
     prompt: PromptConfig = NarratorInput().prompt
-    """What the narrator is asked, in training and after."""
+    """What a LLaVA is asked, in training and after."""
 
     grid: ClipGridConfig = ClipGridConfig()
-    """What of a clip it sees."""
+    """What of a clip a LLaVA sees."""
+
+    frames: AddedLater[FrameInput] = FrameInput()
+    """What of a clip a gated narrator sees."""
 
     data: NarratorDataConfig = NarratorDataConfig()
     """Clips and captions."""
 
     optim: OptimConfig = OptimConfig()
-    """The optimiser and its schedule; a pretrained LLaVA wants an lr of about 2e-5, its projector alone 1e-3."""
+    """The optimiser and its schedule; a pretrained LLaVA wants an lr of about 2e-5, its projector alone 1e-3, LaViLa's
+    gated narrator a constant 3e-5."""
 
     num_epochs: float = Field(5.0, gt=0)
     """Passes over the captioned training clips; a fraction is fine."""
@@ -107,8 +91,8 @@ class NarratorJob(Config):
     """Give each worker a GPU (nccl); else CPU (gloo)."""
 
     precision: Precision = "auto"
-    """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. Parts that do not train are then kept in
-    bfloat16 too; the loss is float32 always."""
+    """Autocast of the model; auto is bfloat16 on a GPU and float32 on a CPU. A LLaVA's parts that do not train are then
+    kept in bfloat16 too; the loss is float32 always."""
 
     model_dtype: MayChange[Literal["float32", "bfloat16"]] = "bfloat16"
     """Type of the weights in the final model folder; checkpoints keep what training needs."""
@@ -123,7 +107,14 @@ class NarratorJob(Config):
     """Steps between two checkpoints; each is preceded by validation, and the last step has one too."""
 
     num_val_clips: int = Field(200, ge=0)
-    """Clips of the val split that validation takes, evenly spread over it."""
+    """Clips of the val split that validation takes at most, evenly spread over it."""
+
+    val_every: AddedLater[int | None] = Field(None, ge=1)
+    """Takes every N-th clip of the val split instead, from the first on, however many these are: LaViLa's --eval-freq.
+    CIDEr-D of two such subsets cannot be compared."""
+
+    val_captions: MayChange[bool] = True
+    """Let validation write captions of these clips and score them against those of people: BLEU, ROUGE-L, CIDEr-D."""
 
     num_checkpoints_to_keep: MayChange[int] = Field(2, ge=1)
     """Newest checkpoints kept; the best one by validation is always kept beside them."""
@@ -145,6 +136,8 @@ class NarratorJob(Config):
             )
         if self.optim.ema_decay:
             raise ValueError("optim.ema_decay: a narrator's run keeps no moving average")
+        if self.val_every is not None and self.num_val_clips != type(self).model_fields["num_val_clips"].default:
+            raise ValueError("num_val_clips and val_every both say which clips of val are taken: give one")
         return self
 
 
@@ -153,6 +146,17 @@ def with_absolute_paths(job: NarratorJob) -> NarratorJob:
     changes = {"storage": absolute_uri(job.storage)}
     if job.shards is not None:
         changes["shards"] = absolute_uri(job.shards)
-    if job.model.pretrained is not None and Path(job.model.pretrained).exists():  # else a hub id or a URI
-        changes["model.pretrained"] = absolute_uri(job.model.pretrained)
+    for name, source in sources_of(job.model).items():
+        if Path(source).exists():  # else a hub id or a URI
+            changes[f"model.{name}"] = absolute_uri(source)
     return with_overrides(job, changes)
+
+
+def sources_of(model: NarratorModelConfig) -> dict[str, str]:
+    """Return where weights that training starts from are, by the name of the setting."""
+    sources = {
+        "pretrained": model.pretrained,
+        "gated.video_encoder": model.gated.video_encoder,
+        "gated.language_model": model.gated.language_model,
+    }
+    return {name: source for name, source in sources.items() if source is not None}

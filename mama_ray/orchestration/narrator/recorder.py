@@ -9,6 +9,7 @@ from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.config import config_to_yaml
 from mama_ray.models.host_copy import Buffers
 from mama_ray.objectives.gather import gather_plain
+from mama_ray.orchestration.narrator.captioned import as_record
 from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.state import NarratorState, capture_state, write_state
 from mama_ray.orchestration.narrator.validation import NarratorValidation
@@ -65,7 +66,9 @@ class NarratorRecorder:
             self._recording.save(metrics, partial(self._capture, metrics), selection=selection, curves={})
 
     def _capture(self, metrics: dict[str, float]) -> WriteFiles:
-        state = capture_state(self._state, validation=metrics, buffers=self._buffers)
+        scores = self._validation.scores
+        captions = None if scores is None else as_record(scores)
+        state = capture_state(self._state, validation=metrics, captions=captions, buffers=self._buffers)
         narrator_input = NarratorInput(prompt=self._job.prompt, grid=self._job.grid)
 
         def write(staged: Path) -> None:

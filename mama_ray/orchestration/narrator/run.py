@@ -1,4 +1,5 @@
-"""The narrator's job: Ray Data streams pictures of captioned clips into Ray Train workers that fine-tune a LLaVA.
+"""The narrator's job: Ray Data streams pictures of captioned clips into Ray Train workers that teach a LLaVA or a gated
+GPT-2 to caption them.
 
 python jobs/narrator.py [configs/narrator/NAME.yaml] --storage URI --run NAME     # with the same two again: resumes
 """
@@ -11,14 +12,14 @@ from typing import Literal
 import ray
 from ray.exceptions import RayError
 
-from mama_ray.captioning.narrator.folder import convert_narrator
+from mama_ray.captioning.narrator.kinds import KINDS
 from mama_ray.data.index_look import look_at_index
 from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narrator.data import NarratorData, load_narrator_data
 from mama_ray.orchestration.narrator.job import NarratorJob, with_absolute_paths
 from mama_ray.orchestration.narrator.report import write_run_report
+from mama_ray.orchestration.narrator.sources import look_at_sources
 from mama_ray.orchestration.narrator.worker import train_narrator_per_worker
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.checkpoint_store import publish_folder
@@ -51,8 +52,7 @@ def _run(job: NarratorJob, run_uri: str, run_folder: Place) -> str:
     ensure_readable(job.shards)
     begun = compare_with_begun(job, run_folder)
     if begun is None:
-        ensure_readable(job.model.pretrained)
-        look_at_model(job.model.pretrained)
+        look_at_sources(job)
     require_trackers(job.trackers)
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None:
@@ -64,13 +64,7 @@ def _run(job: NarratorJob, run_uri: str, run_folder: Place) -> str:
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
     newest = latest_valid_checkpoint(run_folder)
-    data = load_narrator_data(
-        shards,
-        job.data,
-        job.prompt,
-        processor=newest.place.uri if newest else job.model.pretrained,
-        vocab_size=job.model.vocab_size,
-    )
+    data = load_narrator_data(job, checkpoint=newest.place.uri if newest else None)
     num_clips = data.summary["num_clips"]
     require_one_batch(job, num_clips["train"])
     if begun is not None:
@@ -85,7 +79,7 @@ def _run(job: NarratorJob, run_uri: str, run_folder: Place) -> str:
     best = best_checkpoint(list_checkpoints(run_folder))
     assert best is not None  # the last step leaves one
     model_uri = join_uri(run_uri, MODEL_FOLDER)
-    result_of(_write_model.remote(best.place.uri, model_uri, job.model_dtype))
+    result_of(_write_model.remote(data.facts.kind, best.place.uri, model_uri, job.model_dtype))
     _tell_report(job, data, best.place.uri)
     score = "" if best.selection is None else f", val loss {-best.selection:.3f} at step {best.step}"
     return f"trained {num_steps} steps{score}: {model_uri}"
@@ -100,9 +94,9 @@ def _tell_report(job: NarratorJob, data: NarratorData, checkpoint: str) -> None:
 
 
 @ray.remote(num_cpus=_MODEL_TASK_CPUS)
-def _write_model(checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
+def _write_model(kind: str, checkpoint: str, target: str, dtype: Literal["float32", "bfloat16"]) -> None:
     """Make the checkpoint a model folder of its own, without what only training needs; config.json comes last."""
     place = Place.of(target)
     with storage_errors(target), Place.of(checkpoint).local() as source, tempfile.TemporaryDirectory() as scratch:
-        convert_narrator(source, scratch, dtype)
+        KINDS[kind].convert(source, Path(scratch), dtype)
         publish_folder(place, list(Path(scratch).iterdir()), last="config.json")

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator.folder import Narrator, save_narrator
-from mama_ray.captioning.narrator.loss import IGNORED
+from mama_ray.captioning.narrator.kind import IGNORED, NarratorLoss, TaughtNarrator
 from mama_ray.captioning.narrator.settings import NarratorInput
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.weight_files import read_torch_file
@@ -29,8 +29,18 @@ from mama_ray.training.checkpoint import (
 from mama_ray.training.optim import learning_rate_at
 from mama_ray.training.settings import OptimConfig
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+
+@dataclass(frozen=True)
+class StepDraws:
+    """The random numbers of dropout: a pure function of seed, step and rank, so a run that goes on draws the same."""
+
+    seed: int = 0
+    rank: int = 0
+
+    def begin(self, step: int) -> None:
+        """Set torch's generators, of all devices, for one step."""
+        words = np.random.SeedSequence((self.seed, step, self.rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(words[0]))
 
 
 @dataclass
@@ -42,7 +52,7 @@ class NarratorState:
         autocast: what the forward pass runs under.
     """
 
-    narrator: Narrator
+    narrator: TaughtNarrator
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     optim: OptimConfig
@@ -51,6 +61,13 @@ class NarratorState:
     num_micro_batches: int
     autocast: Callable[[], AbstractContextManager]
     step: int = 0
+    draws: StepDraws = StepDraws()
+
+    @property
+    def plain_loss(self) -> NarratorLoss:
+        """The loss itself, out of DDP's wrapping."""
+        loss = self.loss.module if isinstance(self.loss, DistributedDataParallel) else self.loss
+        return cast(NarratorLoss, loss)
 
     @property
     def samples_seen(self) -> int:
@@ -61,13 +78,16 @@ class NarratorState:
 def train_step(state: NarratorState, pictures: Tensor, labels: Tensor) -> dict[str, Tensor | float]:
     """Take one step on this rank's part of the batch; labels of clips that could not be read are all IGNORED.
 
-    The loss is the mean over the tokens of the global batch, whatever the number of ranks and micro-batches.
+    The loss is the mean over the global batch, whatever the number of ranks and micro-batches: over its tokens, or over
+    what the narrator's loss says instead.
     """
+    state.draws.begin(state.step)
     learning_rate = learning_rate_at(state.step, state.num_steps, state.optim)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
     num_tokens = gather_plain((labels != IGNORED).sum()[None]).sum().clamp_min(1)
-    scale = world_size() / num_tokens  # DDP takes the mean of the ranks' gradients
+    num_places = gather_plain(state.plain_loss.num_places(labels)[None]).sum().clamp_min(1)
+    scale = world_size() / num_places  # DDP takes the mean of the ranks' gradients
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=pictures.device)
     parts = list(zip(pictures.chunk(state.num_micro_batches), labels.chunk(state.num_micro_batches), strict=True))
@@ -93,28 +113,23 @@ def _exchanging(loss: nn.Module, is_last: bool) -> AbstractContextManager:
     return nullcontext() if is_last or not isinstance(loss, DistributedDataParallel) else loss.no_sync()
 
 
-class _CapturedModel:
-    """Stands for a model in its folder's writing, with the weights that it had when it was captured."""
-
-    def __init__(self, model: "PreTrainedModel", weights: dict[str, Tensor]) -> None:
-        self._model, self._weights = model, weights
-
-    def save_pretrained(self, directory: str) -> None:
-        """Write what the model's own `save_pretrained` would have written then."""
-        self._model.save_pretrained(directory, state_dict=dict(self._weights))
-
-
 @dataclass(frozen=True)
 class CapturedNarrator:
     """A narrator and what its run needs to go on, in host memory: training may go on while it is written."""
 
-    narrator: Narrator
+    narrator: TaughtNarrator
+    weights: dict[str, Tensor]
     optimizer: CapturedOptimizer
     record: dict
 
 
-def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | None = None) -> CapturedNarrator:
-    """Copy everything that a step changes; `buffers` hold the copy before, which is no longer needed."""
+def capture_state(
+    state: NarratorState, *, validation: dict, captions: dict | None = None, buffers: Buffers | None = None
+) -> CapturedNarrator:
+    """Copy everything that a step changes; `buffers` hold the copy before, which is no longer needed.
+
+    validation, captions: the metrics of this step's validation and the scores of its captions, for the record.
+    """
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -122,18 +137,16 @@ def capture_state(state: NarratorState, *, validation: dict, buffers: Buffers | 
         "global_batch_size": state.global_batch_size,
         "torch_rng_state": encode_rng_state(),
         "validation": validation,
+        "captions": captions,
     }
-    model = state.narrator.model
-    tree = {"model": dict(model.state_dict()), "optimizer": state.optimizer.state_dict()}
+    tree = {"model": dict(state.narrator.model.state_dict()), "optimizer": state.optimizer.state_dict()}
     copied = copy_to_host(tree, buffers)
-    captured: Any = _CapturedModel(model, copied["model"])  # all of a model that is asked for in its folder's writing
-    narrator = Narrator(captured, state.narrator.processor)
-    return CapturedNarrator(narrator, CapturedOptimizer(copied["optimizer"]), record)
+    return CapturedNarrator(state.narrator, copied["model"], CapturedOptimizer(copied["optimizer"]), record)
 
 
 def write_state(captured: CapturedNarrator, directory: Path, narrator_input: NarratorInput) -> None:
     """Write a model folder and beside it what the run needs to go on; `directory` exists."""
-    save_narrator(captured.narrator, directory, narrator_input)
+    captured.narrator.save(directory, narrator_input, captured.weights)
     write_optimizer(captured.optimizer, directory / "optimizer.pt")
     (directory / "train_state.json").write_text(json.dumps(captured.record, indent=1))
 

@@ -5,27 +5,25 @@ job and a resized group all take the same path.
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 import ray
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.captioning.narrator.folder import Narrator, load_narrator, load_processor
-from mama_ray.captioning.narrator.loss import IGNORED, CaptionLoss, choose_trained_parts
-from mama_ray.captioning.narrator.preset import build_tiny_model
-from mama_ray.errors import UserError
+from mama_ray.captioning.narrator.kind import IGNORED, TaughtNarrator
+from mama_ray.captioning.narrator.kinds import KINDS
 from mama_ray.orchestration.cluster.model_source import model_folder
-from mama_ray.orchestration.narrator.data import NarratorData, PictureReader, unpacked
+from mama_ray.orchestration.narrator.data import NarratorData, SampleReader
 from mama_ray.orchestration.narrator.job import NarratorJob
 from mama_ray.orchestration.narrator.recorder import NarratorRecorder
-from mama_ray.orchestration.narrator.state import NarratorState, load_state, train_step
+from mama_ray.orchestration.narrator.sources import settings_at_hand
+from mama_ray.orchestration.narrator.state import NarratorState, StepDraws, load_state, train_step
 from mama_ray.orchestration.narrator.validation import NarratorValidation
 from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
-from mama_ray.orchestration.runs.worker import autocast_for, begin_work, uses_bfloat16
+from mama_ray.orchestration.runs.worker import Worker, autocast_for, begin_work, uses_bfloat16
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.training.optim import build_optimizer
 
@@ -42,17 +40,15 @@ def train_narrator_per_worker(loop_config: dict) -> None:
     worker = begin_work(Place.of(join_uri(job.storage, job.run)))
     rank, world_size, device = worker.rank, worker.world_size, worker.device
     with storage_errors(worker.run_folder.uri), newest_checkpoint(worker.run_folder) as directory:
-        narrator = load_narrator(directory) if directory is not None else _first_narrator(job, data)
-        state = _build_state(job, data, narrator, device, loop_config["num_steps"])
+        narrator = KINDS[data.facts.kind].load(directory) if directory is not None else _first_narrator(job, data)
+        state = _build_state(job, data, narrator, worker, loop_config["num_steps"])
         if directory is not None:
             load_state(state, directory)
             logger.info("resumed at step %d of %d from %s", state.step, state.num_steps, directory.name)
     require_same_step(state.step, device)
-    reader = PictureReader(data, job.shards, job.grid, job.data, job.seed)
+    reader = SampleReader.of(job, data)
     part_size = job.global_batch_size // world_size // job.num_micro_batches
-    validation = NarratorValidation(
-        reader, num_clips=job.num_val_clips, chunk_size=part_size, rank=rank, world_size=world_size
-    )
+    validation = NarratorValidation(job, reader, chunk_size=part_size, rank=rank, world_size=world_size)
     num_clips = data.summary["num_clips"]["train"]
     recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
     recorder = NarratorRecorder(recording, job, state, validation)
@@ -74,40 +70,29 @@ def train_narrator_per_worker(loop_config: dict) -> None:
             recorder(train_step(state, pictures, labels.masked_fill(~valid[:, None], IGNORED)), valid)
 
 
-def _first_narrator(job: NarratorJob, data: NarratorData) -> Narrator:
-    """Load the pretrained model, or make an untrained one from the job's seed."""
+def _first_narrator(job: NarratorJob, data: NarratorData) -> TaughtNarrator:
+    """Load the pretrained model, or make one of a preset, its parts and the job's seed."""
+    kind = KINDS[data.facts.kind]
     if job.model.pretrained is not None:
         with model_folder(job.model.pretrained) as directory:
-            return load_narrator(directory)
-    with unpacked(ray.get(data.processor_files)) as directory:
-        processor = load_processor(directory)
+            return kind.load(directory)
     torch.manual_seed(job.seed)
-    return Narrator(build_tiny_model(processor), processor)
+    with settings_at_hand(job) as settings:
+        return kind.start(data.facts, ray.get(data.files), settings)
 
 
 def _build_state(
-    job: NarratorJob, data: NarratorData, narrator: Narrator, device: torch.device, num_steps: int
+    job: NarratorJob, data: NarratorData, narrator: TaughtNarrator, worker: Worker, num_steps: int
 ) -> NarratorState:
     """Bind a narrator to its optimiser; wraps its loss in DDP inside a process group."""
     model = narrator.model.train()
-    choose_trained_parts(model, job.model.trains)
-    if uses_bfloat16(job.precision, device):
-        for parameter in model.parameters():
-            if not parameter.requires_grad:  # what does not train needs no more digits than it is used with
-                parameter.data = parameter.data.bfloat16()
+    narrator.choose_trained_parts(job.model)
+    if uses_bfloat16(job.precision, worker.device):
+        narrator.shrink_frozen_parts()
     if job.model.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    text_config: Any = narrator.model.config.text_config  # transformers says only that it may be a dict
-    longest = text_config.max_position_embeddings
-    loss = CaptionLoss(model, narrator.processor, data.prompt).to(device)
-    wanted = len(loss.prompt_ids) + job.data.max_caption_tokens
-    if wanted > longest:
-        raise UserError(
-            "prompt and caption are longer than the model's context",
-            got=f"{len(loss.prompt_ids)} + {job.data.max_caption_tokens} tokens",
-            wanted=f"at most {longest}",
-            remedy="lower data.max_caption_tokens",
-        )
+        narrator.recompute_activations()
+    loss = narrator.build_loss(data.facts, job.model, max_caption_tokens=job.data.max_caption_tokens)
+    loss = loss.to(worker.device)
     optimizer = build_optimizer(model, job.optim)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         loss = DistributedDataParallel(loss, gradient_as_bucket_view=True)
@@ -119,7 +104,8 @@ def _build_state(
         num_steps,
         job.global_batch_size,
         job.num_micro_batches,
-        autocast_for(job.precision, device),
+        autocast_for(job.precision, worker.device),
+        draws=StepDraws(job.seed, worker.rank),
     )
 
 

@@ -9,12 +9,16 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoProcessor, BertConfig, CLIPConfig
 
-from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner, picture_side
+from mama_ray.captioning.engines.captioner import ARCHITECTURES, Captioner, inspect_captioner
+from mama_ray.captioning.engines.processor import picture_side, video_metadata
 from mama_ray.captioning.narrator.preset import SIDE
+from mama_ray.captioning.pictures.settings import FRAMES, GRID, VIDEO, ClipShowConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import INDEX_NAME, hash_weights
-from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next
+from tests.captioning.tiny_gated import write_gated
+from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next, write_llava_onevision
+from tests.captioning.tiny_qwen import write_qwen2_5_vl, write_qwen2_vl, write_qwen3_vl
 
 WEIGHTS, CONFIG, TOKENIZER, PROCESSOR = "model.safetensors", "config.json", "tokenizer.json", "processor_config.json"
 
@@ -169,9 +173,7 @@ def test_a_prompt_without_the_picture_or_with_two_is_refused(whole, text):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
-@pytest.mark.parametrize(
-    "architecture", ["LlavaOnevisionForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"]
-)
+@pytest.mark.parametrize("architecture", [name for name, known in ARCHITECTURES.items() if known.needs_torchvision])
 def test_a_model_that_needs_torchvision_says_so_where_it_is_absent(tmp_path, architecture):
     (tmp_path / CONFIG).write_text(json.dumps({"architectures": [architecture]}))
     assert refusal(tmp_path) == (
@@ -191,3 +193,97 @@ def test_a_caption_that_would_not_fit_is_refused_before_any_engine(context_lengt
 
 def test_a_model_that_names_no_limit_takes_any_caption():
     Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w", "vllm").check_length(10_000, None)
+
+
+def test_a_video_that_would_not_fit_is_told_with_what_makes_it_smaller():
+    captioner = Captioner("Qwen3VLForConditionalGeneration", 448, "p", 90, 100, "w", "vllm", VIDEO, 8)
+    with pytest.raises(
+        UserError, match=r"prompt, video and caption .* lower sampling.max_tokens, frames.num_frames or"
+    ):
+        captioner.check_length(11, None)
+
+
+def test_a_gated_narrator_is_described_by_its_own_config_and_asked_nothing(tmp_path):
+    folder = write_gated(tmp_path)
+    found = inspect_captioner(folder, PROMPT)
+    assert (found.engine, found.shows, found.architecture) == ("gpt2", FRAMES, "GatedNarrator")
+    assert (found.side, found.num_frames, found.context_length) == (48, 4, 77)
+    assert (found.prompt, found.num_prompt_tokens) == ("", 1)
+    assert found.weights_sha256 == hash_weights(folder)
+    assert inspect_captioner(folder, PROMPT, frames=ClipShowConfig(num_frames=2)).num_frames == 2
+    with pytest.raises(UserError, match="another side than the model's: got side 64, wanted 48"):
+        inspect_captioner(folder, PROMPT, side=64)
+    (folder / TOKENIZER).unlink()
+    assert "the narrator's tokenizer is missing" in refusal(folder)
+
+
+def test_an_engine_that_does_not_run_the_model_is_one_clear_error(whole, tmp_path):
+    gated = write_gated(tmp_path)
+    assert inspect_captioner(whole, PROMPT, engine="vllm").engine == "vllm"
+    assert inspect_captioner(gated, PROMPT, engine="gpt2").engine == "gpt2"
+    with pytest.raises(UserError, match=r"not run this model: got --engine gpt2 and a Llava\w+, wanted --engine vllm"):
+        inspect_captioner(whole, PROMPT, engine="gpt2")
+    with pytest.raises(UserError, match=r"got --engine vllm and a GatedNarrator, wanted --engine gpt2"):
+        inspect_captioner(gated, PROMPT, engine="vllm")
+
+
+@pytest.mark.parametrize("kind", [FRAMES, VIDEO])
+def test_a_model_that_cannot_be_shown_frames_or_videos_says_which_can(whole, kind):
+    with pytest.raises(UserError) as refused:
+        inspect_captioner(whole, PROMPT, frames=ClipShowConfig(show=kind))
+    able = "GatedNarrator" if kind == FRAMES else "Qwen3VLForConditionalGeneration"
+    assert f"cannot be shown a clip as {kind}: got frames.show {kind}, wanted grid, or for" in str(refused.value)
+    assert able in str(refused.value) and "LlavaNext" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [GRID, VIDEO])
+def test_a_gated_narrator_is_shown_frames_alone(tmp_path, kind):
+    with pytest.raises(UserError, match=f"a GatedNarrator cannot be shown a clip as {kind}"):
+        inspect_captioner(write_gated(tmp_path), PROMPT, frames=ClipShowConfig(show=kind))
+
+
+@pytest.mark.parametrize("write", [write_llava_onevision, write_qwen2_vl, write_qwen2_5_vl, write_qwen3_vl])
+def test_videos_are_counted_as_the_processor_expands_them(write, tmp_path):
+    pytest.importorskip("torchvision")
+    folder = write(tmp_path)
+    few, many = (
+        inspect_captioner(folder, PROMPT, frames=ClipShowConfig(show=VIDEO, num_frames=count, long_side=56))
+        for count in (2, 8)
+    )
+    assert (few.shows, few.num_frames, few.side) == (VIDEO, 2, 56)
+    assert "video" in few.prompt.split("describe")[0] and "image" not in few.prompt
+    assert many.num_prompt_tokens >= few.num_prompt_tokens + 6
+    assert inspect_captioner(folder, PROMPT).shows == GRID
+    with pytest.raises(UserError, match="set frames.long_side"):
+        inspect_captioner(folder, PROMPT, side=64, frames=ClipShowConfig(show=VIDEO))
+    raw = PromptConfig(text="What? <image>", form="raw")
+    with pytest.raises(UserError, match="does not hold the video"):
+        inspect_captioner(folder, raw, frames=ClipShowConfig(show=VIDEO))
+
+
+@pytest.mark.parametrize(("times_s", "rate"), [([0.5, 1.5, 2.5, 3.5], 1.0), ([0.05, 0.15], 10.0), ([2.0], 0.25)])
+def test_the_metadata_of_a_video_gives_back_times_and_rate(times_s, rate):
+    from transformers.video_utils import VideoMetadata
+
+    metadata = VideoMetadata(**video_metadata(times_s))
+    assert metadata.timestamps == pytest.approx(times_s)
+    assert metadata.sampled_fps == pytest.approx(rate, rel=1e-3)
+
+
+def test_a_still_of_repeated_frames_has_metadata_too():
+    assert video_metadata([0.0] * 8)["total_num_frames"] == 8
+    assert video_metadata([0.0])["total_num_frames"] == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "told"),
+    [
+        ({"num_frames": 3}, "means nothing to a clip shown as grid: got frames.num_frames"),
+        ({"long_side": 200}, "shown as grid: got frames.long_side"),
+    ],
+)
+def test_settings_of_another_way_of_showing_are_refused(whole, tmp_path, frames, told):
+    with pytest.raises(UserError, match=told):
+        inspect_captioner(whole, PROMPT, frames=ClipShowConfig.model_validate(frames))
+    with pytest.raises(UserError, match="shown as frames: got frames.num_candidates, frames.long_side"):
+        inspect_captioner(write_gated(tmp_path), PROMPT, frames=ClipShowConfig(num_candidates=3, long_side=200))

@@ -11,7 +11,7 @@ import pytest
 from mama_ray.captioning.engines.build import ENGINES, build_engine
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.protocol import GRID, CaptionEngine, GeneratedText, Shown, caption_all
+from mama_ray.captioning.engines.protocol import FRAMES, GRID, VIDEO, CaptionEngine, GeneratedText, Shown, caption_all
 from mama_ray.captioning.pictures.grid import hash_pixels
 from mama_ray.errors import UserError
 
@@ -56,9 +56,20 @@ def test_what_is_shown_knows_whether_it_was_changed(change):
     assert not dataclasses.replace(shown, content=change(shown.content)).is_intact()
 
 
+@pytest.mark.parametrize("kind", [FRAMES, VIDEO])
+def test_frames_know_whether_one_of_them_was_changed_or_left_its_place(kind):
+    frames = np.random.default_rng(0).integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
+    shown = Shown(kind, frames, hash_pixels(frames))
+    assert shown.is_intact()
+    other = frames.copy()
+    other[3, 5, 7, 2] ^= 1
+    for content in (frames[::-1], frames[:3], frames.reshape(8, 3, 8, 3), other):
+        assert not dataclasses.replace(shown, content=content).is_intact()
+
+
 def test_an_engine_is_built_by_its_name_and_an_unknown_one_lists_the_known(monkeypatch):
     captioner = Captioner("Late", 64, "what is it?", 80, None, "w", "late")
-    with pytest.raises(UserError, match="unknown engine of a captioner: got late, wanted one of vllm"):
+    with pytest.raises(UserError, match="unknown engine of a captioner: got late, wanted one of vllm, gpt2"):
         build_engine(captioner, Path("folder"), SamplingConfig(), EngineConfig())
     asked = []
     monkeypatch.setitem(ENGINES, "late", lambda *given: asked.append(given) or LateEngine(1))

@@ -25,7 +25,8 @@ from mama_ray.captioning.engines.protocol import (
 from mama_ray.captioning.engines.vllm_engine import VllmEngine
 from mama_ray.captioning.narrator.preset import SIDE
 from mama_ray.captioning.pictures.grid import hash_pixels
-from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next, write_llava_onevision, write_qwen2_5_vl
+from tests.captioning.tiny_models import PROMPT, write_llava, write_llava_next, write_llava_onevision
+from tests.captioning.tiny_qwen import write_qwen2_5_vl
 
 pytestmark = pytest.mark.vllm
 

@@ -249,6 +249,7 @@ def test_frames_that_grow_over_the_limit_are_refused_in_every_way_of_reading(tmp
             for read in (
                 partial(guard.sampled_frames, video, num_frames=8, size=size),
                 partial(guard.spread_frames, video, num_frames=8, fit=(32, 32)),
+                partial(guard.located_frames, video, num_frames=8, size={"long_side": 32}),
                 partial(guard.inspect, str(path), 0.0, None, ""),
                 partial(guard.inspect, str(path), 0.0, 0.9, str(tmp_path / "cut.mp4")),
                 partial(guard.find_scenes, str(path), SceneConfig(detector="content")),

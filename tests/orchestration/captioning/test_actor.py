@@ -14,13 +14,12 @@ from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
 from mama_ray.captioning.engines.protocol import GRID, GeneratedText, RequestRefused, Shown
 from mama_ray.captioning.pictures.grid import hash_pixels
-from mama_ray.captioning.pictures.settings import ClipGridConfig
-from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, watched
+from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
 from mama_ray.storage.places import Place
 
 pytestmark = pytest.mark.ray
@@ -66,8 +65,8 @@ def plan(ray_cluster, tmp_path) -> CaptionPlan:
     (tmp_path / WORK_FOLDER).mkdir()  # as a job has it
     captioner = Captioner("Telling", 4, "what?", 80, None, "w", "telling")
     return CaptionPlan(
-        ray.put(index), NUM_CLIPS, 1, "ids", "nowhere", str(tmp_path), str(tmp_path), captioner, ClipGridConfig(),
-        SamplingConfig(), EngineConfig(), DecodeConfig(),
+        ray.put(index), NUM_CLIPS, "ids", ShardSource("nowhere", 1), str(tmp_path), str(tmp_path), captioner,
+        ShowConfig(GRID, 4), SamplingConfig(), EngineConfig(),
     )  # fmt: skip
 
 
@@ -114,7 +113,7 @@ def test_a_clip_whose_pixels_changed_on_the_way_is_an_error_and_one_without_any_
     batch["shown"][1, 0, 0, 0] = 99
     batch["shown_sha256"][3] = ""
     _, rows = caption(plan, batch)
-    assert rows[1]["error"] == "the grid's pixels changed between decoding and captioning"
+    assert rows[1]["error"] == "the pixels of the grid changed between decoding and captioning"
     assert rows[3]["error"] == "no video"
     assert [rows[3][name] for name in ("shown_sha256", "frame_indices", "num_filled", "text")] == [None] * 4
     assert rows[0]["error"] is None and rows[0]["text"]

@@ -6,14 +6,14 @@ import pytest
 import ray
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import list_parts, read_part
-from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, load_clips, scan_pending
+from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import write_caption_shards
 
@@ -36,11 +36,12 @@ class PoisonedCaptioning(Captioning):
 @pytest.fixture
 def plan(ray_cluster, tmp_path):
     shards = str(write_caption_shards(tmp_path / "shards", CORPUS))
-    frames = ClipGridConfig()
+    frames = ClipShowConfig()
     captioner = find_captioner(None, None, frames=frames, side=None)
     table, *facts = load_clips(shards, None)
-    where = (shards, str(tmp_path / "table"), None, captioner)
-    return CaptionPlan(table, *facts, *where, frames, SamplingConfig(), EngineConfig(), DecodeConfig())
+    show = how_to_show(captioner, frames, DecodeConfig())
+    output = str(tmp_path / "table")
+    return CaptionPlan(table, *facts, output, None, captioner, show, SamplingConfig(), EngineConfig())
 
 
 def test_a_clip_that_kills_engines_is_found_alone_and_becomes_an_error_row(plan):

@@ -6,11 +6,11 @@ import pytest
 
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.settings import ClipGridConfig
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.orchestration.captioning.dry_run import Trial, plan_rows
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
 
 CAPTIONER = Captioner(
     architecture="LlavaForConditionalGeneration", engine="vllm", prompt="USER: <image> describe", num_prompt_tokens=600,
@@ -21,8 +21,8 @@ CAPTIONER = Captioner(
 @pytest.fixture
 def plan() -> CaptionPlan:
     return CaptionPlan(
-        None, 12_000, 1, "", "shards", "/captions", "llava", CAPTIONER, ClipGridConfig(), SamplingConfig(),
-        EngineConfig(), DecodeConfig(),
+        None, 12_000, "", ShardSource("shards", 1), "/captions", "llava", CAPTIONER, ShowConfig(GRID, 336),
+        SamplingConfig(), EngineConfig(),
     )  # fmt: skip
 
 

@@ -12,11 +12,10 @@ import ray
 
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.pictures.settings import ClipGridConfig
+from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
-from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.finish import (
     Gate,
     TableSummary,
@@ -34,6 +33,7 @@ from mama_ray.orchestration.captioning.parts import (
     write_parts,
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 
@@ -52,8 +52,8 @@ def plan_of(folder: Path, num_clips: int, num_captions: int = 1) -> CaptionPlan:
     sampling = SamplingConfig(num_captions=num_captions, temperature=0.5)
     captioner = Captioner("LlavaForConditionalGeneration", 64, "p", 80, None, "w", "vllm")
     return CaptionPlan(
-        ray.put(index), num_clips, 1, "ids", "nowhere", str(folder), None, captioner, ClipGridConfig(), sampling,
-        EngineConfig(), DecodeConfig(),
+        ray.put(index), num_clips, "ids", ShardSource("nowhere", 1), str(folder), None, captioner,
+        ShowConfig(GRID, 64), sampling, EngineConfig(),
     )  # fmt: skip
 
 

@@ -85,6 +85,9 @@ def test_a_run_learns_validates_and_leaves_a_folder_that_can_be_served(undisturb
     assert {"config.yaml", "environment.json", "checkpoints", "model"} <= {path.name for path in undisturbed.iterdir()}
     page = (undisturbed / "report" / "index.html").read_text()
     assert page.count("data:image/jpeg") > 1, "captions of val clips are shown"
+    assert [record["step"] for record in records if "val/CIDEr-D" in record] == [2, 4, 6]
+    scored = json.loads((undisturbed / "report" / "captions.json").read_text())
+    assert scored["subset"]["num_clips"] == 8 and "8 of the 16 clips of val, evenly spread" in page
     model = undisturbed / "model"
     assert not {"optimizer.pt", "train_state.json", "manifest.json"} & {path.name for path in model.iterdir()}
     narrator_input = read_narrator_input(model)

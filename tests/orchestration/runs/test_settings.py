@@ -23,7 +23,7 @@ _OF_ALL_RUNS = {
     ("job", "names"),
     [
         (TrainJob, _OF_ALL_RUNS | {"placement", "resize_every_s"}),
-        (NarratorJob, _OF_ALL_RUNS | {"model_dtype"}),
+        (NarratorJob, _OF_ALL_RUNS | {"model_dtype", "val_captions"}),
         (CaptionJob, {"output", "pool", "dry_run", "engine", "shards", "corpus"}),
         (PrepareJob, {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}),
     ],
@@ -64,3 +64,16 @@ def test_what_an_earlier_version_prepared_is_found_again():
 def test_settings_are_imported_without_ray_and_torch():
     program = "import sys, mama_ray.orchestration.runs.settings; sys.exit(bool({'ray', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_an_earlier_version_captioned_is_found_again():
+    values = decisive_values(CaptionJob())
+    assert set(values) == {
+        "split", "model", "prompt", "frames", "side", "sampling", "postprocess", "quality", "similarity", "decode",
+    }  # fmt: skip
+    assert set(values["frames"]) == {"key_frames", "layout", "num_candidates"}
+    assert set(values["sampling"]) == {
+        "num_captions", "temperature", "top_p", "max_tokens", "min_tokens", "seed",
+    }  # fmt: skip
+    shown = decisive_values(CaptionJob.model_validate({"frames": {"show": "video", "num_frames": 6}}))
+    assert shown["frames"] == values["frames"] | {"show": "video", "num_frames": 6}

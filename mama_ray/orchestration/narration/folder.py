@@ -1,0 +1,104 @@
+"""The output of a narrate job: whose it is, whether it is finished, and what earlier starts saw of its videos."""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
+from mama_ray.config import config_to_yaml, decisive_values
+from mama_ray.errors import UserError
+from mama_ray.masking import mask_secrets
+from mama_ray.orchestration.captioning.job import EMBEDDED
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.narration.job import NarrateJob
+from mama_ray.orchestration.narration.planning import Planned
+from mama_ray.orchestration.narration.videos import VideoFacts, facts_from_json
+from mama_ray.storage.places import Place
+
+VIDEOS_NAME = "videos.json"
+_JOB_NAME = "job.json"
+_GENERATED = "generated"
+_OF_VIDEOS = ("clips_sha256", "num_clips")  # which differ with the videos, and with settings of their windows too
+
+
+def read_known(output: Place) -> dict[str, VideoFacts]:
+    """Return what earlier starts saw of the videos, by URI: they need not be read again only to be hashed."""
+    record = (output / VIDEOS_NAME).read_json() or {}
+    videos = record.get("videos")
+    facts = [facts_from_json(one) for one in videos] if isinstance(videos, list) else []
+    return {one.uri: one for one in facts if one is not None}
+
+
+def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | None:
+    """Return the summary of a narration that is finished; UserError when the folder holds another one, or its begin."""
+    ours = _identity(job, plan)
+    summary = (output / SUMMARY_NAME).read_json()
+    begun = (output / f"{WORK_FOLDER}/{_JOB_NAME}").read_json()
+    theirs = summary.get("job") if summary else begun
+    if theirs is not None and not isinstance(theirs, dict):
+        raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
+    # A start that failed before its first captions were committed binds nobody.
+    if theirs is None or theirs == ours or not (summary or list_parts(output)):
+        return summary
+    differing = sorted(key for key in ours if theirs.get(key) != ours[key])
+    settings = [key for key in differing if key not in _OF_VIDEOS]
+    is_other_video, shown = not settings, settings or ["videos"]
+    ours["videos"], theirs = ", ".join(job.videos) or "the embedded film", {"videos": _names_in(output), **theirs}
+    raise UserError(
+        "the folder holds the narration of other videos" if is_other_video else "the folder holds another narration",
+        got=", ".join(f"{key} = {ours[key]}" for key in shown),
+        wanted=", ".join(f"{key} = {theirs.get(key)}" for key in shown),
+        remedy="choose another --output, or start it with its own config to go on",
+    )
+
+
+def enter(job: NarrateJob, plan: CaptionPlan, planned: Planned, output: Place) -> None:
+    """Write config.yaml, what was seen of the videos, and what makes the folder this job's, before any work."""
+    (output / "config.yaml").write_whole(config_to_yaml(job))
+    (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(json.dumps(_identity(job, plan), indent=1))
+    (output / VIDEOS_NAME).write_whole(json.dumps({"videos": [asdict(one) for one in planned.facts]}, indent=1))
+
+
+def leave(job: NarrateJob, plan: CaptionPlan, output: Place, counts: dict[str, Any]) -> None:
+    """Write the summary that makes the folder a caption table, and remove the work folder."""
+    num_captions = job.sampling.num_captions
+    files = {
+        file_name(start // CLIPS_PER_FILE): num_captions * (min(start + CLIPS_PER_FILE, plan.num_clips) - start)
+        for start in range(0, plan.num_clips, CLIPS_PER_FILE)
+    }
+    record = {"version": TABLE_VERSION, "job": _identity(job, plan), "files": files, **counts}
+    (output / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
+    (output / WORK_FOLDER).delete_folder()
+
+
+def constant_columns(job: NarrateJob, plan: CaptionPlan) -> dict[str, Any]:
+    """Return the columns that all rows of the table share."""
+    return {
+        "source": _GENERATED,
+        "model": model_name(job),
+        "weights_sha256": plan.captioner.weights_sha256,
+        "prompt": plan.captioner.prompt,
+        "temperature": job.sampling.temperature,
+        "top_p": job.sampling.top_p,
+        "max_tokens": job.sampling.max_tokens,
+    }
+
+
+def model_name(job: NarrateJob) -> str:
+    """Return what the table calls the model."""
+    return "embedded narrator" if job.model in (None, EMBEDDED) else job.model.rstrip("/").rpartition("/")[2]
+
+
+def _identity(job: NarrateJob, plan: CaptionPlan) -> dict[str, Any]:
+    """Return what decides on the content of the table, as JSON has it."""
+    facts = {"clips_sha256": plan.ids_sha256, "num_clips": plan.num_clips, "side": plan.captioner.side}
+    shown = {"kind": plan.show.kind, "num_frames": plan.show.num_frames}
+    engine = {"dtype": job.engine.dtype, "options": job.engine.options}
+    model = {"weights_sha256": plan.captioner.weights_sha256, "prompt": plan.captioner.prompt}
+    identity = {**decisive_values(job), "engine": engine, **facts, "shown_as": shown, **model, "model": model_name(job)}
+    return json.loads(json.dumps(mask_secrets(identity)))  # an engine may be given a token
+
+
+def _names_in(output: Place) -> str:
+    return ", ".join(read_known(output)) or "others"

@@ -1,0 +1,153 @@
+"""From videos to the table of windows that the captioning pipeline works on: one row per window, videos one after the
+other; a video that cannot be used is one row with the reason.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import ray
+
+from mama_ray.data.clip import make_clip_id
+from mama_ray.data.narrations.human_clips import HumanTimes, read_human_clips
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.data.video.windows import Times, Window, WindowPlanConfig, plan_windows
+from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.narration.videos import FoundVideo, VideoFacts, list_videos, look_at_video_in_task
+from mama_ray.storage.places import Place, storage_errors
+
+logger = logging.getLogger(__name__)
+
+_TASK_CPUS = 0.5
+_LOOKS_AT_ONCE = 64  # whose results the driver waits for; the cluster has as many of them at work as it can
+WINDOW_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("sha256", pa.string()),  # of the video, "" where it cannot be used
+        ("video", pa.string()),
+        ("num_bytes", pa.int64()),
+        ("modified_ns", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("trouble", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PlannedVideo:
+    """A video, and which rows of the table are its own."""
+
+    uri: str
+    video_id: str
+    duration_s: float
+    num_frames: int
+    start_row: int
+    num_rows: int
+    trouble: str | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The windows of all videos; `table` refers to rows of WINDOW_SCHEMA."""
+
+    table: ray.ObjectRef
+    num_windows: int
+    ids_sha256: str
+    videos: tuple[PlannedVideo, ...]
+    facts: tuple[VideoFacts, ...]
+
+
+def plan_narration(
+    entries: Sequence[str],
+    windows: WindowPlanConfig,
+    scenes: SceneConfig,
+    decode: DecodeConfig,
+    *,
+    human: str | None,
+    human_times: HumanTimes,
+    known: dict[str, VideoFacts],
+) -> Planned:
+    """Look at the videos and lay the windows. `known` has what earlier starts saw of videos, by URI.
+
+    Raises UserError where no video can be narrated, where there is no window, and for too many of them.
+    """
+    found = result_of(list_videos.remote(list(entries)))
+    facts = _look_at(found, scenes, decode, known)
+    table, told = _lay_windows.options(num_returns=2).remote(facts, windows, human, human_times)
+    num_windows, ids_sha256, videos = result_of(told, table)
+    for video in videos:
+        if video.trouble:
+            logger.warning("%s cannot be narrated: %s", video.uri, video.trouble)
+    return Planned(table, num_windows, ids_sha256, videos, tuple(facts))
+
+
+def _look_at(
+    found: Sequence[FoundVideo], scenes: SceneConfig, decode: DecodeConfig, known: dict[str, VideoFacts]
+) -> list[VideoFacts]:
+    facts: dict[str, VideoFacts] = {}
+    for video in found:
+        seen = known.get(video.uri)
+        is_same = seen is not None and (seen.num_bytes, seen.modified_ns) == (video.num_bytes, video.modified_ns)
+        if seen is not None and is_same and video.modified_ns is not None:
+            facts[video.uri] = replace(seen, video_id=video.video_id)
+    new = [video for video in found if video.uri not in facts]
+    for start in range(0, len(new), _LOOKS_AT_ONCE):
+        looks = [look_at_video_in_task.remote(video, decode, scenes) for video in new[start : start + _LOOKS_AT_ONCE]]
+        facts |= {seen.uri: seen for seen in map(result_of, looks)}
+        logger.info("looked at %d of %d videos", min(start + _LOOKS_AT_ONCE, len(new)), len(new))
+    seen = [facts[video.uri] for video in found]
+    if all(one.trouble for one in seen):
+        got = f"{seen[0].uri} ({seen[0].trouble})"
+        raise UserError("no video can be narrated", got=got if len(seen) == 1 else f"{len(seen)} such as {got}")
+    return seen
+
+
+@ray.remote(num_cpus=_TASK_CPUS, max_retries=2, name="narrate: lay windows")
+def _lay_windows(
+    facts: Sequence[VideoFacts], config: WindowPlanConfig, human: str | None, human_times: HumanTimes
+) -> tuple[pa.Table, tuple[int, str, tuple[PlannedVideo, ...]]]:
+    return lay_windows(facts, config, human, human_times)
+
+
+def lay_windows(
+    facts: Sequence[VideoFacts], config: WindowPlanConfig, human: str | None, human_times: HumanTimes
+) -> tuple[pa.Table, tuple[int, str, tuple[PlannedVideo, ...]]]:
+    """Return the table of all windows, and their number, a hash of them, and which rows are whose."""
+    clips: dict[str, list[Times]] = {}
+    if human is not None:
+        with storage_errors(human):
+            names = [video.video_id for video in facts if not video.trouble]
+            clips = read_human_clips(Place.of(human), names, human_times, config.alpha_s)
+    tables, videos, num_rows, digest = [WINDOW_SCHEMA.empty_table()], [], 0, hashlib.sha256()
+    for video in facts:
+        table = _table_of(video, config, clips.get(video.video_id, []))
+        for name in ("clip_id", "sha256"):
+            digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
+        known = (video.uri, video.video_id, video.duration_s, video.num_frames, num_rows, len(table), video.trouble)
+        videos.append(PlannedVideo(*known))
+        tables.append(table)
+        num_rows += len(table)
+    if not num_rows:
+        remedy = "all of the videos is covered" if config.cover == "uncovered" else None
+        raise UserError("no windows to narrate", got=f"windows.cover {config.cover}", remedy=remedy)
+    return pa.concat_tables(tables).combine_chunks(), (num_rows, digest.hexdigest(), tuple(videos))
+
+
+def _table_of(video: VideoFacts, config: WindowPlanConfig, human: Sequence[Times]) -> pa.Table:
+    if video.trouble:
+        name = make_clip_id(video.video_id, 0.0, None)
+        rows = [{"clip_id": name, "start_s": 0.0, "end_s": 0.0, "trouble": video.trouble}]
+    else:
+        windows = plan_windows(video.video_id, video.duration_s, config, human=human, scenes=video.scenes)
+        rows = [_row(window) for window in windows]
+    shared = {"sha256": video.sha256, "video": video.uri, "num_bytes": video.num_bytes,
+              "modified_ns": video.modified_ns}  # fmt: skip
+    return pa.Table.from_pylist([{**row, **shared} for row in rows], schema=WINDOW_SCHEMA)
+
+
+def _row(window: Window) -> dict:
+    return {"clip_id": window.clip_id, "start_s": window.start_s, "end_s": window.end_s, "trouble": None}

@@ -1,0 +1,131 @@
+"""What a rephrasing job is to do and what is done: loaded and scanned in tasks, so the driver holds counts alone."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from mama_ray.captioning.engines.generation import EngineConfig
+from mama_ray.captioning.rephrasing.model_folder import Rephraser, inspect_rephraser
+from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
+from mama_ray.data.index import read_index, select_split
+from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
+from mama_ray.orchestration.captioning.plan import PendingChunks
+from mama_ray.orchestration.cluster.connect import start_worker_logging
+from mama_ray.orchestration.cluster.model_source import model_folder
+from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.storage.places import Place, storage_errors
+
+_TASK_CPUS, _TRANSFORMERS_CPUS = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class RephrasePlan:
+    """What tasks and actors need to know; picklable and small.
+
+    `table` holds clip_id, sha256 and texts, the human captions, of the job's clips in the order of the index.
+    """
+
+    table: ray.ObjectRef
+    num_clips: int
+    num_texts: int
+    texts_sha256: str
+    output: str
+    model: str
+    rephraser: Rephraser
+    decoding: DecodingConfig
+    wording: WordingConfig
+    engine: EngineConfig
+
+
+def load_texts(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int, str]:
+    """Return the job's clips with their human captions (a reference), the numbers of both, and a hash of them.
+
+    Raises UserError for whatever is wrong with the index, and where no clip has a human caption.
+    """
+    table, facts = _load_texts.options(num_returns=2).remote(shards, split)
+    return table, *result_of(facts, table)
+
+
+def find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> Rephraser:
+    """Check the model's folder and the prompt, in a task: the driver need not have the packages and the memory."""
+    return result_of(_find_rephraser.remote(model, prompt, decoding))
+
+
+def scan_pending(plan: RephrasePlan) -> PendingChunks:
+    """List the committed parts and return what is left."""
+    chunks, done, counts = _scan_pending.options(num_returns=3).remote(plan.output, plan.num_clips)
+    return PendingChunks(chunks, done, *result_of(counts, chunks, done))
+
+
+@contextmanager
+def rephraser_folder(model: str) -> Iterator[Path]:
+    """Give a local folder of the model: a path, a URI (downloaded for as long as it is used) or a hub id."""
+    if "://" not in model and model.startswith("/"):  # a path, also where nothing is: its absence is told as such
+        yield Path(model)
+    else:
+        with model_folder(model) as folder:
+            yield folder
+
+
+def human_texts(captions: pa.ListArray | pa.LargeListArray) -> pa.LargeListArray:
+    """Return the texts of the human captions of every clip, in their order."""
+    flat, parents = pc.list_flatten(captions), pc.list_parent_indices(captions).to_numpy(zero_copy_only=False)
+    is_human = pc.fill_null(pc.equal(pc.struct_field(flat, "source"), "human"), False)
+    counts = np.bincount(parents[is_human.to_numpy(zero_copy_only=False)], minlength=len(captions))
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    texts = pc.struct_field(flat, "text").filter(is_human).cast(pa.large_string())
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), texts)
+
+
+@ray.remote(num_cpus=_TASK_CPUS, name="rephrase: load captions")
+def _load_texts(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, int, str]]:
+    with storage_errors(shards):
+        index = read_index(Place.of(shards), columns=("clip_id", "sha256", "captions", "split"))
+    if split is not None:
+        index = select_split(index, split)
+    captions = index["captions"].combine_chunks()
+    table = pa.table(
+        {"clip_id": index["clip_id"], "sha256": index["sha256"], "texts": human_texts(captions)}
+    ).combine_chunks()
+    num_texts = len(pc.list_flatten(table["texts"]))
+    if not num_texts:
+        sources = Counter(pc.struct_field(pc.list_flatten(captions), "source").to_pylist())
+        told = ", ".join(f"{count} {source}" for source, count in sources.most_common()) or "no"
+        raise UserError(
+            "no human captions to rephrase",
+            got=f"{len(table)} clips of split {split or 'any'} with {told} captions in {shards}",
+            wanted="captions of source human",
+            remedy="name another --split, or prepare the shards with annotations",
+        )
+    digest = hashlib.sha256()
+    for batch in table.to_batches(max_chunksize=1 << 14):
+        for row in batch.to_pylist():
+            digest.update("\0".join([row["clip_id"], row["sha256"], *row["texts"], "\n"]).encode("utf-8", "replace"))
+    return table, (len(table), num_texts, digest.hexdigest())
+
+
+@ray.remote(num_cpus=_TRANSFORMERS_CPUS, name="rephrase: look at model")
+def _find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> Rephraser:
+    start_worker_logging()
+    try:
+        with rephraser_folder(model) as folder:
+            return inspect_rephraser(folder, prompt, decoding)
+    except OSError as error:
+        raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
+
+
+@ray.remote(num_cpus=_TASK_CPUS, name="rephrase: list parts")
+def _scan_pending(output: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    with storage_errors(output):
+        done = committed_rows(list_parts(Place.of(output)), num_clips)
+    chunks = np.unique(np.flatnonzero(~done) // CHUNK_CLIPS)
+    return chunks, done, (len(chunks), int((~done).sum()))

@@ -1,0 +1,142 @@
+"""The videos of a narrate job: found by every way of naming them, looked at once, told where they cannot be used."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.errors import UserError
+from mama_ray.orchestration.narration.videos import (
+    FoundVideo,
+    VideoFacts,
+    facts_from_json,
+    find_videos,
+    local_path,
+    look_at_video,
+)
+from tests.data.video.scene_factory import make_scenes
+from tests.data.video.video_factory import make_audio_only, make_empty_video, make_video
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.mp4", "a.mkv", "deep/a.mkv", "deep/notes.md"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+    return tmp_path / "videos"
+
+
+def names(found: list[FoundVideo]) -> list[str]:
+    return [video.video_id for video in found]
+
+
+def look(path, **changes) -> VideoFacts:
+    (found,) = find_videos([str(path)])
+    return look_at_video(found, DecodeConfig(**changes), SceneConfig())
+
+
+def test_a_folder_gives_its_videos_in_order(folder):
+    assert names(find_videos([str(folder)])) == ["a", "b", "deep/a"]
+
+
+def test_files_folders_and_lists_are_named_together_each_video_once(folder, tmp_path):
+    (tmp_path / "list.txt").write_text(f"# mine\n\nvideos/b.mp4\n{folder}/deep\n")
+    found = find_videos([str(folder / "b.mp4"), str(tmp_path / "list.txt")])
+    assert names(found) == ["b", "a"]
+    assert found[0].num_bytes == 5 and found[0].modified_ns == os.stat(folder / "b.mp4").st_mtime_ns
+
+
+def test_videos_of_the_same_name_are_told_apart_the_same_way_each_time(folder):
+    entries = [str(folder / "a.mkv"), str(folder / "deep/a.mkv")]
+    first = names(find_videos(entries))
+    assert len(set(first)) == 2 and first == names(find_videos(entries[::-1]))[::-1]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [("B.MP4", "no such video.*did you mean b.mp4"), ("none.mp4", "no such video"), ("deep/empty", "no videos")],
+)
+def test_what_is_not_there_is_told_in_one_line(folder, entry, message):
+    (folder / "deep/empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        find_videos([str(folder / entry)])
+
+
+def test_a_list_of_lists_is_refused(tmp_path):
+    (tmp_path / "one.txt").write_text("two.txt\n")
+    with pytest.raises(UserError, match="names another list"):
+        find_videos([str(tmp_path / "one.txt")])
+
+
+def test_a_look_tells_length_and_hash(tmp_path):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(make_video(num_frames=24, fps=8))
+    facts = look(path)
+    assert (facts.duration_s, facts.num_frames, facts.trouble, len(facts.sha256)) == (3.0, 24, None, 64)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (make_audio_only(), "no video stream"),
+        (make_empty_video(), "no video stream"),
+        (make_video(num_frames=8, container="matroska")[:800], "the video has no frames"),
+        (b"", "the file is empty"),
+        (b"not a video", "not a readable video"),
+        (make_video(num_frames=24)[:1220], "not a readable video"),
+    ],
+)
+def test_a_video_that_cannot_be_used_has_a_reason(tmp_path, data, reason):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(data)
+    assert re.search(reason, look(path).trouble)
+
+
+def test_a_video_over_a_limit_has_a_reason(tmp_path):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(make_video(num_frames=24))
+    assert "too large" in look(path, max_bytes=10).trouble and "too long" in look(path, max_duration_s=1.0).trouble
+
+
+def test_scenes_are_found_where_they_are_asked_for(tmp_path):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(make_scenes([3.0, 4.0]))
+    (found,) = find_videos([str(path)])
+    facts = look_at_video(found, DecodeConfig(), SceneConfig(detector="content", min_s=1.0))
+    assert [start for start, _ in facts.scenes] == pytest.approx([0.0, 3.0], abs=0.2)
+
+
+def test_a_video_that_changed_is_refused(tmp_path):
+    path = tmp_path / "v.mp4"
+    path.write_bytes(make_video(num_frames=8))
+    (found,) = find_videos([str(path)])
+    path.write_bytes(make_video(num_frames=16))
+    with pytest.raises(UserError, match="was changed while it was narrated"):
+        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
+    path.unlink()
+    with pytest.raises(UserError, match="a video is gone"):
+        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
+
+
+def test_a_remote_video_is_fetched_once_within_the_bound(tmp_path):
+    import fsspec
+
+    data = make_video(num_frames=16)
+    fsspec.filesystem("memory").pipe("/videos/far.mp4", data)
+    (found,) = find_videos(["memory://videos/far.mp4"])
+    assert (found.video_id, found.num_bytes) == ("far", len(data))
+    path = local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
+    assert Path(path).read_bytes() == data
+    assert local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig()) == path
+    assert look_at_video(found, DecodeConfig(), SceneConfig()).num_frames == 16
+    with pytest.raises(DecodeError, match="too large"):
+        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig(max_bytes=10))
+
+
+@pytest.mark.parametrize("record", [None, [], {}, {"uri": 3}, {"uri": "a", "scenes": "x"}])
+def test_a_record_of_something_else_tells_nothing(record):
+    assert facts_from_json(record) is None
