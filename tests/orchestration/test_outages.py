@@ -36,7 +36,7 @@ def run_jobs(name: str, bucket: Place, s3_server: dict[str, str], tmp_path: Path
     results = tmp_path / "results.json"
     arguments = [s3_server["AWS_ENDPOINT_URL"], bucket.path, str(results), name]
     command = [sys.executable, "-m", "tests.orchestration.outages", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=560, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(results.read_text())
     for job, told in found["told"].items():

@@ -133,10 +133,13 @@ def _lead(job: LavilaJob) -> str:
         if job.shards is None
         else "People told some of the clips; "
     )
+    has_paraphrases = job.rephraser is not None or job.shards is None
+    rephrased = ", and a rephraser said people's words in others" if has_paraphrases else ""
     return (
-        f"{told}a narrator that learned from these wrote texts of all of them, and a rephraser said people's words in "
-        "others. The dual encoders start from the same weights and take as many steps; they differ in the shares of "
-        "their texts alone, and each was measured once, on texts by people."
+        f"{told}a narrator that learned from these wrote texts of all of them{rephrased}. The dual encoders start from "
+        "the same weights and take as many epochs, but an epoch has a place for each clip with a text that is read: "
+        "those with narrations take more steps, so what they have over the first is not at equal cost. Each was "
+        "measured once, on texts by people."
     )
 
 
