@@ -21,6 +21,7 @@ from typing import IO
 import numpy as np
 
 from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.memory_files import file_in_memory, path_of, write_whole
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
 from mama_ray.storage.failures import number_in
 
@@ -47,8 +48,9 @@ class VideoGuard:
         self._window = window or WindowConfig()
         self._num_trial_frames = num_trial_frames
         self._child: subprocess.Popen | None = None
+        self._windows_child: subprocess.Popen | None = None
         self._lifeline: IO[bytes] | None = None
-        self._video, self._frames = _file_in_memory("video"), _file_in_memory("frames")
+        self._video, self._frames = file_in_memory("video"), file_in_memory("frames")
 
     def inspect(self, path: str, start_s: float, end_s: float | None, cut_to: str) -> dict:
         """Return `inspection.Inspector.inspect` of a local file or folder of chunks.
@@ -120,7 +122,9 @@ class VideoGuard:
 
         Raises DecodeError and OSError as `inspect` does.
         """
-        return self._answer({"path": path, "windows": list(windows), "asked": dict(request)})
+        facts = self._answer({"path": path, "windows": list(windows), "asked": dict(request)})
+        self._windows_child = self._child
+        return facts
 
     def next_window(self) -> tuple[np.ndarray, dict]:
         """Return the frames of the next window, and what `inspection.Inspector.next_window` tells of them.
@@ -128,7 +132,11 @@ class VideoGuard:
         Raises DecodeError for a window that cannot be read and OSError, as `inspect` does, and ChildDied: a new child
         has no windows open.
         """
-        request = {"next_window": True, "frames_to": _path_of(self._frames)}
+        child = self._windows_child
+        # Asking would start another in its place, which knows nothing of windows.
+        if child is None or child is not self._child or child.poll() is not None:
+            raise ChildDied(self._last_words(child) if child else "no windows are open")
+        request = {"next_window": True, "frames_to": path_of(self._frames)}
         try:
             facts = self._answer_once(request, self._config.timeout_s)
             self._frames.seek(0)
@@ -147,10 +155,10 @@ class VideoGuard:
         if isinstance(data, str | Path):
             path = str(Path(data).absolute())
         else:
-            path = _path_of(self._video)
-            _write_whole(self._video, data)
+            path = path_of(self._video)
+            write_whole(self._video, data)
         try:
-            request = {"path": path, "frames_to": _path_of(self._frames), "asked": request}
+            request = {"path": path, "frames_to": path_of(self._frames), "asked": request}
             facts = self._answer(request, _READ_STAGES * self._config.timeout_s)
             self._frames.seek(0)
             return np.load(self._frames, allow_pickle=False), facts
@@ -274,22 +282,6 @@ class VideoGuard:
 def crashed(death: ChildDied) -> DecodeError:
     """Return what is told of a video on which the child died, time and again."""
     return DecodeError(f"the decoder crashed ({death})")
-
-
-def _file_in_memory(name: str) -> IO[bytes]:
-    return os.fdopen(os.memfd_create(f"mama_ray-{name}"), "w+b", buffering=0)
-
-
-def _write_whole(file: IO[bytes], data: bytes) -> None:
-    file.seek(0)
-    rest = memoryview(data)
-    while rest:  # one write takes 2 GiB less a page
-        rest = rest[file.write(rest) :]
-
-
-def _path_of(file: IO[bytes]) -> str:
-    """Return the path by which the child opens a file that it inherited, from the beginning."""
-    return f"/proc/self/fd/{file.fileno()}"
 
 
 def _pipes_of(child: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:

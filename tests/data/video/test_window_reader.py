@@ -1,9 +1,11 @@
 """Windows of a video are what their moments show, each second decoded once, whatever is wrong with the file."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -220,7 +222,8 @@ def test_a_child_gives_the_same_and_counts_what_it_decodes(video):
     assert 90 <= decoding.num_decoded <= 96
 
 
-def test_a_child_that_is_killed_is_replaced_at_its_window(video):
+@pytest.mark.parametrize("is_gone", [False, True], ids=["at once", "long ago"])
+def test_a_child_that_is_killed_is_replaced_at_its_window(video, is_gone):
     from mama_ray.data.video import guarded
 
     decoding = WindowDecoding(str(video), seconds(12), MOMENTS, DecodeConfig(timeout_s=33.0))
@@ -228,7 +231,10 @@ def test_a_child_that_is_killed_is_replaced_at_its_window(video):
     for number, one in enumerate(decoding):
         found.append(one)
         if number in (3, 7):
-            _child_of(guarded._guards_for(DecodeConfig(timeout_s=33.0))).kill()
+            child = _child_of(guarded._guards_for(DecodeConfig(timeout_s=33.0)))
+            child.kill()
+            while is_gone and child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(0.01)
     assert [numbers(one) for one in whole(found)] == [
         [(FPS * second + frame) % 16 for frame in (1, 3, 5, 7)] for second in range(12)
     ]
