@@ -45,8 +45,8 @@ class LavilaJob(Config):
         num_epochs=20.0,
         checkpoint_every=500,
     )
-    """What the dual encoders share; they differ in data.shares alone. Epochs are equal, steps are not:
-    an epoch has a place for each clip with a text that is read. Its shards, storage and run are not used."""
+    """What the dual encoders share; they differ in data.shares alone. num_epochs is of all train clips, with a text or
+    without: each dual encoder takes as many steps as that gives. Its shards, storage and run are not used."""
 
     narrator: NarratorJob = NarratorJob(
         model=NarratorModelConfig(preset="gated_tiny", gated=GatedModelConfig(trains="all", video_encoder=BASELINE)),
