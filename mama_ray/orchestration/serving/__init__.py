@@ -1,1 +1,1 @@
-"""The app: a corpus to search, videos to narrate, weights to look at, in a browser."""
+"""The app: a person searches a corpus, narrates a video and cleans a data set in the browser."""
