@@ -9,6 +9,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from mama_ray.captioning.engines.generation import SamplingConfig
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.4  # between two looks at what a job has committed
 _TEMPERATURE = 0.7  # where several samples are asked for of a narrator whose settings would give one text
+_CANCELS_S, _CLOSES_S = 12.0, 3.0  # a job that is told to stop is gone within 10 s; an app is to be gone sooner
 _CLIPS_PER_COMMIT = 4  # a person waits for the first windows
 
 
@@ -47,6 +49,11 @@ class Narration:
         self.is_cancelled = False
         self.edits = folder.read_edits()
         self.changed = asyncio.Event()
+
+    @cached_property
+    def num_windows(self) -> int:
+        """How many windows the video has."""
+        return len(self.record.windows())
 
     def change(self, state: State | None = None, *, reason: str | None = None) -> None:
         """Write a new state down, and tell whoever waits for `changed`; None tells of windows alone."""
@@ -205,7 +212,7 @@ class NarrationQueue:
     async def _watch(self, narration: Narration, process: NarrateProcess, windows: NarratedWindows) -> None:
         while not await process.ends_within(_LOOK_S):
             if narration.is_cancelled or self._is_closing:
-                await process.stop()
+                await process.stop(_CLOSES_S if self._is_closing else _CANCELS_S)
                 break
             if await asyncio.to_thread(windows.look):
                 narration.change()

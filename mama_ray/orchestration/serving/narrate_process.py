@@ -42,12 +42,12 @@ class NarrateProcess:
         """Its status, once it has ended; negative is the signal that ended it."""
         return self._waiter.result()
 
-    async def stop(self) -> None:
+    async def stop(self, within_s: float) -> None:
         """Tell it to stop, and see to it that it does, with all that it has started."""
         below = _below(self._process.pid)
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        if not await self.ends_within(_LEAVES_S):
+        if not await self.ends_within(within_s):
             self.kill()
             await self._waiter
         kill_group(self._process.pid, below)

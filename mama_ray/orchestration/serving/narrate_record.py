@@ -1,7 +1,8 @@
 """What is known of a narration between two starts of the app: a folder with the video, a record, edits and the output.
 
-`<narrations>/<id>/` holds `record.json`, the video, `request.yaml` (the narrate job), `out/` (its output), `log.txt`
-and `edits.json`. A folder without a record is an upload that never ended.
+`<narrations>/<id>/` holds `record.json`, the video, `request.yaml` (the narrate job), `out/` (its output), `log.txt`,
+`edits.json`, and `preview.mp4` where browsers do not play the video. A folder without a record is an upload that never
+ended.
 """
 
 import json
@@ -48,6 +49,7 @@ class Record(BaseModel):
     created_s: float
     num_bytes: int
     duration_s: float = Field(gt=0)
+    codec: str = ""
     settings: Settings
     state: State = "queued"
     reason: str | None = None
@@ -57,6 +59,11 @@ class Record(BaseModel):
     def is_over(self) -> bool:
         """Whether nothing more comes of it by itself."""
         return self.state in ("done", "failed", "cancelled")
+
+    @property
+    def extension(self) -> str:
+        """The extension of the video's file."""
+        return self.file_name.rpartition(".")[2]
 
     def windows(self) -> list[Window]:
         """Return the windows that the narrate job lays over the video, in their order."""
@@ -70,6 +77,7 @@ class NarrationFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.output, self.log, self.request = path / "out", path / "log.txt", path / "request.yaml"
+        self.preview = path / "preview.mp4"
 
     def read(self) -> Record | None:
         """Return the record; None where there is none that can be read, or that is another's."""

@@ -1,9 +1,11 @@
 """The windows of a narration as they are committed: read from the job's parts while it runs, from its table afterwards.
 
 What was read once is not read again, so that a look costs what is new. A window has a revision, the number of the look
-that saw it last change, by which a page is told what it does not know yet.
+that saw it last change, by which a page is told what it does not know yet. Numbers go up over all narrations of a
+process: whatever is read anew is news.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import groupby
@@ -22,6 +24,7 @@ from mama_ray.orchestration.serving.narrate_record import NarrationFolder, Recor
 from mama_ray.storage.places import Place
 
 _ALL_SAMPLES = 64
+_looks = itertools.count(1)
 
 
 class NarratedWindows:
@@ -102,9 +105,10 @@ class NarratedWindows:
                     changed[clip_id] = entry
         if changed:
             # The revision last: whoever reads from another thread meanwhile is told again, not left out.
+            revision = next(_looks)
             self._entries = self._entries | changed
-            self._revisions = self._revisions | dict.fromkeys(changed, self.revision + 1)
-            self.revision += 1
+            self._revisions = self._revisions | dict.fromkeys(changed, revision)
+            self.revision = revision
 
 
 def read_windows(folder: NarrationFolder, record: Record, job: NarrateJob) -> NarratedWindows:

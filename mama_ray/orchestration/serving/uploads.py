@@ -6,11 +6,14 @@ Whatever ends an upload early, the limit, a full disk, a browser that was closed
 import asyncio
 import shutil
 from collections.abc import AsyncIterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig
+from mama_ray.data.video.container import DecodeError
+from mama_ray.data.video.guarded import guard_of
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.narration.videos import VideoFacts, find_videos, look_at_video
+from mama_ray.orchestration.captioning.source import reason_of
 from mama_ray.storage.failures import NO_SPACE
 
 _BUFFER_BYTES = 1 << 20
@@ -56,17 +59,34 @@ async def receive(stream: AsyncIterable[bytes], path: Path, *, max_bytes: int, e
     return num_bytes
 
 
-def look_at_upload(path: Path, decode: DecodeConfig) -> VideoFacts:
+@dataclass(frozen=True)
+class UploadedVideo:
+    """What a look at an upload told; `codec` is empty where its frames could not be tried."""
+
+    duration_s: float
+    codec: str
+
+
+def look_at_upload(path: Path, decode: DecodeConfig) -> UploadedVideo:
     """Return what a video is, decoded by the guarded process alone.
 
     Raises UserError where it cannot be used, and OSError where the disk fails.
     """
-    facts = look_at_video(find_videos([str(path)])[0], decode, SceneConfig())
-    if facts.trouble is None and facts.duration_s <= 0:
+    cut = path.with_name(f"{path.name}.cut.part")  # which is never written of a whole file
+    try:
+        with guard_of(decode) as guard:
+            told = guard.open_windows(str(path), [], {"num_frames": 1, "rule": "spread", "size": {"short_side": 16}})
+            try:
+                codec = guard.inspect(str(path), 0.0, None, str(cut))["codec"]
+            except DecodeError:  # its windows say why, each for itself
+                codec = ""
+    except DecodeError as error:
+        raise UserError("the video cannot be used", got=reason_of(error).replace(f"{path.parent}/", "")) from error
+    finally:
+        cut.unlink(missing_ok=True)
+    if told["duration_s"] <= 0:
         raise UserError("the video cannot be used", got="a video without duration")
-    if facts.trouble is not None:
-        raise UserError("the video cannot be used", got=facts.trouble.replace(f"{path.parent}/", ""))
-    return facts
+    return UploadedVideo(told["duration_s"], codec)
 
 
 def _require_allowed(num_bytes: int, max_bytes: int) -> None:
