@@ -40,6 +40,11 @@ class Query:
     limit: int = 20
     offset: int = 0
 
+    @property
+    def num_wanted(self) -> int:
+        """How many of the best must be known."""
+        return self.offset + self.limit
+
     def direction(self, dim: int) -> np.ndarray:
         """Return the vector, float64 (dim,), whose dot product with a clip's feature is the clip's similarity."""
         if not len(self.plus) and not len(self.minus):
@@ -78,19 +83,21 @@ class ExactIndex:
         A clip without what is looked at is not found; where pixels and captions both are, what it lacks counts as 0.
         Raises UserError for a query that is none.
         """
-        direction = query.direction(self.table.dim)
-        rows = self.findable(query)
-        num_wanted = query.offset + query.limit
-        if query.limit < 1 or query.offset < 0:
-            raise UserError("which results", got=(query.offset, query.limit), wanted="an offset from 0, a limit from 1")
-        if num_wanted < len(rows):
-            rows = self._shortlist(direction, query.mixture, rows, num_wanted)
-        similarity = self.similarity(direction, query.mixture, rows)
-        order = np.lexsort((self.table.id_rank[rows], -similarity))[query.offset : num_wanted]
+        direction, rows = query.direction(self.table.dim), self.findable(query)
+        if query.num_wanted < len(rows):
+            rows = self._shortlist(direction, query.mixture, rows, query.num_wanted)
+        return self.rank(query, rows)
+
+    def rank(self, query: Query, rows: np.ndarray) -> list[Hit]:
+        """Return the clips asked for as if there were only these rows, int64, each once."""
+        similarity = self.similarity(query.direction(self.table.dim), query.mixture, rows)
+        order = np.lexsort((self.table.id_rank[rows], -similarity))[query.offset : query.num_wanted]
         return [Hit(self.table.clip_ids[int(rows[i])].as_py(), int(rows[i]), float(similarity[i])) for i in order]
 
     def findable(self, query: Query) -> np.ndarray:
-        """Return the rows, int64, that are allowed and have what the query looks at."""
+        """Return the rows, int64, that are allowed and have what the query looks at; UserError for a wrong query."""
+        if query.limit < 1 or query.offset < 0:
+            raise UserError("which results", got=(query.offset, query.limit), wanted="an offset from 0, a limit from 1")
         if not 0 <= query.mixture <= 1:
             raise UserError("mixture", got=query.mixture, wanted="0 (captions alone) to 1 (pixels alone)")
         found = np.zeros(len(self.table), bool)
