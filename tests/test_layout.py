@@ -25,6 +25,7 @@ CONFIG_CLASSES = {
     "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
     "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
+    "index": "mama_ray.orchestration.indexing.job:IndexJob",
     "lavila": "mama_ray.experiments.lavila.job:LavilaJob",
     "narrate": "mama_ray.orchestration.narration.job:NarrateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",

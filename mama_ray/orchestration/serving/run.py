@@ -9,18 +9,17 @@ address that others reach without a token.
 import logging
 import os
 import socket
-from pathlib import Path
 
 import uvicorn
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.app import create_app
-from mama_ray.orchestration.serving.catalog import open_catalog
 from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS, AppJob, with_absolute_paths
+from mama_ray.orchestration.serving.opening import open_state
 from mama_ray.orchestration.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE
-from mama_ray.orchestration.serving.state import AppState
-from mama_ray.storage.first_look import ensure_readable, ensure_writable
-from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.first_look import ensure_writable
+from mama_ray.storage.lease import LEASE_NAME, Lease
+from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,11 @@ def serve(job: AppJob) -> str:
     """Serve the app until it is stopped; returns the line that says where its data lie."""
     job = with_absolute_paths(job)
     token = read_token(job)
-    with _listening(job) as listener:  # before anything slow: a taken port is told at once
+    if "://" in job.data:
+        raise UserError("the app keeps its data on this machine", got=job.data, wanted="a folder on this machine")
+    ensure_writable(job.data)
+    # A taken port, and data that another app writes, are told before anything slow.
+    with _listening(job) as listener, Lease(Place.of(job.data) / LEASE_NAME, "app's data"):
         state = open_state(job, token)
         config = uvicorn.Config(
             create_app(state),
@@ -45,20 +48,6 @@ def serve(job: AppJob) -> str:
         logger.info("the app is at %s", address_of(job))
         uvicorn.Server(config).run(sockets=[listener])
     return f"the app was stopped; what it keeps is in {job.data}"
-
-
-def open_state(job: AppJob, token: str | None = None) -> AppState:
-    """Open all that was given, and find out what is missing. Raises UserError for what was given and cannot be used."""
-    if "://" in job.data:
-        raise UserError("the app keeps its data on this machine", got=job.data, wanted="a folder on this machine")
-    ensure_writable(job.data)
-    ensure_readable(job.shards, *job.captions, job.index, job.audit)
-    shards = Place.of(_shards_of(job))
-    with storage_errors(shards.uri):
-        catalog = open_catalog(shards, job.captions)
-    state = AppState(job, shards, catalog, Path(job.data), token, narrator=job.narrator)
-    state.missing = _find_missing(state)
-    return state
 
 
 def read_token(job: AppJob) -> str | None:
@@ -81,14 +70,6 @@ def address_of(job: AppJob) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{job.port}/"
 
 
-def _shards_of(job: AppJob) -> str:
-    if job.shards is not None:
-        return job.shards
-    from mama_ray.orchestration.prepare.embedded import embedded_shards
-
-    return embedded_shards(job.corpus, str(Path(job.data).parent))
-
-
 def _listening(job: AppJob) -> socket.socket:
     """Return a socket that listens, before the work of a start: a port that is taken is told at once."""
     family = socket.AF_INET6 if ":" in job.host else socket.AF_INET
@@ -104,26 +85,3 @@ def _listening(job: AppJob) -> socket.socket:
             remedy="end what listens there, or choose another port with --port",
         ) from error
     return listener
-
-
-def _find_missing(state: AppState) -> dict[str, str]:
-    """Return by capability what is missing and how to get it."""
-    missing = {}
-    if state.index is None:
-        missing["search"] = (
-            "Search needs an encoder. Start the app with --run RUN, a run of jobs/train.py or any CLIP of the hub."
-        )
-    if not state.job.captions:
-        missing["captions"] = (
-            "There are no generated captions. Write some with jobs/caption.py, and start the app with --captions."
-        )
-    if state.narrator is None:
-        missing["narrate"] = (
-            "Narration needs a captioner. Start the app with --narrator MODEL, as jobs/narrate.py takes it."
-        )
-    if state.audit_folder is None:
-        missing["weights"] = (
-            "The weights need a run that recorded them: jobs/train.py with --record, then jobs/audit.py, and start the "
-            "app with --audit FOLDER."
-        )
-    return missing
