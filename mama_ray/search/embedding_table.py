@@ -53,7 +53,11 @@ class EmbeddingTable:
         filling = _Filling(identity.dim, parts)
         for name in sorted(parts):
             filling.add(folder / name, read_part(folder / name, identity.dim, ("clip_id", "video", "captions")))
-        return filling.table(identity)
+            pa.default_memory_pool().release_unused()  # it keeps what parts were read into, a third of the table
+        table = filling.table(identity)
+        del filling
+        pa.default_memory_pool().release_unused()
+        return table
 
     def __len__(self) -> int:
         return len(self.clip_ids)

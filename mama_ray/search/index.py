@@ -15,8 +15,9 @@ from mama_ray.errors import UserError
 from mama_ray.search.embedding_table import EmbeddingTable
 
 MINUS_WEIGHT = 0.5
-# Half precision rounds the query and each product by 2**-11 of it at most; of two clips that are compared, both.
-_SLACK = 4 * 2.0**-11
+# Half precision rounds the query and each product, summed in float32, by 2**-11 of it at most; of two clips that are
+# compared, both.
+_SLACK = 4.5 * 2.0**-11
 _GATHER_SHARE = 0.25  # of clips allowed; above it, reading all is quicker than picking some
 _EXACT_ROWS = 4096  # compared in float64 at a time
 
@@ -138,11 +139,18 @@ class ExactIndex:
             if is_sparse:
                 nearest = self._nearest_captions(rows, lambda own: torch.mv(captions[torch.from_numpy(own)], half))
             else:
-                whole = torch.mv(captions, half).numpy()
-                nearest = self._nearest_captions(rows, lambda own: whole[own])
+                nearest = self._nearest_of_all(torch.mv(captions, half).float().numpy())[rows]
             total += np.float32(1 - mixture) * nearest.astype(np.float32)
         last = np.partition(total, len(total) - num_wanted)[len(total) - num_wanted]
         return rows[total >= last - _SLACK * np.linalg.norm(direction)]
+
+    def _nearest_of_all(self, values: np.ndarray) -> np.ndarray:
+        """Return of every row the largest of the values of its captions, 0 where it has none."""
+        nearest = np.zeros(len(self.table), np.float32)
+        if len(values):
+            begins = self.table.caption_offsets[:-1][self._has_captions]
+            nearest[self._has_captions] = np.maximum.reduceat(values, begins)
+        return nearest
 
     def _nearest_captions(self, rows: np.ndarray, compare: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
         """Return of each row the largest of what `compare` gives its captions, 0 where it has none."""
