@@ -6,8 +6,10 @@ compared in float64. So the answer is that of brute force in float64, and equal 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import ArrayLike
 
@@ -71,6 +73,23 @@ class Hit:
     similarity: float
 
 
+class SearchIndex(Protocol):
+    """What answers queries; whoever fulfils it needs to know nothing else of the app, and the app nothing of it."""
+
+    @property
+    def clip_ids(self) -> pa.LargeStringArray:
+        """The clips in the order of the rows."""
+
+    def search(self, query: Query) -> list[Hit]:
+        """Return the clips asked for, best first; UserError for a query that is none."""
+
+    def count(self, query: Query) -> int:
+        """Return how many clips could be found if the limit were large enough."""
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
+
+
 class ExactIndex:
     """Compares a query with every clip that is allowed. May be used from several threads."""
 
@@ -94,6 +113,19 @@ class ExactIndex:
         similarity = self.similarity(query.direction(self.table.dim), query.mixture, rows)
         order = np.lexsort((self.table.id_rank[rows], -similarity))[query.offset : query.num_wanted]
         return [Hit(self.table.clip_ids[int(rows[i])].as_py(), int(rows[i]), float(similarity[i])) for i in order]
+
+    @property
+    def clip_ids(self) -> pa.LargeStringArray:
+        """The clips in the order of the rows."""
+        return self.table.clip_ids
+
+    def count(self, query: Query) -> int:
+        """Return how many clips could be found if the limit were large enough."""
+        return len(self.findable(query))
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
+        return self.table.video_feature(clip_id)
 
     def findable(self, query: Query) -> np.ndarray:
         """Return the rows, int64, that are allowed and have what the query looks at; UserError for a wrong query."""
