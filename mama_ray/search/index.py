@@ -48,6 +48,11 @@ class Query:
         """How many of the best must be known."""
         return self.offset + self.limit
 
+    def check_page(self) -> None:
+        """Raise UserError where no such results can be."""
+        if self.limit < 1 or self.offset < 0:
+            raise UserError("which results", got=(self.offset, self.limit), wanted="an offset from 0, a limit from 1")
+
     def direction(self, dim: int) -> np.ndarray:
         """Return the vector, float64 (dim,), whose dot product with a clip's feature is the clip's similarity."""
         if not len(self.plus) and not len(self.minus):
@@ -129,8 +134,7 @@ class ExactIndex:
 
     def findable(self, query: Query) -> np.ndarray:
         """Return the rows, int64, that are allowed and have what the query looks at; UserError for a wrong query."""
-        if query.limit < 1 or query.offset < 0:
-            raise UserError("which results", got=(query.offset, query.limit), wanted="an offset from 0, a limit from 1")
+        query.check_page()
         if not 0 <= query.mixture <= 1:
             raise UserError("mixture", got=query.mixture, wanted="0 (captions alone) to 1 (pixels alone)")
         found = np.zeros(len(self.table), bool)
