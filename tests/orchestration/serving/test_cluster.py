@@ -90,11 +90,12 @@ def test_no_search_fails_while_a_replica_is_killed(deployed, index_folder, local
 
 def kill_a_replica(deployment: str) -> None:
     import ray
-    from ray.util.state import list_actors
+    from ray.util import list_named_actors
 
-    alive = [actor.name for actor in list_actors(filters=[("state", "=", "ALIVE")]) if deployment in (actor.name or "")]
-    assert len(alive) == 2, alive
-    ray.kill(ray.get_actor(alive[0], namespace="serve"), no_restart=True)
+    named = [one["name"] for one in list_named_actors(all_namespaces=True) if one["namespace"] == "serve"]
+    replicas = [name for name in named if f"{deployment}#" in name]
+    assert len(replicas) == 2, named
+    ray.kill(ray.get_actor(replicas[0], namespace="serve"), no_restart=True)
 
 
 def test_what_is_wrong_is_told_as_in_one_process(deployed, index_folder, tmp_path):
