@@ -61,11 +61,16 @@ class Searcher:
         self._embed = lru_cache(_MOST_TEXTS_KEPT)(self._embed_text)
 
     def search(self, request: SearchRequest) -> dict:
-        """Return the clips that fit best. Raises UserError for a request that cannot be answered."""
+        """Return the clips that fit best; without words and examples, all that pass the filters, in the corpus's order.
+
+        Raises UserError for a request that cannot be answered.
+        """
         began = time.perf_counter()
+        if not (_texts([*request.plus, *request.minus]) or request.like or request.unlike):
+            return self._browse(request)
         query = self.query(request)
         hits = self._state.index.search(query)
-        found = [self._told(hit.row, hit.similarity) for hit in hits]
+        found = [self._told(int(self._rows[hit.row]), round(hit.similarity, 4)) for hit in hits]
         took_ms = 1000 * (time.perf_counter() - began)
         total = self._state.index.count(query)
         return {"hits": found, "total": total, "offset": request.offset, "took_ms": round(took_ms, 1)}
@@ -111,9 +116,15 @@ class Searcher:
             raise UserError("this clip cannot be an example: the index has no feature of it", got=name)
         return feature
 
-    def _told(self, row: int, similarity: float) -> dict:
-        record = self._state.catalog.record_at(int(self._rows[row]))
-        return {"similarity": round(similarity, 4), **card_facts(record)}
+    def _browse(self, request: SearchRequest) -> dict:
+        allowed = self.filters.allowed(request.filters)
+        rows = np.arange(len(self._state.catalog)) if allowed is None else np.flatnonzero(allowed)
+        shown = rows[request.offset : request.offset + request.limit]
+        found = [self._told(int(row), None) for row in shown]
+        return {"hits": found, "total": len(rows), "offset": request.offset, "took_ms": 0.0}
+
+    def _told(self, row: int, similarity: float | None) -> dict:
+        return {"similarity": similarity, **card_facts(self._state.catalog.record_at(row))}
 
 
 def card_facts(record: ClipRecord) -> dict:

@@ -28,7 +28,12 @@ LOGIN_PATH = "/login"
 _COOKIE = "mama_ray_app"
 _READING = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 1 << 20  # of everything but uploads: a query, a mark, an edited caption
-_OPEN_PATHS = (LOGIN_PATH, "/static/app.css")  # what the page that asks for the token needs
+_OPEN_PATHS = (
+    LOGIN_PATH,
+    "/static/app.css",
+    "/static/app.js",
+    "/static/icon.svg",
+)  # what the page that asks for the token needs
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -36,7 +41,7 @@ _POLICY = (
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none at all a form of ours would come from the origin "null"
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "x-frame-options": "DENY",

@@ -1,12 +1,13 @@
 """The app as a person starts it: a process of its own on a free port, over a small embedded corpus."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,9 +66,14 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def make_shards(folder: Path, corpus: CorpusConfig = SMALL_CORPUS) -> Path:
-    """Generate and prepare an embedded corpus without Ray; returns the folder of its shards."""
+def make_shards(folder: Path, corpus: CorpusConfig = SMALL_CORPUS, more: Iterable[dict] = ()) -> Path:
+    """Generate and prepare an embedded corpus without Ray; returns the folder of its shards.
+
+    more: rows that are added to its table.
+    """
     write_corpus(corpus, folder / "corpus")
+    with open(folder / "corpus/annotations.jsonl", "a") as table:
+        table.writelines(json.dumps(row) + "\n" for row in more)
     prepare(
         videos=str(folder / "corpus/videos"),
         annotations=str(folder / "corpus/annotations.jsonl"),
@@ -107,3 +113,15 @@ def running_app(data: Path, *arguments: str, **environment: str) -> Iterator[Run
         yield app
     finally:
         app.stop()
+
+
+def raw(app: RunningApp, request: bytes) -> bytes:
+    """Send bytes as they are, and return what comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", app.port), timeout=30) as connection:
+        with contextlib.suppress(OSError):  # the other side may close before all is sent
+            connection.sendall(request)
+        answer = b""
+        with contextlib.suppress(OSError):
+            while part := connection.recv(1 << 16):
+                answer += part
+        return answer

@@ -43,7 +43,7 @@ const cards = (() => {
       box.addEventListener("change", () => options.onselect(clip, box.checked));
       under.append(box);
     }
-    under.append(make("b", { class: "similarity", title: "similarity", text: clip.similarity.toFixed(3) }));
+    if (clip.similarity !== null) under.append(make("b", { class: "similarity", title: "similarity", text: clip.similarity.toFixed(3) }));
     if (clip.source && clip.source !== "human") under.append(make("span", { class: `badge ${clip.source}`, text: clip.source }));
     if (clip.topic) under.append(make("span", { class: "quiet topic", text: clip.topic }));
     if (clip.flags.length) under.append(make("span", { class: "badge bad", title: clip.flags.join(", "), text: "flagged" }));

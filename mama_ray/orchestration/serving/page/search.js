@@ -84,19 +84,16 @@
   const search = async (offset) => {
     const asked = request(offset), number = ++last, list = element("cards");
     showTerms();
-    if (!isAsked(asked)) {
-      list.replaceChildren();
-      element("more").hidden = true;
-      return;
-    }
     list.setAttribute("aria-busy", "true");
     try {
       const answer = await ask("/api/search", { method: "POST", json: asked });
       if (number !== last) return; // another search has been asked since
       if (offset === 0) list.replaceChildren();
-      for (const hit of answer.hits) list.append(cards.card(hit, { onselect, isSelected: (clip) => selected.has(clip.clip_id), onlike }));
+      for (const hit of answer.hits) list.append(cards.card(hit, { onselect, isSelected: (clip) => selected.has(clip.clip_id), onlike: form.hidden ? null : onlike }));
       shown = offset + answer.hits.length;
-      element("told").textContent = answer.total ? `${answer.total.toLocaleString("en")} clips, the best first · ${answer.took_ms.toFixed(0)} ms` : "No clip passes the filters.";
+      element("told").textContent = !answer.total ? "No clip passes the filters."
+        : isAsked(asked) ? `${answer.total.toLocaleString("en")} clips, the best first · ${answer.took_ms.toFixed(0)} ms`
+          : `${answer.total.toLocaleString("en")} clips, in the order of the corpus. Move over one to play it.`;
       element("more").hidden = shown >= answer.total || answer.hits.length === 0;
     } catch (error) {
       if (number === last) { element("told").textContent = error.message; list.replaceChildren(); element("more").hidden = true; }
@@ -115,7 +112,7 @@
   };
   const onlike = (clip) => { words.value = ""; Object.assign(state, { plus: [], minus: [], like: [clip.clip_id], unlike: [] }); scrollTo({ top: 0 }); run(); };
   element("export").addEventListener("click", () => save("clip_ids.txt", [...selected.keys(), ""].join("\n")));
-  element("as-plus").addEventListener("click", () => { for (const id of selected.keys()) add("like", id); run(); });
+  if (element("as-plus")) element("as-plus").addEventListener("click", () => { for (const id of selected.keys()) add("like", id); run(); });
   element("unselect").addEventListener("click", () => {
     selected.clear();
     element("selection").hidden = true;
@@ -148,6 +145,7 @@
       event.target.value = "";
     }
   });
+  element("filters").open = matchMedia("(min-width: 821px)").matches;
   window.addEventListener("popstate", () => { readAddress(); search(0); });
   readAddress();
   search(0);
