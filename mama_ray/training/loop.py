@@ -19,6 +19,7 @@ class StepRecord:
     """What happened in one step; tensors stay on the device until somebody reads them.
 
     `losses` and `weights` are those of the global batch, in its order: padding is no part of them, nor of the scalars.
+    `cosines` are of this rank's `rows`, its padding among them; None where clips have no text.
     """
 
     step: int
@@ -26,6 +27,7 @@ class StepRecord:
     losses: Float[Tensor, "global"]
     weights: Float[Tensor, "global"]
     scalars: dict[str, Tensor | float]
+    cosines: Float[Tensor, "local"] | None = None
 
 
 def train(
@@ -77,7 +79,7 @@ def train_step(
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
     if state.feature_model.bias is not None:
         scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
-    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
+    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars, result.cosines)
     state.step += 1
     return record
 
