@@ -1,4 +1,4 @@
-"""How well a score tells faulty pairs from good ones: area under the ROC curve, and the share of faulty ones at the end.
+"""How well a score tells faulty pairs from good ones: area under the ROC curve, share of faulty ones among the lowest.
 
 Scores are such that a faulty pair should have a low one: a weight, a cosine, a loss with its sign turned.
 """
