@@ -11,7 +11,7 @@ from mama_ray.models.settings import LoraConfig
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
-from mama_ray.orchestration.training.settings import DataConfig
+from mama_ray.orchestration.training.settings import DataConfig, RecordConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
@@ -111,6 +111,9 @@ class TrainJob(Config):
 
     seed: int = Field(0, ge=0)
     """Seed of initial weights, clip order, frame sampling and caption choice."""
+
+    record: AddedLater[MayChange[RecordConfig]] = RecordConfig()
+    """Losses and weights of single samples, written down for jobs/audit.py."""
 
     log_every: MayChange[int] = Field(10, ge=1)
     """Steps between two records of metrics.jsonl."""

@@ -13,6 +13,17 @@ from mama_ray.data.video.settings import DecodeConfig, Resize
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+class RecordConfig(Config):
+    """What is written down of single samples while they are learned from."""
+
+    every: int = Field(0, ge=0)
+    """Steps between two whose samples are recorded: 1 records every step, 0 none. Loss, weight and cosine of each clip
+    of such a step go to record/ in the run's folder, for jobs/audit.py."""
+
+    from_epoch: float = Field(0.0, ge=0.0)
+    """Passes over the training split before the first recorded step."""
+
+
 class DataConfig(Config):
     """How clips become training samples."""
 
