@@ -224,7 +224,8 @@ def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     pretrained = job.model.pretrained
     weights = None if pretrained is None else without_prefix(pretrained)
     asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
-    return job.shards, *job.data.caption_tables, *job.data.classes, job.data.tokenizer, weights, *asked
+    data = job.data
+    return job.shards, *data.caption_tables, *data.classes, data.exclude, data.tokenizer, weights, *asked
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -237,8 +238,9 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     for name in ("questions", "answers"):
         if (uri := getattr(job.task, name)) is not None:
             changes[f"task.{name}"] = absolute_uri(uri)
-    if job.data.features is not None:
-        changes["data.features"] = absolute_uri(job.data.features)
+    for name in ("features", "exclude"):
+        if (uri := getattr(job.data, name)) is not None:
+            changes[f"data.{name}"] = absolute_uri(uri)
     for name in ("caption_tables", "classes"):
         if uris := getattr(job.data, name):
             changes[f"data.{name}"] = [absolute_uri(uri) for uri in uris]

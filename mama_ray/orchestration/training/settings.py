@@ -50,6 +50,10 @@ class DataConfig(Config):
     """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
     test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
 
+    exclude: AddedLater[Location[str | None]] = None
+    """CSV of clips and captions that train and meta are without: column clip_id and, where one caption is meant,
+    caption_id, as jobs/audit.py writes it. val and test keep theirs."""
+
     exclude_flags: tuple[Flag, ...] = FLAGS
     """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does, which
     config.yaml says by naming those of the first version."""
