@@ -1,4 +1,4 @@
-"""The report page of an audit: weight against loss, and the pairs that a run learned least from, for a person to look at."""
+"""The report page of an audit: weight against loss, and the pairs that a run trusts least, to be looked at."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -104,10 +104,8 @@ def write_audit(job: AuditJob, audited: AuditedRun, model: EvaluatedModel, table
         page = write_audit_page(folder, table, summary, audited.shards)
         (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
     logger.info("page: %s", page)
-    num_gone = sum(verdict == EXCLUDE for verdict in table["verdict"].to_pylist())
-    return (
-        f"audited {len(table):,} clips: {num_gone:,} captions to exclude, {len(better):,} with a better one: {folder}"
-    )
+    told = f"{len(exclusions):,} captions to leave out, for {len(better):,} of them there is a better one"
+    return f"audited {len(table):,} clips, {told}: {folder}"
 
 
 @ray.remote(num_cpus=0.5, name="audit: count")
