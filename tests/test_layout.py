@@ -20,11 +20,13 @@ PACKAGE = ROOT / "mama_ray"
 # Which config class a folder of configs/ and a program of jobs/ stand for.
 CONFIG_CLASSES = {
     "audit": "mama_ray.orchestration.audit.job:AuditJob",
+    "app": "mama_ray.orchestration.serving.job:AppJob",
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
     "demo": "mama_ray.experiments.demo.job:DemoJob",
     "duplicates": "mama_ray.orchestration.duplicates.job:DuplicatesJob",
     "features": "mama_ray.orchestration.features.job:FeaturesJob",
     "evaluate": "mama_ray.orchestration.evaluation.job:EvaluateJob",
+    "index": "mama_ray.orchestration.indexing.job:IndexJob",
     "lavila": "mama_ray.experiments.lavila.job:LavilaJob",
     "narrate": "mama_ray.orchestration.narration.job:NarrateJob",
     "narrator": "mama_ray.orchestration.narrator.job:NarratorJob",

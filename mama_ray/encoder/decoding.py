@@ -25,7 +25,7 @@ class VideoError:
     """Why a file could not be encoded.
 
     Attributes:
-        path: as it was given.
+        path: as it was given, '' of a video that was given as bytes.
         reason: one line.
         is_of_video: whether it is a fact about the file's content; else the file could not be read at all, which may
             be different the next time.
@@ -48,16 +48,16 @@ class FrameLoader:
     decode: DecodeConfig
     num_processes: int
 
-    def load(self, paths: Sequence[str]) -> Iterator[np.ndarray | VideoError]:
-        """Yield per path, in order, uint8 (frames, height, width, 3) or the reason why there are none."""
-        num_processes = min(self.num_processes, len(paths))
+    def load(self, videos: Sequence[str | bytes]) -> Iterator[np.ndarray | VideoError]:
+        """Yield per path, or bytes of a video, in order, uint8 (frames, height, width, 3) or why there are none."""
+        num_processes = min(self.num_processes, len(videos))
         if num_processes == 0:
             return
         with self._guards(num_processes) as guards, ThreadPoolExecutor(num_processes) as pool:
             waiting: deque[Future] = deque()
             try:
-                for path in paths:
-                    waiting.append(pool.submit(self._load_one, guards, path))
+                for video in videos:
+                    waiting.append(pool.submit(self._load_one, guards, video))
                     if len(waiting) > _AHEAD * num_processes:
                         yield waiting.popleft().result()
                 while waiting:
@@ -79,13 +79,15 @@ class FrameLoader:
             for guard in made:
                 guard.close()
 
-    def _load_one(self, guards: "queue.SimpleQueue[VideoGuard]", path: str) -> np.ndarray | VideoError:
+    def _load_one(self, guards: "queue.SimpleQueue[VideoGuard]", video: str | bytes) -> np.ndarray | VideoError:
+        path = video if isinstance(video, str) else ""
         try:
-            _require_readable_file(path)
+            if isinstance(video, str):
+                _require_readable_file(video)
             size = decoded_size(self.transform, at_random=False)
             guard = guards.get()
             try:
-                frames = guard.sampled_frames(path, num_frames=self.num_frames, size=size)
+                frames = guard.sampled_frames(video, num_frames=self.num_frames, size=size)
             finally:
                 guards.put(guard)
         except DecodeError as error:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,28 +96,44 @@ class Encoder:
         `DecodeConfig`. `progress` shows a bar.
         """
         names = _names(_many(paths, "paths"))
-        size = min(self._features.batch_size, len(names))
-        rows: list[np.ndarray] = []
-        batch: list[np.ndarray] = []
-        kept: list[str] = []
-        errors: list[VideoError] = []
+        kept, rows, errors = [], [], []
         with tqdm(total=len(names), desc="videos", unit="video", disable=not progress) as bar:
-            for name, found in zip(names, self._frames.load(names), strict=True):
+            for name, found in zip(names, self._encoded(names), strict=True):
                 bar.update()
                 if isinstance(found, VideoError):
                     errors.append(found)
                     bar.set_postfix(errors=len(errors), refresh=False)
-                    continue
-                kept.append(name)
-                batch.append(found)
-                if len(batch) == size:
-                    rows.append(self._features.video_features(np.stack(batch), size=size))
-                    batch = []
-            if batch:
-                rows.append(self._features.video_features(np.stack(batch), size=size))
+                else:
+                    kept.append(name)
+                    rows.append(found)
         if errors:
             logger.warning("%d of %d videos could not be encoded; first: %s", len(errors), len(names), errors[0])
-        return EncodedVideos(np.concatenate(rows) if rows else self._none(), kept, errors)
+        return EncodedVideos(np.stack(rows) if rows else self._none(), kept, errors)
+
+    def encode_each(self, videos: Sequence[str | Path | bytes]) -> list[np.ndarray | VideoError]:
+        """Encode local files or bytes of videos, decoded as by `encode_videos`.
+
+        Returns in order a feature, float32 (dim,), or why there is none.
+        """
+        return list(self._encoded([video if isinstance(video, bytes) else _names([video])[0] for video in videos]))
+
+    def _encoded(self, videos: Sequence[str | bytes]) -> Iterator[np.ndarray | VideoError]:
+        """Yield each video's feature, or why it has none, in order; a batch is encoded when it is full."""
+        size = min(self._features.batch_size, len(videos))
+        found: list[np.ndarray | VideoError] = []  # frames of at most one batch, and the errors between them
+        num_frames = 0
+        for one in self._frames.load(videos):
+            found.append(one)
+            num_frames += not isinstance(one, VideoError)
+            if num_frames == size:
+                yield from self._with_features(found, size)
+                found, num_frames = [], 0
+        yield from self._with_features(found, size)
+
+    def _with_features(self, found: list[np.ndarray | VideoError], size: int) -> Iterator[np.ndarray | VideoError]:
+        batch = [frames for frames in found if not isinstance(frames, VideoError)]
+        features = iter(self._features.video_features(np.stack(batch), size=size) if batch else ())
+        yield from (one if isinstance(one, VideoError) else next(features) for one in found)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode sentences, float32 (len(texts), dim), unit norm; equal sentences have equal features.

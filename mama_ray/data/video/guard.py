@@ -69,6 +69,11 @@ class VideoGuard:
             }
         )
 
+    def recode(self, path: str, cut_to: str) -> dict:
+        """Write all of a local file as `SourceVideo.cut` does, whatever it is; returns and raises as `inspect` does."""
+        request = {"path": path, "start_s": 0.0, "end_s": None, "num_trial_frames": 1, "cut_to": cut_to}
+        return self._answer({**request, "always": True})
+
     def sampled_frames(
         self,
         data: bytes | str | Path,

@@ -57,16 +57,17 @@ class Inspector:
         cut_to: str,
         config: DecodeConfig,
         window: WindowConfig | None = None,
+        always: bool = False,
     ) -> dict:
         """Return the facts of the clip [start_s, end_s) of a local file or folder of chunks: those of `VideoInfo`,
         `end_s`, `is_cut`, and `is_clamped` where the video ends before the clip.
 
-        Where the clip is less than the whole file it is cut and written to `cut_to`, and the facts are those of the
-        cut. Raises DecodeError with a readable reason.
+        Where the clip is less than the whole file, or `always`, it is cut and written to `cut_to`, and the facts are
+        those of the cut. Raises DecodeError with a readable reason.
         """
         source = self._open(path, config, window or WindowConfig())
         asked_s, end_s = end_s, source.end_of(start_s, end_s)
-        covers_all = source.covers(start_s, end_s)
+        covers_all = not always and source.covers(start_s, end_s)
         if covers_all:
             info = source.info
             self.close()  # there is nothing else to cut out of it

@@ -1,0 +1,93 @@
+"""What the app is asked for."""
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mama_ray.config import Config, MayChange
+from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.orchestration.captioning.job import EMBEDDED
+from mama_ray.storage.places import absolute_uri
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+# What a stranger uploads is held tighter than what was prepared: a minute of a core, a few GiB.
+_UPLOADED_VIDEOS = DecodeConfig(timeout_s=60.0, max_memory_gib=4.0)
+
+
+class AppJob(Config):
+    """The app on one corpus."""
+
+    shards: str | None = None
+    """Folder or URI of shards with their index; null makes and uses the embedded corpus."""
+
+    corpus: CorpusConfig = CorpusConfig()
+    """The embedded corpus, where `shards` is null."""
+
+    captions: list[str] = []
+    """Folders or URIs of caption tables about the same clips, as jobs/caption.py and jobs/rephrase.py write them."""
+
+    run: str | None = None
+    """Run, checkpoint, model folder or hub id of the dual encoder that searches; null leaves search out."""
+
+    index: str | None = None
+    """Folder or URI of the embedding table of jobs/index.py; null makes it below `data` where `run` is given."""
+
+    narrator: str | None = None
+    """Captioner that narrates videos, as of jobs/narrate.py; `embedded` is the small one that comes with the package.
+    null leaves narration out."""
+
+    audit: str | None = None
+    """Folder or URI that jobs/audit.py wrote; null leaves the page of weights out."""
+
+    data: MayChange[str] = "runs/app"
+    """Folder on this machine in which the app keeps uploads, narrations, marks and previews."""
+
+    host: MayChange[str] = "127.0.0.1"
+    """Address to listen on. Any but this machine's own needs a token, in the variable MAMA_RAY_APP_TOKEN."""
+
+    port: MayChange[int] = Field(8765, ge=1, le=65535)
+    """Port to listen on."""
+
+    hosts: MayChange[list[str]] = []
+    """Names, beside those of this machine's own address, under which browsers may ask for the app."""
+
+    max_upload_mib: MayChange[int] = Field(4096, ge=1)
+    """Largest upload in MiB; what is larger is stopped on its way."""
+
+    max_cache_mib: MayChange[int] = Field(1024, ge=1)
+    """Most MiB of previews and poster frames that are kept."""
+
+    max_clients: MayChange[int] = Field(64, ge=1)
+    """Most requests that are worked on at a time; further ones are asked to come again."""
+
+    max_jobs: MayChange[int] = Field(8, ge=1)
+    """Most narrations that wait for their turn; further ones are refused."""
+
+    decode: MayChange[DecodeConfig] = _UPLOADED_VIDEOS
+    """Limits of the video decoder, for clips and uploads."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        if not host or any(letter.isspace() or letter in "/@?#" for letter in host):
+            raise ValueError(f"got {host!r}, wanted an address such as 127.0.0.1 or 0.0.0.0")
+        return host
+
+    @model_validator(mode="after")
+    def _index_has_an_encoder(self) -> Self:
+        if self.index is not None and self.run is None:
+            raise ValueError("index needs run, the encoder that it was made by: words are searched with it")
+        return self
+
+
+def with_absolute_paths(job: AppJob) -> AppJob:
+    """Name every place so that it is found from any working directory."""
+    changes: dict = {"data": absolute_uri(job.data), "captions": [absolute_uri(table) for table in job.captions]}
+    for name in ("shards", "index", "audit"):
+        if getattr(job, name) is not None:
+            changes[name] = absolute_uri(getattr(job, name))
+    if job.narrator not in (None, EMBEDDED) and job.narrator.startswith((".", "~", "/")):
+        changes["narrator"] = absolute_uri(job.narrator)
+    return job.model_copy(update=changes)

@@ -1,0 +1,133 @@
+"""Opening all that the app was given, and finding out what is missing.
+
+What was given and cannot be used ends the start in one line. What was not given is no fault: the page says what it is
+good for and how to get it.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+from mama_ray.errors import UserError
+from mama_ray.models.hub import require_hub_id, without_prefix
+from mama_ray.orchestration.captioning.job import EMBEDDED
+from mama_ray.orchestration.serving.catalog import open_catalog
+from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.state import AppState
+from mama_ray.storage.first_look import ensure_readable
+from mama_ray.storage.places import Place, join_uri, storage_errors
+
+logger = logging.getLogger(__name__)
+
+_INDEX_FOLDER = "index"
+_AUDIT_TABLE = "audit.parquet"
+
+
+def open_state(job: AppJob, token: str | None = None) -> AppState:
+    """Open all that was given. Raises UserError for what cannot be used."""
+    ensure_readable(job.shards, *job.captions, job.index, job.audit)
+    if job.run is not None:
+        _look_at_model(job.run)
+    audit = _audit_folder(job.audit)
+    shards = Place.of(job.shards or _embedded_shards(job))
+    with storage_errors(shards.uri):
+        catalog = open_catalog(shards, job.captions)
+    if catalog.num_foreign:
+        logger.warning("%d captions of the tables are of clips that the corpus does not have", catalog.num_foreign)
+    state = AppState(job, shards, catalog, Path(job.data), token, narrator=job.narrator, audit_folder=audit)
+    if job.run is not None:
+        _open_index(state, job.run)
+    state.missing = find_missing(state)
+    return state
+
+
+def find_missing(state: AppState) -> dict[str, str]:
+    """Return by capability what is missing and how to get it."""
+    job, missing = state.job, {}
+    shards = "" if job.shards is None else " --shards ..."
+    if state.index is None:
+        missing["search"] = (
+            f"Search needs an encoder: start the app with --run RUN, a run of jobs/train.py{shards} or any CLIP of the "
+            "Hugging Face hub (--run hf:openai/clip-vit-base-patch32)."
+        )
+    if not job.captions:
+        missing["captions"] = (
+            f"There are no generated captions: write some with jobs/caption.py{shards} --output TABLE, and start the "
+            "app with --captions TABLE."
+        )
+    if state.narrator is None:
+        missing["narrate"] = (
+            "Narration needs a captioner: start the app with --narrator MODEL, as jobs/narrate.py takes it, or with "
+            f"--narrator {EMBEDDED} to try it on a film of the embedded corpus."
+        )
+    if state.audit_folder is None:
+        missing["weights"] = (
+            "The weights need a run that has recorded them: jobs/train.py with --record, then jobs/audit.py on that "
+            "run, and the app with --audit FOLDER."
+        )
+    return missing
+
+
+def _open_index(state: AppState, run: str) -> None:
+    """Load the encoder and its index, which is made first where it is not there."""
+    from mama_ray.search.embedding_table import EmbeddingTable  # after --help
+    from mama_ray.search.index import ExactIndex
+    from mama_ray.search.towers import Towers
+
+    job = state.job
+    logger.info("loading the encoder %s", run)
+    state.towers = Towers.load(run)
+    folder = job.index
+    if folder is None:
+        folder = join_uri(job.data, _INDEX_FOLDER)
+        _make_index(state, run, folder)
+    table = EmbeddingTable.open(folder)
+    table.require_model(state.towers.model_hash)
+    state.index = ExactIndex(table)
+    known = int((state.catalog.rows_of(table.clip_ids) >= 0).sum())
+    if known == 0 and len(state.catalog):
+        raise UserError("the index is of other shards", got=table.identity.shards, wanted=state.shards.uri)
+    logger.info("the index has %d of %d clips", known, len(state.catalog))
+    place = Place.of(run) if "://" in run or Path(run).exists() else None
+    if place is not None and (place / "config.yaml").is_file():
+        state.run_folder = place
+
+
+def _make_index(state: AppState, run: str, folder: str) -> None:
+    from mama_ray.orchestration.indexing.job import IndexJob
+    from mama_ray.orchestration.indexing.run import make_index
+
+    job = IndexJob(shards=state.shards.uri, model=run, captions=state.job.captions, output=folder)
+    logger.info("%s", make_index(job))
+    _leave_ray()
+
+
+def _embedded_shards(job: AppJob) -> str:
+    from mama_ray.orchestration.prepare.embedded import embedded_shards
+
+    shards = embedded_shards(job.corpus, str(Path(job.data).parent))
+    _leave_ray()
+    return shards
+
+
+def _leave_ray() -> None:
+    """End the Ray that a job before the app has started: the pages need none, and it holds a gigabyte."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _look_at_model(run: str) -> None:
+    source = without_prefix(run)
+    if "://" not in source and not Path(source).expanduser().exists():
+        require_hub_id(source)
+
+
+def _audit_folder(uri: str | None) -> Place | None:
+    if uri is None:
+        return None
+    folder = Place.of(uri)
+    with storage_errors(uri):
+        if not (folder / _AUDIT_TABLE).is_file():
+            raise UserError("no audit of a run", got=uri, wanted=_AUDIT_TABLE, remedy="write it with jobs/audit.py")
+    return folder

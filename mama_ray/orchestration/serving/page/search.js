@@ -1,0 +1,152 @@
+"use strict";
+(() => {
+  const { element, ask, tell, make, save } = app;
+  const PAGE = 24;
+  const form = element("search"), words = element("words"), mixture = element("mixture"), filterForm = element("filter-form");
+  const state = { plus: [], minus: [], like: [], unlike: [] };
+  const selected = new Map();
+  let last = 0, shown = 0;
+
+  // ---- what the address says, so that a search can be kept and sent to others
+
+  const listNames = ["splits", "sources", "flags", "topics"], numberNames = ["min_duration_s", "max_duration_s"];
+
+  const readFilters = () => {
+    const data = new FormData(filterForm), filters = {};
+    for (const name of listNames) if (data.getAll(name).length) filters[name] = data.getAll(name);
+    for (const name of numberNames) if (data.get(name)) filters[name] = Number(data.get(name));
+    if (data.get("without_flags")) filters.without_flags = true;
+    if (data.get("error") && data.get("error") !== "any") filters.error = data.get("error");
+    return filters;
+  };
+
+  const writeAddress = () => {
+    const asked = new URLSearchParams();
+    if (words.value.trim()) asked.set("q", words.value.trim());
+    for (const name of Object.keys(state)) for (const one of state[name]) asked.append(name, one);
+    if (mixture.value !== "1") asked.set("mixture", mixture.value);
+    for (const [name, value] of Object.entries(readFilters())) for (const one of [value].flat()) asked.append(name, one);
+    const query = asked.toString();
+    if (query !== location.search.slice(1)) history.pushState(null, "", query ? `/?${query}` : "/");
+  };
+
+  const readAddress = () => {
+    const asked = new URLSearchParams(location.search);
+    words.value = asked.get("q") || "";
+    for (const name of Object.keys(state)) state[name] = asked.getAll(name);
+    mixture.value = asked.get("mixture") || "1";
+    for (const field of filterForm.elements) {
+      if (!field.name) continue;
+      if (field.type === "checkbox") field.checked = field.name === "without_flags" ? asked.has(field.name) : asked.getAll(field.name).includes(field.value);
+      else field.value = asked.get(field.name) || (field.tagName === "SELECT" ? "any" : "");
+    }
+    element("filters").open = element("filters").open || Object.keys(readFilters()).length > 0;
+  };
+
+  // ---- terms
+
+  const nameOf = (kind, value) => (kind === "plus" || kind === "minus" ? value : value.startsWith("example:") ? "uploaded clip" : `clip ${value}`);
+  const showTerms = () => {
+    const list = element("terms");
+    list.replaceChildren();
+    for (const kind of Object.keys(state)) {
+      const isMinus = kind === "minus" || kind === "unlike";
+      for (const value of state[kind]) {
+        const name = nameOf(kind, value);
+        const remove = make("button", { type: "button", class: "plain", "aria-label": `remove ${name}`, text: "×" });
+        remove.addEventListener("click", () => { state[kind] = state[kind].filter((one) => one !== value); run(); words.focus(); });
+        list.append(make("span", { role: "listitem", class: `term ${isMinus ? "minus" : "plus"}` }, make("span", { text: `${isMinus ? "− " : ""}${name}` }), remove));
+      }
+    }
+    const value = Number(mixture.value);
+    element("mixture-told").textContent = value === 1 ? "pixels" : value === 0 ? "captions alone" : `${Math.round(100 * value)} % pixels`;
+    const count = Object.keys(readFilters()).length;
+    element("filters-told").hidden = count === 0;
+    element("filters-told").textContent = count;
+  };
+  const add = (kind, value) => { if (value && !state[kind].includes(value)) state[kind].push(value); };
+  const takeWords = (kind) => {
+    if (!words.value.trim()) { words.focus(); tell("Type words first, then press this."); return; }
+    add(kind, words.value.trim());
+    words.value = "";
+    words.focus();
+    run();
+  };
+
+  // ---- searching
+
+  const request = (offset) => ({
+    plus: [words.value.trim(), ...state.plus].filter(Boolean), minus: state.minus, like: state.like, unlike: state.unlike,
+    mixture: Number(mixture.value), filters: readFilters(), limit: PAGE, offset,
+  });
+  const isAsked = (asked) => asked.plus.length + asked.minus.length + asked.like.length + asked.unlike.length > 0;
+
+  const search = async (offset) => {
+    const asked = request(offset), number = ++last, list = element("cards");
+    showTerms();
+    list.setAttribute("aria-busy", "true");
+    try {
+      const answer = await ask("/api/search", { method: "POST", json: asked });
+      if (number !== last) return; // another search has been asked since
+      if (offset === 0) list.replaceChildren();
+      for (const hit of answer.hits) list.append(cards.card(hit, { onselect, isSelected: (clip) => selected.has(clip.clip_id), onlike: form.hidden ? null : onlike }));
+      shown = offset + answer.hits.length;
+      element("told").textContent = !answer.total ? "No clip passes the filters."
+        : isAsked(asked) ? `${answer.total.toLocaleString("en")} clips, the best first · ${answer.took_ms.toFixed(0)} ms`
+          : `${answer.total.toLocaleString("en")} clips, in the order of the corpus. Move over one to play it.`;
+      element("more").hidden = shown >= answer.total || answer.hits.length === 0;
+    } catch (error) {
+      if (number === last) { element("told").textContent = error.message; list.replaceChildren(); element("more").hidden = true; }
+    } finally {
+      if (number === last) list.removeAttribute("aria-busy");
+    }
+  };
+  const run = () => { writeAddress(); return search(0); };
+
+  // ---- selection
+
+  const onselect = (clip, isOn) => {
+    if (isOn) selected.set(clip.clip_id, clip); else selected.delete(clip.clip_id);
+    element("selection").hidden = selected.size === 0;
+    element("selected").textContent = `${selected.size} selected`;
+  };
+  const onlike = (clip) => { words.value = ""; Object.assign(state, { plus: [], minus: [], like: [clip.clip_id], unlike: [] }); scrollTo({ top: 0 }); run(); };
+  element("export").addEventListener("click", () => save("clip_ids.txt", [...selected.keys(), ""].join("\n")));
+  if (element("as-plus")) element("as-plus").addEventListener("click", () => { for (const id of selected.keys()) add("like", id); run(); });
+  element("unselect").addEventListener("click", () => {
+    selected.clear();
+    element("selection").hidden = true;
+    for (const box of element("cards").querySelectorAll("input[type=checkbox]")) box.checked = false;
+  });
+
+  // ---- events
+
+  form.addEventListener("submit", (event) => { event.preventDefault(); run(); });
+  element("add-plus").addEventListener("click", () => takeWords("plus"));
+  element("add-minus").addEventListener("click", () => takeWords("minus"));
+  mixture.addEventListener("input", showTerms);
+  mixture.addEventListener("change", run);
+  filterForm.addEventListener("change", run);
+  filterForm.addEventListener("submit", (event) => { event.preventDefault(); run(); });
+  element("clear-filters").addEventListener("click", () => { filterForm.reset(); run(); });
+  element("more").addEventListener("click", () => search(shown));
+  element("example").addEventListener("change", async (event) => {
+    const [file] = event.target.files, label = element("example-label");
+    if (!file) return;
+    label.textContent = "Reading …";
+    try {
+      const { name } = await ask("/api/search/example", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
+      add("like", name);
+      await run();
+    } catch (error) {
+      tell(error.message);
+    } finally {
+      label.textContent = "Example clip …";
+      event.target.value = "";
+    }
+  });
+  element("filters").open = matchMedia("(min-width: 821px)").matches;
+  window.addEventListener("popstate", () => { readAddress(); search(0); });
+  readAddress();
+  search(0);
+})();

@@ -1,0 +1,73 @@
+"""The page "Search" and a clip's own page, with the routes below /api/search."""
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+
+from mama_ray.orchestration.serving.clips import clip_facts
+from mama_ray.orchestration.serving.examples import Examples
+from mama_ray.orchestration.serving.pages import Pages
+from mama_ray.orchestration.serving.previews import plays_in_browsers
+from mama_ray.orchestration.serving.searching import Searcher, SearchRequest, shown_caption
+from mama_ray.orchestration.serving.state import AppState
+
+
+def build_router(state: AppState, pages: Pages) -> APIRouter:
+    """Return the routes of both pages and of searches."""
+    router = APIRouter(tags=["search"])
+    examples = Examples(state.data_dir / "examples", state.towers)
+    searcher = Searcher(state, examples)
+
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def search_page(request: Request) -> HTMLResponse:
+        facets, sizes = searcher.filters.facets, (len(state.catalog), searcher.num_found)
+        return pages.render(request, "search.html.j2", here="search", facets=facets, sizes=sizes)
+
+    @router.get("/clips/{clip_id}", response_class=HTMLResponse, include_in_schema=False)
+    def clip_page(clip_id: str, request: Request) -> HTMLResponse:
+        record = state.catalog.record(clip_id)
+        if record is None:
+            raise HTTPException(404, "The corpus has no clip of this id.")
+        line = shown_caption(record.captions)
+        similarities = searcher.similarities(record)
+        return pages.render(
+            request,
+            "clip.html.j2",
+            here="search",
+            clip=record,
+            title=line.text if line else record.clip_id,
+            plays=plays_in_browsers(record),
+            lines=sorted(
+                zip(record.captions, similarities, strict=True), key=lambda one: -2 if one[1] is None else -one[1]
+            ),
+            has_similarity=any(value is not None for value in similarities),
+            neighbours=searcher.neighbours(clip_id),
+        )
+
+    @router.post("/api/search")
+    def search(asked: SearchRequest) -> dict:
+        """Return the clips that fit words and examples best, with their captions."""
+        return searcher.search(asked)
+
+    @router.get("/api/search/filters")
+    def filters() -> dict:
+        """Return what can be filtered on, and how many clips each choice has."""
+        return searcher.filters.facets
+
+    @router.post("/api/search/example")
+    async def example(request: Request) -> dict:
+        """Take a video, as the body of the request, as an example; returns its name for `like` and `unlike`."""
+        return {"name": await examples.add(request.stream())}
+
+    @router.get("/api/clips/{clip_id}/similarities")
+    def similarities(clip_id: str) -> dict:
+        """Return a clip's captions with the similarity of each to its pixels, and the clips most like it."""
+        record = state.catalog.record(clip_id)
+        if record is None:
+            raise HTTPException(404, "no such clip")
+        values = searcher.similarities(record)
+        captions = [
+            {**facts, "similarity": value} for facts, value in zip(clip_facts(record)["captions"], values, strict=True)
+        ]
+        return {"captions": captions, "neighbours": searcher.neighbours(clip_id)}
+
+    return router

@@ -1,0 +1,209 @@
+"""Who may speak to the app, and how much: checked for every request before any route sees it.
+
+A page of another site that a person visits can send requests to this machine's own address. So a request must name a
+host that is ours (another name that leads here is a trap), a write must come from our own pages, and nothing that is
+answered may be framed or embedded elsewhere. On other addresses every request must know the token.
+"""
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Collection, Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS
+from mama_ray.orchestration.serving.pages import Pages
+
+logger = logging.getLogger(__name__)
+
+TOKEN_VARIABLE = "MAMA_RAY_APP_TOKEN"
+SMALLEST_TOKEN = 16
+LOGIN_PATH = "/login"
+_COOKIE = "mama_ray_app"
+_READING = ("GET", "HEAD", "OPTIONS")
+_SMALL_BODY = 1 << 20  # of everything but uploads: a query, a mark, an edited caption
+_OPEN_PATHS = (
+    LOGIN_PATH,
+    "/static/app.css",
+    "/static/app.js",
+    "/static/icon.svg",
+)  # what the page that asks for the token needs
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # with none at all a form of ours would come from the origin "null"
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+
+
+class Doorkeeper:
+    """ASGI middleware: host 400, token 401, origin 403, size 413, number of requests 503, and headers of every answer.
+
+    Uploads are counted as they stream, whatever length they claim: a route that reads one past the limit gets an
+    HTTPException of 413 from the next read, and has to leave nothing behind.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        pages: Pages,
+        token: str | None,
+        hosts: Iterable[str] = (),
+        max_upload_bytes: int,
+        upload_paths: Collection[str] = (),
+        max_clients: int = 64,
+    ) -> None:
+        """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies."""
+        self._app, self._pages, self._token = app, pages, token
+        self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
+        self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
+        self._max_clients, self._num_clients = max_clients, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is refused, and hand on the rest."""
+        if scope["type"] == "websocket":  # there is none; closed before it is accepted, it is answered with 403
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        protected = _with_headers(send)
+        answer = self._refusal(request) or (await self._login(request, receive) if self._is_login(request) else None)
+        if answer is not None:
+            answer.headers["connection"] = "close"  # what was refused may still be sending
+            await answer(scope, receive, protected)
+            return
+        self._num_clients += 1
+        try:
+            await self._app(scope, self._bounded(request, receive), protected)
+        finally:
+            self._num_clients -= 1
+
+    def _refusal(self, request: Request) -> Response | None:
+        if _host_of(request) not in self._hosts:
+            return _told(400, "this is not a name of this app; name it in hosts, or ask by its address")
+        if request.method not in _READING and not _is_from_here(request):
+            return _told(403, "the request comes from a page of another site")
+        if self._token is not None and not self._knows_token(request) and request.url.path not in _OPEN_PATHS:
+            return self._ask_for_token(request)
+        length = request.headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._limit(request):
+            return _told(413, f"larger than the limit of {self._limit(request) >> 20} MiB")
+        if self._num_clients >= self._max_clients:
+            return Response("busy; try again in a moment\n", 503, {"retry-after": "2"}, "text/plain")
+        return None
+
+    def _limit(self, request: Request) -> int:
+        is_upload = request.url.path.startswith(self._upload_paths) if self._upload_paths else False
+        return self._max_upload_bytes if is_upload else _SMALL_BODY
+
+    def _bounded(self, request: Request, receive: Receive) -> Receive:
+        limit, num_bytes = self._limit(request), 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > limit:
+                raise HTTPException(413, f"larger than the limit of {limit >> 20} MiB", {"connection": "close"})
+            return message
+
+        return counted
+
+    def _knows_token(self, request: Request) -> bool:
+        assert self._token is not None
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and _is_same(given.strip(), self._token):
+            return True
+        return _is_same(_cookie_of(request), _cookie_value(self._token))
+
+    def _ask_for_token(self, request: Request) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return JSONResponse({"detail": "the token is missing or wrong"}, 401, {"www-authenticate": "Bearer"})
+        return self._pages.render(request, "login.html.j2", status=401, was_wrong=False)
+
+    def _is_login(self, request: Request) -> bool:
+        return request.url.path == LOGIN_PATH
+
+    async def _login(self, request: Request, receive: Receive) -> Response:
+        """Take the token from the form once; from then on the browser sends a cookie that is made of it."""
+        if self._token is None:
+            return RedirectResponse("/", 303)
+        if request.method != "POST":
+            return self._pages.render(request, "login.html.j2", was_wrong=False)
+        form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+        if not _is_same(str(form.get("token", "")).strip(), self._token):
+            return self._pages.render(request, "login.html.j2", status=401, was_wrong=True)
+        answer = RedirectResponse("/", 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(_COOKIE, _cookie_value(self._token), httponly=True, samesite="strict", secure=secure)
+        return answer
+
+
+def _told(status: int, reason: str) -> Response:
+    return JSONResponse({"detail": reason}, status)
+
+
+def _with_headers(send: Send) -> Send:
+    """Add the protecting headers to an answer, where it has none of that name itself."""
+
+    async def protected(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in _RAW_HEADERS if name not in names]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return protected
+
+
+def _host_of(request: Request) -> str:
+    """Return the name in the Host header without its port; empty where there is none, or several."""
+    given = request.headers.getlist("host")
+    try:
+        return (urlsplit(f"//{given[0]}").hostname or "").lower() if len(given) == 1 else ""
+    except ValueError:
+        return ""
+
+
+def _is_from_here(request: Request) -> bool:
+    """Tell whether a write comes from one of our pages, or from no browser at all: those name no origin."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or origin == f"{request.url.scheme}://{request.headers.get('host', '')}"
+
+
+def _cookie_of(request: Request) -> str:
+    try:
+        cookie = SimpleCookie(request.headers.get("cookie", "")).get(_COOKIE)
+    except CookieError:
+        return ""
+    return cookie.value if cookie is not None else ""
+
+
+def _cookie_value(token: str) -> str:
+    """Return what a browser keeps in place of the token: it outlives a restart, and does not tell the token."""
+    return hmac.new(token.encode(), b"mama_ray app cookie", hashlib.sha256).hexdigest()
+
+
+def _is_same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="replace"), wanted.encode())

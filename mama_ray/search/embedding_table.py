@@ -1,0 +1,147 @@
+"""The table of embeddings that jobs/index.py writes, in memory: arrays that search reads as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mama_ray.errors import UserError
+from mama_ray.search.embedding_parts import (
+    INDEX_AGAIN,
+    SUMMARY_NAME,
+    PartCounts,
+    TableIdentity,
+    read_identity,
+    read_part,
+    read_summary,
+)
+from mama_ray.storage.places import Place
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """The features of a corpus in memory.
+
+    Attributes:
+        identity: of which model and shards.
+        clip_ids: large_string (n,), one chunk.
+        video: float16 (n, dim), unit norm; zeros where has_video is False.
+        has_video: bool (n,).
+        captions: float16 (c, dim), unit norm, those of a clip one behind the other.
+        caption_offsets: int64 (n + 1,); the captions of row i are [offsets[i], offsets[i + 1]).
+        caption_sources: dictionary of strings (c,), such as human, generated, rephrased.
+        caption_numbers: int32 (c,), the number of a caption among its clip's of the same source.
+    """
+
+    identity: TableIdentity
+    clip_ids: pa.LargeStringArray
+    video: np.ndarray
+    has_video: np.ndarray
+    captions: np.ndarray
+    caption_offsets: np.ndarray
+    caption_sources: pa.DictionaryArray
+    caption_numbers: np.ndarray
+
+    @classmethod
+    def open(cls, uri: str) -> "EmbeddingTable":
+        """Read a finished table into memory. UserError where there is none, or a damaged one."""
+        folder = Place.of(uri)
+        identity, parts = read_identity(folder), read_summary(folder)
+        filling = _Filling(identity.dim, parts)
+        for name in sorted(parts):
+            filling.add(folder / name, read_part(folder / name, identity.dim, ("clip_id", "video", "captions")))
+        return filling.table(identity)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def dim(self) -> int:
+        """Length of a feature."""
+        return self.identity.dim
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the features."""
+        return self.video.nbytes + self.captions.nbytes
+
+    @cached_property
+    def id_rank(self) -> np.ndarray:
+        """int32 (n,): the place of each row's clip id among the sorted ones, by which equals are put in order."""
+        rank = np.empty(len(self), np.int32)
+        rank[pc.sort_indices(self.clip_ids).to_numpy()] = np.arange(len(self), dtype=np.int32)
+        return rank
+
+    def row_of(self, clip_id: str) -> int | None:
+        """Return the row of a clip, None where there is no such clip."""
+        row = pc.index(self.clip_ids, pa.scalar(clip_id, pa.large_string())).as_py()
+        return row if row >= 0 else None
+
+    def caption_rows(self, row: int) -> range:
+        """Return which captions are a clip's."""
+        return range(int(self.caption_offsets[row]), int(self.caption_offsets[row + 1]))
+
+    def require_model(self, model_hash: str) -> None:
+        """Raise UserError unless the features are of that model."""
+        if self.identity.model_hash != model_hash:
+            raise UserError(
+                "the index is of another model",
+                got=f"{self.identity.model} ({self.identity.model_hash[:12]})",
+                wanted=f"the model that reads the query ({model_hash[:12]})",
+                remedy="run jobs/index.py with this model and another --output, or search with the index's own",
+            )
+
+
+class _Filling:
+    """Arrays for a whole table, filled part by part: memory is that of the table and of one part."""
+
+    def __init__(self, dim: int, parts: Mapping[str, PartCounts]) -> None:
+        num_clips, num_captions = (sum(getattr(one, key) for one in parts.values()) for key in PartCounts.model_fields)
+        self._parts, self._ids, self._sources = parts, [], []
+        self._video, self._has_video = np.zeros((num_clips, dim), np.float16), np.zeros(num_clips, bool)
+        self._captions, self._numbers = np.zeros((num_captions, dim), np.float16), np.zeros(num_captions, np.int32)
+        self._offsets = np.zeros(num_clips + 1, np.int64)
+        self._row = self._caption = 0
+
+    def add(self, place: Place, part: pa.Table) -> None:
+        captions = part["captions"].combine_chunks()
+        flat = captions.flatten()
+        counts = self._parts[place.name]
+        if (len(part), len(flat)) != (counts.num_clips, counts.num_captions):
+            got = f"{len(part)} clips, {len(flat)} captions"
+            wanted = f"{counts.num_clips} clips, {counts.num_captions} captions"
+            raise UserError(
+                f"{place} is another part than {SUMMARY_NAME} says", got=got, wanted=wanted, remedy=INDEX_AGAIN
+            )
+        rows, own = slice(self._row, self._row + len(part)), slice(self._caption, self._caption + len(flat))
+        video = part["video"].combine_chunks()
+        self._has_video[rows] = video.is_valid().to_numpy(zero_copy_only=False)
+        self._video[rows][self._has_video[rows]] = _values(video, self._video.shape[1])
+        self._captions[own] = _values(flat.field("feature"), self._video.shape[1])
+        self._numbers[own] = flat.field("index").to_numpy()
+        lengths = pc.list_value_length(captions).to_numpy(zero_copy_only=False)
+        self._offsets[rows.start + 1 : rows.stop + 1] = self._caption + np.cumsum(lengths)
+        self._ids.append(part["clip_id"].cast(pa.large_string()).combine_chunks())
+        self._sources.append(flat.field("source").dictionary_encode())
+        self._row, self._caption = rows.stop, own.stop
+
+    def table(self, identity: TableIdentity) -> EmbeddingTable:
+        sources = pa.chunked_array(self._sources, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+        return EmbeddingTable(
+            identity=identity,
+            clip_ids=pa.chunked_array(self._ids, pa.large_string()).combine_chunks(),
+            video=self._video,
+            has_video=self._has_video,
+            captions=self._captions,
+            caption_offsets=self._offsets,
+            caption_sources=sources.combine_chunks(),
+            caption_numbers=self._numbers,
+        )
+
+
+def _values(features: pa.FixedSizeListArray, dim: int) -> np.ndarray:
+    """Return the features that are not null, float16 (rows, dim)."""
+    return features.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)

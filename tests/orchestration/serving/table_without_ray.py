@@ -1,0 +1,45 @@
+"""A table of embeddings as jobs/index.py writes it, made in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mama_ray.data.index import read_index
+from mama_ray.data.reading import read_payloads
+from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME, TableIdentity, write_part
+from mama_ray.search.towers import Towers
+from mama_ray.storage.places import Place
+
+
+def write_table(shards: Path, model: Path, output: Path) -> Path:
+    """Encode every clip and caption of prepared shards; returns `output`."""
+    towers, folder = Towers.load(str(model), num_processes=1), Place.of(output)
+    records = read_index(Place.of(shards)).to_pylist()
+    videos = towers.embed_videos(read_payloads(Place.of(shards), records))
+    rows = [_row(towers, record, video) for record, video in zip(records, videos, strict=True)]
+    counts = write_part(folder / "part-000000.parquet", rows, towers.dim)
+    identity = TableIdentity(
+        version=1, model_hash=towers.model_hash, model=str(model), shards=str(shards), dim=towers.dim
+    )
+    (folder / IDENTITY_NAME).write_whole(identity.model_dump_json())
+    summary = {"version": 1, "parts": {"part-000000.parquet": counts.model_dump()}}
+    (folder / SUMMARY_NAME).write_whole(json.dumps(summary))
+    return output
+
+
+def _row(towers: Towers, record: dict, video) -> dict:
+    texts = [caption["text"] for caption in record["captions"]]
+    features = towers.embed_texts(texts) if texts else []
+    is_read = isinstance(video, np.ndarray)
+    return {
+        "clip_id": record["clip_id"],
+        "video_sha256": record["sha256"],
+        "video": video if is_read else None,
+        "error": None if is_read else video.reason,
+        "texts_sha256": "0" * 64,
+        "captions": [
+            {"source": caption["source"], "index": number, "feature": feature}
+            for number, (caption, feature) in enumerate(zip(record["captions"], features, strict=True))
+        ],
+    }

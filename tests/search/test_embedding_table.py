@@ -1,0 +1,65 @@
+"""A table of embeddings on disk and in memory."""
+
+import numpy as np
+import pytest
+
+from mama_ray.errors import UserError
+from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME
+from mama_ray.search.embedding_table import EmbeddingTable
+from mama_ray.storage.places import Place
+from tests.search.made_table import make_rows, write_table
+
+DIM = 16
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    rows = make_rows(130, DIM)
+    write_table(Place.of(tmp_path), rows, DIM, part_clips=50)
+    table = EmbeddingTable.open(str(tmp_path))
+    assert table.clip_ids.to_pylist() == [row["clip_id"] for row in rows]
+    for number, row in enumerate(rows):
+        assert table.has_video[number] == (row["video"] is not None)
+        np.testing.assert_array_equal(table.video[number], 0 if row["video"] is None else row["video"])
+        own = table.caption_rows(number)
+        assert len(own) == len(row["captions"])
+        for place, caption in zip(own, row["captions"], strict=True):
+            np.testing.assert_array_equal(table.captions[place], caption["feature"])
+            assert table.caption_sources[place].as_py() == caption["source"]
+            assert table.caption_numbers[place] == caption["index"]
+        assert table.row_of(row["clip_id"]) == number
+    assert table.row_of("no such clip") is None
+    assert [table.clip_ids[int(row)].as_py() for row in np.argsort(table.id_rank)] == sorted(table.clip_ids.to_pylist())
+
+
+def test_a_folder_that_is_no_finished_table_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"no index of embeddings.*jobs/index\.py"):
+        EmbeddingTable.open(str(tmp_path))
+    write_table(Place.of(tmp_path), make_rows(3, DIM), DIM)
+    (tmp_path / SUMMARY_NAME).unlink()
+    with pytest.raises(UserError, match=r"not finished.*goes on"):
+        EmbeddingTable.open(str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another dim", "another part"])
+def test_a_damaged_table_is_told_and_never_half_read(tmp_path, damage):
+    write_table(Place.of(tmp_path), make_rows(30, DIM), DIM, part_clips=10)
+    part = tmp_path / "embeddings-000001.parquet"
+    if damage == "missing":
+        part.unlink()
+    elif damage == "cut":
+        part.write_bytes(part.read_bytes()[:-100])
+    elif damage == "of another dim":
+        (tmp_path / IDENTITY_NAME).write_text((tmp_path / IDENTITY_NAME).read_text().replace('"dim":16', '"dim":8'))
+    else:
+        write_table(Place.of(tmp_path / "other"), make_rows(7, DIM), DIM)
+        (tmp_path / "other" / "embeddings-000000.parquet").rename(part)
+    with pytest.raises(UserError, match=r"embeddings-.*parquet"):
+        EmbeddingTable.open(str(tmp_path))
+
+
+def test_a_query_of_another_model_is_refused(tmp_path):
+    write_table(Place.of(tmp_path), make_rows(3, DIM), DIM)
+    table = EmbeddingTable.open(str(tmp_path))
+    table.require_model("a" * 64)
+    with pytest.raises(UserError, match=r"of another model.*jobs/index\.py"):
+        table.require_model("b" * 64)
