@@ -2,12 +2,10 @@
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mama_ray.captioning.timeline import TimelineConfig, build_timeline
-from mama_ray.config import ConfigError
 
 
 def row(number: int, caption: str | None, sample: int = 0, **changes) -> dict:
@@ -63,11 +61,6 @@ def test_errors_and_hidden_captions_stay_in_the_lines():
     assert [(line["text"], line["error"], len(line["clip_ids"])) for line in lines] == [
         (None, "damaged", 2), (None, None, 1)]  # fmt: skip
     assert lines[1]["not_shown"][0]["text"] == "N/A"
-
-
-def test_an_unknown_flag_is_refused():
-    with pytest.raises(ConfigError, match=r"hidden_flags: got silly, wanted some of .*empty"):
-        build_timeline([], TimelineConfig(hidden_flags=["silly"]))
 
 
 CAPTIONS = st.sampled_from(["a b", "A b.", "#O a man X sits", "#O a man Y sits", "", "c d"]) | st.none()

@@ -178,9 +178,8 @@ def _validated(content: Mapping[str, Any], source: str) -> GatedNarratorConfig:
     try:
         return GatedNarratorConfig.model_validate(content)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid config of a gated narrator",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error
+        first, what = error.errors()[0], f"{source} is not a valid config of a gated narrator"
+        if first["type"] == "value_error":  # of values that do not go together: it names them itself
+            raise UserError(f"{what}: {first['ctx']['error']}") from error
+        got = f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}"
+        raise UserError(what, got=got, wanted=first["msg"]) from error

@@ -18,6 +18,7 @@ from mama_ray.orchestration.narration.run import narrate
         (["--human", "clips.csv"], "human has no use with windows.cover all"),
         (["--windows.cover", "most"], "windows.cover"),
         (["--timeline.subject", "they"], "timeline.subject"),
+        (["--timeline.hidden_flags", "silly"], "hidden_flags"),
         (["--sampling.num_captions", "10"], "num_captions above 1 needs a temperature"),
     ],
 )
