@@ -50,6 +50,19 @@ def test_files_folders_and_lists_are_named_together_each_video_once(folder, tmp_
     assert found[0].num_bytes == 5 and found[0].modified_ns == os.stat(folder / "b.mp4").st_mtime_ns
 
 
+def test_a_video_that_is_named_in_two_ways_is_narrated_once_under_its_own_name(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("videos/deep/../b.mp4\nlink/b.mp4\nvideos\n")
+    (tmp_path / "link").symlink_to(folder)
+    found = find_videos([str(folder / "b.mp4"), f"{folder}/deep/../a.mkv", str(tmp_path / "list.txt")])
+    assert names(found) == ["b", "a", "deep/a"]
+
+
+def test_a_video_whose_name_is_no_text_is_told_and_left_out(folder, caplog):
+    (folder / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"video")
+    assert names(find_videos([str(folder)])) == ["a", "b", "deep/a"]
+    assert "1 videos have names that are no UTF-8" in caplog.text and r"bad\udcff.mp4" in caplog.text
+
+
 def test_videos_of_the_same_name_are_told_apart_the_same_way_each_time(folder):
     entries = [str(folder / "a.mkv"), str(folder / "deep/a.mkv")]
     first = names(find_videos(entries))
