@@ -17,7 +17,7 @@ from mama_ray.orchestration.narration.source import WindowSource
 from mama_ray.storage.places import Place
 from tests.captioning.tiny_gated import write_gated
 
-PLANNED = Planned(table=None, num_windows=3, ids_sha256="ab", videos=(), facts=())  # ty: ignore[invalid-argument-type]
+PLANNED = Planned(table=None, num_windows=3, ids_sha256="ab", videos=(), facts=())
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def plan(tmp_path_factory) -> CaptionPlan:
     model = write_gated(tmp_path_factory.mktemp("gated") / "narrator")
     job = NarrateJob()
     return CaptionPlan(
-        table=None,  # ty: ignore[invalid-argument-type] - rows are not looked at
+        table=None,
         num_clips=3,
         ids_sha256="ab",
         source=WindowSource(1),
