@@ -4,6 +4,7 @@ Nothing is lost on the way: an entry names its windows, holds every distinct sam
 without a caption is an entry with the reason.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +116,7 @@ def _entry(samples: Sequence[dict], config: TimelineConfig) -> Entry:
         key = caption_key(text) or text
         same = into.get(key)
         if same is None:
-            into[key] = Text(text, row["caption"], row["mean_logprob"], 1, flags)
+            into[key] = Text(text, row["caption"], _known_logprob(row), 1, flags)
         else:
             into[key] = Text(same.text, same.raw, same.mean_logprob, same.num_samples + 1, same.flags)
     texts = tuple(shown.values())
@@ -127,8 +128,15 @@ def _entry(samples: Sequence[dict], config: TimelineConfig) -> Entry:
     return Entry(first["start_s"], first["end_s"], texts[:num_shown], others, (first["clip_id"],), error, keys)
 
 
+def _known_logprob(row: dict) -> float | None:
+    """Return None where an engine told none: as NaN it would be no JSON, and in no order."""
+    value = row["mean_logprob"]
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _by_likelihood(row: dict) -> tuple[float, int]:
-    return -(row["mean_logprob"] if row["mean_logprob"] is not None else float("-inf")), row["sample"]
+    value = _known_logprob(row)
+    return math.inf if value is None else -value, row["sample"]
 
 
 def _merged(entries: Sequence[Entry]) -> list[Entry]:
