@@ -2,6 +2,9 @@
 
 import os
 import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,19 @@ def test_what_is_not_there_is_told_in_one_line(folder, entry, message):
     (folder / "deep/empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_videos([str(folder / entry)])
+
+
+def test_a_video_of_a_web_server_is_found_and_read(tmp_path):
+    (tmp_path / "my hour.mp4").write_bytes(make_video(num_frames=24, fps=8))
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/my%20hour.mp4"
+        facts = look(uri)
+        with pytest.raises(UserError, match=r"no such video: got .*/none.mp4"):
+            find_videos([uri.replace("my%20hour", "none")])
+        server.shutdown()
+    assert (facts.uri, facts.video_id, facts.duration_s, facts.trouble) == (uri, "my%20hour", 3.0, None)
 
 
 def test_a_list_of_lists_is_refused(tmp_path):
