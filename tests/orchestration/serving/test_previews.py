@@ -1,6 +1,8 @@
 """Clips out of S3, and the bounded folder of previews, without a server's process."""
 
 import asyncio
+import shutil
+from pathlib import Path
 
 import pyarrow.fs as pafs
 import pytest
@@ -23,12 +25,28 @@ def catalog(small_shards):
     return open_catalog(Place.of(small_shards))
 
 
+def client_of(shards: Place, data: Path) -> TestClient:
+    state = AppState(AppJob(shards=shards.uri), shards, open_catalog(shards), data)
+    state.missing = find_missing(state)
+    return TestClient(create_app(state), base_url="http://127.0.0.1")
+
+
+def test_a_shard_that_is_gone_is_told_and_the_pages_stay(small_shards, tmp_path):
+    shutil.copytree(small_shards, tmp_path / "shards")
+    with client_of(Place.of(tmp_path / "shards"), tmp_path / "data") as client:
+        for shard in (tmp_path / "shards").glob("*.tar"):
+            shard.unlink()
+        for path in ("video", "poster", "preview"):
+            answer = client.get(f"/api/clips/{CLIP}/{path}")
+            assert answer.status_code in (500, 503)
+            assert ".tar" in answer.json()["detail"]
+        assert client.get("/").status_code == 200
+
+
 def test_clips_come_out_of_s3_by_ranges(small_shards, s3_bucket, tmp_path):
     shards = Place.of(f"s3://{s3_bucket}/shards")
     pafs.copy_files(str(small_shards), shards.path, destination_filesystem=shards.filesystem)
-    state = AppState(AppJob(shards=shards.uri), shards, open_catalog(shards), tmp_path)
-    state.missing = find_missing(state)
-    with TestClient(create_app(state), base_url="http://127.0.0.1") as client:
+    with client_of(shards, tmp_path) as client:
         whole = client.get(f"/api/clips/{CLIP}/video").content
         part = client.get(f"/api/clips/{CLIP}/video", headers={"range": "bytes=100-299"})
         assert (part.status_code, part.content) == (206, whole[100:300])
