@@ -8,6 +8,9 @@ from mama_ray.config import Config
 class ReplicaConfig(Config):
     """Search on Ray Serve: the encoder's replicas, and the index in shares with replicas of each."""
 
+    num_replicas: int = Field(default=0, ge=0, le=1 << 10)
+    """Replicas of each share; 0 keeps encoder and index in the app's own process."""
+
     num_towers: int = Field(default=2, ge=1, le=1 << 10)
     """Replicas of the encoder, which take queries in batches."""
 
@@ -22,9 +25,6 @@ class ReplicaConfig(Config):
 
     num_shares: int = Field(default=1, ge=1, le=1 << 10)
     """Parts of the index, each in an actor's memory; every query asks all of them."""
-
-    num_replicas: int = Field(default=2, ge=1, le=1 << 10)
-    """Replicas of each share."""
 
     share_cpus: float = Field(default=1.0, gt=0)
     """CPUs of a replica of a share."""

@@ -32,9 +32,7 @@ class Suspects:
     def __init__(self, table: pa.Table, marks: MarkStore) -> None:
         self.table = table.sort_by([("score", "ascending"), ("clip_id", "ascending")]).combine_chunks()
         self._marks = marks
-        self._sources, self._topics = (
-            np.array([v or "" for v in self.table[n].to_pylist()]) for n in ("source", "topic")
-        )
+        self._sources, self._topics = (_names(self.table[name]) for name in ("source", "topic"))
         self._is_suspect = pc.not_equal(self.table["verdict"], KEEP).to_numpy(zero_copy_only=False)
         self._rows = {pair: row for row, pair in enumerate(zip(*self._ids(), strict=True))}
         self.facets = {"sources": self._groups(self._sources), "topics": self._groups(self._topics)}
@@ -77,7 +75,7 @@ class Suspects:
         }
 
     def exclusions(self, *, with_unmarked: bool) -> list[Exclusion]:
-        """Return the captions that were marked wrong or rewritten, and on demand the audit's suspects without a mark."""
+        """Return the captions that were marked wrong or rewritten, on demand the audit's unmarked suspects too."""
         found = []
         for (clip_id, caption_id), row in self._rows.items():
             mark = self._marks.get(clip_id, caption_id)
@@ -127,3 +125,7 @@ class Suspects:
             for row in found.to_pylist()
         ]
         return sorted(rows, key=lambda row: (row["weight"] is None, row["weight"]))
+
+
+def _names(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array([name or "" for name in column.to_pylist()])

@@ -1,4 +1,4 @@
-"""The page "Weights": what a run's record says of its captions, what a person says of it, and both as files to train on.
+"""The page "Weights": what a run's record says of captions, what a person says of it, and both as files to train on.
 
 Marks are kept in the app's own folder; the audit is never changed.
 """

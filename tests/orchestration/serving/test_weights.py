@@ -11,7 +11,7 @@ import pytest
 from mama_ray.auditing.exclusions import read_exclusions
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.storage.places import Place
-from tests.orchestration.serving.app_process import RunningApp, start_app
+from tests.orchestration.serving.app_process import start_app
 from tests.orchestration.serving.audit_without_ray import audit_of, write_audit
 from tests.orchestration.serving.conftest import HOSTILE_CAPTIONS
 
@@ -21,24 +21,25 @@ def audit(tmp_path_factory, small_shards) -> Path:
     return write_audit(small_shards, tmp_path_factory.mktemp("audit"))
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory, small_shards, audit) -> Iterator:
-    """Start the app over the audit; started again it has the same folder."""
-    data, running = tmp_path_factory.mktemp("weights-app"), []
+class Restarted:
+    """The app over an audit, that may be started again over the same folder."""
 
-    def begin() -> RunningApp:
-        for app in running:
-            app.stop()
-        running.append(start_app(data, "--shards", str(small_shards), "--audit", str(audit)))
-        return running[-1]
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self._start = lambda: start_app(data, *arguments)
+        self.app = self._start()
 
-    yield begin
-    running[-1].stop()
+    def restart(self) -> None:
+        """End it, and start it again."""
+        self.app.stop()
+        self.app = self._start()
 
 
 @pytest.fixture(scope="module")
-def app(start) -> RunningApp:
-    return start()
+def audited(tmp_path_factory, small_shards, audit) -> Iterator[Restarted]:
+    """The app with an audit."""
+    found = Restarted(tmp_path_factory.mktemp("weights-app"), "--shards", str(small_shards), "--audit", str(audit))
+    yield found
+    found.app.stop()
 
 
 def cards_of(page) -> list[str]:
@@ -46,10 +47,10 @@ def cards_of(page) -> list[str]:
     return page.locator(".card").evaluate_all("(all) => all.map((one) => one.dataset.clip)")
 
 
-def test_the_least_trusted_pairs_come_first_and_the_cloud_has_all(app, browser, small_shards):
+def test_the_least_trusted_pairs_come_first_and_the_cloud_has_all(audited, browser, small_shards):
     table = audit_of(small_shards).sort_by([("score", "ascending"), ("clip_id", "ascending")])
     suspects = [row["clip_id"] for row in table.to_pylist() if row["verdict"] != "keep"]
-    with browser.page(f"{app.url}/weights") as page:
+    with browser.page(f"{audited.app.url}/weights") as page:
         page.wait_for_selector("#cloud circle")
         assert cards_of(page) == suspects[:24]
         assert page.locator("#cloud circle").count() == len(table)
@@ -64,8 +65,8 @@ def test_the_least_trusted_pairs_come_first_and_the_cloud_has_all(app, browser, 
         assert page.evaluate(unlabelled) == 0
 
 
-def test_marks_survive_a_restart_and_decide_what_is_exported(app, start, browser, small_shards, tmp_path):
-    with browser.page(f"{app.url}/weights") as page:
+def test_marks_survive_a_restart_and_decide_what_is_exported(audited, browser, small_shards, tmp_path):
+    with browser.page(f"{audited.app.url}/weights") as page:
         first, second, third = cards_of(page)[:3]
         page.click(f'[data-clip="{first}"] [data-mark="wrong"]')
         page.click(f'[data-clip="{second}"] [data-mark="rewrite"]')
@@ -73,8 +74,8 @@ def test_marks_survive_a_restart_and_decide_what_is_exported(app, start, browser
         page.click(f'[data-clip="{second}"] .rewrite button')
         page.click(f'[data-clip="{third}"] [data-mark="fine"]')
         page.wait_for_function("document.getElementById('counts').textContent.includes('1 wrong, 1 fine, 1 rewritten')")
-    app = start()
-    with browser.page(f"{app.url}/weights") as page:
+    audited.restart()
+    with browser.page(f"{audited.app.url}/weights") as page:
         cards_of(page)
         pressed = page.locator('[aria-pressed="true"]').evaluate_all("(all) => all.map((one) => one.dataset.mark)")
         assert pressed == ["wrong", "rewrite", "fine"]
@@ -102,14 +103,13 @@ def test_marks_survive_a_restart_and_decide_what_is_exported(app, start, browser
     ]
 
 
-def test_hostile_captions_are_shown_and_exported_as_text(app, start, browser):
-    app = start()
-    with browser.page(f"{app.url}/weights") as page:
+def test_hostile_captions_are_shown_and_exported_as_text(audited, browser):
+    with browser.page(f"{audited.app.url}/weights") as page:
         cards_of(page)
         shown = page.locator(".card .caption").all_inner_texts()
         assert set(HOSTILE_CAPTIONS) <= set(shown), "they are the last of the index, so they are suspects"
         assert page.evaluate("window.captionRan === undefined")
-    rows = list(csv.reader(io.StringIO(app.get("/api/weights/exclude.csv?unmarked=true").text)))
+    rows = list(csv.reader(io.StringIO(audited.app.get("/api/weights/exclude.csv?unmarked=true").text)))
     assert sum("CMD" in cell for row in rows for cell in row) == 1
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows for cell in row)
 
@@ -124,8 +124,8 @@ def test_hostile_captions_are_shown_and_exported_as_text(app, start, browser):
         ({"clip_id": "a", "caption_id": "0" * 16, "mark": "rewrite", "text": "x" * 3000}, 422),
     ],
 )
-def test_what_is_no_mark_is_refused(start, app, content, status):
-    assert start().post("/api/weights/marks", json=content).status_code == status
+def test_what_is_no_mark_is_refused(audited, content, status):
+    assert audited.app.post("/api/weights/marks", json=content).status_code == status
 
 
 def test_without_an_audit_the_page_says_how_to_get_one(bare_app, browser):
