@@ -67,8 +67,8 @@ def find_missing(state: AppState) -> dict[str, str]:
         )
     if state.audit_folder is None:
         missing["weights"] = (
-            "The weights need a run that has recorded them: jobs/train.py with --record, then jobs/audit.py on that "
-            "run, and the app with --audit FOLDER."
+            "The weights need a run that has recorded them: jobs/train.py with --record.every 1, then jobs/audit.py on "
+            "that run, and the app with --audit FOLDER."
         )
     return missing
 
