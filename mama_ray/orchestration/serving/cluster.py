@@ -28,9 +28,10 @@ from mama_ray.orchestration.cluster.connect import connect, start_worker_logging
 from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
+from mama_ray.search.approximate import IndexKind, build_index
 from mama_ray.search.embedding_parts import read_identity
 from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids, require_model
-from mama_ray.search.index import ExactIndex, Hit, Query
+from mama_ray.search.index import Hit, Query
 from mama_ray.search.towers import Towers
 from mama_ray.storage.places import Place
 
@@ -71,9 +72,9 @@ class ShareReplica:
     """A share of the index in an actor of Serve; rows are those of the whole table."""
 
     @masked_errors
-    def __init__(self, uri: str, number: int, num_shares: int) -> None:
+    def __init__(self, uri: str, number: int, num_shares: int, kind: IndexKind) -> None:
         start_worker_logging()
-        self._index = ExactIndex(EmbeddingTable.open(uri, (number, num_shares)))
+        self._index = build_index(EmbeddingTable.open(uri, (number, num_shares)), kind)
 
     def search(self, query: Query) -> list[Hit]:
         """Return the best of this share, as many as are wanted of all."""
@@ -150,7 +151,9 @@ class ClusterIndex:
             raise UserError("a filter of another index", got=np.shape(query.allowed), wanted=(len(self.clip_ids),))
 
 
-def open_on_cluster(run: str, index: str, config: ReplicaConfig) -> tuple[ClusterTowers, ClusterIndex]:
+def open_on_cluster(
+    run: str, index: str, config: ReplicaConfig, kind: IndexKind = "exact"
+) -> tuple[ClusterTowers, ClusterIndex]:
     """Deploy encoder and index and wait until they answer. UserError where they cannot be used together."""
     identity = read_identity(Place.of(index))
     clip_ids = read_clip_ids(index)
@@ -161,7 +164,7 @@ def open_on_cluster(run: str, index: str, config: ReplicaConfig) -> tuple[Cluste
                                    config.num_towers, config.tower_cpus, config.tower_gpus))  # fmt: skip
     require_model(identity, towers.model_hash)
     shares = [
-        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares), config.num_replicas,
+        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares, kind), config.num_replicas,
                 config.share_cpus)
         for number in range(config.num_shares)
     ]  # fmt: skip
