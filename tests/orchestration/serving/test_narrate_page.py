@@ -14,7 +14,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.film import write_film
 from tests.orchestration.serving.app_process import RunningApp, start_app
 from tests.orchestration.serving.narrations import wait_for
-from tests.processes import is_gone
+from tests.processes import is_gone, title
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
@@ -37,6 +37,11 @@ def upload(page, film: Path) -> str:
     return page.url
 
 
+def narrator_of(app: RunningApp) -> psutil.Process:
+    (found,) = (one for one in psutil.Process(app.process.pid).children() if "narrate_child" in title(one))
+    return found
+
+
 def num_rows(page) -> int:
     return page.locator("#entries li").count()
 
@@ -49,9 +54,7 @@ def wait_for_rows(page, number: int) -> None:
 
 def wait_until_done(page) -> None:
     page.wait_for_function(
-        "document.getElementById('state').textContent.endsWith('windows are narrated.') "
-        "&& document.getElementById('cancel').hidden",
-        timeout=_PATIENCE_MS,
+        "/^[0-9]+ windows are narrated[.]$/.test(document.getElementById('state').textContent)", timeout=_PATIENCE_MS
     )
 
 
@@ -71,7 +74,7 @@ def test_a_video_is_narrated_live_through_a_reload_and_a_killed_app(film, small_
             address = upload(page, film)
             wait_for_rows(page, 1)
             assert page.locator("#cancel").is_visible(), "windows are seen while the narration runs"
-            (child,) = psutil.Process(app.process.pid).children()
+            child = narrator_of(app)
             app.process.kill()  # the app alone, as one that runs out of memory
             wait_for(lambda: is_gone(child), seconds=30)
             again = start_app(tmp_path / "data", "--shards", str(small_shards), "--narrator", "embedded", port=app.port)
@@ -128,7 +131,7 @@ def test_a_narration_is_cancelled_and_goes_on(film, small_shards, browser, tmp_p
         with browser.page(f"{app.url}/narrate") as page:
             upload(page, film)
             page.wait_for_selector("#cancel:visible")
-            (child,) = psutil.Process(app.process.pid).children()
+            child = narrator_of(app)
             below = [child, *child.children(recursive=True)]
             page.click("#cancel")
             page.wait_for_selector("#retry:visible", timeout=_PATIENCE_MS)
