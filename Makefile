@@ -60,10 +60,14 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 demo: setup
 	@$(PY) jobs/demo.py $(ARGS)
 
-# It needs what the demo has trained and captioned.
+# It needs what the demo has trained, recorded and captioned, and makes it where it is not there; a demo of a version that
+# recorded nothing leaves the page of weights out.
 app: setup
 	@[ -f runs/demo/report/index.html ] || $(PY) jobs/demo.py
-	@$(PY) jobs/app.py configs/app/embedded.yaml $(ARGS)
+	@run=runs/demo-learned-weights; \
+	[ -f $$run/audit/audit.json ] || [ ! -d $$run/record ] || $(PY) jobs/audit.py --run $$run --captions runs/demo/captions; \
+	if [ -f $$run/audit/audit.json ]; then audit="--audit $$run/audit"; else audit=; fi; \
+	$(PY) jobs/app.py configs/app/embedded.yaml $$audit $(ARGS)
 
 # What needs no Ray goes in two processes, file by file; then what starts Ray or vLLM, which take the cores themselves.
 # pytest answers 5 where ARGS leave nothing to collect.

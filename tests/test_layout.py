@@ -19,6 +19,7 @@ PACKAGE = ROOT / "mama_ray"
 
 # Which config class a folder of configs/ and a program of jobs/ stand for.
 CONFIG_CLASSES = {
+    "audit": "mama_ray.orchestration.audit.job:AuditJob",
     "app": "mama_ray.orchestration.serving.job:AppJob",
     "caption": "mama_ray.orchestration.captioning.job:CaptionJob",
     "demo": "mama_ray.experiments.demo.job:DemoJob",

@@ -5,7 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-_DEPENDS_ON = ("mama_ray", "benchmarks/question_cases", "benchmarks/question_learning.py", "benchmarks/first_person.py")
+_DEPENDS_ON = (
+    "mama_ray",
+    "benchmarks/question_cases",
+    "benchmarks/question_learning.py",
+    "benchmarks/first_person.py",
+    "benchmarks/audit_cases",
+    "benchmarks/audit.py",
+)
 
 
 def commit() -> str:

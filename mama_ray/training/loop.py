@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
@@ -19,6 +19,7 @@ class StepRecord:
     """What happened in one step; tensors stay on the device until somebody reads them.
 
     `losses` and `weights` are those of the global batch, in its order: padding is no part of them, nor of the scalars.
+    `cosines` and `valid` are of this rank's `rows`, its padding among them; cosines are None where nothing pairs up.
     """
 
     step: int
@@ -26,6 +27,8 @@ class StepRecord:
     losses: Float[Tensor, "global"]
     weights: Float[Tensor, "global"]
     scalars: dict[str, Tensor | float]
+    cosines: Float[Tensor, "local"] | None
+    valid: Bool[Tensor, "local"]
 
 
 def train(
@@ -77,7 +80,7 @@ def train_step(
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
     if state.feature_model.bias is not None:
         scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
-    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars)
+    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars, result.cosines, batch.valid)
     state.step += 1
     return record
 

@@ -153,6 +153,12 @@ class EncodedBatch:
         return split_outputs(gradients, [len(chunk) for chunk in self._chunks])
 
 
+def cosines_of(outputs: Outputs) -> Tensor | None:
+    """Return the cosine of each of this rank's clips and its own text, detached; None where they do not pair up."""
+    video, text = outputs.video.detach(), outputs.text.detach()
+    return (video.float() * text.float()).sum(dim=-1) if video.shape == text.shape else None
+
+
 def gradients_at(outputs: OutputsT, loss: Tensor, *, retain_graph: bool = False) -> OutputsT:
     """Return a loss's gradients at the outputs; zero at one that it does not read."""
     leaves = tuple(outputs)

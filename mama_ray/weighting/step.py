@@ -26,7 +26,7 @@ from mama_ray.objectives.gather import gather_plain, rank, world_size
 from mama_ray.objectives.objective import Objective, Outputs, TrainingObjective, remake
 from mama_ray.weighting.directional import Tape
 from mama_ray.weighting.draws import Draws, RunningStatistics
-from mama_ray.weighting.features import Autocast, EncodedBatch, encode_functionally, gradients_at, unwrap
+from mama_ray.weighting.features import Autocast, EncodedBatch, cosines_of, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
@@ -37,11 +37,12 @@ from mama_ray.weighting.weight_net import compute_sample_weights, effective_samp
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step saw, over the global batch; everything detached."""
+    """What one step saw, over the global batch, cosines of this rank's clips alone; everything detached."""
 
     losses: Float[Tensor, "global"]
     weights: Float[Tensor, "global"]
     scalars: dict[str, Tensor]
+    cosines: Float[Tensor, " local"] | None = None
 
 
 class WeightedStep:
@@ -102,7 +103,7 @@ class WeightedStep:
         with self._statistics.kept():
             result = self._learn(encoded, batch, meta_batch, draws, tape, measure_lookahead)
         self._statistics.share()
-        return result
+        return replace(result, cosines=cosines_of(encoded.outputs))
 
     def _learn(
         self,

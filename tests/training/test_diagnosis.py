@@ -33,7 +33,8 @@ def window_of(*steps: tuple[float, int]) -> StepWindow:
     window = StepWindow()
     for number, (loss, num_invalid) in enumerate(steps):
         scalars = {"train/loss": torch.tensor(loss), "data/num_invalid": torch.tensor(num_invalid)}
-        window.add(StepRecord(7 + number, torch.arange(4), torch.zeros(4), torch.zeros(4), scalars))
+        is_valid = torch.ones(4, dtype=torch.bool)
+        window.add(StepRecord(7 + number, torch.arange(4), torch.zeros(4), torch.zeros(4), scalars, None, is_valid))
     return window
 
 

@@ -16,8 +16,11 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         groups: dict[str, list[dict]] = {}
         for path, methods in request.app.openapi()["paths"].items():
             for method, told in methods.items():
-                entry = {"method": method.upper(), "path": path, "text": told.get("description") or told["summary"]}
-                entry["parameters"] = [one["name"] for one in told.get("parameters", ())]
+                if method == "head":  # as GET, without the bytes
+                    continue
+                text = (told.get("description") or told["summary"]).replace("`", "")
+                entry = {"method": method.upper(), "path": path, "text": text}
+                entry["parameters"] = [one["name"] for one in told.get("parameters", ()) if one["in"] != "path"]
                 groups.setdefault((told.get("tags") or ["other"])[0], []).append(entry)
         return pages.render(request, "api.html.j2", here="api", groups=groups)
 

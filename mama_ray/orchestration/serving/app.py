@@ -16,6 +16,7 @@ from mama_ray.orchestration.serving import api_page, clips, mcp, narrate, search
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
 from mama_ray.orchestration.serving.state import AppState
+from mama_ray.storage.failures import StorageError
 from mama_ray.version import installed_version
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
 
     @app.exception_handler(UserError)
     async def told(request: Request, error: UserError) -> Response:
-        return answer(request, 400, str(error))
+        return answer(request, 503 if isinstance(error, StorageError) else 400, str(error))
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ from mama_ray.config import Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.job import EMBEDDED
+from mama_ray.orchestration.serving.replicas import ReplicaConfig
 from mama_ray.storage.places import absolute_uri
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -33,6 +34,9 @@ class AppJob(Config):
 
     index: str | None = None
     """Folder or URI of the embedding table of jobs/index.py; null makes it below `data` where `run` is given."""
+
+    cluster: ReplicaConfig = ReplicaConfig()
+    """Search by replicas on Ray Serve, for more queries or clips than this process takes."""
 
     narrator: str | None = None
     """Captioner that narrates videos, as of jobs/narrate.py; `embedded` is the small one that comes with the package.

@@ -7,6 +7,7 @@ good for and how to get it.
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mama_ray.errors import UserError
 from mama_ray.models.hub import require_hub_id, without_prefix
@@ -16,6 +17,10 @@ from mama_ray.orchestration.serving.job import AppJob
 from mama_ray.orchestration.serving.state import AppState
 from mama_ray.storage.first_look import ensure_readable
 from mama_ray.storage.places import Place, join_uri, storage_errors
+
+if TYPE_CHECKING:
+    from mama_ray.search.index import SearchIndex
+    from mama_ray.search.towers import Towers
 
 logger = logging.getLogger(__name__)
 
@@ -62,35 +67,44 @@ def find_missing(state: AppState) -> dict[str, str]:
         )
     if state.audit_folder is None:
         missing["weights"] = (
-            "The weights need a run that has recorded them: jobs/train.py with --record, then jobs/audit.py on that "
-            "run, and the app with --audit FOLDER."
+            "The weights need a run that has recorded them: jobs/train.py with --record.every 1, then jobs/audit.py on "
+            "that run, and the app with --audit FOLDER."
         )
     return missing
 
 
 def _open_index(state: AppState, run: str) -> None:
     """Load the encoder and its index, which is made first where it is not there."""
-    from mama_ray.search.embedding_table import EmbeddingTable  # after --help
-    from mama_ray.search.index import ExactIndex
-    from mama_ray.search.towers import Towers
-
-    job = state.job
-    logger.info("loading the encoder %s", run)
-    state.towers = Towers.load(run)
-    folder = job.index
+    job, folder = state.job, state.job.index
     if folder is None:
         folder = join_uri(job.data, _INDEX_FOLDER)
         _make_index(state, run, folder)
-    table = EmbeddingTable.open(folder)
-    table.require_model(state.towers.model_hash)
-    state.index = ExactIndex(table)
-    known = int((state.catalog.rows_of(table.clip_ids) >= 0).sum())
+    if not job.cluster.num_replicas:
+        state.towers, state.index = _open_here(run, folder)
+    else:
+        from mama_ray.orchestration.serving.cluster import open_on_cluster
+
+        state.towers, state.index = open_on_cluster(run, folder, job.cluster)
+    known = int((state.catalog.rows_of(state.index.clip_ids) >= 0).sum())
     if known == 0 and len(state.catalog):
-        raise UserError("the index is of other shards", got=table.identity.shards, wanted=state.shards.uri)
+        raise UserError("the index is of other shards", got=folder, wanted=f"an index of {state.shards.uri}")
     logger.info("the index has %d of %d clips", known, len(state.catalog))
     place = Place.of(run) if "://" in run or Path(run).exists() else None
     if place is not None and (place / "config.yaml").is_file():
         state.run_folder = place
+
+
+def _open_here(run: str, folder: str) -> tuple["Towers", "SearchIndex"]:
+    """Load encoder and index into this process. UserError where they cannot be used together."""
+    from mama_ray.search.embedding_table import EmbeddingTable  # after --help
+    from mama_ray.search.index import ExactIndex
+    from mama_ray.search.towers import Towers
+
+    logger.info("loading the encoder %s", run)
+    towers = Towers.load(run)
+    table = EmbeddingTable.open(folder)
+    table.require_model(towers.model_hash)
+    return towers, ExactIndex(table)
 
 
 def _make_index(state: AppState, run: str, folder: str) -> None:

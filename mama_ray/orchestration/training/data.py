@@ -18,16 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
-from mama_ray.captioning.table import read_caption_files
+from mama_ray.auditing.exclusions import hash_exclusions, read_exclusions, require_known
 from mama_ray.data.contents import hash_clips
-from mama_ray.data.index import check_shards, hash_ids, read_index, select_captioned, select_split
+from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
 from mama_ray.data.sources import rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.training.clip_choice import choose_clips
 from mama_ray.orchestration.training.labels import add_classes
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.settings import DataConfig
@@ -100,7 +100,11 @@ def _load(
         check_shards(folder, index)
     tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
     contents = {"shards": hash_clips({split: tables[split] for split in ("train", "meta", "val")})}
-    tables, num_uncaptioned, table_uses = _choose_clips(tables, config, seed, needs_captions=task.contrast)
+    excluded = [] if config.exclude is None else read_exclusions(Place.of(config.exclude))
+    contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
+    chosen = choose_clips(tables, config, seed, needs_captions=task.contrast, excluded=excluded)
+    tables, num_uncaptioned, table_uses, num_excluded = chosen
+    require_known(config.exclude, excluded, num_excluded)
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
         raise _no_training_clips(shards, len(index), num_uncaptioned["train"], config, needs_captions=task.contrast)
@@ -125,6 +129,7 @@ def _load(
         "context_length": files.pop("context_length"),
         "captions": files.pop("captions"),
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
+        "excluded": num_excluded,
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
     return tables["train"], tables["meta"], tables["val"], files, summary
@@ -144,55 +149,6 @@ def _no_training_clips(
         wanted=wanted,
         remedy="give them captions, or learn answers alone: task.contrast false" if needs_captions else None,
     )
-
-
-def _choose_clips(
-    tables: dict[str, pa.Table], config: DataConfig, seed: int, *, needs_captions: bool = True
-) -> tuple[dict[str, pa.Table], dict[str, int], dict[str, TableUse]]:
-    """Add the captions of the caption tables, draw the meta-set and leave out clips without a needed caption.
-
-    Returns the splits, how many clips each lost for want of a caption, and what was used of each table.
-    """
-    train, meta, uses = tables["train"], tables["meta"], {}
-    if config.meta_captions == "all":
-        both, uses = _join(pa.concat_tables([train, meta]).combine_chunks(), config)
-        train, meta = both.slice(0, len(train)), both.slice(len(train))
-    # A mix without human captions is about the tables' captions, which the other splits have none of.
-    is_of_tables = bool(config.caption_tables and config.mix and not config.mix.get("human"))
-    other_mix = None if is_of_tables else config.mix
-    select = select_captioned if needs_captions else lambda clips, _: clips
-    chosen = {split: select(table, other_mix) for split, table in (tables | {"train": train, "meta": meta}).items()}
-    num_uncaptioned = {split: len(tables[split]) - len(table) for split, table in chosen.items()}
-    if config.meta_draw:
-        _, chosen["meta"] = draw_meta_set(chosen["train"], config.meta_draw, seed=seed)
-        drawn = chosen["meta"]["clip_id"].combine_chunks()
-        train = train.filter(pc.invert(pc.is_in(train["clip_id"], value_set=drawn)))
-    if config.meta_captions == "human":  # after the draw, which is then the same with tables as without
-        train, uses = _join(train, config)
-    chosen["train"] = select(train, config.mix)
-    return chosen, num_uncaptioned | {"train": len(train) - len(chosen["train"])}, uses
-
-
-def _join(clips: pa.Table, config: DataConfig) -> tuple[pa.Table, dict[str, TableUse]]:
-    files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in config.caption_tables}
-    return join_captions(clips, files, exclude_flags=config.exclude_flags)
-
-
-def draw_meta_set(train: pa.Table, num_clips: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Return (train without the drawn clips, meta-set): equal counts per topic as far as topics reach."""
-    if num_clips >= len(train):
-        raise UserError("meta_draw takes all training clips", got=num_clips, wanted=f"fewer than {len(train)}")
-    rng = np.random.default_rng(np.random.SeedSequence([seed, 0x6D657461]))
-    topics = np.array([topic or "" for topic in train.column("topic").to_pylist()])
-    order = rng.permutation(len(train))
-    # The k-th clip of its topic gets turn k: taking turns in order spreads the draw over topics evenly.
-    turns = np.empty(len(train), np.int64)
-    for topic in np.unique(topics):
-        members = order[topics[order] == topic]
-        turns[members] = np.arange(len(members))
-    drawn = np.sort(order[np.argsort(turns[order], kind="stable")][:num_clips])
-    rest = np.setdiff1d(np.arange(len(train)), drawn)
-    return train.take(pa.array(rest)), train.take(pa.array(drawn))
 
 
 def refuse_overlap(tables: dict[str, pa.Table], *, is_begun: bool = False) -> None:

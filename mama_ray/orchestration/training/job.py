@@ -11,7 +11,7 @@ from mama_ray.models.settings import LoraConfig
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.orchestration.cluster.labels import PlacementConfig
 from mama_ray.orchestration.runs.settings import NumWorkers, Precision, WorkerRange
-from mama_ray.orchestration.training.settings import DataConfig
+from mama_ray.orchestration.training.settings import DataConfig, RecordConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
@@ -111,6 +111,9 @@ class TrainJob(Config):
 
     seed: int = Field(0, ge=0)
     """Seed of initial weights, clip order, frame sampling and caption choice."""
+
+    record: AddedLater[MayChange[RecordConfig]] = RecordConfig()
+    """Losses and weights of single samples, written down for jobs/audit.py."""
 
     log_every: MayChange[int] = Field(10, ge=1)
     """Steps between two records of metrics.jsonl."""
@@ -221,7 +224,8 @@ def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     pretrained = job.model.pretrained
     weights = None if pretrained is None else without_prefix(pretrained)
     asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
-    return job.shards, *job.data.caption_tables, *job.data.classes, job.data.tokenizer, weights, *asked
+    data = job.data
+    return job.shards, *data.caption_tables, *data.classes, data.exclude, data.tokenizer, weights, *asked
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -234,8 +238,9 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     for name in ("questions", "answers"):
         if (uri := getattr(job.task, name)) is not None:
             changes[f"task.{name}"] = absolute_uri(uri)
-    if job.data.features is not None:
-        changes["data.features"] = absolute_uri(job.data.features)
+    for name in ("features", "exclude"):
+        if (uri := getattr(job.data, name)) is not None:
+            changes[f"data.{name}"] = absolute_uri(uri)
     for name in ("caption_tables", "classes"):
         if uris := getattr(job.data, name):
             changes[f"data.{name}"] = [absolute_uri(uri) for uri in uris]

@@ -26,6 +26,7 @@ from mama_ray.orchestration.training.data import RunData, truth_kinds
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData
+from mama_ray.orchestration.training.sample_record import SampleRecorder
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
@@ -52,8 +53,10 @@ class RunRecorder:
         reader: ClipReader,
         asked: AskedData | None = None,
         answers: QuestionValidation | ClassValidation | None = None,
+        *,
+        samples: SampleRecorder,
     ) -> None:
-        self._recording, self._job, self._state = recording, job, state
+        self._recording, self._job, self._state, self._samples = recording, job, state, samples
         self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
         self._window = StepWindow()
         self._last_losses: torch.Tensor | None = None
@@ -66,10 +69,12 @@ class RunRecorder:
     def __call__(self, record: StepRecord) -> None:
         """Take note of a finished step; log, validate and save when it is time."""
         self._window.add(record)
+        self._samples.add(record)
         self._last_losses = record.losses
         is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
         if is_time_to_log or is_time_to_save:
             self._window.require_sound(self._state.global_batch_size)
+            self._samples.settle()
         if is_time_to_log:
             self._log(self._state.step)  # the steps that are done, this one among them
         if is_time_to_save:
@@ -127,6 +132,7 @@ class RunRecorder:
             name = SELECTION_METRIC if self._answers is None else QUESTION_METRIC
             value = metrics.get(name)
             selection = None if value is None else {"metric": name, "value": value}
+            self._samples.write(self._state.step)  # before the checkpoint that says that these steps are done
             capture = partial(self._capture, metrics, selection)
             self._recording.save(metrics, capture, selection=selection, curves=curves)
 

@@ -109,6 +109,8 @@ def run_to_end(
     num_steps = count_steps(job, samples["train"] if asked is None else asked.num_places)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     tell_captions(job, data.summary)
+    if job.data.exclude is not None:
+        logger.info("%s leaves out %s", job.data.exclude, data.summary["excluded"])
     if newest is not None and newest.step >= num_steps:
         return job, num_steps, True
     if asked is not None:
@@ -182,6 +184,7 @@ def _places_of(job: TrainJob) -> dict[str, object]:
         "data.tokenizer": job.data.tokenizer or job.model.pretrained or "the tokenizer of the checkpoint",
         "data.caption_tables": ", ".join(job.data.caption_tables),
         "data.classes": ", ".join(job.data.classes) or job.shards,
+        "data.exclude": job.data.exclude,
         "model.pretrained": job.model.pretrained,
     }
 

@@ -13,6 +13,17 @@ from mama_ray.data.video.settings import DecodeConfig, Resize
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+class RecordConfig(Config):
+    """What is written down of single samples while they are learned from."""
+
+    every: int = Field(0, ge=0)
+    """Steps between two whose samples are recorded: 1 records every step, 0 none. Loss, weight and cosine of each clip
+    of such a step go to record/ in the run's folder, for jobs/audit.py."""
+
+    from_epoch: float = Field(0.0, ge=0.0)
+    """Passes over the training split before the first recorded step."""
+
+
 class DataConfig(Config):
     """How clips become training samples."""
 
@@ -38,6 +49,10 @@ class DataConfig(Config):
     caption_tables: Location[tuple[str, ...]] = ()
     """Folders or URIs of finished caption tables, whose captions join those of their clips in train, never in val and
     test; `captions` says how often they are drawn. The report's weights by kind go by a clip's human caption."""
+
+    exclude: AddedLater[Location[str | None]] = None
+    """CSV of clips and captions that train and meta are without: column clip_id and, where one caption is meant,
+    caption_id, as jobs/audit.py writes it. val and test keep theirs."""
 
     exclude_flags: tuple[Flag, ...] = FLAGS
     """Flags of the quality gate that keep a caption of the tables out of training; by default every flag does, which

@@ -45,6 +45,7 @@ from mama_ray.orchestration.training.labels import build_class_head
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData, build_head_for
 from mama_ray.orchestration.training.recorder import RunRecorder
+from mama_ray.orchestration.training.sample_record import build_sample_recorder
 from mama_ray.orchestration.training.tokens import require_models_sizes
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.storage.places import Place, join_uri, storage_errors
@@ -87,9 +88,10 @@ def train_fn_per_worker(loop_config: dict) -> None:
         answers = ClassValidation(reader, data.val, measured=job.task.class_head.measured, **place)
     if asked is not None:
         answers = QuestionValidation(reader, data.val, asked.val, answers=asked.answers, **place)
-    num_clips = reader.epoch_plan().num_clips
-    recording = Recording(job, state, worker, num_clips=num_clips, show_bar=loop_config["show_bar"])
-    recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers)
+    shown = {"num_clips": reader.epoch_plan().num_clips, "show_bar": loop_config["show_bar"]}
+    recording = Recording(job, state, worker, **shown)
+    samples = build_sample_recorder(job, worker, data, reader, asked, first_step=state.step)
+    recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers, samples=samples)
     arrays = stream_arrays(
         reader,
         first_step=state.step,

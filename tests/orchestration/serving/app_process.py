@@ -52,7 +52,7 @@ class RunningApp:
     def request(self, method: str, path: str, **more) -> httpx.Response:
         """Ask for a path as it stands, without an agent's tidying."""
         more["headers"] = {**self.headers, **more.get("headers", {})}
-        return httpx.request(method, self.url + path, timeout=60, **more)
+        return httpx.request(method, self.url + path, **{"timeout": 60, **more})
 
     def stop(self) -> None:
         """End it and all it has started."""

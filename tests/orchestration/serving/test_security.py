@@ -1,12 +1,10 @@
 """Who may speak to the app, and how much."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.orchestration.serving.app_process import ROOT, free_port, raw, running_app
+from tests.orchestration.serving.app_process import raw, running_app
 
 TOKEN = "seldom-guessed-0123456789"
 
@@ -23,19 +21,6 @@ def test_it_listens_on_loopback_alone(bare_app):
     own = [line.split()[1] for line in lines if line.split()[1].endswith(f":{bare_app.port:04X}")]
     listening = {address.split(":")[0] for address in own}
     assert listening == {"0100007F"}  # 127.0.0.1, as the kernel writes it
-
-
-def end_of_start(data: Path, *arguments: str) -> str:
-    """Return the last line of a start that must fail."""
-    command = [sys.executable, "jobs/app.py", "--data", str(data), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    return done.stderr.splitlines()[-1]
-
-
-def test_another_address_without_a_token_is_refused_in_one_line(tmp_path, small_shards):
-    told = end_of_start(tmp_path, "--shards", str(small_shards), "--host", "0.0.0.0", "--port", str(free_port()))
-    assert told.startswith("error: an address that other machines reach needs a token")
 
 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"cookie": "mama_ray_app=wrong"}])
@@ -146,19 +131,3 @@ def test_the_policy_holds_in_the_browser(bare_app, browser):
         assert page.evaluate("[window.inlineRan, window.handlerRan]") == [None, None]
         assert any("Content Security Policy" in trouble for trouble in browser.troubles)
         browser.troubles.clear()
-
-
-def test_a_port_that_is_taken_is_told_in_one_line(bare_app, tmp_path, small_shards):
-    told = end_of_start(tmp_path, "--shards", str(small_shards), "--port", str(bare_app.port))
-    assert told.startswith("error: the app cannot listen there")
-
-
-def test_data_that_another_app_writes_are_refused(bare_app, small_shards):
-    told = end_of_start(bare_app.log_file.parent, "--shards", str(small_shards), "--port", str(free_port()))
-    assert told.startswith("error:")
-    assert "app's data" in told
-
-
-def test_shards_that_are_not_there_are_told_in_one_line(tmp_path):
-    told = end_of_start(tmp_path, "--shards", str(tmp_path / "none"), "--port", str(free_port()))
-    assert told.startswith("error: no index of clips")

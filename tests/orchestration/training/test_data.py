@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mama_ray.auditing.exclusions import Exclusion, caption_id, exclusions_to_csv
 from mama_ray.captioning.quality import FLAGS
 from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.clip import Caption, Clip
@@ -18,7 +19,8 @@ from mama_ray.data.shard import write_shard
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
-from mama_ray.orchestration.training.data import _load, draw_meta_set, load_run_data, refuse_overlap
+from mama_ray.orchestration.training.clip_choice import draw_meta_set
+from mama_ray.orchestration.training.data import _load, load_run_data, refuse_overlap
 from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import ModelConfig, TrainJob
 from mama_ray.orchestration.training.settings import DataConfig
@@ -148,6 +150,31 @@ def test_clips_without_a_caption_train_on_a_generated_one(tmp_path):
         [{"text": "a generated caption of train0", "source": "generated"}]
     ]
     assert summary["num_uncaptioned"] == {"train": 0, "meta": 0, "val": 1, "test": 0}
+
+
+def test_what_is_excluded_is_learned_from_no_more_and_a_corrected_caption_takes_its_place(corpus, tmp_path):
+    plain, before = load(corpus, DataConfig())
+    first, second, third = plain["train"].slice(0, 3).to_pylist()
+    chosen = plain["meta"]["clip_id"][0].as_py()
+    listed = [Exclusion(first["clip_id"]), Exclusion(chosen), Exclusion("of-another-corpus")]
+    listed += [Exclusion(clip["clip_id"], caption_id(clip["captions"][0]["text"])) for clip in (second, third)]
+    (tmp_path / "exclude.csv").write_text(exclusions_to_csv(listed))
+    corrected = [row for row in captions_of(corpus, "train") if row["clip_id"] == third["clip_id"]]
+    tables = (write_table(tmp_path / "corrected", corrected),)
+    left, summary = load(corpus, DataConfig(exclude=str(tmp_path / "exclude.csv"), caption_tables=tables))
+    texts = {row["clip_id"]: [one["text"] for one in row["captions"]] for row in left["train"].to_pylist()}
+    assert not {first["clip_id"], second["clip_id"]} & set(texts)
+    assert texts[third["clip_id"]] == [corrected[0]["caption"]]
+    assert len(texts) == len(plain["train"]) - 2
+    assert chosen not in left["meta"]["clip_id"].to_pylist()
+    assert (left["val"], summary["excluded"]) == (plain["val"], {"clips": 2, "captions": 2})
+    assert before["contents"]["data.exclude"] is None != summary["contents"]["data.exclude"]
+
+
+def test_a_list_of_other_clips_is_refused(corpus, tmp_path):
+    (tmp_path / "exclude.csv").write_text("clip_id\nof-another-corpus\n")
+    with pytest.raises(UserError, match="names no clip"):
+        load(corpus, DataConfig(exclude=str(tmp_path / "exclude.csv")))
 
 
 def test_flags_that_are_not_excluded_are_used(corpus, tmp_path):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mama_ray.auditing.record import read_record
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
+from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.runs.training_runs import (
     NUM_STEPS,
@@ -41,6 +43,11 @@ def shards(tmp_path_factory) -> Path:
 def job_on(shards: Path, folder: Path, /, **overrides) -> TrainJob:
     base = TrainJob.model_validate(SETTINGS)
     return with_overrides(base, {"shards": str(shards), "storage": str(folder)} | overrides)
+
+
+def recorded(folder: Path, run: str) -> list[tuple]:
+    rows = [row for table in read_record(Place.of(folder / run), NUM_STEPS) for row in table.to_pylist()]
+    return sorted((row["step"], row["clip_id"], row["loss"], row["weight"], row["cosine"]) for row in rows)
 
 
 def test_a_run_trains_validates_and_keeps_the_best_and_newest_checkpoints(ray_cluster, shards, folder):
@@ -78,15 +85,16 @@ def test_a_finished_run_whose_last_checkpoint_is_damaged_makes_it_again(ray_clus
 @pytest.mark.promise
 def test_resume_on_one_worker_is_bit_exact_after_the_whole_job_was_killed(shards, folder):
     for run in ("undisturbed-1", "killed-1"):
-        process = start_training(folder, shards, run, num_workers=1)
+        process = start_training(folder, shards, run, num_workers=1, record={"every": 1})
         if run == "killed-1":
             wait_until(checkpoint(folder, run, 4).is_dir)
             kill_tree(process)
             assert not checkpoint(folder, run, NUM_STEPS).is_dir(), "it was killed too late to prove anything"
-            process = start_training(folder, shards, run, num_workers=1)
+            process = start_training(folder, shards, run, num_workers=1, record={"every": 1})
         assert process.wait(timeout=400) == 0, (folder / f"{run}.log").read_text()[-3000:]
     assert "resumed at step" in (folder / "killed-1.log").read_text()
     assert outcome(folder, "killed-1") == outcome(folder, "undisturbed-1")
+    assert recorded(folder, "killed-1") == recorded(folder, "undisturbed-1")
 
 
 @pytest.mark.slow
@@ -94,7 +102,7 @@ def test_resume_on_one_worker_is_bit_exact_after_the_whole_job_was_killed(shards
 def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
     """Two workers: the losses, weights and validation of every step equal an undisturbed run's, so did the data."""
     for run in ("undisturbed-2", "killed-2"):
-        process = start_training(folder, shards, run, num_workers=2, max_failures=2)
+        process = start_training(folder, shards, run, num_workers=2, max_failures=2, record={"every": 1})
         if run == "killed-2":
             wait_until(checkpoint(folder, run, 4).is_dir)
             workers = train_workers(process.pid)
@@ -108,6 +116,9 @@ def test_a_killed_worker_costs_no_clip_and_repeats_none(shards, folder):
     assert [step for step, *_ in ours["losses"]] == list(range(1, NUM_STEPS + 1))
     for mine, other in zip(ours["losses"], theirs["losses"], strict=True):
         assert mine == pytest.approx(other, rel=1e-4)
+    mine, others = recorded(folder, "killed-2"), recorded(folder, "undisturbed-2")
+    assert [row[:2] for row in mine] == [row[:2] for row in others]
+    assert len(set(mine)) == NUM_STEPS * 16, "each clip of each step once"
 
 
 @pytest.mark.parametrize(

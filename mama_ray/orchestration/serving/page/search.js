@@ -40,7 +40,6 @@
       if (field.type === "checkbox") field.checked = field.name === "without_flags" ? asked.has(field.name) : asked.getAll(field.name).includes(field.value);
       else field.value = asked.get(field.name) || (field.tagName === "SELECT" ? "any" : "");
     }
-    element("filters").open = element("filters").open || Object.keys(readFilters()).length > 0;
   };
 
   // ---- terms

@@ -1,0 +1,1 @@
+"""The audit job: what a run says of its own data."""
