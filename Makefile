@@ -3,7 +3,8 @@
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
 # make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
 # make setup   only set up (4.7 GiB of disk)         make clean      remove .venv and what tools leave behind
-# make docs    write docs/config.md anew            make gpu-check    check and measure this machine's GPU (8 minutes)
+# make app     open the app on the embedded corpus   make gpu-check    check and measure this machine's GPU (8 minutes)
+# make docs    write docs/config.md anew
 #
 # PYTHON=python3.12 make setup      takes another Python; ARGS="-k margin" make test      passes arguments on
 
@@ -24,10 +25,10 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S ?= 240
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test test-all lint bench gpu-check docs study study-quick study-report clean constraints
+.PHONY: help setup demo app test test-all lint bench gpu-check docs study study-quick study-report clean constraints
 
 help:
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
 
@@ -58,6 +59,11 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 
 demo: setup
 	@$(PY) jobs/demo.py $(ARGS)
+
+# It needs what the demo has trained and captioned.
+app: setup
+	@[ -f runs/demo/report/index.html ] || $(PY) jobs/demo.py
+	@$(PY) jobs/app.py configs/app/embedded.yaml $(ARGS)
 
 # What needs no Ray goes in two processes, file by file; then what starts Ray or vLLM, which take the cores themselves.
 # pytest answers 5 where ARGS leave nothing to collect.

@@ -26,23 +26,23 @@ _ADDED_ROWS = 1 << 16
 _CANDIDATES, _LEAST_CANDIDATES = 4, 200  # compared exactly for each clip that is wanted
 
 
-class ApproximateIndex:
+class ApproximateIndex(ExactIndex):
     """Looks at the nearest lists of clips alone. May be used from several threads."""
 
     def __init__(self, table: EmbeddingTable, *, seed: int = 0) -> None:
-        self.table, self._exact = table, ExactIndex(table)
+        super().__init__(table)
         self._video = _build(table.video, np.flatnonzero(table.has_video), seed)
         self._captions = _build(table.captions, np.arange(len(table.captions)), seed)
 
     def search(self, query: Query) -> list[Hit]:
         """Return what `ExactIndex.search` does, but for clips that are missed; few clips are compared exactly."""
-        rows = self._exact.findable(query)
+        rows = self.findable(query)
         num_candidates = max(_CANDIDATES * query.num_wanted, _LEAST_CANDIDATES)
         if len(rows) > num_candidates:
             found = self._candidates(query, rows, num_candidates)
             if len(found) >= query.num_wanted:  # else the lists that were looked at hold too few
                 rows = found
-        return self._exact.rank(query, rows)
+        return self.rank(query, rows)
 
     def _candidates(self, query: Query, rows: np.ndarray, num_candidates: int) -> np.ndarray:
         direction = query.direction(self.table.dim).astype(np.float32)
@@ -58,7 +58,7 @@ class ApproximateIndex:
         return np.unique(np.concatenate(found))
 
 
-def build_index(table: EmbeddingTable, kind: IndexKind) -> ExactIndex | ApproximateIndex:
+def build_index(table: EmbeddingTable, kind: IndexKind) -> ExactIndex:
     """Build an index; of an approximate one the recall against exact search is measured and told."""
     if kind == "exact":
         return ExactIndex(table)

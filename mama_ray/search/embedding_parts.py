@@ -128,7 +128,8 @@ def read_part(place: Place, dim: int, columns: Sequence[str] | None = None) -> p
     def read(parquet: pq.ParquetFile) -> pa.Table:
         if not parquet.schema_arrow.equals(embedding_schema(dim)):
             raise pa.ArrowInvalid("other columns than those of a table of embeddings")
-        return parquet.read(columns=list(columns) if columns is not None else None)
+        # Each of Arrow's threads would keep memory of its own.
+        return parquet.read(columns=list(columns) if columns is not None else None, use_threads=False)
 
     with storage_errors(place.uri):
         try:

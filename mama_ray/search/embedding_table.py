@@ -34,6 +34,7 @@ class EmbeddingTable:
         caption_offsets: int64 (n + 1,); the captions of row i are [offsets[i], offsets[i + 1]).
         caption_sources: dictionary of strings (c,), such as human, generated, rephrased.
         caption_numbers: int32 (c,), the number of a caption among its clip's of the same source.
+        first_row: where a share of a table begins in the whole one.
     """
 
     identity: TableIdentity
@@ -44,16 +45,25 @@ class EmbeddingTable:
     caption_offsets: np.ndarray
     caption_sources: pa.DictionaryArray
     caption_numbers: np.ndarray
+    first_row: int = 0
 
     @classmethod
-    def open(cls, uri: str) -> "EmbeddingTable":
-        """Read a finished table into memory. UserError where there is none, or a damaged one."""
+    def open(cls, uri: str, share: tuple[int, int] = (0, 1)) -> "EmbeddingTable":
+        """Read a finished table into memory, or of n about equal shares one: (number, n).
+
+        UserError where there is none, or a damaged one.
+        """
         folder = Place.of(uri)
         identity, parts = read_identity(folder), read_summary(folder)
+        parts, first_row = _share_of(parts, *share)
         filling = _Filling(identity.dim, parts)
-        for name in sorted(parts):
+        for name in parts:
             filling.add(folder / name, read_part(folder / name, identity.dim, ("clip_id", "video", "captions")))
-        return filling.table(identity)
+            pa.default_memory_pool().release_unused()  # it keeps what parts were read into, a third of the table
+        table = filling.table(identity, first_row)
+        del filling
+        pa.default_memory_pool().release_unused()
+        return table
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -80,19 +90,51 @@ class EmbeddingTable:
         row = pc.index(self.clip_ids, pa.scalar(clip_id, pa.large_string())).as_py()
         return row if row >= 0 else None
 
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
+        row = self.row_of(clip_id)
+        return self.video[row].astype(np.float32) if row is not None and self.has_video[row] else None
+
     def caption_rows(self, row: int) -> range:
         """Return which captions are a clip's."""
         return range(int(self.caption_offsets[row]), int(self.caption_offsets[row + 1]))
 
     def require_model(self, model_hash: str) -> None:
         """Raise UserError unless the features are of that model."""
-        if self.identity.model_hash != model_hash:
-            raise UserError(
-                "the index is of another model",
-                got=f"{self.identity.model} ({self.identity.model_hash[:12]})",
-                wanted=f"the model that reads the query ({model_hash[:12]})",
-                remedy="run jobs/index.py with this model and another --output, or search with the index's own",
-            )
+        require_model(self.identity, model_hash)
+
+
+def require_model(identity: TableIdentity, model_hash: str) -> None:
+    """Raise UserError unless a table's features are of the model that reads the queries."""
+    if identity.model_hash != model_hash:
+        raise UserError(
+            "the index is of another model",
+            got=f"{identity.model} ({identity.model_hash[:12]})",
+            wanted=f"the model that reads the query ({model_hash[:12]})",
+            remedy="run jobs/index.py with this model and another --output, or search with the index's own",
+        )
+
+
+def read_clip_ids(uri: str) -> pa.LargeStringArray:
+    """Return the clip ids of a finished table in the order of its rows."""
+    folder = Place.of(uri)
+    dim, parts = read_identity(folder).dim, read_summary(folder)
+    ids = [read_part(folder / name, dim, ("clip_id",))["clip_id"].cast(pa.large_string()) for name in sorted(parts)]
+    return pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.large_string()).combine_chunks()
+
+
+def _share_of(parts: Mapping[str, PartCounts], number: int, of: int) -> tuple[dict[str, PartCounts], int]:
+    """Return the parts of a share, which follow each other, and the row of the whole table where it begins."""
+    num_clips = sum(counts.num_clips for counts in parts.values())
+    chosen: dict[str, PartCounts] = {}
+    start = first_row = 0
+    for name in sorted(parts):
+        is_ours = start * of // max(num_clips, 1) == number
+        if is_ours:
+            first_row = first_row if chosen else start
+            chosen[name] = parts[name]
+        start += parts[name].num_clips
+    return chosen, first_row
 
 
 class _Filling:
@@ -128,7 +170,7 @@ class _Filling:
         self._sources.append(flat.field("source").dictionary_encode())
         self._row, self._caption = rows.stop, own.stop
 
-    def table(self, identity: TableIdentity) -> EmbeddingTable:
+    def table(self, identity: TableIdentity, first_row: int) -> EmbeddingTable:
         sources = pa.chunked_array(self._sources, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
         return EmbeddingTable(
             identity=identity,
@@ -139,6 +181,7 @@ class _Filling:
             caption_offsets=self._offsets,
             caption_sources=sources.combine_chunks(),
             caption_numbers=self._numbers,
+            first_row=first_row,
         )
 
 

@@ -6,8 +6,10 @@ compared in float64. So the answer is that of brute force in float64, and equal 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import ArrayLike
 
@@ -15,8 +17,9 @@ from mama_ray.errors import UserError
 from mama_ray.search.embedding_table import EmbeddingTable
 
 MINUS_WEIGHT = 0.5
-# Half precision rounds the query and each product by 2**-11 of it at most; of two clips that are compared, both.
-_SLACK = 4 * 2.0**-11
+# Half precision rounds the query and each product, summed in float32, by 2**-11 of it at most; of two clips that are
+# compared, both.
+_SLACK = 4.5 * 2.0**-11
 _GATHER_SHARE = 0.25  # of clips allowed; above it, reading all is quicker than picking some
 _EXACT_ROWS = 4096  # compared in float64 at a time
 
@@ -45,6 +48,11 @@ class Query:
         """How many of the best must be known."""
         return self.offset + self.limit
 
+    def check_page(self) -> None:
+        """Raise UserError where no such results can be."""
+        if self.limit < 1 or self.offset < 0:
+            raise UserError("which results", got=(self.offset, self.limit), wanted="an offset from 0, a limit from 1")
+
     def direction(self, dim: int) -> np.ndarray:
         """Return the vector, float64 (dim,), whose dot product with a clip's feature is the clip's similarity."""
         if not len(self.plus) and not len(self.minus):
@@ -68,6 +76,23 @@ class Hit:
     clip_id: str
     row: int
     similarity: float
+
+
+class SearchIndex(Protocol):
+    """What answers queries; whoever fulfils it needs to know nothing else of the app, and the app nothing of it."""
+
+    @property
+    def clip_ids(self) -> pa.LargeStringArray:
+        """The clips in the order of the rows."""
+
+    def search(self, query: Query) -> list[Hit]:
+        """Return the clips asked for, best first; UserError for a query that is none."""
+
+    def count(self, query: Query) -> int:
+        """Return how many clips could be found if the limit were large enough."""
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
 
 
 class ExactIndex:
@@ -94,10 +119,22 @@ class ExactIndex:
         order = np.lexsort((self.table.id_rank[rows], -similarity))[query.offset : query.num_wanted]
         return [Hit(self.table.clip_ids[int(rows[i])].as_py(), int(rows[i]), float(similarity[i])) for i in order]
 
+    @property
+    def clip_ids(self) -> pa.LargeStringArray:
+        """The clips in the order of the rows."""
+        return self.table.clip_ids
+
+    def count(self, query: Query) -> int:
+        """Return how many clips could be found if the limit were large enough."""
+        return len(self.findable(query))
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
+        return self.table.video_feature(clip_id)
+
     def findable(self, query: Query) -> np.ndarray:
         """Return the rows, int64, that are allowed and have what the query looks at; UserError for a wrong query."""
-        if query.limit < 1 or query.offset < 0:
-            raise UserError("which results", got=(query.offset, query.limit), wanted="an offset from 0, a limit from 1")
+        query.check_page()
         if not 0 <= query.mixture <= 1:
             raise UserError("mixture", got=query.mixture, wanted="0 (captions alone) to 1 (pixels alone)")
         found = np.zeros(len(self.table), bool)
@@ -138,11 +175,18 @@ class ExactIndex:
             if is_sparse:
                 nearest = self._nearest_captions(rows, lambda own: torch.mv(captions[torch.from_numpy(own)], half))
             else:
-                whole = torch.mv(captions, half).numpy()
-                nearest = self._nearest_captions(rows, lambda own: whole[own])
+                nearest = self._nearest_of_all(torch.mv(captions, half).float().numpy())[rows]
             total += np.float32(1 - mixture) * nearest.astype(np.float32)
         last = np.partition(total, len(total) - num_wanted)[len(total) - num_wanted]
         return rows[total >= last - _SLACK * np.linalg.norm(direction)]
+
+    def _nearest_of_all(self, values: np.ndarray) -> np.ndarray:
+        """Return of every row the largest of the values of its captions, 0 where it has none."""
+        nearest = np.zeros(len(self.table), np.float32)
+        if len(values):
+            begins = self.table.caption_offsets[:-1][self._has_captions]
+            nearest[self._has_captions] = np.maximum.reduceat(values, begins)
+        return nearest
 
     def _nearest_captions(self, rows: np.ndarray, compare: Callable[[np.ndarray], ArrayLike]) -> np.ndarray:
         """Return of each row the largest of what `compare` gives its captions, 0 where it has none."""

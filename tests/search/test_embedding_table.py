@@ -5,7 +5,7 @@ import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME
-from mama_ray.search.embedding_table import EmbeddingTable
+from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids
 from mama_ray.storage.places import Place
 from tests.search.made_table import make_rows, write_table
 
@@ -63,3 +63,21 @@ def test_a_query_of_another_model_is_refused(tmp_path):
     table.require_model("a" * 64)
     with pytest.raises(UserError, match=r"of another model.*jobs/index\.py"):
         table.require_model("b" * 64)
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 3, 7])
+def test_shares_of_a_table_join_to_the_whole(tmp_path, num_shares):
+    rows = make_rows(250, DIM)
+    write_table(Place.of(tmp_path), rows, DIM, part_clips=50)
+    whole, next_row = EmbeddingTable.open(str(tmp_path)), 0
+    for number in range(num_shares):
+        share = EmbeddingTable.open(str(tmp_path), (number, num_shares))
+        if len(share):
+            assert share.first_row == next_row
+        own = slice(next_row, next_row + len(share))
+        np.testing.assert_array_equal(share.video, whole.video[own])
+        assert share.clip_ids.to_pylist() == whole.clip_ids[own].to_pylist()
+        assert len(share) <= 50 * (5 // num_shares + 1)
+        next_row = own.stop
+    assert next_row == len(whole)
+    assert read_clip_ids(str(tmp_path)).to_pylist() == whole.clip_ids.to_pylist()

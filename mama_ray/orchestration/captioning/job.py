@@ -9,7 +9,7 @@ from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
-from mama_ray.config import Config, MayChange
+from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.cluster.labels import NodeLabels
@@ -46,7 +46,11 @@ class PoolConfig(Config):
     """Labels of nodes for the tasks that read and decode clips; empty is any node."""
 
     concurrent_batches: int = Field(3, ge=1)
-    """Batches of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
+    """Chunks of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
+
+    clips_per_commit: AddedLater[int] = Field(32, ge=1, le=32)
+    """Clips of a chunk that are captioned and committed together. Fewer are seen sooner, and leave the engine fewer to
+    work on at a time."""
 
     decode_cpus: float = Field(0.5, gt=0)
     """CPUs that a decode task reserves; its work is one thread's."""

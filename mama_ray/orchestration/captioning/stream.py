@@ -18,7 +18,6 @@ from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
 from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
 
@@ -75,7 +74,7 @@ def caption_decoded(
         counts = shown.map_batches(
             Captioning,
             fn_constructor_args=(plan, ledger, pool.max_attempts),
-            batch_size=CHUNK_CLIPS,
+            batch_size=pool.clips_per_commit,
             compute=pool_of_engines(pool),
             # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
             num_cpus=pool.cpus_per_engine,

@@ -51,7 +51,7 @@ LINES_NAME, SRT_NAME, VTT_NAME = "narration.jsonl", "narration.srt", "narration.
 _TASK_CPUS = 0.25  # beside engines and decoding
 _VIDEOS_AT_ONCE = 16  # whose time lines one refresh writes; the others come with the next
 _COPY_BYTES = 8 << 20
-_COLUMNS = ("clip_id", "sample", "caption", "mean_logprob", "flags", "error")
+COLUMNS = ("clip_id", "sample", "caption", "mean_logprob", "flags", "error")
 _LINKS = {"SubRip": SRT_NAME, "WebVTT": VTT_NAME, "JSON lines": LINES_NAME}
 
 
@@ -183,14 +183,15 @@ def _rows_of_parts(work: TimelineWork, video: PlannedVideo, names: Sequence[str]
         part = read_part(Place.of(work.output), name)
         for row in part.to_pylist() if part is not None else []:
             if first <= row["row"] < stop:
-                found.setdefault((row["row"], row["sample"]), _as_in_table(work, row))
+                found.setdefault((row["row"], row["sample"]), as_in_table(row, work.postprocess, work.quality))
     return [found[key] for key in sorted(found)]
 
 
-def _as_in_table(work: TimelineWork, row: dict) -> dict:
-    caption = None if row["error"] else postprocess(row["text"], work.postprocess)
-    flags = () if caption is None else caption_flags(caption, work.quality, finish_reason=row["finish_reason"])
-    return {**{name: row.get(name) for name in _COLUMNS}, "caption": caption, "flags": list(flags)}
+def as_in_table(row: dict, style: PostprocessConfig, quality: QualityConfig) -> dict:
+    """Return a committed row as the table will have it, but for flags that need the whole of it."""
+    caption = None if row["error"] else postprocess(row["text"], style)
+    flags = () if caption is None else caption_flags(caption, quality, finish_reason=row["finish_reason"])
+    return {**{name: row.get(name) for name in COLUMNS}, "caption": caption, "flags": list(flags)}
 
 
 def _rows_of_table(work: TimelineWork, video: PlannedVideo) -> list[dict]:
@@ -198,7 +199,7 @@ def _rows_of_table(work: TimelineWork, video: PlannedVideo) -> list[dict]:
     for number in range(first // CLIPS_PER_FILE, -(-stop // CLIPS_PER_FILE)):
         place, begin = Place.of(work.output) / file_name(number), number * CLIPS_PER_FILE
         table = with_retries(
-            lambda place=place: pq.read_table(place.path, filesystem=place.filesystem, columns=list(_COLUMNS))
+            lambda place=place: pq.read_table(place.path, filesystem=place.filesystem, columns=list(COLUMNS))
         )
         low, high = max(first, begin) - begin, min(stop, begin + CLIPS_PER_FILE) - begin
         rows += table.slice(low * work.num_captions, (high - low) * work.num_captions).to_pylist()

@@ -90,7 +90,7 @@ class SpreadsheetWriter:
         """Append rows, up to what a spreadsheet holds."""
         rows = list(rows)[: _MAX_CSV_ROWS - self._num_rows]
         self._num_rows += len(rows)
-        self._write([[_cell(row.get(name)) for name in _CSV_COLUMNS] for row in rows])
+        self._write([[spreadsheet_cell(row.get(name)) for name in _CSV_COLUMNS] for row in rows])
 
     def _write(self, rows: list, mark: str = "") -> None:
         text = io.StringIO()
@@ -98,7 +98,8 @@ class SpreadsheetWriter:
         self._stream.write((mark + text.getvalue()).encode())
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value as a cell that no spreadsheet takes for a formula: text without control characters, cut."""
     if not isinstance(value, str):
         return value
     text = _UNPRINTABLE.sub(" ", value)[:_MAX_CELL_CHARACTERS]

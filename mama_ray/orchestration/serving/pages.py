@@ -18,6 +18,7 @@ from mama_ray.reporting.timeline_page import clock
 _PACKAGE = "mama_ray.orchestration.serving"
 _FOLDER = "page"
 _NAVIGATION = (("search", "/", "Search"), ("narrate", "/narrate", "Narrate"), ("weights", "/weights", "Weights"))
+_STYLES = ("style.css", "narrate.css")  # of the app and of its pages, one after the other
 _KINDS = {"js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 
 
@@ -65,5 +66,7 @@ def _read_files() -> dict[str, tuple[bytes, str]]:
         if kind is not None:
             found[file.name] = file.read_bytes(), kind
     style = files("mama_ray.reporting").joinpath("templates/document.css").read_bytes()
-    found["app.css"] = style + folder.joinpath("style.css").read_bytes(), "text/css; charset=utf-8"
+    for name in _STYLES:
+        style += folder.joinpath(name).read_bytes()
+    found["app.css"] = style, "text/css; charset=utf-8"
     return found

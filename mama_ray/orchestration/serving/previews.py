@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 from fastapi import HTTPException, Request
 from fastapi.responses import FileResponse, Response
@@ -40,8 +41,22 @@ _PLAYED = {"mp4": ("h264", "av1", "vp9"), "mov": ("h264",), "m4v": ("h264",)} | 
 )
 
 
-def plays_in_browsers(record: ClipRecord) -> bool:
-    """Tell whether browsers play a clip's bytes as they are."""
+class Stored(Protocol):
+    """A video as far as it matters to a browser."""
+
+    @property
+    def codec(self) -> str:
+        """Name of its codec, as FFmpeg has it."""
+        ...
+
+    @property
+    def extension(self) -> str:
+        """Extension of its file, in lower case."""
+        ...
+
+
+def plays_in_browsers(record: Stored) -> bool:
+    """Tell whether browsers play a video's bytes as they are."""
     return record.codec in _PLAYED.get(record.extension, ())
 
 

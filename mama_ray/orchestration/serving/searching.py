@@ -55,7 +55,7 @@ class Searcher:
         self.filters = Filters(state.catalog)
         self._rows = np.zeros(0, np.int64)  # of the catalog, for each row of the index
         if state.index is not None:
-            self._rows = state.catalog.rows_of(state.index.table.clip_ids)
+            self._rows = state.catalog.rows_of(state.index.clip_ids)
         self._is_known = self._rows >= 0
         self.num_found = int(self._is_known.sum())
         self._embed = lru_cache(_MOST_TEXTS_KEPT)(self._embed_text)
@@ -72,7 +72,7 @@ class Searcher:
         hits = self._state.index.search(query)
         found = [self._told(int(self._rows[hit.row]), round(hit.similarity, 4)) for hit in hits]
         took_ms = 1000 * (time.perf_counter() - began)
-        total = len(self._state.index.findable(query))
+        total = self._state.index.count(query)
         return {"hits": found, "total": total, "offset": request.offset, "took_ms": round(took_ms, 1)}
 
     def query(self, request: SearchRequest) -> Query:
@@ -111,11 +111,10 @@ class Searcher:
         example = self._examples.feature(name)
         if example is not None:
             return example
-        table = self._state.index.table
-        row = table.row_of(name)
-        if row is None or not table.has_video[row]:
+        feature = self._state.index.video_feature(name)
+        if feature is None:
             raise UserError("this clip cannot be an example: the index has no feature of it", got=name)
-        return table.video[row].astype(np.float32)
+        return feature
 
     def _browse(self, request: SearchRequest) -> dict:
         allowed = self.filters.allowed(request.filters)

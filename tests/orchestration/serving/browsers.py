@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ class WatchedBrowser:
 
         What a test provokes on purpose it takes out of `troubles` before.
         """
+        self.troubles = []
         context = self._browser.new_context(viewport={"width": width, "height": height}, **more)
         context.set_default_timeout(_PATIENCE_MS)
         page = context.new_page()
@@ -34,8 +36,7 @@ class WatchedBrowser:
             yield page
         finally:
             context.close()
-        troubles, self.troubles = self.troubles, []
-        assert not troubles
+        assert not self.troubles
 
     def _watch(self, page, host: str) -> None:
         def look(request) -> None:
@@ -49,6 +50,16 @@ class WatchedBrowser:
             "console",
             lambda message: self.troubles.append(f"console: {message.text}") if message.type == "error" else None,
         )
+
+
+def wait_until(page, expression: str, limit_s: float = _PATIENCE_MS / 1000) -> None:
+    """Wait until an expression is true in the page; Playwright's own wait is refused by our policy, as it evaluates a
+    text in the page itself.
+    """
+    deadline = time.monotonic() + limit_s
+    while not page.evaluate(f"Boolean({expression})"):
+        assert time.monotonic() < deadline, f"it never came true that {expression}"
+        page.wait_for_timeout(50)
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def odd_app(tmp_path_factory, shared):
     (folder / "corpus/videos").mkdir(parents=True)
     rows, counts = [], Counter()
     for path in sorted((shared / "data/clips").rglob("*.*")):
-        if counts[path.suffix] < FILES_OF_A_KIND and path.stat().st_size < 1 << 20:
+        if path.is_file() and counts[path.suffix] < FILES_OF_A_KIND and path.stat().st_size < 1 << 20:
             counts[path.suffix] += 1
             name = f"{path.suffix[1:]}-{counts[path.suffix]}{path.suffix}"
             (folder / "corpus/videos" / name).write_bytes(path.read_bytes())

@@ -11,6 +11,7 @@ import pytest
 from mama_ray.search.embedding_table import EmbeddingTable
 from mama_ray.search.towers import Towers
 from tests.orchestration.serving.app_process import raw
+from tests.orchestration.serving.browsers import wait_until
 from tests.orchestration.serving.conftest import HOSTILE_CAPTIONS
 
 WORDS = "red circle moving left"
@@ -36,7 +37,7 @@ def best(table: EmbeddingTable, direction: np.ndarray, count: int, allowed=lambd
 
 def shown(page, count: int = 5) -> list[str]:
     """Return the ids of the first cards, once they are there."""
-    page.wait_for_function("!document.getElementById('cards').hasAttribute('aria-busy')")
+    wait_until(page, "!document.getElementById('cards').hasAttribute('aria-busy')")
     return page.locator(".card").evaluate_all("(all) => all.map((one) => one.dataset.clip)")[:count]
 
 
@@ -49,6 +50,7 @@ def answered(page):
 
 def test_the_page_shows_the_clips_nearest_to_words(searching_app, browser, table, towers):
     with browser.page(searching_app.url) as page:
+        shown(page)
         page.fill("#words", WORDS)
         with answered(page):
             page.press("#words", "Enter")
@@ -60,6 +62,7 @@ def test_a_minus_term_and_a_filter_count_and_the_address_keeps_both(searching_ap
     plus, minus = towers.embed_texts([WORDS, "a big star"])
     wanted = best(table, plus - 0.5 * minus, 5, allowed=lambda clip_id: "-val-" in clip_id or "hostile" in clip_id)
     with browser.page(searching_app.url) as page:
+        shown(page)
         page.fill("#words", "a big star")
         with answered(page):
             page.click("#add-minus")
@@ -87,6 +90,7 @@ def test_an_uploaded_example_finds_itself_first_and_is_not_kept(searching_app, b
     file = tmp_path / "mine.mp4"
     file.write_bytes(searching_app.get(f"/api/clips/{clip_id}/video").content)
     with browser.page(searching_app.url) as page:
+        shown(page)
         with answered(page):
             page.set_input_files("#example", file)
         assert shown(page)[0] == clip_id
@@ -118,13 +122,11 @@ def test_a_card_plays_while_the_pointer_or_the_keyboard_is_on_it(searching_app, 
     with browser.page(f"{searching_app.url}/?q=star") as page:
         shown(page)
         page.locator(".card").nth(1).hover()
-        page.wait_for_function("(v => v && !v.paused && v.currentTime > 0)(document.querySelector('.card video'))")
+        wait_until(page, "(v => v && !v.paused && v.currentTime > 0)(document.querySelector('.card video'))")
         page.mouse.move(0, 0)
-        page.wait_for_function("!document.querySelector('.card video')")
+        wait_until(page, "!document.querySelector('.card video')")
         page.locator(".card .frame").nth(2).focus()
-        page.wait_for_function(
-            "(v => v && v.currentTime > 0)(document.querySelectorAll('.card')[2].querySelector('video'))"
-        )
+        wait_until(page, "(v => v && v.currentTime > 0)(document.querySelectorAll('.card')[2].querySelector('video'))")
 
 
 def test_selected_ids_are_exported(searching_app, browser):
@@ -149,15 +151,15 @@ def test_a_clip_page_shows_each_caption_with_its_similarity_and_the_nearest_clip
         assert page.locator(".captions li").count() == len(expected)
         near = page.locator("#neighbours .card").evaluate_all("(all) => all.map((one) => one.dataset.clip)")
         assert near == [one for one in best(table, feature, 9) if one != clip_id][:8]
-        page.wait_for_function("document.getElementById('player').readyState >= 2")
+        wait_until(page, "document.getElementById('player').readyState >= 2")
 
 
 def test_stepping_shows_the_next_frame(searching_app, browser):
     with browser.page(f"{searching_app.url}/clips/simple-0-val-000003") as page:
-        page.wait_for_function("document.getElementById('player').readyState >= 2")
+        wait_until(page, "document.getElementById('player').readyState >= 2")
         page.click("#on")
         page.click("#on")
-        page.wait_for_function("!document.getElementById('player').seeking")
+        wait_until(page, "!document.getElementById('player').seeking")
         assert page.evaluate("document.getElementById('player').currentTime") == pytest.approx(2.5 / 8, abs=0.5 / 8)
 
 
@@ -213,7 +215,7 @@ def test_ten_clients_at_once_are_all_answered(searching_app):
         ({"mixture": 2}, "mixture"),
         ({"plus": ["x"], "nonsense": 1}, "nonsense"),
         ({"limit": 100000}, "limit"),
-        ({"plus": ["\ud800"]}, "plus"),
+        ({"plus": ["\ud800"]}, "texts to encode"),
     ],
 )
 def test_what_cannot_be_answered_has_a_reason(searching_app, asked, told):

@@ -1,0 +1,214 @@
+"""Search on Ray Serve: the app's second way to run, for more queries or more clips than one process takes.
+
+The app itself stays one process behind its doorkeeper; Serve opens no port. The encoder is a deployment that batches
+texts; the index is a deployment for each share of the table, and the answer is merged of theirs. A replica that dies
+costs a query a second try.
+"""
+
+import heapq
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from mama_ray.errors import UserError
+from mama_ray.masking import masked_errors
+from mama_ray.orchestration.cluster.connect import connect, start_worker_logging
+from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.serving.replicas import ReplicaConfig
+from mama_ray.search.embedding_parts import read_identity
+from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids, require_model
+from mama_ray.search.index import ExactIndex, Hit, Query
+from mama_ray.search.towers import Towers
+from mama_ray.storage.places import Place
+
+logger = logging.getLogger(__name__)
+
+_APPLICATION = "mama_ray search"
+_BATCH_WAIT_S = 0.005
+_TRIES, _FIRST_WAIT_S = 6, 0.2  # together longer than Serve needs to notice that a replica is gone
+_TIMEOUT_S = 120.0
+_MOST_QUERIES = 64  # at a time in one replica; the others wait in order
+
+
+class TowersReplica:
+    """The encoder in an actor of Serve; texts of several queries are encoded together."""
+
+    @masked_errors
+    def __init__(self, source: str, batch_size: int, use_gpu: bool) -> None:
+        start_worker_logging()
+        device = "cuda" if use_gpu else "cpu"
+        self._towers = Towers.load(source, device=device, batch_size=batch_size, num_processes=1)
+        self.embed_texts.set_max_batch_size(batch_size)  # ty: ignore[missing-attribute]
+
+    async def describe(self) -> tuple[str, str, int]:
+        """Return model_hash, source and dim."""
+        return self._towers.model_hash, self._towers.source, self._towers.dim
+
+    @serve.batch(batch_wait_timeout_s=_BATCH_WAIT_S)
+    async def embed_texts(self, texts: list[str]) -> list[np.ndarray]:
+        """Return the feature of each text."""
+        return list(self._towers.embed_texts(texts))
+
+    def embed_video(self, video: bytes) -> np.ndarray:
+        """Return the feature of a video, as `Towers.embed_video`."""
+        return self._towers.embed_video(video)
+
+
+class ShareReplica:
+    """A share of the index in an actor of Serve; rows are those of the whole table."""
+
+    @masked_errors
+    def __init__(self, uri: str, number: int, num_shares: int) -> None:
+        start_worker_logging()
+        self._index = ExactIndex(EmbeddingTable.open(uri, (number, num_shares)))
+
+    def search(self, query: Query) -> list[Hit]:
+        """Return the best of this share, as many as are wanted of all."""
+        first = self._index.table.first_row
+        return [replace(hit, row=first + hit.row) for hit in self._index.search(self._own(query))]
+
+    def count(self, query: Query) -> int:
+        """Return how many clips of this share could be found."""
+        return self._index.count(self._own(query))
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, None where this share does not have it."""
+        return self._index.video_feature(clip_id)
+
+    def _own(self, query: Query) -> Query:
+        first, size = self._index.table.first_row, len(self._index.table)
+        allowed = None if query.allowed is None else query.allowed[first : first + size]
+        return replace(query, allowed=allowed, limit=query.num_wanted, offset=0)
+
+
+class ClusterTowers:
+    """The encoder of a cluster, used as `search.towers.Towers`. May be used from several threads."""
+
+    def __init__(self, replicas: DeploymentHandle) -> None:
+        self._replicas = replicas
+        self.model_hash, self.source, self.dim = _answers([replicas], "describe")[0]
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode sentences, float32 (len(texts), dim), unit norm. UserError for what is no text."""
+        for text in texts:  # one that is none must not spoil the batch of others
+            if text != text.encode(errors="replace").decode():
+                raise UserError("texts to encode", got=ascii(text), wanted="whole characters")
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        asked = [self._replicas.embed_texts.remote(text) for text in texts]  # all at once, to be encoded together
+        features = [
+            _result(self._replicas, "embed_texts", (text,), one) for text, one in zip(texts, asked, strict=True)
+        ]
+        return np.stack(features)
+
+    def embed_video(self, video: str | Path | bytes) -> np.ndarray:
+        """Encode a file or its bytes, float32 (dim,). UserError, with the reason, for one that cannot be used."""
+        data = video if isinstance(video, bytes) else Path(video).read_bytes()
+        return _answers([self._replicas], "embed_video", data)[0]
+
+
+class ClusterIndex:
+    """The index of a cluster, a `search.index.SearchIndex`. May be used from several threads."""
+
+    def __init__(self, shares: Sequence[DeploymentHandle], clip_ids: pa.LargeStringArray) -> None:
+        self._shares, self.clip_ids = list(shares), clip_ids
+
+    def search(self, query: Query) -> list[Hit]:
+        """Return what `ExactIndex.search` of the whole table does."""
+        self._check(query)
+        found = _answers(self._shares, "search", query)
+        merged = heapq.merge(*found, key=lambda hit: (-hit.similarity, hit.clip_id))
+        return list(islice(merged, query.offset, query.num_wanted))
+
+    def count(self, query: Query) -> int:
+        """Return how many clips could be found if the limit were large enough."""
+        self._check(query)
+        return sum(_answers(self._shares, "count", query))
+
+    def video_feature(self, clip_id: str) -> np.ndarray | None:
+        """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
+        found = _answers(self._shares, "video_feature", clip_id)
+        return next((feature for feature in found if feature is not None), None)
+
+    def _check(self, query: Query) -> None:
+        """Raise UserError for what each share alone could not see, having its own part of the filter."""
+        query.check_page()
+        if query.allowed is not None and np.shape(query.allowed) != (len(self.clip_ids),):
+            raise UserError("a filter of another index", got=np.shape(query.allowed), wanted=(len(self.clip_ids),))
+
+
+def open_on_cluster(run: str, index: str, config: ReplicaConfig) -> tuple[ClusterTowers, ClusterIndex]:
+    """Deploy encoder and index and wait until they answer. UserError where they cannot be used together."""
+    identity = read_identity(Place.of(index))
+    clip_ids = read_clip_ids(index)
+    connect()
+    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
+    towers = ClusterTowers(_deploy("towers", TowersReplica, (run, config.max_batch_size, config.tower_gpus > 0),
+                                   config.num_towers, config.tower_cpus, config.tower_gpus))  # fmt: skip
+    require_model(identity, towers.model_hash)
+    shares = [
+        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares), config.num_replicas,
+                config.share_cpus)
+        for number in range(config.num_shares)
+    ]  # fmt: skip
+    logger.info("search runs on Ray Serve: %d replicas of the encoder, %d shares of the index with %d replicas each",
+                config.num_towers, config.num_shares, config.num_replicas)  # fmt: skip
+    return towers, ClusterIndex(shares, clip_ids)
+
+
+def close_on_cluster() -> None:
+    """End all that was deployed; Ray goes on."""
+    serve.shutdown()
+
+
+def _deploy(
+    name: str, replica: type, arguments: tuple, num_replicas: int, cpus: float, gpus: float = 0.0
+) -> DeploymentHandle:
+    """Run replicas of a class as an application of its own, and wait for them. Raises UserError of their start."""
+    deployment = serve.deployment(
+        name=name,
+        num_replicas=num_replicas,
+        max_ongoing_requests=_MOST_QUERIES,
+        ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
+        health_check_period_s=5.0,
+        graceful_shutdown_timeout_s=5.0,
+    )(replica)
+    return serve.run(deployment.bind(*arguments), name=f"{_APPLICATION} {name}", route_prefix=None)
+
+
+def _answers(replicas: Sequence[DeploymentHandle], method: str, *arguments: Any) -> list:
+    """Ask each deployment at once and return the answers; one whose replica died is asked again.
+
+    Raises UserError where a replica does.
+    """
+    asked = [getattr(one, method).remote(*arguments) for one in replicas]
+    return [_result(one, method, arguments, response) for one, response in zip(replicas, asked, strict=True)]
+
+
+def _result(replicas: DeploymentHandle, method: str, arguments: Sequence[Any], response: Any) -> Any:
+    for number in range(_TRIES):
+        try:
+            return response.result(timeout_s=_TIMEOUT_S)
+        except RayTaskError as error:  # what the replica raised, which it would raise again
+            known = find_user_error(error)
+            if known is None:
+                raise
+            raise known from None
+        except (RayError, RayServeException) as error:
+            if number == _TRIES - 1:
+                raise
+            logger.warning("a replica did not answer (%s): asking again", type(error).__name__)
+            time.sleep(_FIRST_WAIT_S * 2**number)
+            response = getattr(replicas, method).remote(*arguments)
+    raise AssertionError("unreachable")

@@ -1,0 +1,246 @@
+"use strict";
+// One narration: windows come as they are written, the line of the moment is lit, a person's text is kept.
+(() => {
+  const { element, ask, tell, make, clock } = app;
+  const home = element("narration"), video = element("video"), strip = element("strip"), list = element("entries"), search = element("search");
+  const address = `/api/narrations/${home.dataset.id}`, duration = Number(home.dataset.duration);
+  const windows = new Map();
+  let order = [], now = 0, current = null, edited = null, isDrawing = false;
+
+  const precise = (seconds) => `${clock(seconds)}${(seconds % 1 ? (seconds % 1).toFixed(2).slice(1) : "")}`;
+  const textOf = (one) => one.edited !== null ? one.edited : one.texts.length ? one.texts[0].text : null;
+
+  // ---- windows and their rows ----
+  const fill = (entry) => {
+    const text = textOf(entry.told), flags = entry.told.edited === null && entry.told.texts.length ? entry.told.texts[0].flags : [];
+    const said = text ? make("bdi", { text }) : make("i", { text: entry.told.error || (text === "" ? "nothing, as you said" : "nothing to show") });
+    entry.said.replaceChildren(said, ...(entry.told.edited !== null ? [make("span", { class: "badge human", text: "edited" })] : []),
+      ...flags.map((flag) => make("span", { class: "badge bad", text: flag.replace("_", " ") })));
+    entry.row.classList.toggle("bad", Boolean(entry.told.error));
+    entry.text = text || "";
+  };
+  const add = (told) => {
+    let entry = windows.get(told.clip_id);
+    if (entry) { entry.told = told; fill(entry); return entry; }
+    const said = make("span"), row = make("li", {}, make("button", { type: "button" }, make("time", { text: precise(told.start_s) }), said));
+    entry = { told, row, said, start: told.start_s, end: told.end_s, text: "", isHit: true };
+    row.entry = entry;
+    windows.set(told.clip_id, entry);
+    fill(entry);
+    return entry;
+  };
+  const take = (news) => {
+    for (const told of news) {
+      const isNew = !windows.has(told.clip_id), entry = add(told);
+      if (!isNew) continue;
+      // Most come in order; the others find their place from behind.
+      let place = order.length;
+      while (place && order[place - 1].start > entry.start) place -= 1;
+      order.splice(place, 0, entry);
+      list.insertBefore(entry.row, order[place + 1] ? order[place + 1].row : null);
+    }
+    element("waiting").hidden = order.length > 0;
+    find();
+    current = null;
+    show(now);
+  };
+
+  // ---- where the video is ----
+  const entryAt = (time) => {
+    let low = 0, high = order.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (order[middle].start <= time + 1e-6) low = middle + 1; else high = middle;
+    }
+    const found = order[low - 1];
+    return found && time < found.end ? found : null;
+  };
+  const show = (time) => {
+    now = time;
+    element("clock").textContent = clock(time);
+    strip.setAttribute("aria-valuenow", Math.round(time));
+    strip.setAttribute("aria-valuetext", clock(time));
+    const entry = edited || entryAt(time);
+    if (entry !== current) {
+      for (const row of list.querySelectorAll(".current")) { row.classList.remove("current"); row.firstChild.removeAttribute("aria-current"); }
+      current = entry;
+      if (entry) {
+        entry.row.classList.add("current");
+        entry.row.firstChild.setAttribute("aria-current", "true");
+        const row = entry.row.getBoundingClientRect(), box = list.getBoundingClientRect();
+        if (list.scrollHeight > list.clientHeight && (row.top < box.top || row.bottom > box.bottom)) list.scrollTop += row.top - box.top - box.height / 3;
+      }
+      detail();
+    }
+    draw();
+  };
+  const detail = () => {
+    const said = element("now-text"), text = current ? current.text : "";
+    said.textContent = text || (current ? current.told.error || "Nothing is shown here." : "Nothing is said here yet.");
+    said.classList.toggle("quiet", !text);
+    element("window-times").textContent = current ? `${precise(current.start)}–${precise(current.end)}` : "";
+    element("edit").disabled = !current;
+    element("restore").hidden = !current || current.told.edited === null;
+    const samples = current ? [...current.told.texts, ...current.told.not_shown] : [];
+    element("samples-of").hidden = !(samples.length > 1 || (current && current.told.edited !== null && samples.length));
+    element("samples").replaceChildren(...samples.map((one) => make("li", {},
+      make("bdi", { text: one.text || "(empty)" }),
+      make("span", { class: "quiet", text: [one.mean_logprob === null ? "" : `log-probability ${one.mean_logprob.toFixed(2)}`, one.num_samples > 1 ? `${one.num_samples} times` : "", ...one.flags].filter(Boolean).join(" · ") }),
+      make("button", { type: "button", class: "plain", text: "Use", "aria-label": `Use “${one.text}”`, onclick: () => keep(current, one.text) }))));
+  };
+  const draw = () => {
+    if (isDrawing) return;
+    isDrawing = true;
+    requestAnimationFrame(() => { isDrawing = false; paint(); });
+  };
+  const paint = () => {
+    const scale = window.devicePixelRatio || 1, width = strip.clientWidth, height = strip.clientHeight;
+    strip.width = width * scale;
+    strip.height = height * scale;
+    const pen = strip.getContext("2d"), style = getComputedStyle(document.body);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    pen.scale(scale, scale);
+    for (const entry of order) {
+      const left = entry.start / duration * width, right = entry.end / duration * width;
+      pen.fillStyle = colour(!entry.text ? "--series-3" : entry.told.edited !== null ? "--accent" : entry.isHit ? "--series-2" : "--grid");
+      pen.globalAlpha = entry === current ? 1 : 0.55;
+      pen.fillRect(left, 12, Math.max(0.6, right - left - (right - left > 3 ? 1 : 0)), height - 24);
+    }
+    pen.globalAlpha = 1;
+    pen.fillStyle = colour("--ink");
+    pen.fillRect(Math.min(width - 2, now / duration * width), 4, 2, height - 8);
+  };
+
+  let pending = null;
+  const goTo = (time) => {
+    time = Math.min(duration, Math.max(0, time));
+    if (video.readyState > 0) video.currentTime = time; else pending = time;
+    show(time);
+  };
+  video.addEventListener("loadedmetadata", () => { if (pending !== null) video.currentTime = pending; pending = null; });
+  video.addEventListener("error", () => { element("unplayable").hidden = false; });
+  for (const name of ["timeupdate", "seeking"]) video.addEventListener(name, () => { if (pending === null) show(video.currentTime); });
+  list.addEventListener("click", (event) => {
+    const row = event.target.closest("li");
+    if (row && !edited) goTo(row.entry.start);
+  });
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key], row = event.target.closest("li");
+    if (!step || !row) return;
+    event.preventDefault();
+    let next = row[step];
+    while (next && next.hidden) next = next[step];
+    if (next) next.firstChild.focus();
+  });
+  strip.addEventListener("click", (event) => {
+    const box = strip.getBoundingClientRect();
+    goTo((event.clientX - box.left) / box.width * duration);
+  });
+  strip.addEventListener("keydown", (event) => {
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity };
+    if (event.key in steps) { event.preventDefault(); goTo(now + steps[event.key]); }
+  });
+  window.addEventListener("resize", draw);
+
+  // ---- a person's text ----
+  const keep = async (entry, text) => {
+    try {
+      const kept = await ask(`${address}/windows/${encodeURIComponent(entry.told.clip_id)}`, { method: "PUT", json: { text } });
+      entry.told.edited = kept.edited;
+      fill(entry);
+      leave();
+      tell(kept.edited === null ? "The model’s text is back." : "Your text is kept.");
+    } catch (error) { tell(error.message); }
+  };
+  const leave = () => {
+    const wasOpen = !element("editor").hidden;
+    edited = null;
+    element("editor").hidden = true;
+    element("edit").hidden = false;
+    current = null;
+    show(now);
+    if (wasOpen) element("edit").focus();
+  };
+  element("edit").addEventListener("click", () => {
+    if (!current) return;
+    edited = current;
+    video.pause();
+    element("edited-times").textContent = `${precise(edited.start)}–${precise(edited.end)}`;
+    element("text").value = edited.text;
+    element("editor").hidden = false;
+    element("edit").hidden = true;
+    element("text").focus();
+  });
+  element("editor").addEventListener("submit", (event) => { event.preventDefault(); keep(edited, element("text").value); });
+  element("editor").addEventListener("keydown", (event) => {
+    if (event.key === "Escape") leave();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("editor").requestSubmit();
+  });
+  element("leave").addEventListener("click", leave);
+  element("restore").addEventListener("click", () => { if (current) keep(current, null); });
+
+  // ---- search ----
+  const find = () => {
+    const wanted = search.value.trim().toLocaleLowerCase();
+    let count = 0;
+    for (const entry of order) {
+      entry.isHit = !wanted || entry.text.toLocaleLowerCase().includes(wanted);
+      entry.row.hidden = !entry.isHit;
+      count += entry.isHit;
+    }
+    element("hits").hidden = !wanted;
+    element("hits").textContent = `${count} of ${order.length}`;
+    draw();
+  };
+  search.addEventListener("input", find);
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    const next = order.find((one) => one.isHit && one.start > now) || order.find((one) => one.isHit);
+    if (next) goTo(next.start);
+  });
+
+  // ---- how far it is ----
+  const describe = (told) => {
+    const done = (told.num_done || 0).toLocaleString("en"), all = told.num_windows.toLocaleString("en");
+    const words = {
+      queued: told.before ? `Waits for its turn: ${told.before} before it.` : "Waits for its turn.",
+      running: !told.num_done ? "The narrator starts." : told.num_done < told.num_windows ? `${done} of ${all} windows are narrated.` : `All ${all} windows are narrated; the table is written.`,
+      done: `${all} windows are narrated.`, cancelled: `Cancelled: ${done} of ${all} windows are narrated.`, failed: `Failed: ${told.reason}`,
+    };
+    element("state").textContent = words[told.state];
+    element("state").classList.toggle("bad", told.state === "failed");
+    const isOver = ["done", "failed", "cancelled"].includes(told.state);
+    element("progress").hidden = isOver;
+    if (told.num_done || told.state === "queued") element("progress").value = (told.num_done || 0) / told.num_windows;
+    else element("progress").removeAttribute("value");
+    element("cancel").hidden = isOver;
+    element("retry").hidden = !["failed", "cancelled"].includes(told.state);
+    element("retry").textContent = told.state === "failed" ? "Try again" : "Go on";
+    if (isOver && !order.length) element("waiting").textContent = "Nothing was narrated.";
+  };
+  let source = null;
+  const follow = () => {
+    if (source) source.close();
+    source = new EventSource(`${address}/events`);
+    source.addEventListener("windows", (event) => take(JSON.parse(event.data)));
+    source.addEventListener("state", (event) => describe(JSON.parse(event.data)));
+    source.addEventListener("end", () => source.close());
+  };
+  const press = (name, act) => element(name).addEventListener("click", async () => {
+    element(name).disabled = true;
+    try { await act(); } catch (error) { tell(error.message); }
+    element(name).disabled = false;
+  });
+  press("cancel", async () => { element("state").textContent = "It is being stopped."; await ask(`${address}/cancel`, { method: "POST" }); });
+  press("retry", async () => { describe(await ask(`${address}/retry`, { method: "POST" })); follow(); });
+  press("delete", async () => {
+    if (!confirm("Delete the video and all that was said of it?")) return;
+    source.close();
+    await ask(address, { method: "DELETE" });
+    location.assign("/narrate");
+  });
+
+  follow();
+  const asked = Number(new URLSearchParams(location.hash.slice(1)).get("t") || 0);
+  if (asked > 0) goTo(asked); else show(0);
+})();

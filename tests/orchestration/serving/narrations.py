@@ -1,0 +1,50 @@
+"""Narrations for tests: an application in this process over a corpus, and videos that are sent to it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+
+from mama_ray.orchestration.serving.app import create_app
+from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.opening import open_state
+from tests.data.video.video_factory import make_video
+
+
+def no_narrator(folder: Path) -> str:
+    """Make a folder that is no model: a job with it starts as every job does, and soon ends with a reason."""
+    (folder / "no-model").mkdir(exist_ok=True)
+    return str(folder / "no-model")
+
+
+@contextlib.contextmanager
+def client_of(shards: Path, data: Path, **settings) -> Iterator[TestClient]:
+    """Give a client of an application that lives as long as the block."""
+    job = AppJob(shards=str(shards), data=str(data), **settings)
+    with TestClient(create_app(open_state(job)), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def send(client: TestClient, name: str = "a.mp4", content: bytes | None = None, **asked):
+    """Send a video of two seconds, or what is given."""
+    content = make_video(num_frames=16, fps=8) if content is None else content
+    return client.post("/api/uploads", params={"name": name, **asked}, content=content)
+
+
+def wait_for(found: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait until something is the case; fails where it is not in time."""
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+async def comes_about(found: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait as `wait_for` does, and let others work meanwhile."""
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.05)

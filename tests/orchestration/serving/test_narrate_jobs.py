@@ -1,0 +1,206 @@
+"""Narrations wait their turn, run as processes of their own, and whatever becomes of one harms no other."""
+
+import asyncio
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mama_ray.captioning.engines.generation import SamplingConfig
+from mama_ray.orchestration.narration.job import NarrateJob
+from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue, QueueFull, sampling_for
+from mama_ray.orchestration.serving.narrate_process import end_left_over
+from mama_ray.orchestration.serving.narrate_record import (
+    NarrationFolder,
+    Record,
+    Settings,
+    keep_upload,
+    new_id,
+    partial_upload,
+)
+from tests.data.video.video_factory import make_video
+from tests.orchestration.serving.narrations import comes_about, no_narrator
+
+
+def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> NarrationQueue:
+    job = NarrateJob(model=no_narrator(folder))
+    return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
+
+
+def add(queue: NarrationQueue, number: int = 0) -> Narration:
+    with queue.place_reserved():
+        name = new_id()
+        upload = partial_upload(queue.folder, name)
+        upload.write_bytes(make_video(num_frames=16, fps=8))
+        record = Record(narration_id=name, name="a.mp4", file_name="a.mp4", created_s=float(number), num_bytes=1,
+                        duration_s=2.0, settings=Settings())  # fmt: skip
+        return queue.add(keep_upload(queue.folder, upload, record), record)
+
+
+def during(queue: NarrationQueue, work: Coroutine) -> None:
+    async def whole() -> None:
+        await queue.start()
+        try:
+            await work
+        finally:
+            await queue.close()
+
+    asyncio.run(whole())
+
+
+def test_a_job_that_fails_tells_why_in_one_line_and_the_next_one_has_its_turn(tmp_path):
+    queue = queue_at(tmp_path)
+
+    async def work() -> None:
+        first, second = add(queue), add(queue, 1)
+        assert (first.record.state, queue.place_of(second)) == ("queued", 0)
+        await comes_about(lambda: first.record.is_over and second.record.is_over)
+        for narration in (first, second):
+            assert narration.record.state == "failed" and "not the folder of a model" in narration.record.reason
+            assert "\n" not in narration.record.reason and str(narration.folder.path) not in narration.record.reason
+            assert narration.folder.read() == narration.record
+
+    during(queue, work())
+
+
+def test_a_full_queue_refuses_before_anything_is_received(tmp_path):
+    queue = queue_at(tmp_path, at_once=0, max_waiting=2)
+
+    async def work() -> None:
+        add(queue)
+        with queue.place_reserved(), pytest.raises(QueueFull, match="2 already"), queue.place_reserved():
+            pass
+        add(queue)
+        with pytest.raises(QueueFull):
+            add(queue)
+        assert len(list(queue.folder.iterdir())) == 2
+
+    during(queue, work())
+
+
+def test_one_that_waits_is_cancelled_and_goes_on_later(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+
+    async def work() -> None:
+        first, second = add(queue), add(queue, 1)
+        await queue.cancel(first)
+        assert first.record.state == "cancelled" and queue.place_of(second) == 0
+        queue.retry(first)
+        assert queue.place_of(first) == 1
+
+    during(queue, work())
+
+
+def test_one_that_runs_is_cancelled_with_its_process(tmp_path):
+    queue = queue_at(tmp_path)
+
+    async def work() -> None:
+        narration = add(queue)
+        await comes_about(lambda: narration.process is not None)
+        pid = narration.record.process[0]
+        await queue.cancel(narration)
+        assert narration.record.state == "cancelled" and not psutil.pid_exists(pid)
+
+    during(queue, work())
+
+
+def test_one_that_is_killed_fails_and_the_app_goes_on(tmp_path):
+    queue = queue_at(tmp_path)
+
+    async def work() -> None:
+        killed, other = add(queue), add(queue, 1)
+        await comes_about(lambda: killed.process is not None)
+        psutil.Process(killed.record.process[0]).kill()
+        await comes_about(lambda: killed.record.is_over and other.record.is_over)
+        assert "signal 9" in killed.record.reason and "not the folder of a model" in other.record.reason
+
+    during(queue, work())
+
+
+def test_another_start_goes_on_with_what_ran_and_what_waited_in_their_order(tmp_path):
+    queue = queue_at(tmp_path)
+    names = []
+
+    async def first() -> None:
+        names.extend(add(queue, number).record.narration_id for number in range(3))
+        await comes_about(lambda: queue.find(names[0]).process is not None)
+
+    during(queue, first())
+    states = [NarrationFolder(queue.folder / name).read().state for name in names]
+    assert states == ["queued"] * 3
+    again = queue_at(tmp_path, at_once=0)
+
+    async def second() -> None:
+        assert [again.place_of(again.find(name)) for name in names] == [0, 1, 2]
+
+    during(again, second())
+
+
+def test_what_a_killed_app_left_of_uploads_is_removed(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+    name = new_id()
+    (queue.folder / name).mkdir(parents=True)
+    (queue.folder / name / "a.mp4").write_bytes(b"video")
+    partial_upload(queue.folder, new_id()).write_bytes(b"vid")
+    (queue.folder / "of-a-person").mkdir()
+
+    async def work() -> None:
+        assert [path.name for path in queue.folder.iterdir()] == ["of-a-person"] and not queue.all()
+
+    during(queue, work())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"narration_id": "../../x"}', "null"])
+def test_a_record_that_cannot_be_read_is_no_narration(tmp_path, content):
+    queue = queue_at(tmp_path, at_once=0)
+    folder = queue.folder / new_id()
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(content)
+
+    async def work() -> None:
+        assert not queue.all()
+
+    during(queue, work())
+
+
+def test_edits_outlive_the_app_and_may_be_taken_back(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+
+    async def work() -> None:
+        narration = add(queue)
+        narration.edit("a-0", "mine")
+        narration.edit("a-1", "")
+        narration.edit("a-0", None)
+        assert Narration(narration.folder, narration.record).edits == {"a-1": ""}
+        await queue.delete(narration)
+        assert not list(queue.folder.iterdir())
+
+    during(queue, work())
+
+
+def test_a_process_that_an_earlier_app_left_is_waited_for_by_its_time_and_not_by_its_number_alone(tmp_path):
+    own = psutil.Process()
+    asyncio.run(end_left_over((own.pid, own.create_time() - 100)))  # else this test would not come to its end
+    assert own.is_running()
+
+
+def test_several_samples_are_drawn_with_a_temperature():
+    assert sampling_for(SamplingConfig(), Settings()).temperature == 0
+    assert sampling_for(SamplingConfig(), Settings(num_captions=3)).temperature > 0
+    assert sampling_for(SamplingConfig(temperature=0.2), Settings(num_captions=3)).temperature == 0.2
+
+
+def test_a_disk_without_room_fails_the_narration_and_not_the_app(tmp_path):
+    queue = queue_at(tmp_path)
+
+    async def work() -> None:
+        narration = add(queue)
+        shutil.rmtree(narration.folder.path)
+        await comes_about(lambda: not queue._running)
+        assert narration.record.state == "failed"
+        other = add(queue, 1)
+        await comes_about(lambda: other.record.is_over)
+
+    during(queue, work())
