@@ -20,6 +20,8 @@ from mama_ray.search.embedding_parts import (
 )
 from mama_ray.storage.places import Place
 
+_NORM_TOLERANCE = 0.02  # far above the rounding of float16
+
 
 @dataclass(frozen=True)
 class EmbeddingTable:
@@ -161,8 +163,8 @@ class _Filling:
         rows, own = slice(self._row, self._row + len(part)), slice(self._caption, self._caption + len(flat))
         video = part["video"].combine_chunks()
         self._has_video[rows] = video.is_valid().to_numpy(zero_copy_only=False)
-        self._video[rows][self._has_video[rows]] = _values(video, self._video.shape[1])
-        self._captions[own] = _values(flat.field("feature"), self._video.shape[1])
+        self._video[rows][self._has_video[rows]] = _values(place, video, self._video.shape[1])
+        self._captions[own] = _values(place, flat.field("feature"), self._video.shape[1])
         self._numbers[own] = flat.field("index").to_numpy()
         lengths = pc.list_value_length(captions).to_numpy(zero_copy_only=False)
         self._offsets[rows.start + 1 : rows.stop + 1] = self._caption + np.cumsum(lengths)
@@ -185,6 +187,13 @@ class _Filling:
         )
 
 
-def _values(features: pa.FixedSizeListArray, dim: int) -> np.ndarray:
-    """Return the features that are not null, float16 (rows, dim)."""
-    return features.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+def _values(place: Place, features: pa.FixedSizeListArray, dim: int) -> np.ndarray:
+    """Return the features that are not null, float16 (rows, dim); UserError unless they are of unit norm, as search
+    takes them for granted.
+    """
+    values = features.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    norms = np.linalg.norm(values.astype(np.float32), axis=1)
+    if not (np.abs(norms - 1) < _NORM_TOLERANCE).all():
+        got = f"norm {norms[~(np.abs(norms - 1) < _NORM_TOLERANCE)][0]}"
+        raise UserError(f"{place} has features that are no unit vectors", got=got, remedy=INDEX_AGAIN)
+    return values

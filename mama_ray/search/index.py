@@ -20,7 +20,7 @@ MINUS_WEIGHT = 0.5
 # Half precision rounds the query and each product, summed in float32, by 2**-11 of it at most; of two clips that are
 # compared, both.
 _SLACK = 4.5 * 2.0**-11
-_GATHER_SHARE = 0.25  # of clips allowed; above it, reading all is quicker than picking some
+_GATHER_SHARE = 1 / 16  # of clips allowed; above it, reading all is quicker than picking some
 _EXACT_ROWS = 4096  # compared in float64 at a time
 
 

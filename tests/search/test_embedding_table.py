@@ -57,6 +57,15 @@ def test_a_damaged_table_is_told_and_never_half_read(tmp_path, damage):
         EmbeddingTable.open(str(tmp_path))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
+def test_features_that_are_no_unit_vectors_are_told(tmp_path, value):
+    rows = make_rows(5, DIM)
+    rows[3]["video"] = np.full(DIM, value, np.float16)
+    write_table(Place.of(tmp_path), rows, DIM)
+    with pytest.raises(UserError, match="no unit vectors"):
+        EmbeddingTable.open(str(tmp_path))
+
+
 def test_a_query_of_another_model_is_refused(tmp_path):
     write_table(Place.of(tmp_path), make_rows(3, DIM), DIM)
     table = EmbeddingTable.open(str(tmp_path))

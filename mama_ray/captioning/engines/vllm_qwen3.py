@@ -14,12 +14,22 @@ from mama_ray.models.weight_files import read_json
 _QWEN3_VL = "qwen3_vl"
 
 
+def overrides_of(model: Path) -> dict[str, Any]:
+    """Return what vLLM must be told of the config of a Qwen3-VL; nothing of another model.
+
+    On a CPU, vLLM asks the text part, which names no architecture, for the first of its architectures.
+    """
+    if not _is_qwen3(model):
+        return {}
+    return {"hf_overrides": {"text_config": {"architectures": ["Qwen3ForCausalLM"]}}}
+
+
 def accept_names_of_videos(model: Path) -> None:
     """Make the processor of Qwen3-VL, in this process, take a text that names a video without one.
 
     Does nothing for another model; call it before an engine that is shown videos is built.
     """
-    if read_json(model / "config.json").get("model_type") != _QWEN3_VL:
+    if not _is_qwen3(model):
         return
     from transformers import Qwen3VLProcessor
 
@@ -33,3 +43,7 @@ def accept_names_of_videos(model: Path) -> None:
             check(self, images=images, text=text, videos=videos, **further)
 
     setattr(Qwen3VLProcessor, "validate_inputs", check_media)  # noqa: B010 - a type checker forbids the plain form
+
+
+def _is_qwen3(model: Path) -> bool:
+    return read_json(model / "config.json").get("model_type") == _QWEN3_VL

@@ -9,7 +9,7 @@ from typing import Any
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.vllm_llava import register_llava
 from mama_ray.captioning.engines.vllm_prompt import LargestVideo
-from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos
+from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos, overrides_of
 
 
 def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) -> Any:
@@ -18,11 +18,11 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     register_llava(_model_registry)
     if video is not None:
         accept_names_of_videos(model)
-    options = {
+    options: dict[str, Any] = {
         "limit_mm_per_prompt": {"image": 1} if video is None else video.limits(),
         "mm_processor_cache_gb": 0,  # it would hold 4 GiB of pictures, none of which comes again
     }
-    return load_vllm(model, config, options).llm_engine
+    return load_vllm(model, config, options | overrides_of(model)).llm_engine
 
 
 def prepare_vllm(config: EngineConfig) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mama_ray.config import with_overrides
+from mama_ray.data.index import read_index, select_split
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import Result, check_comparable, describe_protocol
@@ -24,6 +25,9 @@ from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.rephrase.job import RephraseJob
 from mama_ray.orchestration.rephrase.run import rephrase
 from mama_ray.orchestration.runs.report import report_run, write_page
+from mama_ray.orchestration.runs.settings import count_steps
+from mama_ray.orchestration.training.data import load_run_data
+from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.reporting.content import RunReport
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -51,17 +55,19 @@ def run_lavila(job: LavilaJob) -> str:
         look_at_index(Place.of(job.shards))
     connect()
     shards = absolute_uri(job.shards) if job.shards else embedded_shards(job.corpus, job.storage)
+    job = with_overrides(job, {"train.shards": shards})
+    num_steps = count_steps(job.train, _count_train_clips(shards))
     results: dict[str, Result] = {}
     pages: list[RunReport] = []
     tables: list[str] = []
     for label, shares in _steps(job).items():
         if label != _HUMAN and not tables:
             tables = _write_texts(job, shards)
-        page, results[label] = _dual_encoder(job, label, shares, shards, tables)
+        page, results[label] = _dual_encoder(job, label, shares, tables, num_steps)
         pages.append(page)
         logger.info("%s: t2v R@1 %.1f after %.0f s", label, pages[-1].metrics["t2v_R@1"], time.perf_counter() - start)
     folder, title = join_uri(job.storage, job.name, "report"), "What narrations and paraphrases add"
-    report = write_page(folder, title, pages, results, lead=_lead(job))
+    report = write_page(folder, title, pages, results, lead=_lead(job, num_steps))
     print(_table(pages, results))  # noqa: T201 - the job's result
     return f"LaViLa done in {time.perf_counter() - start:.0f} s: {report}"
 
@@ -106,17 +112,31 @@ def _rephraser(job: LavilaJob) -> str:
     return taught_rephraser(job.corpus, Path(home.path))
 
 
+def _count_train_clips(shards: str) -> int:
+    """Return how many clips of train there are, with a text or without."""
+    return len(select_split(read_index(Place.of(shards), columns=["split"]), "train"))
+
+
+def _epochs_of(job: TrainJob, num_steps: int) -> float:
+    """Return the epochs that take `num_steps`: one has a place for each clip with a text that is read."""
+    assert job.shards is not None
+    num_clips = load_run_data(job.shards, job.data, seed=job.seed, tokenizer=None).summary["num_clips"]["train"]
+    return (num_steps - 0.5) * job.global_batch_size / num_clips  # a part of a step is taken whole
+
+
 def _dual_encoder(
-    job: LavilaJob, label: str, shares: dict[str, float], shards: str, tables: list[str]
+    job: LavilaJob, label: str, shares: dict[str, float], tables: list[str], num_steps: int
 ) -> tuple[RunReport, Result]:
     """Train and measure one dual encoder."""
     name = _run_name(job, label)
-    changes: dict = {"shards": shards, "storage": job.storage, "run": name, "data.shares": shares}
+    changes: dict = {"storage": job.storage, "run": name, "data.shares": shares}
     if label != _HUMAN:
         changes["data.caption_tables"] = tables
+    training = with_overrides(job.train, changes)
     logger.info("%s: training", label)
-    train(with_overrides(job.train, changes))
-    run = join_uri(job.storage, name)
+    train(with_overrides(training, {"num_epochs": _epochs_of(training, num_steps)}))
+    run, shards = join_uri(job.storage, name), training.shards
+    assert shards is not None
     evaluate(EvaluateJob(checkpoint=run, shards=shards, benchmark=job.benchmark))
     facts = {source: f"{share:.0%}" for source, share in shares.items()}
     return report_run(label, run, shards, benchmark=job.benchmark, facts=facts)
@@ -126,7 +146,7 @@ def _run_name(job: LavilaJob, label: str) -> str:
     return f"{job.name}-{label.replace(' + ', '-')}"
 
 
-def _lead(job: LavilaJob) -> str:
+def _lead(job: LavilaJob, num_steps: int) -> str:
     corpus = job.corpus
     told = (
         f"Of {corpus.num_train} clips people told {corpus.human_rate:.0%}; "
@@ -137,9 +157,8 @@ def _lead(job: LavilaJob) -> str:
     rephrased = ", and a rephraser said people's words in others" if has_paraphrases else ""
     return (
         f"{told}a narrator that learned from these wrote texts of all of them{rephrased}. The dual encoders start from "
-        "the same weights and take as many epochs, but an epoch has a place for each clip with a text that is read: "
-        "those with narrations take more steps, so what they have over the first is not at equal cost. Each was "
-        "measured once, on texts by people."
+        f"the same weights and take {num_steps} steps each; they differ in the texts that they read. Each was measured "
+        "once, on texts by people. One run each: what lies within the spread of seeds is not told apart."
     )
 
 

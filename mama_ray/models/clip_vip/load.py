@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 
 from mama_ray.errors import UserError
@@ -23,6 +22,7 @@ from mama_ray.models.clip_vip.key_layouts import (
 )
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
 from mama_ray.models.clip_vip.presets import PRESETS as PRESETS  # a part of what a backbone offers
+from mama_ray.models.config_json import validated
 from mama_ray.models.interpolate import interpolate_positions, interpolate_temporal
 from mama_ray.models.weight_files import (
     LoadReport,
@@ -106,7 +106,7 @@ def _own_config(directory: Path) -> ClipVipConfig:
     path = directory / "config.json"
     content = read_json(path)
     content.pop("model_type")
-    return _validated(content, source=str(path))
+    return validated(ClipVipConfig, content, source=str(path))
 
 
 def import_hf_clip(
@@ -145,7 +145,7 @@ def _build(
 
     Keys of `may_be_fresh` may be absent; every other that is missing or of another shape is a UserError.
     """
-    config = _validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
+    config = validated(ClipVipConfig, config.model_dump() | dict(overrides), source=f"overrides of {source}")
     interpolated: tuple[str, ...] = ()
     if interpolate:
         state, interpolated = _interpolate(state, config)
@@ -179,16 +179,3 @@ def _interpolate(state: State, config: ClipVipConfig) -> tuple[State, tuple[str,
         resampled[TEMPORAL_KEY] = interpolate_temporal(state[TEMPORAL_KEY].float(), config.num_frames)
     changed = tuple(key for key, tensor in resampled.items() if tensor.shape != state[key].shape)
     return state | {key: resampled[key] for key in changed}, changed
-
-
-def _validated(content: Mapping[str, Any], *, source: str) -> ClipVipConfig:
-    """Return the content of a config.json as a config; UserError names the first field that is wrong."""
-    try:
-        return ClipVipConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error

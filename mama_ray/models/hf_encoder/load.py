@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 
 from mama_ray.errors import UserError
+from mama_ray.models.config_json import validated
 from mama_ray.models.hf_encoder.layout import config_fields_from_hf, state_from_hf
 from mama_ray.models.hf_encoder.model import HfEncoder, HfEncoderConfig
 from mama_ray.models.hf_encoder.presets import PRESETS as PRESETS  # a part of what a backbone offers
@@ -31,7 +31,9 @@ def trained_overrides(directory: Path) -> dict[str, Any]:
 def load_directory(directory: Path, *, interpolate: bool = False, **overrides: Any) -> tuple[HfEncoder, LoadReport]:
     """Load a directory of ours, or one of transformers' dual encoders."""
     stored, is_own = _stored_fields(directory)
-    config = _validated(stored | overrides, source=f"overrides of {directory}" if overrides else str(directory))
+    config = validated(
+        HfEncoderConfig, stored | overrides, source=f"overrides of {directory}" if overrides else str(directory)
+    )
     state = read_state(directory)
     skeleton = _skeleton(config)
     may_be_fresh = _may_be_fresh(skeleton, stored, is_own)
@@ -51,7 +53,7 @@ def load_directory(directory: Path, *, interpolate: bool = False, **overrides: A
 def describe_directory(directory: Path) -> HfEncoderConfig:
     """Return the config that `load_directory` would give, with its errors: of the weights it reads names and shapes."""
     stored, is_own = _stored_fields(directory)
-    config = _validated(stored, source=str(directory))
+    config = validated(HfEncoderConfig, stored, source=str(directory))
     skeleton = _skeleton(config)
     scale = skeleton.architecture.scale
     kept = ("logit_scale",) if is_own or scale is None else (scale,)
@@ -107,16 +109,3 @@ def _require_bounded(scale: float, bounds: tuple[float, float], source: str) -> 
         raise UserError(
             f"logit scale of {source} lies out of bounds", got=scale, wanted=f"a log scale from {low} to {high:.4f}"
         )
-
-
-def _validated(content: Mapping[str, Any], *, source: str) -> HfEncoderConfig:
-    """Return fields as a config; UserError names the first that is wrong."""
-    try:
-        return HfEncoderConfig.model_validate(dict(content))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error

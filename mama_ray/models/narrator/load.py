@@ -4,7 +4,6 @@ A folder has config.json, written last, model.safetensors and the tokenizer's fi
 the tensors-only reader of `weight_files.py`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pydantic
 import torch
 
 from mama_ray.errors import UserError
+from mama_ray.models.config_json import validated
 from mama_ray.models.narrator.config import POOLER_HEAD_WIDTH, GatedNarratorConfig
 from mama_ray.models.narrator.key_layouts import (
     config_of_release,
@@ -59,7 +59,7 @@ def read_gated_config(folder: str | Path) -> GatedNarratorConfig:
         kind = read_json(path).get("model_type")
         raise UserError(f"{folder} holds another kind of model", got=kind, wanted=repr(GatedNarrator.model_type))
     content.pop("architectures", None)
-    return _validated(content, str(path))
+    return validated(GatedNarratorConfig, content, source=str(path))
 
 
 def load_gated_narrator(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> GatedNarrator:
@@ -110,9 +110,10 @@ def start_gated_narrator(vision: Timesformer, gpt2: str | Path, **fields: Any) -
     video = {name: getattr(vision.config, name) for name in _VIDEO_FIELDS}
     # As plain values, which the new config checks anew.
     known = {"language": language, **video, **ends, **sizes, **fields}
-    config = _validated(
+    config = validated(
+        GatedNarratorConfig,
         {name: value.model_dump() if isinstance(value, pydantic.BaseModel) else value for name, value in known.items()},
-        str(folder),
+        source=str(folder),
     )
     with without_memory():
         wanted = GatedNarrator(config).text_decoder.state_dict()
@@ -172,15 +173,3 @@ def _filled(config: GatedNarratorConfig, state: State, source: str, dtype: torch
     model = GatedNarrator(config).to(dtype)
     model.load_state_dict(state)
     return model
-
-
-def _validated(content: Mapping[str, Any], source: str) -> GatedNarratorConfig:
-    try:
-        return GatedNarratorConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid config of a gated narrator",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error

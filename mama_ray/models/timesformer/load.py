@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.adapters import exported_state
+from mama_ray.models.config_json import validated
 from mama_ray.models.interpolate import interpolate_positions
 from mama_ray.models.outline import without_memory
 from mama_ray.models.timesformer.key_layouts import (
@@ -161,7 +161,7 @@ def build_filled(
     """Build a model of `config` with `overrides` and fill it from weights of our names; the report says what came from
     where. Keys of `may_be_fresh` may be absent; every other that is missing or of another shape is a UserError.
     """
-    config = validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
+    config = validated(TimesformerConfig, config.model_dump() | dict(overrides), source=f"overrides of {source}")
     interpolated: tuple[str, ...] = ()
     if interpolate:
         state, interpolated = _interpolate(state, config)
@@ -235,17 +235,4 @@ def own_config(directory: Path) -> TimesformerConfig:
             f"{path} is that of transformers' TimesformerModel, which is another network", got=content["architectures"],
             wanted="a folder of ours, or timesformer: before one of CLIP",
         )  # fmt: skip
-    return validated(content, source=str(path))
-
-
-def validated(content: Mapping[str, Any], *, source: str) -> TimesformerConfig:
-    """Return the content of a config.json as a config; UserError names the first field that is wrong."""
-    try:
-        return TimesformerConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error
+    return validated(TimesformerConfig, content, source=str(path))

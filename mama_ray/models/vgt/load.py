@@ -9,6 +9,7 @@ import torch
 
 from mama_ray.errors import UserError
 from mama_ray.models.adapters import exported_state
+from mama_ray.models.config_json import validated
 from mama_ray.models.vgt.key_layouts import (
     NEW_KEYS,
     config_of_release,
@@ -133,7 +134,7 @@ def _own_config(directory: Path) -> VgtConfig:
     path = directory / "config.json"
     content = read_json(path)
     content.pop("model_type")
-    return _validated(content, source=str(path))
+    return validated(VgtConfig, content, source=str(path))
 
 
 def _build(
@@ -145,7 +146,7 @@ def _build(
     may_be_fresh: tuple[str, ...] = (),
 ) -> tuple[Vgt, LoadReport]:
     """Build a model of `config` with `overrides` and fill it; the report says what came from where."""
-    config = _validated(config.model_dump() | dict(overrides), source=f"overrides of {source}")
+    config = validated(VgtConfig, config.model_dump() | dict(overrides), source=f"overrides of {source}")
     _require_fit(config, state, source=source, may_be_fresh=may_be_fresh)
     model = Vgt(config)
     report = load_state(model, state, source=source, may_be_fresh=may_be_fresh)
@@ -173,16 +174,3 @@ def _require_bounded(scale: float, bounds: tuple[float, float], source: str) -> 
             wanted=f"a log scale from {low} to {high:.4f}",
             remedy="store the logarithm, or widen logit_scale.min and .max",
         )
-
-
-def _validated(content: Mapping[str, Any], *, source: str) -> VgtConfig:
-    """Return the content of a config.json as a config; UserError names the first field that is wrong."""
-    try:
-        return VgtConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error

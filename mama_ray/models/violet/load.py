@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import torch
 from torch import Tensor
 
 from mama_ray.errors import UserError
+from mama_ray.models.config_json import validated
 from mama_ray.models.outline import without_memory
 from mama_ray.models.violet.key_layouts import ReleasedModel, ReleaseForm, read_release
 from mama_ray.models.violet.model import Violet, VioletConfig
@@ -148,21 +148,12 @@ def _own_config(directory: Path) -> VioletConfig:
     path = directory / "config.json"
     content = read_json(path)
     content.pop("model_type")
-    return _validated(content, source=str(path))
+    return validated(VioletConfig, content, source=str(path))
 
 
 def _with_overrides(config: VioletConfig, overrides: Mapping[str, Any], *, source: str) -> VioletConfig:
-    return _validated(config.model_dump() | dict(overrides), source=f"overrides of {source}") if overrides else config
-
-
-def _validated(content: Mapping[str, Any], *, source: str) -> VioletConfig:
-    """Return the content of a config.json as a config; UserError names the first field that is wrong."""
-    try:
-        return VioletConfig.model_validate(content)
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error
+    return (
+        validated(VioletConfig, config.model_dump() | dict(overrides), source=f"overrides of {source}")
+        if overrides
+        else config
+    )

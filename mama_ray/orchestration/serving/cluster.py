@@ -7,6 +7,7 @@ costs a query a second try.
 
 import heapq
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,10 +26,12 @@ from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
 from mama_ray.orchestration.cluster.connect import connect, start_worker_logging
 from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
+from mama_ray.search.approximate import IndexKind, build_index
 from mama_ray.search.embedding_parts import read_identity
 from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids, require_model
-from mama_ray.search.index import ExactIndex, Hit, Query
+from mama_ray.search.index import Hit, Query
 from mama_ray.search.towers import Towers
 from mama_ray.storage.places import Place
 
@@ -69,9 +72,9 @@ class ShareReplica:
     """A share of the index in an actor of Serve; rows are those of the whole table."""
 
     @masked_errors
-    def __init__(self, uri: str, number: int, num_shares: int) -> None:
+    def __init__(self, uri: str, number: int, num_shares: int, kind: IndexKind) -> None:
         start_worker_logging()
-        self._index = ExactIndex(EmbeddingTable.open(uri, (number, num_shares)))
+        self._index = build_index(EmbeddingTable.open(uri, (number, num_shares)), kind)
 
     def search(self, query: Query) -> list[Hit]:
         """Return the best of this share, as many as are wanted of all."""
@@ -148,17 +151,20 @@ class ClusterIndex:
             raise UserError("a filter of another index", got=np.shape(query.allowed), wanted=(len(self.clip_ids),))
 
 
-def open_on_cluster(run: str, index: str, config: ReplicaConfig) -> tuple[ClusterTowers, ClusterIndex]:
+def open_on_cluster(
+    run: str, index: str, config: ReplicaConfig, kind: IndexKind = "exact"
+) -> tuple[ClusterTowers, ClusterIndex]:
     """Deploy encoder and index and wait until they answer. UserError where they cannot be used together."""
     identity = read_identity(Place.of(index))
     clip_ids = read_clip_ids(index)
     connect()
+    _fit_replicas(config, is_cluster="RAY_ADDRESS" in os.environ)
     serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
     towers = ClusterTowers(_deploy("towers", TowersReplica, (run, config.max_batch_size, config.tower_gpus > 0),
                                    config.num_towers, config.tower_cpus, config.tower_gpus))  # fmt: skip
     require_model(identity, towers.model_hash)
     shares = [
-        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares), config.num_replicas,
+        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares, kind), config.num_replicas,
                 config.share_cpus)
         for number in range(config.num_shares)
     ]  # fmt: skip
@@ -170,6 +176,15 @@ def open_on_cluster(run: str, index: str, config: ReplicaConfig) -> tuple[Cluste
 def close_on_cluster() -> None:
     """End all that was deployed; Ray goes on."""
     serve.shutdown()
+
+
+def _fit_replicas(config: ReplicaConfig, *, is_cluster: bool) -> None:
+    """Raise UserError where the replicas can never be had; a cluster may grow, so there it is only a warning."""
+    towers = {"CPU": config.num_towers * config.tower_cpus, "GPU": config.num_towers * config.tower_gpus}
+    shares = {"CPU": config.num_shares * config.num_replicas * config.share_cpus}
+    require_room(
+        "search on Ray Serve", [Share(towers, {}), Share(shares, {})], is_cluster=is_cluster, remedy="lower cluster.*"
+    )
 
 
 def _deploy(
@@ -184,7 +199,10 @@ def _deploy(
         health_check_period_s=5.0,
         graceful_shutdown_timeout_s=5.0,
     )(replica)
-    return serve.run(deployment.bind(*arguments), name=f"{_APPLICATION} {name}", route_prefix=None)
+    try:
+        return serve.run(deployment.bind(*arguments), name=f"{_APPLICATION} {name}", route_prefix=None)
+    except RuntimeError as error:  # what Serve makes of any error in a replica's start
+        raise UserError(f"search cannot run on Ray Serve: its {name} do not start", got=error) from error
 
 
 def _answers(replicas: Sequence[DeploymentHandle], method: str, *arguments: Any) -> list:

@@ -1,6 +1,6 @@
 """What the app is asked for."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,6 +34,9 @@ class AppJob(Config):
 
     index: str | None = None
     """Folder or URI of the embedding table of jobs/index.py; null makes it below `data` where `run` is given."""
+
+    search: MayChange[Literal["exact", "approximate"]] = "exact"
+    """approximate looks at the likeliest clips alone, for many millions; its recall@10 is told at the start."""
 
     cluster: ReplicaConfig = ReplicaConfig()
     """Search by replicas on Ray Serve, for more queries or clips than this process takes."""

@@ -7,7 +7,7 @@ good for and how to get it.
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mama_ray.errors import UserError
 from mama_ray.models.hub import require_hub_id, without_prefix
@@ -80,11 +80,11 @@ def _open_index(state: AppState, run: str) -> None:
         folder = join_uri(job.data, _INDEX_FOLDER)
         _make_index(state, run, folder)
     if not job.cluster.num_replicas:
-        state.towers, state.index = _open_here(run, folder)
+        state.towers, state.index = _open_here(run, folder, job.search)
     else:
         from mama_ray.orchestration.serving.cluster import open_on_cluster
 
-        state.towers, state.index = open_on_cluster(run, folder, job.cluster)
+        state.towers, state.index = open_on_cluster(run, folder, job.cluster, job.search)
     known = int((state.catalog.rows_of(state.index.clip_ids) >= 0).sum())
     if known == 0 and len(state.catalog):
         raise UserError("the index is of other shards", got=folder, wanted=f"an index of {state.shards.uri}")
@@ -94,17 +94,17 @@ def _open_index(state: AppState, run: str) -> None:
         state.run_folder = place
 
 
-def _open_here(run: str, folder: str) -> tuple["Towers", "SearchIndex"]:
+def _open_here(run: str, folder: str, kind: Literal["exact", "approximate"]) -> tuple["Towers", "SearchIndex"]:
     """Load encoder and index into this process. UserError where they cannot be used together."""
-    from mama_ray.search.embedding_table import EmbeddingTable  # after --help
-    from mama_ray.search.index import ExactIndex
+    from mama_ray.search.approximate import build_index  # after --help
+    from mama_ray.search.embedding_table import EmbeddingTable
     from mama_ray.search.towers import Towers
 
     logger.info("loading the encoder %s", run)
     towers = Towers.load(run)
     table = EmbeddingTable.open(folder)
     table.require_model(towers.model_hash)
-    return towers, ExactIndex(table)
+    return towers, build_index(table, kind)
 
 
 def _make_index(state: AppState, run: str, folder: str) -> None:

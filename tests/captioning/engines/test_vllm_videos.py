@@ -39,7 +39,9 @@ def videos() -> list[Shown]:
     """Two aspects, and one clip at two speeds."""
     rng = np.random.default_rng(0)
     found = []
-    for height, width, spacing_s in ((84, 112, 0.25), (112, 56, 0.25), (84, 112, 4.0)):
+    # At 0.375 s Qwen2.5-VL's frames reach no further in time than in space. Where they do, transformers 5.17 lets the
+    # text begin before the video's last position; vLLM and the release begin after it.
+    for height, width, spacing_s in ((84, 112, 0.25), (112, 56, 0.25), (84, 112, 0.375)):
         if spacing_s == 0.25:
             cells = rng.integers(0, 256, (NUM_FRAMES, height // 28, width // 28, 3), dtype=np.uint8)
         frames = found[0].content if spacing_s != 0.25 else np.kron(cells, np.ones((1, 28, 28, 1), np.uint8))

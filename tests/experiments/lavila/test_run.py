@@ -29,6 +29,10 @@ def start(storage: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
 
 
+def trained_steps(run: Path) -> int:
+    return max(int(folder.name.rpartition("_")[2]) for folder in (run / "checkpoints").iterdir())
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_every_step_is_taken_once_and_reported(tmp_path):
@@ -42,7 +46,8 @@ def test_every_step_is_taken_once_and_reported(tmp_path):
     assert json.loads((tmp_path / "lavila/rephrased/captions.json").read_text())["outcomes"]
     configs = {name: yaml.safe_load((tmp_path / f"lavila-{name}/config.yaml").read_text()) for name in ("human", "all")}
     different = {key for key in configs["all"] if configs["all"][key] != configs["human"].get(key)}
-    assert different == {"run", "data"}
+    assert different == {"run", "data", "num_epochs"}
+    assert {trained_steps(tmp_path / f"lavila-{name}") for name in ("human", "human-narrated", "all")} == {6}
     report = (tmp_path / "lavila/report/index.html").read_text()
     assert "human + rephrased" in report
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/*/*.safetensors")}

@@ -17,7 +17,9 @@ def write_table(shards: Path, model: Path, output: Path) -> Path:
     towers, folder = Towers.load(str(model), num_processes=1), Place.of(output)
     records = read_index(Place.of(shards)).to_pylist()
     videos = towers.embed_videos(read_payloads(Place.of(shards), records))
-    rows = [_row(towers, record, video) for record, video in zip(records, videos, strict=True)]
+    texts = sorted({caption["text"] for record in records for caption in record["captions"]})
+    features = dict(zip(texts, towers.embed_texts(texts), strict=True))
+    rows = [_row(features, record, video) for record, video in zip(records, videos, strict=True)]
     counts = write_part(folder / "part-000000.parquet", rows, towers.dim)
     identity = TableIdentity(
         version=1, model_hash=towers.model_hash, model=str(model), shards=str(shards), dim=towers.dim
@@ -28,9 +30,7 @@ def write_table(shards: Path, model: Path, output: Path) -> Path:
     return output
 
 
-def _row(towers: Towers, record: dict, video) -> dict:
-    texts = [caption["text"] for caption in record["captions"]]
-    features = towers.embed_texts(texts) if texts else []
+def _row(features: dict[str, np.ndarray], record: dict, video) -> dict:
     is_read = isinstance(video, np.ndarray)
     return {
         "clip_id": record["clip_id"],
@@ -39,7 +39,7 @@ def _row(towers: Towers, record: dict, video) -> dict:
         "error": None if is_read else video.reason,
         "texts_sha256": "0" * 64,
         "captions": [
-            {"source": caption["source"], "index": number, "feature": feature}
-            for number, (caption, feature) in enumerate(zip(record["captions"], features, strict=True))
+            {"source": caption["source"], "index": number, "feature": features[caption["text"]]}
+            for number, caption in enumerate(record["captions"])
         ],
     }
