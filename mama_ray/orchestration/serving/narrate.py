@@ -7,7 +7,7 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_api import add_narrations, add_uploads
+from mama_ray.orchestration.serving.narrate_api import add_changes, add_readings, add_uploads
 from mama_ray.orchestration.serving.narrate_downloads import FORMATS
 from mama_ray.orchestration.serving.narrate_events import describe
 from mama_ray.orchestration.serving.narrate_jobs import NarrationQueue
@@ -49,7 +49,8 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         return pages.render(request, "narration.html.j2", here="narrate", narration=told, formats=list(FORMATS))
 
     add_uploads(router, queue, state)
-    add_narrations(router, queue, state)
+    add_readings(router, queue, state)
+    add_changes(router, queue)
     return router
 
 

@@ -84,17 +84,19 @@ async def _take(request: Request, queue: NarrationQueue, state: AppState, sent: 
         path.unlink(missing_ok=True)
 
 
-def add_narrations(router: APIRouter, queue: NarrationQueue, state: AppState) -> None:
-    """Add the routes below /api/narrations."""
+async def _found(request: Request, narration_id: str) -> Narration:
+    narration = request.app.state.narrations.find(narration_id)
+    if narration is None:
+        raise HTTPException(404, "no such narration")
+    return narration
+
+
+_Found = Annotated[Narration, Depends(_found)]
+
+
+def add_readings(router: APIRouter, queue: NarrationQueue, state: AppState) -> None:
+    """Add the routes below /api/narrations that change nothing."""
     videos = NarratedVideos(state.job.decode)
-
-    async def found(narration_id: str) -> Narration:
-        narration = queue.find(narration_id)
-        if narration is None:
-            raise HTTPException(404, "no such narration")
-        return narration
-
-    Found = Annotated[Narration, Depends(found)]
 
     @router.get("/api/narrations")
     async def narrations() -> list[dict]:
@@ -102,24 +104,24 @@ def add_narrations(router: APIRouter, queue: NarrationQueue, state: AppState) ->
         return [describe(queue, narration) for narration in queue.all()]
 
     @router.get("/api/narrations/{narration_id}")
-    async def narration(narration: Found) -> dict:
+    async def narration(narration: _Found) -> dict:
         """Return a narration as it stands, with its windows so far."""
         windows = await queue.windows_of(narration)
         told = [with_edit(window, narration) for window in windows.since(0)]
         return {**describe(queue, narration, windows.num_done), "windows": told}
 
     @router.get("/api/narrations/{narration_id}/events", response_class=EventSourceResponse)
-    async def events(narration: Found, last_event_id: Annotated[str | None, Header()] = None) -> EventSourceResponse:
+    async def events(narration: _Found, last_event_id: Annotated[str | None, Header()] = None) -> EventSourceResponse:
         """Tell windows as they are written, as server-sent events, until the narration is over."""
         return EventSourceResponse(events_of(queue, narration, last_event_id), headers={"cache-control": "no-store"})
 
     @router.get("/api/narrations/{narration_id}/video", response_class=FileResponse)
-    async def video(narration: Found) -> FileResponse:
+    async def video(narration: _Found) -> FileResponse:
         """Return the video, or the range of it that is asked for, so that every browser plays it."""
         return await videos.answer(narration)
 
     @router.get("/api/narrations/{narration_id}/download/{kind}", response_class=Response)
-    async def download(narration: Found, kind: str) -> Response:
+    async def download(narration: _Found, kind: str) -> Response:
         """Return what was said so far as a file: srt, vtt, jsonl or csv."""
         if kind not in FORMATS:
             raise HTTPException(404, f"no such format: it is one of {', '.join(FORMATS)}")
@@ -129,11 +131,14 @@ def add_narrations(router: APIRouter, queue: NarrationQueue, state: AppState) ->
         headers = {"content-disposition": _attachment(f"{narration.record.name.rpartition('.')[0]}.{kind}")}
         return Response(text.encode("utf-8", "replace"), headers=headers, media_type=media_type)
 
+
+def add_changes(router: APIRouter, queue: NarrationQueue) -> None:
+    """Add the routes below /api/narrations by which a person changes something."""
+
     @router.put("/api/narrations/{narration_id}/windows/{clip_id}")
-    async def edit(narration: Found, clip_id: str, edited: EditedText) -> dict:
+    async def edit(narration: _Found, clip_id: str, edited: EditedText) -> dict:
         """Keep a person's text for a window, narrated or not; the model's stays as it is."""
-        windows = await queue.windows_of(narration)
-        if not windows.has(clip_id):
+        if clip_id not in narration.clip_ids:
             raise HTTPException(404, "no such window")
         try:
             narration.edit(clip_id, None if edited.text is None else edited.text.strip())
@@ -142,13 +147,13 @@ def add_narrations(router: APIRouter, queue: NarrationQueue, state: AppState) ->
         return {"clip_id": clip_id, "edited": narration.edits.get(clip_id)}
 
     @router.post("/api/narrations/{narration_id}/cancel")
-    async def cancel(narration: Found) -> dict:
+    async def cancel(narration: _Found) -> dict:
         """Stop a narration; what is narrated is kept."""
         await queue.cancel(narration)
         return describe(queue, narration)
 
     @router.post("/api/narrations/{narration_id}/retry")
-    async def retry(narration: Found) -> dict:
+    async def retry(narration: _Found) -> dict:
         """Let a narration that failed or was cancelled go on from where it was."""
         try:
             queue.retry(narration)
@@ -157,7 +162,7 @@ def add_narrations(router: APIRouter, queue: NarrationQueue, state: AppState) ->
         return describe(queue, narration)
 
     @router.delete("/api/narrations/{narration_id}", status_code=204)
-    async def delete(narration: Found) -> None:
+    async def delete(narration: _Found) -> None:
         """Remove a narration with its video and all that was said."""
         await queue.delete(narration)
 

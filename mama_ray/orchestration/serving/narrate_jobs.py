@@ -51,9 +51,9 @@ class Narration:
         self.changed = asyncio.Event()
 
     @cached_property
-    def num_windows(self) -> int:
-        """How many windows the video has."""
-        return len(self.record.windows())
+    def clip_ids(self) -> frozenset[str]:
+        """The windows of the video, narrated or not."""
+        return frozenset(window.clip_id for window in self.record.windows())
 
     def change(self, state: State | None = None, *, reason: str | None = None) -> None:
         """Write a new state down, and tell whoever waits for `changed`; None tells of windows alone."""

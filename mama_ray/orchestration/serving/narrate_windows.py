@@ -52,10 +52,6 @@ class NarratedWindows:
         """How many have a row."""
         return len(self._entries)
 
-    def has(self, clip_id: str) -> bool:
-        """Tell whether the video has such a window, narrated or not."""
-        return clip_id in self._times
-
     def look(self) -> bool:
         """Read what was committed since the last look; tells whether that changed anything."""
         before = self.revision

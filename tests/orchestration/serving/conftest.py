@@ -58,7 +58,7 @@ def searching_app(tmp_path_factory, small_shards, small_model, small_index) -> I
         yield app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it lives there is a running event loop, which tests of asyncio cannot have
 def browser() -> Iterator[WatchedBrowser]:
     """A real Chromium."""
     with chromium() as found:

@@ -27,6 +27,12 @@ def hostile_files() -> dict[str, bytes]:
     }
 
 
+def forget_posters(app: RunningApp) -> None:
+    """Take the pictures away that were made before: the next ones have to be decoded."""
+    for path in (app.log_file.parent / "previews").glob("*.jpg"):
+        path.unlink()
+
+
 def decoders(app: RunningApp) -> list[psutil.Process]:
     return [process for process in descendants(app.process.pid) if "mama_ray.data.video.inspection" in title(process)]
 
@@ -48,9 +54,12 @@ def test_odd_files_of_the_field_are_answered(searching_app, shared):
 
 
 def test_a_decoding_process_that_is_killed_costs_no_answer(searching_app):
+    forget_posters(searching_app)
     clips = [f"/api/clips/simple-0-train-{number:06d}/poster" for number in range(4)]
     assert searching_app.get(clips[0]).status_code == 200
-    for process in decoders(searching_app):
+    killed = decoders(searching_app)
+    assert killed
+    for process in killed:
         process.kill()
     assert [searching_app.get(clip).status_code for clip in clips[1:]] == [200, 200, 200]
     assert searching_app.process.poll() is None
@@ -58,6 +67,7 @@ def test_a_decoding_process_that_is_killed_costs_no_answer(searching_app):
 
 def test_clips_are_decoded_by_another_process_than_the_server(searching_app):
     """While that process is held, there is no picture; once it goes on, there is."""
+    forget_posters(searching_app)
     assert searching_app.get("/api/clips/simple-0-train-000005/poster").status_code == 200
     held = decoders(searching_app)
     assert held
