@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from mama_ray.auditing.record import read_record
@@ -74,7 +75,7 @@ def read_means(run: AuditedRun, tables: Sequence[str]) -> tuple[pa.Table, Record
         files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in tables}
         clips, _ = join_captions(clips, files, exclude_flags=FLAGS)
     folder = Place.of(run.training.storage) / run.training.run
-    drawn = which_caption(learned["captions"].to_pylist(), run.training)
+    drawn = which_caption(learned["captions"].combine_chunks(), run.training)
     return clips, average_record(read_record(folder, run.step), clips["clip_id"], offsets_of(clips), drawn)
 
 
@@ -84,25 +85,25 @@ def offsets_of(clips: pa.Table) -> np.ndarray:
     return offsets - offsets[0]
 
 
-def which_caption(captions: list[list[dict]], training: TrainJob) -> Drawn:
+def which_caption(captions: pa.ListArray | pa.LargeListArray, training: TrainJob) -> Drawn:
     """Return what tells which caption of its clip a sample read: drawn again, as the batch's assembler drew it.
 
     The first one where texts of other clips, or all of a clip's at once, were read.
     """
     data = training.data
     sources = sorted(source for source, share in data.source_shares.items() if share > 0)
+    counts = pc.list_value_length(captions).to_numpy(zero_copy_only=False)
 
     def drawn(rows: np.ndarray, samples: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         places = np.zeros(len(rows), np.int64)
         if data.caption_mode == "paragraph" or data.positive_relevance is not None:
             return places
-        read = zip(rows.tolist(), samples.tolist(), epochs.tolist(), strict=True)
-        for number, (row, sample, epoch) in enumerate(read):
-            own = captions[row]
-            if len(own) > 1:
-                mix = {sources[sample // len(captions)]: 1.0} if sources else data.captions
-                text = text_of(own, row_rng(training.seed, epoch, row), joins=False, probabilities=mix)
-                places[number] = next(place for place, one in enumerate(own) if one["text"] == text)
+        for number in np.flatnonzero(counts[rows] > 1).tolist():
+            row, own = int(rows[number]), captions[int(rows[number])].as_py()
+            mix = {sources[int(samples[number]) // len(captions)]: 1.0} if sources else data.captions
+            rng = row_rng(training.seed, int(epochs[number]), row)
+            text = text_of(own, rng, joins=False, probabilities=mix)
+            places[number] = next(place for place, one in enumerate(own) if one["text"] == text)
         return places
 
     return drawn

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_text
-from mama_ray.orchestration.serving import api_page, clips, narrate, search_page, weights
+from mama_ray.orchestration.serving import api_page, clips, mcp, narrate, search_page, weights
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
 from mama_ray.orchestration.serving.state import AppState
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 UPLOAD_PATHS = ("/api/uploads", "/api/search/example")
 """Beginnings of the paths that take bodies of up to max_upload_mib; every other body is small."""
 
-_ROUTERS = (search_page, clips, narrate, weights, api_page)
+_ROUTERS = (search_page, clips, narrate, weights, mcp, api_page)  # mcp's starts after narrate's
 
 
 def create_app(state: AppState) -> FastAPI:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from mama_ray.orchestration.narration.job import NarrateJob
@@ -25,8 +25,9 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
     )
 
     @asynccontextmanager
-    async def alive(_: object) -> AsyncIterator[None]:
+    async def alive(app: FastAPI) -> AsyncIterator[None]:
         await queue.start()
+        app.state.narrations = queue
         try:
             yield
         finally:

@@ -16,7 +16,12 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
     router = APIRouter(tags=["search"])
     examples = Examples(state.data_dir / "examples", state.towers)
     searcher = Searcher(state, examples)
+    _add_pages(router, state, pages, searcher)
+    _add_routes(router, state, searcher, examples)
+    return router
 
+
+def _add_pages(router: APIRouter, state: AppState, pages: Pages, searcher: Searcher) -> None:
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def search_page(request: Request) -> HTMLResponse:
         facets, sizes = searcher.filters.facets, (len(state.catalog), searcher.num_found)
@@ -43,6 +48,8 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
             neighbours=searcher.neighbours(clip_id),
         )
 
+
+def _add_routes(router: APIRouter, state: AppState, searcher: Searcher, examples: Examples) -> None:
     @router.post("/api/search")
     def search(asked: SearchRequest) -> dict:
         """Return the clips that fit words and examples best, with their captions."""
@@ -69,5 +76,3 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
             {**facts, "similarity": value} for facts, value in zip(clip_facts(record)["captions"], values, strict=True)
         ]
         return {"captions": captions, "neighbours": searcher.neighbours(clip_id)}
-
-    return router

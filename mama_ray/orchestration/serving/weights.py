@@ -6,6 +6,7 @@ Marks are kept in the app's own folder; the audit is never changed.
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from typing import Annotated
 
 import pyarrow.parquet as pq
@@ -62,6 +63,12 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         """Return pairs of clip and caption, the least trusted first."""
         return found().pairs(shown=shown, source=source, topic=topic, offset=offset, limit=limit)
 
+    _add_marks(router, found, marks)
+    _add_exports(router, found)
+    return router
+
+
+def _add_marks(router: APIRouter, found: Callable[[], Suspects], marks: MarkStore | None) -> None:
     @router.post("/api/weights/marks")
     def mark(mark: Mark) -> dict[str, int]:
         """Write down what a person says of a caption; returns the counts after it."""
@@ -76,6 +83,8 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
             raise HTTPException(507, f"the mark was not kept: {error.strerror or 'the disk refused it'}") from error
         return found().counts()
 
+
+def _add_exports(router: APIRouter, found: Callable[[], Suspects]) -> None:
     @router.get(f"/api/weights/{EXCLUDE_NAME}", response_class=Response)
     def exclude(unmarked: bool = False) -> Response:
         """Return the list that data.exclude of the next training takes."""
@@ -89,8 +98,6 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         if not rows:
             raise HTTPException(409, "nothing is rewritten yet")
         return _download(_zipped(rows), f"{CORRECTED_NAME}.zip", "application/zip")
-
-    return router
 
 
 def _open(state: AppState) -> tuple[Suspects | None, MarkStore | None]:

@@ -88,8 +88,8 @@ def train_fn_per_worker(loop_config: dict) -> None:
         answers = ClassValidation(reader, data.val, measured=job.task.class_head.measured, **place)
     if asked is not None:
         answers = QuestionValidation(reader, data.val, asked.val, answers=asked.answers, **place)
-    shown = {"num_clips": reader.epoch_plan().num_clips, "show_bar": loop_config["show_bar"]}
-    recording = Recording(job, state, worker, **shown)
+    num_clips, show_bar = reader.epoch_plan().num_clips, loop_config["show_bar"]
+    recording = Recording(job, state, worker, num_clips=num_clips, show_bar=show_bar)
     samples = build_sample_recorder(job, worker, data, reader, asked, first_step=state.step)
     recorder = RunRecorder(recording, job, state, data, validation, reader, asked, answers, samples=samples)
     arrays = stream_arrays(
@@ -97,8 +97,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         first_step=state.step,
         num_steps=state.num_steps,
         global_batch_size=job.global_batch_size,
-        rank=rank,
-        world_size=world_size,
+        **place,
         num_decode_cpus=_share_of_cpus(job, world_size, loop_config["num_runs"]),
         num_parts=job.num_micro_batches,
         decode_labels=job.placement.decode_labels,

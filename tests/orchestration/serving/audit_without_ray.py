@@ -14,7 +14,8 @@ from mama_ray.storage.places import Place
 
 
 def audit_of(shards: Path, *, share: float = 0.25) -> pa.Table:
-    """Return the table of an audit: the later a clip stands in the index, the lower its weight."""
+    """Return the table of an audit: the later a clip stands in the index, the lower its weight; hostile
+    ones have the lowest."""
     clips = read_index(Place.of(shards), columns=("clip_id", "sha256", "topic", "captions"))
     count = len(clips)
     offsets = np.arange(count + 1)  # one caption each
@@ -22,6 +23,7 @@ def audit_of(shards: Path, *, share: float = 0.25) -> pa.Table:
     videos, texts = (rng.normal(size=(count, 16)) for _ in range(2))
     videos, texts = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (videos, texts))
     weights = np.linspace(1.6, 0.2, count)
+    weights[[clip_id.startswith("hostile") for clip_id in clips["clip_id"].to_pylist()]] = 0.1
     by_caption = {"weight": weights, "loss": 4 - 2 * weights, "cosine": weights / 4}
     by_epoch = {name: np.stack([by_caption[name]] * 2) for name in ("weight", "loss")}
     means = RecordMeans(np.full(count, 2), by_caption, [0, 1], by_epoch)

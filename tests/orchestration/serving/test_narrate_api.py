@@ -109,3 +109,16 @@ def test_without_a_narrator_uploads_are_refused_and_old_narrations_stay(client, 
     with client_of(small_shards, tmp_path / "data") as other:
         assert send(other).status_code == 409
         assert [one["id"] for one in other.get("/api/narrations").json()] == [told["id"]]
+
+
+def test_odd_files_of_the_field_are_taken_or_refused_with_a_reason(tmp_path, small_shards, shared):
+    videos = sorted((shared / "data/cases/videos").iterdir())
+    answers = {}
+    with client_of(small_shards, tmp_path / "data", narrator=no_narrator(tmp_path), max_jobs=1000) as client:
+        for path in videos:
+            answers[path.name] = answer = send(client, path.name, path.read_bytes())
+            assert answer.status_code in (201, 422), path.name
+            assert "\n" not in (answer.json().get("detail") or "")
+        taken = {one["name"] for one in client.get("/api/narrations").json()}
+    assert taken == {name for name, answer in answers.items() if answer.status_code == 201} and taken
+    assert len(left_over(tmp_path)) == len(taken)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from mama_ray.auditing.exclusions import read_exclusions
 from mama_ray.captioning.table import read_caption_files
@@ -43,7 +44,7 @@ def audited(tmp_path_factory, small_shards, audit) -> Iterator[Restarted]:
 
 
 def cards_of(page) -> list[str]:
-    page.wait_for_function("!document.getElementById('pairs').hasAttribute('aria-busy')")
+    expect(page.locator("#pairs:not([aria-busy]) .card").first).to_be_visible(timeout=30_000)
     return page.locator(".card").evaluate_all("(all) => all.map((one) => one.dataset.clip)")
 
 
@@ -55,10 +56,11 @@ def test_the_least_trusted_pairs_come_first_and_the_cloud_has_all(audited, brows
         assert cards_of(page) == suspects[:24]
         assert page.locator("#cloud circle").count() == len(table)
         page.click("#more")
-        page.wait_for_function(f"document.querySelectorAll('.card').length === {len(suspects)}")
-        page.select_option("#topic", "circle")
-        page.wait_for_function("document.querySelectorAll('#cloud circle').length < 100")
+        expect(page.locator(".card")).to_have_count(len(suspects), timeout=30_000)
         circles = {row["clip_id"] for row in table.to_pylist() if row["topic"] == "circle"}
+        page.select_option("#topic", "circle")
+        expect(page.locator("#cloud circle")).to_have_count(len(circles), timeout=30_000)
+        expect(page.locator(".card")).to_have_count(len(circles & set(suspects)), timeout=30_000)
         assert set(cards_of(page)) == circles & set(suspects)
         unlabelled = "[...document.querySelectorAll('input,select,textarea,button,a')].filter((one) => "
         unlabelled += "!(one.labels && one.labels.length) && !one.ariaLabel && !one.textContent.trim()).length"
@@ -73,7 +75,7 @@ def test_marks_survive_a_restart_and_decide_what_is_exported(audited, browser, s
         page.fill(f'[data-clip="{second}"] textarea', "=a better <b>caption</b>")
         page.click(f'[data-clip="{second}"] .rewrite button')
         page.click(f'[data-clip="{third}"] [data-mark="fine"]')
-        page.wait_for_function("document.getElementById('counts').textContent.includes('1 wrong, 1 fine, 1 rewritten')")
+        expect(page.locator("#counts")).to_contain_text("1 wrong, 1 fine, 1 rewritten", timeout=30_000)
     audited.restart()
     with browser.page(f"{audited.app.url}/weights") as page:
         cards_of(page)
@@ -107,7 +109,7 @@ def test_hostile_captions_are_shown_and_exported_as_text(audited, browser):
     with browser.page(f"{audited.app.url}/weights") as page:
         cards_of(page)
         shown = page.locator(".card .caption").all_inner_texts()
-        assert set(HOSTILE_CAPTIONS) <= set(shown), "they are the last of the index, so they are suspects"
+        assert set(HOSTILE_CAPTIONS) <= set(shown)
         assert page.evaluate("window.captionRan === undefined")
     rows = list(csv.reader(io.StringIO(audited.app.get("/api/weights/exclude.csv?unmarked=true").text)))
     assert sum("CMD" in cell for row in rows for cell in row) == 1

@@ -5,7 +5,7 @@
   const home = element("narration"), video = element("video"), strip = element("strip"), list = element("entries"), search = element("search");
   const address = `/api/narrations/${home.dataset.id}`, duration = Number(home.dataset.duration);
   const windows = new Map();
-  let order = [], now = 0, current = null, edited = null, isDrawing = false;
+  let order = [], now = 0, current = null, edited = null, lit = null, isDrawing = false;
 
   const precise = (seconds) => `${clock(seconds)}${(seconds % 1 ? (seconds % 1).toFixed(2).slice(1) : "")}`;
   const textOf = (one) => one.edited !== null ? one.edited : one.texts.length ? one.texts[0].text : null;
@@ -29,20 +29,42 @@
     fill(entry);
     return entry;
   };
+  // Rows lie in blocks of neighbours, of which the browser lays out only those in sight: ten hours have 36,000 rows.
+  const blocks = new Map(), blockS = Math.max(1, duration / Number(home.dataset.windows) * 200);
+  const blockOf = (entry) => {
+    const key = Math.floor(entry.start / blockS + 1e-9);
+    if (!blocks.has(key)) {
+      const block = make("ol", {});
+      block.key = key;
+      let next = list.firstElementChild;
+      while (next && next.key < key) next = next.nextElementSibling;
+      list.insertBefore(block, next);
+      blocks.set(key, block);
+    }
+    return blocks.get(key);
+  };
+  // Many come at once where a long narration is opened: what depends on all of them is done once for a picture.
+  let isShowing = false;
   const take = (news) => {
+    const touched = new Set();
     for (const told of news) {
       const isNew = !windows.has(told.clip_id), entry = add(told);
+      if (entry === current) detail();
+      hit(entry);
       if (!isNew) continue;
       // Most come in order; the others find their place from behind.
       let place = order.length;
       while (place && order[place - 1].start > entry.start) place -= 1;
       order.splice(place, 0, entry);
-      list.insertBefore(entry.row, order[place + 1] ? order[place + 1].row : null);
+      const block = blockOf(entry), next = order[place + 1] ? order[place + 1].row : null;
+      block.insertBefore(entry.row, next && next.parentNode === block ? next : null);
+      touched.add(block);
     }
+    for (const block of touched) block.style.containIntrinsicSize = `auto ${block.children.length * 40}px`;
     element("waiting").hidden = order.length > 0;
-    find();
-    current = null;
-    show(now);
+    if (isShowing) return;
+    isShowing = true;
+    requestAnimationFrame(() => { isShowing = false; count(); show(now); });
   };
 
   // ---- where the video is ----
@@ -62,8 +84,9 @@
     strip.setAttribute("aria-valuetext", clock(time));
     const entry = edited || entryAt(time);
     if (entry !== current) {
-      for (const row of list.querySelectorAll(".current")) { row.classList.remove("current"); row.firstChild.removeAttribute("aria-current"); }
+      if (lit) { lit.classList.remove("current"); lit.firstChild.removeAttribute("aria-current"); }
       current = entry;
+      lit = entry ? entry.row : null;
       if (entry) {
         entry.row.classList.add("current");
         entry.row.firstChild.setAttribute("aria-current", "true");
@@ -125,12 +148,12 @@
     if (row && !edited) goTo(row.entry.start);
   });
   list.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key], row = event.target.closest("li");
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key], row = event.target.closest("li");
     if (!step || !row) return;
     event.preventDefault();
-    let next = row[step];
-    while (next && next.hidden) next = next[step];
-    if (next) next.firstChild.focus();
+    let place = order.indexOf(row.entry) + step;
+    while (order[place] && !order[place].isHit) place += step;
+    if (order[place]) order[place].row.firstChild.focus();
   });
   strip.addEventListener("click", (event) => {
     const box = strip.getBoundingClientRect();
@@ -180,16 +203,19 @@
   element("restore").addEventListener("click", () => { if (current) keep(current, null); });
 
   // ---- search ----
-  const find = () => {
+  const hit = (entry) => {
     const wanted = search.value.trim().toLocaleLowerCase();
-    let count = 0;
-    for (const entry of order) {
-      entry.isHit = !wanted || entry.text.toLocaleLowerCase().includes(wanted);
-      entry.row.hidden = !entry.isHit;
-      count += entry.isHit;
-    }
-    element("hits").hidden = !wanted;
-    element("hits").textContent = `${count} of ${order.length}`;
+    const isHit = !wanted || entry.text.toLocaleLowerCase().includes(wanted);
+    if (isHit !== entry.isHit) entry.row.hidden = !isHit;
+    entry.isHit = isHit;
+  };
+  const count = () => {
+    element("hits").hidden = !search.value.trim();
+    if (!element("hits").hidden) element("hits").textContent = `${order.filter((one) => one.isHit).length} of ${order.length}`;
+  };
+  const find = () => {
+    order.forEach(hit);
+    count();
     draw();
   };
   search.addEventListener("input", find);
