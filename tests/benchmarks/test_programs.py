@@ -28,6 +28,7 @@ SMALLEST = {
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
     "scaling.py": "--num-clips 200000",
+    "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
     "training_throughput.py": "--rounds 1 --short",
 }

@@ -5,10 +5,13 @@ texts; the index is a deployment for each share of the table, and the answer is 
 costs a query a second try.
 """
 
+import asyncio
+import atexit
 import heapq
 import logging
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -17,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -37,7 +41,6 @@ from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
-_APPLICATION = "mama_ray search"
 _BATCH_WAIT_S = 0.005
 _TRIES, _FIRST_WAIT_S = 6, 0.2  # together longer than Serve needs to notice that a replica is gone
 _TIMEOUT_S = 120.0
@@ -63,9 +66,9 @@ class TowersReplica:
         """Return the feature of each text."""
         return list(self._towers.embed_texts(texts))
 
-    def embed_video(self, video: bytes) -> np.ndarray:
-        """Return the feature of a video, as `Towers.embed_video`."""
-        return self._towers.embed_video(video)
+    async def embed_video(self, video: bytes) -> np.ndarray:
+        """Return the feature of a video, as `Towers.embed_video`; texts do not wait for it."""
+        return await asyncio.to_thread(self._towers.embed_video, video)
 
 
 class ShareReplica:
@@ -160,22 +163,28 @@ def open_on_cluster(
     connect()
     _fit_replicas(config, is_cluster="RAY_ADDRESS" in os.environ)
     serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
-    towers = ClusterTowers(_deploy("towers", TowersReplica, (run, config.max_batch_size, config.tower_gpus > 0),
-                                   config.num_towers, config.tower_cpus, config.tower_gpus))  # fmt: skip
+    ours = f"mama_ray-{uuid.uuid4().hex[:8]}"  # a cluster may serve other apps, and another one of these
+    names = [f"{ours}-{part}" for part in ("towers", *(f"share-{number}" for number in range(config.num_shares)))]
+    atexit.register(_delete, names)  # they outlive the process that made them
+    arguments = (run, config.max_batch_size, config.tower_gpus > 0)
+    towers = ClusterTowers(
+        _deploy(names[0], TowersReplica, arguments, config.num_towers, config.tower_cpus, config.tower_gpus)
+    )
     require_model(identity, towers.model_hash)
     shares = [
-        _deploy(f"share-{number}", ShareReplica, (index, number, config.num_shares, kind), config.num_replicas,
-                config.share_cpus)
-        for number in range(config.num_shares)
-    ]  # fmt: skip
+        _deploy(name, ShareReplica, (index, number, config.num_shares, kind), config.num_replicas, config.share_cpus)
+        for number, name in enumerate(names[1:])
+    ]
     logger.info("search runs on Ray Serve: %d replicas of the encoder, %d shares of the index with %d replicas each",
                 config.num_towers, config.num_shares, config.num_replicas)  # fmt: skip
     return towers, ClusterIndex(shares, clip_ids)
 
 
-def close_on_cluster() -> None:
-    """End all that was deployed; Ray goes on."""
-    serve.shutdown()
+def _delete(names: Sequence[str]) -> None:
+    """End what was deployed, where its Ray is still there."""
+    if ray.is_initialized():
+        for name in set(names) & set(serve.status().applications):
+            serve.delete(name)
 
 
 def _fit_replicas(config: ReplicaConfig, *, is_cluster: bool) -> None:
@@ -200,9 +209,9 @@ def _deploy(
         graceful_shutdown_timeout_s=5.0,
     )(replica)
     try:
-        return serve.run(deployment.bind(*arguments), name=f"{_APPLICATION} {name}", route_prefix=None)
+        return serve.run(deployment.bind(*arguments), name=name, route_prefix=None)
     except RuntimeError as error:  # what Serve makes of any error in a replica's start
-        raise UserError(f"search cannot run on Ray Serve: its {name} do not start", got=error) from error
+        raise UserError(f"search cannot run on Ray Serve: {name} does not start", got=error) from error
 
 
 def _answers(replicas: Sequence[DeploymentHandle], method: str, *arguments: Any) -> list:

@@ -45,10 +45,12 @@ def index_folder(local, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def deployed(ray_cluster, model, index_folder) -> Iterator[tuple]:
-    from mama_ray.orchestration.serving.cluster import close_on_cluster, open_on_cluster
+    from ray import serve
+
+    from mama_ray.orchestration.serving.cluster import open_on_cluster
 
     yield open_on_cluster(str(model), str(index_folder), CONFIG)
-    close_on_cluster()
+    serve.shutdown()
 
 
 def test_the_answers_are_those_of_one_process(deployed, local, index_folder):
