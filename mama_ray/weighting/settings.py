@@ -74,6 +74,11 @@ class MetaConfig(Config):
     batch_size: int = Field(32, ge=1)
     """Clips of the meta-set in one meta step, over all workers."""
 
+    gradient_decay: AddedLater[float] = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of the moving average of the meta gradient over the meta steps; 0 takes each by itself. No pass is added,
+    but memory of the parameters' size; 0.6 halves the noise of the meta batch, but what is averaged was taken at
+    earlier parameters."""
+
     lr: float = Field(3e-3, gt=0.0)
     """Learning rate of the weight net (AdamW)."""
 

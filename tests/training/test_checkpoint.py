@@ -27,22 +27,24 @@ from mama_ray.weighting.weight_net import WeightNet
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
 from tests.weighting.toys import VOCABULARY, random_batch
 
-INNER_STEPS = [
-    InnerStepConfig(),
-    InnerStepConfig(lr=0.01, relative=True),
-    InnerStepConfig(optimizer="adam", lr=0.01),
-]
+RUNS = {
+    "plain": {},
+    "ema": {"ema_decay": 0.9},
+    "relative": {"inner": InnerStepConfig(lr=0.01, relative=True)},
+    "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
+    "averaged": {"meta": {"gradient_decay": 0.7}},
+}
 
 
-@pytest.mark.parametrize(("ema_decay", "inner"), [(0.9, INNER_STEPS[0]), *((0.0, inner) for inner in INNER_STEPS)])
-def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, ema_decay, inner):
-    whole = new_state(ema_decay=ema_decay, inner=inner)
+@pytest.mark.parametrize("run", RUNS)
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, run):
+    whole = new_state(**RUNS[run])
     records = []
     train(whole, batches(0, NUM_STEPS), meta_stream(0), report=records.append)
-    first = new_state(ema_decay=ema_decay, inner=inner)
+    first = new_state(**RUNS[run])
     train(first, batches(0, 5), meta_stream(0), report=records.append)
     directory = save_checkpoint(first, tmp_path)
-    second = new_state(ema_decay=ema_decay, inner=inner)
+    second = new_state(**RUNS[run])
     load_state(second, directory)
     assert second.step == 5 and second.samples_seen == 5 * BATCH
     resumed = []
@@ -77,6 +79,12 @@ def test_bias_of_a_sigmoid_loss_is_learned_and_goes_on_where_it_was(tmp_path):
         load_state(state(), directory)
 
 
+def test_a_checkpoint_without_the_average_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    with pytest.raises(UserError, match=r"meta_gradient\.safetensors"):
+        load_state(new_state(meta={"gradient_decay": 0.7}), directory)
+
+
 def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:
     train(state, batches(first, NUM_STEPS), meta_stream(first // 2), report=lambda record: None)
     return list(state.weighting.state_dict().values())
@@ -86,7 +94,7 @@ def test_decay_of_the_weight_net_is_decoupled_in_a_new_run_and_in_the_gradient_w
     """A run of before the decay was decoupled saved the state of torch's plain Adam."""
 
     def state() -> TrainState:
-        return new_state(meta_decay=0.5)
+        return new_state(meta={"weight_decay": 0.5})
 
     def plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """The optimiser of before, with the other's state."""

@@ -25,14 +25,14 @@ def new_state(
     autocast: Autocast = nullcontext,
     objective: ContrastiveConfig | None = None,
     inner: InnerStepConfig | None = None,
-    meta_decay: float = 1e-4,
+    meta: dict[str, float] | None = None,
     **optim,
 ) -> TrainState:
     return build_state(
         ToyEncoder(),
         objective=objective or ContrastiveConfig(margin=0.2),
         weighting=WeightingConfig(hidden_dim=8),
-        meta=MetaConfig(meta_every=2, inner=inner or InnerStepConfig(), weight_decay=meta_decay),
+        meta=MetaConfig(meta_every=2, inner=inner or InnerStepConfig(), **(meta or {})),
         optim=OptimConfig(lr=0.01, **optim),
         num_steps=NUM_STEPS,
         global_batch_size=BATCH,

@@ -56,6 +56,7 @@ VARIANTS = {
         "objective": ContrastiveConfig(loss="multi_similarity", chunk_size=3),
         "num_micro_batches": 2,
     },
+    "averaged": {"gradient_decay": 0.7},
     "relative": {"inner": InnerStepConfig(lr=0.03, relative=True)},
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01), "arrangement": "faithful"},
     "relative_adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.03, relative=True), "num_micro_batches": 2},
