@@ -14,6 +14,8 @@ from typing import Literal
 SubjectStyle = Literal["keep", "c_only", "person"]
 
 _PEOPLE = "man|woman|lady|person|boy|girl|child|kid|baby|guy|player|friend|people|men|women|worker|individual|dog|cat"
+# A letter behind an article or before a hyphen names a thing: a C clamp, the T-shirt, an L-key.
+_NOT_OF_A_THING = r"(?<!\b[Aa]\s)(?<!\b[Aa]n\s)(?<!\b[Tt]he\s)(?<!itamin\s)"
 # Of a text with marks, from left to right. "A" is an article and "I" a pronoun more often than a letter of somebody.
 _MARKS = re.compile(
     rf"(?P<wearer>\A\s*#\s*[Cc]\s+(?:[Cc]\s+)?)"
@@ -21,8 +23,8 @@ _MARKS = re.compile(
     rf"|(?P<other>\A\s*#\s*[Oo]\s+)"
     rf"|\b(?P<noun>{_PEOPLE})(?P<letter>\s+[ABD-Z])\b"
     rf"|(?P<unsure>#\s*unsure\b)"
-    rf"|(?P<bare>(?<=\s)(?:[BD-HJ-Z])\b(?!['’.]?\w))"
-    rf"|(?P<c>\bC\b)"
+    rf"|(?P<bare>(?<=\s){_NOT_OF_A_THING}(?:[BD-HJ-Z])\b(?=['’]s\b|(?!['’.-]?\w)))"
+    rf"|(?P<c>{_NOT_OF_A_THING}\bC\b(?!-\w))"
 )
 _IS_MARKED = re.compile(r"\A\s*(?:#\s*[CcOo]\s+\S|C\s+[a-z])")
 _WEARER = "the camera wearer"

@@ -7,7 +7,7 @@ narration.jsonl and in the caption table.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,8 +35,9 @@ class Cue:
 def cues_of(entries: Iterable[Entry], duration_s: float) -> list[Cue]:
     """Return the entries with something to show, one after the other: none overlaps the next or leaves the video.
 
-    Of entries that overlap, as windows with a short stride do, each is shown until the next begins; those that begin in
-    the same millisecond are one cue.
+    Of entries that overlap the one that began last is shown: as windows with a short stride do, each until the next
+    begins; what is said of a long clip goes on when a shorter one inside it has ended. Those that begin in the same
+    millisecond are one cue.
     """
     duration_ms = int(duration_s * 1000)
     texts: dict[int, list[str]] = {}
@@ -47,12 +48,25 @@ def cues_of(entries: Iterable[Entry], duration_s: float) -> list[Cue]:
         if lines and start_ms < duration_ms:
             told = texts.setdefault(start_ms, [])
             told += [line for line in lines if line not in told]
-            ends[start_ms] = max(ends.get(start_ms, 0), round(entry.end_s * 1000))
-    found = []
-    for start_ms, next_ms in pairwise([*texts, duration_ms]):
-        end_ms = max(start_ms + 1, min(ends[start_ms], next_ms, duration_ms))
-        found.append(Cue(start_ms, end_ms, "\n".join(texts[start_ms])))
-    return found
+            end_ms = min(max(start_ms + 1, round(entry.end_s * 1000)), duration_ms)
+            ends[start_ms] = max(ends.get(start_ms, 0), end_ms)
+    return [Cue(start_ms, end_ms, "\n".join(texts[shown])) for start_ms, end_ms, shown in _shown(ends)]
+
+
+def _shown(ends: Mapping[int, int]) -> list[tuple[int, int, int]]:
+    """Return from when to when which entry is shown, by its start; `ends` has the ends by the starts, in order."""
+    shown: list[tuple[int, int, int]] = []
+    begun: list[int] = []
+    for begin, stop in pairwise(sorted({*ends, *ends.values()})):
+        if begin in ends:
+            begun.append(begin)
+        while begun and ends[begun[-1]] <= begin:
+            begun.pop()
+        if shown and begun and shown[-1][1:] == (begin, begun[-1]):
+            shown[-1] = (shown[-1][0], stop, begun[-1])  # an entry below it has ended: nothing changes
+        elif begun:
+            shown.append((begin, stop, begun[-1]))
+    return shown
 
 
 def to_vtt(cues: Sequence[Cue]) -> str:

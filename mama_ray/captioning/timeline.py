@@ -4,16 +4,16 @@ Nothing is lost on the way: an entry names its windows, holds every distinct sam
 without a caption is an entry with the reason.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
 
-from mama_ray.captioning.quality import FLAGS, caption_key
+from mama_ray.captioning.quality import Flag, caption_key
 from mama_ray.captioning.subject_style import SubjectStyle, restyle
 from mama_ray.config import Config
-from mama_ray.config.mistakes import ConfigError
 
 _TOUCH_S = 1e-6
 
@@ -32,7 +32,7 @@ class TimelineConfig(Config):
     max_texts: int = Field(default=1, ge=1, le=64)
     """Most distinct samples of a window that an entry shows, those of the highest log-probability first."""
 
-    hidden_flags: list[str] = ["empty", "refusal"]
+    hidden_flags: list[Flag] = ["empty", "refusal"]
     """Flags of the quality gate whose captions are not shown; they stay in narration.jsonl and in the table."""
 
 
@@ -93,11 +93,8 @@ def build_timeline(rows: Iterable[dict[str, Any]], config: TimelineConfig) -> li
     """Return the entries of one video in the order of their starts.
 
     rows: of the caption table with the times of their windows: clip_id, start_s, end_s, sample, caption, mean_logprob,
-    flags, error; the samples of a window together. Raises ConfigError for a flag that there is none of.
+    flags, error; the samples of a window together.
     """
-    unknown = sorted(set(config.hidden_flags) - set(FLAGS))
-    if unknown:
-        raise ConfigError(f"timeline.hidden_flags: got {', '.join(unknown)}, wanted some of {', '.join(FLAGS)}")
     windows: dict[str, list[dict]] = {}
     for row in rows:
         windows.setdefault(row["clip_id"], []).append(row)
@@ -119,7 +116,7 @@ def _entry(samples: Sequence[dict], config: TimelineConfig) -> Entry:
         key = caption_key(text) or text
         same = into.get(key)
         if same is None:
-            into[key] = Text(text, row["caption"], row["mean_logprob"], 1, flags)
+            into[key] = Text(text, row["caption"], _known_logprob(row), 1, flags)
         else:
             into[key] = Text(same.text, same.raw, same.mean_logprob, same.num_samples + 1, same.flags)
     texts = tuple(shown.values())
@@ -131,8 +128,15 @@ def _entry(samples: Sequence[dict], config: TimelineConfig) -> Entry:
     return Entry(first["start_s"], first["end_s"], texts[:num_shown], others, (first["clip_id"],), error, keys)
 
 
+def _known_logprob(row: dict) -> float | None:
+    """Return None where an engine told none: as NaN it would be no JSON, and in no order."""
+    value = row["mean_logprob"]
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _by_likelihood(row: dict) -> tuple[float, int]:
-    return -(row["mean_logprob"] if row["mean_logprob"] is not None else float("-inf")), row["sample"]
+    value = _known_logprob(row)
+    return math.inf if value is None else -value, row["sample"]
 
 
 def _merged(entries: Sequence[Entry]) -> list[Entry]:

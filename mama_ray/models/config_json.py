@@ -15,9 +15,8 @@ def validated(kind: type[_Config], content: Mapping[str, Any], *, source: str) -
     try:
         return kind.model_validate(dict(content))
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"{source} is not a valid model config",
-            got=f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}",
-            wanted=first["msg"],
-        ) from error
+        first, what = error.errors()[0], f"{source} is not a valid model config"
+        if first["type"] == "value_error":  # of values that do not go together: it names them itself
+            raise UserError(f"{what}: {first['ctx']['error']}") from error
+        got = f"{'.'.join(map(str, first['loc']))} = {first['input']!r:.200}"
+        raise UserError(what, got=got, wanted=first["msg"]) from error

@@ -56,7 +56,7 @@ class Place:
             path = absolute_uri(uri.removeprefix("file://"))
             return cls(pafs.LocalFileSystem(), path, path)
         filesystem, path = _open(uri, patience)
-        return cls(filesystem, path, f"{uri.partition('://')[0]}://{path}")
+        return cls(filesystem, path, path if "://" in path else f"{uri.partition('://')[0]}://{path}")
 
     def __reduce__(self) -> tuple[Callable[[str], "Place"], tuple[str]]:
         return Place.of, (self.uri,)
@@ -287,7 +287,8 @@ def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
     if scheme in ("gs", "gcs"):
         return pafs.GcsFileSystem(), path
     try:
-        return pafs.PyFileSystem(pafs.FSSpecHandler(fsspec.filesystem(scheme))), path
+        is_web = scheme in ("http", "https")  # whose paths are whole addresses, for fsspec
+        return pafs.PyFileSystem(pafs.FSSpecHandler(fsspec.filesystem(scheme))), uri.rstrip("/") if is_web else path
     except (ValueError, ImportError) as error:
         raise UserError(
             "storage URI", got=uri, wanted="a local path, s3://, gs:// or a scheme fsspec can open", remedy=str(error)

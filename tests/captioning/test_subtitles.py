@@ -82,6 +82,26 @@ def test_overlapping_entries_are_shown_until_the_next_begins():
         (0, 1000, "a"), (1000, 2000, "c\nb"), (2000, 3500, "d")]  # fmt: skip
 
 
+def test_what_is_said_of_a_long_clip_goes_on_when_a_shorter_one_inside_it_has_ended():
+    cues = cues_of([entry(0, 9, "a"), entry(2, 3, "b"), entry(2.5, 2.8, "c"), entry(4, 4, "d")], 8.0)
+    assert [(cue.start_ms, cue.end_ms, cue.text) for cue in cues] == [
+        (0, 2000, "a"), (2000, 2500, "b"), (2500, 2800, "c"), (2800, 3000, "b"), (3000, 4000, "a"), (4000, 4001, "d"),
+        (4001, 8000, "a")]  # fmt: skip
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 12)), max_size=8, unique_by=lambda span: span[0])
+
+
+@given(spans=SPANS)
+def test_at_every_moment_the_entry_that_began_last_and_has_not_ended_is_shown(spans):
+    entries = [entry(start, start + length, f"from {start}") for start, length in spans]
+    cues = cues_of(entries, 20.0)
+    for second in range(20):
+        shown = [cue.text for cue in cues if cue.start_ms <= 1000 * second < cue.end_ms]
+        running = [start for start, length in spans if start <= second < start + length]
+        assert shown == ([f"from {max(running)}"] if running else [])
+
+
 def test_a_time_of_a_hundred_hours_is_written():
     cues = cues_of([entry(360_000.0, 360_001.5, "late")], 360_002.0)
     assert parse_vtt(to_vtt(cues))[0][:2] == parse_srt(to_srt(cues))[0][:2] == (360_000.0, 360_001.5)

@@ -1,13 +1,13 @@
 """Captions of windows become a time line: equal neighbours are one entry, samples are told once, nothing is lost."""
 
+import json
+import math
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mama_ray.captioning.timeline import TimelineConfig, build_timeline
-from mama_ray.config import ConfigError
 
 
 def row(number: int, caption: str | None, sample: int = 0, **changes) -> dict:
@@ -65,9 +65,13 @@ def test_errors_and_hidden_captions_stay_in_the_lines():
     assert lines[1]["not_shown"][0]["text"] == "N/A"
 
 
-def test_an_unknown_flag_is_refused():
-    with pytest.raises(ConfigError, match=r"hidden_flags: got silly, wanted some of .*empty"):
-        build_timeline([], TimelineConfig(hidden_flags=["silly"]))
+def test_a_sample_whose_likelihood_nobody_knows_comes_last_and_is_json():
+    logprobs = {"of nothing": math.nan, "ruled out": -math.inf, "the likeliest": -0.5, "not told": None, "next": -2.0}
+    rows = [row(0, text, number, mean_logprob=value) for number, (text, value) in enumerate(logprobs.items())]
+    (entry,) = build_timeline(rows, TimelineConfig(max_texts=5))
+    assert [text.text for text in entry.texts] == ["the likeliest", "next", "of nothing", "ruled out", "not told"]
+    line = json.dumps(entry.to_json("v"), allow_nan=False)
+    assert [text["mean_logprob"] for text in json.loads(line)["texts"]] == [-0.5, -2.0, None, None, None]
 
 
 CAPTIONS = st.sampled_from(["a b", "A b.", "#O a man X sits", "#O a man Y sits", "", "c d"]) | st.none()

@@ -94,6 +94,12 @@ class TestInABrowser:
         assert current == ["5.000"]
         assert 'id="clock">0:05<' in dom
 
+    def test_a_long_entry_is_current_again_when_a_shorter_one_inside_it_has_ended(self, tmp_path):
+        lines = [TimelineLine(0, 9, ("the long one",)), TimelineLine(2, 3, ("the short one",))]
+        write_timeline_page(Place.of(tmp_path), TimelinePage("v", 10.0, lines))
+        for place, text in (("t=2.5", "the short one"), ("t=5", "the long one"), ("t=9.5", "")):
+            assert f'id="now-text">{text}<' in self.dom(tmp_path / "index.html", place)
+
     def test_nothing_that_a_caption_says_is_run(self, page):
         dom = self.dom(page, "t=9.5")
         assert "<title>my &lt;b&gt;hour&lt;/b&gt;</title>" in dom

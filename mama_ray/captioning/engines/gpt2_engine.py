@@ -29,6 +29,8 @@ from mama_ray.models.narrator.model import GatedNarrator
 
 logger = logging.getLogger(__name__)
 
+_NO_NUMBERS = "the narrator computes no numbers"  # weights are finite, but half precision overflows
+
 
 @dataclass(frozen=True, eq=False)
 class _Request:
@@ -119,7 +121,12 @@ class Gpt2Engine:
         size = self._model.config.image_size
         decoder.add(self._encode(np.zeros((self._model.config.num_frames, size, size, 3), np.uint8)), [0])
         while decoder.has_work:
-            decoder.step()
+            if any(math.isnan(written.logprob) for written in decoder.step()):
+                raise UserError(
+                    _NO_NUMBERS,
+                    got=str(self._model.img_queries.dtype),
+                    remedy="take --engine.dtype bfloat16 or float32",
+                )
 
     def _take_requests(self) -> bool:
         """Move requests into the decoder while it has room, waiting for one if it has none; False when it is to end.
@@ -159,9 +166,15 @@ class Gpt2Engine:
             request.written[written.sample] = written
             if len(request.written) == self._sampling.num_captions:
                 del self._running[written.clip]
-                request.future.set_result([self._text(request.written[k]) for k in sorted(request.written)])
+                self._answer(request)
         self.busy_s += time.perf_counter() - began
         self.last_step_s = time.monotonic()
+
+    def _answer(self, request: _Request) -> None:
+        if any(math.isnan(written.logprob) for written in request.written.values()):
+            request.future.set_exception(RequestRefused(_NO_NUMBERS))
+        else:
+            request.future.set_result([self._text(request.written[k]) for k in sorted(request.written)])
 
     def _text(self, written: Written) -> GeneratedText:
         num_tokens = len(written.token_ids)

@@ -21,6 +21,8 @@ from mama_ray.captioning.gpt2.scoring import exact_logits
 from mama_ray.errors import UserError
 from mama_ray.models.narrator.model import GatedNarrator
 
+_BEYOND_DOUBT = 1e4  # a logit ahead of all others by more than any draw adds, and within half precision
+
 
 @dataclass(frozen=True)
 class Written:
@@ -30,7 +32,8 @@ class Written:
         clip: the number that `Decoder.add` gave its clip.
         sample: its place among the seeds of the clip.
         token_ids: what was written, the token that ends a caption included where it did.
-        logprob: of these tokens, in nats, under the model's own distribution: no temperature, no filter.
+        logprob: of these tokens, in nats, under the model's own distribution: no temperature, no filter. NaN where the
+            model's logits were no numbers: the caption was ended there and means nothing.
         has_ended: by the model, not by its length.
         legacy_perplexity: exp of the mean entropy of the distributions that the tokens were drawn from, which the
             release returns as a likelihood; NaN unless the decoder was asked for it.
@@ -145,7 +148,7 @@ class Decoder:
         if not self._rows:
             return []
         logits = self._next_logits()
-        tokens = self._choose(logits)
+        tokens = self._choose(self._made_numbers(logits))
         self._note(logits, tokens)
         self.counts.num_steps += 1
         self.counts.num_row_steps += len(self._rows)
@@ -174,6 +177,16 @@ class Decoder:
         for layer, *looks in zip(self._language.layers, over_text, over_visual, strict=True):
             hidden = layer.run(hidden, *looks)
         return self._language.logits(hidden[:, 0])
+
+    def _made_numbers(self, logits: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
+        """Give rows that weights or an overflow have made NaN, which none can choose from, some token beyond doubt."""
+        is_lost = logits[:, 0].isnan()  # one that is NaN makes all of its row so: it came through the hidden state
+        if not is_lost.any():
+            return logits
+        logits = logits.masked_fill(is_lost[:, None], 0.0)
+        some_token = (self._model.config.eos_id + 1) % logits.shape[1]  # an end may be ruled out
+        logits[is_lost, some_token] = _BEYOND_DOUBT
+        return logits
 
     def _choose(self, logits: Float[Tensor, "rows vocab"]) -> list[int]:
         keys = [row.keys[len(row.tokens) - 1] for row in self._rows]
@@ -224,7 +237,8 @@ class Decoder:
         for place in reversed(range(len(self._rows))):
             row = self._rows[place]
             has_ended = row.tokens[-1] == self._model.config.eos_id
-            if not has_ended and len(row.tokens) <= self._limits.max_tokens:
+            goes_on = not has_ended and len(row.tokens) <= self._limits.max_tokens
+            if goes_on and not math.isnan(row.logprob):
                 continue
             written.append(self._written(row, has_ended))
             last = self._rows.pop()

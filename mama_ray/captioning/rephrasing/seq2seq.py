@@ -5,6 +5,8 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mama_ray.errors import UserError
+
 
 class CachedDecoder:
     """Encodes texts once and decodes `rows_per_text` sequences of each, a token at a time.
@@ -34,7 +36,10 @@ class CachedDecoder:
         self.num_texts, self.device = len(input_ids), input_ids.device
 
     def step(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocab"]:
-        """Read the newest token of every row; return the log-probabilities of the next, in float32."""
+        """Read the newest token of every row; return the log-probabilities of the next, in float32.
+
+        Raises UserError where they are no numbers: T5s overflow in float16.
+        """
         output = self._model(
             encoder_outputs=self._encoded,
             attention_mask=self._mask,
@@ -42,7 +47,14 @@ class CachedDecoder:
             past_key_values=self._cache,
             use_cache=True,
         )
-        return output.logits[:, -1].float().log_softmax(dim=-1)
+        log_probs = output.logits[:, -1].float().log_softmax(dim=-1)
+        if log_probs[:, 0].isnan().any():  # one that is NaN makes all of its row so
+            raise UserError(
+                "the rephraser computes no numbers",
+                got=f"weights in {self._model.dtype}",
+                remedy="take --engine.dtype bfloat16 or float32 if it is float16, and else other weights",
+            )
+        return log_probs
 
     def reorder(self, rows: Int[Tensor, " rows"]) -> None:
         """Let row r go on from what row `rows[r]` has read; both are of one text, whose encoding they share."""

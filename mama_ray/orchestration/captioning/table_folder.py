@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Collection
 
 from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
@@ -16,7 +17,8 @@ from mama_ray.storage.places import Place, join_uri
 logger = logging.getLogger(__name__)
 
 _GENERATED = "generated"
-_JOB_NAME = "job.json"
+_JOB_NAME, _CONFIG_NAME = "job.json", "config.yaml"
+_REMEDY = "choose another --output, or start it with its own config to go on"
 
 
 def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | None:
@@ -34,16 +36,31 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
             "the folder holds the table of another job",
             got=", ".join(f"{key} = {ours.get(key)}" for key in differing),
             wanted=", ".join(f"{key} = {theirs.get(key)}" for key in differing),
-            remedy="choose another --output, or start it with its own config to go on",
+            remedy=_REMEDY,
         )
+    if theirs is None and summary is None:
+        refuse_others(output, [_CONFIG_NAME])
     return summary
 
 
+def refuse_others(output: Place, names: Collection[str]) -> None:
+    """Raise UserError where a folder that is not ours yet has files that would be written over: another job's, or a
+    person's."""
+    found = sorted(file.name for file in output.files() if file.name in names) if output.exists() else []
+    if found:
+        raise UserError(
+            "the folder holds files of others, which would be written over",
+            got=f"{', '.join(found)} in {output}",
+            wanted="a folder of its own",
+            remedy="choose another --output",
+        )
+
+
 def enter(job: CaptionJob, plan: CaptionPlan, output: Place) -> None:
-    """Write config.yaml, and what makes the table this job's, before any work."""
-    (output / "config.yaml").write_whole(config_to_yaml(job))
+    """Write what makes the table this job's, and config.yaml, before any work."""
     identity = json.dumps(_identity(job, plan), indent=1)
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(identity)
+    (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
 
 
 def leave(job: CaptionJob, plan: CaptionPlan, output: Place, counts: dict) -> None:

@@ -11,13 +11,18 @@ from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.table_folder import refuse_others
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.planning import Planned
+from mama_ray.orchestration.narration.timelines import LINES_NAME, SRT_NAME, VTT_NAME
 from mama_ray.orchestration.narration.videos import VideoFacts, facts_from_json
+from mama_ray.reporting.document import PAGE_NAME
 from mama_ray.storage.places import Place
 
 VIDEOS_NAME = "videos.json"
-_JOB_NAME = "job.json"
+_JOB_NAME, _CONFIG_NAME = "job.json", "config.yaml"
+# Files of the folder itself: of another job, or of a person, where the folder is not a narration's.
+_WRITTEN = (_CONFIG_NAME, VIDEOS_NAME, PAGE_NAME, LINES_NAME, SRT_NAME, VTT_NAME)
 _GENERATED = "generated"
 _OF_VIDEOS = ("clips_sha256", "num_clips")  # which differ with the videos, and with settings of their windows too
 
@@ -38,6 +43,8 @@ def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | N
     theirs = summary.get("job") if summary else begun
     if theirs is not None and not isinstance(theirs, dict):
         raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
+    if theirs is None:
+        refuse_others(output, _WRITTEN)
     # A start that failed before its first captions were committed binds nobody.
     if theirs is None or theirs == ours or not (summary or list_parts(output)):
         return summary
@@ -54,9 +61,9 @@ def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | N
 
 
 def enter(job: NarrateJob, plan: CaptionPlan, planned: Planned, output: Place) -> None:
-    """Write config.yaml, what was seen of the videos, and what makes the folder this job's, before any work."""
-    (output / "config.yaml").write_whole(config_to_yaml(job))
+    """Write what makes the folder this job's, config.yaml, and what was seen of the videos, before any work."""
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(json.dumps(_identity(job, plan), indent=1))
+    (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
     (output / VIDEOS_NAME).write_whole(json.dumps({"videos": [asdict(one) for one in planned.facts]}, indent=1))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.pictures.settings import ClipShowConfig
@@ -90,6 +90,13 @@ class NarrateJob(Config):
 
     dry_run: MayChange[bool] = False
     """Print the plan, with time and tokens as measured on a few windows, and write nothing."""
+
+    @field_validator("videos")
+    @classmethod
+    def _videos_have_names(cls, videos: list[str]) -> list[str]:
+        if not all(video.strip() for video in videos):
+            raise ValueError("an empty name would stand for the working directory: name the video, or . for that")
+        return videos
 
     @model_validator(mode="after")
     def _human_clips_have_a_use(self) -> Self:

@@ -4,6 +4,7 @@ A video that cannot be used is a fact about it, and becomes a row with the reaso
 """
 
 import hashlib
+import logging
 import os
 import posixpath
 import shutil
@@ -17,7 +18,7 @@ import pyarrow.fs as pafs
 import ray
 from pydantic import TypeAdapter, ValidationError
 
-from mama_ray.data.clip import VIDEO_EXTENSIONS, check_text
+from mama_ray.data.clip import VIDEO_EXTENSIONS, is_text
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guarded import guard_of
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
@@ -29,6 +30,8 @@ from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.storage.places import Place, join_uri, storage_errors
 from mama_ray.storage.retries import with_retries
 from mama_ray.storage.small_files import MAX_RECORD_BYTES
+
+logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
 _COPY_BYTES = 8 << 20
@@ -63,6 +66,7 @@ class VideoFacts:
 @ray.remote(num_cpus=_TASK_CPUS, max_retries=2, name="narrate: list videos")
 def list_videos(entries: Sequence[str]) -> list[FoundVideo]:
     """Return `find_videos`, in a task."""
+    start_worker_logging()
     return find_videos(entries)
 
 
@@ -75,7 +79,7 @@ def find_videos(entries: Sequence[str]) -> list[FoundVideo]:
     for entry in entries:
         with storage_errors(entry):
             for video in _videos_of(entry):
-                found.setdefault(video.uri, video)
+                found.setdefault(_whereabouts(video.uri), video)
     if not found:
         extensions = ", ".join(VIDEO_EXTENSIONS)
         raise UserError("no videos", got=", ".join(entries), wanted=f"files ending in {extensions}")
@@ -160,22 +164,40 @@ _COPY = _LatestCopy()
 _FACTS = TypeAdapter(VideoFacts)
 
 
+def _whereabouts(uri: str) -> str:
+    """Return what is the same for all ways to the folder of a file; a link to a video stays a name of its own."""
+    if "://" in uri:
+        return uri
+    folder, name = os.path.split(uri)
+    return os.path.join(os.path.realpath(folder), name)
+
+
 def _videos_of(entry: str) -> list[FoundVideo]:
     """Return the videos that one entry names, called by their paths without the extension."""
     place = Place.of(entry)
     there = with_retries(place.info)
     if there.type == pafs.FileType.Directory:
-        return [
-            FoundVideo(join_uri(place.uri, file.name), _stem(file.name), file.num_bytes, file.modified_ns)
-            for file in with_retries(lambda: list_files(place))
-            if _is_video(file.name)
-        ]
+        return _videos_in(place)
     if not there.is_file:
         near = with_retries(lambda: nearest_name(place.parent, place.name))
         raise UserError("no such video", got=entry, remedy=None if near is None else f"did you mean {near}?")
     if entry.lower().endswith(_LIST_EXTENSION):
         return [video for line in _lines_of(place) for video in _videos_of(line)]
     return [FoundVideo(place.uri, _stem(place.name), there.size, there.mtime_ns)]
+
+
+def _videos_in(folder: Place) -> list[FoundVideo]:
+    """Return the videos of a folder. One whose name is no UTF-8 can be in no table, so it is told."""
+    files = [file for file in with_retries(lambda: list_files(folder)) if _is_video(file.name)]
+    odd = [ascii(file.name) for file in files if not is_text(file.name)]
+    if odd:
+        what = f"{len(odd)} videos have names that are no UTF-8 and are left out, such as %s: rename them"
+        logger.warning(what, odd[0])
+    return [
+        FoundVideo(join_uri(folder.uri, file.name), _stem(file.name), file.num_bytes, file.modified_ns)
+        for file in files
+        if is_text(file.name)
+    ]
 
 
 def _stem(name: str) -> str:
@@ -195,10 +217,6 @@ def _lines_of(place: Place) -> list[str]:
 
 
 def _is_video(name: str) -> bool:
-    try:
-        check_text("name", name)
-    except ValueError:
-        return False
     return name.rpartition(".")[2].lower() in VIDEO_EXTENSIONS
 
 

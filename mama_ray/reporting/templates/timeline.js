@@ -15,15 +15,22 @@
     return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
   };
 
-  // The last entry that has begun, if it has not ended.
+  // How far the entries up to each one reach.
+  const reach = entries.map((one) => one.end);
+  for (let place = 1; place < reach.length; place++) reach[place] = Math.max(reach[place], reach[place - 1]);
+
+  // Of the entries that have begun and not ended, the one that began last: clips of people may lie in longer ones.
   const entryAt = (time) => {
     let low = 0, high = entries.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (entries[middle].start <= time + 1e-6) low = middle + 1; else high = middle;
     }
-    const found = entries[low - 1];
-    return found && time < found.end ? found : null;
+    while (low > 0 && reach[low - 1] > time) {
+      if (time < entries[low - 1].end) return entries[low - 1];
+      low--;
+    }
+    return null;
   };
 
   const show = (time) => {

@@ -1,11 +1,13 @@
 """The engine of the gated narrator: the protocol's promises, on frames, with the same texts in every company."""
 
+import shutil
 import threading
 from concurrent.futures import wait
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.gpt2_engine import Gpt2Engine, cache_bytes
@@ -120,6 +122,22 @@ def test_a_failure_is_told_to_all_who_wait(folder, monkeypatch):
     for future in futures:
         with pytest.raises(EngineDied, match="ZeroDivisionError"):
             future.result(timeout=60)
+
+
+def test_an_overflow_of_half_precision_ends_the_start_or_is_a_refusal(folder, tmp_path):
+    good, engine = some_shown(1)[0], Gpt2Engine(folder, "", TEN, EngineConfig())
+    with torch.no_grad():
+        engine._model.img_queries.fill_(torch.inf)
+    with pytest.raises(RequestRefused, match="the narrator computes no numbers"):
+        engine.submit(good, 0).result(timeout=60)
+    engine.close()
+    state = load_file(folder / "model.safetensors")
+    state["img_queries"].fill_(1e5)  # beyond the largest number of float16
+    shutil.copytree(folder, tmp_path / "large")
+    save_file(state, tmp_path / "large/model.safetensors", metadata={"format": "pt"})
+    assert texts_of(tmp_path / "large", [good], dtype="bfloat16")
+    with pytest.raises(UserError, match=r"no numbers: got torch.float16; take --engine.dtype bfloat16 or float32"):
+        Gpt2Engine(tmp_path / "large", "", TEN, EngineConfig(dtype="float16"))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -70,6 +70,17 @@ def test_batches_of_1_and_64_write_the_same_ten_captions_of_each_clip(narrator, 
     assert len({row.token_ids for row in many.values()}) > 100
 
 
+@pytest.mark.parametrize("drawing", [GREEDY, SAMPLED, Drawing(1.0, top_k=5)], ids=["greedy", "top_p", "top_k"])
+def test_a_clip_that_is_no_numbers_ends_at_once_and_changes_no_other(drawing, narrator, visuals):
+    clips, seeds = [visuals[0], visuals[1] * math.nan, visuals[2]], [[5, 6], [7, 8], [9]]
+    rows = written_by(Decoder(narrator, drawing, max_tokens=24, min_tokens=3, num_rows=3), clips, seeds)
+    alone = written_by(Decoder(narrator, drawing, max_tokens=24, min_tokens=3, num_rows=3), clips[::2], seeds[::2])
+    assert {key: row.token_ids for key, row in rows.items() if key[0] != 1} == {
+        (2 * clip, sample): row.token_ids for (clip, sample), row in alone.items()
+    }
+    assert all(math.isnan(rows[1, sample].logprob) and len(rows[1, sample].token_ids) == 1 for sample in range(2))
+
+
 def test_choices_that_are_close_are_settled_in_double_precision_and_change_nothing(narrator, visuals, monkeypatch):
     seeds = [[place, place + 1] for place in range(8)]
     plain = written_by(Decoder(narrator, SAMPLED, max_tokens=12, num_rows=16), visuals[:8], seeds)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.rephrasing.model_folder import inspect_rephraser
@@ -159,6 +160,15 @@ def test_truncated_weights_are_told_when_they_are_loaded(copied):
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(UserError, match="the rephraser's weights cannot be loaded"):
         engine_of(copied)
+
+
+@pytest.mark.parametrize("decoding", [DECODING, SAMPLING], ids=["beams", "sampling"])
+def test_weights_that_are_no_numbers_are_told_and_make_no_rows(copied, decoding):
+    state = load_file(copied / "model.safetensors")
+    state["encoder.block.1.layer.0.SelfAttention.q.weight"].fill_(torch.nan)
+    save_file(state, copied / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="the rephraser computes no numbers: got weights in torch.float32"):
+        engine_of(copied, decoding).rephrase(CAPTIONS, [0, 1, 2, 3])
 
 
 def test_weights_of_another_size_are_refused(copied):

@@ -151,7 +151,8 @@ def test_folders_of_other_models_and_damaged_ones_are_refused_in_one_line(tmp_pa
         (whole | {"language": whole["language"] | {"num_layers": 10**9}}, "language.num_layers = 1000000000"),
         (whole | {"num_queries": 6}, "got .5, 32., wanted .6, 32."),
         (whole | {"cross_every": 1}, "missing: text_decoder.transformer.h.1.alpha_cattn"),
-        (whole | {"eos_id": 300}, "wanted below language.vocab_size 300|below language.vocab_size 300"),
+        (whole | {"eos_id": 300}, "model config: eos_id: got 300, wanted below language.vocab_size 300"),
+        (whole | {"language": whole["language"] | {"width": 7}}, "model config: width: got 7, wanted a multiple"),
         (whole | {"surprise": 1}, "surprise"),
     ]
     for content, words in cases:

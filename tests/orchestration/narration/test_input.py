@@ -17,7 +17,9 @@ from mama_ray.orchestration.narration.run import narrate
         (["--windows.cover", "human"], "windows.cover human needs human"),
         (["--human", "clips.csv"], "human has no use with windows.cover all"),
         (["--windows.cover", "most"], "windows.cover"),
+        (["--videos", "", "--model", "embedded"], "an empty name would stand for the working directory"),
         (["--timeline.subject", "they"], "timeline.subject"),
+        (["--timeline.hidden_flags", "silly"], "hidden_flags"),
         (["--sampling.num_captions", "10"], "num_captions above 1 needs a temperature"),
     ],
 )

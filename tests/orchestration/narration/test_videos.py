@@ -2,6 +2,9 @@
 
 import os
 import re
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,19 @@ def test_files_folders_and_lists_are_named_together_each_video_once(folder, tmp_
     assert found[0].num_bytes == 5 and found[0].modified_ns == os.stat(folder / "b.mp4").st_mtime_ns
 
 
+def test_a_video_that_is_named_in_two_ways_is_narrated_once_under_its_own_name(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("videos/deep/../b.mp4\nlink/b.mp4\nvideos\n")
+    (tmp_path / "link").symlink_to(folder)
+    found = find_videos([str(folder / "b.mp4"), f"{folder}/deep/../a.mkv", str(tmp_path / "list.txt")])
+    assert names(found) == ["b", "a", "deep/a"]
+
+
+def test_a_video_whose_name_is_no_text_is_told_and_left_out(folder, caplog):
+    (folder / os.fsdecode(b"bad\xff.mp4")).write_bytes(b"video")
+    assert names(find_videos([str(folder)])) == ["a", "b", "deep/a"]
+    assert "1 videos have names that are no UTF-8" in caplog.text and r"bad\udcff.mp4" in caplog.text
+
+
 def test_videos_of_the_same_name_are_told_apart_the_same_way_each_time(folder):
     entries = [str(folder / "a.mkv"), str(folder / "deep/a.mkv")]
     first = names(find_videos(entries))
@@ -64,6 +80,19 @@ def test_what_is_not_there_is_told_in_one_line(folder, entry, message):
     (folder / "deep/empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_videos([str(folder / entry)])
+
+
+def test_a_video_of_a_web_server_is_found_and_read(tmp_path):
+    (tmp_path / "my hour.mp4").write_bytes(make_video(num_frames=24, fps=8))
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/my%20hour.mp4"
+        facts = look(uri)
+        with pytest.raises(UserError, match=r"no such video: got .*/none.mp4"):
+            find_videos([uri.replace("my%20hour", "none")])
+        server.shutdown()
+    assert (facts.uri, facts.video_id, facts.duration_s, facts.trouble) == (uri, "my%20hour", 3.0, None)
 
 
 def test_a_list_of_lists_is_refused(tmp_path):

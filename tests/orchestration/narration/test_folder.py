@@ -1,0 +1,65 @@
+"""The folder of a narration is its own: files of others are not written over, and a start that was killed goes on."""
+
+import pytest
+
+from mama_ray.captioning.engines.captioner import inspect_captioner
+from mama_ray.captioning.engines.protocol import FRAMES
+from mama_ray.captioning.pictures.show import ShowConfig
+from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.job import CaptionJob
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.table_folder import enter as enter_table
+from mama_ray.orchestration.captioning.table_folder import find_finished as find_table
+from mama_ray.orchestration.narration.folder import enter, find_finished
+from mama_ray.orchestration.narration.job import NarrateJob
+from mama_ray.orchestration.narration.planning import Planned
+from mama_ray.orchestration.narration.source import WindowSource
+from mama_ray.storage.places import Place
+from tests.captioning.tiny_gated import write_gated
+
+PLANNED = Planned(table=None, num_windows=3, ids_sha256="ab", videos=(), facts=())
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> CaptionPlan:
+    model = write_gated(tmp_path_factory.mktemp("gated") / "narrator")
+    job = NarrateJob()
+    return CaptionPlan(
+        table=None,
+        num_clips=3,
+        ids_sha256="ab",
+        source=WindowSource(1),
+        output="",
+        model=str(model),
+        captioner=inspect_captioner(model, None),
+        show=ShowConfig(FRAMES, 48, num_frames=4),
+        sampling=job.sampling,
+        engine=job.engine,
+    )
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "index.html", "narration.srt", "videos.json"])
+def test_a_folder_with_files_of_others_is_refused_and_left_as_it_is(name, plan, tmp_path):
+    (tmp_path / name).write_text("mine: 1")
+    with pytest.raises(UserError, match=f"files of others, which would be written over: got {name} in .*another --out"):
+        find_finished(NarrateJob(), plan, Place.of(tmp_path))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine: 1")]
+
+
+def test_a_narration_may_lie_beside_its_videos_and_goes_on_there(plan, tmp_path):
+    (tmp_path / "my_hour.mp4").write_bytes(b"video")
+    job, output = NarrateJob(), Place.of(tmp_path)
+    assert find_finished(job, plan, output) is None
+    enter(job, plan, PLANNED, output)
+    assert find_finished(job, plan, output) is None and (tmp_path / "config.yaml").exists()
+
+
+def test_a_caption_table_does_not_write_over_the_config_of_another_job(plan, tmp_path):
+    job, output = CaptionJob(), Place.of(tmp_path)
+    (tmp_path / "config.yaml").write_text("mine: 1")
+    with pytest.raises(UserError, match="files of others, which would be written over: got config.yaml in "):
+        find_table(job, plan, output)
+    (tmp_path / "config.yaml").unlink()
+    assert find_table(job, plan, output) is None
+    enter_table(job, plan, output)
+    assert find_table(job, plan, output) is None
