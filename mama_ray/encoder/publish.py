@@ -27,7 +27,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "me
 # Of the training, beside the model in a checkpoint.
 _STATE_FILES = (
     "weight_net.safetensors", "objective.safetensors", "adapters.safetensors", "ema.safetensors",
-    "ema_adapters.safetensors", "head_ema.safetensors",
+    "ema_adapters.safetensors", "head_ema.safetensors", "meta_gradient.safetensors",
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ _WEIGHTS = (
     Metric("weights/min", "", "smallest sample weight of the batch; 1 is uniform"),
     Metric("weights/max", "", "largest sample weight of the batch; 1 is uniform"),
     Metric("weights/collapsed", "0 or 1", "1 when the collapse guard fired"),
+    Metric("weights/alike", "0 or 1", "1 when learned weights were all alike and the losses were not"),
     Metric(
         "weights/<kind>/mean",
         "",

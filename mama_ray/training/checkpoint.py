@@ -79,6 +79,9 @@ def capture_state(
     if state.head_ema is not None:
         weights["head_ema.safetensors"] = state.head_ema.module.state_dict()
     weights = {name: tensors for name, tensors in weights.items() if tensors}
+    average = state.weighted_step.meta_average
+    if average is not None:
+        weights["meta_gradient.safetensors"] = average.state_dict()
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -86,6 +89,7 @@ def capture_state(
         "global_batch_size": state.global_batch_size,
         "new_weights": list(state.model.new_weights),
         "ema_num_averaged": int(state.ema.n_averaged) if state.ema is not None else 0,
+        **({} if average is None else {"meta_num_averaged": average.num_averaged}),
         "torch_rng_state": encode_rng_state(),
         "selection": selection,
         **(extra or {}),
@@ -143,6 +147,9 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.head_ema is not None:
             state.head_ema.module.load_state_dict(read_safetensors(directory / "head_ema.safetensors"))
             state.head_ema.n_averaged.fill_(record["ema_num_averaged"])
+        if state.weighted_step.meta_average is not None:
+            sums = read_safetensors(directory / "meta_gradient.safetensors")
+            state.weighted_step.meta_average.load_state_dict(sums, record["meta_num_averaged"])
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record
@@ -161,6 +168,7 @@ class _TrainState(BaseModel):
     num_steps: int = Field(ge=0, lt=1 << 63)
     global_batch_size: int = Field(gt=0, lt=1 << 31)
     ema_num_averaged: int = Field(0, ge=0, lt=1 << 63)
+    meta_num_averaged: int = Field(0, ge=0, lt=1 << 63)
     torch_rng_state: str = Field(max_length=1 << 16)
     new_weights: list[str] = Field([], max_length=1 << 16)
 

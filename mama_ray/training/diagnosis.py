@@ -12,6 +12,10 @@ from mama_ray.training.state import require_finite, require_valid_clips
 from mama_ray.weighting.weight_net import WeightNet
 
 _COLLAPSE_SHARE = 0.05  # an effective sample size below this share of the batch: a few samples decide every step
+# The largest weight of a step less than this many times its smallest: the net tells nothing apart, ...
+_ALIKE_SPAN = 1.02
+# ... though the losses lie further apart than this share of their mean, and than this: else there is nothing to tell.
+_APART_SHARE, _APART = 0.5, 0.1
 # Some rise is the rule: a lookahead long enough to tell samples apart overshoots, and weights that end up right were
 # seen to double the meta loss. Far beyond that its gradient speaks of another place.
 _LOOKAHEAD_RISE = 3.0
@@ -19,9 +23,14 @@ _NUM_CURVE_POINTS = 41
 
 
 class StepWindow:
-    """Collects step records between two log lines; numbers leave the device only when asked for."""
+    """Collects step records between two log lines; numbers leave the device only when asked for.
 
-    def __init__(self) -> None:
+    is_learned: whether the weights come from a weight net, which should tell samples apart.
+    """
+
+    def __init__(self, *, is_learned: bool = False) -> None:
+        self._is_learned = is_learned
+        self._losses: list[Tensor] = []
         self._scalars: list[dict[str, Tensor | float]] = []
         self._steps: list[int] = []
         self._weights: list[Tensor] = []
@@ -35,6 +44,7 @@ class StepWindow:
         """Take in the record of a finished step."""
         self._scalars.append(record.scalars)
         self._steps.append(record.step)
+        self._losses.append(record.losses)
         self._weights.append(record.weights)
 
     def require_sound(self, global_batch_size: int) -> None:
@@ -51,12 +61,29 @@ class StepWindow:
         return float(np.mean([float(scalars[name]) for scalars in self._scalars if name in scalars]))
 
     def means(self) -> dict[str, float]:
-        """Return each scalar's mean over the steps that have it, and whether the weights have collapsed."""
+        """Return each scalar's mean over the steps that have it, and whether the weights have collapsed, or
+        learned ones are all alike."""
         names = dict.fromkeys(name for scalars in self._scalars for name in scalars)
         values = {name: self._mean(name) for name in names}
         if "weights/effective_sample_size" in values:
             values["weights/collapsed"] = float(values["weights/effective_sample_size"] < _COLLAPSE_SHARE)
+        if self._is_learned:
+            values["weights/alike"] = float(self._are_alike())
         return values
+
+    def _are_alike(self) -> bool:
+        """Tell whether no step had weights that differ, of those whose losses do."""
+        num_steps = 0
+        for losses, weights in zip(self._losses, self._weights, strict=True):
+            losses, weights = losses[weights > 0], weights[weights > 0]  # unusable clips have none
+            if not len(weights):
+                continue
+            spread = losses.max() - losses.min()
+            if spread > _APART and spread > _APART_SHARE * losses.mean():
+                num_steps += 1
+                if weights.max() > _ALIKE_SPAN * weights.min():
+                    return False
+        return num_steps > 0
 
     def warnings(self, means: dict[str, float]) -> dict[str, str]:
         """Return what a person should look at: a name for the kind of trouble and a sentence."""
@@ -64,6 +91,11 @@ class StepWindow:
         if means.get("weights/collapsed"):
             share = means["weights/effective_sample_size"]
             found["collapse"] = f"weights have collapsed: {share:.1%} of the batch decides the step; lower meta.lr"
+        if means.get("weights/alike"):
+            found["alike"] = (
+                "all weights are alike, whatever the loss: the weight net is saturated or dead and hardly learns; "
+                "begin anew with a lower meta.lr or weighting.standardise"
+            )
         pairs = [
             (float(scalars["meta/loss"]), float(scalars["meta/loss_before_lookahead"]))
             for scalars in self._scalars

@@ -131,7 +131,11 @@ def _contrastive(config: ContrastiveConfig | None) -> Objective:
 
 def _weight_optimizer(weighting: nn.Module, meta: MetaConfig) -> torch.optim.Optimizer | None:
     parameters = list(weighting.parameters())
-    return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay) if parameters else None
+    if not parameters:
+        return None
+    # torch's AdamW makes every state that it loads its own. This one goes on as the checkpoint says: with decay that
+    # is part of the gradient where a run began so.
+    return torch.optim.Adam(parameters, lr=meta.lr, weight_decay=meta.weight_decay, decoupled_weight_decay=True)
 
 
 def _wrapped(feature_model: FeatureModel, *, has_idle: bool) -> nn.Module:

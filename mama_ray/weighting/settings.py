@@ -43,15 +43,17 @@ class InnerStepConfig(Config):
     """The lookahead step of the bi-level problem."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Map of the lookahead: plain SGD, or Adam with a frozen diagonal preconditioner. Decoupled weight decay is no part
-    of it: it does not depend on the weights."""
+    """Map of the lookahead: plain SGD, or the step that AdamW would take from its state, with the whole derivative of
+    that. Decoupled weight decay is no part of it: it does not depend on the weights."""
 
     lr: float = Field(0.05, ge=0.0)
     """Inner learning rate: the first thing to sweep, since it decides which way the weights slope. With `relative` it
-    is the inner step's norm as a fraction of the parameters' norm."""
+    is the inner step's norm as a fraction of the parameters' norm. An Adam step moves every weight by about `lr`: with
+    `adam` a new run has at most ten times optim.lr, so the default, which is SGD's, is refused there."""
 
     relative: bool = False
-    """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient."""
+    """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient. A step of fixed length does
+    not move along itself, which its derivative knows."""
 
 
 class MetaConfig(Config):
@@ -72,8 +74,14 @@ class MetaConfig(Config):
     batch_size: int = Field(32, ge=1)
     """Clips of the meta-set in one meta step, over all workers."""
 
+    gradient_decay: AddedLater[float] = Field(0.0, ge=0.0, lt=1.0)
+    """Decay of the moving average of the meta gradient over the meta steps; 0 takes each by itself. No pass is added,
+    but memory of the parameters' size; 0.6 halves the noise of the meta batch, but what is averaged was taken at
+    earlier parameters."""
+
     lr: float = Field(3e-3, gt=0.0)
-    """Learning rate of the weight net (Adam)."""
+    """Learning rate of the weight net (AdamW)."""
 
     weight_decay: float = Field(1e-4, ge=0.0)
-    """Weight decay of the weight net."""
+    """Weight decay of the weight net, AdamW's decoupled. A run that began when it was part of the gradient goes on
+    so."""

@@ -29,6 +29,7 @@ from mama_ray.weighting.draws import Draws, RunningStatistics
 from mama_ray.weighting.features import Autocast, EncodedBatch, cosines_of, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
 from mama_ray.weighting.inner_step import take_lookahead
+from mama_ray.weighting.meta_average import MetaAverage
 from mama_ray.weighting.meta_gradient import compute_meta_gradient
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
 from mama_ray.weighting.terms import NUM_TERMS, compute_term_weights, line_up, of_clips, sum_terms
@@ -46,7 +47,7 @@ class StepResult:
 
 
 class WeightedStep:
-    """Binds a model, its objective and a weighting; holds no state of its own."""
+    """Binds a model, its objective and a weighting; has no state but an average of the meta gradient, if asked for."""
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class WeightedStep:
         self.optimizer, self.weight_optimizer = optimizer, weight_optimizer
         self.num_micro_batches, self.autocast = num_micro_batches, autocast
         self.parameters = {name: value for name, value in unwrap(model).named_parameters() if value.requires_grad}
+        self.meta_average = MetaAverage(self.parameters, meta.gradient_decay) if meta.gradient_decay else None
         self._seed, self._statistics = seed, RunningStatistics(model)
         has_task = isinstance(objective, TrainingObjective) and objective.has_task
         self._num_losses = NUM_TERMS if has_task and weighting_config.weighted_term != "sum" else 1
@@ -205,6 +207,8 @@ class WeightedStep:
         meta_loss, meta_gradients = compute_meta_gradient(
             model, ahead.parameters, meta_batch, self.objective, **of_meta
         )
+        if self.meta_average is not None:
+            self.meta_average.average_(meta_gradients)
         direction = ahead.adjoint(meta_gradients)
         del ahead, lookahead_gradients, meta_gradients  # copies of the parameters
         derivatives = directional_derivatives(

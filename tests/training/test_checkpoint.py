@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
@@ -12,6 +13,7 @@ from mama_ray.models.clip_vip.hf_layout import to_hf_clip
 from mama_ray.models.pretrained import from_preset, from_pretrained, save_pretrained
 from mama_ray.models.settings import LoraConfig
 from mama_ray.models.trained_part import choose_trained_part
+from mama_ray.models.weight_files import read_safetensors, read_torch_file
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.checkpoint import load_state, read_train_state, save_state
 from mama_ray.training.loop import train
@@ -19,21 +21,30 @@ from mama_ray.training.manifest import (
     step_directory,
 )
 from mama_ray.training.settings import OptimConfig
-from mama_ray.training.state import build_state
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.training.state import TrainState, _weight_optimizer, build_state
+from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
+from mama_ray.weighting.weight_net import WeightNet
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
 from tests.weighting.toys import VOCABULARY, random_batch
 
+RUNS = {
+    "plain": {},
+    "ema": {"ema_decay": 0.9},
+    "relative": {"inner": InnerStepConfig(lr=0.01, relative=True)},
+    "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
+    "averaged": {"meta": {"gradient_decay": 0.7}},
+}
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, ema_decay):
-    whole = new_state(ema_decay=ema_decay)
+
+@pytest.mark.parametrize("run", RUNS)
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, run):
+    whole = new_state(**RUNS[run])
     records = []
     train(whole, batches(0, NUM_STEPS), meta_stream(0), report=records.append)
-    first = new_state(ema_decay=ema_decay)
+    first = new_state(**RUNS[run])
     train(first, batches(0, 5), meta_stream(0), report=records.append)
     directory = save_checkpoint(first, tmp_path)
-    second = new_state(ema_decay=ema_decay)
+    second = new_state(**RUNS[run])
     load_state(second, directory)
     assert second.step == 5 and second.samples_seen == 5 * BATCH
     resumed = []
@@ -66,6 +77,67 @@ def test_bias_of_a_sigmoid_loss_is_learned_and_goes_on_where_it_was(tmp_path):
     (directory / "objective.safetensors").unlink()
     with pytest.raises(UserError, match=r"objective\.safetensors"):
         load_state(state(), directory)
+
+
+def test_a_checkpoint_without_the_average_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    with pytest.raises(UserError, match=r"meta_gradient\.safetensors"):
+        load_state(new_state(meta={"gradient_decay": 0.7}), directory)
+
+
+def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:
+    train(state, batches(first, NUM_STEPS), meta_stream(first // 2), report=lambda record: None)
+    return list(state.weighting.state_dict().values())
+
+
+def test_decay_of_the_weight_net_is_decoupled_in_a_new_run_and_in_the_gradient_where_a_run_began_so(tmp_path):
+    """A run of before the decay was decoupled saved the state of torch's plain Adam."""
+
+    def state() -> TrainState:
+        return new_state(meta={"weight_decay": 0.5})
+
+    def plain(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser of before, with the other's state."""
+        group = optimizer.param_groups[0]
+        twin = torch.optim.Adam(group["params"], lr=group["lr"], weight_decay=group["weight_decay"])
+        if optimizer.state:
+            twin.load_state_dict(optimizer.state_dict())
+        return twin
+
+    def use(state: TrainState, optimizer: torch.optim.Optimizer) -> None:
+        state.weight_optimizer = state.weighted_step.weight_optimizer = optimizer
+
+    of_adamw = state()
+    group = of_adamw.weight_optimizer.param_groups[0]
+    use(of_adamw, torch.optim.AdamW(group["params"], lr=group["lr"], weight_decay=group["weight_decay"]))
+    before, new = state(), state()
+    use(before, plain(before.weight_optimizer))
+    whole = [weight_nets_after(one, 0) for one in (before, new, of_adamw)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole[1], whole[2], strict=True))
+    assert not any(torch.equal(ours, theirs) for ours, theirs in zip(whole[0], whole[1], strict=True))
+    for is_plain, expected in ((True, whole[0]), (False, whole[1])):
+        first, second = state(), state()
+        if is_plain:
+            use(first, plain(first.weight_optimizer))
+        train(first, batches(0, 6), meta_stream(0), report=lambda record: None)
+        directory = save_checkpoint(first, tmp_path / str(is_plain))
+        for _ in range(2):  # and what it saves says so again
+            load_state(second, directory)
+            directory = tmp_path / str(is_plain) / "again"
+            directory.mkdir(exist_ok=True)
+            save_file(second.model.state_dict(), directory / "model.safetensors")
+            save_state(second, directory, selection=None)
+        assert all(map(torch.equal, weight_nets_after(second, 6), expected))
+
+
+def test_a_checkpoint_of_an_earlier_version_keeps_the_decay_of_its_weight_net():
+    folder = Path(__file__).parents[1] / "carry_on/folders/run_begun/checkpoints/step_00000004"
+    weighting = WeightNet(64)
+    weighting.load_state_dict(read_safetensors(folder / "weight_net.safetensors"))
+    optimizer = _weight_optimizer(weighting, MetaConfig())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"]
+    optimizer.load_state_dict(read_torch_file(folder / "weight_optimizer.pt"))
+    assert not optimizer.param_groups[0]["decoupled_weight_decay"]
 
 
 def test_resuming_with_another_batch_size_is_refused(tmp_path):

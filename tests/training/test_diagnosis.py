@@ -6,7 +6,7 @@ import torch
 from mama_ray.errors import UserError
 from mama_ray.training.diagnosis import StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
-from mama_ray.weighting.weight_net import Uniform, WeightNet
+from mama_ray.weighting.weight_net import Uniform, WeightNet, compute_sample_weights
 
 LOSSES = torch.linspace(0.0, 5.0, 101)
 
@@ -36,6 +36,54 @@ def window_of(*steps: tuple[float, int]) -> StepWindow:
         is_valid = torch.ones(4, dtype=torch.bool)
         window.add(StepRecord(7 + number, torch.arange(4), torch.zeros(4), torch.zeros(4), scalars, None, is_valid))
     return window
+
+
+def warnings_of(net: WeightNet | Uniform, losses: torch.Tensor, *, normalisation: str = "sum_global") -> dict[str, str]:
+    """What is said of steps whose weights a weighting gives, the last two clips of each being unusable."""
+    window = StepWindow(is_learned=isinstance(net, WeightNet))
+    valid = torch.arange(len(losses)) < len(losses) - 2
+    for number in range(3):
+        weights = compute_sample_weights(net, losses, normalisation, valid=valid).detach()
+        scalars = {"train/loss": losses.mean(), "data/num_invalid": torch.tensor(2)}
+        window.add(StepRecord(number, torch.arange(4), losses * valid, weights, scalars))
+    return window.warnings(window.means())
+
+
+def constant_net(kind: str) -> WeightNet:
+    """A net that gives every loss the same weight: near 1, near 0, or by hidden units that no loss wakes."""
+    net = WeightNet(8)
+    with torch.no_grad():
+        if kind == "dead":
+            net.hidden.weight.fill_(-1.0)
+            net.hidden.bias.fill_(-0.1)
+        else:
+            net.output.bias.fill_({"full": 30.0, "empty": -200.0}[kind])
+    return net
+
+
+@pytest.mark.parametrize("normalisation", ["sum_global", "none"])
+@pytest.mark.parametrize("kind", ["full", "empty", "dead"])
+def test_weights_that_are_all_alike_are_told(kind, normalisation):
+    told = warnings_of(constant_net(kind), LOSSES, normalisation=normalisation)
+    assert list(told) == ["alike"] and "saturated or dead" in told["alike"]
+
+
+def test_alike_weights_are_nothing_to_tell_of_alike_losses_nor_of_a_weighting_that_learns_nothing():
+    assert warnings_of(constant_net("dead"), 3.0 + 0.1 * LOSSES) == {}
+    assert warnings_of(constant_net("dead"), 0.01 * LOSSES) == {}
+    assert warnings_of(Uniform(), LOSSES) == {}
+    net = WeightNet(8)
+    with torch.no_grad():
+        net.hidden.weight.fill_(1.0)
+        net.output.weight.fill_(-0.1)
+    assert warnings_of(net, LOSSES) == {}
+
+
+def test_one_step_with_weights_that_differ_is_enough():
+    window = StepWindow(is_learned=True)
+    for number, weights in enumerate((torch.ones(101), LOSSES + 1.0)):
+        window.add(StepRecord(number, torch.arange(4), LOSSES, weights, {}))
+    assert window.means() == {"weights/alike": 0.0}
 
 
 def test_a_step_without_a_valid_clip_is_named():

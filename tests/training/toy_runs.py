@@ -14,18 +14,25 @@ from mama_ray.training.manifest import (
 from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
 from tests.weighting.toys import ToyEncoder, random_batch
 
 NUM_STEPS, BATCH = 12, 8
 
 
-def new_state(*, autocast: Autocast = nullcontext, objective: ContrastiveConfig | None = None, **optim) -> TrainState:
+def new_state(
+    *,
+    autocast: Autocast = nullcontext,
+    objective: ContrastiveConfig | None = None,
+    inner: InnerStepConfig | None = None,
+    meta: dict[str, float] | None = None,
+    **optim,
+) -> TrainState:
     return build_state(
         ToyEncoder(),
         objective=objective or ContrastiveConfig(margin=0.2),
         weighting=WeightingConfig(hidden_dim=8),
-        meta=MetaConfig(meta_every=2),
+        meta=MetaConfig(meta_every=2, inner=inner or InnerStepConfig(), **(meta or {})),
         optim=OptimConfig(lr=0.01, **optim),
         num_steps=NUM_STEPS,
         global_batch_size=BATCH,

@@ -14,6 +14,7 @@ from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
+from mama_ray.weighting.settings import InnerStepConfig
 from tests.ranks import leave_group
 from tests.weighting.toys import (
     AnswerLoss,
@@ -55,6 +56,10 @@ VARIANTS = {
         "objective": ContrastiveConfig(loss="multi_similarity", chunk_size=3),
         "num_micro_batches": 2,
     },
+    "averaged": {"gradient_decay": 0.7},
+    "relative": {"inner": InnerStepConfig(lr=0.03, relative=True)},
+    "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01), "arrangement": "faithful"},
+    "relative_adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.03, relative=True), "num_micro_batches": 2},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
@@ -76,7 +81,7 @@ def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -
 
 
 def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tensor]:
-    """Five steps of SGD; every rank returns the same numbers."""
+    """Five steps of SGD, or of AdamW where the lookahead is its; every rank returns the same numbers."""
     options = {"objective": ContrastiveConfig(margin=0.2)} | VARIANTS[variant]
     bias = -2.0 if options["objective"].loss == "sigmoid" else None
     model = HeadModel() if variant == "head" else FeatureModel(ToyEncoder(), logit_bias=bias)
@@ -84,8 +89,10 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
     if world_size > 1:
         wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
     net = random_weight_net()
-    step = build_step(wrapped, net, weight_lr=0.5, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    if "adam" in variant:
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.98))
+    step = build_step(wrapped, net, weight_lr=0.5, optimizer=optimizer, **options)
     outcome = {}
     size, meta_size = PADDED.get(variant, (GLOBAL_BATCH, META_BATCH))
     for number in range(NUM_STEPS):

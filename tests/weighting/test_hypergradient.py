@@ -6,9 +6,7 @@ from torch import nn
 
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.hypergradient import directional_derivatives
-from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.settings import InnerStepConfig, WeightingConfig
-from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.toys import (
     ToyEncoder,
     build_step,
@@ -97,76 +95,6 @@ def test_forward_mode_equals_second_order_on_a_decomposable_loss():
     assert torch.allclose(exact, naive, rtol=1e-10)
 
 
-@pytest.mark.parametrize("num_real_steps", [0, 3])
-def test_adam_map_is_the_derivative_of_an_adam_step_with_frozen_preconditioner(num_real_steps):
-    model = ToyEncoder()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, betas=(0.9, 0.98), weight_decay=0.0)
-    step = build_step(model, random_weight_net(), optimizer=optimizer, inner=InnerStepConfig(optimizer="adam", lr=0.05))
-    for number in range(num_real_steps):
-        optimizer.zero_grad()
-        step.compute_gradients(random_batch(10 + number, 8))
-        optimizer.step()
-    gradients = {name: torch.randn_like(value) for name, value in step.parameters.items()}
-    ahead = take_lookahead(
-        step.parameters, gradients, step.meta.inner, optimizer=optimizer, named_parameters=step.parameters
-    )
-    before = {name: value.detach().clone() for name, value in step.parameters.items()}
-    for name, value in step.parameters.items():
-        value.grad = gradients[name].clone()
-    optimizer.step()  # the real step from the same state and gradient lands where the lookahead did
-    for name, value in step.parameters.items():
-        assert torch.allclose(value, ahead.parameters[name], rtol=1e-9, atol=1e-12)
-    # With the preconditioner frozen the map is linear: its adjoint is the slope of theta - theta' in the gradient.
-    ones = {name: torch.ones_like(value) for name, value in gradients.items()}
-    slope = ahead.adjoint(ones)
-    for name in gradients:
-        second = ahead.preconditioner[name]
-        assert torch.allclose(slope[name], 0.05 * second)
-        moved = before[name] - ahead.parameters[name]
-        constant = moved - slope[name] * gradients[name]
-        assert torch.allclose(constant + slope[name] * gradients[name], moved)
-
-
-@pytest.mark.parametrize("num_real_steps", [0, 3])
-@pytest.mark.parametrize("margin", [0.0, 0.2])
-@pytest.mark.parametrize("method", ["forward_mode", "second_order"])
-def test_hypergradient_with_adam_map_equals_the_second_order_graph(method, margin, num_real_steps):
-    """The graph of a lookahead with the optimiser's moments as they are and the preconditioner frozen."""
-    model = ToyEncoder()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.98))
-    step = build_step(
-        model,
-        random_weight_net(),
-        objective=ContrastiveConfig(margin=margin),
-        optimizer=optimizer,
-        hypergradient=method,
-        inner=InnerStepConfig(optimizer="adam", lr=0.01),
-    )
-    for number in range(num_real_steps):
-        step.compute_gradients(random_batch(10 + number, 8))
-        optimizer.step()
-    batch, meta_batch = random_batch(1, 8), random_batch(2, 4)
-    losses = step._functional_losses(step.parameters, batch)
-    weights = compute_sample_weights(step.weighting, losses.detach(), "sum_global")
-    values = list(step.parameters.values())
-    gradients = torch.autograd.grad((weights * losses).sum(), values, create_graph=True)
-    named = dict(zip(step.parameters, gradients, strict=True))
-    frozen = take_lookahead(
-        step.parameters,
-        {name: gradient.detach() for name, gradient in named.items()},
-        step.meta.inner,
-        optimizer=optimizer,
-        named_parameters=step.parameters,
-    )
-    ahead = {
-        name: value.detach() - 0.01 * frozen.preconditioner[name] * (named[name] - named[name].detach())
-        for name, value in frozen.parameters.items()
-    }
-    meta_loss = step._functional_losses(ahead, meta_batch).mean()
-    reference = torch.autograd.grad(meta_loss, list(step.weighting.parameters()))
-    assert relative_error(weight_gradients(step, batch, meta_batch), list(reference)) < 1e-9
-
-
 def test_zero_inner_lr_gives_a_zero_hypergradient():
     step = build_step(ToyEncoder(), random_weight_net(), inner=InnerStepConfig(lr=0.0))
     gradients = weight_gradients(step, random_batch(1, 8), random_batch(2, 4))
@@ -185,25 +113,6 @@ def test_swapping_two_samples_swaps_their_derivatives():
         for b in (batch, swapped)
     ]
     assert torch.allclose(of[0][order], of[1], rtol=1e-10)
-
-
-def test_relative_step_has_the_asked_length():
-    step = build_step(ToyEncoder(), random_weight_net())
-    gradients = {name: torch.randn_like(value) for name, value in step.parameters.items()}
-    ahead = take_lookahead(step.parameters, gradients, InnerStepConfig(lr=0.01, relative=True))
-    moved = torch.cat([(ahead.parameters[n] - v).detach().flatten() for n, v in step.parameters.items()])
-    norm = torch.cat([v.detach().flatten() for v in step.parameters.values()]).norm()
-    assert float(moved.norm() / norm) == pytest.approx(0.01, rel=1e-9)
-
-
-def test_lookahead_clamps_the_logit_scale_and_blocks_its_direction():
-    step = build_step(ToyEncoder(), random_weight_net())
-    gradients = {name: torch.zeros_like(value) for name, value in step.parameters.items()}
-    gradients["model.logit_scale"] = torch.tensor(-1e3, dtype=torch.float64)
-    bounds = {"model.logit_scale": (0.0, 3.0)}
-    ahead = take_lookahead(step.parameters, gradients, InnerStepConfig(lr=0.1), bounds=bounds)
-    assert float(ahead.parameters["model.logit_scale"].detach()) == 3.0
-    assert ahead.adjoint({"model.logit_scale": torch.tensor(1.0)})["model.logit_scale"] == 0.0
 
 
 def test_lookahead_starts_from_current_parameters():

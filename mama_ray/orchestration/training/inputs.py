@@ -19,6 +19,8 @@ from mama_ray.reporting.trackers import require_trackers
 from mama_ray.storage.first_look import ensure_readable
 from mama_ray.storage.places import Place
 
+_LONGEST_ADAM_STEP = 10.0  # times optim.lr
+
 
 def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     """Raise UserError for shards, caption tables, tokenizer and weights that are not there, or far too few clips.
@@ -84,6 +86,18 @@ def _look_at_trained_part(job: TrainJob) -> None:
             return
         model = outline_model(folder, prefix=prefix_of(source))
     plan_trained_part(model, freeze=settings.freeze, lora=settings.lora)
+
+
+def require_adams_step(job: TrainJob) -> None:
+    """Raise UserError for a lookahead by Adam that is no Adam step: its default is a learning rate of SGD's."""
+    inner, longest = job.meta.inner, _LONGEST_ADAM_STEP * job.optim.lr
+    if job.is_meta_learned and inner.optimizer == "adam" and not inner.relative and inner.lr > longest:
+        raise UserError(
+            "meta.inner.lr is no step of Adam's, which moves every weight by about that",
+            got=f"{inner.lr:g}, {inner.lr / job.optim.lr:.3g} times optim.lr",
+            wanted=f"about optim.lr = {job.optim.lr:g}, {longest:g} at most",
+            remedy="give meta.inner.lr",
+        )
 
 
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:

@@ -58,7 +58,7 @@ class RunRecorder:
     ) -> None:
         self._recording, self._job, self._state, self._samples = recording, job, state, samples
         self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
-        self._window = StepWindow()
+        self._window = StepWindow(is_learned=state.weighted_step.is_learned)
         self._last_losses: torch.Tensor | None = None
         self._num_quarantined = 0
         self._warned: set[str] = set()
@@ -98,7 +98,7 @@ class RunRecorder:
             scalars |= self._weights_by_kind()
             self._warn_once(step, self._window.warnings(scalars))
         self._recording.log(scalars, loss=scalars["train/unweighted_loss"])
-        self._window = StepWindow()
+        self._window = StepWindow(is_learned=self._state.weighted_step.is_learned)
 
     def _warn_once(self, step: int, warnings: dict[str, str]) -> None:
         for kind, text in warnings.items():

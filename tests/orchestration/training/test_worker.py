@@ -8,7 +8,7 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
-from mama_ray.orchestration.training.inputs import look_at_inputs
+from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.worker import _build_state, build_model
 from mama_ray.training.checkpoint import load_state, save_state
@@ -81,6 +81,21 @@ def test_names_that_the_model_has_not_are_told_before_ray_starts(words, told, is
     with pytest.raises(UserError) as error:
         look_at_inputs(parse_config(TrainJob, words))
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_new_run_with_sgds_inner_rate_for_adam_is_refused():
+    adam = ["--meta.inner.optimizer", "adam"]
+    with pytest.raises(UserError, match=r"meta\.inner\.lr .* got 0\.05, 50 times optim\.lr") as refused:
+        require_adams_step(parse_config(TrainJob, adam))
+    assert "wanted about optim.lr = 0.001, 0.01 at most" in str(refused.value)
+    for words in (
+        ["--meta.inner.lr", "0.01"],
+        ["--meta.inner.relative"],
+        ["--weighting.kind", "uniform"],
+        ["--optim.lr", "0.005"],
+    ):
+        require_adams_step(parse_config(TrainJob, [*adam, *words]))
+    require_adams_step(parse_config(TrainJob, []))
 
 
 @pytest.mark.parametrize(
