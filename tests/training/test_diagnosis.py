@@ -45,7 +45,7 @@ def warnings_of(net: WeightNet | Uniform, losses: torch.Tensor, *, normalisation
     for number in range(3):
         weights = compute_sample_weights(net, losses, normalisation, valid=valid).detach()
         scalars = {"train/loss": losses.mean(), "data/num_invalid": torch.tensor(2)}
-        window.add(StepRecord(number, torch.arange(4), losses * valid, weights, scalars))
+        window.add(StepRecord(number, torch.arange(4), losses * valid, weights, scalars, None, valid[:4]))
     return window.warnings(window.means())
 
 
@@ -82,7 +82,7 @@ def test_alike_weights_are_nothing_to_tell_of_alike_losses_nor_of_a_weighting_th
 def test_one_step_with_weights_that_differ_is_enough():
     window = StepWindow(is_learned=True)
     for number, weights in enumerate((torch.ones(101), LOSSES + 1.0)):
-        window.add(StepRecord(number, torch.arange(4), LOSSES, weights, {}))
+        window.add(StepRecord(number, torch.arange(4), LOSSES, weights, {}, None, torch.ones(4, dtype=torch.bool)))
     assert window.means() == {"weights/alike": 0.0}
 
 
