@@ -68,7 +68,7 @@ def find(name: str, seed: int, args: argparse.Namespace, make: Any) -> dict:
 def seed_of(seed: int, args: argparse.Namespace) -> dict[str, dict]:
     """Make the runs of a seed; returns what each found, and under `scores` those of all pairs."""
     storage = Path(args.storage)
-    pretrained = pretrained_model(storage)
+    pretrained = pretrained_model(storage, args.num_pretraining_steps)
     cell = cell_of(seed, args)
     corpus = load_corpus(cell, storage, pretrained)
     runs: dict[str, dict] = {}
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--num_train", type=int, default=1500)
     parser.add_argument("--num_steps", type=int, default=264)
+    parser.add_argument("--num_pretraining_steps", type=int, help="a trial; the study's model without")
     parser.add_argument("--output")
     args = parser.parse_args()
     torch.set_num_threads(1)

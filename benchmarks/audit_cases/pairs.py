@@ -31,9 +31,15 @@ _BATCH = 64
 _MAX_TOKENS = 32
 
 
-def pretrained_model(storage: Path) -> Path:
-    """Return the folder of the model that every run starts from, the study's; it is trained where there is none."""
+def pretrained_model(storage: Path, num_steps: int | None) -> Path:
+    """Return the folder of the model that every run starts from, the study's, or one of so many steps and clips.
+
+    It is trained where there is none.
+    """
     config = PretrainingConfig()
+    if num_steps is not None:
+        corpus = config.corpus.model_copy(update={"num_train": 64 * num_steps})
+        config = config.model_copy(update={"num_steps": num_steps, "corpus": corpus})
     folder = storage / "pretrained"
     if not (folder / "config.json").exists():
         frames = write_pictures(config.corpus, storage / "source", num_frames=num_frames_of(config))

@@ -14,6 +14,7 @@ PROGRAMS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
 
 # The smallest sizes of each program; {folder} is one of the test's own. A new program needs a line here.
 SMALLEST = {
+    "audit.py": "--storage {folder} --seeds 1 2 --num_train 160 --num_steps 4 --num_pretraining_steps 3",
     "captioning.py": "--num_clips 8 --max_tokens 4 --num_one_by_one 2 --corpus_clips 12 --storage {folder}",
     "captioning_memory.py": "--sizes 24",
     "checkpoint.py": "--preset tiny --rounds 1 --storage {folder}",
@@ -27,6 +28,7 @@ SMALLEST = {
     "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
+    "recording.py": "--batch 8 --num_steps 4 --checkpoint_every 2",
     "scaling.py": "--num-clips 200000",
     "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
@@ -34,6 +36,7 @@ SMALLEST = {
 }
 # Those that start Ray take most of their time for that; those with a mark of slow more than half a minute.
 MARKS = {
+    "audit.py": [pytest.mark.slow],
     "captioning.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow, pytest.mark.promise],
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],

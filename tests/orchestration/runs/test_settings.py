@@ -22,7 +22,7 @@ _OF_ALL_RUNS = {
 @pytest.mark.parametrize(
     ("job", "names"),
     [
-        (TrainJob, _OF_ALL_RUNS | {"placement", "resize_every_s"}),
+        (TrainJob, _OF_ALL_RUNS | {"placement", "record", "resize_every_s"}),
         (NarratorJob, _OF_ALL_RUNS | {"model_dtype", "val_captions"}),
         (CaptionJob, {"output", "pool", "dry_run", "engine", "shards", "corpus"}),
         (PrepareJob, {"output", "max_quarantined", "cpus_per_task", "damaged_shards", "corpus", "corpus_folder"}),
