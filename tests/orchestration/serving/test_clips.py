@@ -73,6 +73,8 @@ def test_a_clip_that_is_not_there_is_404(bare_app):
     assert bare_app.get("/clips/none").status_code == 404
 
 
+@pytest.mark.slow
+@pytest.mark.promise
 def test_a_client_that_leaves_in_the_middle_harms_nobody(bare_app):
     raw(bare_app, f"GET /api/clips/{CLIP}/video HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()[:-2])
     assert bare_app.get("/").status_code == 200

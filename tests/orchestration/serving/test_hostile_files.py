@@ -10,6 +10,8 @@ from tests.data.video.video_factory import make_video
 from tests.orchestration.serving.app_process import RunningApp
 from tests.processes import descendants, title
 
+pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
+
 
 def hostile_files() -> dict[str, bytes]:
     whole = make_video(num_frames=8, width=64, height=48, fps=8)

@@ -7,6 +7,8 @@ import pytest
 from mama_ray.data.clip import VIDEO_EXTENSIONS, make_clip_id
 from tests.orchestration.serving.narrations import client_of, no_narrator, send, wait_for
 
+pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
+
 
 @pytest.fixture
 def client(tmp_path, small_shards):

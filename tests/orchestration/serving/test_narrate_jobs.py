@@ -23,6 +23,8 @@ from mama_ray.orchestration.serving.narrate_record import (
 from tests.data.video.video_factory import make_video
 from tests.orchestration.serving.narrations import comes_about, no_narrator
 
+pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
+
 
 def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> NarrationQueue:
     job = NarrateJob(model=no_narrator(folder))
