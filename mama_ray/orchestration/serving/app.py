@@ -14,7 +14,7 @@ from mama_ray.errors import UserError
 from mama_ray.masking import mask_text
 from mama_ray.orchestration.serving import api_page, clips, mcp, narrate, search_page, weights
 from mama_ray.orchestration.serving.pages import Pages
-from mama_ray.orchestration.serving.security import Doorkeeper
+from mama_ray.orchestration.serving.security import PROTECTING_HEADERS, Doorkeeper
 from mama_ray.orchestration.serving.state import AppState
 from mama_ray.storage.failures import StorageError
 from mama_ray.version import installed_version
@@ -69,7 +69,7 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     """Answer errors as a page to who asked for one, else as JSON; no answer tells more than one line."""
 
     def answer(request: Request, status: int, reason: str, headers: dict | None = None) -> Response:
-        if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/"):
+        if "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api/"):
             page = pages.render(request, "error.html.j2", status=status, reason=reason)
             page.headers.update(headers or {})
             return page
@@ -90,4 +90,5 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return answer(request, 500, "something went wrong here; the log of the app says what")
+        reason = "something went wrong here; the log of the app says what"
+        return answer(request, 500, reason, PROTECTING_HEADERS)  # it is sent past the doorkeeper

@@ -8,9 +8,8 @@ answered may be framed or embedded elsewhere. On other addresses every request m
 import hashlib
 import hmac
 import logging
+import re
 from collections.abc import Collection, Iterable
-from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -38,7 +37,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
+PROTECTING_HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",  # with none at all a form of ours would come from the origin "null"
@@ -47,8 +46,9 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-
-_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in PROTECTING_HEADERS.items()]
+# Nothing but a name and a port: with more in it, whoever puts it before a path reads another path than is served.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
 class Doorkeeper:
@@ -101,7 +101,7 @@ class Doorkeeper:
             return _told(400, "this is not a name of this app; name it in hosts, or ask by its address")
         if request.method not in _READING and not _is_from_here(request):
             return _told(403, "the request comes from a page of another site")
-        if self._token is not None and not self._knows_token(request) and request.url.path not in _OPEN_PATHS:
+        if self._token is not None and not self._knows_token(request) and _path_of(request) not in _OPEN_PATHS:
             return self._ask_for_token(request)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limit(request):
@@ -111,7 +111,7 @@ class Doorkeeper:
         return None
 
     def _limit(self, request: Request) -> int:
-        is_upload = request.url.path.startswith(self._upload_paths) if self._upload_paths else False
+        is_upload = _path_of(request).startswith(self._upload_paths) if self._upload_paths else False
         return self._max_upload_bytes if is_upload else _SMALL_BODY
 
     def _bounded(self, request: Request, receive: Receive) -> Receive:
@@ -132,7 +132,7 @@ class Doorkeeper:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _is_same(given.strip(), self._token):
             return True
-        return _is_same(_cookie_of(request), _cookie_value(self._token))
+        return _is_same(request.cookies.get(_COOKIE, ""), _cookie_value(self._token))
 
     def _ask_for_token(self, request: Request) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
@@ -140,7 +140,7 @@ class Doorkeeper:
         return self._pages.render(request, "login.html.j2", status=401, was_wrong=False)
 
     def _is_login(self, request: Request) -> bool:
-        return request.url.path == LOGIN_PATH
+        return _path_of(request) == LOGIN_PATH
 
     async def _login(self, request: Request, receive: Receive) -> Response:
         """Take the token from the form once; from then on the browser sends a cookie that is made of it."""
@@ -148,7 +148,10 @@ class Doorkeeper:
             return RedirectResponse("/", 303)
         if request.method != "POST":
             return self._pages.render(request, "login.html.j2", was_wrong=False)
-        form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+        try:
+            form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+        except HTTPException as error:  # nobody behind this door would answer it
+            return _told(error.status_code, str(error.detail))
         if not _is_same(str(form.get("token", "")).strip(), self._token):
             return self._pages.render(request, "login.html.j2", status=401, was_wrong=True)
         answer = RedirectResponse("/", 303)
@@ -176,12 +179,15 @@ def _with_headers(send: Send) -> Send:
 
 
 def _host_of(request: Request) -> str:
-    """Return the name in the Host header without its port; empty where there is none, or several."""
+    """Return the name in the Host header without its port; empty where there is none, or several, or no name."""
     given = request.headers.getlist("host")
-    try:
-        return (urlsplit(f"//{given[0]}").hostname or "").lower() if len(given) == 1 else ""
-    except ValueError:
-        return ""
+    found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    return found[1].strip("[]").lower() if found else ""
+
+
+def _path_of(request: Request) -> str:
+    """Return the path that is routed by; that of `request.url` is made of the Host header, too."""
+    return request.scope["path"]
 
 
 def _is_from_here(request: Request) -> bool:
@@ -190,14 +196,6 @@ def _is_from_here(request: Request) -> bool:
         return False
     origin = request.headers.get("origin")
     return origin is None or origin == f"{request.url.scheme}://{request.headers.get('host', '')}"
-
-
-def _cookie_of(request: Request) -> str:
-    try:
-        cookie = SimpleCookie(request.headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    return cookie.value if cookie is not None else ""
 
 
 def _cookie_value(token: str) -> str:

@@ -1,11 +1,82 @@
-"""How many requests are worked on at a time."""
+"""Who is let in, and how many at a time, without a server's process."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
+import pytest
+from fastapi import FastAPI
 
+from mama_ray.data.index import INDEX_SCHEMA
+from mama_ray.orchestration.serving.app import create_app
+from mama_ray.orchestration.serving.catalog import Catalog
+from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.opening import find_missing
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
+from mama_ray.orchestration.serving.state import AppState
+from mama_ray.storage.places import Place
+
+TOKEN = "0123456789abcdef"
+
+
+def guarded_app() -> FastAPI:
+    app = FastAPI()
+    app.add_api_route("/api/secret", lambda: "told")
+    app.add_middleware(Doorkeeper, pages=Pages(), token=TOKEN, max_upload_bytes=1 << 20)
+    return app
+
+
+def asked(app, method: str, path: str, **more) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.request(method, path, **more)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1/static/app.css?", "127.0.0.1?", "127.0.0.1#", "me@127.0.0.1", "", "[::1"])
+def test_a_host_with_more_than_name_and_port_is_none_of_ours(host):
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    assert asked(guarded_app(), "GET", "/api/secret", headers={**bearer, "host": host}).status_code == 400
+    assert asked(guarded_app(), "GET", "/api/secret", headers={**bearer, "host": "[::1]:8765"}).json() == "told"
+
+
+def test_cookies_of_other_apps_of_the_machine_do_not_hide_ours():
+    given = asked(guarded_app(), "POST", "/login", data={"token": TOKEN})
+    ours = given.headers["set-cookie"].partition(";")[0]
+    cookies = {"cookie": f'theirs={{"a": 1}}; {ours}'}
+    assert asked(guarded_app(), "GET", "/api/secret", headers=cookies).json() == "told"
+
+
+def test_a_form_of_the_token_that_is_too_large_or_broken_is_refused_and_no_fault_of_ours():
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"token=" + b"a" * (1 << 20)
+
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert asked(guarded_app(), "POST", "/login", content=endless(), headers=form).status_code == 413
+    broken = {"content-type": "multipart/form-data; boundary=b"}
+    assert asked(guarded_app(), "POST", "/login", content=b"no form", headers=broken).status_code == 400
+
+
+def test_an_answer_to_what_nobody_foresaw_is_protected_as_all_are(tmp_path: Path):
+    columns = [name for name in INDEX_SCHEMA.names if name not in ("truth", "questions")]
+    catalog = Catalog(INDEX_SCHEMA.empty_table().select(columns))
+    state = AppState(AppJob(data=str(tmp_path)), Place.of(tmp_path), catalog, tmp_path)
+    state.missing = find_missing(state)
+    app = create_app(state)
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("inside")
+
+    answer = asked(app, "GET", "/broken", headers={"accept": "text/html"})
+    assert answer.status_code == 500
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "inside" not in answer.text
 
 
 def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():
