@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from mama_ray.errors import UserError
@@ -76,7 +77,11 @@ class _Endpoint:
         """Find clips of the corpus. `plus`: phrases that clips should fit; `minus`: phrases they should not fit;
         `mixture`: 1 looks at pixels alone, 0 at captions alone. A clip's video is at /api/clips/CLIP_ID/preview.
         """
-        request = SearchRequest(plus=plus, minus=minus or [], mixture=mixture, limit=min(limit, _MOST_CLIPS))
+        try:
+            request = SearchRequest(plus=plus, minus=minus or [], mixture=mixture, limit=min(limit, _MOST_CLIPS))
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3])
+            raise _told(UserError("a search cannot be asked so", got=told)) from error
         try:
             return self._searcher.search(request)
         except UserError as error:

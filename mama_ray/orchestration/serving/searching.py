@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,19 +19,23 @@ from mama_ray.search.index import Query
 _MOST_TEXTS_KEPT = 4096
 _FURTHEST = 10_000  # results that can be leafed through
 
+# Models read some dozen words; what was asked with is kept for the next time, so it must not be of any length.
+Words = Annotated[str, Field(max_length=2_000)]
+ClipName = Annotated[str, Field(max_length=200)]
+
 
 class SearchRequest(BaseModel):
     """What is looked for, and among which clips."""
 
     model_config = ConfigDict(extra="forbid")
 
-    plus: list[str] = Field(default=[], max_length=16)
+    plus: list[Words] = Field(default=[], max_length=16)
     """Words that the clips should fit."""
-    minus: list[str] = Field(default=[], max_length=16)
+    minus: list[Words] = Field(default=[], max_length=16)
     """Words that they should not fit."""
-    like: list[str] = Field(default=[], max_length=64)
+    like: list[ClipName] = Field(default=[], max_length=64)
     """Ids of clips that they should be like, or `example:` and the name of an uploaded one."""
-    unlike: list[str] = Field(default=[], max_length=64)
+    unlike: list[ClipName] = Field(default=[], max_length=64)
     """Ids of clips that they should not be like, or the same."""
     mixture: float = Field(default=1.0, ge=0, le=1)
     """1 compares with the pixels of clips alone, 0 with their captions alone."""

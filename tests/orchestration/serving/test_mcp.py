@@ -27,6 +27,7 @@ def test_tools_are_told_and_what_is_missing_is_an_error_with_its_reason(bare_app
     assert answer.is_error and "Search needs an encoder" in answer.content[0].text
     assert not ask(bare_app, "narrations")[1].is_error
     assert "no such narration" in ask(bare_app, "narration", id="x")[1].content[0].text
+    assert "limit: Input should be" in ask(bare_app, "search", plus=["a"], limit=0)[1].content[0].text
 
 
 def test_the_doorkeeper_stands_before_it(tmp_path, small_shards):
