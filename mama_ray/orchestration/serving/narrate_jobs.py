@@ -133,7 +133,8 @@ class NarrationQueue:
 
     def retry(self, narration: Narration) -> None:
         """Let one that failed or was cancelled go on from what it has committed. Raises QueueFull."""
-        if narration.record.state in ("failed", "cancelled"):
+        is_ours = self.find(narration.record.narration_id) is narration  # else it was deleted meanwhile
+        if is_ours and narration.record.state in ("failed", "cancelled"):
             with self.place_reserved():
                 narration.change("queued")
                 self._enqueue(narration)
@@ -150,8 +151,8 @@ class NarrationQueue:
 
     async def delete(self, narration: Narration) -> None:
         """Remove a narration with its video and all that was said."""
+        self._narrations.pop(narration.record.narration_id, None)  # first, so that nobody lets it go on meanwhile
         await self.cancel(narration)
-        self._narrations.pop(narration.record.narration_id, None)
         await asyncio.to_thread(shutil.rmtree, narration.folder.path, ignore_errors=True)
 
     async def windows_of(self, narration: Narration) -> NarratedWindows:
@@ -174,6 +175,7 @@ class NarrationQueue:
         )
 
     def _enqueue(self, narration: Narration) -> None:
+        narration.is_cancelled = False
         self._waiting.append(narration.record.narration_id)
         self._start_next()
 
@@ -191,7 +193,6 @@ class NarrationQueue:
 
     async def _run(self, narration: Narration) -> None:
         """Narrate one video to its end, whatever that is; nothing of it ends the app."""
-        narration.is_cancelled = False
         try:
             await end_left_over(narration.record.process)
             await asyncio.to_thread(narration.folder.request.write_text, config_to_yaml(self.job_of(narration)))
@@ -202,6 +203,8 @@ class NarrationQueue:
             await self._watch(narration, process, windows)
         except Exception as error:
             logger.exception("narration %s cannot run", narration.record.narration_id)
+            if narration.process is not None:  # it would go on unwatched
+                narration.process.kill()
             reason = str(error) if isinstance(error, UserError | OSError) else type(error).__name__
             with contextlib.suppress(OSError):  # of a full disk: the state is told all the same
                 narration.change("failed", reason=reason)

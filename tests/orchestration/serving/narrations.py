@@ -3,13 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.serving.app import create_app
 from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue
+from mama_ray.orchestration.serving.narrate_record import Record, Settings, keep_upload, new_id, partial_upload
 from mama_ray.orchestration.serving.opening import open_state
 from tests.data.video.video_factory import make_video
 
@@ -48,3 +51,33 @@ async def comes_about(found: Callable[[], bool], *, seconds: float = 120) -> Non
     while not found():
         assert time.monotonic() < deadline, "it did not come about"
         await asyncio.sleep(0.05)
+
+
+def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> NarrationQueue:
+    """Make a queue whose jobs fail soon."""
+    job = NarrateJob(model=no_narrator(folder))
+    return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
+
+
+def add(queue: NarrationQueue, number: int = 0) -> Narration:
+    """Put a video of two seconds into the queue."""
+    with queue.place_reserved():
+        name = new_id()
+        upload = partial_upload(queue.folder, name)
+        upload.write_bytes(make_video(num_frames=16, fps=8))
+        record = Record(narration_id=name, name="a.mp4", file_name="a.mp4", created_s=float(number), num_bytes=1,
+                        duration_s=2.0, settings=Settings())  # fmt: skip
+        return queue.add(keep_upload(queue.folder, upload, record), record)
+
+
+def during(queue: NarrationQueue, work: Coroutine) -> None:
+    """Do something while the queue is at work."""
+
+    async def whole() -> None:
+        await queue.start()
+        try:
+            await work
+        finally:
+            await queue.close()
+
+    asyncio.run(whole())

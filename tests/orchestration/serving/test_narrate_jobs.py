@@ -2,54 +2,22 @@
 
 import asyncio
 import shutil
-from collections.abc import Coroutine
-from pathlib import Path
 
 import psutil
 import pytest
 
 from mama_ray.captioning.engines.generation import SamplingConfig
-from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue, QueueFull, sampling_for
+from mama_ray.orchestration.serving.narrate_jobs import Narration, QueueFull, sampling_for
 from mama_ray.orchestration.serving.narrate_process import end_left_over
 from mama_ray.orchestration.serving.narrate_record import (
     NarrationFolder,
-    Record,
     Settings,
-    keep_upload,
     new_id,
     partial_upload,
 )
-from tests.data.video.video_factory import make_video
-from tests.orchestration.serving.narrations import comes_about, no_narrator
+from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
-
-
-def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> NarrationQueue:
-    job = NarrateJob(model=no_narrator(folder))
-    return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
-
-
-def add(queue: NarrationQueue, number: int = 0) -> Narration:
-    with queue.place_reserved():
-        name = new_id()
-        upload = partial_upload(queue.folder, name)
-        upload.write_bytes(make_video(num_frames=16, fps=8))
-        record = Record(narration_id=name, name="a.mp4", file_name="a.mp4", created_s=float(number), num_bytes=1,
-                        duration_s=2.0, settings=Settings())  # fmt: skip
-        return queue.add(keep_upload(queue.folder, upload, record), record)
-
-
-def during(queue: NarrationQueue, work: Coroutine) -> None:
-    async def whole() -> None:
-        await queue.start()
-        try:
-            await work
-        finally:
-            await queue.close()
-
-    asyncio.run(whole())
 
 
 def test_a_job_that_fails_tells_why_in_one_line_and_the_next_one_has_its_turn(tmp_path):
