@@ -1,8 +1,8 @@
 """What is known of a narration between two starts of the app: a folder with the video, a record, edits and the output.
 
 `<narrations>/<id>/` holds `record.json`, the video, `request.yaml` (the narrate job), `out/` (its output), `log.txt`,
-`edits.json`, and `preview.mp4` where browsers do not play the video. A folder without a record is an upload that never
-ended.
+`edits.json`, and `preview.h264.mp4` where browsers do not play the video. A folder without a record is an upload that
+never ended.
 """
 
 import json
@@ -77,7 +77,7 @@ class NarrationFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.output, self.log, self.request = path / "out", path / "log.txt", path / "request.yaml"
-        self.preview = path / "preview.mp4"
+        self.preview = path / "preview.h264.mp4"  # no video is called so: `names_of` leaves no point in a stem
 
     def read(self) -> Record | None:
         """Return the record; None where there is none that can be read, or that is another's."""

@@ -32,20 +32,21 @@ class NarratedVideos:
         async with self._one_at_a_time:
             reason = self._reasons.get(record.narration_id)
             if reason is None and not folder.preview.exists():
-                reason = await asyncio.to_thread(self._make_preview, narration)
+                try:
+                    reason = await asyncio.to_thread(self._make_preview, narration)
+                except OSError as error:  # no fact about the video: the next look may find room
+                    raise HTTPException(507, "there is no room for a preview of the video") from error
         if reason is not None:
             self._reasons[record.narration_id] = reason
             raise HTTPException(422, reason)
         return FileResponse(folder.preview, media_type="video/mp4")
 
     def _make_preview(self, narration: Narration) -> str | None:
-        """Write the video as H.264; returns why that cannot be done."""
+        """Write the video as H.264; returns why that cannot be done. Raises OSError where the disk fails."""
         folder = narration.folder
         try:
             with whole_file(folder.preview) as path, guard_of(self._decode) as guard:
                 guard.recode(str(folder.path / narration.record.file_name), str(path))
         except DecodeError as error:
             return f"the video cannot be shown: {reason_of(error)}".replace(f"{folder.path}/", "")
-        except OSError:
-            return "there is no room for a preview of the video"
         return None

@@ -120,7 +120,7 @@ class Previews:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        self._trim()
+        self._trim(made=path)
 
     def _write_poster(self, record: ClipRecord, to: Path) -> None:
         frames = sampled_frames(
@@ -142,8 +142,10 @@ class Previews:
     def _bytes_of(self, record: ClipRecord) -> bytes:
         return read_clip_bytes(self._shards, record.shard, record.offset, record.num_bytes, sha256=record.sha256)
 
-    def _trim(self) -> None:
-        """Delete what was used longest ago, where there is more than may be kept."""
+    def _trim(self, made: Path) -> None:
+        """Delete what was used longest ago, where there is more than may be kept; what was made just now is waited for,
+        and what has no name of its own yet is being made.
+        """
         found = []
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError):
@@ -154,5 +156,6 @@ class Previews:
         for _, size, path in sorted(found):
             if total <= _TRIM_TO * self._max_bytes:
                 return
-            path.unlink(missing_ok=True)
-            total -= size
+            if path != made and path.suffix != ".tmp":
+                path.unlink(missing_ok=True)
+                total -= size

@@ -90,6 +90,19 @@ def test_many_who_ask_for_one_picture_have_it_made_once(small_shards, catalog, t
     assert len(made) == 1
 
 
+def test_a_preview_that_is_larger_than_the_folder_may_be_is_shown_and_unfinished_ones_stay(tmp_path):
+    previews = Previews(Place.of(tmp_path), tmp_path / "previews", DecodeConfig(), 100)
+    (tmp_path / "previews/other.mp4.12345678.tmp").write_bytes(bytes(200))
+
+    async def make() -> bytes:
+        await previews._made("first.mp4", lambda to: to.write_bytes(bytes(200)))
+        made = await previews._made("second.mp4", lambda to: to.write_bytes(bytes(300)))
+        return made.read_bytes()
+
+    assert len(asyncio.run(make())) == 300
+    assert {path.name for path in (tmp_path / "previews").iterdir()} == {"second.mp4", "other.mp4.12345678.tmp"}
+
+
 def test_half_made_files_of_a_killed_process_are_cleared_away(small_shards, tmp_path):
     (tmp_path / "x.jpg.12345678.tmp").write_bytes(b"half")
     Previews(Place.of(small_shards), tmp_path, DecodeConfig(), 1 << 30)

@@ -215,7 +215,7 @@ def test_ten_clients_at_once_are_all_answered(searching_app):
         ({"mixture": 2}, "mixture"),
         ({"plus": ["x"], "nonsense": 1}, "nonsense"),
         ({"limit": 100000}, "limit"),
-        ({"plus": ["\ud800"]}, "texts to encode"),
+        ({"plus": ["\ud800"]}, "plus.0: "),
     ],
 )
 def test_what_cannot_be_answered_has_a_reason(searching_app, asked, told):
