@@ -4,11 +4,12 @@ An example is named by the hash of its bytes, so a link to a search with it goes
 the model is the same.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import anyio.to_thread
 import numpy as np
 
 from mama_ray.errors import UserError
+from mama_ray.orchestration.serving.uploads import receive
 
 PREFIX = "example:"
 _NAME = re.compile(r"example:[0-9a-f]{32}", re.ASCII)
 _MOST_KEPT = 2000
+_NUM_AT_ONCE = 2  # each is decoded by a process of its own, which a hostile clip makes large and slow
 
 
 class Examples:
@@ -27,28 +30,26 @@ class Examples:
 
     def __init__(self, folder: Path, towers: Any) -> None:
         """towers: `search.towers.Towers`, None where nothing can be encoded."""
-        self._towers = towers
+        self._towers, self._at_once = towers, asyncio.Semaphore(_NUM_AT_ONCE)
         self._folder = folder / (towers.model_hash[:16] if towers is not None else "none")
         self._folder.mkdir(parents=True, exist_ok=True)
         for left in self._folder.glob("*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
 
-    async def add(self, chunks: AsyncIterator[bytes]) -> str:
+    async def add(self, chunks: AsyncIterable[bytes], *, max_bytes: int, expected_bytes: int | None = None) -> str:
         """Take a clip as it streams in; returns its name. Whatever ends the stream, nothing of the clip stays here.
 
-        Raises UserError, with the reason, for a clip that cannot be used.
+        Raises what `receive` does, and UserError, with the reason, for a clip that cannot be used.
         """
         if self._towers is None:
             raise UserError("there is no encoder that could read the clip")
-        path, digest = self._folder / f"{uuid.uuid4().hex}.tmp", hashlib.sha256()
+        path = self._folder / f"{uuid.uuid4().hex}.tmp"
         try:
-            with open(path, "wb") as file:
-                async for chunk in chunks:
-                    digest.update(chunk)
-                    await anyio.to_thread.run_sync(file.write, chunk)
-            name = f"{PREFIX}{digest.hexdigest()[:32]}"
+            await receive(chunks, path, max_bytes=max_bytes, expected_bytes=expected_bytes)
+            name = await anyio.to_thread.run_sync(_name_of, path)
             if self.feature(name) is None:
-                feature = await anyio.to_thread.run_sync(self._towers.embed_video, path)
+                async with self._at_once:
+                    feature = await anyio.to_thread.run_sync(self._towers.embed_video, path)
                 self._keep(name, feature)
             return name
         finally:
@@ -59,7 +60,7 @@ class Examples:
         if not name.startswith(PREFIX):
             return None
         if _NAME.fullmatch(name):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, EOFError):  # also of a file that a power failure cut
                 return np.load(self._path(name), allow_pickle=False).astype(np.float32)
         return None
 
@@ -74,3 +75,8 @@ class Examples:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name.removeprefix(PREFIX)}.npy"
+
+
+def _name_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"{PREFIX}{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"

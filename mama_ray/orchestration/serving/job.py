@@ -73,7 +73,8 @@ class AppJob(Config):
     """Most narrations that wait for their turn; further ones are refused."""
 
     decode: MayChange[DecodeConfig] = _UPLOADED_VIDEOS
-    """Limits of the video decoder, for clips and uploads."""
+    """Limits of the video decoder, for clips that are shown and videos that are narrated. An example is read as the
+    clips of the index were, for a feature depends on it."""
 
     @field_validator("host")
     @classmethod

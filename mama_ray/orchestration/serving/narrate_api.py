@@ -26,7 +26,7 @@ from mama_ray.orchestration.serving.narrate_record import (
 )
 from mama_ray.orchestration.serving.narrate_video import NarratedVideos
 from mama_ray.orchestration.serving.state import AppState
-from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, look_at_upload, receive
+from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, look_at_upload, receive, told_length
 
 _STATUS = ((QueueFull, 429), (TooLarge, 413), (NoRoom, 507), (UserError, 422))
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
@@ -68,11 +68,12 @@ async def _take(request: Request, queue: NarrationQueue, state: AppState, sent: 
     settings = Settings(window_s=sent.window_s, num_captions=sent.num_captions)
     path = partial_upload(queue.folder, narration_id)
     try:
-        length = request.headers.get("content-length")
         num_bytes = await receive(
-            request.stream(), path, max_bytes=state.job.max_upload_mib << 20,
-            expected_bytes=int(length) if length and length.isdecimal() else None,
-        )  # fmt: skip
+            request.stream(),
+            path,
+            max_bytes=state.job.max_upload_mib << 20,
+            expected_bytes=told_length(request.headers),
+        )
         video = await asyncio.to_thread(look_at_upload, path, state.job.decode)
         record = Record(
             narration_id=narration_id, name=shown, file_name=file_name, created_s=now_s(), num_bytes=num_bytes,

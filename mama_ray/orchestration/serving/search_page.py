@@ -9,6 +9,7 @@ from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.previews import plays_in_browsers
 from mama_ray.orchestration.serving.searching import Searcher, SearchRequest, shown_caption
 from mama_ray.orchestration.serving.state import AppState
+from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, told_length
 
 
 def build_router(state: AppState, pages: Pages) -> APIRouter:
@@ -63,7 +64,12 @@ def _add_routes(router: APIRouter, state: AppState, searcher: Searcher, examples
     @router.post("/api/search/example")
     async def example(request: Request) -> dict:
         """Take a video, as the body of the request, as an example; returns its name for `like` and `unlike`."""
-        return {"name": await examples.add(request.stream())}
+        sent = {"max_bytes": state.job.max_upload_mib << 20, "expected_bytes": told_length(request.headers)}
+        try:
+            return {"name": await examples.add(request.stream(), **sent)}
+        except (TooLarge, NoRoom) as error:
+            status = 413 if isinstance(error, TooLarge) else 507
+            raise HTTPException(status, str(error), {"connection": "close"}) from error
 
     @router.get("/api/clips/{clip_id}/similarities")
     def similarities(clip_id: str) -> dict:

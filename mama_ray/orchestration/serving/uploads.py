@@ -5,7 +5,7 @@ Whatever ends an upload early, the limit, a full disk, a browser that was closed
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,12 @@ async def receive(stream: AsyncIterable[bytes], path: Path, *, max_bytes: int, e
             raise _no_room(path) from error
         raise
     return num_bytes
+
+
+def told_length(headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes the sender of a request says that it has; None where it does not say."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
 
 
 @dataclass(frozen=True)
