@@ -123,7 +123,7 @@ def _table(found: AuditedClips, judged: np.ndarray, scores: np.ndarray, fit: Fit
         **numbers,
         "epochs": [means.epochs] * count,
         **{
-            f"{name}_by_epoch": list(means.by_epoch[name].T) if means.epochs else [[]] * count
+            f"{name}_by_epoch": _lists(means.by_epoch[name].T) if means.epochs else [[]] * count
             for name in ("weight", "loss")
         },
         "fit": pa.array(fit.cosine[judged], pa.float32(), mask=found.unreadable),
@@ -132,6 +132,11 @@ def _table(found: AuditedClips, judged: np.ndarray, scores: np.ndarray, fit: Fit
         **{name: [row[name] for row in rows] for name in rows[0]},
     }
     return pa.table([_column(columns[field.name], field.type) for field in AUDIT_SCHEMA], schema=AUDIT_SCHEMA)
+
+
+def _lists(values: np.ndarray) -> pa.Array:
+    """Return the rows as lists, null for NaN: JSON has no such number."""
+    return pa.array(list(values), pa.list_(pa.float32()), from_pandas=True)
 
 
 def _column(values: object, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:

@@ -92,10 +92,13 @@ def _add_by_epoch(
     num_clips: int,
 ) -> None:
     for epoch in np.unique(part_epochs).tolist():
-        own = epochs.setdefault(epoch, {})
+        if epoch not in epochs:  # with all sums, also those of which it may have no number
+            epochs[epoch] = {
+                key: np.zeros(num_clips, np.float32) for key in ("weight", "weight count", "loss", "loss count")
+            }
         is_own = part_epochs == epoch
         for key, amounts in ((name, values[is_own]), (f"{name} count", np.ones(int(is_own.sum())))):
-            np.add.at(own.setdefault(key, np.zeros(num_clips, np.float32)), rows[is_own], amounts)
+            np.add.at(epochs[epoch][key], rows[is_own], amounts)
 
 
 def _means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ AUDIT_SCHEMA = pa.schema(
         ("loss", pa.float32()),
         ("cosine", pa.float32()),  # while the model learned
         ("epochs", pa.list_(pa.int32())),
-        ("weight_by_epoch", pa.list_(pa.float32())),  # of the clip, whichever caption was read
+        ("weight_by_epoch", pa.list_(pa.float32())),  # of the clip, whichever was read; null without a record
         ("loss_by_epoch", pa.list_(pa.float32())),
         ("fit", pa.float32()),  # cosine by the audit's encoder; null of a clip that could not be read
         ("share_better", pa.float32()),  # of the compared captions of others, those that fit better

@@ -41,6 +41,13 @@ def test_the_lowest_weights_are_suspects_and_a_better_caption_of_the_clip_takes_
     assert rows["c"]["better_text"] is None
 
 
+def test_an_epoch_in_which_a_clip_was_not_recorded_is_null():
+    found = audited(CLIPS, VIDEOS, WEIGHTS)
+    found.means.by_epoch["loss"][1, 0] = NAN
+    first = judge_clips(found, by="weight", share=0.5, num_compared=100).to_pylist()[0]
+    assert first["loss_by_epoch"] == [2.0, None]
+
+
 def test_captions_of_others_that_fit_better_are_named_the_best_first():
     rows = rows_of()
     assert [other["text"] for other in rows["c"]["others"]] == ["right of a", "written for b"]

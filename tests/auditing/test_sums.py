@@ -40,6 +40,12 @@ def test_means_are_of_the_caption_that_was_read_and_by_epoch_of_the_clip():
     assert math.isnan(found.by_epoch["weight"][1, 0])
 
 
+def test_an_epoch_whose_losses_are_no_numbers_has_its_weights():
+    found = average_record([part((0, 0, 0, "a", math.nan, 0.5, 0.1))], IDS, OFFSETS, second_in_odd_epochs)
+    assert found.by_epoch["weight"][0, 0] == 0.5
+    assert np.isnan(found.by_epoch["loss"]).all()
+
+
 def test_a_record_of_other_clips_is_refused():
     with pytest.raises(UserError, match="other clips"):
         average_record([part((0, 0, 0, "z", 1.0, 1.0, 1.0))], IDS, OFFSETS, second_in_odd_epochs)
