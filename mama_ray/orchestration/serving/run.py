@@ -77,6 +77,7 @@ def _listening(job: AppJob) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((job.host, job.port))
+        listener.listen()  # or another app that is starting could have the port, too; who asks meanwhile waits
     except OSError as error:
         listener.close()
         raise UserError(
