@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_text
@@ -87,6 +88,10 @@ def _add_errors(app: FastAPI, pages: Pages) -> None:
     @app.exception_handler(UserError)
     async def told(request: Request, error: UserError) -> Response:
         return answer(request, 503 if isinstance(error, StorageError) else 400, str(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # to nobody: a browser that was closed is no fault of the app's
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

@@ -28,6 +28,14 @@ def guarded_app() -> FastAPI:
     return app
 
 
+def app_without_clips(folder: Path, narrator: str | None = None) -> FastAPI:
+    columns = [name for name in INDEX_SCHEMA.names if name not in ("truth", "questions")]
+    catalog = Catalog(INDEX_SCHEMA.empty_table().select(columns))
+    state = AppState(AppJob(data=str(folder)), Place.of(folder), catalog, folder, narrator=narrator)
+    state.missing = find_missing(state)
+    return create_app(state)
+
+
 def asked(app, method: str, path: str, **more) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -63,11 +71,7 @@ def test_a_form_of_the_token_that_is_too_large_or_broken_is_refused_and_no_fault
 
 
 def test_an_answer_to_what_nobody_foresaw_is_protected_as_all_are(tmp_path: Path):
-    columns = [name for name in INDEX_SCHEMA.names if name not in ("truth", "questions")]
-    catalog = Catalog(INDEX_SCHEMA.empty_table().select(columns))
-    state = AppState(AppJob(data=str(tmp_path)), Place.of(tmp_path), catalog, tmp_path)
-    state.missing = find_missing(state)
-    app = create_app(state)
+    app = app_without_clips(tmp_path)
 
     @app.get("/broken")
     def broken() -> None:
@@ -77,6 +81,25 @@ def test_an_answer_to_what_nobody_foresaw_is_protected_as_all_are(tmp_path: Path
     assert answer.status_code == 500
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "inside" not in answer.text
+
+
+def test_a_browser_that_is_closed_during_an_upload_is_no_fault_and_leaves_nothing(tmp_path: Path):
+    app, answers = app_without_clips(tmp_path, narrator="any"), []
+    (tmp_path / "narrations").mkdir()
+    scope = {
+        "type": "http", "method": "POST", "path": "/api/uploads", "query_string": b"name=a.mp4", "scheme": "http",
+        "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+
+    async def leave() -> dict:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        answers.append(message)
+
+    asyncio.run(app(scope, leave, send))
+    assert answers[0]["status"] == 400
+    assert not list((tmp_path / "narrations").iterdir())
 
 
 def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():

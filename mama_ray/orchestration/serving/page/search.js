@@ -95,7 +95,11 @@
           : `${answer.total.toLocaleString("en")} clips, in the order of the corpus. Move over one to play it.`;
       element("more").hidden = shown >= answer.total || answer.hits.length === 0;
     } catch (error) {
-      if (number === last) { element("told").textContent = error.message; list.replaceChildren(); element("more").hidden = true; }
+      if (number !== last) return;
+      if (offset > 0) { tell(error.message); return; } // what is shown stays
+      element("told").textContent = error.message;
+      list.replaceChildren();
+      element("more").hidden = true;
     } finally {
       if (number === last) list.removeAttribute("aria-busy");
     }

@@ -105,11 +105,16 @@
       element("more").hidden = offset >= found.total;
     } catch (error) { tell(error.message); } finally { if (mine === asked) list.removeAttribute("aria-busy"); }
   };
-  let points = null;
+  let points = null, drawn = 0;
   const redraw = async () => {
-    const params = choice();
+    const mine = ++drawn, params = choice();
     params.set("shown", params.get("shown") === "suspects" ? "all" : params.get("shown"));
-    try { points = await ask(`/api/weights/points?${params}`); draw(points); } catch (error) { tell(error.message); }
+    try {
+      const found = await ask(`/api/weights/points?${params}`);
+      if (mine !== drawn) return; // another choice has been made since
+      points = found;
+      draw(points);
+    } catch (error) { tell(error.message); }
   };
   for (const name of ["shown", "source", "topic"]) element(name).addEventListener("change", () => { load(false); redraw(); });
   element("colour").addEventListener("change", () => points && draw(points));
