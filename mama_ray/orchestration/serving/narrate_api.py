@@ -139,7 +139,7 @@ def add_changes(router: APIRouter, queue: NarrationQueue) -> None:
     @router.put("/api/narrations/{narration_id}/windows/{clip_id}")
     async def edit(narration: _Found, clip_id: str, edited: EditedText) -> dict:
         """Keep a person's text for a window, narrated or not; the model's stays as it is."""
-        if clip_id not in narration.clip_ids:
+        if not await asyncio.to_thread(narration.has_window, clip_id):
             raise HTTPException(404, "no such window")
         try:
             narration.edit(clip_id, None if edited.text is None else edited.text.strip())

@@ -35,7 +35,7 @@ def describe(queue: NarrationQueue, narration: Narration, num_done: int | None =
         "duration_s": record.duration_s,
         "num_bytes": record.num_bytes,
         "settings": record.settings.model_dump(),
-        "num_windows": len(narration.clip_ids),
+        "num_windows": narration.num_windows,
         "num_done": num_done,
     }
 

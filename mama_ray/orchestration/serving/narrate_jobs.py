@@ -51,9 +51,13 @@ class Narration:
         self.changed = asyncio.Event()
 
     @cached_property
-    def clip_ids(self) -> frozenset[str]:
-        """The windows of the video, narrated or not."""
-        return frozenset(window.clip_id for window in self.record.windows())
+    def num_windows(self) -> int:
+        """Windows of the video, narrated or not; they are not kept, as ten hours have 36,000."""
+        return len(self.record.windows())
+
+    def has_window(self, clip_id: str) -> bool:
+        """Tell whether the video has such a window, narrated or not."""
+        return any(window.clip_id == clip_id for window in self.record.windows())
 
     def change(self, state: State | None = None, *, reason: str | None = None) -> None:
         """Write a new state down, and tell whoever waits for `changed`; None tells of windows alone."""

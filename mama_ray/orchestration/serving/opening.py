@@ -89,9 +89,6 @@ def _open_index(state: AppState, run: str) -> None:
     if known == 0 and len(state.catalog):
         raise UserError("the index is of other shards", got=folder, wanted=f"an index of {state.shards.uri}")
     logger.info("the index has %d of %d clips", known, len(state.catalog))
-    place = Place.of(run) if "://" in run or Path(run).exists() else None
-    if place is not None and (place / "config.yaml").is_file():
-        state.run_folder = place
 
 
 def _open_here(run: str, folder: str, kind: Literal["exact", "approximate"]) -> tuple["Towers", "SearchIndex"]:

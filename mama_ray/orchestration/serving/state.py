@@ -22,7 +22,6 @@ class AppState:
         index: `search.index.ExactIndex` over the corpus, None where there is no encoder.
         towers: `search.towers.Towers` that the index was made by, None likewise.
         narrator: captioner as jobs/narrate.py takes it, None where none was given.
-        run_folder: folder of the training run, None where the encoder is no run.
         audit_folder: what jobs/audit.py wrote, None where none was given.
         missing: by capability (search, captions, narrate, weights) what is missing and how to get it; a capability
             that is there is not in it.
@@ -36,6 +35,5 @@ class AppState:
     index: Any = None
     towers: Any = None
     narrator: str | None = None
-    run_folder: Place | None = None
     audit_folder: Place | None = None
     missing: dict[str, str] = field(default_factory=dict)

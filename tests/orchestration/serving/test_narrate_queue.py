@@ -1,9 +1,12 @@
 """What a queue of narrations does at once, without waiting for a job."""
 
 import asyncio
+import tracemalloc
 
 import psutil
 
+from mama_ray.orchestration.serving.narrate_events import describe
+from mama_ray.orchestration.serving.narrate_jobs import Narration
 from mama_ray.orchestration.serving.narrate_record import RECORD_NAME
 from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
 
@@ -60,5 +63,24 @@ def test_nobody_waits_for_a_narration_that_was_deleted(tmp_path):
         await queue.delete(narration)
         await asyncio.wait_for(changed.wait(), 5)
         assert narration.record.is_over and queue.all() == []
+
+    during(queue, work())
+
+
+def test_nothing_is_kept_of_the_windows_of_a_long_video_that_is_only_listed(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+
+    async def work() -> None:
+        short = add(queue)
+        record = short.record.model_copy(update={"duration_s": 7200.0})
+        long = Narration(short.folder, record)
+        tracemalloc.start()
+        try:
+            assert describe(queue, long)["num_windows"] == 7200
+            assert tracemalloc.get_traced_memory()[0] < 300_000
+        finally:
+            tracemalloc.stop()
+        last = record.windows()[-1].clip_id
+        assert long.has_window(last) and not short.has_window(last)
 
     during(queue, work())
