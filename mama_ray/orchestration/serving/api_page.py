@@ -16,8 +16,6 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         groups: dict[str, list[dict]] = {}
         for path, methods in request.app.openapi()["paths"].items():
             for method, told in methods.items():
-                if method == "head":  # as GET, without the bytes
-                    continue
                 text = (told.get("description") or told["summary"]).replace("`", "")
                 entry = {"method": method.upper(), "path": path, "text": text}
                 entry["parameters"] = [one["name"] for one in told.get("parameters", ()) if one["in"] != "path"]

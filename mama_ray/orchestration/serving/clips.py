@@ -40,7 +40,8 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
         """Return what is known of a clip, with all its captions."""
         return clip_facts(found(clip_id))
 
-    @router.api_route("/{clip_id}/video", methods=["GET", "HEAD"], response_class=Response)
+    @router.head("/{clip_id}/video", include_in_schema=False)
+    @router.get("/{clip_id}/video", response_class=Response)
     async def video(clip_id: str, request: Request) -> Response:
         """Return the clip's bytes as they are stored, or the range of them that is asked for."""
         record = await anyio.to_thread.run_sync(found, clip_id)

@@ -8,15 +8,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from mama_ray.data.index import INDEX_SCHEMA
-from mama_ray.orchestration.serving.app import create_app
-from mama_ray.orchestration.serving.catalog import Catalog
-from mama_ray.orchestration.serving.job import AppJob
-from mama_ray.orchestration.serving.opening import find_missing
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
-from mama_ray.orchestration.serving.state import AppState
-from mama_ray.storage.places import Place
+from tests.orchestration.serving.empty_app import app_without_clips
 
 TOKEN = "0123456789abcdef"
 
@@ -26,14 +20,6 @@ def guarded_app() -> FastAPI:
     app.add_api_route("/api/secret", lambda: "told")
     app.add_middleware(Doorkeeper, pages=Pages(), token=TOKEN, max_upload_bytes=1 << 20)
     return app
-
-
-def app_without_clips(folder: Path, narrator: str | None = None) -> FastAPI:
-    columns = [name for name in INDEX_SCHEMA.names if name not in ("truth", "questions")]
-    catalog = Catalog(INDEX_SCHEMA.empty_table().select(columns))
-    state = AppState(AppJob(data=str(folder)), Place.of(folder), catalog, folder, narrator=narrator)
-    state.missing = find_missing(state)
-    return create_app(state)
 
 
 def asked(app, method: str, path: str, **more) -> httpx.Response:
