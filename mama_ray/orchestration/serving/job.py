@@ -13,8 +13,11 @@ from mama_ray.storage.places import absolute_uri
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
-# What a stranger uploads is held tighter than what was prepared: a minute of a core, a few GiB.
-_UPLOADED_VIDEOS = DecodeConfig(timeout_s=60.0, max_memory_gib=4.0)
+# What a stranger uploads is held tighter than what was prepared: a minute of a core, a few GiB of memory. It may be as
+# long as what jobs/narrate.py takes, and as large as max_upload_mib says.
+_UPLOADED_VIDEOS = DecodeConfig(
+    max_bytes=64 << 30, max_duration_s=24 * 3600.0, max_frames=12_000_000, timeout_s=60.0, max_memory_gib=4.0
+)
 
 
 class AppJob(Config):

@@ -7,6 +7,8 @@ import pytest
 
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
+from mama_ray.orchestration.narration.job import NarrateJob
+from mama_ray.orchestration.serving.job import AppJob
 from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, look_at_upload, receive
 from tests.data.video.video_factory import make_audio_only, make_video
 
@@ -74,3 +76,9 @@ def test_what_is_no_video_is_refused_with_a_reason_that_names_no_folder(tmp_path
     with pytest.raises(UserError, match="the video cannot be used") as refused:
         look_at_upload(tmp_path / "v.mp4", DecodeConfig())
     assert str(tmp_path) not in str(refused.value)
+
+
+def test_what_may_be_sent_and_narrated_is_not_refused_when_it_is_looked_at():
+    app, narrates = AppJob(), NarrateJob().decode
+    assert app.decode.max_bytes >= app.max_upload_mib << 20
+    assert (app.decode.max_duration_s, app.decode.max_frames) == (narrates.max_duration_s, narrates.max_frames)
