@@ -50,7 +50,7 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
 
     add_uploads(router, queue, state)
     add_readings(router, queue, state)
-    add_changes(router, queue)
+    add_changes(router, queue, state)
     return router
 
 

@@ -52,8 +52,7 @@ def add_uploads(router: APIRouter, queue: NarrationQueue, state: AppState) -> No
     @router.post("/api/uploads", status_code=201, openapi_extra=_BODY)
     async def upload(request: Request, sent: Annotated[SentVideo, Query()]) -> dict:
         """Send a video, as the body of the request, and have it narrated; returns the narration."""
-        if state.narrator is None:
-            raise HTTPException(409, state.missing.get("narrate", "there is no narrator"))
+        _require_narrator(state)
         try:
             names_of(sent.name)
             with queue.place_reserved():
@@ -61,6 +60,11 @@ def add_uploads(router: APIRouter, queue: NarrationQueue, state: AppState) -> No
         except UserError as error:
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
             raise HTTPException(status, str(error), {"connection": "close"}) from error
+
+
+def _require_narrator(state: AppState) -> None:
+    if state.narrator is None:
+        raise HTTPException(409, state.missing.get("narrate", "there is no narrator"))
 
 
 async def _take(request: Request, queue: NarrationQueue, state: AppState, sent: SentVideo) -> Narration:
@@ -133,7 +137,7 @@ def add_readings(router: APIRouter, queue: NarrationQueue, state: AppState) -> N
         return Response(text.encode("utf-8", "replace"), headers=headers, media_type=media_type)
 
 
-def add_changes(router: APIRouter, queue: NarrationQueue) -> None:
+def add_changes(router: APIRouter, queue: NarrationQueue, state: AppState) -> None:
     """Add the routes below /api/narrations by which a person changes something."""
 
     @router.put("/api/narrations/{narration_id}/windows/{clip_id}")
@@ -156,6 +160,7 @@ def add_changes(router: APIRouter, queue: NarrationQueue) -> None:
     @router.post("/api/narrations/{narration_id}/retry")
     async def retry(narration: _Found) -> dict:
         """Let a narration that failed or was cancelled go on from where it was."""
+        _require_narrator(state)
         try:
             queue.retry(narration)
         except QueueFull as error:
