@@ -1,7 +1,9 @@
 """Which captions, or whole clips, a training leaves out: `exclude.csv`, written by an audit or by hand.
 
 A row is a clip_id and, where one caption of it is meant, its caption_id: 16 digits of the hash of its text. `reason`
-and `caption` are for people; other columns are passed over. No cell begins as a formula of a spreadsheet does.
+and `caption` are for people; other columns are passed over. No cell begins as a formula of a spreadsheet does, and an
+id that one would take for a formula, a number or a date has an apostrophe before it: a list that was opened there and
+kept still has its ids.
 """
 
 import csv
@@ -26,6 +28,8 @@ _COLUMNS = ("clip_id", "caption_id", "reason", "caption")
 _CAPTION_ID = re.compile(r"[0-9a-f]{16}")
 _MAX_BYTES = 1 << 28  # a few million rows
 _FORMULA_STARTS = ("=", "+", "-", "@")
+_NO_TEXT = re.compile(r"-.*|\d[\dEe-]*")
+_APOSTROPHE = "'"  # in no id
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -57,7 +61,8 @@ def exclusions_to_csv(exclusions: Iterable[Exclusion]) -> str:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(_COLUMNS)
     for one in exclusions:
-        writer.writerow([one.clip_id, one.caption_id, inert_cell(one.reason), inert_cell(one.caption)])
+        ids = (f"{_APOSTROPHE}{own}" if _NO_TEXT.fullmatch(own) else own for own in (one.clip_id, one.caption_id))
+        writer.writerow([*ids, inert_cell(one.reason), inert_cell(one.caption)])
     return "\ufeff" + text.getvalue()
 
 
@@ -84,7 +89,7 @@ def read_exclusions(place: Place) -> list[Exclusion]:
 
 
 def _exclusion(row: dict, where: str) -> Exclusion:
-    clip_id, own_id = row["clip_id"] or "", row.get("caption_id") or ""
+    clip_id, own_id = ((row.get(name) or "").removeprefix(_APOSTROPHE) for name in ("clip_id", "caption_id"))
     try:
         check_clip_id(clip_id)
     except ValueError as error:

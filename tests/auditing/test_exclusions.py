@@ -55,6 +55,17 @@ def test_a_list_is_read_as_it_was_written(tmp_path):
     assert hash_exclusions(read) == hash_exclusions(listed[::-1])
 
 
+@pytest.mark.parametrize("name", ["-abc", "-1", "007", "1e5", "2024-01-02", "12345678901234567890"])
+def test_ids_that_a_spreadsheet_would_change_are_text_there_and_are_read_as_they_were(tmp_path, name):
+    listed = [Exclusion(name, "0123456789012345"), Exclusion("a1", "00000000000000ab")]
+    text = exclusions_to_csv(listed)
+    _, first, second = csv.reader(io.StringIO(text))
+    assert (first[:2], second[:2]) == ([f"'{name}", "'0123456789012345"], ["a1", "00000000000000ab"])
+    (tmp_path / "exclude.csv").write_text(text, encoding="utf-8")
+    read = read_exclusions(Place.of(tmp_path / "exclude.csv"))
+    assert [(one.clip_id, one.caption_id) for one in read] == [(one.clip_id, one.caption_id) for one in listed]
+
+
 @pytest.mark.parametrize("text", ["=CMD()", "+1", "-2", "@SUM(A1)", "  =HYPERLINK()", "\t=1", "\r\n=1"])
 def test_no_cell_is_a_formula(text):
     for row in csv.reader(io.StringIO(exclusions_to_csv([Exclusion("a", "", text, text)]))):
