@@ -41,8 +41,8 @@ class FolderState:
     first_error: str | None = None
 
 
-def enter(job: IndexJob, plan: IndexPlan, output: Place) -> None:
-    """Write config.yaml and config.json before any work; UserError where the folder holds the table of another job."""
+def require_same(job: IndexJob, plan: IndexPlan, output: Place) -> None:
+    """Raise UserError where the folder holds the table of another job."""
     ours = _identity(job, plan)
     if _part_names(output):
         theirs = read_identity(output)
@@ -61,8 +61,12 @@ def enter(job: IndexJob, plan: IndexPlan, output: Place) -> None:
                 wanted=", ".join(f"{key} = {of_theirs.get(key)}" for key in differing),
                 remedy=_START_ANEW,
             )
+
+
+def enter(job: IndexJob, plan: IndexPlan, output: Place) -> None:
+    """Write config.yaml and config.json, before any part and after all that a folder may be refused for."""
     (output / "config.yaml").write_whole(config_to_yaml(job))
-    (output / IDENTITY_NAME).write_whole(ours.model_dump_json(indent=1))
+    (output / IDENTITY_NAME).write_whole(_identity(job, plan).model_dump_json(indent=1))
 
 
 def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:

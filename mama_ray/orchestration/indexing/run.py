@@ -19,7 +19,7 @@ from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.orchestration.indexing.actor import IndexActor
-from mama_ray.orchestration.indexing.check import FolderState, enter, leave, look_at_parts
+from mama_ray.orchestration.indexing.check import FolderState, enter, leave, look_at_parts, require_same
 from mama_ray.orchestration.indexing.job import IndexActorConfig, IndexJob, with_absolute_paths
 from mama_ray.orchestration.indexing.plan import IndexPlan, make_plan
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -68,8 +68,9 @@ def _fit_actors(actors: IndexActorConfig, *, is_cluster: bool) -> None:
 def _make(job: IndexJob, output: Place) -> str:
     started = time.monotonic()
     plan = make_plan(job)
-    enter(job, plan, output)
+    require_same(job, plan, output)
     state = look_at_parts(plan, output)
+    enter(job, plan, output)
     for _ in range(_MAX_PASSES):
         pending = [number for number, part in enumerate(plan.parts) if part.name not in state.done]
         if not pending:

@@ -123,8 +123,10 @@ def test_shards_that_changed_are_refused(indexed, samples, model_folder, tmp_pat
     output = Path(shutil.copytree(indexed / "index", tmp_path / "index"))
     changed = [samples[:7], samples[8:11]] if change == "another clip" else [samples[:7]]
     shards = write_shards(tmp_path / "shards", changed)
+    told = [(output / name).read_bytes() for name in ("config.json", "config.yaml")]
     with pytest.raises(UserError, match=r"index of other clips.*another --output"):
         make_index(job_of(shards, model_folder, output))
+    assert [(output / name).read_bytes() for name in ("config.json", "config.yaml")] == told
 
 
 def test_damaged_and_lost_parts_alone_are_made_again(indexed, samples, model_folder, tmp_path):  # noqa: F811
