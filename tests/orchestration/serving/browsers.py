@@ -73,7 +73,8 @@ def chromium() -> Iterator[WatchedBrowser]:
     with sync_playwright() as playwright:
         # Debian's own needs no sandbox of its own in a container, and plays sound to nobody.
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required"],
         )
         try:
             yield WatchedBrowser(browser)
