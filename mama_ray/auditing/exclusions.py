@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mama_ray.data.clip import check_clip_id
+from mama_ray.data.spreadsheets import inert_cell
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
@@ -27,10 +28,8 @@ EXCLUDE_NAME = "exclude.csv"
 _COLUMNS = ("clip_id", "caption_id", "reason", "caption")
 _CAPTION_ID = re.compile(r"[0-9a-f]{16}")
 _MAX_BYTES = 1 << 28  # a few million rows
-_FORMULA_STARTS = ("=", "+", "-", "@")
 _NO_TEXT = re.compile(r"-.*|\d[\dEe-]*")
 _APOSTROPHE = "'"  # in no id
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,6 @@ def exclusions_to_csv(exclusions: Iterable[Exclusion]) -> str:
         ids = (f"{_APOSTROPHE}{own}" if _NO_TEXT.fullmatch(own) else own for own in (one.clip_id, one.caption_id))
         writer.writerow([*ids, inert_cell(one.reason), inert_cell(one.caption)])
     return "\ufeff" + text.getvalue()
-
-
-def inert_cell(text: str) -> str:
-    """Return a text as one line that no spreadsheet takes for a formula."""
-    text = _UNPRINTABLE.sub(" ", text)
-    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def read_exclusions(place: Place) -> list[Exclusion]:

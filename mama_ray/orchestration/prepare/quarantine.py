@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from mama_ray.data.spreadsheets import inert_cell
 from mama_ray.masking import mask_text
 
 QUARANTINE_NAME = "quarantine.parquet"
@@ -36,8 +36,6 @@ _SHOWN_CHARACTERS = 120
 _MAX_CSV_ROWS = 1_000_000
 _MAX_CELL_CHARACTERS = 2_000
 # What a spreadsheet would take for a formula, and run: a video may be called so by a stranger.
-_FORMULA_STARTS = ("=", "+", "-", "@")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def refused_row(reason: str, **known: Any) -> dict[str, Any]:
@@ -100,7 +98,4 @@ class SpreadsheetWriter:
 
 def spreadsheet_cell(value: Any) -> Any:
     """Return a value as a cell that no spreadsheet takes for a formula: text without control characters, cut."""
-    if not isinstance(value, str):
-        return value
-    text = _UNPRINTABLE.sub(" ", value)[:_MAX_CELL_CHARACTERS]
-    return f"'{text}" if text.lstrip().startswith(_FORMULA_STARTS) else text
+    return inert_cell(value, _MAX_CELL_CHARACTERS) if isinstance(value, str) else value

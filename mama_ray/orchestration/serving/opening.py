@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mama_ray.auditing.table import AUDIT_NAME
 from mama_ray.errors import UserError
 from mama_ray.models.hub import require_hub_id, without_prefix
 from mama_ray.orchestration.captioning.job import EMBEDDED
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INDEX_FOLDER = "index"
-_AUDIT_TABLE = "audit.parquet"
 
 
 def open_state(job: AppJob, token: str | None = None) -> AppState:
@@ -139,6 +139,6 @@ def _audit_folder(uri: str | None) -> Place | None:
         return None
     folder = Place.of(uri)
     with storage_errors(uri):
-        if not (folder / _AUDIT_TABLE).is_file():
-            raise UserError("no audit of a run", got=uri, wanted=_AUDIT_TABLE, remedy="write it with jobs/audit.py")
+        if not (folder / AUDIT_NAME).is_file():
+            raise UserError("no audit of a run", got=uri, wanted=AUDIT_NAME, remedy="write it with jobs/audit.py")
     return folder
