@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_text
-from mama_ray.orchestration.serving import api_page, clips, mcp, narrate, search_page, weights
+from mama_ray.orchestration.serving import api_page, clips, mcp, search_page, weights
+from mama_ray.orchestration.serving.narrate import routes as narrate
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import PROTECTING_HEADERS, Doorkeeper
 from mama_ray.orchestration.serving.state import AppState

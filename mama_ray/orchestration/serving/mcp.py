@@ -16,9 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.examples import Examples
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import NarrationQueue
-from mama_ray.orchestration.serving.narrate_windows import shown_text
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import NarrationQueue
+from mama_ray.orchestration.serving.narrate.windows import shown_text
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.searching import Searcher, SearchRequest
 from mama_ray.orchestration.serving.state import AppState

@@ -17,15 +17,15 @@ from mama_ray.config import config_to_yaml
 from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_process import NarrateProcess, end_left_over
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.process import NarrateProcess, end_left_over
+from mama_ray.orchestration.serving.narrate.record import (
     NarrationFolder,
     Record,
     Settings,
     State,
     remove_unfinished,
 )
-from mama_ray.orchestration.serving.narrate_windows import NarratedWindows, log_reason, read_windows
+from mama_ray.orchestration.serving.narrate.windows import NarratedWindows, log_reason, read_windows
 
 logger = logging.getLogger(__name__)
 

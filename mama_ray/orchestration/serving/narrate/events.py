@@ -12,7 +12,7 @@ from typing import Any
 
 from sse_starlette import ServerSentEvent
 
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue
 
 _WINDOWS_PER_EVENT = 256
 _RETRY_MS = 1_000

@@ -5,10 +5,10 @@ import tracemalloc
 
 import psutil
 
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import Narration
-from mama_ray.orchestration.serving.narrate_record import RECORD_NAME
-from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import Narration
+from mama_ray.orchestration.serving.narrate.record import RECORD_NAME
+from tests.orchestration.serving.narrate.narrations import add, comes_about, during, queue_at
 
 
 def test_a_narration_that_was_deleted_cannot_be_let_go_on(tmp_path):
@@ -49,7 +49,7 @@ def test_a_process_whose_narration_cannot_be_written_down_is_ended(tmp_path):
         assert narration.folder.log.read_bytes() == b""  # where it would say why it failed by itself
 
     def is_narrating() -> bool:
-        return any("narrate_child" in " ".join(one.cmdline()) for one in psutil.Process().children())
+        return any("narrate.child" in " ".join(one.cmdline()) for one in psutil.Process().children())
 
     during(queue, work())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-_MODULE = "mama_ray.orchestration.serving.narrate_child"
+_MODULE = "mama_ray.orchestration.serving.narrate.child"
 _LEAVES_S = 12.0  # a job that is told to stop is gone within 10 s
 _POLL_S = 0.2
 

@@ -7,10 +7,10 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_api import add_changes, add_readings, add_uploads
-from mama_ray.orchestration.serving.narrate_downloads import FORMATS
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import NarrationQueue
+from mama_ray.orchestration.serving.narrate.api import add_changes, add_readings, add_uploads
+from mama_ray.orchestration.serving.narrate.downloads import FORMATS
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import NarrationQueue
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.state import AppState
 

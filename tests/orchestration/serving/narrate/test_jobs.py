@@ -7,15 +7,15 @@ import psutil
 import pytest
 
 from mama_ray.captioning.engines.generation import SamplingConfig
-from mama_ray.orchestration.serving.narrate_jobs import Narration, QueueFull, sampling_for
-from mama_ray.orchestration.serving.narrate_process import end_left_over
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.jobs import Narration, QueueFull, sampling_for
+from mama_ray.orchestration.serving.narrate.process import end_left_over
+from mama_ray.orchestration.serving.narrate.record import (
     NarrationFolder,
     Settings,
     new_id,
     partial_upload,
 )
-from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
+from tests.orchestration.serving.narrate.narrations import add, comes_about, during, queue_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.serving.narrate_downloads import FORMATS
-from mama_ray.orchestration.serving.narrate_events import describe, events_of, with_edit
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue, QueueFull
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.downloads import FORMATS
+from mama_ray.orchestration.serving.narrate.events import describe, events_of, with_edit
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue, QueueFull
+from mama_ray.orchestration.serving.narrate.record import (
     MAX_TEXT_CHARACTERS,
     Record,
     Settings,
@@ -24,7 +24,7 @@ from mama_ray.orchestration.serving.narrate_record import (
     now_s,
     partial_upload,
 )
-from mama_ray.orchestration.serving.narrate_video import NarratedVideos
+from mama_ray.orchestration.serving.narrate.video import NarratedVideos
 from mama_ray.orchestration.serving.state import AppState
 from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, look_at_upload, receive, told_length
 

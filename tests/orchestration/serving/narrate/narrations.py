@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.serving.app import create_app
 from mama_ray.orchestration.serving.job import AppJob
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue
-from mama_ray.orchestration.serving.narrate_record import Record, Settings, keep_upload, new_id, partial_upload
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue
+from mama_ray.orchestration.serving.narrate.record import Record, Settings, keep_upload, new_id, partial_upload
 from mama_ray.orchestration.serving.opening import open_state
 from tests.data.video.video_factory import make_video
 

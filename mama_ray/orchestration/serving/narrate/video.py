@@ -9,7 +9,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guarded import guard_of
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.source import reason_of
-from mama_ray.orchestration.serving.narrate_jobs import Narration
+from mama_ray.orchestration.serving.narrate.jobs import Narration
 from mama_ray.orchestration.serving.previews import plays_in_browsers
 from mama_ray.storage.places import whole_file
 
