@@ -29,7 +29,7 @@ _STOP_WITHIN_S = 3  # of requests that are under way when the app is stopped
 def serve(job: AppJob) -> str:
     """Serve the app until it is stopped; returns the line that says where its data lie."""
     job = with_absolute_paths(job)
-    token = read_token(job)
+    token = take_token(job)
     if "://" in job.data:
         raise UserError("the app keeps its data on this machine", got=job.data, wanted="a folder on this machine")
     ensure_writable(job.data)
@@ -50,9 +50,12 @@ def serve(job: AppJob) -> str:
     return f"the app was stopped; what it keeps is in {job.data}"
 
 
-def read_token(job: AppJob) -> str | None:
-    """Return the token of the environment. Raises UserError where one is needed and there is none, or a short one."""
-    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+def take_token(job: AppJob) -> str | None:
+    """Take the token out of the environment, which the processes that are started from here inherit, and return it.
+
+    Raises UserError where one is needed and there is none, or a short one.
+    """
+    token = os.environ.pop(TOKEN_VARIABLE, "").strip() or None
     if token is None and job.host not in LOOPBACK_HOSTS:
         raise UserError(
             "an address that other machines reach needs a token",
