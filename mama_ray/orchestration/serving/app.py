@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 UPLOAD_PATHS = ("/api/uploads", "/api/search/example")
 """Beginnings of the paths that take bodies of up to max_upload_mib; every other body is small."""
 
-_ROUTERS = (search_page, clips, narrate, weights, mcp, api_page)  # mcp's starts after narrate's
+_ROUTERS = (search_page, clips, narrate, weights, mcp, api_page)  # mcp's starts after search_page's and narrate's
 
 
 def create_app(state: AppState) -> FastAPI:
