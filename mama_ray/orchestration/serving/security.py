@@ -85,14 +85,16 @@ class Doorkeeper:
             return
         request = Request(scope)
         protected = _with_headers(send)
-        answer = self._refusal(request) or (await self._login(request, receive) if self._is_login(request) else None)
-        if answer is not None:
-            answer.headers["connection"] = "close"  # what was refused may still be sending
-            await answer(scope, receive, protected)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await _answer_and_close(refusal, scope, receive, protected)
             return
         self._num_clients += 1
         try:
-            await self._app(scope, self._bounded(request, receive), protected)
+            if _path_of(request) == LOGIN_PATH:
+                await _answer_and_close(await self._login(request, receive), scope, receive, protected)
+            else:
+                await self._app(scope, self._bounded(request, receive), protected)
         finally:
             self._num_clients -= 1
 
@@ -139,9 +141,6 @@ class Doorkeeper:
             return JSONResponse({"detail": "the token is missing or wrong"}, 401, {"www-authenticate": "Bearer"})
         return self._pages.render(request, "login.html.j2", status=401, was_wrong=False)
 
-    def _is_login(self, request: Request) -> bool:
-        return _path_of(request) == LOGIN_PATH
-
     async def _login(self, request: Request, receive: Receive) -> Response:
         """Take the token from the form once; from then on the browser sends a cookie that is made of it."""
         if self._token is None:
@@ -158,6 +157,11 @@ class Doorkeeper:
         secure = request.url.scheme == "https"
         answer.set_cookie(_COOKIE, _cookie_value(self._token), httponly=True, samesite="strict", secure=secure)
         return answer
+
+
+async def _answer_and_close(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    answer.headers["connection"] = "close"  # what was refused may still be sending
+    await answer(scope, receive, send)
 
 
 def _told(status: int, reason: str) -> Response:

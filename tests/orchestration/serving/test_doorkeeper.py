@@ -111,6 +111,30 @@ def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():
     assert asyncio.run(run()) == [200, 503, 200]
 
 
+def test_a_form_of_the_token_that_never_ends_takes_a_place_as_every_request_does():
+    async def run() -> list[int]:
+        goes_on, has_begun = asyncio.Event(), asyncio.Event()
+
+        async def hangs() -> AsyncIterator[bytes]:
+            has_begun.set()
+            await goes_on.wait()
+            yield f"token={TOKEN}".encode()
+
+        door = Doorkeeper(guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1)
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        transport = httpx.ASGITransport(door)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            first = asyncio.create_task(client.post("/login", content=hangs(), headers=form))
+            await has_begun.wait()
+            second = await client.post("/login", data={"token": TOKEN})
+            goes_on.set()
+            await first
+            third = await client.post("/login", data={"token": TOKEN})
+            return [first.result().status_code, second.status_code, third.status_code]
+
+    assert asyncio.run(run()) == [303, 503, 303]
+
+
 def test_a_request_that_fails_frees_its_place():
     async def run() -> list[int]:
         async def broken(scope, receive, send) -> None:
