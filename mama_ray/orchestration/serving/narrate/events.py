@@ -37,6 +37,7 @@ def describe(queue: NarrationQueue, narration: Narration, num_done: int | None =
         "settings": record.settings.model_dump(),
         "num_windows": narration.num_windows,
         "num_done": num_done,
+        "notice": narration.notice,
     }
 
 

@@ -17,6 +17,7 @@ from mama_ray.config import config_to_yaml
 from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.narration.job import NarrateJob
+from mama_ray.orchestration.serving.narrate.edits import Edits
 from mama_ray.orchestration.serving.narrate.process import NarrateProcess, end_left_over
 from mama_ray.orchestration.serving.narrate.record import (
     NarrationFolder,
@@ -47,8 +48,18 @@ class Narration:
         self.windows: NarratedWindows | None = None
         self.process: NarrateProcess | None = None
         self.is_cancelled = False
-        self.edits = folder.read_edits()
+        self._edits = Edits(folder.path)
         self.changed = asyncio.Event()
+
+    @property
+    def edits(self) -> dict[str, str]:
+        """What a person wrote in place of captions, by clip id."""
+        return self._edits.texts
+
+    @property
+    def notice(self) -> str | None:
+        """What a person has to know of the narration's folder; None where there is nothing."""
+        return self._edits.notice
 
     @cached_property
     def num_windows(self) -> int:
@@ -70,7 +81,7 @@ class Narration:
 
     def edit(self, clip_id: str, text: str | None) -> None:
         """Keep a person's text for a window; None goes back to the model's. Raises OSError."""
-        self.edits = self.folder.write_edit(clip_id, text)
+        self._edits.put(clip_id, text)
 
 
 class NarrationQueue:
@@ -85,6 +96,7 @@ class NarrationQueue:
         self._running: dict[str, asyncio.Task] = {}
         self._num_reserved = 0
         self._is_closing = False
+        self.arriving = asyncio.Lock()  # one at a time, so that the queue is in the order of `created_s`
 
     async def start(self) -> None:
         """Find what earlier starts have left, and go on with it."""
