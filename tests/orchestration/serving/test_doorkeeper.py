@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
@@ -133,6 +134,30 @@ def test_a_form_of_the_token_that_never_ends_takes_a_place_as_every_request_does
             return [first.result().status_code, second.status_code, third.status_code]
 
     assert asyncio.run(run()) == [303, 503, 303]
+
+
+def test_a_body_that_stops_coming_frees_its_place_and_an_answer_that_takes_long_is_waited_for():
+    async def read_all(scope, receive, send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        left = asyncio.ensure_future(receive())  # as an answer in events watches for its client's leave
+        await asyncio.sleep(0.3)
+        assert not left.done()
+        left.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def stops() -> AsyncIterator[bytes]:
+        yield b"some"
+        await asyncio.Event().wait()
+
+    async def run() -> list[int]:
+        inner = ExceptionMiddleware(read_all)
+        door = Doorkeeper(inner, pages=Pages(), token=None, max_upload_bytes=9, max_clients=1, patience_s=0.1)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://127.0.0.1") as client:
+            return [(await client.post("/", content=body)).status_code for body in (stops(), b"whole", stops())]
+
+    assert asyncio.run(run()) == [408, 200, 408]
 
 
 def test_a_request_that_fails_frees_its_place():
