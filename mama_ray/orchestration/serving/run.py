@@ -14,6 +14,7 @@ import uvicorn
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.app import create_app
+from mama_ray.orchestration.serving.connections import BoundedConnection
 from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS, AppJob, with_absolute_paths
 from mama_ray.orchestration.serving.opening import open_state
 from mama_ray.orchestration.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE
@@ -38,6 +39,7 @@ def serve(job: AppJob) -> str:
         state = open_state(job, token)
         config = uvicorn.Config(
             create_app(state),
+            http=BoundedConnection,
             log_config=None,  # ours masks
             access_log=False,
             server_header=False,
