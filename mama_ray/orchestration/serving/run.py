@@ -20,7 +20,7 @@ from mama_ray.orchestration.serving.opening import open_state
 from mama_ray.orchestration.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,10 @@ def serve(job: AppJob) -> str:
     # A taken port, and data that another app writes, are told before anything slow.
     with _listening(job) as listener, Lease(Place.of(job.data) / LEASE_NAME, "app's data"):
         state = open_state(job, token)
+        with storage_errors(job.data):  # each page takes a folder of its own there
+            app = create_app(state)
         config = uvicorn.Config(
-            create_app(state),
+            app,
             http=BoundedConnection,
             log_config=None,  # ours masks
             access_log=False,

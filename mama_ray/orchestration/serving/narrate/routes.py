@@ -19,6 +19,7 @@ _FOLDER = "narrations"
 
 def build_router(state: AppState, pages: Pages) -> APIRouter:
     """Return the routes of the pages and of what they ask for; the queue lives as long as the application."""
+    (state.data_dir / _FOLDER).mkdir(parents=True, exist_ok=True)  # now, when what is refused can still be told well
     at_once = 0 if state.narrator is None else 1  # what was narrated earlier can be looked at without a narrator
     queue = NarrationQueue(
         state.data_dir / _FOLDER, narrate_job(state), at_once=at_once, max_waiting=state.job.max_jobs
