@@ -93,5 +93,5 @@ def _read(line: bytes) -> Mark | None:
         record = json.loads(line)
         record.pop("time_s", None)
         return Mark.model_validate(record)
-    except (ValueError, AttributeError, TypeError, ValidationError):
+    except (ValueError, AttributeError, TypeError, ValidationError, RecursionError):
         return None
