@@ -21,7 +21,6 @@ from mama_ray.orchestration.serving.narrate.record import (
     keep_upload,
     names_of,
     new_id,
-    now_s,
     partial_upload,
 )
 from mama_ray.orchestration.serving.narrate.video import NarratedVideos
@@ -92,8 +91,8 @@ async def _take(
         video = await decoding.run(look_at_upload, path, state.job.decode)
         async with queue.arriving:
             record = Record(
-                narration_id=narration_id, name=shown, file_name=file_name, created_s=now_s(), num_bytes=num_bytes,
-                duration_s=video.duration_s, codec=video.codec, settings=settings,
+                narration_id=narration_id, name=shown, file_name=file_name, created_s=queue.arrival_s(),
+                num_bytes=num_bytes, duration_s=video.duration_s, codec=video.codec, settings=settings,
             )  # fmt: skip
             record.windows()  # raises UserError for more than there may be
             return queue.add(await asyncio.to_thread(keep_upload, queue.folder, path, record), record)

@@ -24,6 +24,7 @@ from mama_ray.orchestration.serving.narrate.record import (
     Record,
     Settings,
     State,
+    now_s,
     remove_unfinished,
 )
 from mama_ray.orchestration.serving.narrate.windows import NarratedWindows, log_reason, read_windows
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 _LOOK_S = 0.4  # between two looks at what a job has committed
 _TEMPERATURE = 0.7  # where several samples are asked for of a narrator whose settings would give one text
 _CANCELS_S, _CLOSES_S = 12.0, 3.0  # a job that is told to stop is gone within 10 s; an app is to be gone sooner
+_LEAST_APART_S = 0.001
 _CLIPS_PER_COMMIT = 4  # a person waits for the first windows
 
 
@@ -119,6 +121,11 @@ class NarrationQueue:
     def all(self) -> list[Narration]:
         """Return all narrations, the latest first."""
         return sorted(self._narrations.values(), key=lambda one: one.record.created_s, reverse=True)
+
+    def arrival_s(self) -> float:
+        """Return the time for `created_s`: now, but later than all that wait or run, where the clock was set back."""
+        pending = [one.record.created_s for one in self._narrations.values() if not one.record.is_over]
+        return max([now_s(), *(created_s + _LEAST_APART_S for created_s in pending)])
 
     def find(self, narration_id: str) -> Narration | None:
         """Return a narration; None where there is none of that id."""

@@ -59,7 +59,7 @@ def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> Narrati
     return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
 
 
-def add(queue: NarrationQueue, number: int = 0) -> Narration:
+def add(queue: NarrationQueue, number: float = 0) -> Narration:
     """Put a video of two seconds into the queue."""
     with queue.place_reserved():
         name = new_id()

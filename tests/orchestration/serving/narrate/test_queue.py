@@ -1,6 +1,7 @@
 """What a queue of narrations does at once, without waiting for a job."""
 
 import asyncio
+import time
 import tracemalloc
 
 import psutil
@@ -50,6 +51,20 @@ def test_a_process_whose_narration_cannot_be_written_down_is_ended(tmp_path):
 
     def is_narrating() -> bool:
         return any("narrate.child" in " ".join(one.cmdline()) for one in psutil.Process().children())
+
+    during(queue, work())
+
+
+def test_who_comes_after_the_clock_was_set_back_still_waits_behind_who_came_before(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+    tomorrow = time.time() + 86_400
+
+    async def work() -> None:
+        assert queue.arrival_s() < tomorrow
+        first = add(queue, tomorrow)
+        assert queue.arrival_s() > tomorrow
+        await queue.cancel(first)
+        assert queue.arrival_s() < tomorrow
 
     during(queue, work())
 
