@@ -72,7 +72,6 @@ def test_an_answer_to_what_nobody_foresaw_is_protected_as_all_are(tmp_path: Path
 
 def test_a_browser_that_is_closed_during_an_upload_is_no_fault_and_leaves_nothing(tmp_path: Path):
     app, answers = app_without_clips(tmp_path, narrator="any"), []
-    (tmp_path / "narrations").mkdir()
     scope = {
         "type": "http", "method": "POST", "path": "/api/uploads", "query_string": b"name=a.mp4", "scheme": "http",
         "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 80),

@@ -17,11 +17,12 @@ class Edits:
     """The texts of one narration, by clip id.
 
     A file that is damaged, as by a disk or by hand, is kept aside under another name before a new one is written. As
-    long as it lies there, `notice` tells of it.
+    long as it lies there when the app starts, `notice` tells of it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._kept = sorted(path.name for path in folder.glob(_KEPT_NAME.format("*")))
         self.texts, self._is_damaged = _read(folder / EDITS_NAME)
         if self._is_damaged:
             logger.warning("%s is damaged: of its texts %d can be read", folder / EDITS_NAME, len(self.texts))
@@ -29,8 +30,7 @@ class Edits:
     @property
     def notice(self) -> str | None:
         """What a person has to know of texts that cannot be read; None where there are none."""
-        kept = sorted(path.name for path in self._folder.glob(_KEPT_NAME.format("*")))
-        names = [*kept, *([EDITS_NAME] if self._is_damaged else [])]
+        names = [*self._kept, *([EDITS_NAME] if self._is_damaged else [])]
         if not names:
             return None
         return f"Not all of your texts can be read: {', '.join(names)} in the folder of this narration is damaged."
@@ -50,6 +50,7 @@ class Edits:
         while (kept := self._folder / _KEPT_NAME.format(number)).exists():
             number += 1
         (self._folder / EDITS_NAME).rename(kept)
+        self._kept.append(kept.name)
         self._is_damaged = False
 
 
