@@ -29,6 +29,8 @@ class NarratedVideos:
     async def answer(self, narration: Narration) -> FileResponse:
         """Return the whole file or the range of it that a browser asks for. Raises HTTPException with the reason."""
         record, folder = narration.record, narration.folder
+        if not await asyncio.to_thread((folder.path / record.file_name).is_file):
+            raise HTTPException(404, "the video is gone from the app's folder")
         if plays_in_browsers(record):
             return FileResponse(folder.path / record.file_name, media_type=_KINDS[record.extension])
         async with self._one_at_a_time:
