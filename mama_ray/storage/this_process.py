@@ -45,8 +45,13 @@ class ProcessIdentity:
 
 def this_process() -> ProcessIdentity:
     """Return the identity of the calling process."""
-    facts = _state_and_start(os.getpid())
-    return ProcessIdentity(socket.gethostname(), os.getpid(), _boot(), _namespace(), facts[1] if facts else "")
+    return process_of(os.getpid())
+
+
+def process_of(pid: int) -> ProcessIdentity:
+    """Return the identity of a process of this machine; its start is empty where there is no such process."""
+    facts = _state_and_start(pid)
+    return ProcessIdentity(socket.gethostname(), pid, _boot(), _namespace(), facts[1] if facts else "")
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:

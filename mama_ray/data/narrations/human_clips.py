@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from mama_ray.data.annotations import parse_annotation, read_annotations
+from mama_ray.data.captions import is_nothing
 from mama_ray.data.video.windows import Times, mean_alpha, windows_of_moments
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
@@ -29,6 +30,8 @@ def read_human_clips(
             annotation = parse_annotation(row)
         except ValueError as error:
             raise UserError("a human clip cannot be read", got=f"{place}, row {number}: {error}") from error
+        if times == "moments" and is_nothing(row.get("start_s")):
+            raise UserError("a human narration has no moment", got=f"{place}, row {number}", wanted="its start_s")
         if times == "clips" and annotation.end_s is None and annotation.start_s > 0:
             got = f"{place}, row {number}: start_s {annotation.start_s:g} and no end_s"
             raise UserError(

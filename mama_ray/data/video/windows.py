@@ -20,6 +20,7 @@ from mama_ray.errors import UserError
 # EgoVLP's alpha: the mean over all videos of Ego4D of the mean gap between the narrations of one.
 EGO4D_ALPHA_S = 4.9
 _US = 1_000_000
+_FAR_S = 1e9  # past the end of any video
 
 Times = tuple[float, float]
 
@@ -38,7 +39,7 @@ class WindowPlanConfig(Config):
     """all: the whole video; uncovered: what no human clip covers, to which no window reaches; human: the human clips
     themselves, for more captions of them."""
 
-    alpha_s: float | None = Field(default=EGO4D_ALPHA_S, gt=0)
+    alpha_s: float | None = Field(default=EGO4D_ALPHA_S, ge=1e-6, le=1e6)
     """How wide the clip of a narration is that has a moment alone: the mean gap between the narrations of its video,
     divided by this; null is the mean of those gaps over all videos that are given."""
 
@@ -101,7 +102,7 @@ def windows_of_moments(timestamps_s: Iterable[float], alpha_s: float | None = EG
     """
     times = [float(moment) for moment in timestamps_s]
     beta_s = mean_gap(times)
-    half_s = 0.5 if beta_s is None or alpha_s is None else beta_s / (2 * alpha_s)
+    half_s = 0.5 if beta_s is None or alpha_s is None else min(beta_s / (2 * alpha_s), _FAR_S)
     return [(moment - half_s, moment + half_s) for moment in times]
 
 
@@ -124,7 +125,8 @@ def _inside(human: Sequence[Times], end: int) -> list[tuple[int, int]]:
     for start_s, end_s in human:
         if not (math.isfinite(start_s) and math.isfinite(end_s)):
             raise ValueError(f"human clip: got [{start_s}, {end_s}) s, wanted finite seconds")
-        start, stop = max(0, math.floor(start_s * _US)), min(end, math.ceil(end_s * _US))
+        # What is far beyond any video is cut first: as a number of microseconds it might not be finite.
+        start, stop = max(0, math.floor(min(start_s, _FAR_S) * _US)), min(end, math.ceil(min(end_s, _FAR_S) * _US))
         if start < stop:
             clips.append((start, stop))
     return clips

@@ -18,9 +18,14 @@ def corrected_row(clip_id: str, video_sha256: str, text: str, source: str, *, by
     return {**dict.fromkeys(CAPTION_SCHEMA.names), **row, "model": by, "flags": []}
 
 
-def corrected_table(rows: Iterable[dict]) -> pa.Table:
-    """Return rows as a caption table."""
-    return pa.Table.from_pylist(list(rows), schema=CAPTION_SCHEMA)
+def corrected_files(rows: Iterable[dict], *, origin: str) -> dict[str, bytes]:
+    """Return the files of a finished caption table by their names, the summary last; of no rows there are none."""
+    table, parquet = pa.Table.from_pylist(list(rows), schema=CAPTION_SCHEMA), pa.BufferOutputStream()
+    if not len(table):
+        return {}
+    pq.write_table(table, parquet, compression="zstd")
+    summary = {"version": TABLE_VERSION, "job": {"corrected": origin}, "files": {file_name(0): len(table)}}
+    return {file_name(0): parquet.getvalue().to_pybytes(), SUMMARY_NAME: json.dumps(summary, indent=1).encode()}
 
 
 def write_corrected(folder: Place, rows: Iterable[dict], *, origin: str) -> int:
@@ -28,12 +33,11 @@ def write_corrected(folder: Place, rows: Iterable[dict], *, origin: str) -> int:
 
     A table of no rows is none: the folder then has no summary, by which it would count.
     """
-    table = corrected_table(rows)
+    rows = list(rows)
+    files = corrected_files(rows, origin=origin)
     with storage_errors(folder.uri):
         if (folder / SUMMARY_NAME).is_file():
             (folder / SUMMARY_NAME).delete_file()
-        if len(table):
-            (folder / file_name(0)).write_whole(lambda stream: pq.write_table(table, stream, compression="zstd"))
-            record = {"version": TABLE_VERSION, "job": {"corrected": origin}, "files": {file_name(0): len(table)}}
-            (folder / SUMMARY_NAME).write_whole(json.dumps(record, indent=1))
-    return len(table)
+        for name, content in files.items():
+            (folder / name).write_whole(content)
+    return len(rows)

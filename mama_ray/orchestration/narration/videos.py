@@ -9,6 +9,8 @@ import os
 import posixpath
 import shutil
 import tempfile
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
 _COPY_BYTES = 8 << 20
+_ANSWERS_WITHIN_S = 30
 _LIST_EXTENSION = ".txt"
 
 
@@ -178,12 +181,26 @@ def _videos_of(entry: str) -> list[FoundVideo]:
     there = with_retries(place.info)
     if there.type == pafs.FileType.Directory:
         return _videos_in(place)
+    if not there.is_file and entry.lower().startswith(("http://", "https://")):
+        _require_answer(entry)
     if not there.is_file:
         near = with_retries(lambda: nearest_name(place.parent, place.name))
         raise UserError("no such video", got=entry, remedy=None if near is None else f"did you mean {near}?")
     if entry.lower().endswith(_LIST_EXTENSION):
         return [video for line in _lines_of(place) for video in _videos_of(line)]
     return [FoundVideo(place.uri, _stem(place.name), there.size, there.mtime_ns)]
+
+
+def _require_answer(address: str) -> None:
+    """Raise UserError where a web server does not say that it has no such file: the file system takes all for that."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_ANSWERS_WITHIN_S).close()
+    except urllib.error.HTTPError as error:
+        if error.code not in (404, 410):
+            raise UserError("the server of a video refuses it", got=f"{address} (status {error.code})") from error
+    except OSError as error:  # also URLError, which tells why
+        why = getattr(error, "reason", error)
+        raise UserError("the server of a video cannot be reached", got=f"{address} ({why})") from error
 
 
 def _videos_in(folder: Place) -> list[FoundVideo]:

@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_text
-from mama_ray.orchestration.serving import api_page, clips, mcp, narrate, search_page, weights
+from mama_ray.orchestration.serving import api_page, clips, mcp, search_page, weights
+from mama_ray.orchestration.serving.narrate import routes as narrate
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import PROTECTING_HEADERS, Doorkeeper
 from mama_ray.orchestration.serving.state import AppState
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 UPLOAD_PATHS = ("/api/uploads", "/api/search/example")
 """Beginnings of the paths that take bodies of up to max_upload_mib; every other body is small."""
 
-_ROUTERS = (search_page, clips, narrate, weights, mcp, api_page)  # mcp's starts after narrate's
+_ROUTERS = (search_page, clips, narrate, weights, mcp, api_page)  # mcp's starts after search_page's and narrate's
 
 
 def create_app(state: AppState) -> FastAPI:

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 _BATCH_WAIT_S = 0.005
 _TRIES, _FIRST_WAIT_S = 6, 0.2  # together longer than Serve needs to notice that a replica is gone
 _TIMEOUT_S = 120.0
+_LARGEST_VIDEO = 256 << 20  # it is held whole here, on its way and in the replica
 _MOST_QUERIES = 64  # at a time in one replica; the others wait in order
 
 
@@ -120,6 +121,14 @@ class ClusterTowers:
 
     def embed_video(self, video: str | Path | bytes) -> np.ndarray:
         """Encode a file or its bytes, float32 (dim,). UserError, with the reason, for one that cannot be used."""
+        num_bytes = len(video) if isinstance(video, bytes) else Path(video).stat().st_size
+        if num_bytes > _LARGEST_VIDEO:
+            raise UserError(
+                "the example is too large to be sent to a replica of the encoder",
+                got=f"{num_bytes >> 20} MiB",
+                wanted=f"at most {_LARGEST_VIDEO >> 20} MiB",
+                remedy="cut it to the part that the clips should be like",
+            )
         data = video if isinstance(video, bytes) else Path(video).read_bytes()
         return _answers([self._replicas], "embed_video", data)[0]
 

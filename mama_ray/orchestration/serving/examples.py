@@ -4,7 +4,6 @@ An example is named by the hash of its bytes, so a link to a search with it goes
 the model is the same.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import re
@@ -17,7 +16,7 @@ import anyio.to_thread
 import numpy as np
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.serving.uploads import receive
+from mama_ray.orchestration.serving.uploads import DecodingThreads, receive
 
 PREFIX = "example:"
 _NAME = re.compile(r"example:[0-9a-f]{32}", re.ASCII)
@@ -30,7 +29,7 @@ class Examples:
 
     def __init__(self, folder: Path, towers: Any) -> None:
         """towers: `search.towers.Towers`, None where nothing can be encoded."""
-        self._towers, self._at_once = towers, asyncio.Semaphore(_NUM_AT_ONCE)
+        self._towers, self._decoding = towers, DecodingThreads(_NUM_AT_ONCE, "examples")
         self._folder = folder / (towers.model_hash[:16] if towers is not None else "none")
         self._folder.mkdir(parents=True, exist_ok=True)
         for left in self._folder.glob("*.tmp"):  # of a process that was killed
@@ -48,9 +47,7 @@ class Examples:
             await receive(chunks, path, max_bytes=max_bytes, expected_bytes=expected_bytes)
             name = await anyio.to_thread.run_sync(_name_of, path)
             if self.feature(name) is None:
-                async with self._at_once:
-                    feature = await anyio.to_thread.run_sync(self._towers.embed_video, path)
-                self._keep(name, feature)
+                self._keep(name, await self._decoding.run(self._towers.embed_video, path))
             return name
         finally:
             path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ A mark is on the disk before it is answered. A line that a crash has cut off is 
 """
 
 import json
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+logger = logging.getLogger(__name__)
 
 MarkName = Literal["wrong", "fine", "rewrite", ""]
 _FILE = "marks.jsonl"
@@ -37,9 +40,12 @@ class MarkStore:
         self._file, self._lock = folder / _FILE, threading.Lock()
         self._marks: dict[tuple[str, str], Mark] = {}
         content = self._file.read_bytes() if self._file.exists() else b""
-        for line in content.splitlines():
-            if (mark := _read(line)) is not None:
+        read = [_read(line) for line in content.splitlines()]
+        for mark in read:
+            if mark is not None:
                 self._keep(mark)
+        if None in read:  # they stay in the file, which is never written anew
+            logger.warning("%s: %d lines are no marks and do not count", self._file, read.count(None))
         if content and not content.endswith(b"\n"):
             self._write(b"\n")
 
@@ -87,5 +93,5 @@ def _read(line: bytes) -> Mark | None:
         record = json.loads(line)
         record.pop("time_s", None)
         return Mark.model_validate(record)
-    except (ValueError, AttributeError, TypeError, ValidationError):
+    except (ValueError, AttributeError, TypeError, ValidationError, RecursionError):
         return None

@@ -15,10 +15,9 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.serving.examples import Examples
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import NarrationQueue
-from mama_ray.orchestration.serving.narrate_windows import shown_text
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import NarrationQueue
+from mama_ray.orchestration.serving.narrate.windows import shown_text
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.searching import Searcher, SearchRequest
 from mama_ray.orchestration.serving.state import AppState
@@ -38,7 +37,7 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
     """Return the route of the protocol; none where its package is not installed."""
     if importlib.util.find_spec("mcp") is None:
         return APIRouter()
-    endpoint = _Endpoint(state)
+    endpoint = _Endpoint()
     router = APIRouter(lifespan=endpoint.alive)
     answers: Any = endpoint  # an ASGI application, which routes take as well as a function
     router.add_route(PATH, answers, methods=["GET", "POST", "DELETE"], include_in_schema=False)
@@ -46,10 +45,10 @@ def build_router(state: AppState, pages: Pages) -> APIRouter:
 
 
 class _Endpoint:
-    """The protocol's ASGI application; the queue is that of the application it lives in."""
+    """The protocol's ASGI application; searcher and queue are those of the application it lives in."""
 
-    def __init__(self, state: AppState) -> None:
-        self._searcher = Searcher(state, Examples(state.data_dir / "examples", state.towers))
+    def __init__(self) -> None:
+        self._searcher: Searcher | None = None
         self._queue: NarrationQueue | None = None
         self._manager: Any = None
 
@@ -65,7 +64,8 @@ class _Endpoint:
         # Hosts and origins are looked at before.
         security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
         server.streamable_http_app(json_response=True, stateless_http=True, transport_security=security)
-        self._queue, self._manager = app.state.narrations, server.session_manager
+        self._searcher, self._queue = app.state.searcher, app.state.narrations
+        self._manager = server.session_manager
         async with server.session_manager.run():
             yield
 
@@ -77,6 +77,7 @@ class _Endpoint:
         """Find clips of the corpus. `plus`: phrases that clips should fit; `minus`: phrases they should not fit;
         `mixture`: 1 looks at pixels alone, 0 at captions alone. A clip's video is at /api/clips/CLIP_ID/preview.
         """
+        assert self._searcher is not None
         try:
             request = SearchRequest(plus=plus, minus=minus or [], mixture=mixture, limit=min(limit, _MOST_CLIPS))
         except ValidationError as error:

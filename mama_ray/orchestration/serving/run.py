@@ -14,12 +14,13 @@ import uvicorn
 
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.app import create_app
+from mama_ray.orchestration.serving.connections import BoundedConnection
 from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS, AppJob, with_absolute_paths
 from mama_ray.orchestration.serving.opening import open_state
 from mama_ray.orchestration.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +30,18 @@ _STOP_WITHIN_S = 3  # of requests that are under way when the app is stopped
 def serve(job: AppJob) -> str:
     """Serve the app until it is stopped; returns the line that says where its data lie."""
     job = with_absolute_paths(job)
-    token = read_token(job)
+    token = take_token(job)
     if "://" in job.data:
         raise UserError("the app keeps its data on this machine", got=job.data, wanted="a folder on this machine")
     ensure_writable(job.data)
     # A taken port, and data that another app writes, are told before anything slow.
     with _listening(job) as listener, Lease(Place.of(job.data) / LEASE_NAME, "app's data"):
         state = open_state(job, token)
+        with storage_errors(job.data):  # each page takes a folder of its own there
+            app = create_app(state)
         config = uvicorn.Config(
-            create_app(state),
+            app,
+            http=BoundedConnection,
             log_config=None,  # ours masks
             access_log=False,
             server_header=False,
@@ -50,9 +54,12 @@ def serve(job: AppJob) -> str:
     return f"the app was stopped; what it keeps is in {job.data}"
 
 
-def read_token(job: AppJob) -> str | None:
-    """Return the token of the environment. Raises UserError where one is needed and there is none, or a short one."""
-    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+def take_token(job: AppJob) -> str | None:
+    """Take the token out of the environment, which the processes that are started from here inherit, and return it.
+
+    Raises UserError where one is needed and there is none, or a short one.
+    """
+    token = os.environ.pop(TOKEN_VARIABLE, "").strip() or None
     if token is None and job.host not in LOOPBACK_HOSTS:
         raise UserError(
             "an address that other machines reach needs a token",

@@ -1,6 +1,9 @@
 """The page "Search" and a clip's own page, with the routes below /api/search."""
 
-from fastapi import APIRouter, HTTPException, Request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from mama_ray.orchestration.serving.clips import clip_facts
@@ -14,9 +17,15 @@ from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, told_length
 
 def build_router(state: AppState, pages: Pages) -> APIRouter:
     """Return the routes of both pages and of searches."""
-    router = APIRouter(tags=["search"])
     examples = Examples(state.data_dir / "examples", state.towers)
     searcher = Searcher(state, examples)
+
+    @asynccontextmanager
+    async def alive(app: FastAPI) -> AsyncIterator[None]:
+        app.state.searcher = searcher  # for others that search
+        yield
+
+    router = APIRouter(tags=["search"], lifespan=alive)
     _add_pages(router, state, pages, searcher)
     _add_routes(router, state, searcher, examples)
     return router

@@ -5,6 +5,7 @@ host that is ours (another name that leads here is a trap), a write must come fr
 answered may be framed or embedded elsewhere. On other addresses every request must know the token.
 """
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -52,7 +53,8 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE |
 
 
 class Doorkeeper:
-    """ASGI middleware: host 400, token 401, origin 403, size 413, number of requests 503, and headers of every answer.
+    """ASGI middleware: host 400, token 401, origin 403, size 413, a body that stops coming 408,
+    number of requests 503, and headers of every answer.
 
     Uploads are counted as they stream, whatever length they claim: a route that reads one past the limit gets an
     HTTPException of 413 from the next read, and has to leave nothing behind.
@@ -68,8 +70,12 @@ class Doorkeeper:
         max_upload_bytes: int,
         upload_paths: Collection[str] = (),
         max_clients: int = 64,
+        patience_s: float = 60.0,
     ) -> None:
-        """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies."""
+        """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies;
+        patience_s: how long the next part of a body is waited for.
+        """
+        self._patience_s = patience_s
         self._app, self._pages, self._token = app, pages, token
         self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
         self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
@@ -85,14 +91,16 @@ class Doorkeeper:
             return
         request = Request(scope)
         protected = _with_headers(send)
-        answer = self._refusal(request) or (await self._login(request, receive) if self._is_login(request) else None)
-        if answer is not None:
-            answer.headers["connection"] = "close"  # what was refused may still be sending
-            await answer(scope, receive, protected)
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await _answer_and_close(refusal, scope, receive, protected)
             return
         self._num_clients += 1
         try:
-            await self._app(scope, self._bounded(request, receive), protected)
+            if _path_of(request) == LOGIN_PATH:
+                await _answer_and_close(await self._login(request, receive), scope, receive, protected)
+            else:
+                await self._app(scope, self._bounded(request, receive), protected)
         finally:
             self._num_clients -= 1
 
@@ -115,12 +123,20 @@ class Doorkeeper:
         return self._max_upload_bytes if is_upload else _SMALL_BODY
 
     def _bounded(self, request: Request, receive: Receive) -> Receive:
-        limit, num_bytes = self._limit(request), 0
+        limit, num_bytes, is_whole = self._limit(request), 0, False
 
         async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
+            nonlocal num_bytes, is_whole
+            if is_whole:  # what comes then is that the client leaves, which may take hours
+                return await receive()
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    message = await receive()
+            except TimeoutError as error:
+                told = f"nothing more came for {self._patience_s:g} s"
+                raise HTTPException(408, told, {"connection": "close"}) from error
             num_bytes += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if num_bytes > limit:
                 raise HTTPException(413, f"larger than the limit of {limit >> 20} MiB", {"connection": "close"})
             return message
@@ -139,9 +155,6 @@ class Doorkeeper:
             return JSONResponse({"detail": "the token is missing or wrong"}, 401, {"www-authenticate": "Bearer"})
         return self._pages.render(request, "login.html.j2", status=401, was_wrong=False)
 
-    def _is_login(self, request: Request) -> bool:
-        return _path_of(request) == LOGIN_PATH
-
     async def _login(self, request: Request, receive: Receive) -> Response:
         """Take the token from the form once; from then on the browser sends a cookie that is made of it."""
         if self._token is None:
@@ -158,6 +171,11 @@ class Doorkeeper:
         secure = request.url.scheme == "https"
         answer.set_cookie(_COOKIE, _cookie_value(self._token), httponly=True, samesite="strict", secure=secure)
         return answer
+
+
+async def _answer_and_close(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    answer.headers["connection"] = "close"  # what was refused may still be sending
+    await answer(scope, receive, send)
 
 
 def _told(status: int, reason: str) -> Response:

@@ -5,9 +5,12 @@ Whatever ends an upload early, the limit, a full disk, a browser that was closed
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guarded import guard_of
@@ -16,8 +19,27 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.source import reason_of
 from mama_ray.storage.failures import NO_SPACE
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 _BUFFER_BYTES = 1 << 20
 _KEPT_FREE_BYTES = 256 << 20  # for what is narrated meanwhile, and for all others of this disk
+
+
+class DecodingThreads:
+    """A few threads that wait for the decoding of what strangers sent, in the order in which they are asked.
+
+    A hostile video holds a thread for minutes. In threads of their own such videos keep only each other waiting.
+    """
+
+    def __init__(self, num_threads: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
+
+    async def run(
+        self, work: Callable[Parameters, Result], *arguments: Parameters.args, **more: Parameters.kwargs
+    ) -> Result:
+        """Call a function in one of the threads; returns and raises what it does."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments, **more))
 
 
 class TooLarge(UserError):

@@ -4,19 +4,16 @@ Marks are kept in the app's own folder; the audit is never changed.
 """
 
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from typing import Annotated
 
-import pyarrow.parquet as pq
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from mama_ray.auditing.exclusions import EXCLUDE_NAME, exclusions_to_csv
 from mama_ray.auditing.table import read_audit
-from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
-from mama_ray.orchestration.audit.corrected import CORRECTED_NAME, corrected_table
+from mama_ray.orchestration.audit.corrected import CORRECTED_NAME, corrected_files
 from mama_ray.orchestration.serving.marks import Mark, MarkStore
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.state import AppState
@@ -108,12 +105,10 @@ def _open(state: AppState) -> tuple[Suspects | None, MarkStore | None]:
 
 
 def _zipped(rows: list[dict]) -> bytes:
-    table, parquet, whole = corrected_table(rows), io.BytesIO(), io.BytesIO()
-    pq.write_table(table, parquet, compression="zstd")
-    summary = {"version": TABLE_VERSION, "job": {"corrected": "by hand"}, "files": {file_name(0): len(table)}}
+    whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
-        archive.writestr(f"{CORRECTED_NAME}/{file_name(0)}", parquet.getvalue())
-        archive.writestr(f"{CORRECTED_NAME}/{SUMMARY_NAME}", json.dumps(summary, indent=1))
+        for name, content in corrected_files(rows, origin="by hand").items():
+            archive.writestr(f"{CORRECTED_NAME}/{name}", content)
     return whole.getvalue()
 
 

@@ -42,6 +42,13 @@ def test_moments_become_clips_by_egovlps_rule(tmp_path):
     assert found["a"][0] == pytest.approx((-0.25, 0.25))
 
 
+@pytest.mark.parametrize("nothing", [{}, {"start_s": None}, {"start_s": "nan"}, {"start_s": float("nan")}])
+def test_a_narration_without_its_moment_is_refused_and_not_taken_for_the_beginning(tmp_path, nothing):
+    rows = [{"video": "a.mp4", "start_s": 3.0}, {"video": "a.mp4", **nothing}]
+    with pytest.raises(UserError, match="a human narration has no moment: got .*, row 2, wanted its start_s"):
+        read_human_clips(table(tmp_path, *rows), ["a"], "moments", 4.9)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -93,6 +93,12 @@ def test_a_window_that_starts_below_zero_or_ends_past_the_video_is_clipped():
     assert found[0].start_s == 0 and found[-1].end_s == 10.0
 
 
+def test_clips_far_beyond_any_video_are_clipped_to_it():
+    config = WindowPlanConfig(cover="human")
+    human = windows_of_moments([0.0, 1e305], 1e-6)
+    assert times(plan_windows("v", 9, config, human=[*human, (1e305, 1.5e305), (2, 1e300)])) == [(0, 9), (2, 9)]
+
+
 def test_too_many_windows_are_refused_with_their_number_and_the_limit():
     with pytest.raises(UserError, match="3600000 windows in 36000.0 s of v, wanted at most 100000"):
         plan_windows("v", 36_000, WindowPlanConfig(window_s=0.01))
@@ -100,7 +106,17 @@ def test_too_many_windows_are_refused_with_their_number_and_the_limit():
         plan_windows("v", 9, WindowPlanConfig(cover="human", max_windows=2), human=[(0, 1), (1, 2), (2, 3)])
 
 
-@pytest.mark.parametrize("wrong", [{"stride_s": 0}, {"window_s": 0}, {"window_s": math.nan}, {"stride_s": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stride_s": 0},
+        {"window_s": 0},
+        {"window_s": math.nan},
+        {"stride_s": -1.0},
+        {"alpha_s": 1e-320},
+        {"alpha_s": 1e300},
+    ],
+)
 def test_a_stride_or_window_of_nothing_is_refused(wrong):
     with pytest.raises(ValueError, match="should be"):
         WindowPlanConfig(**wrong)

@@ -95,6 +95,21 @@ def test_a_video_of_a_web_server_is_found_and_read(tmp_path):
     assert (facts.uri, facts.video_id, facts.duration_s, facts.trouble) == (uri, "my%20hour", 3.0, None)
 
 
+def test_a_web_server_that_cannot_be_reached_or_refuses_is_told_as_that(tmp_path):
+    class Refusing(SimpleHTTPRequestHandler):
+        def send_head(self) -> None:
+            self.send_error(403)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}/a.mp4"
+        with pytest.raises(UserError, match=r"refuses it: got .*a.mp4 \(status 403\)"):
+            find_videos([uri])
+        server.shutdown()
+    with pytest.raises(UserError, match=r"cannot be reached: got http.*a.mp4 \(.*refused\)"):
+        find_videos([uri])
+
+
 def test_a_list_of_lists_is_refused(tmp_path):
     (tmp_path / "one.txt").write_text("two.txt\n")
     with pytest.raises(UserError, match="names another list"):

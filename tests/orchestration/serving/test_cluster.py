@@ -77,6 +77,14 @@ def test_the_answers_are_those_of_one_process(deployed, local, index_folder):
     assert index.video_feature("no such clip") is None
 
 
+def test_a_video_that_is_too_large_to_be_held_in_memory_is_refused_before_it_is_read(deployed, tmp_path):
+    towers, _ = deployed
+    with (tmp_path / "large.mp4").open("wb") as file:
+        file.truncate((256 << 20) + 1)
+    with pytest.raises(UserError, match="too large to be sent.*wanted at most 256 MiB"):
+        towers.embed_video(tmp_path / "large.mp4")
+
+
 def test_no_search_fails_while_a_replica_is_killed(deployed, index_folder, local):
     """Ten clients ask one after the other; a replica of a share dies among them."""
     _, index = deployed

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.security import Doorkeeper
@@ -71,7 +72,6 @@ def test_an_answer_to_what_nobody_foresaw_is_protected_as_all_are(tmp_path: Path
 
 def test_a_browser_that_is_closed_during_an_upload_is_no_fault_and_leaves_nothing(tmp_path: Path):
     app, answers = app_without_clips(tmp_path, narrator="any"), []
-    (tmp_path / "narrations").mkdir()
     scope = {
         "type": "http", "method": "POST", "path": "/api/uploads", "query_string": b"name=a.mp4", "scheme": "http",
         "headers": [(b"host", b"127.0.0.1")], "server": ("127.0.0.1", 80),
@@ -109,6 +109,54 @@ def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():
             return [first.result().status_code, second.status_code, third.status_code]
 
     assert asyncio.run(run()) == [200, 503, 200]
+
+
+def test_a_form_of_the_token_that_never_ends_takes_a_place_as_every_request_does():
+    async def run() -> list[int]:
+        goes_on, has_begun = asyncio.Event(), asyncio.Event()
+
+        async def hangs() -> AsyncIterator[bytes]:
+            has_begun.set()
+            await goes_on.wait()
+            yield f"token={TOKEN}".encode()
+
+        door = Doorkeeper(guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1)
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        transport = httpx.ASGITransport(door)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            first = asyncio.create_task(client.post("/login", content=hangs(), headers=form))
+            await has_begun.wait()
+            second = await client.post("/login", data={"token": TOKEN})
+            goes_on.set()
+            await first
+            third = await client.post("/login", data={"token": TOKEN})
+            return [first.result().status_code, second.status_code, third.status_code]
+
+    assert asyncio.run(run()) == [303, 503, 303]
+
+
+def test_a_body_that_stops_coming_frees_its_place_and_an_answer_that_takes_long_is_waited_for():
+    async def read_all(scope, receive, send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        left = asyncio.ensure_future(receive())  # as an answer in events watches for its client's leave
+        await asyncio.sleep(0.3)
+        assert not left.done()
+        left.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    async def stops() -> AsyncIterator[bytes]:
+        yield b"some"
+        await asyncio.Event().wait()
+
+    async def run() -> list[int]:
+        inner = ExceptionMiddleware(read_all)
+        door = Doorkeeper(inner, pages=Pages(), token=None, max_upload_bytes=9, max_clients=1, patience_s=0.1)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://127.0.0.1") as client:
+            return [(await client.post("/", content=body)).status_code for body in (stops(), b"whole", stops())]
+
+    assert asyncio.run(run()) == [408, 200, 408]
 
 
 def test_a_request_that_fails_frees_its_place():

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from starlette.testclient import TestClient
 
-from mama_ray.orchestration.serving.narrate_record import Record, Settings, keep_upload, new_id, partial_upload
+from mama_ray.orchestration.serving.narrate.record import Record, Settings, keep_upload, new_id, partial_upload
 from tests.orchestration.serving.empty_app import app_without_clips
 
 

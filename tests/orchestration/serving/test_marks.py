@@ -25,14 +25,16 @@ def test_marks_survive_a_restart_and_the_last_one_counts(tmp_path):
         assert again.all() == [again.get("a", FIRST), again.get("a", SECOND)]
 
 
-@pytest.mark.parametrize("torn", [b'{"clip_id": "c", "capt', b"\xff\xfe", b"[]\n", b"null"])
-def test_a_line_that_a_crash_cut_off_is_no_mark_and_hurts_none_after_it(tmp_path, torn):
+@pytest.mark.parametrize("torn", [b'{"clip_id": "c", "capt', b"\xff\xfe", b"[]\n", b"null", b"[" * 100_000])
+def test_a_line_that_a_crash_cut_off_is_no_mark_and_hurts_none_after_it(tmp_path, torn, caplog):
     MarkStore(tmp_path).add(mark("a", "wrong"))
     with (tmp_path / "marks.jsonl").open("ab") as file:
         file.write(torn)
     store = MarkStore(tmp_path)
+    assert "1 lines are no marks" in caplog.text
     store.add(mark("b", "fine"))
     assert [one.clip_id for one in MarkStore(tmp_path).all()] == ["a", "b"]
+    assert torn in (tmp_path / "marks.jsonl").read_bytes()
 
 
 def test_a_mark_that_the_disk_does_not_take_does_not_count(tmp_path):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.orchestration.serving.app_process import RunningApp
-from tests.orchestration.serving.narrations import client_of, no_narrator, send
+from tests.orchestration.serving.narrate.narrations import client_of, no_narrator, send
 
 pytest.importorskip("mcp")
 

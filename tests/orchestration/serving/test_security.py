@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestration.serving.app_process import raw, running_app
+from tests.processes import descendants, title
 
 TOKEN = "seldom-guessed-0123456789"
 
@@ -34,6 +35,17 @@ def test_the_token_opens_and_is_in_no_page_or_log(guarded_app):
     assert answer.status_code == 200
     assert TOKEN not in answer.text
     assert TOKEN not in guarded_app.log()
+
+
+def test_no_process_that_the_app_starts_inherits_the_token(guarded_app):
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    assert guarded_app.get("/api/clips/simple-0-val-000003/poster", headers=bearer).status_code == 200
+    below = descendants(guarded_app.process.pid)
+    assert any("mama_ray.data.video.inspection" in title(process) for process in below)
+    for process in below:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert b"PATH=" in environment
+        assert TOKEN.encode() not in environment and b"MAMA_RAY_APP_TOKEN" not in environment
 
 
 def test_a_person_gives_the_token_once(guarded_app, browser):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mama_ray.data.synthetic.config import CorpusConfig
 from tests.encoder.tiny_encoder import write_model
 from tests.orchestration.serving.app_process import ROOT, free_port, make_shards, running_app
@@ -62,6 +64,13 @@ def test_a_disk_without_room_is_told_in_one_line(small_disk, small_shards):
     told = end_of_start(folder / "data", "--shards", str(small_shards), "--port", str(free_port()))
     assert told.startswith("error:")
     assert "space" in told.lower()
+
+
+@pytest.mark.parametrize("name", ["narrations", "previews", "examples"])
+def test_data_whose_folders_cannot_be_made_are_told_in_one_line(tmp_path, small_shards, name):
+    (tmp_path / name).write_text("no folder")
+    told = end_of_start(tmp_path, "--shards", str(small_shards), "--port", str(free_port()))
+    assert told.startswith("error: ") and str(tmp_path / name) in told and "Error" not in told
 
 
 def test_an_index_without_its_encoder_is_bad_usage(tmp_path, small_shards, small_index):

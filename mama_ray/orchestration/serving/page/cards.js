@@ -21,9 +21,26 @@ const cards = (() => {
     }
   };
 
+  // A busy app answers 503, which an image cannot tell from a clip that has no picture: it is asked again, ever later.
+  const mostTries = 6, busy = 503;
   const poster = (clip) => {
-    const image = make("img", { src: `/api/clips/${clip.clip_id}/poster`, alt: "", loading: "lazy", decoding: "async" });
-    image.addEventListener("error", () => image.replaceWith(make("span", { class: "no-picture", text: "cannot be shown" })));
+    const address = `/api/clips/${clip.clip_id}/poster`;
+    const image = make("img", { src: address, alt: "", loading: "lazy", decoding: "async" });
+    let tries = 0;
+    const again = async () => {
+      const status = await fetch(address).then((answer) => answer.status, () => busy);
+      if (status === 200) {
+        tries += 1;
+        image.src = `${address}?again=${tries}`; // at the same address it would stay the failed one
+      } else if (status === busy) later();
+      else image.replaceWith(make("span", { class: "no-picture", text: "cannot be shown" }));
+    };
+    const later = () => {
+      tries += 1;
+      if (tries > mostTries) image.replaceWith(make("span", { class: "no-picture", text: "cannot be shown now" }));
+      else setTimeout(again, 1000 * 2 ** (tries - 1));
+    };
+    image.addEventListener("error", () => { if (tries) later(); else again(); });
     return image;
   };
 

@@ -12,7 +12,7 @@
   element("back").addEventListener("click", () => move(-1));
   element("on").addEventListener("click", () => move(1));
   for (const name of ["timeupdate", "seeked", "loadedmetadata"]) player.addEventListener(name, show);
-  player.addEventListener("error", async () => {
+  const tellWhyNot = async () => {
     player.hidden = true;
     element("broken").hidden = false;
     try {
@@ -20,7 +20,9 @@
     } catch (error) {
       element("broken").textContent = error.message;
     }
-  });
+  };
+  player.addEventListener("error", tellWhyNot);
+  if (player.error) tellWhyNot(); // before this script came
   element("copy").addEventListener("click", async () => {
     try {
       await navigator.clipboard.writeText(element("clip-id").textContent);

@@ -141,7 +141,14 @@
     show(time);
   };
   video.addEventListener("loadedmetadata", () => { if (pending !== null) video.currentTime = pending; pending = null; });
-  video.addEventListener("error", () => { element("unplayable").hidden = false; });
+  const tellWhyNot = async () => {
+    element("unplayable").hidden = false;
+    try {
+      await ask(video.getAttribute("src"), { headers: { range: "bytes=0-0" } });
+    } catch (error) { element("unplayable").textContent = `${error.message[0].toUpperCase()}${error.message.slice(1)}.`; }
+  };
+  video.addEventListener("error", tellWhyNot);
+  if (video.error) tellWhyNot(); // before this script came
   for (const name of ["timeupdate", "seeking"]) video.addEventListener(name, () => { if (pending === null) show(video.currentTime); });
   list.addEventListener("click", (event) => {
     const row = event.target.closest("li");
@@ -242,15 +249,30 @@
     element("cancel").hidden = isOver;
     element("retry").hidden = !["failed", "cancelled"].includes(told.state);
     element("retry").textContent = told.state === "failed" ? "Try again" : "Go on";
+    element("notice").hidden = !told.notice;
+    element("notice").textContent = told.notice || "";
     if (isOver && !order.length) element("waiting").textContent = "Nothing was narrated.";
   };
-  let source = null;
-  const follow = () => {
+  // A browser comes back by itself where the line breaks, but not after an answer that it does not like, such as the 503
+  // of an app with too many clients: that is for us, at growing intervals.
+  const shortestMs = 1000, longestMs = 30000;
+  let source = null, pauseMs = shortestMs, again = null;
+  const stop = () => {
+    clearTimeout(again);
     if (source) source.close();
-    source = new EventSource(`${address}/events`);
-    source.addEventListener("windows", (event) => take(JSON.parse(event.data)));
-    source.addEventListener("state", (event) => describe(JSON.parse(event.data)));
-    source.addEventListener("end", () => source.close());
+  };
+  const follow = () => {
+    stop();
+    const own = source = new EventSource(`${address}/events`);
+    own.addEventListener("open", () => { pauseMs = shortestMs; });
+    own.addEventListener("windows", (event) => take(JSON.parse(event.data)));
+    own.addEventListener("state", (event) => describe(JSON.parse(event.data)));
+    own.addEventListener("end", stop);
+    own.addEventListener("error", () => {
+      if (own !== source || own.readyState !== EventSource.CLOSED) return;
+      again = setTimeout(follow, pauseMs);
+      pauseMs = Math.min(longestMs, 2 * pauseMs);
+    });
   };
   const press = (name, act) => element(name).addEventListener("click", async () => {
     element(name).disabled = true;
@@ -261,8 +283,8 @@
   press("retry", async () => { describe(await ask(`${address}/retry`, { method: "POST" })); follow(); });
   press("delete", async () => {
     if (!confirm("Delete the video and all that was said of it?")) return;
-    source.close();
-    await ask(address, { method: "DELETE" });
+    stop();
+    try { await ask(address, { method: "DELETE" }); } catch (error) { follow(); throw error; }
     location.assign("/narrate");
   });
 

@@ -7,9 +7,9 @@ import pytest
 from fastapi import HTTPException
 
 from mama_ray.data.video.settings import DecodeConfig
-from mama_ray.orchestration.serving.narrate_jobs import Narration
-from mama_ray.orchestration.serving.narrate_record import NarrationFolder, Record, Settings, names_of
-from mama_ray.orchestration.serving.narrate_video import NarratedVideos
+from mama_ray.orchestration.serving.narrate.jobs import Narration
+from mama_ray.orchestration.serving.narrate.record import NarrationFolder, Record, Settings, names_of
+from mama_ray.orchestration.serving.narrate.video import NarratedVideos
 from tests.data.video.video_factory import make_video
 
 

@@ -1,6 +1,6 @@
 """The process that narrates one video for the app: a narrate job that ends with the process that started it.
 
-    python -m mama_ray.orchestration.serving.narrate_child request.yaml    # as the app starts it
+    python -m mama_ray.orchestration.serving.narrate.child request.yaml    # as the app starts it
 
 Its standard input is a pipe whose other end the app holds. When that closes, however the app ended, the job is told to
 stop, and goes on with the app's next start.

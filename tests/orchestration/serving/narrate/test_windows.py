@@ -10,8 +10,8 @@ import pytest
 from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, file_name
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, WORK_FOLDER, write_parts
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_record import NarrationFolder, Record, Settings
-from mama_ray.orchestration.serving.narrate_windows import NarratedWindows, log_reason, read_windows
+from mama_ray.orchestration.serving.narrate.record import NarrationFolder, Record, Settings
+from mama_ray.orchestration.serving.narrate.windows import NarratedWindows, log_reason, read_windows
 from mama_ray.storage.places import Place
 
 RECORD = Record(narration_id="0" * 16, name="a.mp4", file_name="a.mp4", created_s=0.0, num_bytes=1, duration_s=6.0,

@@ -17,21 +17,24 @@ from mama_ray.config import config_to_yaml
 from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_process import NarrateProcess, end_left_over
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.edits import Edits
+from mama_ray.orchestration.serving.narrate.process import NarrateProcess, end_left_over
+from mama_ray.orchestration.serving.narrate.record import (
     NarrationFolder,
     Record,
     Settings,
     State,
+    now_s,
     remove_unfinished,
 )
-from mama_ray.orchestration.serving.narrate_windows import NarratedWindows, log_reason, read_windows
+from mama_ray.orchestration.serving.narrate.windows import NarratedWindows, log_reason, read_windows
 
 logger = logging.getLogger(__name__)
 
 _LOOK_S = 0.4  # between two looks at what a job has committed
 _TEMPERATURE = 0.7  # where several samples are asked for of a narrator whose settings would give one text
 _CANCELS_S, _CLOSES_S = 12.0, 3.0  # a job that is told to stop is gone within 10 s; an app is to be gone sooner
+_LEAST_APART_S = 0.001
 _CLIPS_PER_COMMIT = 4  # a person waits for the first windows
 
 
@@ -47,8 +50,18 @@ class Narration:
         self.windows: NarratedWindows | None = None
         self.process: NarrateProcess | None = None
         self.is_cancelled = False
-        self.edits = folder.read_edits()
+        self._edits = Edits(folder.path)
         self.changed = asyncio.Event()
+
+    @property
+    def edits(self) -> dict[str, str]:
+        """What a person wrote in place of captions, by clip id."""
+        return self._edits.texts
+
+    @property
+    def notice(self) -> str | None:
+        """What a person has to know of the narration's folder; None where there is nothing."""
+        return self._edits.notice
 
     @cached_property
     def num_windows(self) -> int:
@@ -70,7 +83,7 @@ class Narration:
 
     def edit(self, clip_id: str, text: str | None) -> None:
         """Keep a person's text for a window; None goes back to the model's. Raises OSError."""
-        self.edits = self.folder.write_edit(clip_id, text)
+        self._edits.put(clip_id, text)
 
 
 class NarrationQueue:
@@ -85,6 +98,7 @@ class NarrationQueue:
         self._running: dict[str, asyncio.Task] = {}
         self._num_reserved = 0
         self._is_closing = False
+        self.arriving = asyncio.Lock()  # one at a time, so that the queue is in the order of `created_s`
 
     async def start(self) -> None:
         """Find what earlier starts have left, and go on with it."""
@@ -107,6 +121,11 @@ class NarrationQueue:
     def all(self) -> list[Narration]:
         """Return all narrations, the latest first."""
         return sorted(self._narrations.values(), key=lambda one: one.record.created_s, reverse=True)
+
+    def arrival_s(self) -> float:
+        """Return the time for `created_s`: now, but later than all that wait or run, where the clock was set back."""
+        pending = [one.record.created_s for one in self._narrations.values() if not one.record.is_over]
+        return max([now_s(), *(created_s + _LEAST_APART_S for created_s in pending)])
 
     def find(self, narration_id: str) -> Narration | None:
         """Return a narration; None where there is none of that id."""

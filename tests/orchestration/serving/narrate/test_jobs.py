@@ -1,21 +1,29 @@
 """Narrations wait their turn, run as processes of their own, and whatever becomes of one harms no other."""
 
 import asyncio
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from mama_ray.captioning.engines.generation import SamplingConfig
-from mama_ray.orchestration.serving.narrate_jobs import Narration, QueueFull, sampling_for
-from mama_ray.orchestration.serving.narrate_process import end_left_over
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.jobs import Narration, QueueFull, sampling_for
+from mama_ray.orchestration.serving.narrate.process import end_left_over
+from mama_ray.orchestration.serving.narrate.record import (
     NarrationFolder,
+    Record,
     Settings,
     new_id,
     partial_upload,
 )
-from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
+from mama_ray.storage.this_process import process_of, this_process
+from tests.orchestration.serving.narrate.narrations import add, comes_about, during, queue_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
 
@@ -69,7 +77,7 @@ def test_one_that_runs_is_cancelled_with_its_process(tmp_path):
     async def work() -> None:
         narration = add(queue)
         await comes_about(lambda: narration.process is not None)
-        pid = narration.record.process[0]
+        pid = narration.record.process.pid
         await queue.cancel(narration)
         assert narration.record.state == "cancelled" and not psutil.pid_exists(pid)
 
@@ -82,7 +90,7 @@ def test_one_that_is_killed_fails_and_the_app_goes_on(tmp_path):
     async def work() -> None:
         killed, other = add(queue), add(queue, 1)
         await comes_about(lambda: killed.process is not None)
-        psutil.Process(killed.record.process[0]).kill()
+        psutil.Process(killed.record.process.pid).kill()
         await comes_about(lambda: killed.record.is_over and other.record.is_over)
         assert "signal 9" in killed.record.reason and "not the folder of a model" in other.record.reason
 
@@ -150,10 +158,29 @@ def test_edits_outlive_the_app_and_may_be_taken_back(tmp_path):
     during(queue, work())
 
 
-def test_a_process_that_an_earlier_app_left_is_waited_for_by_its_time_and_not_by_its_number_alone(tmp_path):
-    own = psutil.Process()
-    asyncio.run(end_left_over((own.pid, own.create_time() - 100)))  # else this test would not come to its end
-    assert own.is_running()
+def test_a_process_that_an_earlier_app_left_is_waited_for_by_its_start_and_not_by_its_number_alone():
+    other = replace(this_process(), start="1")  # ticks since the boot
+    asyncio.run(end_left_over(other))  # else this test would not come to its end
+
+
+def test_a_process_that_an_earlier_app_left_is_ended():
+    left = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        asyncio.run(end_left_over(process_of(left.pid)))
+        assert left.wait(10) == -signal.SIGKILL
+    finally:
+        left.kill()
+
+
+def test_the_process_of_a_narration_is_read_back_and_one_that_an_older_version_wrote_down_is_forgotten(tmp_path):
+    record = Record(narration_id="0" * 16, name="a.mp4", file_name="a.mp4", created_s=0.0, num_bytes=1, duration_s=2.0,
+                    settings=Settings(), process=this_process())  # fmt: skip
+    folder = NarrationFolder(tmp_path / record.narration_id)
+    folder.write(record)
+    assert folder.read() == record
+    older = json.loads(record.model_dump_json()) | {"process": [os.getpid(), 1764454000.25]}
+    (folder.path / "record.json").write_text(json.dumps(older))
+    assert folder.read() == record.model_copy(update={"process": None})
 
 
 def test_several_samples_are_drawn_with_a_temperature():

@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.serving.app import create_app
 from mama_ray.orchestration.serving.job import AppJob
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue
-from mama_ray.orchestration.serving.narrate_record import Record, Settings, keep_upload, new_id, partial_upload
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue
+from mama_ray.orchestration.serving.narrate.record import Record, Settings, keep_upload, new_id, partial_upload
 from mama_ray.orchestration.serving.opening import open_state
 from tests.data.video.video_factory import make_video
 
@@ -59,7 +59,7 @@ def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> Narrati
     return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
 
 
-def add(queue: NarrationQueue, number: int = 0) -> Narration:
+def add(queue: NarrationQueue, number: float = 0) -> Narration:
     """Put a video of two seconds into the queue."""
     with queue.place_reserved():
         name = new_id()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS, make_clip_id
-from tests.orchestration.serving.narrations import client_of, no_narrator, send, wait_for
+from tests.orchestration.serving.narrate.narrations import client_of, no_narrator, send, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
 

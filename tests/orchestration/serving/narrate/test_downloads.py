@@ -9,7 +9,7 @@ import srt
 import webvtt
 
 from mama_ray.captioning.timeline import TimelineConfig, build_timeline
-from mama_ray.orchestration.serving.narrate_downloads import FORMATS
+from mama_ray.orchestration.serving.narrate.downloads import FORMATS
 
 HOSTILE = ["<script>alert(1)</script>", "00:00:01.000 --> 00:00:02.000", "=CMD('calc')", "\n\n2\n", "+1-1", "@SUM(A1)"]
 

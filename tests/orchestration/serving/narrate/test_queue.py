@@ -1,14 +1,15 @@
 """What a queue of narrations does at once, without waiting for a job."""
 
 import asyncio
+import time
 import tracemalloc
 
 import psutil
 
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import Narration
-from mama_ray.orchestration.serving.narrate_record import RECORD_NAME
-from tests.orchestration.serving.narrations import add, comes_about, during, queue_at
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import Narration
+from mama_ray.orchestration.serving.narrate.record import RECORD_NAME
+from tests.orchestration.serving.narrate.narrations import add, comes_about, during, queue_at
 
 
 def test_a_narration_that_was_deleted_cannot_be_let_go_on(tmp_path):
@@ -49,7 +50,21 @@ def test_a_process_whose_narration_cannot_be_written_down_is_ended(tmp_path):
         assert narration.folder.log.read_bytes() == b""  # where it would say why it failed by itself
 
     def is_narrating() -> bool:
-        return any("narrate_child" in " ".join(one.cmdline()) for one in psutil.Process().children())
+        return any("narrate.child" in " ".join(one.cmdline()) for one in psutil.Process().children())
+
+    during(queue, work())
+
+
+def test_who_comes_after_the_clock_was_set_back_still_waits_behind_who_came_before(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+    tomorrow = time.time() + 86_400
+
+    async def work() -> None:
+        assert queue.arrival_s() < tomorrow
+        first = add(queue, tomorrow)
+        assert queue.arrival_s() > tomorrow
+        await queue.cancel(first)
+        assert queue.arrival_s() < tomorrow
 
     during(queue, work())
 

@@ -12,7 +12,7 @@ from typing import Any
 from mama_ray.captioning.subtitles import Cue, cues_of, to_srt, to_vtt
 from mama_ray.captioning.timeline import Entry, TimelineConfig, build_timeline
 from mama_ray.orchestration.prepare.quarantine import spreadsheet_cell
-from mama_ray.orchestration.serving.narrate_windows import shown_text
+from mama_ray.orchestration.serving.narrate.windows import shown_text
 
 Edits = Mapping[str, str]
 _COLUMNS = ("start_s", "end_s", "text", "is_edited", "raw", "mean_logprob", "flags", "error", "clip_id")

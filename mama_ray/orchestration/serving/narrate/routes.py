@@ -7,10 +7,10 @@ from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse
 
 from mama_ray.orchestration.narration.job import NarrateJob
-from mama_ray.orchestration.serving.narrate_api import add_changes, add_readings, add_uploads
-from mama_ray.orchestration.serving.narrate_downloads import FORMATS
-from mama_ray.orchestration.serving.narrate_events import describe
-from mama_ray.orchestration.serving.narrate_jobs import NarrationQueue
+from mama_ray.orchestration.serving.narrate.api import add_changes, add_readings, add_uploads
+from mama_ray.orchestration.serving.narrate.downloads import FORMATS
+from mama_ray.orchestration.serving.narrate.events import describe
+from mama_ray.orchestration.serving.narrate.jobs import NarrationQueue
 from mama_ray.orchestration.serving.pages import Pages
 from mama_ray.orchestration.serving.state import AppState
 
@@ -19,6 +19,7 @@ _FOLDER = "narrations"
 
 def build_router(state: AppState, pages: Pages) -> APIRouter:
     """Return the routes of the pages and of what they ask for; the queue lives as long as the application."""
+    (state.data_dir / _FOLDER).mkdir(parents=True, exist_ok=True)  # now, when what is refused can still be told well
     at_once = 0 if state.narrator is None else 1  # what was narrated earlier can be looked at without a narrator
     queue = NarrationQueue(
         state.data_dir / _FOLDER, narrate_job(state), at_once=at_once, max_waiting=state.job.max_jobs

@@ -12,7 +12,7 @@ from typing import Any
 
 from sse_starlette import ServerSentEvent
 
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue
 
 _WINDOWS_PER_EVENT = 256
 _RETRY_MS = 1_000
@@ -37,6 +37,7 @@ def describe(queue: NarrationQueue, narration: Narration, num_done: int | None =
         "settings": record.settings.model_dump(),
         "num_windows": narration.num_windows,
         "num_done": num_done,
+        "notice": narration.notice,
     }
 
 

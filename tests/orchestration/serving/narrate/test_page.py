@@ -14,7 +14,7 @@ import webvtt
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.film import write_film
 from tests.orchestration.serving.app_process import RunningApp, start_app
-from tests.orchestration.serving.narrations import wait_for
+from tests.orchestration.serving.narrate.narrations import wait_for
 from tests.processes import is_gone, title
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
@@ -39,7 +39,7 @@ def upload(page, film: Path) -> str:
 
 
 def narrator_of(app: RunningApp) -> psutil.Process:
-    (found,) = (one for one in psutil.Process(app.process.pid).children() if "narrate_child" in title(one))
+    (found,) = (one for one in psutil.Process(app.process.pid).children() if "narrate.child" in title(one))
     return found
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 
-_MODULE = "mama_ray.orchestration.serving.narrate_child"
+from mama_ray.storage.this_process import ProcessIdentity, process_of
+
+_MODULE = "mama_ray.orchestration.serving.narrate.child"
 _LEAVES_S = 12.0  # a job that is told to stop is gone within 10 s
 _POLL_S = 0.2
 
@@ -20,7 +22,7 @@ class NarrateProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._waiter = asyncio.create_task(process.wait())
-        self.identity = (process.pid, _created_s(process.pid))
+        self.identity = process_of(process.pid)
 
     @classmethod
     async def start(cls, request: Path, log: Path) -> "NarrateProcess":
@@ -61,16 +63,18 @@ class NarrateProcess:
         kill_group(self._process.pid, [])
 
 
-async def end_left_over(identity: tuple[int, float] | None) -> None:
-    """See to it that the process of an app that was killed is gone, before its job is started again."""
-    if identity is None:
+async def end_left_over(process: ProcessIdentity | None) -> None:
+    """See to it that the process of an app that was killed is gone, before its job is started again.
+
+    One that cannot be seen from here, as it is another container's, is not waited for: nothing here could end it.
+    """
+    if process is None:
         return
-    pid, created_s = identity
     for _ in range(int(_LEAVES_S / _POLL_S)):
-        if _created_s(pid) != created_s:
+        if process.look() != "alive":
             return
         await asyncio.sleep(_POLL_S)
-    kill_group(pid, _below(pid))
+    kill_group(process.pid, _below(process.pid))
 
 
 def kill_group(pid: int, below: list[psutil.Process]) -> None:
@@ -87,10 +91,3 @@ def _below(pid: int) -> list[psutil.Process]:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
         return []
-
-
-def _created_s(pid: int) -> float:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.Error:
-        return 0.0

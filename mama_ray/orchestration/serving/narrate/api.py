@@ -11,23 +11,30 @@ from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
 from mama_ray.errors import UserError
-from mama_ray.orchestration.serving.narrate_downloads import FORMATS
-from mama_ray.orchestration.serving.narrate_events import describe, events_of, with_edit
-from mama_ray.orchestration.serving.narrate_jobs import Narration, NarrationQueue, QueueFull
-from mama_ray.orchestration.serving.narrate_record import (
+from mama_ray.orchestration.serving.narrate.downloads import FORMATS
+from mama_ray.orchestration.serving.narrate.events import describe, events_of, with_edit
+from mama_ray.orchestration.serving.narrate.jobs import Narration, NarrationQueue, QueueFull
+from mama_ray.orchestration.serving.narrate.record import (
     MAX_TEXT_CHARACTERS,
     Record,
     Settings,
     keep_upload,
     names_of,
     new_id,
-    now_s,
     partial_upload,
 )
-from mama_ray.orchestration.serving.narrate_video import NarratedVideos
+from mama_ray.orchestration.serving.narrate.video import NarratedVideos
 from mama_ray.orchestration.serving.state import AppState
-from mama_ray.orchestration.serving.uploads import NoRoom, TooLarge, look_at_upload, receive, told_length
+from mama_ray.orchestration.serving.uploads import (
+    DecodingThreads,
+    NoRoom,
+    TooLarge,
+    look_at_upload,
+    receive,
+    told_length,
+)
 
+_LOOKED_AT_AT_ONCE = 2
 _STATUS = ((QueueFull, 429), (TooLarge, 413), (NoRoom, 507), (UserError, 422))
 _BODY = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 
@@ -48,6 +55,7 @@ class EditedText(BaseModel):
 
 def add_uploads(router: APIRouter, queue: NarrationQueue, state: AppState) -> None:
     """Add the route that takes videos."""
+    decoding = DecodingThreads(_LOOKED_AT_AT_ONCE, "uploads")
 
     @router.post("/api/uploads", status_code=201, openapi_extra=_BODY)
     async def upload(request: Request, sent: Annotated[SentVideo, Query()]) -> dict:
@@ -56,7 +64,7 @@ def add_uploads(router: APIRouter, queue: NarrationQueue, state: AppState) -> No
         try:
             names_of(sent.name)
             with queue.place_reserved():
-                return describe(queue, await _take(request, queue, state, sent))
+                return describe(queue, await _take(request, queue, state, sent, decoding))
         except UserError as error:
             status = next(status for kind, status in _STATUS if isinstance(error, kind))
             raise HTTPException(status, str(error), {"connection": "close"}) from error
@@ -67,7 +75,9 @@ def _require_narrator(state: AppState) -> None:
         raise HTTPException(409, state.missing.get("narrate", "there is no narrator"))
 
 
-async def _take(request: Request, queue: NarrationQueue, state: AppState, sent: SentVideo) -> Narration:
+async def _take(
+    request: Request, queue: NarrationQueue, state: AppState, sent: SentVideo, decoding: DecodingThreads
+) -> Narration:
     narration_id, (shown, file_name) = new_id(), names_of(sent.name)
     settings = Settings(window_s=sent.window_s, num_captions=sent.num_captions)
     path = partial_upload(queue.folder, narration_id)
@@ -78,13 +88,14 @@ async def _take(request: Request, queue: NarrationQueue, state: AppState, sent: 
             max_bytes=state.job.max_upload_mib << 20,
             expected_bytes=told_length(request.headers),
         )
-        video = await asyncio.to_thread(look_at_upload, path, state.job.decode)
-        record = Record(
-            narration_id=narration_id, name=shown, file_name=file_name, created_s=now_s(), num_bytes=num_bytes,
-            duration_s=video.duration_s, codec=video.codec, settings=settings,
-        )  # fmt: skip
-        record.windows()  # raises UserError for more than there may be
-        return queue.add(await asyncio.to_thread(keep_upload, queue.folder, path, record), record)
+        video = await decoding.run(look_at_upload, path, state.job.decode)
+        async with queue.arriving:
+            record = Record(
+                narration_id=narration_id, name=shown, file_name=file_name, created_s=queue.arrival_s(),
+                num_bytes=num_bytes, duration_s=video.duration_s, codec=video.codec, settings=settings,
+            )  # fmt: skip
+            record.windows()  # raises UserError for more than there may be
+            return queue.add(await asyncio.to_thread(keep_upload, queue.folder, path, record), record)
     finally:
         path.unlink(missing_ok=True)
 

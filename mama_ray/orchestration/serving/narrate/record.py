@@ -1,11 +1,11 @@
 """What is known of a narration between two starts of the app: a folder with the video, a record, edits and the output.
 
 `<narrations>/<id>/` holds `record.json`, the video, `request.yaml` (the narrate job), `out/` (its output), `log.txt`,
-`edits.json`, and `preview.h264.mp4` where browsers do not play the video. A folder without a record is an upload that
-never ended.
+`edits.json` (`edits.py`), and `preview.h264.mp4` where browsers do not play the video. A folder without a record is an
+upload that never ended.
 """
 
-import json
+import logging
 import re
 import secrets
 import shutil
@@ -13,16 +13,19 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS
 from mama_ray.data.video.windows import Window, WindowPlanConfig, plan_windows
 from mama_ray.errors import UserError, printable
 from mama_ray.storage.places import Place
+from mama_ray.storage.this_process import ProcessIdentity
+
+logger = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ID_PATTERN = r"[0-9a-f]{16}"
-RECORD_NAME, EDITS_NAME = "record.json", "edits.json"
+RECORD_NAME = "record.json"
 MAX_TEXT_CHARACTERS = 2_000
 _LONGEST_NAME = 120
 _LONGEST_STEM = 48  # of the video's name in the ids of its windows
@@ -53,7 +56,13 @@ class Record(BaseModel):
     settings: Settings
     state: State = "queued"
     reason: str | None = None
-    process: tuple[int, float] | None = None
+    process: ProcessIdentity | None = None
+
+    @field_validator("process", mode="before")
+    @classmethod
+    def _forget_number_and_clock(cls, process: object) -> object:
+        # As records once had it. Such a process has ended with its app: it reads the app's end of a pipe.
+        return None if isinstance(process, list | tuple) else process
 
     @property
     def is_over(self) -> bool:
@@ -83,7 +92,8 @@ class NarrationFolder:
         """Return the record; None where there is none that can be read, or that is another's."""
         try:
             record = Record.model_validate_json(Place.of(self.path / RECORD_NAME).read_bytes())
-        except (OSError, ValidationError, UserError):
+        except (OSError, ValidationError, UserError) as error:
+            logger.warning("%s is no narration that can be shown: %s", self.path, " ".join(str(error).split())[:300])
             return None
         is_own = record.narration_id == self.path.name and record.file_name == Path(record.file_name).name
         return record if is_own else None
@@ -91,20 +101,6 @@ class NarrationFolder:
     def write(self, record: Record) -> None:
         """Write the record, whole or not at all."""
         Place.of(self.path / RECORD_NAME).write_whole(record.model_dump_json(indent=1))
-
-    def read_edits(self) -> dict[str, str]:
-        """Return what a person wrote in place of captions, by clip id."""
-        found = Place.of(self.path / EDITS_NAME).read_json() or {}
-        return {name: text for name, text in found.items() if isinstance(text, str)}
-
-    def write_edit(self, clip_id: str, text: str | None) -> dict[str, str]:
-        """Keep a person's text for a window; None goes back to the model's. Returns all edits."""
-        edits = self.read_edits()
-        edits.pop(clip_id, None)
-        if text is not None:
-            edits[clip_id] = text
-        Place.of(self.path / EDITS_NAME).write_whole(json.dumps(edits, ensure_ascii=False, indent=1))
-        return edits
 
 
 def new_id() -> str:

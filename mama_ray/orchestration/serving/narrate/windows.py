@@ -20,7 +20,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.parts import list_parts, read_part
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.timelines import COLUMNS, as_in_table
-from mama_ray.orchestration.serving.narrate_record import NarrationFolder, Record
+from mama_ray.orchestration.serving.narrate.record import NarrationFolder, Record
 from mama_ray.storage.places import Place
 
 _ALL_SAMPLES = 64
