@@ -13,7 +13,8 @@ from mama_ray.data.synthetic.generate import GeneratedClip, generate_clip
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.models.embedded import write_embedded
 from mama_ray.models.hub import EMBEDDED_ENCODER, evaluated_model, local_model, without_prefix
-from mama_ray.models.pretrained import describe_model, preset
+from mama_ray.models.pretrained import describe_model
+from mama_ray.models.timesformer.presets import PRESETS
 from mama_ray.models.weight_files import read_state
 from mama_ray.orchestration.training.job import TrainJob
 from tests.encoder.tiny_encoder import write_model
@@ -54,7 +55,7 @@ def test_it_is_what_its_config_makes():
         "num_frames": wanted.data.num_frames,
     }
     assert wanted.model.preset is not None
-    assert describe_model(FOLDER) == preset(wanted.model.preset).model_copy(update=sizes)
+    assert describe_model(FOLDER) == PRESETS[wanted.model.preset].model_copy(update=sizes)
 
 
 def test_no_clip_of_the_corpus_that_jobs_make_by_default_was_learned_from():

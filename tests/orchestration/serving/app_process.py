@@ -89,7 +89,7 @@ def start_app(
     port = port or free_port()
     data.mkdir(parents=True, exist_ok=True)
     log_file = data / f"app-{port}.log"
-    command = [sys.executable, "jobs/app.py", "--data", str(data), "--port", str(port), *arguments]
+    command = [sys.executable, "jobs/app.py", *arguments, "--data", str(data), "--port", str(port)]  # a config is first
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}
