@@ -60,14 +60,16 @@ $(STAMP): pyproject.toml constraints.txt constraints-cpu.txt cpu-excludes.txt Ma
 demo: setup
 	@$(PY) jobs/demo.py $(ARGS)
 
-# It needs what the demo has trained, recorded and captioned, and makes it where it is not there; a demo of a version that
-# recorded nothing leaves the page of weights out.
+# It opens at once, with the encoder and the narrator that come with the package. Where the demo has been run, what it has
+# captioned and recorded is shown, too; a demo of a version that recorded nothing leaves the page of weights out.
 app: setup
-	@[ -f runs/demo/report/index.html ] || $(PY) jobs/demo.py
-	@run=runs/demo-learned-weights; \
-	[ -f $$run/audit/audit.json ] || [ ! -d $$run/record ] || $(PY) jobs/audit.py --run $$run --captions runs/demo/captions; \
-	if [ -f $$run/audit/audit.json ]; then audit="--audit $$run/audit"; else audit=; fi; \
-	$(PY) jobs/app.py configs/app/embedded.yaml $$audit $(ARGS)
+	@run=runs/demo-learned-weights; more=; \
+	if [ -f runs/demo/report/index.html ]; then \
+	  more="--captions runs/demo/captions"; \
+	  [ -f $$run/audit/audit.json ] || [ ! -d $$run/record ] || $(PY) jobs/audit.py --run $$run --captions runs/demo/captions; \
+	  [ ! -f $$run/audit/audit.json ] || more="$$more --audit $$run/audit"; \
+	else echo "for generated captions and the page of weights: make demo, then make app again"; fi; \
+	$(PY) jobs/app.py configs/app/embedded.yaml $$more $(ARGS)
 
 # What needs no Ray goes in two processes, file by file; then what starts Ray or vLLM, which take the cores themselves.
 # pytest answers 5 where ARGS leave nothing to collect.

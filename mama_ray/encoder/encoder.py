@@ -172,7 +172,7 @@ def load_encoder(
     Args:
         source: also a folder of a dual encoder of Hugging Face, or a released file of weights; `hf:` before a folder
             or hub id takes CLIP's as transformers computes it, frame by frame, `timesformer:` and `joint:` as the
-            untrained start of another video model.
+            untrained start of another video model; `embedded` is the small one that comes with the package.
         device: the GPU if there is one, else the CPU.
         precision: of the computation; features are float32. Evaluation computes in float32.
         batch_size: most videos, or texts, encoded at a time.

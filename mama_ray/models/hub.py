@@ -1,6 +1,7 @@
-"""Files of a model on the Hugging Face hub, fetched into its cache: configs, tokenizers, safetensors.
+"""Where a model is that is named: a folder, a URI, a repository of the Hugging Face hub, or the one of the package.
 
-Older repositories have pytorch_model.bin alone; it is fetched then, and read as tensors only.
+Of the hub's repositories configs, tokenizers and safetensors are fetched into its cache. Older ones have
+pytorch_model.bin alone; it is fetched then, and read as tensors only.
 """
 
 import os
@@ -27,6 +28,11 @@ PREFIXES = (HF_PREFIX, "timesformer:", "joint:")
 """What may be made of a CLIP folder, which without a prefix becomes a CLIP-ViP; the last two are LaViLa's TimeSformer
 and AVION's joint space-time ViT."""
 
+EMBEDDED_ENCODER = "embedded"
+"""Names the dual encoder that comes with the package. A folder of that name is `./embedded`."""
+
+_EMBEDDED_FOLDER = Path(__file__).with_name("weights")
+
 
 def prefix_of(source: str) -> str:
     """Return the prefix that a model is named with, "" for none."""
@@ -34,7 +40,9 @@ def prefix_of(source: str) -> str:
 
 
 def without_prefix(source: str) -> str:
-    """Return where a model is that may be named with a prefix."""
+    """Return where a model is that may be named with a prefix, or be the one that comes with the package."""
+    if source == EMBEDDED_ENCODER:
+        return str(_EMBEDDED_FOLDER)
     return source.removeprefix(prefix_of(source))
 
 
@@ -53,8 +61,9 @@ def local_model(source: str) -> Iterator[Path]:
 
 @contextmanager
 def evaluated_model(uri: str) -> Iterator[Path]:
-    """Give the local folder of a model that is evaluated: one of any storage, or what a prefix names."""
-    with local_model(uri) if prefix_of(uri) else Place.of(uri).local() as folder:
+    """Give the local folder of a model that is evaluated: one of any storage, or what a prefix or `embedded` names."""
+    is_named = bool(prefix_of(uri)) or uri == EMBEDDED_ENCODER
+    with local_model(uri) if is_named else Place.of(uri).local() as folder:
         yield folder
 
 

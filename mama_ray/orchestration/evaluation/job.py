@@ -13,7 +13,7 @@ class EvaluateJob(Config):
 
     checkpoint: str = "runs/train"
     """Folder or URI of a run, of a checkpoint in a run, or of a saved model; hf:DIR_OR_ID is a dual encoder of Hugging
-    Face, as transformers computes it."""
+    Face, as transformers computes it; `embedded` is the small one that comes with the package."""
 
     shards: str | None = None
     """Folder or URI of the shards with their index; null is what the run was trained on."""
@@ -34,8 +34,8 @@ class EvaluateJob(Config):
     is that of the run's training."""
 
     output: str | None = None
-    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, in the model's folder, or of a hub id
-    in runs/ID."""
+    """Folder or URI for the result; null is `evaluation` in the checkpoint's run, in the model's folder, of a hub id
+    in runs/ID, and of `embedded` in runs/embedded-encoder."""
 
     resize: Literal["squash", "center_crop"] | None = None
     """How frames become squares; null is as in training, else as the model's folder says, else squash."""

@@ -15,7 +15,7 @@ from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.heads.classes import ClassHeadFile, has_class_head, read_class_head
-from mama_ray.models.hub import evaluated_model, prefix_of, require_hub_id, without_prefix
+from mama_ray.models.hub import EMBEDDED_ENCODER, evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
 from mama_ray.models.vgt.feature_table import regions_read
@@ -106,7 +106,9 @@ class _Named(NamedTuple):
 
 
 def _named(uri: str) -> _Named:
-    """Resolve a run, a checkpoint or a model folder, whose manifest is verified, or what a prefix names."""
+    """Resolve a run, a checkpoint or model folder, whose manifest is verified, or what a prefix or the package has."""
+    if uri == EMBEDDED_ENCODER:  # nothing is written into the package
+        return _Named(uri, "runs/embedded-encoder", None, "the one that comes with the package")
     if prefix := prefix_of(uri):
         source = without_prefix(uri)
         if "://" in source or os.path.isdir(os.path.expanduser(source)):

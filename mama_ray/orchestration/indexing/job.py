@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config, MayChange
-from mama_ray.models.hub import prefix_of, without_prefix
+from mama_ray.models.hub import EMBEDDED_ENCODER, prefix_of, without_prefix
 from mama_ray.storage.places import absolute_uri
 
 
@@ -39,7 +39,7 @@ class IndexJob(Config):
 
     model: MayChange[str]
     """Run (its best checkpoint by validation), checkpoint, model folder, URI of these, or with hf: before it a folder
-    or hub id of a dual encoder of Hugging Face."""
+    or hub id of a dual encoder of Hugging Face. `embedded` is the small one that comes with the package."""
 
     captions: MayChange[list[str]] = []
     """Folders or URIs of caption tables, whose captions are searched beside those in the shards."""
@@ -68,6 +68,8 @@ def with_absolute_paths(job: IndexJob) -> IndexJob:
     changes: dict = {name: absolute_uri(getattr(job, name)) for name in ("output", "shards")}
     changes["captions"] = [absolute_uri(table) for table in job.captions]
     prefix, source = prefix_of(job.model), without_prefix(job.model)
+    if job.model == EMBEDDED_ENCODER:
+        return job.model_copy(update=changes)  # a worker has a package of its own
     if Path(source).expanduser().exists() or source.startswith((".", "~", "/")):  # else URI or hub id
         changes["model"] = f"{prefix}{absolute_uri(source)}"
     return job.model_copy(update=changes)

@@ -33,7 +33,8 @@ class AppJob(Config):
     """Folders or URIs of caption tables about the same clips, as jobs/caption.py and jobs/rephrase.py write them."""
 
     run: str | None = None
-    """Run, checkpoint, model folder or hub id of the dual encoder that searches; null leaves search out."""
+    """Run, checkpoint, model folder or hub id of the dual encoder that searches; `embedded` is the small one that comes
+    with the package. null leaves search out."""
 
     index: str | None = None
     """Folder or URI of the embedding table of jobs/index.py; null makes it below `data` where `run` is given."""

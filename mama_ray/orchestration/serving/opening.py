@@ -4,18 +4,22 @@ What was given and cannot be used ends the start in one line. What was not given
 good for and how to get it.
 """
 
+import hashlib
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mama_ray.auditing.table import AUDIT_NAME
+from mama_ray.data.index import read_index
+from mama_ray.data.synthetic.recognise import count_other_clips
 from mama_ray.errors import UserError
-from mama_ray.models.hub import require_hub_id, without_prefix
+from mama_ray.models.hub import EMBEDDED_ENCODER, require_hub_id, without_prefix
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.serving.catalog import open_catalog
 from mama_ray.orchestration.serving.job import AppJob
 from mama_ray.orchestration.serving.state import AppState
+from mama_ray.search.embedding_parts import IDENTITY_NAME, read_identity
 from mama_ray.storage.first_look import ensure_readable
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
@@ -42,6 +46,8 @@ def open_state(job: AppJob, token: str | None = None) -> AppState:
     state = AppState(job, shards, catalog, Path(job.data), token, narrator=job.narrator, audit_folder=audit)
     if job.run is not None:
         _open_index(state, job.run)
+    else:
+        _leave_ray()
     state.missing = find_missing(state)
     return state
 
@@ -53,7 +59,8 @@ def find_missing(state: AppState) -> dict[str, str]:
     if state.index is None:
         missing["search"] = (
             f"Search needs an encoder: start the app with --run RUN, a run of jobs/train.py{shards} or any CLIP of the "
-            "Hugging Face hub (--run hf:openai/clip-vit-base-patch32)."
+            f"Hugging Face hub (--run hf:openai/clip-vit-base-patch32), or with --run {EMBEDDED_ENCODER} to try it on "
+            "the embedded corpus."
         )
     if not job.captions:
         missing["captions"] = (
@@ -76,9 +83,11 @@ def find_missing(state: AppState) -> dict[str, str]:
 def _open_index(state: AppState, run: str) -> None:
     """Load the encoder and its index, which is made first where it is not there."""
     job, folder = state.job, state.job.index
+    if run == EMBEDDED_ENCODER and job.shards is not None:
+        warn_of_unknown(state.shards)
     if folder is None:
-        folder = join_uri(job.data, _INDEX_FOLDER)
-        _make_index(state, run, folder)
+        folder = _make_index(state, run)
+    _leave_ray()
     if not job.cluster.num_replicas:
         state.towers, state.index = _open_here(run, folder, job.search)
     else:
@@ -104,21 +113,41 @@ def _open_here(run: str, folder: str, kind: Literal["exact", "approximate"]) -> 
     return towers, build_index(table, kind)
 
 
-def _make_index(state: AppState, run: str, folder: str) -> None:
-    from mama_ray.orchestration.indexing.job import IndexJob
+def _make_index(state: AppState, run: str) -> str:
+    """Make the app's own index of a model, or add to it what is new; returns its folder."""
+    from mama_ray.orchestration.indexing.job import IndexJob, with_absolute_paths
     from mama_ray.orchestration.indexing.run import make_index
 
-    job = IndexJob(shards=state.shards.uri, model=run, captions=state.job.captions, output=folder)
-    logger.info("%s", make_index(job))
-    _leave_ray()
+    job = with_absolute_paths(IndexJob(shards=state.shards.uri, model=run, captions=state.job.captions))
+    folder = own_index(state.job.data, job.model)
+    logger.info("%s", make_index(job.model_copy(update={"output": folder})))
+    return folder
+
+
+def warn_of_unknown(shards: Place) -> None:
+    """Warn where clips are none of the embedded corpus, the only one that the encoder of the package knows."""
+    with storage_errors(shards.uri):
+        num_others = count_other_clips(read_index(shards, columns=("truth",))["truth"])
+    if num_others:
+        logger.warning(
+            "the encoder that comes with the package knows the embedded corpus alone: among at least %d clips of other "
+            "videos it finds nothing of sense; name a model with --run, such as hf:openai/clip-vit-base-patch32",
+            num_others,
+        )
+
+
+def own_index(data: str, model: str) -> str:
+    """Return where the app keeps the index of a model: `index` of the first, another folder for each of the others."""
+    folder = Place.of(join_uri(data, _INDEX_FOLDER))
+    if (folder / IDENTITY_NAME).is_file() and read_identity(folder).model != model:
+        folder = Place.of(f"{folder.uri}-{hashlib.sha256(model.encode()).hexdigest()[:8]}")
+    return folder.uri
 
 
 def _embedded_shards(job: AppJob) -> str:
     from mama_ray.orchestration.prepare.embedded import embedded_shards
 
-    shards = embedded_shards(job.corpus, str(Path(job.data).parent))
-    _leave_ray()
-    return shards
+    return embedded_shards(job.corpus, str(Path(job.data).parent))
 
 
 def _leave_ray() -> None:

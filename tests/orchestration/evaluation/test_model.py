@@ -47,6 +47,12 @@ def test_frames_that_no_one_sets_are_those_of_the_training(model_folder, tmp_pat
         find_model(str(folder), benchmark)
 
 
+def test_of_the_encoder_of_the_package_results_lie_among_the_runs():
+    model = find_model("embedded", load_benchmark("embedded"))
+    assert (model.uri, model.name.selection) == ("embedded", "the one that comes with the package")
+    assert model.home == "runs/embedded-encoder"
+
+
 def test_a_checkpoint_given_by_its_path_says_so(model_folder, tmp_path):
     write_run(tmp_path / "run", model_folder, {10: 30.0, 20: 50.0})
     model = find_model(str(tmp_path / "run/checkpoints/step_00000010"), load_benchmark("embedded"))

@@ -82,18 +82,20 @@ def make_shards(folder: Path, corpus: CorpusConfig = SMALL_CORPUS, more: Iterabl
     return folder / "shards"
 
 
-def start_app(data: Path, *arguments: str, port: int | None = None, **environment: str) -> RunningApp:
+def start_app(
+    data: Path, *arguments: str, port: int | None = None, within_s: float = _STARTS_WITHIN_S, **environment: str
+) -> RunningApp:
     """Start jobs/app.py with more arguments of its command line, and wait until it answers."""
     port = port or free_port()
     data.mkdir(parents=True, exist_ok=True)
     log_file = data / f"app-{port}.log"
-    command = [sys.executable, "jobs/app.py", "--data", str(data), "--port", str(port), *arguments]
+    command = [sys.executable, "jobs/app.py", *arguments, "--data", str(data), "--port", str(port)]  # a config is first
     with open(log_file, "wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **environment}
         )
     app = RunningApp(process, port, log_file)
-    deadline = time.monotonic() + _STARTS_WITHIN_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the app ended with {process.returncode}: {app.log()[-3000:]}")
@@ -106,9 +108,11 @@ def start_app(data: Path, *arguments: str, port: int | None = None, **environmen
 
 
 @contextlib.contextmanager
-def running_app(data: Path, *arguments: str, **environment: str) -> Iterator[RunningApp]:
+def running_app(
+    data: Path, *arguments: str, within_s: float = _STARTS_WITHIN_S, **environment: str
+) -> Iterator[RunningApp]:
     """Give an app that is ended with the block."""
-    app = start_app(data, *arguments, **environment)
+    app = start_app(data, *arguments, within_s=within_s, **environment)
     try:
         yield app
     finally:

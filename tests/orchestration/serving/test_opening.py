@@ -1,0 +1,38 @@
+"""Where the app keeps what it makes for itself, and what it tells of a model that does not fit."""
+
+import logging
+from pathlib import Path
+
+from mama_ray.orchestration.indexing.job import IndexJob, with_absolute_paths
+from mama_ray.orchestration.serving.opening import own_index, warn_of_unknown
+from mama_ray.search.embedding_parts import IDENTITY_NAME, TableIdentity
+from mama_ray.storage.places import Place
+from tests.orchestration.indexing.index_runs import clip_of, write_shards
+
+
+def test_each_model_has_an_index_of_its_own_and_the_first_keeps_the_plain_name(tmp_path):
+    first = Path(own_index(str(tmp_path), "/runs/mine"))
+    assert first == tmp_path / "index"
+    identity = TableIdentity(version=1, model_hash="0" * 64, model="/runs/mine", shards="/shards", dim=4)
+    first.mkdir()
+    (first / IDENTITY_NAME).write_text(identity.model_dump_json())
+    assert own_index(str(tmp_path), "/runs/mine") == str(first)
+    others = {own_index(str(tmp_path), model) for model in ("embedded", "hf:me/mine", "embedded")}
+    assert len(others) == 2
+    assert all(Path(other).parent == tmp_path for other in others | {str(first)})
+
+
+def test_workers_are_told_the_name_of_the_encoder_that_their_own_package_holds():
+    job = with_absolute_paths(IndexJob(shards="shards", model="embedded"))
+    assert (job.model, Path(job.shards).is_absolute()) == ("embedded", True)
+
+
+def test_the_encoder_of_the_package_is_told_to_know_nothing_of_other_clips(tmp_path, small_shards, caplog):
+    others = write_shards(tmp_path / "shards", [[clip_of(number) for number in range(3)]])
+    with caplog.at_level(logging.WARNING):
+        warn_of_unknown(Place.of(small_shards))
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1 and "at least 3 clips of other videos" in told[0], "the three with hostile captions"
+    with caplog.at_level(logging.WARNING):
+        warn_of_unknown(Place.of(others))
+    assert len(caplog.records) == 2
