@@ -3,10 +3,12 @@
 Torch's own meeting place (TCPStore) listens on all interfaces whatever address it is told, and asks nobody who he is.
 """
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
+import psutil
 import ray
 
 # What TorchConfig's own start consists of; Ray Train offers no other way to choose where workers meet.
@@ -16,8 +18,11 @@ from ray.train.torch.config import (
     _setup_torch_process_group,
     _TorchBackend,
 )
+from ray.util import get_node_ip_address
 
 from mama_ray.orchestration.cluster.loopback import is_on_loopback
+
+_GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 class ProcessGroupConfig(TorchConfig):
@@ -34,6 +39,7 @@ class _ProcessGroup(_TorchBackend):
 
     def on_start(self, worker_group, backend_config: ProcessGroupConfig) -> None:
         if not is_on_loopback():
+            worker_group.execute(_meet_at_node_address)
             super().on_start(worker_group, backend_config)
             return
         self._folder = Path(tempfile.mkdtemp(prefix="mama-ray-ranks-"))
@@ -57,3 +63,18 @@ class _ProcessGroup(_TorchBackend):
         super().on_shutdown(worker_group, backend_config)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _meet_at_node_address() -> None:
+    """Let Gloo listen where Ray knows this node.
+
+    It would take the address of the machine's name instead, which on many machines is a loopback address (127.0.1.1 in
+    Debian's /etc/hosts): workers on other hosts then connect to themselves.
+    """
+    if _GLOO_INTERFACE in os.environ:
+        return
+    address = get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            os.environ[_GLOO_INTERFACE] = name
+            return

@@ -54,17 +54,22 @@ def write_shards(directory: Path, *, seed: int = CORPUS.seed) -> Path:
 
 def start_training(folder: Path, shards: Path | str, run: str, **settings) -> subprocess.Popen:
     """Start jobs/train.py as a user would; its output goes to <run>.log."""
-    config = folder / f"{run}.yaml"
-    config.write_text(yaml.safe_dump(SETTINGS | {"shards": str(shards), "storage": str(folder), "run": run} | settings))
     with open(folder / f"{run}.log", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "jobs/train.py"), str(config)],
+            training_command(folder, shards, run, **settings),
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=os.environ,
         )
+
+
+def training_command(folder: Path, shards: Path | str, run: str, **settings) -> list[str]:
+    """Return the command of a run whose config is written to <run>.yaml."""
+    config = folder / f"{run}.yaml"
+    config.write_text(yaml.safe_dump(SETTINGS | {"shards": str(shards), "storage": str(folder), "run": run} | settings))
+    return [sys.executable, str(ROOT / "jobs/train.py"), str(config)]
 
 
 def wait_until(condition, *, timeout_s: float = 300.0) -> None:
