@@ -69,7 +69,11 @@ def inputs_of(
         except OSError as error:
             raise UserError("annotations cannot be read", got=f"{annotations}: {error}") from error
     named = f"{videos} and {annotations}" if annotations else videos or f"{len(shards)} shards"
+    if smaller := decides.get("transcode"):  # another one is told by these
+        named += " with " + ", ".join(f"transcode.{name} {value:g}" for name, value in smaller.items())
     inputs: dict[str, Any] = {"sha256": digest.hexdigest(), "from": named}
+    if smaller:
+        inputs["transcode"] = smaller
     if shards:
         settings = json.dumps([_FORMAT_VERSION, decides], sort_keys=True)
         inputs["settings"] = hashlib.sha256(settings.encode()).hexdigest()

@@ -7,7 +7,7 @@ from pydantic import Field
 from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
 
 
 class PrepareJob(Config):
@@ -60,6 +60,10 @@ class PrepareJob(Config):
 
     window: AddedLater[WindowConfig] = WindowConfig()
     """Which frames of its video a clip has. Not with --shards."""
+
+    transcode: AddedLater[TranscodeConfig] = TranscodeConfig()
+    """How clips are made smaller before they are stored, so that training need not wait for decoding. Not with
+    --shards."""
 
     unknown_columns: Literal["refuse", "ignore"] = "refuse"
     """What to do with annotation columns that nobody reads and, in foreign shards, with names of splits that are not

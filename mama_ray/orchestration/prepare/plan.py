@@ -160,4 +160,5 @@ def video_work(config: PrepareJob) -> VideoWork:
         scenes=config.scenes,
         window=config.window,
         annotations_format=config.annotations_format,
+        transcode=config.transcode,
     )

@@ -111,6 +111,8 @@ def _complete(config: PrepareJob) -> PrepareJob:
         raise UserError("--scenes cuts videos", got="none", wanted="--videos", remedy="name the folder of the videos")
     if config.window.fps and config.shards:
         raise UserError("--window.fps is for clips that are cut", got="--shards", wanted="--videos")
+    if config.transcode.is_on and config.shards:
+        raise UserError("--transcode is for clips that are sharded from videos", got="--shards", wanted="--videos")
     if config.annotations_format != "table" and not config.annotations:
         raise UserError(f"--annotations_format {config.annotations_format} without --annotations")
     if not config.shards and not config.videos:

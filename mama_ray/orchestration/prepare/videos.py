@@ -13,7 +13,7 @@ from mama_ray.data.narrations.egoclip import AnnotationsFormat
 from mama_ray.data.shard import MAX_SHARD_BYTES
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.repair import mended
 from mama_ray.orchestration.prepare.scenes import can_be_cut, rows_of_scenes
@@ -43,6 +43,7 @@ class VideoWork:
     scenes: SceneConfig = field(default_factory=SceneConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     annotations_format: AnnotationsFormat = "table"
+    transcode: TranscodeConfig = field(default_factory=TranscodeConfig)
 
     @property
     def cuts_scenes(self) -> bool:
@@ -75,7 +76,7 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
     )
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = Sources(work.videos, scratch, work.window)
-        guard = guard_for(work.decode, work.num_trial_frames, work.window)
+        guard = guard_for(work.decode, work.num_trial_frames, work.window, work.transcode)
 
         def refuse(row: Annotation, error: Exception) -> None:
             is_missing = isinstance(error, FileNotFoundError)
@@ -102,6 +103,8 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
                     shard, location = series.add(clip, video, extension)  # its errors are the storage's
                     part.rows.append(index_row(clip, location, shard, facts))
                     part.clamped["end"] += facts["is_clamped"]
+                    if facts.get("num_missing"):
+                        part.clamped["frames"] += 1
     part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
@@ -131,14 +134,20 @@ def _read_clip(
         annotation.split,
         annotation.questions,
         annotation.truth,
+        facts.get("source_sha256"),
     )
     return clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension, facts
 
 
 @lru_cache(maxsize=1)
-def guard_for(config: DecodeConfig, num_trial_frames: int, window: WindowConfig | None = None) -> VideoGuard:
+def guard_for(
+    config: DecodeConfig,
+    num_trial_frames: int,
+    window: WindowConfig | None = None,
+    transcode: TranscodeConfig | None = None,
+) -> VideoGuard:
     """The guard of this worker process: kept from task to task, because its child takes half a second to start."""
-    return VideoGuard(config, num_trial_frames=num_trial_frames, window=window)
+    return VideoGuard(config, num_trial_frames=num_trial_frames, window=window, transcode=transcode)
 
 
 def _read_lines(place: Place) -> list[bytes]:
