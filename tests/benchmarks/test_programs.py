@@ -33,6 +33,7 @@ SMALLEST = {
     "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
     "training_throughput.py": "--rounds 1 --short",
+    "transcode.py": "--clips 1 --rounds 1 --frames 1",
 }
 # Those that start Ray take most of their time for that; those with a mark of slow more than half a minute.
 MARKS = {
