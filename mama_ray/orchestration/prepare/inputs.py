@@ -147,17 +147,17 @@ def shards_to_walk(
     ]
 
 
-def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False) -> None:
+def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False, is_spread: bool = False) -> None:
     """Remove what a killed job was writing, which may make room, then make the work folder and say what it is for."""
-    remove_left_over(folder)
+    remove_left_over(folder, is_spread=is_spread)
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
     (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
 
 
-def remove_left_over(folder: Place) -> None:
-    """Remove what tasks that were ended were writing."""
-    for file in folder.files():
+def remove_left_over(folder: Place, *, is_spread: bool = False) -> None:
+    """Remove what tasks that were ended were writing, also in the folders over which shards are spread."""
+    for file in folder.files(recursive=is_spread):
         if _LEFT_OVER.search(file.name):
             file.delete_file()
 

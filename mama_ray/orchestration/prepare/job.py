@@ -45,6 +45,11 @@ class PrepareJob(Config):
     shard_name: str = Field(default="clips", pattern=f"^{CLIP_ID_PATTERN}$")
     """First part of the shards' file names."""
 
+    shard_folders: AddedLater[int] = Field(default=0, ge=0, le=4096)
+    """Folders over which the shards are spread by a hash of their number, as 0a3/clips-000007.tar: an object store
+    bounds the requests to one prefix. 0 puts them beside the index; 256 serves from some ten thousand shards on. Not
+    with --shards."""
+
     default_split: Literal["train", "meta", "val", "test"] | None = "train"
     """Split of clips whose annotations name none."""
 

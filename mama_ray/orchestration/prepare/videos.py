@@ -10,7 +10,7 @@ from mama_ray.data.annotations import Annotation, annotation_from_json
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
 from mama_ray.data.narrations.egoclip import AnnotationsFormat
-from mama_ray.data.shard import MAX_SHARD_BYTES
+from mama_ray.data.shard import MAX_SHARD_BYTES, shard_folder
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
@@ -44,6 +44,7 @@ class VideoWork:
     window: WindowConfig = field(default_factory=WindowConfig)
     annotations_format: AnnotationsFormat = "table"
     transcode: TranscodeConfig = field(default_factory=TranscodeConfig)
+    shard_folders: int = 0
 
     @property
     def cuts_scenes(self) -> bool:
@@ -65,15 +66,16 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
     name = part_name(number)
     facts = read_part_facts(folder, name)
     if facts is None or mended(Place.of(work.videos), facts["quarantine"]):
-        facts = _write_chunk_shard(work, folder, name)
+        spread = shard_folder(number, work.shard_folders)
+        if spread:
+            (folder / spread.rstrip("/")).make_folder()
+        facts = _write_chunk_shard(work, folder, name, f"{spread}{work.shard_name}-{name}")
     return facts["num_clips"], len(facts["quarantine"])
 
 
-def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, Any]:
+def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) -> dict[str, Any]:
     part = Part()
-    series = ShardSeries(
-        folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard
-    )
+    series = ShardSeries(folder, shard, max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = Sources(work.videos, scratch, work.window)
         guard = guard_for(work.decode, work.num_trial_frames, work.window, work.transcode)
