@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from mama_ray.data.video.container import DecodeError
@@ -27,7 +27,7 @@ class Encoding:
 
     Attributes:
         crf: its constant rate factor; 18 is visually lossless, so that cutting costs no accuracy.
-        key_every: most frames from one key frame to the next; None is x264's own.
+        key_every: most frames from one key frame to the next, and the last frame is one; None is x264's own.
         decodes_fast: without CABAC and the deblocking filter, which take a decoder longer than all else: half the time
             for a tenth more bytes.
     """
@@ -40,7 +40,7 @@ class Encoding:
     def options(self) -> dict[str, Any]:
         """As FFmpeg has them; bitexact: no versions in the stream."""
         asked = {"crf": str(self.crf), "preset": "veryfast", "flags": "+bitexact", "x264-params": REPEATABLE}
-        asked |= {"g": str(self.key_every)} if self.key_every is not None else {}
+        asked |= {"g": str(self.key_every), "forced-idr": "1"} if self.key_every is not None else {}
         return asked | ({"tune": "fastdecode"} if self.decodes_fast else {})
 
 
@@ -72,6 +72,8 @@ def encode_frames(
             frame = _upright_even(current[1], *size)
             if encoder is None:
                 encoder = _add_stream(output, frame, fps, encoding)
+            if following is None and encoding.key_every is not None:
+                frame.pict_type = PictureType.I  # decoded last, or mp4 could not say how long it stays
             frame.time_base = TIME_BASE
             frame.pts = _ticks(current[0] - start_s)
             durations[frame.pts] = max(1, _ticks((following[0] if following else end_s) - start_s) - frame.pts)
@@ -93,7 +95,8 @@ def _ticks(seconds: float) -> int:
 
 
 def _add_stream(output: OutputContainer, frame: VideoFrame, fps: float, encoding: Encoding) -> VideoStream:
-    stream = output.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+    rate = Fraction(fps).limit_denominator(1001) or Fraction(1, 1001)  # of a picture that stays for an hour
+    stream = output.add_stream("libx264", rate=rate)
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
     stream.codec_context.time_base = TIME_BASE
     stream.codec_context.thread_count = 1

@@ -17,10 +17,23 @@ from mama_ray.data.video.orientation import Orientation
 from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.settings import DecodeConfig, TranscodeConfig
 from mama_ray.data.video.transcode import Transcoded, transcode
+from tests.data.video.test_real_clips import ROWS, SHARED
 from tests.data.video.video_factory import draw_frame, frame_number, is_upright, make_damaged_video, make_video
 
 SMALL = TranscodeConfig(short_side=48, fps=8, key_every=4)
 LONG = {"num_frames": 64, "width": 192, "height": 128, "fps": 32}
+# Of real clips: rotations, a full range, GIF, AVI, WebM, long pixels, many streams, a damaged one.
+REAL = (
+    "video_0.mov",
+    "video_90",
+    "bt709_full_range",
+    ".gif",
+    ".avi",
+    ".webm",
+    "sample_demo_16",
+    "nasa_13013",
+    "corrupted",
+)
 HDR = {"color_primaries": 9, "color_trc": 16, "colorspace": 9}  # BT.2020 and PQ
 
 
@@ -115,6 +128,21 @@ def test_a_slow_clip_keeps_its_frames_and_times(tmp_path):
     assert [frame_number(frame) for frame in small.frames_by_index(range(6))] == list(range(6))
 
 
+@pytest.mark.parametrize("times", [[0.0], [0, 3000, 6000]])
+def test_a_single_picture_and_a_slide_show_keep_their_times(times, tmp_path):
+    video = make_video(num_frames=len(times), width=192, height=128, timestamps_s=times)
+    small = VideoDecoder(made_of(video, tmp_path).data)
+    np.testing.assert_allclose(small.timestamps_s, times, atol=1e-3)
+    assert small.duration_s == pytest.approx(VideoDecoder(video).duration_s, abs=0.01)
+
+
+def test_a_last_picture_stays_as_long_as_it_did(tmp_path):
+    video = make_video(**LONG | {"num_frames": 67}, options={"bf": "3"})
+    small = VideoDecoder(made_of(video, tmp_path).data)
+    assert small.duration_s == pytest.approx(67 / 32, abs=1e-3)
+    assert small.duration_s - small.timestamps_s[-1] == pytest.approx(3 / 32, abs=1e-3)
+
+
 def test_a_small_clip_keeps_its_size(tmp_path):
     video = make_video(num_frames=64, fps=32, width=66, height=40)
     info = probe_video(made_of(video, tmp_path).data)
@@ -201,3 +229,22 @@ def test_settings_without_a_size_are_refused():
     assert not TranscodeConfig().is_on
     with pytest.raises(ValidationError, match="fps have no meaning without short_side"):
         TranscodeConfig(fps=4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ROWS, reason="../shared/data/clips.csv is not there")
+@pytest.mark.parametrize("kind", REAL)
+def test_real_clips_look_as_they_did(kind, tmp_path):
+    rows = [row["file"] for row in ROWS if kind in row["file"]]
+    assert rows
+    for name in rows[:2]:
+        video = (SHARED / name).read_bytes()
+        data = made_of(video, tmp_path, TranscodeConfig(short_side=128)).data or video
+        small = VideoDecoder(data)
+        original = VideoDecoder(video, width=small.width, height=small.height)
+        assert small.duration_s == pytest.approx(original.duration_s - original.start_s, abs=0.01)
+        assert min(small.width, small.height) <= 128
+        middles = small.timestamps_s[::7] + 0.5 / max(8.0, small.fps)
+        frames, wanted = small.frames_at(middles), original.frames_at(middles + original.start_s)
+        differences = np.abs(frames.astype(int) - wanted).mean((1, 2, 3))
+        assert np.median(differences) < 6 and differences.max() < 12, name
