@@ -1,12 +1,14 @@
 """Joins caption tables to clips: the captions of a table become captions of the very videos they were written from.
 
-A row belongs to a clip by `clip_id` and by the hash of its video. Everything is done on columns, a bounded number of
+A row belongs to a clip by `clip_id` and by the hash of its video, or of what that was before it was made smaller.
+Everything is done on columns, a bounded number of
 rows at a time: what grows with the corpus is its captions alone.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +50,8 @@ def join_captions(
     """Append the captions of tables to the captions of their clips, in the order of tables, files and rows.
 
     Args:
-        clips: rows of the index, with clip_id, sha256 and captions.
+        clips: rows of the index, with clip_id, sha256 and captions; with source_sha256 captions of the originals of
+            clips that were made smaller are theirs, too.
         tables: by name, the parts of each table in order, with COLUMNS.
         exclude_flags: rows with one of these flags are left out.
         rows_per_lookup: rows of a table in memory at a time, in whole parts; changes nothing but time.
@@ -80,8 +83,7 @@ def _choose(
         has_caption = pc.and_(pc.is_null(part["error"]), pc.is_valid(part["caption"]))
         counts["errors"] += len(part) - _count(has_caption)
         part = part.filter(has_caption)
-        is_same = pc.equal(part["video_sha256"], clips["sha256"].take(part["row"]))
-        strangers.append(part.filter(pc.invert(pc.fill_null(is_same, False))).select(["clip_id", "video_sha256"]))
+        strangers.append(part.filter(pc.invert(_is_of_clip(part, clips))).select(["clip_id", "video_sha256"]))
         has_flag = _has_flag(part["flags"].combine_chunks(), exclude_flags)
         counts["flagged"] += int(has_flag.sum())
         part = part.filter(pa.array(~has_flag)).select(["row", "clip_id", "caption", "source"])
@@ -96,6 +98,13 @@ def _choose(
             remedy="leave the table out, caption these shards with jobs/caption.py, or exclude fewer flags",
         )
     return chosen, TableUse(**counts, sha256=digest.hexdigest())
+
+
+def _is_of_clip(part: pa.Table, clips: pa.Table) -> pa.ChunkedArray:
+    """Whether each row was written from the video of its clip, or from the one that this was made of."""
+    columns = [name for name in ("sha256", "source_sha256") if name in clips.column_names]
+    found = [pc.fill_null(pc.equal(part["video_sha256"], clips[name].take(part["row"])), False) for name in columns]
+    return reduce(pc.or_, found)
 
 
 def _in_batches(parts: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:

@@ -28,6 +28,7 @@ _SPLIT_NAMES = {
 }  # fmt: skip
 
 _CLIP_ID = re.compile(CLIP_ID_PATTERN)
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Clip:
     """`[start_s, end_s)` of a video with what is known about it.
 
     `truth` is a generator's record of what is in the clip and how its caption was spoiled; only a synthetic corpus
-    has it. Raises ValueError, naming the field, for anything that breaks the contract.
+    has it. `source_sha256` is the hash of the video before it was made smaller, None where it is stored as it was.
+    Raises ValueError, naming the field, for anything that breaks the contract.
     """
 
     clip_id: str
@@ -62,6 +64,7 @@ class Clip:
     split: str | None = None
     questions: tuple[dict, ...] = ()
     truth: dict | None = None
+    source_sha256: str | None = None
 
     def __post_init__(self) -> None:
         check_clip_id(self.clip_id)
@@ -76,6 +79,10 @@ class Clip:
             raise ValueError(f"truth: got {type(self.truth).__name__}, wanted an object")
         if not all(isinstance(question, dict) for question in self.questions):
             raise ValueError("questions: wanted a list of objects")
+        if self.source_sha256 is not None and not (
+            isinstance(self.source_sha256, str) and _SHA256.fullmatch(self.source_sha256)
+        ):
+            raise ValueError(f"source_sha256: got {self.source_sha256!r}, wanted 64 of 0-9 a-f")
         check_times(self.start_s, self.end_s)
         if self.split is not None and self.split not in SPLITS:
             raise ValueError(f"split: got {self.split!r}, wanted one of {', '.join(SPLITS)}")
@@ -146,6 +153,7 @@ def clip_to_json(clip: Clip) -> bytes:
         "captions": [{"text": caption.text, "source": caption.source} for caption in clip.captions],
     }
     optional = {"topic": clip.topic, "split": clip.split, "questions": list(clip.questions), "truth": clip.truth}
+    optional["source_sha256"] = clip.source_sha256
     record |= {name: value for name, value in optional.items() if value}
     return json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -169,6 +177,7 @@ def clip_from_json(data: bytes) -> Clip:
             split=record.get("split"),
             questions=tuple(record.get("questions") or ()),
             truth=record.get("truth"),
+            source_sha256=record.get("source_sha256"),
         )
     except KeyError as error:
         raise ValueError(f"clip JSON: field {error} is missing") from error

@@ -49,8 +49,10 @@ INDEX_SCHEMA = pa.schema(
         ("captions", CAPTIONS_TYPE),
         ("truth", pa.string()),
         ("questions", pa.string()),
+        ("source_sha256", pa.string()),
     ]
 )
+_ADDED = ("source_sha256",)  # columns that earlier versions have not written: null there
 _MAKE_ONE = "make one with jobs/prepare.py"
 # A list of structs that is read as one must fit 32-bit offsets: 16 kB of captions per clip.
 _ROWS_PER_READ = 1 << 17
@@ -92,6 +94,7 @@ def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str,
         "captions": [{"text": caption.text, "source": caption.source} for caption in clip.captions],
         "truth": json.dumps(clip.truth, sort_keys=True) if clip.truth else None,
         "questions": json.dumps(list(clip.questions)) if clip.questions else None,
+        "source_sha256": clip.source_sha256,
     }
 
 
@@ -107,7 +110,7 @@ def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dic
         pq.ParquetWriter(stream, schema, compression="zstd") as writer,
     ):
         for table in tables:
-            writer.write_table(table.cast(INDEX_SCHEMA).replace_schema_metadata(metadata))
+            writer.write_table(_with_added(table).cast(INDEX_SCHEMA).replace_schema_metadata(metadata))
 
 
 def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
@@ -140,8 +143,9 @@ def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _check_schema(place: Place, schema: pa.Schema) -> None:
-    if not schema.remove_metadata().equals(INDEX_SCHEMA):
-        missing = sorted(set(INDEX_SCHEMA.names) - set(schema.names))
+    whole = _with_added(schema.remove_metadata().empty_table()).schema
+    if not whole.equals(INDEX_SCHEMA):
+        missing = sorted(set(INDEX_SCHEMA.names) - set(whole.names))
         got = f"{place} without {', '.join(missing)}" if missing else f"{place} with other column types"
         raise UserError("not an index of clips", got=got, wanted=f"version {INDEX_VERSION}", remedy=_MAKE_ONE)
     version = (schema.metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
@@ -153,13 +157,25 @@ def _check_schema(place: Place, schema: pa.Schema) -> None:
 def _read_wide(parquet: pq.ParquetFile, names: list[str]) -> pa.Table:
     """Read columns as those of MEMORY_SCHEMA; memory is that of the table and of its largest column."""
     schema = pa.schema([MEMORY_SCHEMA.field(name) for name in names], parquet.schema_arrow.metadata)
-    pieces = (parquet.read_row_groups(groups, columns=names).select(names) for groups in _runs_of_groups(parquet))
+    there = [name for name in names if name in parquet.schema_arrow.names]
+    pieces = (
+        _with_added(parquet.read_row_groups(groups, columns=there), names).select(names)
+        for groups in _runs_of_groups(parquet)
+    )
     rest = pa.concat_tables([schema.empty_table(), *(piece.cast(schema) for piece in pieces)])
     columns = []
     while rest.num_columns:
         columns.append(rest.column(0).combine_chunks())
         rest = rest.remove_column(0)  # frees its chunks
     return pa.table(columns, schema=schema)
+
+
+def _with_added(table: pa.Table, names: Sequence[str] = _ADDED) -> pa.Table:
+    """Return a table of an earlier version with the columns, among `names`, that were added since."""
+    for name in _ADDED:
+        if name in names and name not in table.column_names:
+            table = table.append_column(INDEX_SCHEMA.field(name), pa.nulls(len(table), INDEX_SCHEMA.field(name).type))
+    return table
 
 
 def _runs_of_groups(parquet: pq.ParquetFile) -> Iterator[list[int]]:

@@ -39,6 +39,16 @@ class ShardError(ValueError):
 MAX_SHARD_BYTES = 4 << 30
 
 
+def shard_folder(number: int, num_folders: int) -> str:
+    """Return the folder, with its slash, of the shards of chunk `number` where they are spread over so many: a hash, so
+    that neighbours lie apart. "" where there are none.
+    """
+    if not num_folders:
+        return ""
+    digest = hashlib.blake2b(str(number).encode(), digest_size=8).digest()
+    return f"{int.from_bytes(digest) % num_folders:03x}/"
+
+
 class ShardWriter:
     """Append clips to an open binary stream. `close` writes the end of the archive; the stream stays open."""
 

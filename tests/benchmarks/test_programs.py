@@ -33,6 +33,8 @@ SMALLEST = {
     "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
     "training_throughput.py": "--rounds 1 --short",
+    "transcode.py": "--clips 1 --rounds 1 --frames 1",
+    "transcode_recall.py": "--seeds 0 1 --num_train 16 --num_test 8 --num_steps 2 --batch 8",
 }
 # Those that start Ray take most of their time for that; those with a mark of slow more than half a minute.
 MARKS = {

@@ -60,7 +60,7 @@ class KilledJob:
 def jobs_on(corpus: Path) -> list[KilledJob]:
     """Return the jobs: prepare on a generated corpus, the others on the shards and the model of this folder."""
     videos = {"videos": f"{corpus}/videos", "annotations": f"{corpus}/annotations.jsonl"}
-    one_by_one = {"clips_per_shard": 8, "cpus_per_task": 4.0}
+    one_by_one = {"clips_per_shard": 8, "cpus_per_task": 4.0, "transcode": {"short_side": 24, "fps": 4.0}}
     shards = {"shards": str(FOLDERS / "shards")}
     captioning = shards | {"sampling": {"temperature": 0.0}, "pool": {"concurrent_batches": 1}}
     training = TRAIN | shards | {"model": {"pretrained": str(FOLDERS / "model")}}

@@ -150,7 +150,7 @@ class ChunkedVideo:
             what = "the clip's end must come after its start, and both from 0 on"
             raise DecodeError(what, got=f"[{start_s}, {end_s}) s")
         end_s = self.end_of(start_s, end_s)
-        pieces = self._counted(start_s, end_s) if self._window.fps else self._shown(start_s, end_s)
+        pieces = self._pieces(start_s, end_s)
         if not pieces:
             raise DecodeError("the clip holds no picture", got=f"[{start_s}, {end_s}) s")
         begin_s = self._time_of(*pieces[0][:2])
@@ -162,9 +162,16 @@ class ChunkedVideo:
             size = first.info.width, first.info.height
             return encode_frames(frames, max(start_s, begin_s), end_s, size=size, fps=first.fps)
 
+    def num_frames_in(self, start_s: float, end_s: float) -> int:
+        """Return how many frames a cut has if all of them decode."""
+        return sum(last - first + 1 for _, first, last in self._pieces(start_s, end_s))
+
     def frames(self, deadline: Deadline) -> Iterator[tuple[float, VideoFrame]]:
         """Yield (timestamp_s, frame as it is coded) for all frames that decode."""
         yield from self._frames(self._shown(self._chunks[0].start_s, self.info.duration_s), deadline)
+
+    def _pieces(self, start_s: float, end_s: float) -> list[tuple[int, int, int]]:
+        return self._counted(start_s, end_s) if self._window.fps else self._shown(start_s, end_s)
 
     def _shown(self, start_s: float, end_s: float) -> list[tuple[int, int, int]]:
         """Return (chunk, first frame, last frame) of what is shown in [start_s, end_s)."""

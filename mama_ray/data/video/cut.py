@@ -9,6 +9,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from mama_ray.data.video.container import Deadline, DecodeError, decode_errors, open_video
+from mama_ray.data.video.orientation import UPRIGHT
 from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, index_packets, seek_packets
 from mama_ray.data.video.probe import describe
 from mama_ray.data.video.recode import encode_frames
@@ -16,6 +17,7 @@ from mama_ray.data.video.settings import DecodeConfig
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
+_COUNTS_PACKETS = "mov,mp4"  # others count pictures that have no packet, or tell a guess
 
 
 def cut_clip(data: bytes | str | Path, start_s: float, end_s: float, config: DecodeConfig | None = None) -> bytes:
@@ -70,6 +72,20 @@ class SourceVideo:
             return encode_frames(frames, begin_s, end_s, size=size, fps=index.fps)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is what `cut` makes: H.264 of 8 bits in 4:2:0, upright, with square pixels."""
+        pixels = self._stream.codec_context.pix_fmt
+        is_upright = self._index.orientation == UPRIGHT and self._index.pixel_aspect == 1
+        return self._index.codec == "h264" and pixels == "yuv420p" and is_upright
+
+    @property
+    def num_told(self) -> int:
+        """How many frames it shows, by its packets, and by the header where the file is cut off."""
+        index = self._index
+        told = self._stream.frames if index.container.startswith(_COUNTS_PACKETS) else 0
+        return index.num_frames + max(0, told - index.num_packets)
+
+    @property
     def fps(self) -> float:
         """Frames per second as the container has them."""
         return self._index.fps
@@ -92,6 +108,11 @@ class SourceVideo:
         times = self._index.timestamps_s
         first = max(0, int(np.searchsorted(times, start_s + 1e-6, side="right")) - 1)
         return first, max(first, int(np.searchsorted(times, end_s - 1e-6, side="left")) - 1)
+
+    def num_frames_in(self, start_s: float, end_s: float) -> int:
+        """Return how many frames a cut has if all of them decode."""
+        first, last = self.shown_in(start_s, end_s)
+        return last - first + 1
 
     def time_of(self, number: int) -> float:
         """Return when a frame is shown."""

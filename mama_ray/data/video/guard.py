@@ -22,7 +22,7 @@ import numpy as np
 
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.memory_files import file_in_memory, path_of, write_whole
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
 from mama_ray.storage.failures import number_in
 
 # Beyond the decoder's own limit, which is looked at between frames only: probing, cutting and the trial each have it.
@@ -42,10 +42,16 @@ class VideoGuard:
     """Inspects videos in a child process. Not to be shared between threads."""
 
     def __init__(
-        self, config: DecodeConfig | None = None, *, num_trial_frames: int = 4, window: WindowConfig | None = None
+        self,
+        config: DecodeConfig | None = None,
+        *,
+        num_trial_frames: int = 4,
+        window: WindowConfig | None = None,
+        transcode: TranscodeConfig | None = None,
     ) -> None:
         self._config = config or DecodeConfig()
         self._window = window or WindowConfig()
+        self._transcode = transcode if transcode is not None and transcode.is_on else None
         self._num_trial_frames = num_trial_frames
         self._child: subprocess.Popen | None = None
         self._windows_child: subprocess.Popen | None = None
@@ -58,16 +64,14 @@ class VideoGuard:
         Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
         OSError when the machine has no room for the cut.
         """
-        return self._answer(
-            {
-                "path": path,
-                "start_s": start_s,
-                "end_s": end_s,
-                "num_trial_frames": self._num_trial_frames,
-                "cut_to": cut_to,
-                "window": self._window.model_dump(),
-            }
-        )
+        request = {
+            **{"path": path, "start_s": start_s, "end_s": end_s, "num_trial_frames": self._num_trial_frames},
+            **{"cut_to": cut_to, "window": self._window.model_dump()},
+        }
+        if self._transcode is None:
+            return self._answer(request)
+        limit_s = _STAGES * self._config.timeout_s + self._transcode.timeout_s
+        return self._answer(request | {"transcode": self._transcode.model_dump()}, limit_s)
 
     def recode(self, path: str, cut_to: str) -> dict:
         """Write all of a local file as `SourceVideo.cut` does, whatever it is; returns and raises as `inspect` does."""

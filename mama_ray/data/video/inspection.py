@@ -29,7 +29,8 @@ from mama_ray.data.video.probe import probe_video
 from mama_ray.data.video.sampled import clip_frames, located_frames, sampled_frames, spread_frames
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.data.video.scenes import find_scenes
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
+from mama_ray.data.video.transcode import make_smaller
 from mama_ray.data.video.views import window_frames
 from mama_ray.data.video.window_reader import WindowReader, WindowRequest
 from mama_ray.storage.failures import NO_SPACE, as_storage_error
@@ -58,12 +59,14 @@ class Inspector:
         config: DecodeConfig,
         window: WindowConfig | None = None,
         always: bool = False,
+        transcode: TranscodeConfig | None = None,
     ) -> dict:
         """Return the facts of the clip [start_s, end_s) of a local file or folder of chunks: those of `VideoInfo`,
         `end_s`, `is_cut`, and `is_clamped` where the video ends before the clip.
 
         Where the clip is less than the whole file, or `always`, it is cut and written to `cut_to`, and the facts are
-        those of the cut. Raises DecodeError with a readable reason.
+        those of the cut. With `transcode` that is then made smaller, as `make_smaller` says. Raises DecodeError with a
+        readable reason.
         """
         source = self._open(path, config, window or WindowConfig())
         asked_s, end_s = end_s, source.end_of(start_s, end_s)
@@ -76,9 +79,13 @@ class Inspector:
             with open(cut_to, "wb") as file:
                 file.write(source.cut(start_s, end_s))
             path, info = cut_to, probe_video(cut_to, config)
-        _try_reading(path, num_trial_frames, config)
+        facts = {**asdict(info), "is_cut": not covers_all}
+        if transcode is not None:
+            num_frames = info.num_frames if covers_all else source.num_frames_in(start_s, end_s)
+            facts |= make_smaller(path, cut_to, transcode, config, num_missing=num_frames - info.num_frames)
+        _try_reading(cut_to if facts["is_cut"] else path, num_trial_frames, config)
         is_clamped = asked_s is not None and asked_s > end_s + END_TOLERANCE_S
-        return {**asdict(info), "end_s": end_s, "is_cut": not covers_all, "is_clamped": is_clamped}
+        return {**facts, "end_s": end_s, "is_clamped": is_clamped}
 
     def scenes(self, path: str, *, scenes: SceneConfig, config: DecodeConfig) -> dict:
         """Return {scenes: [(start_s, end_s or None), ...]} of a local file. Raises DecodeError."""
@@ -181,7 +188,9 @@ def _facts_for(request: dict, inspector: Inspector) -> dict:
         scenes = SceneConfig.model_validate(request.pop("scenes"))
         return inspector.scenes(**request, scenes=scenes)
     window = WindowConfig.model_validate(request.pop("window", {}))
-    return inspector.inspect(**request, window=window)
+    asked = request.pop("transcode", None)
+    transcode = None if asked is None else TranscodeConfig.model_validate(asked)
+    return inspector.inspect(**request, window=window, transcode=transcode)
 
 
 def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) -> None:

@@ -6,7 +6,7 @@ files. Time 0 is the container's, as players have it: where the sound starts fir
 that an edit list hides are not in the index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -220,9 +220,14 @@ def _mended(packets: Iterator[Packet], mended_pts: np.ndarray, first: int) -> It
 
 
 def decode_frames(
-    packets: Iterator[Packet], stream: VideoStream, config: DecodeConfig, deadline: Deadline
+    packets: Iterator[Packet],
+    stream: VideoStream,
+    config: DecodeConfig,
+    deadline: Deadline,
+    on_damage: Callable[[], object] = lambda: None,
 ) -> Iterator[VideoFrame]:
-    """Yield the frames that decode; a packet that does not is stepped over, the end of a cut-off file ends the video.
+    """Yield the frames that decode; a packet that does not is told and stepped over, the end of a cut-off file ends the
+    video.
 
     Raises DecodeError where the frames grow over the limit on the way.
     """
@@ -236,6 +241,7 @@ def decode_frames(
             frames = packet.decode()
         except av.FFmpegError:
             _check_growth(stream, config)
+            on_damage()
             continue
         for frame in frames:
             check_size(frame.width, frame.height, config)

@@ -79,3 +79,32 @@ class SceneConfig(Config):
         if self.max_s < 2 * self.min_s:
             raise ValueError(f"max_s {self.max_s:g} is not at least twice min_s {self.min_s:g}")
         return self
+
+
+class TranscodeConfig(Config):
+    """How clips are made smaller when they are sharded; they are stored as they are unless short_side is given."""
+
+    short_side: int | None = Field(default=None, ge=16, le=4320)
+    """Most pixels of the shorter side, a little more than models take: 256 for 224. A smaller clip keeps its size. null
+    stores clips as they are."""
+    fps: float = Field(default=8.0, gt=0, le=1000)
+    """Most frames per second. A clip of fewer keeps its own frames and times; of one of more, each 1/fps shows the
+    frame that the clip shows in the middle of it."""
+    key_every: int = Field(default=16, ge=1, le=1000)
+    """Most frames from one key frame to the next: a reader decodes from the key frame before the one that it wants."""
+    crf: int = Field(default=23, ge=0, le=51)
+    """x264's constant rate factor: less is better and larger. Cuts that are stored as they are have 18."""
+    timeout_s: float = Field(default=3600.0, gt=0, le=1e6)
+    """Longest time in seconds for one clip: every frame of it is decoded."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether clips are made smaller."""
+        return self.short_side is not None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        told = sorted(self.model_fields_set - {"short_side"})
+        if not self.is_on and any(getattr(self, name) != type(self).model_fields[name].default for name in told):
+            raise ValueError(f"{', '.join(told)} have no meaning without short_side: give it, too")
+        return self

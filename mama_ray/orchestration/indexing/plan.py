@@ -22,7 +22,7 @@ from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions")
+_COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "source_sha256", "captions")
 _LOAD_CPUS, _MODEL_CPUS = 0.5, 1.0
 
 

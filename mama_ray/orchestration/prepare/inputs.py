@@ -69,7 +69,11 @@ def inputs_of(
         except OSError as error:
             raise UserError("annotations cannot be read", got=f"{annotations}: {error}") from error
     named = f"{videos} and {annotations}" if annotations else videos or f"{len(shards)} shards"
+    if smaller := decides.get("transcode"):  # another one is told by these
+        named += " with " + ", ".join(f"transcode.{name} {value:g}" for name, value in smaller.items())
     inputs: dict[str, Any] = {"sha256": digest.hexdigest(), "from": named}
+    if smaller:
+        inputs["transcode"] = smaller
     if shards:
         settings = json.dumps([_FORMAT_VERSION, decides], sort_keys=True)
         inputs["settings"] = hashlib.sha256(settings.encode()).hexdigest()
@@ -143,17 +147,17 @@ def shards_to_walk(
     ]
 
 
-def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False) -> None:
+def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False, is_spread: bool = False) -> None:
     """Remove what a killed job was writing, which may make room, then make the work folder and say what it is for."""
-    remove_left_over(folder)
+    remove_left_over(folder, is_spread=is_spread)
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
     (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
 
 
-def remove_left_over(folder: Place) -> None:
-    """Remove what tasks that were ended were writing."""
-    for file in folder.files():
+def remove_left_over(folder: Place, *, is_spread: bool = False) -> None:
+    """Remove what tasks that were ended were writing, also in the folders over which shards are spread."""
+    for file in folder.files(recursive=is_spread):
         if _LEFT_OVER.search(file.name):
             file.delete_file()
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.clip import CLIP_ID_PATTERN, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
 
 
 class PrepareJob(Config):
@@ -45,6 +45,11 @@ class PrepareJob(Config):
     shard_name: str = Field(default="clips", pattern=f"^{CLIP_ID_PATTERN}$")
     """First part of the shards' file names."""
 
+    shard_folders: AddedLater[int] = Field(default=0, ge=0, le=4096)
+    """Folders over which the shards are spread by a hash of their number, as 0a3/clips-000007.tar: an object store
+    bounds the requests to one prefix. 0 puts them beside the index; 256 serves from some ten thousand shards on. Not
+    with --shards."""
+
     default_split: Literal["train", "meta", "val", "test"] | None = "train"
     """Split of clips whose annotations name none."""
 
@@ -60,6 +65,10 @@ class PrepareJob(Config):
 
     window: AddedLater[WindowConfig] = WindowConfig()
     """Which frames of its video a clip has. Not with --shards."""
+
+    transcode: AddedLater[TranscodeConfig] = TranscodeConfig()
+    """How clips are made smaller before they are stored, so that training need not wait for decoding. Not with
+    --shards."""
 
     unknown_columns: Literal["refuse", "ignore"] = "refuse"
     """What to do with annotation columns that nobody reads and, in foreign shards, with names of splits that are not

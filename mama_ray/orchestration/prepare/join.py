@@ -26,7 +26,11 @@ from mama_ray.orchestration.prepare.quarantine import (
 from mama_ray.orchestration.prepare.repair import is_of_a_file, quarantined_rows
 from mama_ray.storage.places import Place, join_uri, storage_errors
 
-_CLAMPED = {"start": "with a start below 0, taken as 0", "end": "cut short by the end of their video"}
+_CLAMPED = {
+    "start": "with a start below 0, taken as 0",
+    "end": "cut short by the end of their video",
+    "frames": "without some frames, which do not decode",
+}
 
 
 @dataclass

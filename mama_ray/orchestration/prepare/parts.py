@@ -32,7 +32,8 @@ class Part:
         damage: name and reason of a shard that is refused whole.
         source: the foreign shard that was walked.
         cut: clip_ids of whole videos that became several clips, one for each scene.
-        clamped: how many clips have another "start" or "end" than was asked for, because the video has not.
+        clamped: how many clips have another "start" or "end" than was asked for, because the video has not, and how
+            many, where clips are made smaller, are without "frames" that do not decode.
     """
 
     shards: dict[str, dict[str, int]] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from mama_ray.config import decisive_values
 from mama_ray.data.annotations import look_at_table
 from mama_ray.data.index import read_index, shard_sizes
 from mama_ray.data.narrations.egoclip import is_egoclip, read_egoclip
+from mama_ray.data.shard import shard_folder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
@@ -26,7 +27,7 @@ class Plan:
     Attributes:
         names: of the parts, in the order of their shards.
         shards: of each part the foreign shard; empty where parts are made from videos.
-        chunks: of each part the number of its chunk; empty for foreign shards.
+        chunks: the numbers of the chunks, each of a part; empty for foreign shards.
         mends: the parts come beside what a finished index holds.
     """
 
@@ -82,7 +83,7 @@ def make_plan(config: PrepareJob) -> Plan | None:
     work = _find_work(config, folder)
     if work is None:
         return None
-    start_work(folder, work.inputs, mends=work.mends)
+    start_work(folder, work.inputs, mends=work.mends, is_spread=config.shard_folders > 0)
     if config.shards:
         names = [shard.part_name for shard in work.shards]
         return Plan(names, [shard.name for shard in work.shards], range(0), work.mends)
@@ -91,7 +92,8 @@ def make_plan(config: PrepareJob) -> Plan | None:
     except UserError:
         (folder / WORK_FOLDER).delete_folder()  # the table will be another one: nothing here is of use
         raise
-    return Plan([part_name(number) for number in chunks], [], chunks, work.mends)
+    in_order = sorted(chunks, key=lambda number: (shard_folder(number, config.shard_folders), number))
+    return Plan([part_name(number) for number in in_order], [], chunks, work.mends)
 
 
 def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
@@ -160,4 +162,6 @@ def video_work(config: PrepareJob) -> VideoWork:
         scenes=config.scenes,
         window=config.window,
         annotations_format=config.annotations_format,
+        transcode=config.transcode,
+        shard_folders=config.shard_folders,
     )

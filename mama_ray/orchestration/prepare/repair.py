@@ -72,5 +72,5 @@ def quarantined_rows(folder: Place) -> Iterator[list[dict[str, Any]]]:
 def next_chunk(shards: Iterable[str], shard_name: str) -> int:
     """Return the first number of a chunk that no shard of these names has."""
     pattern = re.compile(rf"{re.escape(shard_name)}-(\d+)(?:_\d+)?\.tar")
-    numbers = [int(match[1]) for name in shards if (match := pattern.fullmatch(name))]
+    numbers = [int(match[1]) for name in shards if (match := pattern.fullmatch(name.rpartition("/")[2]))]
     return max(numbers, default=-1) + 1

@@ -111,6 +111,10 @@ def _complete(config: PrepareJob) -> PrepareJob:
         raise UserError("--scenes cuts videos", got="none", wanted="--videos", remedy="name the folder of the videos")
     if config.window.fps and config.shards:
         raise UserError("--window.fps is for clips that are cut", got="--shards", wanted="--videos")
+    if config.shard_folders and config.shards:
+        raise UserError("--shard_folders is for shards that are written", got="--shards", wanted="--videos")
+    if config.transcode.is_on and config.shards:
+        raise UserError("--transcode is for clips that are sharded from videos", got="--shards", wanted="--videos")
     if config.annotations_format != "table" and not config.annotations:
         raise UserError(f"--annotations_format {config.annotations_format} without --annotations")
     if not config.shards and not config.videos:
@@ -172,7 +176,7 @@ def _run_tasks(config: PrepareJob, plan: Plan) -> None:
         logger.info("shard %d of %d: %d clips, %d quarantined", done, num_tasks, num_clips, num_quarantined)
     if error:
         with suppress(OSError):  # tasks were ended in the midst of their shards, and the disk may be full
-            remove_left_over(Place.of(target))
+            remove_left_over(Place.of(target), is_spread=config.shard_folders > 0)
         raise UserError(error)
 
 

@@ -10,10 +10,10 @@ from mama_ray.data.annotations import Annotation, annotation_from_json
 from mama_ray.data.clip import Clip
 from mama_ray.data.index import index_row
 from mama_ray.data.narrations.egoclip import AnnotationsFormat
-from mama_ray.data.shard import MAX_SHARD_BYTES
+from mama_ray.data.shard import MAX_SHARD_BYTES, shard_folder
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guard import VideoGuard
-from mama_ray.data.video.settings import DecodeConfig, SceneConfig, WindowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
 from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, read_part_facts, write_part
 from mama_ray.orchestration.prepare.repair import mended
 from mama_ray.orchestration.prepare.scenes import can_be_cut, rows_of_scenes
@@ -43,6 +43,8 @@ class VideoWork:
     scenes: SceneConfig = field(default_factory=SceneConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
     annotations_format: AnnotationsFormat = "table"
+    transcode: TranscodeConfig = field(default_factory=TranscodeConfig)
+    shard_folders: int = 0
 
     @property
     def cuts_scenes(self) -> bool:
@@ -64,18 +66,19 @@ def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
     name = part_name(number)
     facts = read_part_facts(folder, name)
     if facts is None or mended(Place.of(work.videos), facts["quarantine"]):
-        facts = _write_chunk_shard(work, folder, name)
+        spread = shard_folder(number, work.shard_folders)
+        if spread:
+            (folder / spread.rstrip("/")).make_folder()
+        facts = _write_chunk_shard(work, folder, name, f"{spread}{work.shard_name}-{name}")
     return facts["num_clips"], len(facts["quarantine"])
 
 
-def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, Any]:
+def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) -> dict[str, Any]:
     part = Part()
-    series = ShardSeries(
-        folder, f"{work.shard_name}-{name}", max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard
-    )
+    series = ShardSeries(folder, shard, max_bytes=work.max_shard_bytes, max_clips=work.clips_per_shard)
     with tempfile.TemporaryDirectory(prefix="mama_ray-prepare-") as scratch:
         sources = Sources(work.videos, scratch, work.window)
-        guard = guard_for(work.decode, work.num_trial_frames, work.window)
+        guard = guard_for(work.decode, work.num_trial_frames, work.window, work.transcode)
 
         def refuse(row: Annotation, error: Exception) -> None:
             is_missing = isinstance(error, FileNotFoundError)
@@ -102,6 +105,8 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str) -> dict[str, A
                     shard, location = series.add(clip, video, extension)  # its errors are the storage's
                     part.rows.append(index_row(clip, location, shard, facts))
                     part.clamped["end"] += facts["is_clamped"]
+                    if facts.get("num_missing"):
+                        part.clamped["frames"] += 1
     part.shards = series.finish()
     write_part(folder, name, part)
     return {"num_clips": len(part.rows), "quarantine": part.quarantine}
@@ -131,14 +136,20 @@ def _read_clip(
         annotation.split,
         annotation.questions,
         annotation.truth,
+        facts.get("source_sha256"),
     )
     return clip, Path(cut_to if facts["is_cut"] else source).read_bytes(), extension, facts
 
 
 @lru_cache(maxsize=1)
-def guard_for(config: DecodeConfig, num_trial_frames: int, window: WindowConfig | None = None) -> VideoGuard:
+def guard_for(
+    config: DecodeConfig,
+    num_trial_frames: int,
+    window: WindowConfig | None = None,
+    transcode: TranscodeConfig | None = None,
+) -> VideoGuard:
     """The guard of this worker process: kept from task to task, because its child takes half a second to start."""
-    return VideoGuard(config, num_trial_frames=num_trial_frames, window=window)
+    return VideoGuard(config, num_trial_frames=num_trial_frames, window=window, transcode=transcode)
 
 
 def _read_lines(place: Place) -> list[bytes]:

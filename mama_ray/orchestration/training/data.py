@@ -38,7 +38,9 @@ from mama_ray.training.settings import TaskConfig
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "topic", "captions", "truth")
+_COLUMNS = (
+    "clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "source_sha256", "topic", "captions", "truth",
+)  # fmt: skip
 _SHARED = {"clip_id": "clips", "video_id": "videos", "sha256": "bytes"}
 NO_TASK = TaskConfig()
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
