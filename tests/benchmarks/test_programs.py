@@ -32,6 +32,7 @@ SMALLEST = {
     "recording.py": "--batch 8 --num_steps 4 --checkpoint_every 2",
     "scaling.py": "--num-clips 200000",
     "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
+    "search_replicas.py": "--clips 20000 --dim 16 --queries 5 --clients 2 --compared 2 --storage {folder}",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
     "training_throughput.py": "--rounds 1 --short",
 }
@@ -42,6 +43,7 @@ MARKS = {
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
+    "search_replicas.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }
 
