@@ -1,6 +1,6 @@
 """How long queries take, and how much memory replicas, where shares of a large index lie in replicas on Ray Serve.
 
-    .venv/bin/python benchmarks/search_replicas.py [--clips 10000000] [--dim 256] [--shares 2] [--storage FOLDER]
+    .venv/bin/python benchmarks/search_replicas.py --clips 10000000 [--dim 256] [--shares 2] [--storage FOLDER]
 
 The deployment is that of the app, asked as the app asks it; only encoder and catalog are left out. The table, 5 GB for
 ten million clips without captions, is written in parts below --storage and deleted afterwards; with --table it is kept
@@ -37,7 +37,7 @@ _SMALL = 100  # clips of a share: what a replica takes before it opens one that 
 
 
 def main(
-    clips: int = 10_000_000,
+    clips: int = 1_000_000,
     dim: int = 256,
     shares: int = 2,
     queries: int = 50,
