@@ -20,21 +20,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 import tyro
+from search_cases.tables import percentiles, write_random_table
 
 from mama_ray.search.approximate import ApproximateIndex, measure_recall
-from mama_ray.search.embedding_parts import (
-    IDENTITY_NAME,
-    SUMMARY_NAME,
-    TABLE_VERSION,
-    TableIdentity,
-    write_part,
-)
 from mama_ray.search.embedding_table import EmbeddingTable
 from mama_ray.search.index import ExactIndex, Query
 from mama_ray.storage.places import Place
 
-_PART_CLIPS = 256  # as of jobs/index.py
-_CROWDS = 500
 _MEMORY_PROGRAM = """
 import sys, numpy as np, psutil
 from mama_ray.search.embedding_table import EmbeddingTable
@@ -89,36 +81,6 @@ def main(
     print(json.dumps(result, indent=1))
 
 
-def write_random_table(folder: Place, num_clips: int, dim: int, num_captions: int) -> None:
-    """Write a finished table, one part in memory at a time."""
-    rng = np.random.default_rng(0)
-    crowds = _unit(rng.normal(size=(_CROWDS, dim)))
-    identity = TableIdentity(version=TABLE_VERSION, model_hash="0" * 64, model="none", shards="none", dim=dim)
-    (folder / IDENTITY_NAME).write_whole(identity.model_dump_json())
-    parts = {}
-    for start in range(0, num_clips, _PART_CLIPS):
-        size = min(_PART_CLIPS, num_clips - start)
-        centers = crowds[rng.integers(0, _CROWDS, size)]
-        made = [_unit(centers + rng.normal(size=(size, dim)) / dim**0.5) for _ in range(1 + num_captions)]
-        rows = [
-            {
-                "clip_id": f"video-{start + i:09d}_000000000_000005000",
-                "video_sha256": f"{start + i:064x}",
-                "video": made[0][i],
-                "error": None,
-                "texts_sha256": "0" * 64,
-                "captions": [
-                    {"source": "human", "index": number, "feature": features[i]}
-                    for number, features in enumerate(made[1:])
-                ],
-            }
-            for i in range(size)
-        ]
-        name = f"part-{start // _PART_CLIPS:06d}.parquet"
-        parts[name] = write_part(folder / name, rows, dim).model_dump()
-    (folder / SUMMARY_NAME).write_whole(json.dumps({"version": TABLE_VERSION, "parts": parts}))
-
-
 def milliseconds(search: Callable[[Query], object], queries: Sequence[Query]) -> dict[str, float]:
     """Return median and 95th percentile of a query, after one that is not counted, and the CPU time of the median."""
     search(queries[0])
@@ -128,7 +90,7 @@ def milliseconds(search: Callable[[Query], object], queries: Sequence[Query]) ->
         search(query)
         taken.append(1e3 * (time.perf_counter() - started))
         of_cpus.append(1e3 * (time.process_time() - worked))
-    return _percentiles(taken) | {"CPU time": round(float(np.median(of_cpus)), 2)}
+    return percentiles(taken) | {"CPU time": round(float(np.median(of_cpus)), 2)}
 
 
 def brute_force(table: EmbeddingTable, query: Query) -> np.ndarray:
@@ -152,15 +114,7 @@ def at_once(index: ExactIndex, queries: Sequence[Query], num_clients: int) -> di
         client.start()
     for client in clients:
         client.join()
-    return _percentiles(taken)
-
-
-def _percentiles(taken: Sequence[float]) -> dict[str, float]:
-    return {"median": round(float(np.median(taken)), 2), "p95": round(float(np.percentile(taken, 95)), 2)}
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    return features / np.linalg.norm(features, axis=1, keepdims=True)
+    return percentiles(taken)
 
 
 if __name__ == "__main__":

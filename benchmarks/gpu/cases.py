@@ -9,8 +9,8 @@ from benchmarks.gpu.setting import Setting
 # Run for: the first preset, every preset, or once whatever the presets are.
 CHECKS = {"hypergradient": "first", "ddp": "first", "checkpoint": "first", "autocast": "every", "tests": "once"}
 FIGURES = {
-    "chip": "once", "plain_step": "every", "clip_tower": "every", "meta_step": "first", "fused_attention": "first",
-    "compile": "first", "decode": "once",
+    "chip": "once", "plain_step": "every", "clip_tower": "every", "peer_step": "first", "meta_step": "first",
+    "fused_attention": "first", "compile": "first", "decode": "once",
 }  # fmt: skip
 KINDS = [*CHECKS, *FIGURES]
 

@@ -8,6 +8,7 @@ from benchmarks.gpu.correctness import autocast, ddp, hypergradient
 from benchmarks.gpu.decode import decode
 from benchmarks.gpu.gpu_tests import gpu_tests
 from benchmarks.gpu.meta import compiled, fused_attention, meta_step
+from benchmarks.gpu.peer import peer_step
 from benchmarks.gpu.plain import clip_tower, plain_step
 from benchmarks.gpu.rows import Row
 from benchmarks.gpu.setting import Setting
@@ -21,6 +22,7 @@ MEASURES: dict[str, Callable[[Setting, str], Iterator[Row]]] = {
     "chip": ceilings,
     "plain_step": plain_step,
     "clip_tower": clip_tower,
+    "peer_step": peer_step,
     "meta_step": meta_step,
     "fused_attention": fused_attention,
     "compile": compiled,

@@ -28,9 +28,11 @@ SMALLEST = {
     "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
+    "peer_step.py": "--preset tiny --batch 4 2 --rounds 1",
     "recording.py": "--batch 8 --num_steps 4 --checkpoint_every 2",
     "scaling.py": "--num-clips 200000",
     "search.py": "--clips 2000 --dim 16 --queries 5 --clients 2",
+    "search_replicas.py": "--clips 20000 --dim 16 --queries 5 --clients 2 --compared 2 --storage {folder}",
     "storage_requests.py": "--clips 64 --clip-bytes 200 --batch 16",
     "training_throughput.py": "--rounds 1 --short",
     "transcode.py": "--clips 1 --rounds 1 --frames 1",
@@ -43,6 +45,7 @@ MARKS = {
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
+    "search_replicas.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }
 

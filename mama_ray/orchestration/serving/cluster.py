@@ -33,7 +33,7 @@ from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
 from mama_ray.search.approximate import IndexKind, build_index
-from mama_ray.search.embedding_parts import read_identity
+from mama_ray.search.embedding_parts import read_identity, read_summary
 from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids, require_model
 from mama_ray.search.index import Hit, Query
 from mama_ray.search.towers import Towers
@@ -45,6 +45,7 @@ _BATCH_WAIT_S = 0.005
 _TRIES, _FIRST_WAIT_S = 6, 0.2  # together longer than Serve needs to notice that a replica is gone
 _TIMEOUT_S = 120.0
 _LARGEST_VIDEO = 256 << 20  # it is held whole here, on its way and in the replica
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}  # else each query is a line of the app's own log
 _MOST_QUERIES = 64  # at a time in one replica; the others wait in order
 
 
@@ -80,23 +81,29 @@ class ShareReplica:
         start_worker_logging()
         self._index = build_index(EmbeddingTable.open(uri, (number, num_shares)), kind)
 
-    def search(self, query: Query) -> list[Hit]:
-        """Return the best of this share, as many as are wanted of all."""
-        first = self._index.table.first_row
-        return [replace(hit, row=first + hit.row) for hit in self._index.search(self._own(query))]
+    def rows(self) -> range:
+        """Return which rows of the whole table this share has."""
+        table = self._index.table
+        return range(table.first_row, table.first_row + len(table))
 
-    def count(self, query: Query) -> int:
+    def search(self, query: Query, allowed: bytes | None) -> list[Hit]:
+        """Return the best of this share, as many as are wanted of all; `allowed` has a bit for each of its rows."""
+        first = self._index.table.first_row
+        return [replace(hit, row=first + hit.row) for hit in self._index.search(self._own(query, allowed))]
+
+    def count(self, query: Query, allowed: bytes | None) -> int:
         """Return how many clips of this share could be found."""
-        return self._index.count(self._own(query))
+        return self._index.count(self._own(query, allowed))
 
     def video_feature(self, clip_id: str) -> np.ndarray | None:
         """Return a clip's feature, None where this share does not have it."""
         return self._index.video_feature(clip_id)
 
-    def _own(self, query: Query) -> Query:
-        first, size = self._index.table.first_row, len(self._index.table)
-        allowed = None if query.allowed is None else query.allowed[first : first + size]
-        return replace(query, allowed=allowed, limit=query.num_wanted, offset=0)
+    def _own(self, query: Query, allowed: bytes | None) -> Query:
+        mask = None
+        if allowed is not None:
+            mask = np.unpackbits(np.frombuffer(allowed, np.uint8), count=len(self.rows())).view(bool)
+        return replace(query, allowed=mask, limit=query.num_wanted, offset=0)
 
 
 class ClusterTowers:
@@ -138,29 +145,42 @@ class ClusterIndex:
 
     def __init__(self, shares: Sequence[DeploymentHandle], clip_ids: pa.LargeStringArray) -> None:
         self._shares, self.clip_ids = list(shares), clip_ids
+        self._rows: list[range] = _answers(self._shares, "rows")
+
+    @property
+    def share_sizes(self) -> list[int]:
+        """How many clips each share has."""
+        return [len(rows) for rows in self._rows]
 
     def search(self, query: Query) -> list[Hit]:
         """Return what `ExactIndex.search` of the whole table does."""
-        self._check(query)
-        found = _answers(self._shares, "search", query)
+        found = self._asked(query, "search")
         merged = heapq.merge(*found, key=lambda hit: (-hit.similarity, hit.clip_id))
         return list(islice(merged, query.offset, query.num_wanted))
 
     def count(self, query: Query) -> int:
         """Return how many clips could be found if the limit were large enough."""
-        self._check(query)
-        return sum(_answers(self._shares, "count", query))
+        return sum(self._asked(query, "count"))
 
     def video_feature(self, clip_id: str) -> np.ndarray | None:
         """Return a clip's feature, float32 (dim,); None where there is no such clip, or it has none."""
         found = _answers(self._shares, "video_feature", clip_id)
         return next((feature for feature in found if feature is not None), None)
 
-    def _check(self, query: Query) -> None:
-        """Raise UserError for what each share alone could not see, having its own part of the filter."""
+    def _asked(self, query: Query, method: str) -> list:
+        """Ask each share a query, with its own part of the filter.
+
+        Raises UserError for what a share alone could not see.
+        """
         query.check_page()
-        if query.allowed is not None and np.shape(query.allowed) != (len(self.clip_ids),):
+        if query.allowed is None:
+            return _answers(self._shares, method, query, None)
+        if np.shape(query.allowed) != (len(self.clip_ids),):
             raise UserError("a filter of another index", got=np.shape(query.allowed), wanted=(len(self.clip_ids),))
+        # A bit a clip, and to each share its own: of ten million clips the filter itself would be 10 MB for everyone.
+        parts = [np.packbits(query.allowed[rows.start : rows.stop]).tobytes() for rows in self._rows]
+        plain = replace(query, allowed=None)
+        return _each_answers(self._shares, method, [(plain, part) for part in parts])
 
 
 def open_on_cluster(
@@ -168,32 +188,41 @@ def open_on_cluster(
 ) -> tuple[ClusterTowers, ClusterIndex]:
     """Deploy encoder and index and wait until they answer. UserError where they cannot be used together."""
     identity = read_identity(Place.of(index))
-    clip_ids = read_clip_ids(index)
+    read_summary(Place.of(index))  # one that is not finished is told before Ray starts
     connect()
     _fit_replicas(config, is_cluster="RAY_ADDRESS" in os.environ)
-    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
-    ours = f"mama_ray-{uuid.uuid4().hex[:8]}"  # a cluster may serve other apps, and another one of these
-    names = [f"{ours}-{part}" for part in ("towers", *(f"share-{number}" for number in range(config.num_shares)))]
-    atexit.register(_delete, names)  # they outlive the process that made them
+    start_serve()
     arguments = (run, config.max_batch_size, config.tower_gpus > 0)
-    towers = ClusterTowers(
-        _deploy(names[0], TowersReplica, arguments, config.num_towers, config.tower_cpus, config.tower_gpus)
-    )
+    deployment = _deployment("towers", TowersReplica, config.num_towers, config.tower_cpus, config.tower_gpus)
+    towers = ClusterTowers(_run([deployment], [arguments])[0])
     require_model(identity, towers.model_hash)
-    shares = [
-        _deploy(name, ShareReplica, (index, number, config.num_shares, kind), config.num_replicas, config.share_cpus)
-        for number, name in enumerate(names[1:])
-    ]
+    found = deploy_index(index, config, kind)
     logger.info("search runs on Ray Serve: %d replicas of the encoder, %d shares of the index with %d replicas each",
                 config.num_towers, config.num_shares, config.num_replicas)  # fmt: skip
-    return towers, ClusterIndex(shares, clip_ids)
+    return towers, found
 
 
-def _delete(names: Sequence[str]) -> None:
+def start_serve() -> None:
+    """Start Ray Serve, where it does not run yet, without a port."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="Disabled", logging_config=_QUIET)
+
+
+def deploy_index(index: str, config: ReplicaConfig, kind: IndexKind = "exact") -> ClusterIndex:
+    """Deploy the shares of an index on a Ray Serve that runs, and wait until they answer."""
+    clip_ids = read_clip_ids(index)
+    numbers = range(config.num_shares)
+    shares = [
+        _deployment(f"share-{number}", ShareReplica, config.num_replicas, config.share_cpus) for number in numbers
+    ]
+    handles = _run(shares, [(index, number, config.num_shares, kind) for number in numbers])
+    return ClusterIndex(handles, clip_ids)
+
+
+def _delete(name: str) -> None:
     """End what was deployed, where its Ray is still there."""
-    if ray.is_initialized():
-        for name in set(names) & set(serve.status().applications):
-            serve.delete(name)
+    if ray.is_initialized() and name in serve.status().applications:
+        serve.delete(name)
 
 
 def _fit_replicas(config: ReplicaConfig, *, is_cluster: bool) -> None:
@@ -205,22 +234,33 @@ def _fit_replicas(config: ReplicaConfig, *, is_cluster: bool) -> None:
     )
 
 
-def _deploy(
-    name: str, replica: type, arguments: tuple, num_replicas: int, cpus: float, gpus: float = 0.0
-) -> DeploymentHandle:
-    """Run replicas of a class as an application of its own, and wait for them. Raises UserError of their start."""
-    deployment = serve.deployment(
-        name=name,
+def _deployment(part: str, replica: type, num_replicas: int, cpus: float, gpus: float = 0.0) -> serve.Deployment:
+    """Return the deployment of a class, under a name of its own."""
+    return serve.deployment(
+        name=f"mama_ray-{uuid.uuid4().hex[:8]}-{part}",  # a cluster may serve other apps, and another one of these
         num_replicas=num_replicas,
         max_ongoing_requests=_MOST_QUERIES,
         ray_actor_options={"num_cpus": cpus, "num_gpus": gpus},
         health_check_period_s=5.0,
         graceful_shutdown_timeout_s=5.0,
+        logging_config=_QUIET,  # what Serve was started with is not passed on
     )(replica)
+
+
+def _run(deployments: Sequence[serve.Deployment], arguments: Sequence[tuple]) -> list[DeploymentHandle]:
+    """Run each as an application of its own, all starting at once, and wait for them.
+
+    Raises UserError where a replica cannot start.
+    """
+    targets = []
+    for one, own in zip(deployments, arguments, strict=True):
+        atexit.register(_delete, one.name)  # it outlives the process that made it
+        targets.append(serve.RunTarget(one.bind(*own), one.name, route_prefix=None))
     try:
-        return serve.run(deployment.bind(*arguments), name=name, route_prefix=None)
+        return serve.run_many(targets)
     except RuntimeError as error:  # what Serve makes of any error in a replica's start
-        raise UserError(f"search cannot run on Ray Serve: {name} does not start", got=error) from error
+        names = f"{deployments[0].name} or another" if len(deployments) > 1 else deployments[0].name
+        raise UserError(f"search cannot run on Ray Serve: {names} does not start", got=error) from error
 
 
 def _answers(replicas: Sequence[DeploymentHandle], method: str, *arguments: Any) -> list:
@@ -228,8 +268,13 @@ def _answers(replicas: Sequence[DeploymentHandle], method: str, *arguments: Any)
 
     Raises UserError where a replica does.
     """
-    asked = [getattr(one, method).remote(*arguments) for one in replicas]
-    return [_result(one, method, arguments, response) for one, response in zip(replicas, asked, strict=True)]
+    return _each_answers(replicas, method, [arguments] * len(replicas))
+
+
+def _each_answers(replicas: Sequence[DeploymentHandle], method: str, arguments: Sequence[tuple]) -> list:
+    """Do as `_answers` with arguments of its own for each deployment."""
+    asked = [getattr(one, method).remote(*own) for one, own in zip(replicas, arguments, strict=True)]
+    return [_result(one, method, *rest) for one, *rest in zip(replicas, arguments, asked, strict=True)]
 
 
 def _result(replicas: DeploymentHandle, method: str, arguments: Sequence[Any], response: Any) -> Any:
