@@ -50,8 +50,8 @@ def main() -> None:
     context.enable_progress_bars, context.target_max_block_size = False, 6000  # a chunk is a block
     rows, began = [], time.process_time()
     with DataContext.current(context):
-        for numbers in pipelines.pipelines_of(options.chunks):
-            rows.append(run_one(numbers))
+        for numbers in pipelines.runs_of(options.chunks):
+            rows.append(run_one(pipelines.dataset_of(numbers)))
     marks = [row["end_mb"] for row in rows]
     total = sum(row["chunks"] for row in rows)
     later = sum(row["chunks"] for row in rows[1:])

@@ -1,7 +1,10 @@
 """What clips a job learns from, told by one hash: it stays where shards are moved and changes with whatever counts."""
 
+import bisect
 import hashlib
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,7 @@ from mama_ray.data.index_rows import IndexRows
 
 _ROWS_AT_ONCE = 1 << 16
 _HASHED = ("clip_id", "sha256", "captions")
-_IDS_AT_ONCE, _SAMPLED = 3_000_000, 1000
+_IDS_AT_ONCE, _SAMPLED = 1_000_000, 1000
 
 
 def hash_clips(splits: Mapping[str, pa.Table | IndexRows]) -> str:
@@ -48,33 +51,37 @@ def _batches(rows: pa.Table | IndexRows) -> Iterator[pa.Table]:
 
 
 def hash_ids_of(rows: pa.Table | IndexRows) -> str:
-    """Return `hash_ids` of the clip_ids of rows: of those of an index some millions are in memory at a time, and they
-    are gone through once for each range of ids.
+    """Return `hash_ids` of the clip_ids of rows. Those of an index go through files on this machine's disk, each with a
+    range of ids: a million are in memory at a time.
     """
     if isinstance(rows, pa.Table):
         return hash_ids(rows["clip_id"].to_pylist())
-    sample, count = [pa.array([], pa.large_string())], 0
-    for table in rows.tables(["clip_id"]):
-        sample += table["clip_id"].take(pa.array(np.arange(-count % _SAMPLED, len(table), _SAMPLED))).chunks
-        count += len(table)
-    sorted_sample = pc.sort_indices(known := pa.concat_arrays(sample))
-    step = max(1, _IDS_AT_ONCE // _SAMPLED)
-    edges = pc.unique(known.take(sorted_sample)[step::step])
+    edges = _edges(rows)
     digest, separator = hashlib.sha256(), ""
-    for low, high in zip([None, *edges], [*edges, None], strict=True):
-        own = [pa.array([], pa.large_string())]
+    with tempfile.TemporaryDirectory(prefix="mama_ray-ids-") as folder:
+        paths = [Path(folder, f"{number:04d}") for number in range(len(edges) + 1)]
         for table in rows.tables(["clip_id"]):
-            own += _between(table["clip_id"], low, high).chunks
-        ids = pa.concat_arrays(own)
-        order = pc.sort_indices(ids)
-        for start in range(0, len(order), _ROWS_AT_ONCE):
-            some = ids.take(order.slice(start, _ROWS_AT_ONCE)).to_pylist()
-            digest.update((separator + "\n".join(some)).encode())
-            separator = "\n"
+            ids = sorted(table["clip_id"].to_pylist())
+            stops = [bisect.bisect_left(ids, edge) for edge in edges]
+            for path, start, stop in zip(paths, [0, *stops], [*stops, len(ids)], strict=True):
+                if start < stop:
+                    with path.open("a") as file:
+                        file.writelines(f"{name}\n" for name in ids[start:stop])
+        for path in paths:
+            if path.exists():
+                own = sorted(path.read_text().splitlines())
+                digest.update((separator + "\n".join(own)).encode())
+                separator = "\n"
     return digest.hexdigest()
 
 
-def _between(ids: pa.ChunkedArray, low: pa.Scalar | None, high: pa.Scalar | None) -> pa.ChunkedArray:
-    if low is not None:
-        ids = ids.filter(pc.greater_equal(ids, low))
-    return ids if high is None else ids.filter(pc.less(ids, high))
+def _edges(rows: IndexRows) -> list[str]:
+    """Return ids, in order, between which there are about so many as are held at a time."""
+    sample: list[str] = []
+    count = 0
+    for table in rows.tables(["clip_id"]):
+        own = np.arange(-count % _SAMPLED, len(table), _SAMPLED)
+        sample += table["clip_id"].take(pa.array(own)).to_pylist()
+        count += len(table)
+    step = max(1, _IDS_AT_ONCE // _SAMPLED)
+    return sorted(set(sorted(sample)[step::step]))

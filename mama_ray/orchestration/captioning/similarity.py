@@ -32,7 +32,7 @@ from mama_ray.orchestration.captioning.parts import (
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.source import ShardSource
-from mama_ray.orchestration.cluster.pipelines import pipelines_of
+from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
 from mama_ray.storage.places import Place, storage_errors
@@ -62,8 +62,8 @@ def score_captions(
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     with DataContext.current(context):
-        for numbers in pipelines_of(num_chunks):
-            frames = numbers.map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
+        for numbers in runs_of(num_chunks):
+            frames = dataset_of(numbers).map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
             scored = frames.map_batches(
                 CaptionScorer,
                 fn_constructor_args=(plan, model, clean),

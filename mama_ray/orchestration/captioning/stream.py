@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.data import DataContext, Dataset, TaskPoolStrategy
+from ray.data import DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.actor import Captioning
@@ -21,7 +21,7 @@ from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
-from mama_ray.orchestration.cluster.pipelines import pipelines_of
+from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def caption_chunks(
         batches = max(2, -(-pool.concurrent_batches // scale))
         larger = {"clips_per_commit": pool.clips_per_commit * scale, "concurrent_batches": batches}
         pool = pool.model_copy(update=larger)
-    for positions in pipelines_of(pending.num_chunks):
+    for positions in runs_of(pending.num_chunks):
         yield from caption_decoded(plan, pool, history, positions, decode, block_bytes=scale * _TARGET_BLOCK_BYTES)
 
 
@@ -50,7 +50,7 @@ def caption_decoded(
     plan: CaptionPlan,
     pool: PoolConfig,
     history: PoolHistory,
-    numbers: Dataset,
+    numbers: range,
     decode: Callable[[dict[str, np.ndarray]], Any],
     *,
     block_bytes: int,
@@ -68,7 +68,7 @@ def caption_decoded(
     home = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = CaptionLedger.options(scheduling_strategy=home).remote()
     with DataContext.current(context):
-        shown = numbers.map_batches(
+        shown = dataset_of(numbers).map_batches(
             decode,
             batch_size=1,
             num_cpus=pool.decode_cpus,

@@ -6,20 +6,19 @@ block anew: here a block is one number.
 
 from collections.abc import Iterator
 
-import numpy as np
-import pyarrow as pa
 import ray
 from ray.data import Dataset
 
 NUMBERS_PER_PIPELINE = 1 << 16
 
 
-def pipelines_of(count: int) -> Iterator[Dataset]:
-    """Yield datasets that have the numbers 0 .. count - 1 between them in a column `id`, each number in its own block.
-
-    Each is to be worked off before the next is asked for.
-    """
+def runs_of(count: int) -> Iterator[range]:
+    """Yield the numbers 0 .. count - 1 in runs, each for a pipeline of its own, to be worked off before the next."""
     for start in range(0, count, NUMBERS_PER_PIPELINE):
-        numbers = np.arange(start, min(start + NUMBERS_PER_PIPELINE, count))
-        # Blocks that are there already: a read operator would run a task of its own for each of them.
-        yield ray.data.from_arrow([pa.table({"id": [number]}) for number in numbers])
+        yield range(start, min(start + NUMBERS_PER_PIPELINE, count))
+
+
+def dataset_of(numbers: range) -> Dataset:
+    """Return a dataset with the numbers in a column `id`, each in its own block, under the DataContext of now."""
+    # Blocks that are there already: a read operator would run a task of its own for each of them.
+    return ray.data.from_items([{"id": number} for number in numbers], override_num_blocks=len(numbers))

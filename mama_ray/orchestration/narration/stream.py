@@ -19,7 +19,7 @@ from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.stream import caption_decoded
-from mama_ray.orchestration.cluster.pipelines import pipelines_of
+from mama_ray.orchestration.cluster.pipelines import runs_of
 from mama_ray.orchestration.narration.source import OnePass
 
 # Chunks that a task reads in one pass: few where several tasks share a video, so that all have some; two hours of
@@ -41,7 +41,7 @@ def narrate_windows(
 
     # A block is a chunk, however small its pixels are: windows are to be narrated while the next are read.
     block_bytes = max(1, plan.show.blank().nbytes * CHUNK_CLIPS)
-    for passes in pipelines_of(num_passes):
+    for passes in runs_of(num_passes):
         yield from caption_decoded(plan, pool, history, passes, decode, block_bytes=block_bytes)
 
 

@@ -136,7 +136,7 @@ def _load(
     contents["data.tokenizer"] = _hash_files(files)
     contents["model.pretrained"] = None if weights is None else _hash_model(weights)
     summary = {
-        **_count_clips(tables),
+        **_count_clips(tables, shards),
         "num_uncaptioned": num_uncaptioned,
         "is_served": is_served,
         **{name: files.pop(name) for name in ("vocab_size", "context_length", "captions")},
@@ -147,17 +147,18 @@ def _load(
     return tables["train"], tables["meta"], tables["val"], files, summary
 
 
-def _count_clips(tables: dict[str, Rows]) -> dict[str, dict]:
+def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
     train = tables["train"]
-    if isinstance(train, IndexRows):
-        topics = train.count("topic")
-    else:
-        topics = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist()}
-    return {
-        "num_clips": {split: len(table) for split, table in tables.items()},
-        "hash_of_ids": {split: hash_ids_of(table) for split, table in tables.items()},
-        "topic_counts": topics,
-    }
+    with storage_errors(shards):
+        if isinstance(train, IndexRows):
+            topics = train.count("topic")
+        else:
+            topics = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist()}
+        return {
+            "num_clips": {split: len(table) for split, table in tables.items()},
+            "hash_of_ids": {split: hash_ids_of(table) for split, table in tables.items()},
+            "topic_counts": topics,
+        }
 
 
 def _no_training_clips(
