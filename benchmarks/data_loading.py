@@ -18,6 +18,7 @@ import time
 
 import decord
 import numpy as np
+import pyarrow as pa
 import ray
 
 from mama_ray.data.assemble import ClipAssembler
@@ -39,7 +40,7 @@ def read_with_decord(reader: ClipReader, args: argparse.Namespace) -> int:
     assembler = reader.clips(reader.table)
     assert isinstance(assembler, ClipAssembler)
     decord.logging.set_level(decord.logging.QUIET)
-    records = assembler.table.to_pylist()
+    records = assembler.table.take(pa.array(range(len(assembler.table)))).to_pylist()
     size, num_clips = args.image_size, 0
     for step in range(args.steps):
         for row, epoch in zip(*reader.epoch_plan().global_batch(step, args.batch), strict=True):

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.data.captions import caption_for_evaluation, choose_caption
+from mama_ray.data.index_rows import TakesRows
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ class ClipAssembler:
     """Assembles batches of the clips of one table (rows of the index)."""
 
     folder: Place
-    table: pa.Table
+    table: TakesRows
     tokenizer: Tokenizer
     num_frames: int
     transform: TransformConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mama_ray.data.index import read_index
+from mama_ray.data.index_file import open_index
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
@@ -109,9 +109,10 @@ def load_retrievals(folder: Place, examples: Sequence[RetrievedExample]) -> tupl
 
 def load_clips(folder: Place, clip_ids: Iterable[str]) -> dict[str, tuple[np.ndarray, str]]:
     """Return a few frames and the first caption of clips by id; those that cannot be read are left out."""
-    index = read_index(folder, columns=_COLUMNS)
-    wanted = pa.array(sorted(set(clip_ids)), pa.string())
-    rows = index.filter(pc.is_in(index["clip_id"], value_set=wanted)).to_pylist()
+    wanted = pa.array(sorted(set(clip_ids)), pa.large_string())
+    rows: list[dict] = []
+    for table in open_index(folder).tables(_COLUMNS) if len(wanted) else ():
+        rows += table.filter(pc.is_in(table["clip_id"], value_set=wanted)).to_pylist()
     return {row["clip_id"]: clip for row in rows if (clip := _retrieved_clip(folder, row)) is not None}
 
 

@@ -15,13 +15,19 @@ _DAMAGE = ("thrift", "corrupt", "Corrupt", "decompress", "end of stream", "CRC",
 _Result = TypeVar("_Result")
 
 
-def read_parquet(place: Place, read: Callable[[pq.ParquetFile], _Result]) -> _Result:
+def read_parquet(
+    place: Place,
+    read: Callable[[pq.ParquetFile], _Result],
+    *,
+    footer: tuple[pq.FileMetaData, int] | None = None,
+) -> _Result:
     """Return what `read` makes of a file, which may be called twice.
 
-    Raises FileNotFoundError, pa.ArrowInvalid for damaged bytes, and the storage's OSError when trying again did not
-    help.
+    footer: what was read at the end of the file before, and how many bytes it had then. Raises FileNotFoundError,
+    pa.ArrowInvalid for damaged bytes and for a file that has another size than its footer was read of, and the
+    storage's OSError when trying again did not help.
     """
-    return with_retries(lambda: _read_once(place, read))
+    return with_retries(lambda: _read_once(place, read, footer))
 
 
 def is_of_storage(error: OSError, place: Place) -> bool:
@@ -31,10 +37,16 @@ def is_of_storage(error: OSError, place: Place) -> bool:
     return "://" in place.uri and not any(word in str(error) for word in _DAMAGE)
 
 
-def _read_once(place: Place, read: Callable[[pq.ParquetFile], _Result]) -> _Result:
+def _read_once(
+    place: Place, read: Callable[[pq.ParquetFile], _Result], footer: tuple[pq.FileMetaData, int] | None
+) -> _Result:
+    metadata, num_bytes = footer or (None, None)
     try:
-        with place.open_file() as file, pq.ParquetFile(file) as parquet:
-            return read(parquet)
+        with place.open_file() as file:
+            if num_bytes not in (None, file.size()):
+                raise pa.ArrowInvalid(f"{place} was changed: {file.size()} bytes, not {num_bytes} as before")
+            with pq.ParquetFile(file, metadata=metadata) as parquet:
+                return read(parquet)
     except OSError as error:
         if is_of_storage(error, place):
             raise

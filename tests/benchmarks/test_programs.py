@@ -20,8 +20,10 @@ SMALLEST = {
     "checkpoint.py": "--preset tiny --rounds 1 --storage {folder}",
     "corpus.py": "--num-clips 8 --warm-up 8",
     "data_loading.py": "--corpus-clips 48 --steps 2 --warmup 1 --batch 4 --storage {folder}",
+    "driver_memory.py": "--chunks 12 --per-pipeline 6",
     "first_person.py": "--storage {folder} --seeds 0 1 --arms human human+generated --num_train 48 --num_test 16 "
     "--num_steps 2 --batch 8",
+    "index_scale.py": "--clips 20000 --folder {folder}/index",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
     "named_right.py": "--model embedded --num_clips 4 --seed 0",
     "narration.py": "--width 64 --layers 1 --vocabulary 600 --clips 2 --num_slow 1 --tokens 12 --corpus_clips 2",
@@ -45,6 +47,8 @@ MARKS = {
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
+    "driver_memory.py": [pytest.mark.ray],
+    "index_scale.py": [pytest.mark.slow],
     "search_replicas.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }

@@ -1,12 +1,9 @@
 """The index: round trip, refusals, byte ranges and the quick check of the shards."""
 
 import json
-import threading
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +11,6 @@ from mama_ray.data.index import (
     CAPTIONS_TYPE,
     INDEX_SCHEMA,
     MEMORY_SCHEMA,
-    check_shards,
     clips_per_shard,
     hash_ids,
     read_index,
@@ -193,81 +189,6 @@ def test_an_error_while_writing_keeps_the_old_index(dataset, tmp_path):
         write_index(Place.of(directory), tables(), {})
     assert read_index(Place.of(directory)).num_rows == 6
     assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_sound_shards_pass_the_check(dataset):
-    check_shards(Place.of(dataset[0]), read_index(Place.of(dataset[0])))
-
-
-def test_the_check_names_every_bad_shard_in_one_error(dataset, tmp_path):
-    directory, _ = dataset
-    table = read_index(Place.of(directory))
-    (tmp_path / "clips-000000.tar").unlink()
-    shard = tmp_path / "clips-000001.tar"
-    shard.write_bytes(shard.read_bytes()[:-512])
-    shard = tmp_path / "clips-000002.tar"
-    shard.write_bytes(shard.read_bytes()[:-512] + b"x" * 512)
-    with pytest.raises(UserError) as raised:
-        check_shards(Place.of(directory), table)
-    message = str(raised.value)
-    assert "clips-000000.tar (missing)" in message
-    assert "clips-000001.tar (truncated" in message
-    assert "clips-000002.tar (no end of archive)" in message
-
-
-class Storage(pafs.FSSpecHandler):
-    """The local disk with a call before each file is opened."""
-
-    def __init__(self, before_open) -> None:
-        super().__init__(fsspec.filesystem("file"))
-        self._before_open = before_open
-
-    def open_input_file(self, path):
-        self._before_open(path.rsplit("/", 1)[1])
-        return super().open_input_file(path)
-
-
-def test_shards_are_checked_side_by_side(tmp_path):
-    write_dataset(tmp_path, [1] * 8)
-    all_are_open = threading.Barrier(8)
-    storage = pafs.PyFileSystem(Storage(lambda _: all_are_open.wait(timeout=60)))
-    check_shards(Place(storage, str(tmp_path), str(tmp_path)), read_index(Place.of(tmp_path)))
-
-
-def test_of_errors_of_the_storage_that_of_the_first_shard_is_told(tmp_path):
-    write_dataset(tmp_path, [1] * 8)
-    other_failed = threading.Event()
-
-    def fail(name: str) -> None:
-        if name == "clips-000005.tar":
-            other_failed.set()
-            raise OSError(f"no permission for {name}")
-        if name == "clips-000002.tar":
-            assert other_failed.wait(timeout=60)
-            raise OSError(f"no permission for {name}")
-
-    place = Place(pafs.PyFileSystem(Storage(fail)), str(tmp_path), str(tmp_path))
-    with pytest.raises(OSError, match=r"no permission for clips-000002\.tar"):
-        check_shards(place, read_index(Place.of(tmp_path)))
-
-
-def test_more_shards_than_wait_in_the_pool_are_all_checked_and_told_in_order(tmp_path):
-    names = [f"clips-{number:06d}.tar" for number in range(4200)]
-    rows = rows_of(4200, shard=pa.array(names), offset=pa.array(np.zeros(4200, int)))
-    write_index(Place.of(tmp_path), [rows], {name: {"num_bytes": 1024, "num_clips": 1} for name in names})
-    for name in names:
-        if name not in ("clips-000007.tar", "clips-003000.tar", "clips-004199.tar"):
-            (tmp_path / name).write_bytes(bytes(1024))
-    (tmp_path / "clips-003000.tar").mkdir()
-    wanted = r"clips-000007\.tar \(missing\), clips-003000\.tar \(missing\), clips-004199\.tar \(missing\);"
-    with pytest.raises(UserError, match=wanted):
-        check_shards(Place.of(tmp_path), read_index(Place.of(tmp_path)))
-
-
-def test_the_check_looks_only_at_shards_of_the_given_rows(dataset, tmp_path):
-    table = read_index(Place.of(dataset[0]))
-    (tmp_path / "clips-000000.tar").unlink()
-    check_shards(Place.of(dataset[0]), table.slice(3))
 
 
 def test_questions_and_truth_are_stored_as_json(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.data.assemble import text_of
+from mama_ray.data.index_rows import TakesRows
 from mama_ray.data.region_features.packing import pack_features
 from mama_ray.data.region_features.table import FeatureTable, NoFeatures
 from mama_ray.data.tokenizer import Tokenizer
@@ -30,7 +31,7 @@ class FeatureAssembler:
         num_regions: of the model; the first ones are taken.
     """
 
-    table: pa.Table
+    table: TakesRows
     features: str
     num_regions: int
     tokenizer: Tokenizer

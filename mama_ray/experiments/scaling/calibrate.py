@@ -26,13 +26,15 @@ from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.postprocess import PostprocessConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.table import file_name
-from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, check_shards, read_index
+from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, MEMORY_SCHEMA, read_index
 from mama_ray.data.reading import read_clip_bytes
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.experiments.scaling.control import measure_control_plane, start_ray, workers_cpu_s
 from mama_ray.experiments.scaling.videos import SIZES, encode_clip, write_shards
-from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
+from mama_ray.orchestration.captioning.copies import shared_captions
+from mama_ray.orchestration.captioning.finish import Gate, write_files
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     PART_SCHEMA,

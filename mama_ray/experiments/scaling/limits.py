@@ -17,7 +17,8 @@ import pyarrow.fs as pafs
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
-from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY, check_shards
+from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY
+from mama_ray.data.shard_check import check_shards
 from mama_ray.experiments.scaling.control import start_ray
 from mama_ray.storage.places import Place
 

@@ -5,8 +5,8 @@ from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS
 
 _CLIPS_PER_FILE = 4096  # mama_ray/orchestration/captioning/parts.py
 _KEYS_PER_LISTING = 1000
-_CHECK_THREADS = 24  # mama_ray/data/index.py
-_CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/captioning/finish.py
+_CHECK_THREADS = 24  # mama_ray/data/shard_check.py
+_CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/captioning/copies.py
 
 
 def corpus_sizes(assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720") -> dict[str, float]:

@@ -19,6 +19,7 @@ from mama_ray.data.assemble import text_of
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.errors import UserError
 from mama_ray.orchestration.audit.job import AuditJob
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.run_folder import compare_with_begun
 from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
@@ -70,6 +71,7 @@ def load_run(training: TrainJob, newest: CheckpointRef) -> AuditedRun:
 def read_means(run: AuditedRun, tables: Sequence[str]) -> tuple[pa.Table, RecordMeans]:
     """Return the clips with the captions of further tables behind their own, and the means of the run's record."""
     learned = ray.get(run.clips)
+    learned = learned.read() if isinstance(learned, ServedRows) else learned
     clips = learned
     if tables:
         files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in tables}

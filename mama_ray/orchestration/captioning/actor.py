@@ -151,7 +151,7 @@ class Captioning:
         table = pa.Table.from_pylist(found, schema=PART_SCHEMA)
         with storage_errors(self._folder.uri):
             require_work_folder(self._folder)
-            with_retries(lambda: write_parts(self._folder, table))
+            with_retries(lambda: write_parts(self._folder, table, self._plan.chunk_clips))
         return table
 
     def _seed(self, clip_id: str) -> int:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import ray
 
 from mama_ray.captioning.engines.protocol import GRID, Shown
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
-from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
+from mama_ray.orchestration.captioning.pending import PendingChunks
+from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.source import ShowConfig, ShownClip
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,7 @@ def decode_chunk(plan: CaptionPlan, pending: PendingChunks, position: int) -> di
     (shown, the pixels; shown_sha256; times_s; frame_indices; num_filled), error ("" for a clip that can be shown),
     read_s and decode_s. Raises UserError where the storage fails for good.
     """
-    start = int(ray.get(pending.chunks)[position]) * CHUNK_CLIPS
-    done = ray.get(pending.done)[start : start + CHUNK_CLIPS]
-    rows = start + np.flatnonzero(~done)
+    rows = pending.rows(position)
     records = ray.get(plan.table).take(pa.array(rows)).to_pylist()
     began = time.perf_counter()
     shown = list(plan.source.show(records, plan.show))

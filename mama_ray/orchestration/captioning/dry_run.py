@@ -11,7 +11,8 @@ from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import FRAMES, GRID, caption_all
 from mama_ray.orchestration.captioning.decode import decode_chunk, shown_of
 from mama_ray.orchestration.captioning.job import PoolConfig
-from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks, captioner_folder
+from mama_ray.orchestration.captioning.pending import PendingChunks
+from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
 from mama_ray.orchestration.captioning.source import ShowConfig
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.reporting.document import format_duration

@@ -6,8 +6,6 @@ not what its name says is removed and its clips are captioned again. Before that
 clips share, so that no task needs more than its own rows.
 """
 
-import hashlib
-import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -20,19 +18,12 @@ from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
-from mama_ray.orchestration.captioning.parts import (
-    CLIPS_PER_FILE,
-    PART_SCHEMA,
-    list_parts,
-    part_place,
-    read_part,
-    rows_of_part,
-)
+from mama_ray.orchestration.captioning.committed import check_rows, num_files, put_away, read_rows
+from mama_ray.orchestration.captioning.copies import hash_of
 from mama_ray.orchestration.captioning.plan import CaptionPlan
-from mama_ray.orchestration.captioning.similarity import forget_similarities, read_similarities
+from mama_ray.orchestration.captioning.similarity import read_similarities
+from mama_ray.orchestration.cluster.results import some_at_once
 from mama_ray.storage.places import Place
-
-logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
 # Bounds of what a summary holds; beyond them rare words and captions are forgotten.
@@ -94,28 +85,8 @@ def draw_rows(rows: list[int]) -> list[int]:
 
     What is drawn of a whole is what is drawn of what was drawn of its parts.
     """
-    drawn = sorted(set(rows), key=lambda row: _hash(f"shown {row}"))[:_MAX_SAMPLES]
+    drawn = sorted(set(rows), key=lambda row: hash_of(f"shown {row}"))[:_MAX_SAMPLES]
     return sorted(drawn)
-
-
-def num_files(num_clips: int) -> int:
-    """Return the number of files of a table."""
-    return -(-num_clips // CLIPS_PER_FILE)
-
-
-def shared_captions(plan: CaptionPlan, clean: PostprocessConfig, max_copies: int) -> ray.ObjectRef:
-    """Return a reference to the hashes, uint64 and sorted, of caption keys that more than `max_copies` captions have.
-
-    Counting goes by ranges of hashes, so that no task holds more than about a hundred megabytes.
-    """
-    count = num_files(plan.num_clips)
-    num_ranges = 1 + plan.num_clips * plan.sampling.num_captions // 4_000_000
-    hashed = [
-        _hash_keys.options(num_returns=num_ranges).remote(plan, number, clean, num_ranges) for number in range(count)
-    ]
-    columns = [[refs] for refs in hashed] if num_ranges == 1 else hashed
-    found = [_count_keys.remote(max_copies, *(refs[part] for refs in columns)) for part in range(num_ranges)]
-    return _join.remote(*found)
 
 
 def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.ObjectRef, list[str]]:
@@ -124,45 +95,29 @@ def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.Obj
     Where parts were damaged their files are not written, and the summary is of the others. Captions stay in tasks.
     """
     task = _write_file.options(num_returns=2)
-    results = [task.remote(plan, number, gate, constants) for number in range(num_files(plan.num_clips))]
-    damaged = [name for _, names in results for name in ray.get(names)]
-    summaries = [summary for summary, _ in results]
-    while len(summaries) > 1:
-        groups = [summaries[start : start + _MERGED_AT_ONCE] for start in range(0, len(summaries), _MERGED_AT_ONCE)]
-        summaries = [_merge.remote(*group) for group in groups]
-    return summaries[0], damaged
-
-
-@ray.remote(num_cpus=_TASK_CPUS, name="table: hash captions")
-def _hash_keys(plan: CaptionPlan, number: int, clean: PostprocessConfig, num_ranges: int):
-    """Return the hashes of a file's caption keys, split into ranges."""
-    table, _ = _read_rows(plan, number)
-    texts = table["text"].drop_null().to_pylist()
-    hashes = np.array([_hash(caption_key(postprocess(text, clean))) for text in texts], np.uint64)
-    if num_ranges == 1:
-        return hashes
-    places = (hashes >> np.uint64(32)).astype(np.int64) * num_ranges >> 32
-    return tuple(hashes[places == part] for part in range(num_ranges))
-
-
-@ray.remote(num_cpus=_TASK_CPUS, name="table: count copies")
-def _count_keys(max_copies: int, *hashes: np.ndarray) -> np.ndarray:
-    keys, counts = np.unique(np.concatenate(hashes), return_counts=True)
-    return keys[counts > max_copies]
-
-
-@ray.remote(num_cpus=_TASK_CPUS, name="table: join copies")
-def _join(*parts: np.ndarray) -> np.ndarray:
-    return np.sort(np.concatenate(parts))
+    files = (task.remote(plan, number, gate, constants) for number in range(num_files(plan.num_clips)))
+    damaged: list[str] = []
+    levels: list[list[ray.ObjectRef]] = [[]]  # summaries of one file, of 16, of 256 ...: a few of each
+    for summary, names in some_at_once(files):
+        damaged += ray.get(names)
+        levels[0].append(summary)
+        for number, level in enumerate(levels):
+            if len(level) < _MERGED_AT_ONCE:
+                break
+            if number + 1 == len(levels):
+                levels.append([])
+            levels[number + 1].append(_merge.remote(*level))
+            level.clear()
+    return _merge.remote(*(summary for level in reversed(levels) for summary in level)), damaged
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="table: write file")
 def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> tuple[TableSummary, list[str]]:
-    table, damaged = _read_rows(plan, number)
+    table, damaged = read_rows(plan, number)
     if damaged:
-        _remove(plan, damaged)
+        put_away(plan, damaged)
         return TableSummary(), damaged
-    _check_rows(plan, number, table)
+    check_rows(plan, number, table)
     shared = ray.get(gate.shared)
     folder = Place.of(plan.output)
     similarities = read_similarities(folder, number)
@@ -191,7 +146,7 @@ def _merge(*summaries: TableSummary) -> TableSummary:
 def _flags(caption: str | None, row: dict, quality: QualityConfig, shared: np.ndarray) -> tuple[str, ...]:
     if caption is None:
         return ()
-    key = np.uint64(_hash(caption_key(caption)))
+    key = np.uint64(hash_of(caption_key(caption)))
     place = int(np.searchsorted(shared, key))
     is_shared = place < len(shared) and shared[place] == key
     copies = quality.max_copies + 1 if is_shared else 1
@@ -215,47 +170,3 @@ def _count(summary: TableSummary, index_row: int, caption: str | None, flags: tu
     summary.words.update(word.lower() for word in words)
     summary.captions[caption] += 1
     summary.openings[" ".join(words[:3]).lower()] += 1
-
-
-def _read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
-    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
-    folder = Place.of(plan.output)
-    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
-    tables, damaged = [PART_SCHEMA.empty_table()], []
-    seen = np.zeros(stop - start, bool)
-    for name in list_parts(folder, number):
-        own = np.array(rows_of_part(name))
-        table = read_part(folder, name)
-        if table is None:
-            damaged.append(name)
-            continue
-        fresh = own[~seen[own - start]]  # a zombie task may have written clips that were given to another as well
-        seen[fresh - start] = True
-        tables.append(table.filter(pa.array(np.isin(table["row"].to_numpy(), fresh))))
-    return pa.concat_tables(tables).sort_by([("row", "ascending"), ("sample", "ascending")]), damaged
-
-
-def _remove(plan: CaptionPlan, damaged: list[str]) -> None:
-    folder = Place.of(plan.output)
-    for name in damaged:
-        logger.warning("part %s is damaged: its clips are captioned again", name)
-        part_place(folder, name).delete_file()
-        forget_similarities(folder, int(name[:8]))
-
-
-def _check_rows(plan: CaptionPlan, number: int, table: pa.Table) -> None:
-    """Raise RuntimeError unless the table holds every clip of the file's rows, once per sample, as the index has it."""
-    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
-    index = ray.get(plan.table).slice(start, stop - start)
-    num_captions = plan.sampling.num_captions
-    for ours, theirs in (("clip_id", "clip_id"), ("video_sha256", "sha256")):
-        wanted = np.repeat(index[theirs].to_numpy(zero_copy_only=False), num_captions)
-        if not np.array_equal(table[ours].to_numpy(), wanted):
-            raise RuntimeError(f"file {number} of the table: its {ours}s are not those of the index, once per sample")
-    samples = np.tile(np.arange(num_captions), stop - start)
-    if not np.array_equal(table["sample"].to_numpy(), samples):
-        raise RuntimeError(f"file {number} of the table: clips without all of their samples")
-
-
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")

@@ -46,11 +46,12 @@ class PoolConfig(Config):
     """Labels of nodes for the tasks that read and decode clips; empty is any node."""
 
     concurrent_batches: int = Field(3, ge=1)
-    """Chunks of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled."""
+    """Chunks of 32 clips in one engine at a time; two keep it busy, one more keeps max_num_seqs of 64 filled. Of the
+    larger chunks of a larger job as many as hold these clips, and two at least."""
 
     clips_per_commit: AddedLater[int] = Field(32, ge=1, le=32)
-    """Clips of a chunk that are captioned and committed together. Fewer are seen sooner, and leave the engine fewer to
-    work on at a time."""
+    """Clips of a chunk of 32 that are captioned and committed together. Fewer are seen sooner, and leave the engine
+    fewer to work on at a time. Jobs of more than 1,048,576 clips have larger chunks and commit in proportion."""
 
     decode_cpus: float = Field(0.5, gt=0)
     """CPUs that a decode task reserves; its work is one thread's."""

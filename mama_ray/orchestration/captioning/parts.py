@@ -8,7 +8,8 @@ the number of the table's file that the clips will be in.
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -21,8 +22,7 @@ from mama_ray.storage.retries import with_retries
 
 WORK_FOLDER = ".captioning"
 CHUNK_CLIPS = 32
-CHUNKS_PER_FILE = 128
-CLIPS_PER_FILE = CHUNKS_PER_FILE * CHUNK_CLIPS
+CLIPS_PER_FILE = 4096
 PART_SCHEMA = pa.schema(
     [
         ("row", pa.int64()),  # of the job's list of clips
@@ -40,7 +40,12 @@ PART_SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-_NAME = re.compile(r"(\d{8})-([0-9a-f]{8})\.parquet")
+# 32, 64 or 128 clips of a chunk, four to a digit.
+_NAME = re.compile(r"(\d{8})-([0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{32})\.parquet")
+# Up to a million clips chunks are as small as engines like them; more clips have larger ones, which are fewer for the
+# driver and the storage, until decoding one takes a core longer than may be lost: 85 s of clips of 10 s in 720p.
+_LARGER_CHUNKS = {1 << 20: 64, 8 << 20: 128}
+_LIST_THREADS = 24  # Arrow's S3 client keeps 25 requests in flight
 
 
 def parts_folder(folder: Place, file_number: int | None = None) -> Place:
@@ -49,18 +54,29 @@ def parts_folder(folder: Place, file_number: int | None = None) -> Place:
     return parts if file_number is None else parts / f"{file_number:06d}"
 
 
+def chunk_clips_of(num_clips: int) -> int:
+    """Return the clips of a chunk in a job of so many."""
+    return max([CHUNK_CLIPS, *(size for least, size in _LARGER_CHUNKS.items() if num_clips > least)])
+
+
 def part_place(folder: Place, name: str) -> Place:
     """Return where a part lies."""
-    return parts_folder(folder, int(name[:8]) // CHUNKS_PER_FILE) / name
+    return parts_folder(folder, first_row(name) // CLIPS_PER_FILE) / name
 
 
-def part_names(rows: Iterable[int]) -> dict[str, list[int]]:
+def first_row(name: str) -> int:
+    """Return the first row of the chunk that a part of this name is of, whether the part has it or not."""
+    return int(name[:8]) * 4 * len(name[9:].partition(".")[0])
+
+
+def part_names(rows: Iterable[int], chunk_clips: int = CHUNK_CLIPS) -> dict[str, list[int]]:
     """Return the names of the parts that hold these rows, with the rows of each."""
     by_chunk: dict[int, list[int]] = {}
     for row in sorted(set(rows)):
-        by_chunk.setdefault(row // CHUNK_CLIPS, []).append(row)
+        by_chunk.setdefault(row // chunk_clips, []).append(row)
+    digits = chunk_clips // 4
     return {
-        f"{chunk:08d}-{sum(1 << (row % CHUNK_CLIPS) for row in own):08x}.parquet": own
+        f"{chunk:08d}-{sum(1 << (row % chunk_clips) for row in own):0{digits}x}.parquet": own
         for chunk, own in by_chunk.items()
     }
 
@@ -70,14 +86,28 @@ def rows_of_part(name: str) -> list[int] | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    chunk, mask = int(match[1]), int(match[2], 16)
-    return [chunk * CHUNK_CLIPS + bit for bit in range(CHUNK_CLIPS) if mask >> bit & 1]
+    start, mask = first_row(name), int(match[2], 16)
+    return [start + bit for bit in range(4 * len(match[2])) if mask >> bit & 1]
 
 
 def list_parts(folder: Place, file_number: int | None = None) -> list[str]:
     """Return the names of the parts that were committed, all or those of one file of the table, sorted."""
     files = parts_folder(folder, file_number).files(recursive=True)
     return sorted(file.name for file in files if _NAME.fullmatch(file.name))
+
+
+def iterate_parts(folder: Place) -> Iterator[list[str]]:
+    """Yield the names of the parts of each file of the table, in order: what is in memory are those of some files."""
+    found = [info.base_name for info in parts_folder(folder).entries() if not info.is_file]
+    numbers = [int(name) for name in found if name.isdigit()]
+    with ThreadPoolExecutor(_LIST_THREADS) as pool:
+        yield from pool.map(partial(list_parts, folder), numbers)
+
+
+def has_parts(folder: Place) -> bool:
+    """Tell whether anything was committed."""
+    found = [info.base_name for info in parts_folder(folder).entries() if not info.is_file]
+    return any(list_parts(folder, int(name)) for name in found if name.isdigit())
 
 
 def committed_rows(names: Iterable[str], num_clips: int) -> np.ndarray:
@@ -99,10 +129,10 @@ def require_work_folder(folder: Place) -> None:
         raise FileNotFoundError(errno.ENOENT, "the work folder of the job is gone", work.path)
 
 
-def write_parts(folder: Place, table: pa.Table) -> None:
+def write_parts(folder: Place, table: pa.Table, chunk_clips: int = CHUNK_CLIPS) -> None:
     """Commit all rows of a table of PART_SCHEMA, as one part per chunk."""
     rows = table["row"].to_numpy()
-    for name, own in part_names(rows.tolist()).items():
+    for name, own in part_names(rows.tolist(), chunk_clips).items():
         part = table.filter(pa.array(np.isin(rows, own)))
         part_place(folder, name).write_whole(partial(pq.write_table, part, compression="zstd"))
 

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from mama_ray.captioning.engines.captioner import Captioner, inspect_captioner
@@ -17,13 +15,17 @@ from mama_ray.captioning.engines.generation import EngineConfig, EngineName, Sam
 from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
 from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.index import select_split
+from mama_ray.data.index_file import open_index
+from mama_ray.data.index_rows import IndexRows, choose_rows
 from mama_ray.data.synthetic.recognise import count_other_clips
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import EMBEDDED
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
+from mama_ray.orchestration.captioning.pending import PendingChunks, find_pending
 from mama_ray.orchestration.captioning.source import ClipSource, ShardSource, ShowConfig
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.named_configs import load_named
@@ -33,8 +35,9 @@ from mama_ray.storage.places import Place
 logger = logging.getLogger(__name__)
 
 _DEFAULT_PROMPT = "sentence"
-_COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256")
+COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256")
 _TASK_CPUS = 0.5
+_HASHED_ROWS = 1 << 16  # between which there is no newline in what is hashed
 _TRANSFORMERS_CPUS = 1.0
 
 
@@ -42,7 +45,8 @@ _TRANSFORMERS_CPUS = 1.0
 class CaptionPlan:
     """What tasks and actors need to know; picklable and small.
 
-    `table` holds a row per clip, in order: clip_id, sha256 of its video, and whatever else its source needs to show it.
+    `table` refers to the rows of the clips, in order: clip_id, sha256 of each video, and whatever else its source needs
+    to show it; a table, or what takes rows as a table does.
     """
 
     table: ray.ObjectRef
@@ -55,16 +59,7 @@ class CaptionPlan:
     show: ShowConfig
     sampling: SamplingConfig
     engine: EngineConfig
-
-
-@dataclass(frozen=True)
-class PendingChunks:
-    """The chunks that still have clips to caption: `chunks` refers to their numbers, `done` to bool (num_clips,)."""
-
-    chunks: ray.ObjectRef
-    done: ray.ObjectRef
-    num_chunks: int
-    num_clips: int
+    chunk_clips: int = CHUNK_CLIPS
 
 
 def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, str, ShardSource]:
@@ -72,9 +67,10 @@ def load_clips(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, str,
 
     Raises UserError for whatever is wrong with index and shards, and where there is no clip.
     """
-    table, facts = _load_clips.options(num_returns=2).remote(shards, split)
-    num_clips, num_shards, ids_sha256 = result_of(facts, table)
-    return table, num_clips, ids_sha256, ShardSource(shards, num_shards)
+    rows, facts = _load_clips.options(num_returns=2).remote(shards, split, row_server.MAX_HELD_ROWS)
+    num_clips, num_shards, ids_sha256 = result_of(facts, rows)
+    rows = row_server.shared_rows(rows, num_clips, COLUMNS)
+    return rows, num_clips, ids_sha256, ShardSource(shards, num_shards)
 
 
 def require_embedded(shards: str, split: str | None) -> None:
@@ -106,8 +102,7 @@ def how_to_show(captioner: Captioner, frames: ClipShowConfig, decode: DecodeConf
 
 def scan_pending(plan: CaptionPlan) -> PendingChunks:
     """List the committed parts and return what is left."""
-    chunks, done, counts = _scan_pending.options(num_returns=3).remote(plan.output, plan.num_clips)
-    return PendingChunks(chunks, done, *result_of(counts, chunks, done))
+    return find_pending(plan.output, plan.num_clips, chunk_clips=plan.chunk_clips)
 
 
 @contextmanager
@@ -124,33 +119,34 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
             yield folder
 
 
-@ray.remote(num_cpus=_TASK_CPUS)
-def _load_clips(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, int, str]]:
+@ray.remote(num_cpus=_TASK_CPUS, name="caption: look at clips")
+def _load_clips(shards: str, split: str | None, max_held: int) -> tuple[pa.Table | IndexRows, tuple[int, int, str]]:
+    """Return the rows of a job, as a table where they are at most `max_held`."""
     try:
-        folder = Place.of(shards)
-        table = read_index(folder, columns=(*_COLUMNS, "split"))
-        check_shards(folder, table)
-        if split is not None:
-            table = select_split(table, split)
-        if not len(table):
+        rows, names = choose_rows(Place.of(shards), split, COLUMNS)
+        if not len(rows):
             raise UserError("no clips to caption", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
+        digest = hashlib.sha256()
+        for name in ("clip_id", "sha256"):
+            for batch in rows.batches([name], _HASHED_ROWS):
+                digest.update("\n".join(batch[name].to_pylist()).encode())
+        table = rows.read() if len(rows) <= max_held else rows
     except OSError as error:
         detail = " ".join(str(error).split())
         remedy = "check the URI, the network and the credentials in the environment"
         raise UserError("the shards cannot be read", got=f"{shards} ({detail})", remedy=remedy) from error
-    table = table.select(_COLUMNS).combine_chunks()
-    digest = hashlib.sha256()
-    for name in ("clip_id", "sha256"):
-        for batch in table.select([name]).to_batches(max_chunksize=1 << 16):
-            digest.update("\n".join(batch.column(0).to_pylist()).encode())
-    return table, (len(table), len(pc.unique(table["shard"])), digest.hexdigest())
+    return table, (len(rows), names, digest.hexdigest())
 
 
 @ray.remote(num_cpus=_TASK_CPUS)
 def _require_embedded(shards: str, split: str | None) -> None:
-    index = read_index(Place.of(shards), columns=("truth", "split"))
-    truths = (index if split is None else select_split(index, split))["truth"]
-    if num_others := count_other_clips(truths):
+    index = open_index(Place.of(shards))
+    num_others = 0
+    for table in index.tables(("truth", "split")):
+        num_others += count_other_clips((table if split is None else select_split(table, split))["truth"])
+        if num_others:  # all the same how many
+            break
+    if num_others:
         raise UserError(
             "the embedded narrator knows the embedded corpus alone, and would write nonsense of these clips",
             got=f"no --model, and {shards} with at least {num_others} clips of other videos",
@@ -180,10 +176,3 @@ def _find_captioner(
             return found
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
-
-
-@ray.remote(num_cpus=_TASK_CPUS)
-def _scan_pending(output: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    done = committed_rows(list_parts(Place.of(output)), num_clips)
-    chunks = np.unique(np.flatnonzero(~done) // CHUNK_CLIPS)
-    return chunks, done, (len(chunks), int((~done).sum()))

@@ -14,10 +14,11 @@ import time
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
-from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
+from mama_ray.orchestration.captioning.finish import Gate, write_files
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob, PoolConfig, corpus_home, with_absolute_paths
-from mama_ray.orchestration.captioning.parts import WORK_FOLDER
+from mama_ray.orchestration.captioning.parts import WORK_FOLDER, chunk_clips_of
 from mama_ray.orchestration.captioning.plan import (
     CaptionPlan,
     find_captioner,
@@ -84,9 +85,8 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     show = how_to_show(captioner, job.frames, job.decode)
-    plan = CaptionPlan(
-        table, num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, job.engine
-    )
+    facts = (num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, job.engine)
+    plan = CaptionPlan(table, *facts, chunk_clips=chunk_clips_of(num_clips))
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     finished = find_finished(job, plan, output)
     if finished is not None:

@@ -6,6 +6,7 @@ engine on a GPU. It leaves one file per chunk, so a job that was killed goes on 
 
 import contextlib
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +22,17 @@ from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, CHUNKS_PER_FILE, WORK_FOLDER, list_parts, read_part
+from mama_ray.orchestration.captioning.parts import (
+    CHUNK_CLIPS,
+    CLIPS_PER_FILE,
+    WORK_FOLDER,
+    list_parts,
+    read_part,
+    rows_of_part,
+)
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.source import ShardSource
+from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
 from mama_ray.storage.places import Place, storage_errors
@@ -53,20 +62,19 @@ def score_captions(
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     with DataContext.current(context):
-        frames = ray.data.range(num_chunks, override_num_blocks=num_chunks).map_batches(
-            decode, batch_size=1, num_cpus=_DECODE_CPUS
-        )
-        scored = frames.map_batches(
-            CaptionScorer,
-            fn_constructor_args=(plan, model, clean),
-            batch_size=CHUNK_CLIPS,
-            compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
-            num_cpus=_ACTOR_CPUS,
-            num_gpus=1 if use_gpu else 0,
-        )
-        scored.set_name("caption_similarity")  # in Ray's dashboard
-        for _ in scored.iter_batches(batch_size=None, prefetch_batches=0):
-            pass
+        for numbers in runs_of(num_chunks):
+            frames = dataset_of(numbers).map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
+            scored = frames.map_batches(
+                CaptionScorer,
+                fn_constructor_args=(plan, model, clean),
+                batch_size=CHUNK_CLIPS,
+                compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
+                num_cpus=_ACTOR_CPUS,
+                num_gpus=1 if use_gpu else 0,
+            )
+            scored.set_name("caption_similarity")  # in Ray's dashboard
+            for _ in scored.iter_batches(batch_size=None, prefetch_batches=0):
+                pass
 
 
 def find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
@@ -107,19 +115,24 @@ class CaptionScorer:
         return {"num_captions": np.array([len(scores)])}
 
     def _captions(self, chunk: int) -> list[dict]:
-        names = list_parts(self._folder, chunk // CHUNKS_PER_FILE)
-        parts = [read_part(self._folder, name) for name in names if name.startswith(f"{chunk:08d}-")]
-        return [row for part in parts if part is not None for row in part.to_pylist()]
+        own = range(
+            chunk * CHUNK_CLIPS, (chunk + 1) * CHUNK_CLIPS
+        )  # parts may be of larger chunks than those of scores
+        names = list_parts(self._folder, own.start // CLIPS_PER_FILE)
+        names = [name for name in names if any(row in own for row in rows_of_part(name) or [])]
+        parts = [read_part(self._folder, name) for name in names]
+        return [row for part in parts if part is not None for row in part.to_pylist() if row["row"] in own]
 
 
-def forget_similarities(folder: Place, chunk: int) -> None:
-    """Remove the scores of a chunk some of whose captions are to be written again."""
-    with contextlib.suppress(FileNotFoundError):
-        _scores_of(folder, chunk).delete_file()
+def forget_similarities(folder: Place, rows: Sequence[int]) -> None:
+    """Remove the scores of chunks some of whose captions, those of `rows`, are to be written again."""
+    for chunk in sorted({row // CHUNK_CLIPS for row in rows}):
+        with contextlib.suppress(FileNotFoundError):
+            _scores_of(folder, chunk).delete_file()
 
 
 def _scores_of(folder: Place, chunk: int) -> Place:
-    return _scores(folder, chunk // CHUNKS_PER_FILE) / f"{chunk:08d}.parquet"
+    return _scores(folder, chunk * CHUNK_CLIPS // CLIPS_PER_FILE) / f"{chunk:08d}.parquet"
 
 
 def _scores(folder: Place, number: int) -> Place:

@@ -6,25 +6,25 @@ the storage themselves: what was committed is done, whatever happens to the pipe
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
-from ray.data import DataContext, Dataset, TaskPoolStrategy
+from ray.data import DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
-from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
+from mama_ray.orchestration.captioning.pending import PendingChunks
+from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
+from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 
 logger = logging.getLogger(__name__)
 
-# The driver keeps some kilobytes per block of the source; more chunks than these share a block.
-_MAX_SOURCE_BLOCKS = 4096
 # One chunk of LLaVA's grids: small blocks spread over the pool, and little is done again when an actor dies.
 _TARGET_BLOCK_BYTES = 12 << 20
 
@@ -37,16 +37,20 @@ def caption_chunks(
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return decode_chunk(plan, pending, int(batch["id"][0]))
 
-    num_blocks = min(pending.num_chunks, _MAX_SOURCE_BLOCKS)
-    positions = partial(ray.data.range, pending.num_chunks, override_num_blocks=num_blocks)
-    yield from caption_decoded(plan, pool, history, positions, decode, block_bytes=_TARGET_BLOCK_BYTES)
+    scale = plan.chunk_clips // CHUNK_CLIPS
+    if scale > 1:  # as many clips in an engine as with small chunks, but two batches at least
+        batches = max(2, -(-pool.concurrent_batches // scale))
+        larger = {"clips_per_commit": pool.clips_per_commit * scale, "concurrent_batches": batches}
+        pool = pool.model_copy(update=larger)
+    for positions in runs_of(pending.num_chunks):
+        yield from caption_decoded(plan, pool, history, positions, decode, block_bytes=scale * _TARGET_BLOCK_BYTES)
 
 
 def caption_decoded(
     plan: CaptionPlan,
     pool: PoolConfig,
     history: PoolHistory,
-    numbers: Callable[[], Dataset],
+    numbers: range,
     decode: Callable[[dict[str, np.ndarray]], Any],
     *,
     block_bytes: int,
@@ -64,7 +68,7 @@ def caption_decoded(
     home = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     ledger = CaptionLedger.options(scheduling_strategy=home).remote()
     with DataContext.current(context):
-        shown = numbers().map_batches(
+        shown = dataset_of(numbers).map_batches(
             decode,
             batch_size=1,
             num_cpus=pool.decode_cpus,

@@ -10,7 +10,7 @@ from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob
-from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, has_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.storage.places import Place, join_uri
 
@@ -30,7 +30,7 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
     if theirs is not None and not isinstance(theirs, dict):
         raise UserError("not the summary of a caption table", got=f"{output / SUMMARY_NAME}", wanted="its job")
     # A start that failed before its first captions were committed binds nobody.
-    if theirs is not None and theirs != ours and (summary or list_parts(output)):
+    if theirs is not None and theirs != ours and (summary or has_parts(output)):
         differing = sorted(key for key in ours | theirs if theirs.get(key) != ours.get(key))
         raise UserError(
             "the folder holds the table of another job",

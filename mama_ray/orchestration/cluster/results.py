@@ -1,13 +1,17 @@
 """What comes back from a Ray task: its result, or a user's error as itself."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
 from mama_ray.orchestration.cluster.entry import find_user_error
+
+_TASKS_AHEAD = 1024  # more than a cluster of 500 CPUs runs at a time, two tasks to a CPU
+_Task = TypeVar("_Task")
 
 
 def result_of(task: ray.ObjectRef, *beside: ray.ObjectRef) -> Any:
@@ -26,6 +30,19 @@ def result_of(task: ray.ObjectRef, *beside: ray.ObjectRef) -> Any:
         if known is None:
             raise
         raise known from None
+
+
+def some_at_once(tasks: Iterable[_Task]) -> Iterator[_Task]:
+    """Yield tasks in their order, which a generator submits: a bounded number is ahead of the one that was yielded.
+
+    The driver keeps some kilobytes for every task of which it holds a reference.
+    """
+    ahead: deque[_Task] = deque()
+    for task in tasks:
+        ahead.append(task)
+        if len(ahead) == _TASKS_AHEAD:
+            yield ahead.popleft()
+    yield from ahead
 
 
 @contextmanager

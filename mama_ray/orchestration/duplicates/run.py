@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index import read_index
 from mama_ray.data.index_look import look_at_index
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.fingerprint import (
     FRAME_SIZE,

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.index import check_shards, read_index, select_split
 from mama_ray.data.index_look import look_at_index
+from mama_ray.data.index_rows import choose_rows
 from mama_ray.errors import UserError
 from mama_ray.evaluation.annotated_benchmark import (
     AnnotatedBenchmark,
@@ -160,9 +160,8 @@ def load_clips(
 def _load_split(shards: str, split: str) -> tuple[pa.Table, list[str]]:
     folder = Place.of(shards)
     with storage_errors(shards):
-        index = read_index(folder, columns=[*_COLUMNS, "split"])
-        check_shards(folder, index)
-    table = select_split(index, split).select(_COLUMNS).combine_chunks()
+        rows, _ = choose_rows(folder, split, _COLUMNS)
+        table = rows.read()
     if not len(table):
         raise UserError(f"no clips of split {split} to evaluate on", got=shards, remedy="name their split in the rows")
     return table, table["clip_id"].to_pylist()

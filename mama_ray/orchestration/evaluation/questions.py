@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index import read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
 from mama_ray.data.questions.lengths import tell_cut
@@ -20,6 +20,7 @@ from mama_ray.data.questions.own import questions_of_index
 from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet, read_questions
 from mama_ray.data.questions.videos import AskedClips, join_clips
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
@@ -208,10 +209,8 @@ def load_asked(shards: str, source: str | None, benchmark: QuestionBenchmark) ->
     else:
         questions = questions_of_index(index, dataset=benchmark.dataset, task=benchmark.task)
     if questions.dataset != benchmark.dataset:
-        got = f"questions of {questions.dataset}"
-        raise UserError(
-            f"the questions are not of {benchmark.dataset}", got=got, remedy="name their table: --questions"
-        )
+        told, got = f"the questions are not of {benchmark.dataset}", f"questions of {questions.dataset}"
+        raise UserError(told, got=got, remedy="name their table: --questions")
     asked = join_clips(questions.of_split(benchmark.split), index)
     return index.select(_TABLE_COLUMNS).combine_chunks(), asked
 

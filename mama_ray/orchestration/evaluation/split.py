@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
 import ray
 
 from mama_ray.data.captions import caption_for_evaluation
-from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
+from mama_ray.data.clip import SPLITS
+from mama_ray.data.index import hash_ids
+from mama_ray.data.index_rows import Chosen, IndexRows, check_index
 from mama_ray.errors import UserError
 from mama_ray.evaluation.coverage import Coverage, has_official_videos
 from mama_ray.evaluation.protocol import BenchmarkConfig
@@ -55,15 +56,16 @@ def load_evaluated_split(shards: str, benchmark: BenchmarkConfig) -> EvaluatedSp
 def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
     folder = Place.of(shards)
     with storage_errors(shards):
-        index = read_index(folder)
-        check_shards(folder, index)
-    whole = select_split(index, benchmark.split)
-    table = whole.select(_COLUMNS).combine_chunks()
+        index, splits = check_index(folder)
+        own, train = (Chosen.of(splits == SPLITS.index(split)) for split in (benchmark.split, "train"))
+        whole = IndexRows(index, (*_COLUMNS, "video_id"), own).read()
+        topics = IndexRows(index, ("topic",), train).count("topic")
+    table = whole.select(_COLUMNS)
     if not len(table):
-        counts = [f"{row['counts']} {row['values']}" for row in pc.value_counts(index["split"]).to_pylist()]
+        counts = [f"{count} {split}" for split, count in zip(SPLITS, np.bincount(splits, minlength=4), strict=False)]
         raise UserError(
             f"no clips of split {benchmark.split} to evaluate on",
-            got=f"{shards} with {', '.join(counts) or 'no clips'}",
+            got=f"{shards} with {', '.join(told for told in counts if not told.startswith('0 ')) or 'no clips'}",
             remedy="name the split in the table of the clips, or draw it: jobs/prepare.py --split",
         )
     clip_ids, video_ids = table["clip_id"].to_pylist(), whole["video_id"].to_pylist()
@@ -73,8 +75,7 @@ def _load(shards: str, benchmark: BenchmarkConfig) -> tuple:
         refused = read_refused(folder, benchmark.split, clip_ids, video_ids)
     is_official = has_official_videos(video_ids, benchmark, refused=[clip["video_id"] or "" for clip in refused.clips])
     coverage = Coverage(len(table), sum(map(len, captions)), len(refused.clips), is_official)
-    train = index.filter(pc.equal(index["split"], "train"))
-    counts = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist() if row["values"]}
+    counts = {topic: count for topic, count in topics.items() if topic}
     return table, (len(table), counts, coverage, refused)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.index import read_index, select_split
 from mama_ray.data.region_features.table import FeatureShape
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.features.frames import FrameEncoder, load_frame_encoder

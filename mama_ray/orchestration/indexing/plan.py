@@ -12,7 +12,8 @@ import ray
 
 from mama_ray.captioning.join import COLUMNS, join_captions
 from mama_ray.captioning.table import read_caption_files
-from mama_ray.data.index import check_shards, clips_per_shard, read_index, select_split
+from mama_ray.data.index import clips_per_shard, read_index, select_split
+from mama_ray.data.shard_check import check_shards
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.results import result_of

@@ -9,7 +9,7 @@ from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED
-from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, list_parts
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, has_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.table_folder import refuse_others
 from mama_ray.orchestration.narration.job import NarrateJob
@@ -46,7 +46,7 @@ def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | N
     if theirs is None:
         refuse_others(output, _WRITTEN)
     # A start that failed before its first captions were committed binds nobody.
-    if theirs is None or theirs == ours or not (summary or list_parts(output)):
+    if theirs is None or theirs == ours or not (summary or has_parts(output)):
         return summary
     differing = sorted(key for key in ours if theirs.get(key) != ours[key])
     settings = [key for key in differing if key not in _OF_VIDEOS]

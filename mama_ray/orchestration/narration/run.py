@@ -18,8 +18,9 @@ from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.film import write_film
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
-from mama_ray.orchestration.captioning.finish import Gate, shared_captions, write_files
+from mama_ray.orchestration.captioning.finish import Gate, write_files
 from mama_ray.orchestration.captioning.job import EMBEDDED, PoolConfig, corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, scan_pending

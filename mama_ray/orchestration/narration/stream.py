@@ -7,7 +7,6 @@ begins at the key frame before its own.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +15,11 @@ import ray
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
-from mama_ray.orchestration.captioning.plan import CaptionPlan, PendingChunks
+from mama_ray.orchestration.captioning.pending import PendingChunks
+from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.stream import caption_decoded
+from mama_ray.orchestration.cluster.pipelines import runs_of
 from mama_ray.orchestration.narration.source import OnePass
 
 # Chunks that a task reads in one pass: few where several tasks share a video, so that all have some; two hours of
@@ -38,10 +39,10 @@ def narrate_windows(
         start = int(batch["id"][0]) * length
         yield from decode_pass(plan, pending, range(start, min(start + length, pending.num_chunks)))
 
-    passes = partial(ray.data.range, num_passes, override_num_blocks=num_passes)
     # A block is a chunk, however small its pixels are: windows are to be narrated while the next are read.
     block_bytes = max(1, plan.show.blank().nbytes * CHUNK_CLIPS)
-    yield from caption_decoded(plan, pool, history, passes, decode, block_bytes=block_bytes)
+    for passes in runs_of(num_passes):
+        yield from caption_decoded(plan, pool, history, passes, decode, block_bytes=block_bytes)
 
 
 def chunks_per_pass(num_chunks: int, num_tasks: int) -> int:
@@ -53,18 +54,12 @@ def chunks_per_pass(num_chunks: int, num_tasks: int) -> int:
 
 def decode_pass(plan: CaptionPlan, pending: PendingChunks, positions: range) -> Iterator[dict[str, np.ndarray]]:
     """Yield the batches of `decode_chunk` of neighbouring pending chunks, whose windows are read in one pass."""
-    chunks, done, table = ray.get([pending.chunks, pending.done, plan.table])
-    rows = [_pending_rows(int(chunks[position]), done) for position in positions]
-    records = table.take(pa.array(np.concatenate(rows))).to_pylist()
+    rows = [pending.rows(position) for position in positions]
+    records = ray.get(plan.table).take(pa.array(np.concatenate(rows))).to_pylist()
     source = OnePass(plan.source, records, plan.show)
     for position in positions:
         yield decode_chunk(replace(plan, source=source), pending, position)
     source.finish()
-
-
-def _pending_rows(chunk: int, done: np.ndarray) -> np.ndarray:
-    start = chunk * CHUNK_CLIPS
-    return start + np.flatnonzero(~done[start : start + CHUNK_CLIPS])
 
 
 def _tasks_at_once(pool: PoolConfig) -> int:

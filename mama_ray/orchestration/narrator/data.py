@@ -15,8 +15,9 @@ from mama_ray.captioning.narrator.kind import Files, Labels, NarratorFacts, Narr
 from mama_ray.captioning.narrator.kinds import KINDS, kind_of_folder, kind_of_preset
 from mama_ray.captioning.narrator.samples import SampleAssembler
 from mama_ray.data.contents import hash_clips
-from mama_ray.data.index import check_shards, clips_per_shard, hash_ids, read_index, select_captioned, select_split
+from mama_ray.data.index import clips_per_shard, hash_ids, read_index, select_captioned, select_split
 from mama_ray.data.plan import EpochPlan, PlanConfig
+from mama_ray.data.shard_check import check_shards
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of

@@ -3,7 +3,7 @@
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import make_clip_id
-from mama_ray.data.index import INDEX_NAME, clips_per_shard, read_index, shard_sizes, write_index
+from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, clips_per_shard, write_index
+from mama_ray.data.index_file import open_index
+from mama_ray.data.unique_ids import hash_of_id, hashed_ids
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_place, read_part_facts
 from mama_ray.orchestration.prepare.quarantine import (
@@ -65,9 +67,10 @@ def join_parts(
 ) -> str:
     """Write the quarantine, the index and the summary from the named parts; return the job's last line.
 
-    With `mends` the parts come beside what the finished index and quarantine hold. Memory is one part and the clip_ids,
-    and the index where there is one. Raises UserError, with the quarantine written and the index as it was, when shards
-    are damaged, when no clip is good, none of a split, or when too many were refused.
+    With `mends` the parts come beside what the finished index and quarantine hold. Memory is one part, some row groups
+    of the index, the names of the shards, and the clip_ids that several shards use. Raises UserError, with the
+    quarantine written and the index as it was, when shards are damaged, when no clip is good, none of a split, or when
+    too many were refused.
     """
     folder = Place.of(target)
     with storage_errors(target):
@@ -112,9 +115,14 @@ class _Kept:
             if found["num_clips"] and not found.get("source"):
                 self._clip_ids |= set(_read_part(folder, name)["clip_id"].to_pylist())
         new_shards = {shard for found in facts for shard in found["shards"]}
-        index = read_index(folder)
-        self.shards = {name: size for name, size in shard_sizes(index).items() if name not in new_shards}
-        self.index = index.filter(pc.is_in(index["shard"], value_set=pa.array(self.shards, pa.large_string())))
+        self._index = open_index(folder)
+        self.shards = {name: size for name, size in self._index.shard_sizes().items() if name not in new_shards}
+        self.num_clips = self.num_uncaptioned = 0
+        self.splits: set[str] = set()
+        for table in self._tables(["shard", "split", "captions"]):
+            self.num_clips += len(table)
+            self.num_uncaptioned += pc.sum(pc.equal(pc.list_value_length(table["captions"]), 0)).as_py() or 0
+            self.splits |= {split for split in pc.unique(table["split"]).to_pylist() if split}
 
     def has_refused(self, row: dict[str, Any]) -> bool:
         """Whether a row of the quarantine stays."""
@@ -123,12 +131,18 @@ class _Kept:
             return not any("/".join(parts[:count]) in self._sources for count in range(1, len(parts) + 1))
         return not (is_of_a_file(row) and row["clip_id"] in self._clip_ids)
 
-    def tables(self) -> Iterator[pa.Table]:
-        """Yield the rows of the index, a table for each shard."""
-        start = 0
-        for length in clips_per_shard(self.index):
-            yield self.index.slice(start, length)
-            start += length
+    def tables(self, columns: Sequence[str] = tuple(INDEX_SCHEMA.names)) -> Iterator[pa.Table]:
+        """Yield rows of the index, one or more tables for each shard."""
+        for table in self._tables(columns):
+            start = 0
+            for length in clips_per_shard(table):
+                yield table.slice(start, length)
+                start += length
+
+    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        kept = pa.array(self.shards, pa.large_string())
+        for table in self._index.tables(columns):
+            yield table.filter(pc.is_in(table["shard"], value_set=kept))
 
 
 def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> Totals:
@@ -149,9 +163,9 @@ def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> To
 
         if kept is not None:
             totals.shards |= kept.shards
-            totals.num_clips += len(kept.index)
-            totals.num_uncaptioned += pc.sum(pc.equal(pc.list_value_length(kept.index["captions"]), 0)).as_py() or 0
-            totals.splits.update({split: 1 for split in pc.unique(kept.index["split"]).to_pylist() if split})
+            totals.num_clips += kept.num_clips
+            totals.num_uncaptioned += kept.num_uncaptioned
+            totals.splits.update(dict.fromkeys(kept.splits, 1))
             totals.clamped.update((folder / SUMMARY_NAME).read_json().get("clamped", {}))
             for rows in quarantined_rows(folder):
                 write([row for row in rows if kept.has_refused(row)])
@@ -174,11 +188,37 @@ def _write_index(folder: Place, names: list[str], shards: dict[str, dict], kept:
     A clip_id that several shards use (many corpora number their clips in each shard) stays with the first; the others
     get one made of shard and clip_id. What the index has keeps its clip_ids.
     """
+    shared = _shared_ids(folder, names, kept)
+    taken: set[str] = set()
+    if kept is not None and shared:
+        for table in kept.tables(["shard", "clip_id"]):
+            taken.update(_among(table["clip_id"].to_pylist(), shared))
     old = kept.tables() if kept is not None else iter(())
-    taken = set(kept.index["clip_id"].to_pylist()) if kept is not None else set()
     new = (table for name in names if len(table := _read_part(folder, name)))
-    unique = (_with_unique_ids(table, taken) for table in new)
+    unique = (_with_unique_ids(table, taken, shared) for table in new)
     write_index(folder, heapq.merge(old, unique, key=lambda table: table["shard"][0].as_py()), shards)
+
+
+def _shared_ids(folder: Place, names: list[str], kept: _Kept | None) -> set[int]:
+    """Return the hashes of ids that must be watched: of all that would come twice, as they are or as they are made."""
+    shared: set[int] = set()
+    while True:
+        taken: set[str] = set()
+        with hashed_ids() as ids:
+            for table in kept.tables(["shard", "clip_id"]) if kept is not None else ():
+                ids.add(own := table["clip_id"].to_pylist())
+                taken.update(_among(own, shared))
+            for name in names:
+                table = _read_part(folder, name, columns=["shard", "clip_id"])
+                ids.add(_with_unique_ids(table, taken, shared)["clip_id"].to_pylist())
+            found = ids.repeated() - shared
+        if not found:
+            return shared
+        shared |= found
+
+
+def _among(clip_ids: list[str], shared: set[int]) -> list[str]:
+    return [clip_id for clip_id in clip_ids if hash_of_id(clip_id) in shared] if shared else []
 
 
 def _facts_of(folder: Place, name: str) -> dict[str, Any]:
@@ -188,17 +228,20 @@ def _facts_of(folder: Place, name: str) -> dict[str, Any]:
     return facts
 
 
-def _read_part(folder: Place, name: str) -> pa.Table:
+def _read_part(folder: Place, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     with part_place(folder, name).open_file() as file:
-        return pq.read_table(file)
+        return pq.read_table(file, columns=columns)
 
 
-def _with_unique_ids(table: pa.Table, taken: set[str]) -> pa.Table:
+def _with_unique_ids(table: pa.Table, taken: set[str], shared: set[int]) -> pa.Table:
+    """Give rows other ids where theirs are taken; `taken` holds those alone whose hash is among the `shared` ones."""
+    if not shared:
+        return table
     clip_ids = table["clip_id"].to_pylist()
     for position, shard in enumerate(table["shard"].to_pylist()):
         while clip_ids[position] in taken:
             clip_ids[position] = make_clip_id(f"{shard}/{clip_ids[position]}", 0, None)
-        taken.add(clip_ids[position])
+        taken.update(_among([clip_ids[position]], shared))
     return table.set_column(table.column_names.index("clip_id"), "clip_id", pa.array(clip_ids, pa.string()))
 
 

@@ -20,8 +20,8 @@ from mama_ray.captioning.rephrasing.engine import build_rephraser
 from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
 from mama_ray.orchestration.captioning.ledger import keep_beating
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, require_work_folder, write_parts
-from mama_ray.orchestration.captioning.plan import PendingChunks
+from mama_ray.orchestration.captioning.parts import require_work_folder, write_parts
+from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.rephrase.parts import PART_SCHEMA
 from mama_ray.orchestration.rephrase.plan import RephrasePlan, rephraser_folder
@@ -59,9 +59,7 @@ class Rephrasing:
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Rephrase and commit a chunk; returns its counts as one row."""
         began = time.perf_counter()
-        start = int(ray.get(self._pending.chunks)[int(batch["id"][0])]) * CHUNK_CLIPS
-        done = ray.get(self._pending.done)[start : start + CHUNK_CLIPS]
-        rows = (start + np.flatnonzero(~done)).tolist()
+        rows = self._pending.rows(int(batch["id"][0])).tolist()
         records = self._table.take(pa.array(rows, pa.int64())).to_pylist()
         clips = [ClipTexts(record["clip_id"], tuple(record["texts"])) for record in records]
         found = self._rephrase(rows, clips)

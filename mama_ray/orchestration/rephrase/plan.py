@@ -17,8 +17,7 @@ from mama_ray.captioning.rephrasing.model_folder import Rephraser, inspect_rephr
 from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
 from mama_ray.data.index import read_index, select_split
 from mama_ray.errors import UserError
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, committed_rows, list_parts
-from mama_ray.orchestration.captioning.plan import PendingChunks
+from mama_ray.orchestration.captioning.pending import PendingChunks, find_pending
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
@@ -62,8 +61,7 @@ def find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> 
 
 def scan_pending(plan: RephrasePlan) -> PendingChunks:
     """List the committed parts and return what is left."""
-    chunks, done, counts = _scan_pending.options(num_returns=3).remote(plan.output, plan.num_clips)
-    return PendingChunks(chunks, done, *result_of(counts, chunks, done))
+    return find_pending(plan.output, plan.num_clips)
 
 
 @contextmanager
@@ -121,11 +119,3 @@ def _find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) ->
             return inspect_rephraser(folder, prompt, decoding)
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error
-
-
-@ray.remote(num_cpus=_TASK_CPUS, name="rephrase: list parts")
-def _scan_pending(output: str, num_clips: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    with storage_errors(output):
-        done = committed_rows(list_parts(Place.of(output)), num_clips)
-    chunks = np.unique(np.flatnonzero(~done) // CHUNK_CLIPS)
-    return chunks, done, (len(chunks), int((~done).sum()))

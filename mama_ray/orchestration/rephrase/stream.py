@@ -12,7 +12,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
-from mama_ray.orchestration.captioning.plan import PendingChunks
+from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.captioning.pool import PoolHistory, watched
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.rephrase.actor import Rephrasing

@@ -7,7 +7,7 @@ from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_secrets
-from mama_ray.orchestration.captioning.parts import WORK_FOLDER, list_parts
+from mama_ray.orchestration.captioning.parts import WORK_FOLDER, has_parts
 from mama_ray.orchestration.rephrase.job import RephraseJob
 from mama_ray.orchestration.rephrase.plan import RephrasePlan
 from mama_ray.storage.places import Place, join_uri
@@ -30,10 +30,10 @@ def find_finished(job: RephraseJob, plan: RephrasePlan, output: Place) -> dict |
         _refuse_others(output)
         return None
     if not isinstance(theirs, dict) or theirs.get("kind") != KIND:
-        if summary is None and not list_parts(output):
+        if summary is None and not has_parts(output):
             return None  # a start that failed before its first captions were committed binds nobody
         raise UserError("the folder holds the output of another job", got=f"{output}", wanted=KIND, remedy=_REMEDY)
-    if theirs != ours and (summary or list_parts(output)):
+    if theirs != ours and (summary or has_parts(output)):
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
         raise UserError(
             "the folder holds the table of another job",

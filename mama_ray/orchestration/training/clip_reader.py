@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 
 from mama_ray.data.assemble import ClipAssembler
@@ -23,6 +24,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.models.asking import asks_like
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.storage.places import Place
 
 
@@ -195,7 +197,9 @@ def _question_plan_of(pairs: ray.ObjectRef, global_batch_size: int, config: Ques
 
 @lru_cache(maxsize=2)
 def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
-    return EpochPlan(clips_per_shard(ray.get(table)), config)
+    clips: pa.Table | ServedRows = ray.get(table)
+    counts = clips_per_shard(clips) if isinstance(clips, pa.Table) else clips.clips_per_shard().tolist()
+    return EpochPlan(counts, config)
 
 
 @lru_cache(maxsize=2)

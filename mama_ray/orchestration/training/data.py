@@ -10,7 +10,6 @@ import json
 import logging
 import tempfile
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,26 @@ import pyarrow.compute as pc
 import ray
 
 from mama_ray.auditing.exclusions import hash_exclusions, read_exclusions, require_known
-from mama_ray.data.contents import hash_clips
-from mama_ray.data.index import check_shards, hash_ids, read_index, select_split
+from mama_ray.data.contents import hash_clips, hash_ids_of
+from mama_ray.data.index import read_index, select_split
+from mama_ray.data.index_rows import IndexRows
 from mama_ray.data.sources import rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.training.clip_choice import choose_clips
 from mama_ray.orchestration.training.labels import add_classes
+from mama_ray.orchestration.training.large_train import (
+    Rows,
+    choose_rows,
+    read_splits,
+    refuse_overlap,
+    rows_of_splits,
+)
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.tokens import count_train_captions
@@ -38,11 +47,11 @@ from mama_ray.training.settings import TaskConfig
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = (
+COLUMNS = (
     "clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "source_sha256", "topic", "captions", "truth",
 )  # fmt: skip
-_SHARED = {"clip_id": "clips", "video_id": "videos", "sha256": "bytes"}
 NO_TASK = TaskConfig()
+_NUM_SERVERS = 4  # of the rows of a large corpus: some 22,000 clips/s, which 60 GPUs take
 _NUM_TOKENIZER_CAPTIONS = 200_000  # enough to train a vocabulary on; the rest adds nothing
 
 
@@ -80,8 +89,12 @@ def load_run_data(
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments, needs_relevance)
-    return RunData(*stored, result_of(summary, *stored))
+    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS)
+    summary = result_of(summary, *stored)
+    if summary.pop("is_served"):
+        count = summary["num_clips"]["train"]
+        stored[0] = row_server.served_rows(stored[0], count, COLUMNS, num_servers=_NUM_SERVERS)
+    return RunData(*stored, summary)
 
 
 @ray.remote(num_cpus=0.5)
@@ -95,46 +108,59 @@ def _load(
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
     needs_relevance: bool = False,
+    max_held: int = row_server.MAX_HELD_ROWS,
 ) -> tuple:
-    folder = Place.of(shards)
     with storage_errors(shards):
-        index = read_index(folder, columns=(*_COLUMNS, "split"))
-        check_shards(folder, index)
-    tables = {split: _sorted(select_split(index, split)) for split in ("train", "meta", "val", "test")}
-    contents = {"shards": hash_clips({split: tables[split] for split in ("train", "meta", "val")})}
-    excluded = [] if config.exclude is None else read_exclusions(Place.of(config.exclude))
+        rows = rows_of_splits(Place.of(shards), COLUMNS)
+        contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
+        may_stay = task.contrast and task.kind == "none" and not reads_classes
+        tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
+    excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
     contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
-    chosen = choose_clips(tables, config, seed, needs_captions=task.contrast, excluded=excluded)
-    tables, num_uncaptioned, table_uses, num_excluded = chosen
+    tables, num_uncaptioned, table_uses, num_excluded = choose_clips(
+        tables, config, seed, needs_captions=task.contrast, excluded=excluded
+    )
+    if is_served:
+        with storage_errors(shards):
+            tables["train"], num_uncaptioned["train"] = choose_rows(rows["train"], config.mix)
     require_known(config.exclude, excluded, num_excluded)
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
-        raise _no_training_clips(shards, len(index), num_uncaptioned["train"], config, needs_captions=task.contrast)
-    rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
-    classes: dict = {}
-    if reads_classes:
-        tables, classes = add_classes(tables, config, needs_relevance=needs_relevance)
-        contents["data.classes"] = classes["sha256"]
+        counts = sum(map(len, rows.values())), num_uncaptioned["train"]
+        raise _no_training_clips(shards, *counts, config, needs_captions=task.contrast)
+    if not is_served:
+        rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
+    tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
+    contents |= {"data.classes": classes["sha256"]} if classes else {}
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
-    asked = _texts_of_questions(folder, task) if reads_questions else []
+    asked = _texts_of_questions(Place.of(shards), task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
     contents["data.tokenizer"] = _hash_files(files)
-    contents["model.pretrained"] = None
-    if weights is not None:
-        contents["model.pretrained"] = _hash_model(weights)
+    contents["model.pretrained"] = None if weights is None else _hash_model(weights)
     summary = {
-        "num_clips": {split: len(table) for split, table in tables.items()},
+        **_count_clips(tables, shards),
         "num_uncaptioned": num_uncaptioned,
-        "hash_of_ids": {split: hash_ids(table.column("clip_id").to_pylist()) for split, table in tables.items()},
-        "topic_counts": {row["values"]: row["counts"] for row in pc.value_counts(tables["train"]["topic"]).to_pylist()},
-        "vocab_size": files.pop("vocab_size"),
-        "context_length": files.pop("context_length"),
-        "captions": files.pop("captions"),
+        "is_served": is_served,
+        **{name: files.pop(name) for name in ("vocab_size", "context_length", "captions")},
         "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
         "excluded": num_excluded,
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
     return tables["train"], tables["meta"], tables["val"], files, summary
+
+
+def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
+    train = tables["train"]
+    with storage_errors(shards):
+        if isinstance(train, IndexRows):
+            topics = train.count("topic")
+        else:
+            topics = {row["values"]: row["counts"] for row in pc.value_counts(train["topic"]).to_pylist()}
+        return {
+            "num_clips": {split: len(table) for split, table in tables.items()},
+            "hash_of_ids": {split: hash_ids_of(table) for split, table in tables.items()},
+            "topic_counts": topics,
+        }
 
 
 def _no_training_clips(
@@ -151,26 +177,6 @@ def _no_training_clips(
         wanted=wanted,
         remedy="give them captions, or learn answers alone: task.contrast false" if needs_captions else None,
     )
-
-
-def refuse_overlap(tables: dict[str, pa.Table], *, is_begun: bool = False) -> None:
-    """Raise UserError if a clip of train or meta, its video or its very bytes are in val or test as well: what is
-    learned from would be measured on. Of a run that has begun, what train shares is told alone."""
-    for learned, measured in product(("train", "meta"), ("val", "test")):
-        for column in ("clip_id", "video_id", "sha256"):
-            ours, theirs = tables[learned].column(column), tables[measured].column(column)
-            shared = pc.filter(tables[learned]["clip_id"], pc.is_in(ours, value_set=theirs.combine_chunks()))
-            if len(shared):
-                error = UserError(
-                    f"{'meta-set' if learned == 'meta' else learned} overlaps {measured} by {column}",
-                    got=f"{len(shared)} clips, among them {shared[:3].to_pylist()}",
-                    wanted=f"{learned} without the {_SHARED[column]} of {measured}",
-                    remedy="give these clips, or those of the other split, another split in the annotations, and "
-                    "prepare into another folder",
-                )
-                if not is_begun or learned == "meta":
-                    raise error
-                logger.warning("%s", error)
 
 
 def _hash_model(source: str) -> str:
@@ -193,10 +199,6 @@ def _hash_files(files: dict) -> str:
     return digest.hexdigest()
 
 
-def _sorted(table: pa.Table) -> pa.Table:
-    return table.select(_COLUMNS).sort_by([("shard", "ascending"), ("offset", "ascending")]).combine_chunks()
-
-
 def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
     """Return questions, options and answers of the training clips: a word that stands in none may be in pieces."""
     if task.kind == "question_answering":
@@ -208,10 +210,10 @@ def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
     return [text for text in texts if isinstance(text, str)]
 
 
-def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None, asked: list[str]) -> dict:
+def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: list[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         if uri is None:
-            captions = train.column("captions").slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist()
+            captions = train.select(["captions"]).slice(0, _NUM_TOKENIZER_CAPTIONS)["captions"].to_pylist()
             texts = [caption["text"] for clip in captions for caption in clip]
             kind = WordPieceTokenizer if config.tokenizer_kind == "bert" else Tokenizer
             tokenizer = kind.train([*texts, *asked], vocab_size=config.vocab_size, context_length=config.context_length)
@@ -226,11 +228,14 @@ def _tokenizer_files(train: pa.Table, config: DataConfig, uri: str | None, asked
     return files | sizes | {"captions": asdict(counts)}
 
 
-def truth_kinds(table: pa.Table) -> np.ndarray | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is.
+def truth_kinds(table: pa.Table | ServedRows) -> np.ndarray | None:
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is, as of
+    rows that are served.
 
     It is that of the clip's human caption, also in the epochs in which one of a caption table is drawn instead.
     """
+    if isinstance(table, ServedRows):
+        return None
     truths = table.column("truth")
     if truths.null_count == len(truths):  # as in every corpus that was not made here, however large
         return None

@@ -15,6 +15,7 @@ from torch import Tensor
 from mama_ray.auditing.record import RECORD_SCHEMA, RecordPart, remove_parts_after, write_part
 from mama_ray.data.plan import PADDING_ROW, BatchPlan, local_batch_size, local_places
 from mama_ray.objectives.gather import gather_plain
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.runs.worker import Worker
 from mama_ray.orchestration.training.clip_reader import ClipReader
 from mama_ray.orchestration.training.data import RunData
@@ -31,8 +32,8 @@ class SampleRecorder:
         config: which steps.
         worker: whose part of the batches it is, and the run's folder.
         plan: of the samples; says the epoch of each.
-        clips_of: from samples to rows of `clip_ids`.
-        clip_ids: of the training split.
+        clips_of: from samples to rows of `clips`.
+        clips: the training split, of which clip_id is read.
         first_step: where the run stands.
         global_batch_size: clips of a step over all workers.
         num_parts: micro-batches, which decide how many clips a worker has.
@@ -45,7 +46,7 @@ class SampleRecorder:
         worker: Worker,
         plan: BatchPlan,
         clips_of: Callable[[np.ndarray], np.ndarray],
-        clip_ids: pa.ChunkedArray | pa.Array,
+        clips: pa.Table | ServedRows,
         *,
         first_step: int,
         global_batch_size: int,
@@ -53,7 +54,7 @@ class SampleRecorder:
         has_texts: bool = True,
     ) -> None:
         self._config, self._worker, self._plan = config, worker, plan
-        self._clips_of, self._clip_ids = clips_of, clip_ids
+        self._clips_of, self._clips = clips_of, clips
         self._first_step, self._batch_size, self._num_parts = first_step, global_batch_size, num_parts
         self._has_texts = has_texts
         self._waiting: list[tuple[int, tuple[Tensor, Tensor, Tensor, Tensor | float]]] = []
@@ -105,7 +106,7 @@ class SampleRecorder:
             "step": np.full(len(rows), step, np.int32),
             "epoch": epochs[own][: len(rows)].astype(np.int32),
             "sample": rows.astype(np.int64),
-            "clip_id": self._clip_ids.take(pa.array(self._clips_of(rows))).cast(pa.string()),
+            "clip_id": self._clips.take(pa.array(self._clips_of(rows)))["clip_id"].cast(pa.string()),
             "loss": pa.array(values[0], mask=is_missing),
             "weight": pa.array(values[1] * num_valid, mask=is_missing),
             "cosine": pa.array(values[2], mask=has_no_cosine),
@@ -117,7 +118,7 @@ def build_sample_recorder(
     job: TrainJob, worker: Worker, data: RunData, reader: ClipReader, asked: AskedData | None, *, first_step: int
 ) -> SampleRecorder:
     """Make a worker's recorder of the run's samples, which may be questions, or texts of one source each."""
-    clips: pa.Table = ray.get(data.train)
+    clips: pa.Table | ServedRows = ray.get(data.train)
     pairs = None if asked is None else ray.get(asked.train)["row"].to_numpy()
 
     def clips_of(samples: np.ndarray) -> np.ndarray:
@@ -128,7 +129,7 @@ def build_sample_recorder(
         worker,
         reader.epoch_plan(),
         clips_of,
-        clips["clip_id"],
+        clips.select(["clip_id"]),
         first_step=first_step,
         global_batch_size=job.global_batch_size,
         num_parts=job.num_micro_batches,

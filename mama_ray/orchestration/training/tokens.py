@@ -26,6 +26,7 @@ from mama_ray.models.pretrained import describe_model
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.large_train import Rows, tables_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,15 +62,19 @@ def require_models_sizes(job: TrainJob, config: DualEncoderConfig, summary: dict
             )
 
 
-def count_train_captions(train: pa.Table, tokenizer: Tokenizer, *, joins_captions: bool) -> CaptionCounts:
+def count_train_captions(train: Rows, tokenizer: Tokenizer, *, joins_captions: bool) -> CaptionCounts:
     """Count what a tokenizer does to the captions of (evenly spread) training clips."""
     rows = np.unique(np.linspace(0, len(train) - 1, min(_MAX_CLIPS, len(train))).astype(np.int64))
     texts: list[str] = []
-    for captions in filter(None, train["captions"].take(pa.array(rows)).to_pylist()):
-        if joins_captions:
-            texts.append(str(caption_for_evaluation(captions, "paragraph")))
-        else:
-            texts += [caption["text"] for caption in captions]
+    start = 0
+    for table in tables_of(train, ["captions"]):
+        own = rows[(rows >= start) & (rows < start + len(table))] - start
+        start += len(table)
+        for captions in filter(None, table["captions"].take(pa.array(own)).to_pylist()):
+            if joins_captions:
+                texts.append(str(caption_for_evaluation(captions, "paragraph")))
+            else:
+                texts += [caption["text"] for caption in captions]
     return count_captions(tokenizer, texts)
 
 

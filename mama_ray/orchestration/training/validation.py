@@ -21,7 +21,7 @@ class ValidationSet:
 
     def __init__(self, reader: ClipReader, table: ray.ObjectRef, *, rank: int, world_size: int):
         self._assembler = reader.clips(table)
-        self._ids = self._assembler.table.column("clip_id").to_pylist()
+        self._ids = ray.get(table)["clip_id"].to_pylist()
         num_rows = len(self._ids)
         self._num_padded = -(-num_rows // world_size) if num_rows else 0
         # Every worker embeds equally many clips, so that features can be gathered; the surplus is dropped by its id.

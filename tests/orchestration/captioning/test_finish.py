@@ -13,15 +13,16 @@ import ray
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.pictures.settings import GRID
-from mama_ray.captioning.postprocess import PostprocessConfig
-from mama_ray.captioning.quality import QualityConfig
+from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
+from mama_ray.captioning.quality import QualityConfig, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
+from mama_ray.orchestration.captioning import copies
+from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.finish import (
     Gate,
     TableSummary,
     draw_rows,
     num_files,
-    shared_captions,
     write_files,
 )
 from mama_ray.orchestration.captioning.parts import (
@@ -265,3 +266,17 @@ def test_a_summary_stays_small_and_keeps_what_is_common():
     assert whole.num_rows == 60_000
     assert whole.samples["good"] == draw_rows(list(range(480))), "another draw than that of the whole"
     assert whole.captions["the usual caption"] == whole.words["dog"] == whole.errors["the usual reason"] == 6_000
+
+
+@pytest.mark.ray
+def test_copies_are_found_in_several_ranges_of_hashes_and_over_files(ray_cluster, tmp_path, monkeypatch):
+    num_clips = 100
+    for row in range(num_clips):
+        commit(tmp_path, [row], text=f"a man does the thing {row % 40}")
+    plan = plan_of(tmp_path, num_clips)
+    whole = ray.get(shared_captions(plan, PostprocessConfig(), 2))
+    monkeypatch.setattr(copies, "_HASHES_PER_RANGE", 15)
+    assert ray.get(shared_captions(plan, PostprocessConfig(), 2)).tolist() == whole.tolist()
+    texts = [postprocess(f"a man does the thing {number}", PostprocessConfig()) for number in range(20)]
+    wanted = {copies.hash_of(caption_key(text)) for text in texts}
+    assert set(whole.tolist()) == wanted

@@ -17,6 +17,8 @@ from mama_ray.orchestration.captioning.parts import (
     PART_SCHEMA,
     WORK_FOLDER,
     committed_rows,
+    has_parts,
+    iterate_parts,
     list_parts,
     part_names,
     part_place,
@@ -25,6 +27,7 @@ from mama_ray.orchestration.captioning.parts import (
     rows_of_part,
     write_parts,
 )
+from mama_ray.orchestration.captioning.pending import _find_pending
 from mama_ray.storage.places import Place, storage_errors
 from tests.orchestration.captioning.caption_tables import parts_of_version_1
 from tests.storage.s3_faults import serving
@@ -173,3 +176,26 @@ def test_a_job_whose_folder_is_taken_away_is_told_so_and_makes_no_other(tmp_path
     with pytest.raises(UserError, match="a file of the storage is missing.*work folder"), storage_errors(folder.uri):
         require_work_folder(folder)
     assert not (tmp_path / "table").exists()
+
+
+@pytest.mark.parametrize("chunk_clips", [32, 64, 128])
+def test_a_part_tells_the_size_of_its_chunk(tmp_path, chunk_clips):
+    rows = [0, 1, chunk_clips - 1, chunk_clips, CLIPS_PER_FILE - 1, CLIPS_PER_FILE + 40]
+    write_parts(Place.of(tmp_path), rows_table(rows), chunk_clips)
+    names = list_parts(Place.of(tmp_path))
+    assert len(names) == len({row // chunk_clips for row in rows})
+    assert sorted(row for name in names for row in rows_of_part(name)) == rows
+    assert list(iterate_parts(Place.of(tmp_path))) == [list_parts(Place.of(tmp_path), number) for number in (0, 1)]
+    assert all(read_part(Place.of(tmp_path), name) is not None for name in names)
+
+
+def test_parts_of_several_sizes_of_chunks_are_read_together(tmp_path):
+    folder = Place.of(tmp_path)
+    assert not has_parts(folder)
+    write_parts(folder, rows_table([3, 40, 100]))
+    write_parts(folder, rows_table([4, 99]), 128)
+    assert has_parts(folder)
+    assert np.flatnonzero(committed_rows(list_parts(folder, 0), 120)).tolist() == [3, 4, 40, 99, 100]
+    chunks, done, counts = _find_pending._function(str(tmp_path), 140, 64)
+    assert (chunks.tolist(), counts) == ([0, 1, 2], (3, 135))
+    assert np.flatnonzero(np.unpackbits(done) == 0).tolist() == sorted(set(range(140)) - {3, 4, 40, 99, 100})

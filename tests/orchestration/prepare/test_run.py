@@ -13,9 +13,10 @@ import pytest
 
 from mama_ray.config import load_config
 from mama_ray.data.clip import clip_from_json
-from mama_ray.data.index import check_shards, read_index, select_split
+from mama_ray.data.index import read_index, select_split
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import scan_shard
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.job import PrepareJob

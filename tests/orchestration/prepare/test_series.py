@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index import read_index
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import MAX_SHARD_BYTES, scan_shard
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.prepare.chunks import write_chunks
 from mama_ray.orchestration.prepare.inputs import start_work

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index import read_index
 from mama_ray.data.reading import read_clip_bytes
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.decode import VideoDecoder
 from mama_ray.data.video.sampling import sample_timestamps
 from mama_ray.orchestration.prepare.job import PrepareJob

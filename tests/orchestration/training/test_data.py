@@ -20,9 +20,10 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.training.clip_choice import draw_meta_set
-from mama_ray.orchestration.training.data import _load, load_run_data, refuse_overlap
+from mama_ray.orchestration.training.data import _load, load_run_data
 from mama_ray.orchestration.training.inputs import look_at_inputs
 from mama_ray.orchestration.training.job import ModelConfig, TrainJob
+from mama_ray.orchestration.training.large_train import refuse_overlap
 from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.caption_tables import captions_of, write_table

@@ -1,0 +1,90 @@
+"""What the driver keeps of chunks that pass through a captioning job's pipelines, whose stages do nothing here.
+
+    .venv/bin/python benchmarks/driver_memory.py --chunks 100000
+
+Prints JSON: the driver's private memory after each pipeline, its CPU time for each chunk, and what a chunk adds within
+a pipeline and over all of them.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from mama_ray.orchestration.cluster import pipelines
+from mama_ray.orchestration.cluster.connect import quieten_ray_data
+from mama_ray.orchestration.cluster.loopback import close_local_ray
+
+
+class NullEngine:
+    """Answers with counts at once."""
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+        """Return a row of counts."""
+        return pa.table({"num_clips": [32], "engine": ["engine"]})
+
+
+def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return pixels of a chunk, 6 kB of them."""
+    return {"id": batch["id"], "pixels": np.zeros((1, 6144), np.uint8)}
+
+
+def main() -> None:
+    """Run the pipelines and print what they left."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--per-pipeline", type=int, default=pipelines.NUMBERS_PER_PIPELINE)
+    options = parser.parse_args()
+    pipelines.NUMBERS_PER_PIPELINE = options.per_pipeline
+    close_local_ray()
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
+    ray.init(address="local", num_cpus=4, object_store_memory=512 << 20, **quiet)
+    quieten_ray_data()
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars, context.target_max_block_size = False, 6000  # a chunk is a block
+    rows, began = [], time.process_time()
+    with DataContext.current(context):
+        for numbers in pipelines.runs_of(options.chunks):
+            rows.append(run_one(pipelines.dataset_of(numbers)))
+    marks = [row["end_mb"] for row in rows]
+    total = sum(row["chunks"] for row in rows)
+    later = sum(row["chunks"] for row in rows[1:])
+    result = {
+        "chunks": total,
+        "pipelines": rows,
+        "cpu_ms_per_chunk": round((time.process_time() - began) / total * 1e3, 2),
+        "bytes_per_chunk_over_pipelines": round((marks[-1] - marks[0]) * 2**20 / later) if later else None,
+    }
+    print(json.dumps(result, indent=1))
+    ray.shutdown()
+
+
+def run_one(numbers: ray.data.Dataset) -> dict[str, float]:
+    """Work off one pipeline; return its chunks and the driver's memory at its quarters and its end, in MiB."""
+    shown = numbers.map_batches(decode, batch_size=1, num_cpus=0.5, compute=TaskPoolStrategy(size=3))
+    pool = ActorPoolStrategy(
+        size=1, max_concurrent_calls_per_actor=3, max_tasks_in_flight_per_actor=6, enable_true_multi_threading=True
+    )
+    counts = shown.map_batches(NullEngine, batch_size=1, num_cpus=0.25, compute=pool)
+    marks, done = [], 0
+    for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        done += len(batch)
+        marks.append(private_mb())
+    quarter = marks[len(marks) // 4]
+    return {"chunks": done, "quarter_mb": round(quarter), "most_mb": round(max(marks)), "end_mb": round(private_mb())}
+
+
+def private_mb() -> float:
+    """Return the private memory of this process, MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The committed rows of one file of the table: read, held against the index, and damaged ones put away."""
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from mama_ray.orchestration.captioning.parts import (
+    CLIPS_PER_FILE,
+    PART_SCHEMA,
+    list_parts,
+    part_place,
+    read_part,
+    rows_of_part,
+)
+from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.orchestration.captioning.similarity import forget_similarities
+from mama_ray.storage.places import Place
+
+logger = logging.getLogger(__name__)
+
+
+def num_files(num_clips: int) -> int:
+    """Return the number of files of a table."""
+    return -(-num_clips // CLIPS_PER_FILE)
+
+
+def read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
+    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
+    folder = Place.of(plan.output)
+    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
+    tables, damaged = [PART_SCHEMA.empty_table()], []
+    seen = np.zeros(stop - start, bool)
+    for name in list_parts(folder, number):
+        own = np.array(rows_of_part(name))
+        table = read_part(folder, name)
+        if table is None:
+            damaged.append(name)
+            continue
+        fresh = own[~seen[own - start]]  # a zombie task may have written clips that were given to another as well
+        seen[fresh - start] = True
+        tables.append(table.filter(pa.array(np.isin(table["row"].to_numpy(), fresh))))
+    return pa.concat_tables(tables).sort_by([("row", "ascending"), ("sample", "ascending")]), damaged
+
+
+def put_away(plan: CaptionPlan, damaged: list[str]) -> None:
+    """Remove damaged parts, so that their clips are captioned again."""
+    folder = Place.of(plan.output)
+    for name in damaged:
+        logger.warning("part %s is damaged: its clips are captioned again", name)
+        part_place(folder, name).delete_file()
+        forget_similarities(folder, rows_of_part(name) or [])
+
+
+def check_rows(plan: CaptionPlan, number: int, table: pa.Table) -> None:
+    """Raise RuntimeError unless the table holds every clip of the file's rows, once per sample, as the index has it."""
+    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
+    index = ray.get(plan.table).slice(start, stop - start)
+    num_captions = plan.sampling.num_captions
+    for ours, theirs in (("clip_id", "clip_id"), ("video_sha256", "sha256")):
+        wanted = np.repeat(index[theirs].to_numpy(zero_copy_only=False), num_captions)
+        if not np.array_equal(table[ours].to_numpy(), wanted):
+            raise RuntimeError(f"file {number} of the table: its {ours}s are not those of the index, once per sample")
+    samples = np.tile(np.arange(num_captions), stop - start)
+    if not np.array_equal(table["sample"].to_numpy(), samples):
+        raise RuntimeError(f"file {number} of the table: clips without all of their samples")
