@@ -5,9 +5,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from mama_ray.data.index import check_shards, read_index
+from mama_ray.data.index import read_index
 from mama_ray.data.reading import read_clip_bytes
 from mama_ray.data.shard import shard_folder
+from mama_ray.data.shard_check import check_shards
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.plan import make_plan

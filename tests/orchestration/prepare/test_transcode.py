@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mama_ray.captioning.join import join_captions
-from mama_ray.data.index import INDEX_SCHEMA, check_shards, read_index, select_split, write_index
+from mama_ray.data.index import INDEX_SCHEMA, read_index, select_split, write_index
 from mama_ray.data.reading import read_clip_bytes
+from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.probe import probe_video
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.job import PrepareJob
