@@ -22,6 +22,8 @@ SMALLEST = {
     "data_loading.py": "--corpus-clips 48 --steps 2 --warmup 1 --batch 4 --storage {folder}",
     "first_person.py": "--storage {folder} --seeds 0 1 --arms human human+generated --num_train 48 --num_test 16 "
     "--num_steps 2 --batch 8",
+    "hypergradient_value.py": "--storage {folder} --seeds 1 --num_train 96 --num_steps 4 --num_pretraining_steps 2 "
+    "--options uniform",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
     "named_right.py": "--model embedded --num_clips 4 --seed 0",
     "narration.py": "--width 64 --layers 1 --vocabulary 600 --clips 2 --num_slow 1 --tokens 12 --corpus_clips 2",
@@ -41,6 +43,7 @@ MARKS = {
     "captioning_memory.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
+    "hypergradient_value.py": [pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }
 
