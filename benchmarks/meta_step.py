@@ -5,6 +5,7 @@
     python benchmarks/meta_step.py --device cuda --preset base_32 --batch 128        # bf16 autocast
     python benchmarks/meta_step.py --lora 8 [--targets "*.layers.[45].self_attn" --trained logit_scale]
     python benchmarks/meta_step.py --freeze vision_model visual_projection
+    python benchmarks/meta_step.py --tangent-shares 1 0.5 0.25 --moved "*.layers.[45]" "*_projection" logit_scale
 
 Every method sees the same model and batches (meta batches: a quarter of the training batch, and one of its size). They
 take turns within a round, a plain step after every third; a ratio is over the median plain step of its round, and
@@ -13,8 +14,9 @@ step over k plain ones, from these times. With one thread on a CPU, times are CP
 process per method: the peak over the level before the step, so model and batch do not count; `copies` is what it has
 over the plain step in copies of the parameters. Errors are over the second-order graph in float64, on a smaller batch.
 Products are the multiplications in a step's products over those of a plain step (CPU), batch 8, without a clock.
-With --lora or --freeze every step, the plain one too, trains that part of the model alone. The last output is a table;
-all else is JSON.
+An estimate from a part of the tangents has the error of one draw; a lookahead that moves --moved alone is exact for
+that and is compared with one that moves all. With --lora or --freeze every step, the plain one too, trains that part of
+the model alone. The last output is a table; all else is JSON.
 """
 
 import argparse
@@ -43,9 +45,15 @@ PRECISIONS = {"float64": (torch.float64, False), "float32": (torch.float32, Fals
 
 def methods_of(args: argparse.Namespace) -> list[Method]:
     """List every method for every size of the meta batch."""
-    return [
-        Method(kind, arrangement, share) for share in args.shares for kind, arrangement in KINDS if kind in args.kinds
-    ]
+    methods = []
+    for share in args.shares:
+        for kind, arrangement in KINDS:
+            if kind in args.kinds:
+                of_tangents = args.tangent_shares if kind == "forward_mode" else [1.0]
+                methods += [Method(kind, arrangement, share, tangents) for tangents in of_tangents]
+        if args.moved:
+            methods.append(Method("forward_mode", "shared", share, moved=tuple(args.moved)))
+    return methods
 
 
 def build_case(method: Method, args: argparse.Namespace, batch_size: int | None = None, **precision) -> Case:
@@ -117,6 +125,8 @@ def resident_peak_mib() -> float:
 
 def peak_memory(args: argparse.Namespace) -> tuple[dict[Method, float], float]:
     """Return each method's peak and the size of the parameters, in MiB."""
+    if "memory" in args.without:
+        return dict.fromkeys([PLAIN, *methods_of(args)], math.nan), math.nan
     context, peaks, of_parameters = multiprocessing.get_context("spawn"), {}, 0.0
     for method in [PLAIN, *methods_of(args)]:
         queue = context.SimpleQueue()
@@ -129,6 +139,8 @@ def peak_memory(args: argparse.Namespace) -> tuple[dict[Method, float], float]:
 
 def hypergradient_errors(args: argparse.Namespace) -> dict[Method, dict[str, float]]:
     """Return relative errors over the second-order graph in float64, by precision."""
+    if "errors" in args.without:
+        return {method: dict.fromkeys(PRECISIONS, math.nan) for method in methods_of(args)}
     size, errors, references = min(args.batch, 8), {}, {}
     for method in methods_of(args):
         share = method.meta_share
@@ -230,6 +242,9 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 1.0], help="meta batch over training batch")
     kinds = list(dict.fromkeys(kind for kind, _ in KINDS))
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--without", nargs="+", choices=["memory", "errors"], default=[], help="what is not measured")
+    parser.add_argument("--tangent-shares", type=float, nargs="+", default=[1.0], help="of the clips, in forward mode")
+    parser.add_argument("--moved", nargs="+", default=[], help="patterns of what one more lookahead moves")
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters; 0 trains the weights")
     parser.add_argument("--targets", nargs="+", help="patterns of the layers that get adapters; default attention")
     parser.add_argument("--trained", nargs="+", help="patterns of what is trained beside adapters")

@@ -15,8 +15,12 @@ from benchmarks.gpu.timing import free_memory, in_turns, is_out_of_memory, peak_
 from benchmarks.meta_step_cases.cases import PLAIN, Case, Method, make_batch
 
 SHARE = 0.25  # of the meta batch in the training batch
+LAST_LAYERS = ("*_projection", "logit_scale")  # in every preset
 METHODS = [
     Method("forward_mode", "shared", SHARE),
+    Method("forward_mode", "shared", SHARE, 0.5),
+    Method("forward_mode", "shared", SHARE, 0.25),
+    Method("forward_mode", "shared", SHARE, moved=LAST_LAYERS),
     Method("forward_mode", "faithful", SHARE),
     Method("finite_difference", "shared", SHARE),
     Method("published", "faithful", SHARE),

@@ -42,12 +42,18 @@ class Method(NamedTuple):
     arrangement: str = "shared"
     meta_share: float = 0.0
     """Size of the meta batch over that of the training batch."""
+    tangent_share: float = 1.0
+    """Share of the clips that give tangents."""
+    moved: tuple[str, ...] = ()
+    """Patterns of the parameters that the lookahead moves; all without."""
 
     @property
     def name(self) -> str:
         words = {"plain": "plain", "published": "second order, published", "difference": "central difference (SAMA)"}
-        ours = f"{self.kind.replace('_', ' ')}, {self.arrangement}"
-        return words.get(self.kind, ours) + (f", r = {self.meta_share:g}" if self.meta_share else "")
+        name = words.get(self.kind, f"{self.kind.replace('_', ' ')}, {self.arrangement}")
+        name += f", tangents of {self.tangent_share:g}" if self.tangent_share < 1 else ""
+        name += f", moving {' '.join(self.moved)}" if self.moved else ""
+        return name + (f", r = {self.meta_share:g}" if self.meta_share else "")
 
 
 PLAIN = Method("plain")
@@ -89,12 +95,13 @@ class Case:
         self.method = method
         is_ours = method.kind not in ("plain", "published", "difference")
         options = {"hypergradient": method.kind, "arrangement": method.arrangement} if is_ours else {}
+        inner = InnerStepConfig(lr=INNER_LR, parameters=method.moved)
         self.step = WeightedStep(
             FeatureModel(model),
             net,
             objective=ContrastiveObjective(ContrastiveConfig(margin=0.2)),
             weighting_config=WeightingConfig(kind="uniform" if method.kind == "plain" else "learned"),
-            meta=MetaConfig(inner=InnerStepConfig(lr=INNER_LR), **options),
+            meta=MetaConfig(inner=inner, tangent_share=method.tangent_share, **options),
             weight_optimizer=torch.optim.SGD(net.parameters(), lr=0.0),  # phi stays, so rounds are alike
             autocast=(lambda: torch.autocast(device, torch.bfloat16)) if has_bf16 else nullcontext,
         )

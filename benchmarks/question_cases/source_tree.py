@@ -12,6 +12,8 @@ _DEPENDS_ON = (
     "benchmarks/first_person.py",
     "benchmarks/audit_cases",
     "benchmarks/audit.py",
+    "benchmarks/hypergradient_cases",
+    "benchmarks/hypergradient_value.py",
 )
 
 

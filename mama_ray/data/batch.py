@@ -55,6 +55,15 @@ class ClipBatch:
         first, last = (int(places[0]), int(places[-1])) if len(places) else (0, -1)
         return replace(part, frames=self.frames[first : last + 1], places=places - first)
 
+    def select(self, rows: Int[Tensor, " chosen"]) -> "ClipBatch":
+        """Return the clips, or pairs, of these rows, which are in order and in host memory."""
+        clips, places = rows, None
+        if self.places is not None:
+            clips, places = self.places[rows].unique(return_inverse=True)
+        frames = self.frames.index_select(0, clips.to(self.frames.device))
+        part = replace(self, frames=self.rows)._map(lambda tensor: tensor.index_select(0, rows.to(tensor.device)))
+        return replace(part, frames=frames, places=places)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> "ClipBatch":
         targets, question = (
             {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)

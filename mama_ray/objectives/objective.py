@@ -155,7 +155,7 @@ def split_outputs(outputs: OutputsT, sizes: Sequence[int]) -> list[OutputsT]:
     A shared output's gradient goes to the last part, zero to the others: it goes back once.
     """
     columns = []
-    for value, is_shared in zip(outputs, _which_are_shared(type(outputs)), strict=True):
+    for value, is_shared in zip(outputs, which_are_shared(type(outputs)), strict=True):
         if is_shared:
             columns.append([torch.zeros_like(value)] * (len(sizes) - 1) + [value])
         else:
@@ -167,7 +167,7 @@ def join_outputs(parts: Sequence[OutputsT]) -> OutputsT:
     """Join the outputs of a batch's parts; a shared one is that of the first."""
     if len(parts) == 1:
         return parts[0]
-    columns = zip(zip(*parts, strict=True), _which_are_shared(type(parts[0])), strict=True)
+    columns = zip(zip(*parts, strict=True), which_are_shared(type(parts[0])), strict=True)
     return remake(parts[0], (values[0] if is_shared else torch.cat(values) for values, is_shared in columns))
 
 
@@ -177,6 +177,7 @@ def remake(outputs: OutputsT, tensors: Iterable[Tensor]) -> OutputsT:
 
 
 @cache
-def _which_are_shared(kind: type) -> tuple[bool, ...]:
+def which_are_shared(kind: type) -> tuple[bool, ...]:
+    """Tell of each output whether all clips have it in common."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(get_origin(hint) is Annotated and _SHARED in get_args(hint) for hint in hints.values())

@@ -64,6 +64,11 @@ class RunningStatistics:
             layer for layer in model.modules() if isinstance(layer, _NormBase) and layer.track_running_stats
         ]
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether there are any: then the outputs of a clip depend on the others of its batch."""
+        return bool(self._layers)
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Leave them as they are, whatever passes through the model: it works on copies.

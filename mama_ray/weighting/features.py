@@ -18,8 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.dual_encoder import BiasedEncoder, DualEncoder
 from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
-from mama_ray.weighting.directional import Tape
+from mama_ray.weighting.chosen_clips import ChosenClips
 from mama_ray.weighting.draws import Draws
+from mama_ray.weighting.tape import Tape
 
 Autocast = Callable[[], AbstractContextManager]
 
@@ -45,6 +46,11 @@ class FeatureModel(nn.Module):
     def forward(self, batch: ClipBatch) -> Any:
         """Return `Features`; a subclass what its objective reads, Outputs either way."""
         return self.with_scale(*self.model(batch.frames, batch.token_ids))
+
+    @property
+    def encodes_texts_apart(self) -> bool:
+        """Whether texts are encoded for themselves and nothing else is: not where a subclass has outputs of its own."""
+        return type(self).forward is FeatureModel.forward
 
     def with_scale(self, video: Tensor, text: Tensor) -> Features:
         """Return features with the model's scale and bias."""
@@ -83,13 +89,43 @@ def encode_functionally(
     num_micro_batches: int,
     autocast: Autocast,
     draws: Draws = Draws(),  # noqa: B008  frozen
+    chosen: ChosenClips | None = None,
 ) -> Outputs:
-    """Encode with the given parameters in place of the module's own."""
-    parts, chunks = [], split_batch(batch, num_micro_batches)
-    for position, chunk in enumerate(chunks):
+    """Encode with the given parameters in place of the module's own.
+
+    With `chosen` clips it encodes these alone, and where the model has texts apart all texts; dropout leaves them what
+    it leaves them in the pass over all.
+    """
+    outputs, chunks = [], split_batch(batch, num_micro_batches)
+    parts = [None] * len(chunks) if chosen is None else chosen.split([len(chunk) for chunk in chunks])
+    for position, (chunk, part) in enumerate(zip(chunks, parts, strict=True)):
+        if part is not None and not len(part.rows) and not model.encodes_texts_apart:
+            continue
         with autocast(), draws.of_part(position, len(chunks), batch.rows.device):
-            parts.append(torch.func.functional_call(model, dict(parameters), (chunk,)))
-    return join_outputs(parts)
+            if part is None:
+                outputs.append(torch.func.functional_call(model, dict(parameters), (chunk,)))
+            else:
+                prefixed = {f"features.{name}": value for name, value in parameters.items()}
+                outputs.append(torch.func.functional_call(_OfPart(model), prefixed, (chunk, part)))
+    return join_outputs(outputs)
+
+
+class _OfPart(nn.Module):
+    """Encodes a part of a batch's clips."""
+
+    def __init__(self, features: FeatureModel):
+        super().__init__()
+        self.features = features
+
+    def forward(self, batch: ClipBatch, part: ChosenClips) -> Outputs:
+        features = self.features
+        if not features.encodes_texts_apart:
+            with part.drop_as_whole():
+                return features(batch.select(part.rows))
+        rows = part.rows if len(part.rows) else torch.zeros(1, dtype=torch.long)
+        with ChosenClips(rows, part.num_clips).drop_as_whole():
+            video = features.model.encode_video(batch.frames.index_select(0, rows.to(batch.frames.device)))
+        return features.with_scale(video[: len(part.rows)], features.model.encode_text(batch.token_ids))
 
 
 class EncodedBatch:

@@ -20,8 +20,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.objectives.objective import Outputs, remake, which_are_shared
+from mama_ray.weighting.directional import directional_pass
+from mama_ray.weighting.drawn_tangents import TangentDraw
 from mama_ray.weighting.settings import Method
+from mama_ray.weighting.tape import Tape
 
 Parameters = Mapping[str, Tensor]
 LossFn = Callable[[Parameters], Float[Tensor, "local"]]
@@ -30,6 +33,8 @@ LossFn = Callable[[Parameters], Float[Tensor, "local"]]
 # radius (one-sided) or its square (central). DARTS and SAMA take 0.01; docs/meta_step.md has the errors by radius.
 ONE_SIDED_RADIUS_OVER_ROOT = 2.0  # times u^(1/2): 7e-4 in float32
 CENTRAL_RADIUS_OVER_ROOT = 0.5  # times u^(1/3): 2.5e-3 in float32
+
+_PLACE_OF_TEXT = 1  # among a model's outputs
 
 
 def directional_derivatives(
@@ -58,6 +63,37 @@ def directional_derivatives(
         case "second_order":
             return _second_order(loss_fn, parameters, direction)
     raise AssertionError(method)
+
+
+def estimated_derivatives(
+    encode: Callable[[Parameters], Outputs],
+    losses_of: Callable[[Outputs], Float[Tensor, "local"]],
+    outputs: Outputs,
+    parameters: Parameters,
+    direction: Parameters,
+    draw: TangentDraw,
+    *,
+    has_all_texts: bool,
+    tape: Tape | None = None,
+) -> Float[Tensor, "local"]:
+    """Return estimates of c_i for all of this rank's samples from the tangents of a drawn part (`drawn_tangents.py`).
+
+    Their mean over the draws is c_i. `encode` gives the outputs of the rank's chosen clips, but where it
+    `has_all_texts` those of all its texts; `outputs` are those of all its clips in the training pass, at which
+    `losses_of` is differentiated.
+    """
+    with directional_pass(tape, draw.chosen):
+        duals = {name: forward_ad.make_dual(value.detach(), direction[name]) for name, value in parameters.items()}
+        moved, features = [], outputs.video.detach()
+        for value, of_part, is_shared in zip(outputs, encode(duals), which_are_shared(type(outputs)), strict=True):
+            tangent = forward_ad.unpack_dual(of_part).tangent
+            is_text = len(moved) == _PLACE_OF_TEXT
+            if tangent is not None and not is_shared and not (is_text and has_all_texts):
+                tangent = draw.estimate(tangent, features, are_of_these=not moved)
+            value = value.detach()
+            moved.append(value if tangent is None else forward_ad.make_dual(value, tangent.to(value.dtype)))
+        losses, tangent = forward_ad.unpack_dual(losses_of(remake(outputs, moved)))
+        return torch.zeros_like(losses) if tangent is None else tangent.clone()
 
 
 def norm_of(tensors: Parameters) -> Float[Tensor, ""]:

@@ -26,6 +26,8 @@ def compute_meta_gradient(
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """Return the mean loss of the ranks' meta batches and its gradient at the parameters `ahead`, which are leaves.
 
+    Other parameters are where the model has them.
+
     The parameters' gradients, the sum of losses and the number of valid clips lie side by side, so that one collective
     of the parameters' size sums all of them.
     """
@@ -44,7 +46,9 @@ def compute_meta_gradient(
         sums.copy_(torch.stack([total.detach().to(sums.dtype), batch.valid.sum().to(sums)]))
         encoded.backward(gradients_at(encoded.outputs, total))
 
-    prefixed = {f"features.{name}": leaf for name, leaf in ahead.items()}
+    # What the lookahead does not move gets no gradient here, so the backward pass ends where nothing below moves.
+    values = {name: value.detach() for name, value in model.named_parameters()} | ahead
+    prefixed = {f"features.{name}": value for name, value in values.items()}
     torch.func.functional_call(_Inside(model), prefixed, (backward_from,))
     if everything is not None:
         dist.all_reduce(everything)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
 
@@ -55,6 +55,11 @@ class InnerStepConfig(Config):
     """Whether `lr` is a fraction of the parameter norm instead of a factor of the gradient. A step of fixed length does
     not move along itself, which its derivative knows."""
 
+    parameters: AddedLater[tuple[str, ...]] = ()
+    """Patterns of the trained parameters that the lookahead moves, as model.freeze has them; empty is all of them. The
+    hypergradient is exact for such a lookahead, and its passes begin at the first layer that one lies in: for models
+    whose last layers decide. `relative` is by the norm of these parameters."""
+
 
 class MetaConfig(Config):
     """The bi-level step that trains the weight net on the meta-set."""
@@ -79,9 +84,22 @@ class MetaConfig(Config):
     but memory of the parameters' size; 0.6 halves the noise of the meta batch, but what is averaged was taken at
     earlier parameters."""
 
+    tangent_share: AddedLater[float] = Field(1.0, gt=0.0, le=1.0)
+    """Share of a batch's clips, drawn anew in each meta step, whose features' tangents the hypergradient is made of: 1
+    is exact; 0.5, 0.25, ... (one of two, of four) an estimate with the right mean, cheaper. forward_mode alone."""
+
     lr: float = Field(3e-3, gt=0.0)
     """Learning rate of the weight net (AdamW)."""
 
     weight_decay: float = Field(1e-4, ge=0.0)
     """Weight decay of the weight net, AdamW's decoupled. A run that began when it was part of the gradient goes on
     so."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "MetaConfig":
+        one_of = 1 / self.tangent_share
+        if abs(one_of - round(one_of)) > 1e-3:
+            raise ValueError(f"tangent_share: got {self.tangent_share:g}, wanted 1 over a whole number, as 0.5, 0.25")
+        if self.tangent_share < 1 and self.hypergradient != "forward_mode":
+            raise ValueError(f"tangent_share below 1 is of forward_mode alone: got hypergradient {self.hypergradient}")
+        return self

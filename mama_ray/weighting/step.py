@@ -17,21 +17,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
-import torch.distributed as dist
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mama_ray.data.batch import PADDING_ROW, ClipBatch
-from mama_ray.objectives.gather import gather_plain, rank, world_size
+from mama_ray.data.batch import ClipBatch
+from mama_ray.objectives.gather import rank, world_size
 from mama_ray.objectives.objective import Objective, Outputs, TrainingObjective, remake
-from mama_ray.weighting.directional import Tape
 from mama_ray.weighting.draws import Draws, RunningStatistics
 from mama_ray.weighting.features import Autocast, EncodedBatch, cosines_of, encode_functionally, gradients_at, unwrap
-from mama_ray.weighting.hypergradient import directional_derivatives, norm_of
-from mama_ray.weighting.inner_step import take_lookahead
+from mama_ray.weighting.hypergradient import norm_of
 from mama_ray.weighting.meta_average import MetaAverage
-from mama_ray.weighting.meta_gradient import compute_meta_gradient
+from mama_ray.weighting.meta_step import MetaStep, TrainingPass
+from mama_ray.weighting.over_ranks import all_reduce, gather_with_validity, mean_terms
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.tape import Tape
 from mama_ray.weighting.terms import NUM_TERMS, compute_term_weights, line_up, of_clips, sum_terms
 from mama_ray.weighting.weight_net import compute_sample_weights, effective_sample_size
 
@@ -68,10 +67,23 @@ class WeightedStep:
         self.optimizer, self.weight_optimizer = optimizer, weight_optimizer
         self.num_micro_batches, self.autocast = num_micro_batches, autocast
         self.parameters = {name: value for name, value in unwrap(model).named_parameters() if value.requires_grad}
-        self.meta_average = MetaAverage(self.parameters, meta.gradient_decay) if meta.gradient_decay else None
         self._seed, self._statistics = seed, RunningStatistics(model)
         has_task = isinstance(objective, TrainingObjective) and objective.has_task
         self._num_losses = NUM_TERMS if has_task and weighting_config.weighted_term != "sum" else 1
+        self._meta_step = MetaStep(
+            model,
+            self.parameters,
+            objective=objective,
+            losses_of=self._losses_of,
+            meta=meta,
+            optimizer=optimizer,
+            num_micro_batches=num_micro_batches,
+        )
+
+    @property
+    def meta_average(self) -> MetaAverage | None:
+        """The average of the meta gradient, where one is kept."""
+        return self._meta_step.average
 
     @property
     def is_learned(self) -> bool:
@@ -97,7 +109,7 @@ class WeightedStep:
         """
         for parameter in self.parameters.values():
             parameter.grad = None  # the lookahead reads this step's gradient there
-        tape = Tape() if meta_batch is not None and self._keeps_primals(batch, meta_batch) else None
+        tape = None if meta_batch is None else self._meta_step.new_tape(batch, meta_batch)
         draws = Draws(self._seed, step)
         encoded = EncodedBatch(
             self.model, batch, num_micro_batches=self.num_micro_batches, autocast=self.autocast, draws=draws, tape=tape
@@ -118,23 +130,16 @@ class WeightedStep:
     ) -> StepResult:
         terms = self._terms(encoded.outputs, batch)
         losses = self._weighted(terms)
-        global_losses, valid, is_padding = _gather_with_validity(losses, batch, self._num_losses)
+        global_losses, valid, is_padding = gather_with_validity(losses, batch, self._num_losses)
         weights = self._weights(global_losses, valid).detach()
         gradients = self._output_gradients(encoded.outputs, losses, weights)
-        scalars = _mean_terms(terms, batch) if len(terms) > 1 else {}
+        scalars = mean_terms(terms, batch) if len(terms) > 1 else {}
         if meta_batch is not None:
-            if self.meta.arrangement == "faithful":
-                own = encoded.parameter_gradients(gradients, list(self.parameters.values()))
-                lookahead_gradients = dict(zip(self.parameters, _all_reduce(own), strict=True))
-            else:
-                self._backward(encoded, gradients)
-                lookahead_gradients = {
-                    name: torch.zeros_like(value) if value.grad is None else value.grad
-                    for name, value in self.parameters.items()
-                }
-            scalars |= self._meta_step(
-                batch, meta_batch, lookahead_gradients, losses, global_losses, valid, draws, measure_lookahead, tape
+            seen = TrainingPass(batch, encoded.outputs, losses, draws, self.autocast, tape)
+            derivatives, told = self._meta_step.derivatives(
+                seen, meta_batch, self._lookahead_gradients(encoded, gradients), measure_lookahead=measure_lookahead
             )
+            scalars |= told | self._step_weight_net(self._weights(global_losses, valid), derivatives)
             if self.meta.arrangement == "faithful":
                 weights = self._weights(global_losses, valid).detach()
                 self._backward(encoded, self._output_gradients(encoded.outputs, losses, weights))
@@ -144,16 +149,17 @@ class WeightedStep:
                 self._step_weight_net(self._weights(global_losses, valid), -global_losses)
         return self._result(global_losses, weights, valid, is_padding, scalars)
 
-    def _keeps_primals(self, batch: ClipBatch, meta_batch: ClipBatch) -> bool:
-        """Whether the directional pass may use the training pass's products without more memory than a plain step.
+    def _lookahead_gradients(self, encoded: EncodedBatch, gradients: Outputs) -> dict[str, Tensor]:
+        """Return the gradients, over all ranks, of the parameters that the lookahead moves.
 
-        They are less than half of the training graph, which the meta batch's graph joins when the former is gone.
+        Shared, they are those of the real step, which are left in `.grad`.
         """
-        if self.meta.hypergradient != "forward_mode" or self.num_micro_batches > 1:
-            return False
-        if unwrap(self.model).model.gradient_checkpointing:
-            return False
-        return self.meta.arrangement == "faithful" or 2 * len(meta_batch) <= len(batch)
+        moved = self._meta_step.parameters
+        if self.meta.arrangement == "faithful":
+            own = encoded.parameter_gradients(gradients, list(moved.values()))
+            return dict(zip(moved, all_reduce(own), strict=True))
+        self._backward(encoded, gradients)
+        return {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in moved.items()}
 
     def _terms(self, outputs: Outputs, batch: ClipBatch) -> tuple[Tensor, ...]:
         if isinstance(self.objective, TrainingObjective) and self.objective.has_task:
@@ -180,55 +186,6 @@ class WeightedStep:
             gradients = remake(gradients, (gradient * world_size() for gradient in gradients))
         encoded.backward(gradients)
 
-    def _meta_step(
-        self,
-        batch: ClipBatch,
-        meta_batch: ClipBatch,
-        lookahead_gradients: dict[str, Tensor],
-        losses: Tensor,
-        global_losses: Tensor,
-        valid: Tensor,
-        draws: Draws,
-        measure_lookahead: bool,
-        tape: Tape | None,
-    ) -> dict[str, Tensor]:
-        model = unwrap(self.model)
-        ahead = take_lookahead(
-            self.parameters,
-            lookahead_gradients,
-            self.meta.inner,
-            optimizer=self.optimizer,
-            named_parameters=self.parameters,
-            bounds={"model.logit_scale": model.model.logit_scale_bounds},
-        )
-        # No more activations at once than a micro-batch of the training batch has.
-        num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(batch)))
-        of_meta = {"num_micro_batches": num_parts, "autocast": self.autocast, "draws": replace(draws, stream="meta")}
-        meta_loss, meta_gradients = compute_meta_gradient(
-            model, ahead.parameters, meta_batch, self.objective, **of_meta
-        )
-        if self.meta_average is not None:
-            self.meta_average.average_(meta_gradients)
-        direction = ahead.adjoint(meta_gradients)
-        del ahead, lookahead_gradients, meta_gradients  # copies of the parameters
-        derivatives = directional_derivatives(
-            lambda parameters: self._functional_losses(parameters, batch, draws=draws),
-            self.parameters,
-            direction,
-            self.meta.hypergradient,
-            base_losses=losses,
-            tape=tape,
-        )
-        derivatives = gather_plain(derivatives.detach())
-        norms = self._step_weight_net(self._weights(global_losses, valid), derivatives)
-        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction), **norms}
-        if measure_lookahead:
-            with torch.no_grad():
-                outputs = encode_functionally(model, self.parameters, meta_batch, **of_meta)
-                before = _mean_over_ranks(self.objective(outputs, meta_batch), meta_batch)
-            scalars["meta/loss_before_lookahead"] = before
-        return scalars
-
     def _functional_losses(self, parameters, batch: ClipBatch, *, draws: Draws | None = None) -> Tensor:
         outputs = encode_functionally(
             unwrap(self.model),
@@ -238,6 +195,9 @@ class WeightedStep:
             autocast=self.autocast,
             draws=draws or Draws(self._seed),
         )
+        return self._losses_of(outputs, batch)
+
+    def _losses_of(self, outputs: Outputs, batch: ClipBatch) -> Tensor:
         return self._weighted(self._terms(outputs, batch))
 
     def _step_weight_net(self, weights: Tensor, derivatives: Tensor) -> dict[str, Tensor]:
@@ -267,34 +227,3 @@ class WeightedStep:
             "data/num_invalid": (~(valid | is_padding)).sum(),
         }
         return StepResult(losses, weights, scalars)
-
-
-def _all_reduce(tensors: list[Tensor]) -> list[Tensor]:
-    """Sum a list of tensors over ranks in one collective."""
-    if world_size() == 1:
-        return tensors
-    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def _gather_with_validity(
-    losses: Tensor, batch: ClipBatch, num_losses: int = 1
-) -> tuple[Float[Tensor, "global"], Bool[Tensor, "global"], Bool[Tensor, "global"]]:
-    """Return the losses of all ranks, which are of valid clips, and which of padding."""
-    standing = batch.valid.to(losses.dtype) - (batch.rows == PADDING_ROW).to(losses.dtype)
-    gathered = gather_plain(torch.stack([losses.detach(), standing.repeat(num_losses)], dim=1))
-    return gathered[:, 0], gathered[:, 1] > 0, gathered[:, 1] < 0
-
-
-def _mean_terms(terms: tuple[Tensor, ...], batch: ClipBatch) -> dict[str, Tensor]:
-    sums = torch.stack([*(term.detach().sum() for term in terms), batch.valid.sum().to(terms[0].dtype)])
-    contrastive, task, num_valid = gather_plain(sums[None]).sum(0).unbind()
-    num_valid = num_valid.clamp(min=1)
-    return {"train/contrastive_loss": contrastive / num_valid, "train/task_loss": task / num_valid}
-
-
-def _mean_over_ranks(losses: Tensor, batch: ClipBatch) -> Tensor:
-    losses, valid, _ = _gather_with_validity(losses, batch)
-    return losses.sum() / valid.sum().clamp(min=1)

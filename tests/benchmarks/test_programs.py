@@ -23,6 +23,8 @@ SMALLEST = {
     "driver_memory.py": "--chunks 12 --per-pipeline 6",
     "first_person.py": "--storage {folder} --seeds 0 1 --arms human human+generated --num_train 48 --num_test 16 "
     "--num_steps 2 --batch 8",
+    "hypergradient_value.py": "--storage {folder} --seeds 1 --num_train 96 --num_steps 4 --num_pretraining_steps 2 "
+    "--options uniform",
     "index_scale.py": "--clips 20000 --folder {folder}/index",
     "long_video.py": "--minutes 1 --clips 2 --clip_s 1 --alone 1",
     "named_right.py": "--model embedded --num_clips 4 --seed 0",
@@ -48,6 +50,7 @@ MARKS = {
     "corpus.py": [pytest.mark.ray],
     "data_loading.py": [pytest.mark.ray, pytest.mark.slow],
     "driver_memory.py": [pytest.mark.ray],
+    "hypergradient_value.py": [pytest.mark.slow],
     "index_scale.py": [pytest.mark.slow],
     "search_replicas.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],

@@ -33,6 +33,7 @@ RUNS = {
     "relative": {"inner": InnerStepConfig(lr=0.01, relative=True)},
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
     "averaged": {"meta": {"gradient_decay": 0.7}},
+    "drawn": {"meta": {"tangent_share": 0.5}},
 }
 
 

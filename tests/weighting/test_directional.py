@@ -12,9 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
-from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.weighting.directional import directional_pass
 from mama_ray.weighting.hypergradient import directional_derivatives
 from mama_ray.weighting.step import WeightedStep
+from mama_ray.weighting.tape import Tape
 from tests.weighting.toys import (
     NUM_TOKENS,
     VOCABULARY,
@@ -209,6 +210,16 @@ def test_layer_norm_and_linear_have_torchs_value_and_tangent(function, with_tang
     torch.manual_seed(0)
     shapes = [(3, 5, 4), (4,), (4,)] if function is not F.linear else [(3, 5, 4), (6, 4), (6,)]
     primals = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    tangents = [torch.randn_like(primal) if has else None for primal, has in zip(primals, with_tangent, strict=True)]
+    torch.testing.assert_close(slope_of(function, primals, tangents), slope_of(function, primals, tangents, own=False))
+
+
+@pytest.mark.parametrize("with_tangent", [(1, 1), (1, 0), (0, 1), (0, 0)])
+@pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (2, 3, 4)), ((3, 4), ())])
+@pytest.mark.parametrize("function", [torch.mul, torch.div, torch.add, torch.sub, lambda x, y: 2 * x / 3 - (1 - y) + 4])
+def test_arithmetic_has_torchs_value_and_tangent(function, shapes, with_tangent):
+    torch.manual_seed(0)
+    primals = [torch.rand(shape, dtype=torch.float64) + 0.5 for shape in shapes]
     tangents = [torch.randn_like(primal) if has else None for primal, has in zip(primals, with_tangent, strict=True)]
     torch.testing.assert_close(slope_of(function, primals, tangents), slope_of(function, primals, tangents, own=False))
 

@@ -57,6 +57,11 @@ VARIANTS = {
         "num_micro_batches": 2,
     },
     "averaged": {"gradient_decay": 0.7},
+    "drawn": {"tangent_share": 0.5, "arrangement": "faithful"},
+    "padded_drawn": {"tangent_share": 0.25},
+    "drawn_micro_batches": {"tangent_share": 0.5, "num_micro_batches": 2},
+    "restricted": {"inner": InnerStepConfig(lr=0.1, parameters=("video.2", "text"))},
+    "restricted_faithful": {"inner": InnerStepConfig(lr=0.1, parameters=("text",)), "arrangement": "faithful"},
     "relative": {"inner": InnerStepConfig(lr=0.03, relative=True)},
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01), "arrangement": "faithful"},
     "relative_adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.03, relative=True), "num_micro_batches": 2},
@@ -64,6 +69,7 @@ VARIANTS = {
 }
 PADDED = {
     "padded": (16, 7),
+    "padded_drawn": (16, 7),
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
     "padded_sigmoid": (16, 7),

@@ -8,6 +8,7 @@ import torch
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.clip_vip.model import ClipVip, ClipVipConfig
 from mama_ray.models.transformer import EncoderConfig
+from mama_ray.weighting.settings import InnerStepConfig
 from tests.weighting.toys import NUM_TOKENS, VOCABULARY, build_step, random_batch, random_weight_net
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
@@ -46,6 +47,17 @@ def error(ours: torch.Tensor, reference: torch.Tensor) -> float:
 def test_a_meta_step_in_float64_has_the_gradients_that_it_has_on_the_cpu(method, arrangement):
     options = {"dtype": torch.float64, "arrangement": arrangement, "hypergradient": method}
     on_cpu, on_gpu = (gradients(small_clip(), device, **options) for device in ("cpu", DEVICE))
+    for ours, reference in zip(on_gpu, on_cpu, strict=True):
+        assert error(ours, reference) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tangent_share": 0.5}, {"tangent_share": 0.25}, {"inner": InnerStepConfig(lr=0.1, parameters=("*.layers.1",))}],
+)
+def test_estimates_and_restricted_lookaheads_in_float64_are_those_of_the_cpu(options):
+    """Clips are drawn alike everywhere."""
+    on_cpu, on_gpu = (gradients(small_clip(), device, dtype=torch.float64, **options) for device in ("cpu", DEVICE))
     for ours, reference in zip(on_gpu, on_cpu, strict=True):
         assert error(ours, reference) < 1e-9
 

@@ -16,9 +16,10 @@ from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, give_own_rate
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.weighting.directional import directional_pass
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.settings import InnerStepConfig
+from mama_ray.weighting.tape import Tape
 from mama_ray.weighting.weight_net import compute_sample_weights
 from tests.weighting.answering_toys import noisy_model, question_batch, question_step, reference
 from tests.weighting.test_hypergradient import relative_error

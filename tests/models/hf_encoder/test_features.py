@@ -13,7 +13,9 @@ from mama_ray.errors import UserError
 from mama_ray.models.hf_encoder.architectures import ARCHITECTURES
 from mama_ray.models.hf_encoder.load import load_directory
 from mama_ray.models.hf_encoder.model import HfEncoder
-from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.weighting.chosen_clips import ChosenClips
+from mama_ray.weighting.directional import directional_pass
+from mama_ray.weighting.tape import Tape
 from tests.models.hf_encoder.hf_models import BUILDERS, CONTEXT, PAD, build, clips, texts, theirs
 
 KINDS = [name for name in BUILDERS if name != "pe_video" or importlib.util.find_spec("timm")]
@@ -128,6 +130,16 @@ def test_forward_mode_agrees_with_reverse_mode_and_with_the_pass_of_training(fol
         duals = {name: forward_ad.make_dual(value, direction[name]) for name, value in parameters.items()}
         replayed = [forward_ad.unpack_dual(one).tangent for one in functional_call(model, duals, inputs)]
     for ours, wanted in zip(replayed, tangents, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4 if kind == "pe_video" else 1e-9, atol=1e-12)
+
+    rows, tape = torch.tensor([1]), Tape()  # of a clip alone: its rows of what was kept, and all texts
+    with tape.record():
+        model(*inputs)
+    with directional_pass(tape, ChosenClips(rows, len(inputs[0]))):
+        duals = {name: forward_ad.make_dual(value, direction[name]) for name, value in parameters.items()}
+        outputs = functional_call(model, duals, (inputs[0][rows], inputs[1]))
+        of_part = [forward_ad.unpack_dual(one).tangent for one in outputs]
+    for ours, wanted in zip(of_part, (tangents[0][rows], tangents[1]), strict=True):
         torch.testing.assert_close(ours, wanted, rtol=1e-4 if kind == "pe_video" else 1e-9, atol=1e-12)
 
 

@@ -11,7 +11,8 @@ from mama_ray.models.answering import JointEncoder
 from mama_ray.models.pretrained import preset
 from mama_ray.models.violet.model import Violet, VioletConfig
 from mama_ray.models.violet.presets import PRESETS
-from mama_ray.weighting.directional import Tape, directional_pass
+from mama_ray.weighting.directional import directional_pass
+from mama_ray.weighting.tape import Tape
 from tests.models.violet.small import SMALL, small_violet, some_frames, some_prompts
 
 STEP = 1e-5

@@ -1,0 +1,1 @@
+"""What `benchmarks/hypergradient_value.py` compares, and one of its runs."""
