@@ -77,11 +77,9 @@ def hash_ids_of(rows: pa.Table | IndexRows) -> str:
 
 def _edges(rows: IndexRows) -> list[str]:
     """Return ids, in order, between which there are about so many as are held at a time."""
-    sample: list[str] = []
-    count = 0
+    rng, sample = np.random.default_rng(0), []  # drawn: what repeats in ids may repeat every so many rows
     for table in rows.tables(["clip_id"]):
-        own = np.arange(-count % _SAMPLED, len(table), _SAMPLED)
+        own = np.flatnonzero(rng.random(len(table)) < 1 / _SAMPLED)
         sample += table["clip_id"].take(pa.array(own)).to_pylist()
-        count += len(table)
     step = max(1, _IDS_AT_ONCE // _SAMPLED)
     return sorted(set(sorted(sample)[step::step]))

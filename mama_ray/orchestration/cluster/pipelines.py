@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import ray
 from ray.data import Dataset
 
-NUMBERS_PER_PIPELINE = 1 << 16
+NUMBERS_PER_PIPELINE = 1 << 15
 
 
 def runs_of(count: int) -> Iterator[range]:
