@@ -10,14 +10,20 @@ from av.video.frame import VideoFrame
 
 from mama_ray.data.video.container import Deadline, DecodeError, decode_errors, open_video
 from mama_ray.data.video.orientation import UPRIGHT
-from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, index_packets, seek_packets
+from mama_ray.data.video.packets import (
+    VideoIndex,
+    decode_frames,
+    first_packets,
+    index_packets,
+    listed_frames,
+    seek_packets,
+)
 from mama_ray.data.video.probe import describe
 from mama_ray.data.video.recode import encode_frames
 from mama_ray.data.video.settings import DecodeConfig
 
 # Ends that differ by less than this are the end of the video: annotations are rounded, and a cut costs an encode.
 END_TOLERANCE_S = 0.05
-_COUNTS_PACKETS = "mov,mp4"  # others count pictures that have no packet, or tell a guess
 
 
 def cut_clip(data: bytes | str | Path, start_s: float, end_s: float, config: DecodeConfig | None = None) -> bytes:
@@ -81,9 +87,7 @@ class SourceVideo:
     @property
     def num_told(self) -> int:
         """How many frames it shows, by its packets, and by the header where the file is cut off."""
-        index = self._index
-        told = self._stream.frames if index.container.startswith(_COUNTS_PACKETS) else 0
-        return index.num_frames + max(0, told - index.num_packets)
+        return max(self._index.num_frames, sum(not entry.is_discard for entry in listed_frames(self._stream)))
 
     @property
     def fps(self) -> float:

@@ -6,10 +6,11 @@ files. Time 0 is the container's, as players have it: where the sound starts fir
 that an edit list hides are not in the index.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from typing import Any
 
 import av
 import numpy as np
@@ -136,12 +137,19 @@ def _check_whole(rows: list[tuple], container: InputContainer, stream: VideoStre
     """Raise DecodeError for a file that has far fewer frames than its header says."""
     if container.format.name == "ivf":
         return  # FFmpeg writes the length in ticks where the number of frames belongs
-    num_there = len(rows)
+    num_there, num_told = len(rows), len(listed_frames(stream)) or stream.frames
     if container.format.name == "avi":
         # A picture that stays is an empty chunk there: no packet, but counted, by the clock too.
         num_there = max([num_there, *(dts + 1 for _, dts, *_ in rows if dts is not None)])
-    if num_there < stream.frames * (1 - config.max_replaced):
-        raise DecodeError("the file is cut off", got=f"{num_there} of {stream.frames} frames")
+    if num_there < num_told * (1 - config.max_replaced):
+        raise DecodeError("the file is cut off", got=f"{num_there} of {num_told} frames")
+
+
+def listed_frames(stream: VideoStream) -> Sequence[Any]:
+    """Return the frames that the header of an mp4 lists, but for what an edit list leaves out; nothing for others,
+    which list key frames alone, or come piece by piece."""
+    is_listed = stream.container.format.name.startswith("mov,mp4") and stream.frames > 0
+    return getattr(stream, "index_entries", ()) if is_listed else ()  # which the first versions of PyAV 14 lack
 
 
 def _index(

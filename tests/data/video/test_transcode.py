@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -192,6 +193,16 @@ def test_what_is_missing_at_the_end_of_a_file_counts(tmp_path):
     assert 10 < made.num_missing < 30
     with pytest.raises(DecodeError, match="cut off"):
         made_of(whole[: len(whole) // 3], tmp_path)
+
+
+@pytest.mark.parametrize(("first", "num_frames"), [(0, 40), (40, 16)])
+def test_what_an_edit_list_hides_is_not_missing(first, num_frames, tmp_path):
+    video = bytearray(make_video(**LONG, options={"g": "8", "bf": "2"}))
+    place = video.index(b"elst") + 12
+    _, media_time = struct.unpack(">Ii", video[place : place + 8])
+    video[place : place + 8] = struct.pack(">Ii", num_frames * 1000 // 32, media_time + first * 400)
+    made = made_of(bytes(video), tmp_path)
+    assert (made.num_missing, probe_video(made.data).num_frames) == (0, num_frames // 4)
 
 
 @pytest.fixture
