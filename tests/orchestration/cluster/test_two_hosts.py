@@ -93,8 +93,8 @@ def test_no_caption_is_lost_or_written_twice_when_the_link_to_an_engine_is_lost_
     wait_for(lambda: len(parts_of(output)) >= 2 and is_captioning(hosts, 1), process)
     hosts.cut_link()
     committed = len(parts_of(output))
+    assert committed < sum(corpus.num_clips.values()) / 64, "it was cut too late to prove anything"
     assert process.wait(timeout=400) == 0, log.read_text()[-3000:]
-    assert len(parts_of(output)) > committed, "it was cut too late to prove anything"
     rows = read_captions(output)
     assert len(rows) == len({row[:2] for row in rows}) == sum(corpus.num_clips.values())
     assert not any(error for *_, error in rows)
