@@ -9,6 +9,7 @@ a pipeline and over all of them.
 import argparse
 import json
 import logging
+import sys
 import time
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def main() -> None:
     with DataContext.current(context):
         for numbers in pipelines.runs_of(options.chunks):
             rows.append(run_one(pipelines.dataset_of(numbers)))
+            print(rows[-1], file=sys.stderr, flush=True)
     marks = [row["end_mb"] for row in rows]
     total = sum(row["chunks"] for row in rows)
     later = sum(row["chunks"] for row in rows[1:])

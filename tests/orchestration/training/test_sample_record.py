@@ -34,7 +34,7 @@ def recorder_of(folder, first_step: int = 0, *, every: int = 1, from_epoch: floa
     worker = Worker(0, 1, torch.device("cpu"), Place.of(folder))
     config = RecordConfig(every=every, from_epoch=from_epoch)
     sizes = {"first_step": first_step, "global_batch_size": BATCH}
-    return SampleRecorder(config, worker, PLAN, lambda rows: rows, IDS, **sizes)
+    return SampleRecorder(config, worker, PLAN, lambda rows: rows, pa.table({"clip_id": IDS}), **sizes)
 
 
 def run(folder, *, until: int = NUM_STEPS, save_every: int = 4, unreadable: int = -1, **asked) -> list[StepRecord]:
