@@ -60,9 +60,9 @@ def measure(batch_size: int, num_steps: int, checkpoint_every: int, folder: str)
     )
     plan = EpochPlan([NUM_CLIPS], PlanConfig())
     worker = Worker(0, 1, torch.device("cpu"), Place.of(folder))
-    ids = pa.array([f"a-clip-with-a-name-{row:09d}" for row in range(NUM_CLIPS)])
+    clips = pa.table({"clip_id": [f"a-clip-with-a-name-{row:09d}" for row in range(NUM_CLIPS)]})
     place = {"first_step": 0, "global_batch_size": batch_size}
-    recorder = SampleRecorder(RecordConfig(every=1), worker, plan, lambda rows: rows, ids, **place)
+    recorder = SampleRecorder(RecordConfig(every=1), worker, plan, lambda rows: rows, clips, **place)
     clock, cosines = CostClock(), weighted_step.cosines_of
     weighted_step.cosines_of = lambda outputs: clock.of(cosines, outputs)
 

@@ -1,16 +1,18 @@
 """Retrieval on the val split during training: each worker embeds its share, rank 0 ranks. Test is never read here."""
 
+from collections.abc import Sequence
+
 import numpy as np
-import ray
 import torch
 
+from mama_ray.data.assemble import ClipAssembler
 from mama_ray.data.batch import to_clip_batch
+from mama_ray.data.region_features.assemble import FeatureAssembler
 from mama_ray.evaluation.retrieval import retrieval_metrics
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.gather import gather_plain
 from mama_ray.objectives.gather import rank as current_rank
 from mama_ray.orchestration.runs.kept_chunks import KeptChunks
-from mama_ray.orchestration.training.clip_reader import ClipReader
 
 _CHUNK = 64
 _KEPT_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets are decoded once
@@ -19,9 +21,8 @@ _KEPT_BYTES = 512 << 20  # decoded clips kept per worker, so that small val sets
 class ValidationSet:
     """This worker's every world_size-th clip of the val split."""
 
-    def __init__(self, reader: ClipReader, table: ray.ObjectRef, *, rank: int, world_size: int):
-        self._assembler = reader.clips(table)
-        self._ids = ray.get(table)["clip_id"].to_pylist()
+    def __init__(self, clips: ClipAssembler | FeatureAssembler, clip_ids: Sequence[str], *, rank: int, world_size: int):
+        self._assembler, self._ids = clips, clip_ids
         num_rows = len(self._ids)
         self._num_padded = -(-num_rows // world_size) if num_rows else 0
         # Every worker embeds equally many clips, so that features can be gathered; the surplus is dropped by its id.

@@ -83,7 +83,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
     validation, answers = None, None
     place = {"rank": rank, "world_size": world_size}
     if job.learns_contrast:
-        validation = ValidationSet(reader, data.val, **place)
+        validation = ValidationSet(reader.clips(data.val), ray.get(data.val)["clip_id"].to_pylist(), **place)
     if job.classifies:
         answers = ClassValidation(reader, data.val, measured=job.task.class_head.measured, **place)
     if asked is not None:

@@ -1,7 +1,6 @@
 """Validation during training ranks every clip of the val split once, whatever the number of workers."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from torch import nn
@@ -9,15 +8,11 @@ from torch import nn
 from mama_ray.orchestration.training.validation import ValidationSet
 
 NUM_CLIPS = 67  # prime, and more than one chunk
+CLIP_IDS = [f"c{number}" for number in range(NUM_CLIPS)]
 
 
 class NumberedClips:
-    """Reader and assembler in one: the text and the single pixel of clip k are k; clip 5 cannot be read."""
-
-    table = pa.table({"clip_id": [f"c{number}" for number in range(NUM_CLIPS)]})
-
-    def clips(self, table):
-        return self
+    """The text and the single pixel of clip k are k; clip 5 cannot be read."""
 
     def assemble(self, rows):
         rows = np.asarray(rows)
@@ -46,7 +41,7 @@ def test_validation_sees_every_row(world_size):
     """Each worker's share is ranked by itself here, as no process group joins them."""
     model, num_ranked = RecordingModel(), 0
     for rank in range(world_size):
-        share = ValidationSet(NumberedClips(), None, rank=rank, world_size=world_size)
+        share = ValidationSet(NumberedClips(), CLIP_IDS, rank=rank, world_size=world_size)
         num_ranked += round(2 * share.metrics(model)["val/t2v_mean_rank"] - 1)  # ties take the middle rank
     assert set(model.seen) == set(range(NUM_CLIPS))
     assert num_ranked == NUM_CLIPS - 1  # all but the unreadable one, and none twice
