@@ -20,6 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mama_ray.config import load_config, with_overrides
+from mama_ray.data.index import read_index
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.results import read_experiments
 from mama_ray.experiments.study.run import study
@@ -31,6 +32,7 @@ from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.run import sweep
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
+from mama_ray.storage.places import Place
 from tests.carry_on.write_folders import CORPUS, FOLDERS, PLACE, PREPARE, SOURCE
 
 pytestmark = pytest.mark.ray
@@ -110,7 +112,7 @@ def test_a_prepare_keeps_the_shards_that_it_had_made(ray_cluster, begun, source)
     assert state_of(*made) == made
     assert not (output / ".prepare").exists()
     whole = output.parent / "shards"
-    assert pq.read_table(output / "index.parquet").equals(pq.read_table(whole / "index.parquet"))
+    assert read_index(Place.of(output)).equals(read_index(Place.of(whole)))  # an older one has fewer columns
     assert [path.read_bytes() for path in sorted(output.glob("*.tar"))] == [
         path.read_bytes() for path in sorted(whole.glob("*.tar"))
     ]
