@@ -19,7 +19,6 @@ from tests.orchestration.runs.training_runs import NUM_STEPS, checkpoint, outcom
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.promise,
     pytest.mark.skipif(bool(why_not()), reason=f"no hosts of its own: {why_not()}"),
 ]
 
@@ -35,6 +34,7 @@ SOON_LOST = {
 }
 
 
+@pytest.mark.promise
 def test_training_over_a_link_learns_the_same_when_it_fails_for_a_while(tmp_path, request):
     shards = write_shards(tmp_path / "shards")
     hosts = TwoHosts(num_cpus=[3, 3], options=ONE_WORKER)
@@ -78,6 +78,7 @@ def test_an_elastic_run_goes_on_with_one_worker_when_the_link_is_lost_for_good(t
     assert [step for step, *_ in learned["losses"]] == list(range(1, NUM_STEPS + 1))
 
 
+@pytest.mark.promise
 @pytest.mark.vllm
 def test_no_caption_is_lost_or_written_twice_when_the_link_to_an_engine_is_lost_for_good(tmp_path, request):
     """The host that is cut off lives on and reaches the storage: what it still does must not count."""
