@@ -1,6 +1,8 @@
 """The committed rows of one file of the table: read, held against the index, and damaged ones put away."""
 
 import logging
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +28,36 @@ def num_files(num_clips: int) -> int:
     return -(-num_clips // CLIPS_PER_FILE)
 
 
-def read_rows(plan: CaptionPlan, number: int) -> tuple[pa.Table, list[str]]:
-    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
+class PlanOfParts(Protocol):
+    """A job that commits parts of its clips' rows: captions, or rephrased ones."""
+
+    @property
+    def output(self) -> str:
+        """Where its table is made."""
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of the job."""
+
+
+def read_rows(
+    plan: PlanOfParts,
+    number: int,
+    *,
+    schema: pa.Schema = PART_SCHEMA,
+    read: Callable[[Place, str], pa.Table | None] = read_part,
+) -> tuple[pa.Table, list[str]]:
+    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts.
+
+    `schema` is that of a part, `read` gives one by folder and name, None for one that is damaged.
+    """
     folder = Place.of(plan.output)
     start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
-    tables, damaged = [PART_SCHEMA.empty_table()], []
+    tables, damaged = [schema.empty_table()], []
     seen = np.zeros(stop - start, bool)
     for name in list_parts(folder, number):
         own = np.array(rows_of_part(name))
-        table = read_part(folder, name)
+        table = read(folder, name)
         if table is None:
             damaged.append(name)
             continue

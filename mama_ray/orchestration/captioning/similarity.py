@@ -115,9 +115,8 @@ class CaptionScorer:
         return {"num_captions": np.array([len(scores)])}
 
     def _captions(self, chunk: int) -> list[dict]:
-        own = range(
-            chunk * CHUNK_CLIPS, (chunk + 1) * CHUNK_CLIPS
-        )  # parts may be of larger chunks than those of scores
+        # Parts may be of larger chunks than those of scores.
+        own = range(chunk * CHUNK_CLIPS, (chunk + 1) * CHUNK_CLIPS)
         names = list_parts(self._folder, own.start // CLIPS_PER_FILE)
         names = [name for name in names if any(row in own for row in rows_of_part(name) or [])]
         parts = [read_part(self._folder, name) for name in names]

@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
@@ -19,8 +18,9 @@ from mama_ray.captioning.rephrasing.clips import COUNTS, count_rows, text_sha256
 from mama_ray.captioning.rephrasing.wording import text_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
+from mama_ray.orchestration.captioning.committed import read_rows
 from mama_ray.orchestration.captioning.finish import TableSummary, draw_rows
-from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, list_parts, part_place, rows_of_part
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, part_place
 from mama_ray.orchestration.rephrase.parts import PART_SCHEMA, read_part
 from mama_ray.orchestration.rephrase.plan import RephrasePlan
 from mama_ray.storage.places import Place
@@ -71,7 +71,7 @@ def write_files(
 def _write_file(
     plan: RephrasePlan, number: int, quality: QualityConfig, constants: dict
 ) -> tuple[RephraseSummary, tuple[int, list[str]]]:
-    table, damaged = _read_rows(plan, number)
+    table, damaged = read_rows(plan, number, schema=PART_SCHEMA, read=read_part)
     folder = Place.of(plan.output)
     if damaged:
         for name in damaged:
@@ -119,24 +119,6 @@ def _count(summary: TableSummary, index_row: int, row: dict, flags: tuple[str, .
     summary.words.update(word.lower() for word in words)
     summary.captions[caption] += 1
     summary.openings[" ".join(words[:3]).lower()] += 1
-
-
-def _read_rows(plan: RephrasePlan, number: int) -> tuple[pa.Table, list[str]]:
-    """Return the committed rows of a file, sorted, each (row, sample) once; and the names of damaged parts."""
-    folder = Place.of(plan.output)
-    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
-    tables, damaged = [PART_SCHEMA.empty_table()], []
-    seen = np.zeros(stop - start, bool)
-    for name in list_parts(folder, number):
-        own = np.array(rows_of_part(name))
-        table = read_part(folder, name)
-        if table is None:
-            damaged.append(name)
-            continue
-        fresh = own[~seen[own - start]]  # a zombie task may have written clips that were given to another as well
-        seen[fresh - start] = True
-        tables.append(table.filter(pa.array(np.isin(table["row"].to_numpy(), fresh))))
-    return pa.concat_tables(tables).sort_by([("row", "ascending"), ("sample", "ascending")]), damaged
 
 
 def _check_rows(plan: RephrasePlan, number: int, table: pa.Table) -> None:
