@@ -1,4 +1,4 @@
-"""Measures Ray's share: what a chunk costs the driver, what the ledger can take, what small results leave behind."""
+"""Measures Ray's share: what a chunk costs the driver, in a pipeline's source and beyond, and what the ledger takes."""
 
 import contextlib
 import logging
@@ -15,10 +15,10 @@ from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.cluster.connect import quieten_ray_data
 from mama_ray.orchestration.cluster.loopback import close_local_ray
+from mama_ray.orchestration.cluster.pipelines import dataset_of
 
 _NUM_CHUNKS = 4000
 _POOL_SIZES = (1, 8)
-_ROWS_PER_RANGE = 4096 // 26  # of a table's file, where 100 million captions are counted in 26 ranges
 
 
 class NullEngine:
@@ -39,17 +39,17 @@ def start_ray() -> None:
 
 
 def measure_control_plane() -> dict[str, float]:
-    """Return the driver's CPU seconds and bytes per chunk, ledger calls per second, bytes per small result."""
+    """Return the driver's seconds and bytes per chunk, those of a pipeline's source, and ledger calls per second."""
     start_ray()
     result = {}
     for size in _POOL_SIZES:
         facts = run_null_pipeline(_NUM_CHUNKS, size)
         result |= {f"{name}_{size}_engines": value for name, value in facts.items()}
-    return result | measure_ledger() | measure_small_results()
+    return result | measure_ledger()
 
 
 def run_null_pipeline(num_chunks: int, num_engines: int) -> dict[str, float]:
-    """Stream chunks without work in them through the operators of a captioning job."""
+    """Stream chunks without work in them through the operators of a captioning job, a block for each."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     rows = np.arange(CHUNK_CLIPS)
@@ -57,10 +57,11 @@ def run_null_pipeline(num_chunks: int, num_engines: int) -> dict[str, float]:
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"row": rows, "pixels": np.zeros((CHUNK_CLIPS, 8, 8, 3), np.uint8)}
 
-    # Long blocks, as 100 million clips have: 3.1 million chunks in 4,096 blocks. One chunk is a block of grids there.
-    context.target_max_block_size = 8 * 8 * 3 * CHUNK_CLIPS
+    context.target_max_block_size = 8 * 8 * 3 * CHUNK_CLIPS  # one chunk is a block of grids
     with DataContext.current(context):
-        positions = ray.data.range(num_chunks, override_num_blocks=8)
+        before = time.perf_counter(), _cpu_s(), _private_bytes()
+        positions = dataset_of(range(num_chunks))
+        made = time.perf_counter(), _cpu_s(), _private_bytes()
         grids = positions.map_batches(decode, batch_size=1, num_cpus=0.5, compute=TaskPoolStrategy(size=2))
         pool = ActorPoolStrategy(
             size=num_engines, max_concurrent_calls_per_actor=3, max_tasks_in_flight_per_actor=6,
@@ -73,10 +74,14 @@ def run_null_pipeline(num_chunks: int, num_engines: int) -> dict[str, float]:
             marks.append((seen, time.perf_counter(), _cpu_s(), _private_bytes()))
     first, last = marks[len(marks) // 4], marks[-1]  # the start of the workers is no chunk's
     chunks, wall_s, cpu_s, num_bytes = (end - begin for begin, end in zip(first, last, strict=True))
+    source_s, source_cpu_s, source_bytes = ((end - begin) / num_chunks for begin, end in zip(before, made, strict=True))
     return {
         "driver_cpu_s_per_chunk": round(cpu_s / chunks, 6),
         "chunks_per_s": round(chunks / wall_s, 1),
         "driver_bytes_per_chunk": round(num_bytes / chunks),
+        "source_s_per_chunk": round(source_s, 6),
+        "source_cpu_s_per_chunk": round(source_cpu_s, 6),
+        "source_bytes_per_chunk": round(source_bytes),
     }
 
 
@@ -90,22 +95,6 @@ def measure_ledger(num_calls: int = 3000) -> dict[str, float]:
     calls_per_s = num_calls / (time.perf_counter() - began)
     ray.kill(ledger)
     return {"ledger_calls_per_s": round(calls_per_s)}
-
-
-def measure_small_results(num_tasks: int = 1000, per_task: int = 26) -> dict[str, float]:
-    """Return bytes that a result below 100 kB, which Ray keeps in its owner, costs the driver, payload included."""
-
-    @ray.remote(num_cpus=0.5)
-    def hashes() -> tuple:
-        return tuple(np.arange(_ROWS_PER_RANGE, dtype=np.uint64) for _ in range(per_task))
-
-    task = hashes.options(num_returns=per_task)
-    ray.get(task.remote())
-    before = _private_bytes()
-    kept = [task.remote() for _ in range(num_tasks)]
-    flat = [ref for refs in kept for ref in refs]
-    ray.wait(flat, num_returns=len(flat))
-    return {"driver_bytes_per_small_result": round((_private_bytes() - before) / num_tasks / per_task)}
 
 
 def workers_cpu_s() -> float:

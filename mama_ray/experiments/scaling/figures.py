@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from mama_ray.experiments.scaling.inputs import Assumptions, decode_seconds, engine_rate, read_seconds, train_scenario
+from mama_ray.experiments.scaling.inputs import Assumptions, engine_rate, train_scenario
+from mama_ray.experiments.scaling.results import SHARD_FOLDERS, decode_row
 from mama_ray.experiments.scaling.training import simulate_training
+from mama_ray.experiments.scaling.videos import TRANSCODED
 
 _COLOURS = {
     "engines": "#1b6ca8",
@@ -13,7 +15,7 @@ _COLOURS = {
     "driver": "#2e933c",
     "ledger": "#6a4c93",
 }
-_SIZE_COLOURS = {"320x240": "#2e933c", "640x360": "#edae49", "1280x720": "#d1495b"}
+_SIZE_COLOURS = {"320x240": "#2e933c", "640x360": "#edae49", "1280x720": "#d1495b", TRANSCODED: "#1b6ca8"}
 
 
 def draw_figures(result: dict, assume: Assumptions, calibration: dict, folder: Path) -> None:
@@ -29,26 +31,26 @@ def draw_figures(result: dict, assume: Assumptions, calibration: dict, folder: P
 def _draw_captioning(result: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
-    as_it_is, spread, remedied = (
-        result[f"captioning, {name}"] for name in ("as it is", "shards in 16 folders", "all remedies")
-    )
-    gpus = [row["gpus"] for row in as_it_is]
+    plain, chosen, jobs = (result[f"captioning, {name}"] for name in ("nothing chosen", "CPUs and folders", "in jobs"))
+    gpus = [row["gpus"] for row in plain]
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
-    first = as_it_is[0]
-    engine_hours = first["on_demand_hours"] * first["busy"]["engines"] * first["gpus"]
+    first = plain[0]
+    engine_hours = first["hours"] * first["busy"]["engines"] * first["gpus"]
     axes[0].loglog(gpus, [engine_hours / number for number in gpus], "k--", label="engines never idle")
-    axes[0].loglog(gpus, [row["on_demand_hours"] for row in as_it_is], "o-", color="#d1495b", label="as it is")
-    axes[0].loglog(
-        gpus, [row["on_demand_hours"] for row in spread], "^-", color="#edae49", label="shards in 16 folders"
+    shown = (
+        (plain, "o-", "#d1495b", "20 CPUs per GPU, one folder"),
+        (chosen, "^-", "#edae49", "CPUs by the rule, 256 folders"),
+        (jobs, "s-", "#1b6ca8", "the same, 64 GPUs a job"),
     )
-    axes[0].loglog(gpus, [row["on_demand_hours"] for row in remedied], "s-", color="#1b6ca8", label="all remedies")
+    for rows, style, colour, label in shown:
+        axes[0].loglog(gpus, [row["hours"] for row in rows], style, color=colour, label=label)
     axes[0].set(ylabel="hours for all clips", title="Wall time")
     axes[0].set_yticks([2, 5, 10, 20, 50, 100], ["2", "5", "10", "20", "50", "100"])
-    for axis, rows, title in ((axes[1], as_it_is, "Busy, as it is"), (axes[2], remedied, "Busy, all remedies")):
+    for axis, rows, title in ((axes[1], chosen, "Busy, one job"), (axes[2], jobs, "Busy, 64 GPUs a job")):
         for name, colour in _COLOURS.items():
             axis.semilogx(gpus, [100 * row["busy"][name] for row in rows], "o-", color=colour, label=name, markersize=4)
         axis.set(ylabel="share of the wall time, %", ylim=(0, 104), title=title)
-    axes[0].legend(frameon=False)
+    axes[0].legend(frameon=False, fontsize=8, loc="lower left")
     axes[2].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axis in axes:
         axis.set_xlabel("GPUs")
@@ -67,12 +69,15 @@ def _draw_decode_cpus(assume: Assumptions, calibration: dict, path: Path) -> Non
     cpus = [1, 2, 4, 8, 16, 24, 32, 48, 64, 96]
     rate = engine_rate(assume, calibration)
     for size, colour in _SIZE_COLOURS.items():
-        per_clip_s = decode_seconds(calibration, size) + read_seconds(assume, calibration["decode"][size]["clip_mb"])
+        own = decode_row(assume, calibration, size)
+        per_clip_s = own["decode_s"] + own["read_s"]
         shares = [100 * min(1.0, number / (rate * per_clip_s)) for number in cpus]
         axes[0].semilogx(cpus, shares, "o-", color=colour, label=f"{size}, 10 s", markersize=4)
         shares = []
         for number in cpus:
-            scenario = train_scenario(assume, calibration, num_gpus=8, decode_cpus=number, size=size)
+            scenario = train_scenario(
+                assume, calibration, num_gpus=8, decode_cpus=number, size=size, shard_folders=SHARD_FOLDERS
+            )
             run = simulate_training(scenario)
             shares.append(100 * run.gpu_share)
         axes[1].semilogx(cpus, shares, "o-", color=colour, label=f"{size}, 10 s", markersize=4)
@@ -87,6 +92,6 @@ def _draw_decode_cpus(assume: Assumptions, calibration: dict, path: Path) -> Non
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[1].legend(frameon=False, fontsize=8, loc="upper left")
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -1,5 +1,5 @@
-"""Limits of the pipeline, run at the size that matters: Arrow's strings and a far storage, both mended, and a decode
-task whose worker dies.
+"""What were limits of the pipeline, run at the size that matters: Arrow's strings, a far storage, and a decode task
+whose worker dies.
 """
 
 import json
@@ -10,21 +10,22 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
-import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from mama_ray.data.index import INDEX_SCHEMA, MEMORY_SCHEMA, SHARDS_KEY
 from mama_ray.data.shard_check import check_shards
 from mama_ray.experiments.scaling.control import start_ray
+from mama_ray.orchestration.cluster.pipelines import dataset_of
 from mama_ray.storage.places import Place
 
 _SHA256_BYTES = 64
 _ROWS_PER_BATCH = 1_000_000
-_BLOCK, _DIES_AT = 40, 20
+_CHUNKS, _DIES_AT = 40, 20
 _NUM_SHARDS, _SHARD_BYTES, _LATENCY_S = 2000, 10240, 0.1
 
 
@@ -36,7 +37,7 @@ def show_limits() -> dict[str, str]:
             for where, schema in (("typed as in the file", INDEX_SCHEMA), ("as in memory", MEMORY_SCHEMA))
         },
         f"check of {_NUM_SHARDS} shards, {_LATENCY_S} s away": time_check(),
-        f"a worker dies at chunk {_DIES_AT} of a block of {_BLOCK}": count_decodings(),
+        f"a worker dies at chunk {_DIES_AT} of {_CHUNKS}": count_decodings(),
     }
 
 
@@ -61,21 +62,25 @@ def time_check() -> str:
             access_key="a", secret_key="b", region="us-east-1", scheme="http",
             endpoint_override=f"127.0.0.1:{server.server_address[1]}",
         )  # fmt: skip
-        names = [f"clips-{number:06d}.tar" for number in range(_NUM_SHARDS)]
+        names = list(map(_shard_name, range(_NUM_SHARDS)))
         sizes = {name: {"num_bytes": _SHARD_BYTES, "num_clips": 1} for name in names}
         began = time.perf_counter()
         check_shards(
             Place(s3, "bucket", "s3://bucket"),
             pa.table({"shard": names}).replace_schema_metadata({SHARDS_KEY: json.dumps(sizes)}),
         )
-        return f"{(time.perf_counter() - began) / _NUM_SHARDS * 1e3:.2f} ms per shard"
+        return f"{time.perf_counter() - began:.1f} s"
     finally:
         server.shutdown()
         server.server_close()
 
 
+def _shard_name(number: int) -> str:
+    return f"clips-{number:06d}.tar"
+
+
 class _FarStorage(BaseHTTPRequestHandler):
-    """Knows sound shards alone, by their size and the zeros at their end."""
+    """Knows sound shards alone, by their names in listings, their size and the zeros at their end."""
 
     protocol_version = "HTTP/1.1"
 
@@ -83,9 +88,28 @@ class _FarStorage(BaseHTTPRequestHandler):
         self._answer(200, _SHARD_BYTES)
 
     def do_GET(self) -> None:
+        if "list-type=2" in self.path:
+            self._list()
+            return
         first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         self._answer(206, last + 1 - first)
         self.wfile.write(bytes(last + 1 - first))
+
+    def _list(self) -> None:
+        """Answer a listing, a thousand shards at a time."""
+        start = int(parse_qs(urlsplit(self.path).query).get("continuation-token", ["0"])[0])
+        stop = min(start + 1000, _NUM_SHARDS)
+        shards = "".join(
+            f"<Contents><Key>{_shard_name(number)}</Key><Size>{_SHARD_BYTES}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for number in range(start, stop)
+        )
+        more = f"<NextContinuationToken>{stop}</NextContinuationToken>" if stop < _NUM_SHARDS else ""
+        is_cut = str(stop < _NUM_SHARDS).lower()
+        told = f"<Name>bucket</Name><IsTruncated>{is_cut}</IsTruncated>{more}{shards}"
+        content = f'<?xml version="1.0"?><ListBucketResult>{told}</ListBucketResult>'.encode()
+        self._answer(200, len(content))
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -99,7 +123,7 @@ class _FarStorage(BaseHTTPRequestHandler):
 
 
 def count_decodings() -> str:
-    """Let a decode task's worker die once in the middle of its block; tell how many chunks were decoded twice."""
+    """Let a decode task's worker die once in the middle of its chunk; tell how many chunks were begun twice."""
     start_ray()
     with tempfile.TemporaryDirectory() as folder:
         log, mark = Path(folder) / "log", Path(folder) / "died"
@@ -116,13 +140,13 @@ def count_decodings() -> str:
         context = DataContext.get_current().copy()
         context.enable_progress_bars, context.target_max_block_size = False, 6000  # one chunk is a block of grids
         with DataContext.current(context):
-            grids = ray.data.range(_BLOCK, override_num_blocks=1).map_batches(
+            grids = dataset_of(range(_CHUNKS)).map_batches(
                 decode, batch_size=1, num_cpus=0.5, compute=TaskPoolStrategy(size=1)
             )
             done = grids.map_batches(_Engine, batch_size=1, num_cpus=0.25, compute=ActorPoolStrategy(size=1))
             rows = [int(row) for batch in done.iter_batches(batch_size=None) for row in batch["id"]]
         again = sum(count > 1 for count in Counter(log.read_text().split()).values())
-    return f"{again} chunks decoded twice, {len(rows)} captioned, {len(set(rows))} of them different"
+    return f"{again} chunks begun twice, {len(rows)} captioned, {len(set(rows))} of them different"
 
 
 class _Engine:

@@ -1,19 +1,17 @@
-"""A discrete-event simulation of a captioning job: decode tasks, a bounded queue, the driver, engines, commits, losses.
+"""A discrete-event simulation of a captioning job's pipeline: decode tasks, queue, driver, engines, commits, losses.
 
-Time is counted in seconds from the moment at which the pipeline starts. What moves are units of whole chunks, one chunk
-each in small jobs; in large ones so many chunks share a unit that there are some ten thousands of them.
+It makes its source, starts engines, and drains. What moves are chunks, each of them a block of the source and the work
+of one decode task.
 """
 
 import heapq
 import itertools
-import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
-from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS, CaptionRun, CaptionScenario
-
-_READ_THREADS = 8  # mama_ray/data/assemble.py
+from mama_ray.experiments.scaling.scenario import CaptionScenario
 
 
 class Server:
@@ -30,134 +28,134 @@ class Server:
 
 
 @dataclass
+class _Chunk:
+    """So many clips; `node` is where they were decoded and their pixels lie."""
+
+    clips: int
+    node: int = -1
+    has_place: bool = False  # of the queue
+
+
+@dataclass
 class _Engine:
     node: int
     life: int = 0
     is_up: bool = False
     free_at: float = 0.0
-    busy_s: float = 0.0
-    inside: dict[int, tuple[int, float]] = field(default_factory=dict)  # unit: clips and the start of their service
+    inside: dict[int, tuple[_Chunk, float]] = field(default_factory=dict)  # with the start of its service
 
 
 @dataclass
 class _Slot:
-    """Of a decode task: the units that its block still has, and how many clips of it are decoded."""
+    """Of a decode task: the chunk that it works on, and since when."""
 
     node: int
     life: int = 0
-    units: deque = field(default_factory=deque)
-    num_decoded: int = 0
+    chunk: _Chunk | None = None
+    since: float = 0.0
 
 
-def simulate(scenario: CaptionScenario) -> CaptionRun:
-    """Run the job to its last commit."""
-    return _Simulation(scenario).run()
+@dataclass
+class Nodes:
+    """What outlives a pipeline: from when on each node is there, and when the next one is lost."""
+
+    back_at: list[float]
+    random: Random
+    next_loss_at: float = float("inf")
 
 
-class _Simulation:
-    def __init__(self, scenario: CaptionScenario) -> None:
+class Pipeline:
+    """One pipeline over so many clips, from `began` to its last commit."""
+
+    def __init__(self, scenario: CaptionScenario, nodes: Nodes, num_clips: int, began: float) -> None:
         s = self.s = scenario
         self.events: list = []
-        self.order, self.unit_ids = itertools.count(), itertools.count()
-        self.now, self.last_commit = 0.0, 0.0
-        self.random = random.Random(s.seed)
-        self.num_nodes = -(-s.num_engines // s.engines_per_node)
+        self.order, self.chunk_ids = itertools.count(), itertools.count()
+        self.nodes, self.num_clips, self.began, self.now = nodes, num_clips, began, began
         self.gets, self.bytes, self.puts = Server(), Server(), Server()
         self.driver, self.ledger = Server(), Server()
         self.engines = [_Engine(number // s.engines_per_node) for number in range(s.num_engines)]
-        self.slots = [_Slot(number % self.num_nodes) for number in range(s.decode_tasks)]
-        num_chunks = -(-s.num_clips // CHUNK_CLIPS)
-        self.unit_chunks = -(-num_chunks // s.max_units)
-        self.blocks = self._blocks(num_chunks)
-        self.queue_room = max(1, s.queue_chunks // self.unit_chunks)
-        self.places = max(2, -(-2 * s.concurrent_batches // self.unit_chunks))
-        self.ready: deque[tuple[int, bool]] = deque()  # clips, and whether the unit has a place of the queue
-        self.blocked: deque[tuple[_Slot, int, int]] = deque()
+        self.slots = [_Slot(number % len(nodes.back_at)) for number in range(s.decode_tasks)]
+        num_whole, rest = divmod(num_clips, s.chunk_clips)
+        self.source = deque(map(_Chunk, [s.chunk_clips] * num_whole + [rest] * bool(rest)))
+        self.read_s = s.read_s_per_chunk
+        self.queue_room = s.queue_chunks
+        self.ready: deque[_Chunk] = deque()
+        self.blocked: deque[tuple[_Slot, int, _Chunk]] = deque()
         self.free: deque[tuple[_Engine, int]] = deque()
         self.commits: list[tuple[float, int]] = []
         self.num_committed = self.clips_redone = self.num_losses = 0
-        self.decode_busy_s = self.decode_s_redone = 0.0
+        self.engine_s = self.decode_s = self.decode_s_redone = 0.0
 
-    def run(self) -> CaptionRun:
-        s = self.s
+    def run(self) -> float:
+        """Return when the last chunk is committed."""
+        s, back_at = self.s, self.nodes.back_at
+        starts_at = self.driver.take(self.began, len(self.source) * s.source_s_per_chunk)
         for number, engine in enumerate(self.engines):
-            self.at(s.engine_start_s + number * s.growth_s, self.engine_up, engine, engine.life)
+            up_at = max(starts_at, back_at[engine.node]) + s.engine_start_s + number * s.growth_s
+            self.at(up_at, self.engine_up, engine, engine.life)
         for slot in self.slots:
-            self.decode_next(slot, slot.life)
+            self.at(max(starts_at, back_at[slot.node]), self.decode_next, slot, slot.life)
         self.plan_loss()
-        while self.num_committed < s.num_clips:
+        while self.num_committed < self.num_clips:
             self.now, _, action, arguments = heapq.heappop(self.events)
             action(*arguments)
-        wall_s = max(self.last_commit, 1e-9)
-        busy = {
-            "engines": sum(engine.busy_s for engine in self.engines) / len(self.engines),
-            "decode CPUs": self.decode_busy_s / len(self.slots),
+        return self.now
+
+    def totals(self) -> dict[str, float]:
+        """Return what adds up over pipelines: counts, seconds of the clock, and of every resource's work."""
+        return {
+            "wall_s": self.now - self.began,
+            "num_committed": self.num_committed,
+            "clips_redone": self.clips_redone,
+            "decode_s_redone": self.decode_s_redone,
+            "num_losses": self.num_losses,
+            "engines": self.engine_s / len(self.engines),
+            "decode CPUs": self.decode_s / len(self.slots),
             "storage requests": max(self.gets.busy_s, self.puts.busy_s),
             "storage bandwidth": self.bytes.busy_s,
             "driver": self.driver.busy_s,
             "ledger": self.ledger.busy_s,
         }
-        shares = {name: seconds / wall_s for name, seconds in busy.items()}
-        return CaptionRun(
-            wall_s, self.num_committed, self.clips_redone, self.decode_s_redone, self.num_losses, shares, self.commits
-        )
 
     def at(self, time_s: float, action: Callable, *arguments: object) -> None:
         heapq.heappush(self.events, (time_s, next(self.order), action, arguments))
 
-    def _blocks(self, num_chunks: int) -> deque[deque[int]]:
-        """Cut the clips into blocks of units, as Ray Data cuts a range: blocks differ by one chunk at most."""
-        num_blocks = min(num_chunks, self.s.max_blocks)
-        blocks: deque[deque[int]] = deque()
-        left = self.s.num_clips
-        for number in range(num_blocks):
-            chunks = num_chunks * (number + 1) // num_blocks - num_chunks * number // num_blocks
-            units: deque[int] = deque()
-            while chunks:
-                own = min(chunks, self.unit_chunks)
-                units.append(min(own * CHUNK_CLIPS, left))
-                left, chunks = left - units[-1], chunks - own
-            blocks.append(units)
-        return blocks
-
     # Decode tasks
 
     def decode_next(self, slot: _Slot, life: int) -> None:
-        if life != slot.life:
+        if life != slot.life or slot.chunk is not None or not self.source:
             return
-        if not slot.units:
-            if not self.blocks:
-                return
-            slot.units, slot.num_decoded = self.blocks.popleft(), 0
-        s, clips = self.s, slot.units[0]
-        per_clip_s = s.gets_per_clip * s.read_latency_s + s.clip_bytes / s.connection_bytes_per_s
+        slot.chunk, slot.since = self.source.popleft(), self.now
+        s, clips = self.s, slot.chunk.clips
+        share = clips / s.chunk_clips  # of the last chunk
         read_at = max(
-            self.now + clips * per_clip_s / _READ_THREADS,
-            self.gets.take(self.now, clips * s.gets_per_clip / s.gets_per_s),
+            self.now + share * self.read_s,
+            self.gets.take(self.now, share * (s.gets_per_chunk + s.opens_per_chunk) / s.gets_per_s),
             self.bytes.take(self.now, clips * s.clip_bytes / s.read_bytes_per_s),
         )
-        self.decode_busy_s += clips * (s.decode_s + per_clip_s / _READ_THREADS)
         self.at(read_at + clips * s.decode_s, self.decoded, slot, life)
 
     def decoded(self, slot: _Slot, life: int) -> None:
-        if life != slot.life:
+        if life != slot.life or slot.chunk is None:
             return
-        clips = slot.units.popleft()
-        slot.num_decoded += clips
+        chunk = slot.chunk
+        self.decode_s += chunk.clips * self.s.decode_s + chunk.clips / self.s.chunk_clips * self.read_s
+        chunk.node, chunk.has_place = slot.node, True
         if self.queue_room:
             self.queue_room -= 1
-            self.send(clips)
+            slot.chunk = None
+            self.send(chunk)
             self.decode_next(slot, life)
         else:
-            self.blocked.append((slot, life, clips))
+            self.blocked.append((slot, life, chunk))
 
-    def send(self, clips: int, *, has_place: bool = True) -> None:
-        """Let the driver hand a unit on; its place in the queue is free again when an engine has taken it."""
-        chunks = -(-clips // CHUNK_CLIPS)
-        self.at(self.driver.take(self.now, chunks * self.s.driver_s_per_chunk), self.arrived, clips, has_place)
+    def send(self, chunk: _Chunk) -> None:
+        """Let the driver hand a chunk on; its place in the queue is free again when an engine has taken it."""
+        self.at(self.driver.take(self.now, self.s.driver_s_per_chunk), self.arrived, chunk)
 
-    def arrived(self, clips: int, has_place: bool) -> None:
-        self.ready.append((clips, has_place))
+    def arrived(self, chunk: _Chunk) -> None:
+        self.ready.append(chunk)
         self.feed()
 
     # Engines
@@ -165,7 +163,7 @@ class _Simulation:
     def engine_up(self, engine: _Engine, life: int) -> None:
         if life == engine.life:
             engine.is_up, engine.free_at = True, self.now
-            self.free.extend([(engine, life)] * self.places)
+            self.free.extend([(engine, life)] * 2 * self.s.concurrent_batches)
             self.feed()
 
     def feed(self) -> None:
@@ -173,89 +171,114 @@ class _Simulation:
             engine, life = self.free.popleft()
             if life != engine.life:
                 continue
-            (clips, has_place), unit = self.ready.popleft(), next(self.unit_ids)
-            chunks = -(-clips // CHUNK_CLIPS)
-            known_at = self.ledger.take(self.now, chunks * self.s.ledger_s_per_chunk)
+            chunk, number = self.ready.popleft(), next(self.chunk_ids)
+            known_at = self.ledger.take(self.now, self.s.ledger_s_per_chunk)
             begin = max(known_at, engine.free_at)
-            service_s = clips / self.s.engine_clips_per_s
+            service_s = chunk.clips / self.s.engine_clips_per_s
             engine.free_at = begin + service_s
-            engine.busy_s += service_s
-            engine.inside[unit] = (clips, begin)
-            self.at(engine.free_at, self.captioned, engine, life, unit)
-            if has_place:
+            engine.inside[number] = (chunk, begin)
+            self.at(engine.free_at, self.captioned, engine, life, number)
+            if chunk.has_place:
+                chunk.has_place = False
                 self.unblock()
 
     def unblock(self) -> None:
-        if not self.blocked:
-            self.queue_room += 1
-            return
-        slot, life, clips = self.blocked.popleft()
-        self.send(clips)  # also where the node is gone: the task that runs again skips what it gave out
-        self.decode_next(slot, life)
+        """Give a free place of the queue to the task that has waited longest."""
+        while self.blocked:
+            slot, life, chunk = self.blocked.popleft()
+            if life == slot.life:  # else its node is gone, with the chunk
+                slot.chunk = None
+                self.send(chunk)
+                self.decode_next(slot, life)
+                return
+        self.queue_room += 1
 
-    def captioned(self, engine: _Engine, life: int, unit: int) -> None:
+    def captioned(self, engine: _Engine, life: int, number: int) -> None:
         if life != engine.life:
             return
-        clips, _ = engine.inside[unit]
-        chunks = -(-clips // CHUNK_CLIPS)
-        done_at = self.puts.take(self.now, chunks * self.s.puts_per_chunk / self.s.puts_per_s)
-        self.at(max(done_at, self.now + self.s.commit_s), self.committed, engine, life, unit)
+        self.engine_s += engine.inside[number][0].clips / self.s.engine_clips_per_s
+        done_at = self.puts.take(self.now, self.s.puts_per_chunk / self.s.puts_per_s)
+        self.at(max(done_at, self.now + self.s.commit_s), self.committed, engine, life, number)
 
-    def committed(self, engine: _Engine, life: int, unit: int) -> None:
+    def committed(self, engine: _Engine, life: int, number: int) -> None:
         if life != engine.life:
             return
-        clips, _ = engine.inside.pop(unit)
-        self.count(clips)
+        chunk, _ = engine.inside.pop(number)
+        self.num_committed += chunk.clips
+        self.commits.append((self.now, chunk.clips))
         self.free.append((engine, life))
         self.feed()
-
-    def count(self, clips: int) -> None:
-        self.num_committed += clips
-        self.last_commit = self.now
-        self.commits.append((self.now, clips))
 
     # Losses
 
     def plan_loss(self) -> None:
-        rate = self.s.losses_per_node_hour * self.num_nodes / 3600
+        rate = self.s.losses_per_node_hour * len(self.nodes.back_at) / 3600
         if rate:
-            self.at(self.now + self.random.expovariate(rate), self.lose_node)
+            if self.nodes.next_loss_at <= self.now or self.nodes.next_loss_at == float("inf"):
+                self.nodes.next_loss_at = self.now + self.nodes.random.expovariate(rate)
+            self.at(self.nodes.next_loss_at, self.lose_node)
 
     def lose_node(self) -> None:
         self.plan_loss()
-        node = self.random.randrange(self.num_nodes)
-        engines = [engine for engine in self.engines if engine.node == node]
-        if not any(engine.is_up for engine in engines):
+        node = self.nodes.random.randrange(len(self.nodes.back_at))
+        if self.now < self.nodes.back_at[node]:
             return
         self.num_losses += 1
-        for engine in engines:
-            engine.life += 1
-            engine.is_up = False
-            inside, engine.inside = engine.inside, {}
-            for clips, begin in inside.values():
-                self.resend(engine, clips, begin)
-            back_at = self.now + self.s.replacement_s + self.s.engine_start_s
-            self.at(back_at, self.engine_up, engine, engine.life)
+        back_at = self.nodes.back_at[node] = self.now + self.s.replacement_s
         for slot in self.slots:
             if slot.node == node:
-                self.restart_block(slot)
+                self.lose_task(slot)
+                self.at(back_at, self.decode_next, slot, slot.life)
+        for engine in self.engines:
+            if engine.node == node:
+                self.lose_engine(engine)
+                self.at(back_at + self.s.engine_start_s, self.engine_up, engine, engine.life)
+        self.lose_decoded(node)
+        self.wake()
 
-    def resend(self, engine: _Engine, clips: int, begin: float) -> None:
-        """Keep what was committed of a unit, caption the rest again: what was in the engine is lost."""
-        rate = self.s.engine_clips_per_s
-        progress = min(clips, max(0, int((self.now - begin) * rate)))
-        lost = min(progress, self.s.concurrent_batches * CHUNK_CLIPS)
-        kept = (progress - lost) // CHUNK_CLIPS * CHUNK_CLIPS
-        self.clips_redone += progress - kept
-        engine.busy_s -= (clips - progress) / rate
-        if kept:
-            self.count(kept)
-        self.send(clips - kept, has_place=False)
+    def lose_decoded(self, node: int) -> None:
+        """Chunks that wait for an engine are lost with the node that decoded them."""
+        for chunk in [chunk for chunk in self.ready if chunk.node == node]:
+            self.decode_again(chunk)
+        self.ready = deque(chunk for chunk in self.ready if chunk.node != node)
 
-    def restart_block(self, slot: _Slot) -> None:
-        """A decode task runs again from the start of its block: what it had given out is decoded once more."""
-        again_s = slot.num_decoded * self.s.decode_s
-        self.decode_s_redone += again_s
-        self.decode_busy_s += again_s
+    def lose_engine(self, engine: _Engine) -> None:
+        """What was committed stays; the chunks inside are captioned again."""
+        engine.life += 1
+        engine.is_up = False
+        inside, engine.inside = engine.inside, {}
+        for chunk, begin in inside.values():
+            progress = min(chunk.clips, max(0, int((self.now - begin) * self.s.engine_clips_per_s)))
+            self.clips_redone += progress
+            self.engine_s += progress / self.s.engine_clips_per_s if progress < chunk.clips else 0.0
+            if chunk.node == engine.node:
+                self.decode_again(chunk)
+            else:
+                self.send(chunk)
+
+    def lose_task(self, slot: _Slot) -> None:
+        """A decode task begins its chunk anew, on another node."""
         slot.life += 1
-        self.at(self.now + self.s.replacement_s + again_s, self.decode_next, slot, slot.life)
+        chunk, slot.chunk = slot.chunk, None
+        if chunk is None:
+            return
+        most_s = chunk.clips * self.s.decode_s + chunk.clips / self.s.chunk_clips * self.read_s
+        if not chunk.has_place:  # a chunk that waits for the queue was counted when it was decoded
+            self.decode_s += min(self.now - slot.since, most_s)
+        self.decode_s_redone += min(self.now - slot.since, most_s)
+        chunk.has_place = False
+        self.source.appendleft(chunk)
+
+    def decode_again(self, chunk: _Chunk) -> None:
+        """A chunk whose pixels are lost goes back to the source; its place in the queue is free."""
+        self.decode_s_redone += chunk.clips * self.s.decode_s + chunk.clips / self.s.chunk_clips * self.read_s
+        if chunk.has_place:
+            chunk.has_place = False
+            self.unblock()
+        self.source.appendleft(chunk)
+
+    def wake(self) -> None:
+        """Let idle tasks take what came back to the source."""
+        for slot in self.slots:
+            if self.source and slot.chunk is None and self.now >= self.nodes.back_at[slot.node]:
+                self.decode_next(slot, slot.life)

@@ -14,24 +14,22 @@ import ray
 
 from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.protocol import GRID, Shown, caption_all
+from mama_ray.captioning.engines.protocol import Shown, caption_all
 from mama_ray.captioning.narrator.folder import embedded_narrator
-from mama_ray.captioning.pictures.clip_grid import make_clip_grid
-from mama_ray.captioning.pictures.settings import ClipGridConfig
-from mama_ray.data.index import read_index
-from mama_ray.data.reading import read_clip_bytes
-from mama_ray.experiments.scaling.pipeline import simulate
+from mama_ray.captioning.pictures.show import ShownClip
+from mama_ray.experiments.scaling.captioning import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
-from mama_ray.storage.places import Place, absolute_uri
+from mama_ray.storage.places import absolute_uri
 
-_NUM_TIMED_CLIPS = 48
+_NUM_TIMED_CLIPS = 64
 _NUM_ENGINE_CLIPS = 512
 
 
@@ -58,7 +56,8 @@ def check_against_reality(calibration: dict, storage: str = "runs") -> dict[str,
             stages = _stage_times(regime, plan)
             scenario = CaptionScenario(
                 num_clips=plan.num_clips, num_engines=1, engine_clips_per_s=stages["engine_clips_per_s"],
-                decode_tasks=max(1, (os.cpu_count() or 1) - 1), decode_s=stages["decode_s"], gets_per_clip=0,
+                chunk_clips=plan.chunk_clips, decode_tasks=max(1, (os.cpu_count() or 1) - 1),
+                decode_s=stages["decode_s"],
                 commit_s=calibration["table"]["commit_s_per_part"],
                 driver_s_per_chunk=calibration["control"]["driver_cpu_s_per_chunk_1_engines"],
                 ledger_s_per_chunk=2 / calibration["control"]["ledger_calls_per_s"],
@@ -79,7 +78,7 @@ def check_against_reality(calibration: dict, storage: str = "runs") -> dict[str,
 
 def _regimes(folder: Path, storage: str) -> dict[str, Regime]:
     videos = [encode_clip("320x240", seed) for seed in range(3)]
-    heavy = write_shards(folder / "heavy", videos, "320x240", 768)
+    heavy = write_shards(folder / "heavy", videos, 768)
     embedded = embedded_shards(CaptionJob().corpus, absolute_uri(storage))
     long = SamplingConfig(min_tokens=64, max_tokens=64)
     return {
@@ -108,21 +107,17 @@ def _run(plan: CaptionPlan) -> float:
 
 def _stage_times(regime: Regime, plan: CaptionPlan) -> dict[str, float]:
     """Return seconds of a core to read and decode a clip, and clips per second of the engine alone, one thread each."""
-    folder = Place.of(regime.shards)
-    columns = ["shard", "offset", "num_bytes", "sha256"]
-    places = read_index(folder).select(columns).slice(0, _NUM_TIMED_CLIPS).to_pylist()
-    side, grids = plan.captioner.side, []
-    for number, place in enumerate([places[0], *places]):
-        if number == 1:
-            began = time.perf_counter()
-        video = read_clip_bytes(folder, **place)
-        grid = make_clip_grid(video, ClipGridConfig(), side=side)
-        grids.append(Shown(GRID, grid.pixels, grid.sha256))
-    decode_s = (time.perf_counter() - began) / len(places)
-    engine = build_engine(plan.captioner, embedded_narrator(), regime.sampling, regime.engine)
-    shown = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
+    table = ray.get(plan.table)
+    chunks = [table.slice(start, CHUNK_CLIPS).to_pylist() for start in range(0, _NUM_TIMED_CLIPS, CHUNK_CLIPS)]
+    list(plan.source.show(chunks[0][:1], plan.show))  # the process that decodes starts
     began = time.perf_counter()
-    caption_all(engine, shown, range(len(shown)))
-    engine_rate = len(shown) / (time.perf_counter() - began)
+    clips = [shown for chunk in chunks for shown in plan.source.show(chunk, plan.show)]
+    decode_s = (time.perf_counter() - began) / len(clips)
+    engine = build_engine(plan.captioner, embedded_narrator(), regime.sampling, regime.engine)
+    grids = [Shown(plan.show.kind, shown.content, shown.sha256) for shown in clips if isinstance(shown, ShownClip)]
+    asked = [grids[number % len(grids)] for number in range(_NUM_ENGINE_CLIPS)]
+    began = time.perf_counter()
+    caption_all(engine, asked, range(len(asked)))
+    engine_rate = len(asked) / (time.perf_counter() - began)
     engine.close()
     return {"decode_s": decode_s, "engine_clips_per_s": engine_rate}

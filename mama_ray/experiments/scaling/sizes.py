@@ -1,43 +1,76 @@
 """What a corpus of so many clips takes before and beside the streaming: bytes, files, requests, hours of waiting."""
 
-from mama_ray.experiments.scaling.inputs import CLIPS_PER_SHARD, Assumptions, requests
-from mama_ray.experiments.scaling.scenario import CHUNK_CLIPS
+import json
 
-_CLIPS_PER_FILE = 4096  # mama_ray/orchestration/captioning/parts.py
+from mama_ray.experiments.scaling.inputs import CALIBRATION, CLIPS_PER_SHARD, Assumptions, chunk_requests
+from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, chunk_clips_of
+from mama_ray.orchestration.cluster.pipelines import NUMBERS_PER_PIPELINE
+from mama_ray.orchestration.cluster.row_server import MAX_HELD_ROWS
+
+MEMORY = CALIBRATION.with_name("memory.json")
+CHECK_THREADS, MOST_ENDS = 24, 1024  # mama_ray/data/shard_check.py
+_LIST_THREADS = 24  # mama_ray/orchestration/captioning/parts.py
 _KEYS_PER_LISTING = 1000
-_CHECK_THREADS = 24  # mama_ray/data/shard_check.py
-_CLIPS_PER_HASH_RANGE = 4_000_000  # mama_ray/orchestration/captioning/copies.py
+_SLICE_ROWS = 1 << 16  # of an index, at a time
+_MIB = 1 << 20
 
 
-def corpus_sizes(assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720") -> dict[str, float]:
-    """Return bytes, counts and seconds at `num_clips` clips, each a measured figure per clip, part or shard times."""
-    table, control, storage = (calibration[name] for name in ("table", "control", "storage"))
-    num_chunks = -(-num_clips // CHUNK_CLIPS)
-    num_shards = -(-num_clips // CLIPS_PER_SHARD)
-    num_files = -(-num_clips // _CLIPS_PER_FILE)
-    num_ranges = 1 + num_clips // _CLIPS_PER_HASH_RANGE
-    checks = requests(storage, "shard_check", ("GET", "HEAD"))
+def corpus_sizes(
+    assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720", shard_folders: int = 0
+) -> dict[str, float]:
+    """Return bytes, counts and seconds of a job of `num_clips` clips, each a measured figure per clip, part or shard
+    times; what a process holds is bounded, whatever the number."""
+    table, control = (calibration[name] for name in ("table", "control"))
+    chunk_clips, clip_bytes = chunk_clips_of(num_clips), calibration["decode"][size]["clip_mb"] * 1e6
+    num_chunks, num_shards, num_files = (-(-num_clips // of) for of in (chunk_clips, CLIPS_PER_SHARD, CLIPS_PER_FILE))
+    held = num_clips * table["job_table_bytes_per_clip"] if num_clips <= MAX_HELD_ROWS else 0.0
+    in_pipeline = min(num_chunks, NUMBERS_PER_PIPELINE)
+    checks, checks_s = _check_of(assume, num_shards, shard_folders)
+    per_part = sum(calibration["storage"]["part"].values())
     return {
-        "video_tb": num_clips * calibration["decode"][size]["clip_mb"] / 1e6,
+        "video_tb": num_clips * clip_bytes / 1e12,
         "num_shards": num_shards,
         "index_file_gb": num_clips * table["index_file_bytes_per_clip"] / 1e9,
-        "index_memory_gb": num_clips * table["index_memory_bytes_per_clip"] / 1e9,
-        "train_memory_gb": num_clips * table["train_memory_bytes_per_clip"] / 1e9,
-        "job_table_gb_per_node": num_clips * table["job_table_bytes_per_clip"] / 1e9,
+        "index_slice_mb": min(num_clips, _SLICE_ROWS) * table["index_memory_bytes_per_clip"] / 1e6,
+        "most_memory_of_a_process_gib": max(peak_mib(num_clips).values()) / 1024,
+        "job_state_mb_per_node": (num_clips / 8 + 8 * num_chunks + held) / 1e6,
+        "driver_mb_of_a_pipeline": in_pipeline
+        * (control["driver_bytes_per_chunk_1_engines"] + control["source_bytes_per_chunk_1_engines"])
+        / 1e6,
         "caption_table_gb": num_clips * table["table_bytes_per_clip"] / 1e9,
         "num_table_files": num_files,
+        "clips_per_chunk": chunk_clips,
         "num_parts": num_chunks,
+        "num_pipelines": -(-num_chunks // NUMBERS_PER_PIPELINE),
         "parts_gb": num_clips * table["part_bytes_per_clip"] / 1e9,
-        "listings_to_scan_parts": -(-num_chunks // _KEYS_PER_LISTING),
         "scan_parts_s": num_chunks * table["scan_s_per_part"]
-        + -(-num_chunks // _KEYS_PER_LISTING) * assume.read_latency_s,
-        "check_shards_h": num_shards * checks * assume.read_latency_s / _CHECK_THREADS / 3600,
-        "driver_gb_of_chunks": num_chunks * control["driver_bytes_per_chunk_1_engines"] / 1e9,
-        "driver_gb_of_hashes": num_files * num_ranges * control["driver_bytes_per_small_result"] / 1e9,
+        + -(-num_files // _LIST_THREADS) * assume.read_latency_s,
+        "check_requests": checks,
+        "check_shards_s": checks_s,
         "finish_cpu_h": num_clips * table["finish_cpu_s_per_clip"] / 3600,
-        "read_requests": num_clips * requests(storage, "clip_read", ("GET", "HEAD")),
-        "write_requests": num_chunks * requests(storage, "part", ("PUT", "POST")),
-    }
+        "read_requests": num_chunks * sum(chunk_requests(clip_bytes, chunk_clips)),
+        "write_requests": num_chunks * per_part,
+    }  # fmt: skip
+
+
+def peak_mib(num_clips: int) -> dict[str, float]:
+    """Return the peak memory of the stages that read an index, MiB: on a line through two measured sizes, or from one
+    on by what grows with rows and shards; below the smaller size its own."""
+    measured = json.loads(MEMORY.read_text())
+    few, many = measured["clips"]
+    result = {}
+    for stage, (at_few, at_many) in measured["peak_mib"].items():
+        growth = measured["growth_bytes_per_clip"] / _MIB if at_few is None else (at_many - at_few) / (many - few)
+        result[stage] = at_many + growth * (max(num_clips, few) - many)
+    return result
+
+
+def _check_of(assume: Assumptions, num_shards: int, shard_folders: int) -> tuple[int, float]:
+    """Return requests and seconds of the check of the shards: sizes by listings, of so many shards also their ends."""
+    ends = min(num_shards, MOST_ENDS)
+    folders = max(1, min(shard_folders, num_shards))
+    listings = folders * -(-num_shards // folders // _KEYS_PER_LISTING) if num_shards > MOST_ENDS else 0
+    return listings + 2 * ends, (listings + 2 * ends / CHECK_THREADS) * assume.read_latency_s
 
 
 def captions_usd(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from mama_ray.config import Config
+from mama_ray.experiments.scaling.pipeline import Server
 
 _PREFETCHED = 2  # batches, mama_ray/orchestration/runs/batch_stream.py
 
@@ -29,10 +30,14 @@ class TrainScenario(Config):
     decode_spread: float = Field(0.0, ge=0, lt=1)
     """How far a batch's decoding may be off, as a share: clips differ."""
     read_s_per_batch: float = Field(0.0, ge=0)
-    """Latency of the batch's reads, eight at a time."""
+    """In which a decode task waits for its batch's clips."""
+    gets_per_batch: float = Field(0.0, ge=0)
+    """Requests of a worker's batch."""
+    gets_per_s: float = Field(1e12, gt=0)
+    """Requests that the storage answers, all workers together."""
     meta_every: int = Field(0, ge=0)
     """Every which step is a meta step; 0 is plain training."""
-    meta_step_ratio: float = Field(2.34, ge=1)
+    meta_step_ratio: float = Field(1.99, ge=1)
     """Time of a step with its meta step over that of a plain one."""
     num_parameters: float = Field(0.0, ge=0)
     """Whose gradients are all-reduced in float32."""
@@ -74,6 +79,7 @@ def simulate_training(scenario: TrainScenario) -> TrainRun:
     rng = random.Random(s.seed)
     cores = [[0.0] * s.decode_cpus_per_worker for _ in range(s.num_workers)]
     ahead = s.decode_cpus_per_worker + _PREFETCHED
+    storage = Server()
     begun: list[float] = []  # when step t was begun, which takes its batch away
     now = compute = 0.0
     for step in range(s.num_steps):
@@ -81,7 +87,9 @@ def simulate_training(scenario: TrainScenario) -> TrainRun:
         arrivals = []
         for own in cores:
             work_s = s.batch_size_per_worker * s.decode_s * (1 + s.decode_spread * rng.uniform(-1, 1))
-            ready = max(heapq.heappop(own), may_start) + s.read_s_per_batch + work_s
+            asked = max(heapq.heappop(own), may_start)
+            answered = storage.take(asked, s.gets_per_batch / s.gets_per_s)
+            ready = max(asked + s.read_s_per_batch, answered) + work_s
             heapq.heappush(own, ready)
             arrivals.append(ready)
         begun.append(max(now, *arrivals))

@@ -15,6 +15,7 @@ from mama_ray.storage.places import Place
 DURATION_S, FPS = 10, 30
 # Bit rates that videos of these sizes have on the web, give or take a factor of two.
 SIZES = {"320x240": (320, 240, 400_000), "640x360": (640, 360, 800_000), "1280x720": (1280, 720, 2_500_000)}
+TRANSCODED = "1280x720 made smaller"  # what prepare --transcode.short_side 256 makes of them
 _CLIPS_PER_SHARD = 64
 
 
@@ -42,10 +43,10 @@ def encode_clip(size: str, seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_shards(directory: Path, videos: list[bytes], size: str, num_clips: int) -> Path:
+def write_shards(directory: Path, videos: list[bytes], num_clips: int) -> Path:
     """Write shards of `num_clips` clips with ids of their own, made of a few videos again and again."""
     directory.mkdir(parents=True)
-    width, height, _ = SIZES[size]
+    width, height = _size_of(videos[0])
     facts = {"duration_s": float(DURATION_S), "width": width, "height": height, "fps": float(FPS), "codec": "h264"}
     tables, sizes = [], {}
     for start in range(0, num_clips, _CLIPS_PER_SHARD):
@@ -63,6 +64,12 @@ def write_shards(directory: Path, videos: list[bytes], size: str, num_clips: int
         sizes[name] = {"num_bytes": (directory / name).stat().st_size, "num_clips": len(rows)}
     write_index(Place.of(directory), tables, sizes)
     return directory
+
+
+def _size_of(video: bytes) -> tuple[int, int]:
+    """Return width and height."""
+    with av.open(io.BytesIO(video)) as container:
+        return container.streams.video[0].width, container.streams.video[0].height
 
 
 def _texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -38,12 +38,19 @@ def caption_chunks(
         return decode_chunk(plan, pending, int(batch["id"][0]))
 
     scale = plan.chunk_clips // CHUNK_CLIPS
-    if scale > 1:  # as many clips in an engine as with small chunks, but two batches at least
-        batches = max(2, -(-pool.concurrent_batches // scale))
-        larger = {"clips_per_commit": pool.clips_per_commit * scale, "concurrent_batches": batches}
-        pool = pool.model_copy(update=larger)
+    pool = pool_for_chunks(pool, plan.chunk_clips)
     for positions in runs_of(pending.num_chunks):
         yield from caption_decoded(plan, pool, history, positions, decode, block_bytes=scale * _TARGET_BLOCK_BYTES)
+
+
+def pool_for_chunks(pool: PoolConfig, chunk_clips: int) -> PoolConfig:
+    """Return the pool for larger chunks: as many clips in an engine as with chunks of 32, but two chunks at least."""
+    scale = chunk_clips // CHUNK_CLIPS
+    if scale == 1:
+        return pool
+    batches = max(2, -(-pool.concurrent_batches // scale))
+    larger = {"clips_per_commit": pool.clips_per_commit * scale, "concurrent_batches": batches}
+    return pool.model_copy(update=larger)
 
 
 def caption_decoded(
