@@ -1,6 +1,6 @@
 """What 100 million clips would take on 8 to 512 GPUs, by simulation: wall time, bottleneck, price; and training's CPUs.
 
-.venv/bin/python benchmarks/scaling.py               # the results, as JSON, from the checked-in calibration (3 minutes)
+.venv/bin/python benchmarks/scaling.py               # the results, as JSON, from the checked-in calibration (2 minutes)
 .venv/bin/python benchmarks/scaling.py --figures     # the same, docs/figures/scaling_*.png and docs/scaling.md's tables
 .venv/bin/python benchmarks/scaling.py --calibrate   # measure this machine and keep what was measured (3 minutes)
 .venv/bin/python benchmarks/scaling.py --check       # small real jobs against their prediction (5 minutes)

@@ -116,6 +116,12 @@ def test_the_page_has_the_tables_of_what_was_measured():
     assert with_tables(page, tables) == page, "run benchmarks/scaling.py --figures"
 
 
+def test_the_page_opens_with_five_lines():
+    title, nothing, mark, *lines = PAGE.read_text().splitlines()
+    assert (title, nothing, mark) == ("# Scaling on paper", "", "<!-- table: advice -->")
+    assert [line[:4] for line in lines[:5]] == ["* **"] * 5 and lines[5] == "<!-- end -->"
+
+
 def test_tables_are_put_in_their_places_alone():
     page = "a\n<!-- table: x -->\nold\n<!-- end -->\nb\n<!-- table: y -->\nkept\n<!-- end -->\n"
     assert with_tables(page, {"x": "new\n"}) == page.replace("old", "new")

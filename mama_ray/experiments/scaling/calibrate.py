@@ -31,6 +31,7 @@ from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.experiments.scaling.control import measure_control_plane, start_ray, workers_cpu_s
 from mama_ray.experiments.scaling.storage_requests import measure_storage
 from mama_ray.experiments.scaling.videos import SIZES, TRANSCODED, encode_clip
+from mama_ray.orchestration.captioning.committed import num_files
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.finish import Gate, write_files
 from mama_ray.orchestration.captioning.parts import (
@@ -101,22 +102,42 @@ def measure_decoding(videos: list[bytes]) -> dict[str, float]:
 
 
 def measure_table(folder: Path) -> dict[str, float]:
-    """Return bytes per clip of index, parts and table, and seconds per clip of committing and of the job's end."""
-    output = Place.of(folder / "table")
+    """Return bytes per clip of index, parts and table, and seconds of committing and of the job's end."""
     rows = index_table(_TABLE_CLIPS)
+    return measure_parts(folder, rows) | measure_finish(folder, rows)
+
+
+def measure_parts(folder: Path, rows: pa.Table) -> dict[str, float]:
+    """Commit parts to `folder`; return seconds of committing and finding them, and bytes of them and of an index."""
+    output = Place.of(folder / "table")
+    tables = [part_table(start, _CHUNK_CLIPS) for start in range(0, _TABLE_CLIPS, _CHUNK_CLIPS)]
     began = time.process_time()
-    for start in range(0, _TABLE_CLIPS, _CHUNK_CLIPS):
-        write_parts(output, part_table(start, _CHUNK_CLIPS), _CHUNK_CLIPS)
-    commit_s = (time.process_time() - began) / (_TABLE_CLIPS / _CHUNK_CLIPS)
+    for table in tables:
+        write_parts(output, table, _CHUNK_CLIPS)
+    commit_s = (time.process_time() - began) / len(tables)
     began = time.process_time()
     names = [name for some in iterate_parts(output) for name in some]
     committed_rows(names, _TABLE_CLIPS)
     scan_s = (time.process_time() - began) / len(names)
-    parts = sum(path.stat().st_size for path in (folder / "table").rglob("*.parquet")) / _TABLE_CLIPS
+    parts_bytes = sum(path.stat().st_size for path in (folder / "table").rglob("*.parquet"))
+    in_memory = rows.cast(MEMORY_SCHEMA)
+    job_columns = in_memory.select(["clip_id", "shard", "offset", "num_bytes", "sha256"])
+    return {
+        "commit_s_per_part": round(commit_s, 5),
+        "scan_s_per_part": round(scan_s, 8),
+        "part_bytes_per_clip": round(parts_bytes / _TABLE_CLIPS, 1),
+        "index_file_bytes_per_clip": round(_index_bytes(folder, rows) / _TABLE_CLIPS, 1),
+        "index_memory_bytes_per_clip": round(in_memory.nbytes / _TABLE_CLIPS, 1),
+        "job_table_bytes_per_clip": round(job_columns.nbytes / _TABLE_CLIPS, 1),
+    }
+
+
+def measure_finish(folder: Path, rows: pa.Table) -> dict[str, float]:
+    """Make the table of the parts that `measure_parts` committed; return its bytes and CPU seconds per clip."""
     start_ray()
     plan = SimpleNamespace(
-        table=ray.put(rows.select(["clip_id", "sha256"])), num_clips=_TABLE_CLIPS, output=output.uri,
-        sampling=SamplingConfig(),
+        table=ray.put(rows.select(["clip_id", "sha256"])), num_clips=_TABLE_CLIPS,
+        output=Place.of(folder / "table").uri, sampling=SamplingConfig(),
     )  # fmt: skip
     constants = {
         "source": "generated", "model": "llava", "weights_sha256": "0" * 64, "prompt": "Describe the video.",
@@ -128,20 +149,9 @@ def measure_table(folder: Path) -> dict[str, float]:
     summary, damaged = write_files(plan, Gate(PostprocessConfig(), QualityConfig(), shared), constants)
     assert ray.get(summary).num_rows == _TABLE_CLIPS and not damaged
     finish_s = (workers_cpu_s() - began) / _TABLE_CLIPS
-    table = sum((folder / "table" / file_name(number)).stat().st_size for number in range(_TABLE_CLIPS // 4096))
-    index = _index_bytes(folder, rows)
-    in_memory = rows.cast(MEMORY_SCHEMA)
-    job_columns = in_memory.select(["clip_id", "shard", "offset", "num_bytes", "sha256"])
-    train_columns = in_memory.select([*job_columns.column_names, "video_id", "topic", "captions", "truth", "split"])
+    num_bytes = sum((folder / "table" / file_name(number)).stat().st_size for number in range(num_files(_TABLE_CLIPS)))
     return {
-        "commit_s_per_part": round(commit_s, 5),
-        "scan_s_per_part": round(scan_s, 8),
-        "part_bytes_per_clip": round(parts, 1),
-        "table_bytes_per_clip": round(table / _TABLE_CLIPS, 1),
-        "index_file_bytes_per_clip": round(index / _TABLE_CLIPS, 1),
-        "index_memory_bytes_per_clip": round(in_memory.nbytes / _TABLE_CLIPS, 1),
-        "train_memory_bytes_per_clip": round(train_columns.nbytes / _TABLE_CLIPS, 1),
-        "job_table_bytes_per_clip": round(job_columns.nbytes / _TABLE_CLIPS, 1),
+        "table_bytes_per_clip": round(num_bytes / _TABLE_CLIPS, 1),
         "finish_cpu_s_per_clip": round(finish_s, 7),
     }
 

@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 
 from mama_ray.experiments.scaling.inputs import REALITY, Assumptions
-from mama_ray.experiments.scaling.results import decode_rows
+from mama_ray.experiments.scaling.results import control_rows, decode_rows
 from mama_ray.experiments.scaling.videos import TRANSCODED
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "scaling.md"
+_NUM_CLIPS = 100_000_000
 _TABLE = re.compile(r"<!-- table: (.+?) -->\n(.*?)<!-- end -->", re.DOTALL)
 _RESOURCES = {"engines": "engines", "decode CPUs": "decode CPUs", "storage requests": "S3 requests", "driver": "driver"}
 
@@ -29,11 +30,12 @@ def tables_in(page: str) -> dict[str, str]:
 
 
 def tables_of_measurements(calibration: dict, assume: Assumptions) -> dict[str, str]:
-    """Return the tables that need no simulation: what was measured, the rule for CPUs, the check against real jobs."""
+    """Return the tables that need no simulation: what was measured, rules that follow, the check against real jobs."""
     return {
         "measured per clip": _measured_per_clip(calibration),
         "measured": _measured(calibration),
         "decode CPUs": _decode_cpus(decode_rows(assume, calibration)),
+        "driver": _driver(control_rows(assume, calibration, _NUM_CLIPS)),
         "check": _check(json.loads(REALITY.read_text())),
     }
 
@@ -44,7 +46,6 @@ def tables_of_results(result: dict) -> dict[str, str]:
     return {
         "advice": _advice(result),
         **{name: _captioning(rows) for name, rows in captioning.items()},
-        "driver": _driver(result["control plane"]),
         "training": _training(result["training"]),
     }
 

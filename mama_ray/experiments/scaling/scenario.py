@@ -69,7 +69,7 @@ class CaptionScenario(Config):
     """Nodes that a cloud takes back, per hour and node."""
     replacement_s: float = Field(300.0, ge=0)
     """From a loss to the next node's being there."""
-    max_pipelines: int = Field(8, ge=1)
+    max_pipelines: int = Field(24, ge=1)
     """Whole pipelines to simulate where nodes are lost; the others are taken to be like them. Without losses all are
     alike, and one is simulated."""
     seed: int = 0
