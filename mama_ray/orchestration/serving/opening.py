@@ -35,8 +35,9 @@ _INDEX_FOLDER = "index"
 def open_state(job: AppJob, token: str | None = None) -> AppState:
     """Open all that was given. Raises UserError for what cannot be used."""
     ensure_readable(job.shards, *job.captions, job.index, job.audit)
-    if job.run is not None:
-        _look_at_model(job.run)
+    for model in (job.run, job.narrator):
+        if model is not None:
+            _look_at_model(model)
     audit = _audit_folder(job.audit)
     shards = Place.of(job.shards or _embedded_shards(job))
     with storage_errors(shards.uri):
@@ -157,8 +158,8 @@ def _leave_ray() -> None:
         ray.shutdown()
 
 
-def _look_at_model(run: str) -> None:
-    source = without_prefix(run)
+def _look_at_model(model: str) -> None:
+    source = without_prefix(model)
     if "://" not in source and not Path(source).expanduser().exists():
         require_hub_id(source)
 

@@ -95,6 +95,8 @@ def test_a_windows_text_is_kept_and_other_windows_are_not_found(client):
 
 def test_the_video_is_answered_by_ranges(client):
     told = send(client).json()
+    answer = client.head(f"/api/narrations/{told['id']}/video")
+    assert (answer.status_code, answer.content) == (200, b"")
     answer = client.get(f"/api/narrations/{told['id']}/video", headers={"range": "bytes=0-9"})
     assert answer.status_code == 206 and len(answer.content) == 10 and answer.headers["content-type"] == "video/mp4"
 
