@@ -61,13 +61,14 @@ demo: setup
 	@$(PY) jobs/demo.py $(ARGS)
 
 # It opens at once, with the encoder and the narrator that come with the package. Where the demo has been run, what it has
-# captioned and recorded is shown, too; a demo of a version that recorded nothing leaves the page of weights out.
+# captioned and recorded is shown, too; a demo of a version that recorded nothing leaves the page of weights out. Tables
+# and an audit that ARGS name take the place of the demo's.
 app: setup
 	@run=runs/demo-learned-weights; more=; \
 	if [ -f runs/demo/report/index.html ]; then \
-	  more="--captions runs/demo/captions"; \
+	  [ -n "$(findstring --captions,$(ARGS))" ] || more="--captions runs/demo/captions"; \
 	  [ -f $$run/audit/audit.json ] || [ ! -d $$run/record ] || $(PY) jobs/audit.py --run $$run --captions runs/demo/captions; \
-	  [ ! -f $$run/audit/audit.json ] || more="$$more --audit $$run/audit"; \
+	  [ -n "$(findstring --audit,$(ARGS))" ] || [ ! -f $$run/audit/audit.json ] || more="$$more --audit $$run/audit"; \
 	else echo "for generated captions and the page of weights: make demo, then make app again"; fi; \
 	$(PY) jobs/app.py configs/app/embedded.yaml $$more $(ARGS)
 

@@ -53,6 +53,11 @@ def test_every_link_inside_the_repository_leads_somewhere(page):
     assert not broken
 
 
+def test_no_page_holds_the_marks_of_a_merge():
+    marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [name_of(page) for page in PAGES if marks.search(page.read_text())] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_that_a_page_names_is_there(page):
     tops = folders_of_the_tree() - {"runs"}  # what jobs write begins with runs/, too

@@ -254,6 +254,7 @@ class VideoGuard:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     bufsize=0,
+                    process_group=0,  # Ctrl-C is for its parent alone: the lifeline ends it
                     pass_fds=(their_end, self._video.fileno(), self._frames.fileno()),
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path)},
                 )

@@ -6,6 +6,7 @@ good for and how to get it.
 
 import hashlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,7 @@ from mama_ray.data.synthetic.recognise import count_other_clips
 from mama_ray.errors import UserError
 from mama_ray.models.hub import EMBEDDED_ENCODER, require_hub_id, without_prefix
 from mama_ray.orchestration.captioning.job import EMBEDDED
+from mama_ray.orchestration.cluster.model_source import look_at_model
 from mama_ray.orchestration.serving.catalog import open_catalog
 from mama_ray.orchestration.serving.job import AppJob
 from mama_ray.orchestration.serving.state import AppState
@@ -34,9 +36,11 @@ _INDEX_FOLDER = "index"
 
 def open_state(job: AppJob, token: str | None = None) -> AppState:
     """Open all that was given. Raises UserError for what cannot be used."""
-    ensure_readable(job.shards, *job.captions, job.index, job.audit)
+    ensure_readable(job.shards, *job.captions, job.index, job.audit, job.narrator)
     if job.run is not None:
-        _look_at_model(job.run)
+        _look_at_run(job.run)
+    if job.narrator != EMBEDDED:
+        look_at_model(job.narrator)
     audit = _audit_folder(job.audit)
     shards = Place.of(job.shards or _embedded_shards(job))
     with storage_errors(shards.uri):
@@ -157,9 +161,9 @@ def _leave_ray() -> None:
         ray.shutdown()
 
 
-def _look_at_model(run: str) -> None:
+def _look_at_run(run: str) -> None:
     source = without_prefix(run)
-    if "://" not in source and not Path(source).expanduser().exists():
+    if "://" not in source and not os.path.exists(os.path.expanduser(source)):
         require_hub_id(source)
 
 

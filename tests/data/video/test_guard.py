@@ -180,20 +180,41 @@ def cpu_ticks(process_id: int) -> int:
     return int(Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[11])
 
 
+def wait_until_it_decodes(child: int) -> None:
+    before = cpu_ticks(child)
+    end = time.monotonic() + 60
+    while cpu_ticks(child) < before + 30 and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def ends_soon(child: int) -> bool:
+    end = time.monotonic() + 5
+    while is_alive(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not is_alive(child)
+
+
 def test_a_child_that_is_decoding_ends_with_a_parent_that_is_killed(tmp_path):
     (tmp_path / "v.gif").write_bytes(make_costly_gif(4000))
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path / "v.gif")], stdout=subprocess.PIPE)
     with parent:
         child = int(parent.stdout.readline())
-        before = cpu_ticks(child)
-        end = time.monotonic() + 60
-        while cpu_ticks(child) < before + 30 and time.monotonic() < end:
-            time.sleep(0.05)
+        wait_until_it_decodes(child)
         parent.kill()
-    end = time.monotonic() + 5
-    while is_alive(child) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not is_alive(child)
+    assert ends_soon(child)
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_child_without_a_traceback_of_its_own(tmp_path):
+    (tmp_path / "v.gif").write_bytes(make_costly_gif(4000))
+    command = [sys.executable, "-c", _PARENT, str(tmp_path / "v.gif")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    with parent:
+        child = int(parent.stdout.readline())
+        wait_until_it_decodes(child)
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+        told = parent.stderr.read().decode()
+    assert ends_soon(child)
+    assert told.count("KeyboardInterrupt") == 1 and "inspection.py" not in told
 
 
 @pytest.mark.parametrize("reader", ["pyav", "decord"])

@@ -3,8 +3,12 @@
 import logging
 from pathlib import Path
 
+import pytest
+
+from mama_ray.errors import UserError
 from mama_ray.orchestration.indexing.job import IndexJob, with_absolute_paths
-from mama_ray.orchestration.serving.opening import own_index, warn_of_unknown
+from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.opening import open_state, own_index, warn_of_unknown
 from mama_ray.search.embedding_parts import IDENTITY_NAME, TableIdentity
 from mama_ray.storage.places import Place
 from tests.orchestration.indexing.index_runs import clip_of, write_shards
@@ -20,6 +24,14 @@ def test_each_model_has_an_index_of_its_own_and_the_first_keeps_the_plain_name(t
     others = {own_index(str(tmp_path), model) for model in ("embedded", "hf:me/mine", "embedded")}
     assert len(others) == 2
     assert all(Path(other).parent == tmp_path for other in others | {str(first)})
+
+
+@pytest.mark.parametrize("option", ["run", "narrator"])
+def test_a_model_that_is_not_there_ends_the_start(tmp_path, option):
+    job = AppJob.model_validate({"data": str(tmp_path / "data"), option: str(tmp_path / "nothing/here")})
+    with pytest.raises(UserError, match="no such model: got .*/nothing/here"):
+        open_state(job)
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_are_told_the_name_of_the_encoder_that_their_own_package_holds():

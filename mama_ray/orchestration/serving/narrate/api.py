@@ -131,6 +131,7 @@ def add_readings(router: APIRouter, queue: NarrationQueue, state: AppState) -> N
         """Tell windows as they are written, as server-sent events, until the narration is over."""
         return EventSourceResponse(events_of(queue, narration, last_event_id), headers={"cache-control": "no-store"})
 
+    @router.head("/api/narrations/{narration_id}/video", include_in_schema=False)
     @router.get("/api/narrations/{narration_id}/video", response_class=FileResponse)
     async def video(narration: _Found) -> FileResponse:
         """Return the video, or the range of it that is asked for, so that every browser plays it."""

@@ -3,16 +3,21 @@
 const app = (() => {
   const element = (name) => document.getElementById(name);
 
-  // Ask the JSON interface; what it refuses is an Error with its reason.
+  // Ask the JSON interface; what it refuses, and what comes from somebody else, is an Error with its reason.
+  const noAnswer = "The app does not answer: it was stopped, or the network is away. Try again.";
   const ask = async (address, options = {}) => {
     if (options.json !== undefined) {
       options = { ...options, body: JSON.stringify(options.json), headers: { "content-type": "application/json", ...options.headers } };
     }
-    const answer = await fetch(address, options);
-    const text = await answer.text();
-    let content = null;
+    let answer = null, text = "", content = null;
+    try {
+      answer = await fetch(address, options);
+      text = await answer.text();
+    } catch { throw new Error(noAnswer); } // a browser's own words for it say nothing
+    const isPage = (answer.headers.get("content-type") || "").startsWith("text/html"); // as of a proxy
     try { content = JSON.parse(text); } catch { /* not JSON: told below, or not wanted */ }
-    if (!answer.ok) throw new Error((content && content.detail) || text.slice(0, 200) || `status ${answer.status}`);
+    if (!answer.ok) throw new Error((content && content.detail) || (!isPage && text.slice(0, 200)) || `The answer was status ${answer.status}.`);
+    if (isPage) throw new Error("Something else has answered in the place of the app. Try again.");
     return content;
   };
 
@@ -54,5 +59,5 @@ const app = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   };
 
-  return { element, ask, tell, make, clock, save };
+  return { element, ask, noAnswer, tell, make, clock, save };
 })();

@@ -3,8 +3,9 @@
 const cards = (() => {
   const { make } = app;
 
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)"); // then nothing moves that was not started
   const play = (frame, clip) => {
-    if (frame.querySelector("video")) return;
+    if (isStill.matches || frame.querySelector("video")) return;
     const video = make("video", { src: `/api/clips/${clip.clip_id}/preview`, loop: true, playsinline: true, preload: "auto", "aria-hidden": "true" });
     video.muted = true; // the attribute alone does not count for elements that a script makes
     video.addEventListener("error", () => video.remove());
@@ -71,5 +72,5 @@ const cards = (() => {
     return item;
   };
 
-  return { card };
+  return { card, isStill };
 })();

@@ -178,10 +178,23 @@
       const kept = await ask(`${address}/windows/${encodeURIComponent(entry.told.clip_id)}`, { method: "PUT", json: { text } });
       entry.told.edited = kept.edited;
       fill(entry);
-      leave();
+      if (!edited || edited === entry) leave();
+      tabs.postMessage({ id: home.dataset.id, clip_id: entry.told.clip_id, edited: kept.edited });
       tell(kept.edited === null ? "The model’s text is back." : "Your text is kept.");
     } catch (error) { tell(error.message); }
   };
+  // What is kept or deleted in another tab shows here: nobody writes over a text that he has not seen.
+  const tabs = new BroadcastChannel("narrations");
+  tabs.addEventListener("message", ({ data }) => {
+    if (data.id !== home.dataset.id) return;
+    const entry = windows.get(data.clip_id);
+    if (data.isDeleted) { stop(); progress.isGone(); } else if (entry) {
+      take([{ ...entry.told, edited: data.edited }]);
+      if (entry === edited) tell("This line was changed in another window meanwhile.");
+    }
+  });
+  const isWriting = () => edited && element("text").value.trim() !== edited.text.trim();
+  window.addEventListener("beforeunload", (event) => { if (isWriting()) event.preventDefault(); });
   const leave = () => {
     const wasOpen = !element("editor").hidden;
     edited = null;
@@ -233,26 +246,7 @@
   });
 
   // ---- how far it is ----
-  const describe = (told) => {
-    const done = (told.num_done || 0).toLocaleString("en"), all = told.num_windows.toLocaleString("en");
-    const words = {
-      queued: told.before ? `Waits for its turn: ${told.before} before it.` : "Waits for its turn.",
-      running: !told.num_done ? "The narrator starts." : told.num_done < told.num_windows ? `${done} of ${all} windows are narrated.` : `All ${all} windows are narrated; the table is written.`,
-      done: `${all} windows are narrated.`, cancelled: `Cancelled: ${done} of ${all} windows are narrated.`, failed: `Failed: ${told.reason}`,
-    };
-    element("state").textContent = words[told.state];
-    element("state").classList.toggle("bad", told.state === "failed");
-    const isOver = ["done", "failed", "cancelled"].includes(told.state);
-    element("progress").hidden = isOver;
-    if (told.num_done || told.state === "queued") element("progress").value = (told.num_done || 0) / told.num_windows;
-    else element("progress").removeAttribute("value");
-    element("cancel").hidden = isOver;
-    element("retry").hidden = !["failed", "cancelled"].includes(told.state);
-    element("retry").textContent = told.state === "failed" ? "Try again" : "Go on";
-    element("notice").hidden = !told.notice;
-    element("notice").textContent = told.notice || "";
-    if (isOver && !order.length) element("waiting").textContent = "Nothing was narrated.";
-  };
+  const describe = (told) => progress.describe(told, order.length > 0);
   // A browser comes back by itself where the line breaks, but not after an answer that it does not like, such as the 503
   // of an app with too many clients: that is for us, at growing intervals.
   const shortestMs = 1000, longestMs = 30000;
@@ -284,7 +278,10 @@
   press("delete", async () => {
     if (!confirm("Delete the video and all that was said of it?")) return;
     stop();
+    element("state").textContent = "It is being deleted.";
     try { await ask(address, { method: "DELETE" }); } catch (error) { follow(); throw error; }
+    edited = null;
+    tabs.postMessage({ id: home.dataset.id, isDeleted: true });
     location.assign("/narrate");
   });
 

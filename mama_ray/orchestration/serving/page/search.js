@@ -4,8 +4,11 @@
   const PAGE = 24;
   const form = element("search"), words = element("words"), mixture = element("mixture"), filterForm = element("filter-form");
   const state = { plus: [], minus: [], like: [], unlike: [] };
-  const selected = new Map();
-  let last = 0, shown = 0;
+  // What is ticked outlives a look at a clip's page, in this tab.
+  const keptSelection = () => { try { return JSON.parse(sessionStorage.getItem("selected")) || []; } catch { return []; } };
+  const selected = new Set(keptSelection());
+  let last = 0, shown = 0, current = null, address = null;
+  let others = []; // filters of the address that this page does not offer, as [name, value]: they count, or are refused
 
   // ---- what the address says, so that a search can be kept and sent to others
 
@@ -17,6 +20,10 @@
     for (const name of numberNames) if (data.get(name)) filters[name] = Number(data.get(name));
     if (data.get("without_flags")) filters.without_flags = true;
     if (data.get("error") && data.get("error") !== "any") filters.error = data.get("error");
+    for (const [name, value] of others) {
+      if (listNames.includes(name)) filters[name] = [...(filters[name] || []), value];
+      else if (!(name in filters)) filters[name] = value;
+    }
     return filters;
   };
 
@@ -27,19 +34,31 @@
     if (mixture.value !== "1") asked.set("mixture", mixture.value);
     for (const [name, value] of Object.entries(readFilters())) for (const one of [value].flat()) asked.append(name, one);
     const query = asked.toString();
-    if (query !== location.search.slice(1)) history.pushState(null, "", query ? `/?${query}` : "/");
+    if (query !== location.search.slice(1)) {
+      keepPlace();
+      history.pushState(null, "", query ? `/?${query}` : "/");
+    }
+    address = location.search;
   };
+  // Who comes back finds as many clips as were shown, at the same place.
+  history.scrollRestoration = "manual";
+  const keepPlace = () => history.replaceState({ shown, top: scrollY }, "");
 
   const readAddress = () => {
     const asked = new URLSearchParams(location.search);
     words.value = asked.get("q") || "";
-    for (const name of Object.keys(state)) state[name] = asked.getAll(name);
-    mixture.value = asked.get("mixture") || "1";
+    for (const name of Object.keys(state)) state[name] = [...new Set(asked.getAll(name).map((one) => one.trim()).filter(Boolean))];
+    const mixed = Number.parseFloat(asked.get("mixture"));
+    mixture.value = mixed >= 0 && mixed <= 1 ? mixed : 1;
     for (const field of filterForm.elements) {
       if (!field.name) continue;
       if (field.type === "checkbox") field.checked = field.name === "without_flags" ? asked.has(field.name) : asked.getAll(field.name).includes(field.value);
       else field.value = asked.get(field.name) || (field.tagName === "SELECT" ? "any" : "");
     }
+    const fields = [...filterForm.elements];
+    const isOffered = ([name, value]) => fields.some((field) => field.name === name && (field.type === "checkbox" ? field.value === value : field.value));
+    others = [...asked].filter((one) => [...listNames, ...numberNames, "error"].includes(one[0]) && one[1] !== "any" && !isOffered(one));
+    address = location.search;
   };
 
   // ---- terms
@@ -48,15 +67,15 @@
   const showTerms = () => {
     const list = element("terms");
     list.replaceChildren();
+    const show = (name, kind, drop) => {
+      const remove = make("button", { type: "button", class: "plain", "aria-label": `remove ${name}`, text: "×", onclick: () => { drop(); run(); words.focus(); } });
+      list.append(make("span", { role: "listitem", class: `term ${kind}` }, make("span", { text: `${kind === "minus" ? "− " : ""}${name}` }), remove));
+    };
     for (const kind of Object.keys(state)) {
-      const isMinus = kind === "minus" || kind === "unlike";
-      for (const value of state[kind]) {
-        const name = nameOf(kind, value);
-        const remove = make("button", { type: "button", class: "plain", "aria-label": `remove ${name}`, text: "×" });
-        remove.addEventListener("click", () => { state[kind] = state[kind].filter((one) => one !== value); run(); words.focus(); });
-        list.append(make("span", { role: "listitem", class: `term ${isMinus ? "minus" : "plus"}` }, make("span", { text: `${isMinus ? "− " : ""}${name}` }), remove));
-      }
+      const look = kind === "minus" || kind === "unlike" ? "minus" : "plus";
+      for (const value of state[kind]) show(nameOf(kind, value), look, () => { state[kind] = state[kind].filter((one) => one !== value); });
     }
+    for (const other of others) show(`${other[0].replaceAll("_", " ")}: ${other[1]}`, "filter", () => { others = others.filter((one) => one !== other); });
     const value = Number(mixture.value);
     element("mixture-told").textContent = value === 1 ? "pixels" : value === 0 ? "captions alone" : `${Math.round(100 * value)} % pixels`;
     const count = Object.keys(readFilters()).length;
@@ -74,14 +93,15 @@
 
   // ---- searching
 
-  const request = (offset) => ({
+  const request = (limit) => ({
     plus: [words.value.trim(), ...state.plus].filter(Boolean), minus: state.minus, like: state.like, unlike: state.unlike,
-    mixture: Number(mixture.value), filters: readFilters(), limit: PAGE, offset,
+    mixture: Number(mixture.value), filters: readFilters(), limit, offset: 0,
   });
   const isAsked = (asked) => asked.plus.length + asked.minus.length + asked.like.length + asked.unlike.length > 0;
 
-  const search = async (offset) => {
-    const asked = request(offset), number = ++last, list = element("cards");
+  const search = async (offset, limit = PAGE) => {
+    if (!offset) current = request(limit); // "More" goes on with what is shown, whatever has been typed since
+    const asked = { ...current, limit, offset }, number = ++last, list = element("cards");
     showTerms();
     list.setAttribute("aria-busy", "true");
     try {
@@ -92,7 +112,7 @@
       shown = offset + answer.hits.length;
       element("told").textContent = !answer.total ? "No clip passes the filters."
         : isAsked(asked) ? `${answer.total.toLocaleString("en")} clips, the best first · ${answer.took_ms.toFixed(0)} ms`
-          : `${answer.total.toLocaleString("en")} clips, in the order of the corpus. Move over one to play it.`;
+          : `${answer.total.toLocaleString("en")} clips, in the order of the corpus.${cards.isStill.matches ? "" : " Move over one to play it."}`;
       element("more").hidden = shown >= answer.total || answer.hits.length === 0;
     } catch (error) {
       if (number !== last) return;
@@ -108,17 +128,21 @@
 
   // ---- selection
 
-  const onselect = (clip, isOn) => {
-    if (isOn) selected.set(clip.clip_id, clip); else selected.delete(clip.clip_id);
+  const showSelection = () => {
     element("selection").hidden = selected.size === 0;
     element("selected").textContent = `${selected.size} selected`;
+    try { sessionStorage.setItem("selected", JSON.stringify([...selected])); } catch { /* it is gone with the page */ }
+  };
+  const onselect = (clip, isOn) => {
+    if (isOn) selected.add(clip.clip_id); else selected.delete(clip.clip_id);
+    showSelection();
   };
   const onlike = (clip) => { words.value = ""; Object.assign(state, { plus: [], minus: [], like: [clip.clip_id], unlike: [] }); scrollTo({ top: 0 }); run(); };
-  element("export").addEventListener("click", () => save("clip_ids.txt", [...selected.keys(), ""].join("\n")));
-  if (element("as-plus")) element("as-plus").addEventListener("click", () => { for (const id of selected.keys()) add("like", id); run(); });
+  element("export").addEventListener("click", () => save("clip_ids.txt", [...selected, ""].join("\n")));
+  if (element("as-plus")) element("as-plus").addEventListener("click", () => { for (const id of selected) add("like", id); run(); });
   element("unselect").addEventListener("click", () => {
     selected.clear();
-    element("selection").hidden = true;
+    showSelection();
     for (const box of element("cards").querySelectorAll("input[type=checkbox]")) box.checked = false;
   });
 
@@ -131,7 +155,7 @@
   mixture.addEventListener("change", run);
   filterForm.addEventListener("change", run);
   filterForm.addEventListener("submit", (event) => { event.preventDefault(); run(); });
-  element("clear-filters").addEventListener("click", () => { filterForm.reset(); run(); });
+  element("clear-filters").addEventListener("click", () => { filterForm.reset(); others = []; run(); });
   element("more").addEventListener("click", () => search(shown));
   element("example").addEventListener("change", async (event) => {
     const [file] = event.target.files, label = element("example-label");
@@ -149,7 +173,15 @@
     }
   });
   element("filters").open = matchMedia("(min-width: 821px)").matches;
-  window.addEventListener("popstate", () => { readAddress(); search(0); });
-  readAddress();
-  search(0);
+  const open = async () => {
+    const { shown: most = PAGE, top = 0 } = history.state || {};
+    readAddress();
+    await search(0, Math.min(200, Math.max(PAGE, most)));
+    if (top) scrollTo({ top });
+  };
+  // A link within the page, such as that to its content, is no other search.
+  window.addEventListener("popstate", () => { if (location.search !== address) open(); });
+  window.addEventListener("pagehide", keepPlace);
+  showSelection();
+  open();
 })();

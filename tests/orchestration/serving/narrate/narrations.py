@@ -16,11 +16,22 @@ from mama_ray.orchestration.serving.narrate.record import Record, Settings, keep
 from mama_ray.orchestration.serving.opening import open_state
 from tests.data.video.video_factory import make_video
 
+_CONFIG = "config.json"
+
 
 def no_narrator(folder: Path) -> str:
-    """Make a folder that is no model: a job with it starts as every job does, and soon ends with a reason."""
+    """Make a folder that the app takes for a narrator when it opens.
+
+    Once it is taken away (`take_away`), a job with it starts as every job does, and soon ends with a reason.
+    """
     (folder / "no-model").mkdir(exist_ok=True)
+    (folder / "no-model" / _CONFIG).write_text("{}")
     return str(folder / "no-model")
+
+
+def take_away(narrator: str) -> None:
+    """Leave nothing of what `no_narrator` has made but an empty folder, as somebody who cleans up."""
+    (Path(narrator) / _CONFIG).unlink()
 
 
 @contextlib.contextmanager
@@ -55,7 +66,9 @@ async def comes_about(found: Callable[[], bool], *, seconds: float = 120) -> Non
 
 def queue_at(folder: Path, *, at_once: int = 1, max_waiting: int = 4) -> NarrationQueue:
     """Make a queue whose jobs fail soon."""
-    job = NarrateJob(model=no_narrator(folder))
+    narrator = no_narrator(folder)
+    take_away(narrator)
+    job = NarrateJob(model=narrator)
     return NarrationQueue(folder / "narrations", job, at_once=at_once, max_waiting=max_waiting)
 
 

@@ -5,16 +5,16 @@ import json
 import pytest
 
 from mama_ray.data.clip import VIDEO_EXTENSIONS, make_clip_id
-from tests.orchestration.serving.narrate.narrations import client_of, no_narrator, send, wait_for
+from tests.orchestration.serving.narrate.narrations import client_of, no_narrator, send, take_away, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]  # processes of its own for each case
 
 
 @pytest.fixture
 def client(tmp_path, small_shards):
-    with client_of(
-        small_shards, tmp_path / "data", narrator=no_narrator(tmp_path), max_upload_mib=1, max_jobs=2
-    ) as found:
+    narrator = no_narrator(tmp_path)
+    with client_of(small_shards, tmp_path / "data", narrator=narrator, max_upload_mib=1, max_jobs=2) as found:
+        take_away(narrator)
         yield found
 
 
@@ -95,6 +95,8 @@ def test_a_windows_text_is_kept_and_other_windows_are_not_found(client):
 
 def test_the_video_is_answered_by_ranges(client):
     told = send(client).json()
+    answer = client.head(f"/api/narrations/{told['id']}/video")
+    assert (answer.status_code, answer.content) == (200, b"")
     answer = client.get(f"/api/narrations/{told['id']}/video", headers={"range": "bytes=0-9"})
     assert answer.status_code == 206 and len(answer.content) == 10 and answer.headers["content-type"] == "video/mp4"
 
@@ -116,7 +118,9 @@ def test_without_a_narrator_uploads_are_refused_and_old_narrations_stay(client, 
 def test_odd_files_of_the_field_are_taken_or_refused_with_a_reason(tmp_path, small_shards, shared):
     videos = sorted((shared / "data/cases/videos").iterdir())
     answers = {}
-    with client_of(small_shards, tmp_path / "data", narrator=no_narrator(tmp_path), max_jobs=1000) as client:
+    narrator = no_narrator(tmp_path)
+    with client_of(small_shards, tmp_path / "data", narrator=narrator, max_jobs=1000) as client:
+        take_away(narrator)
         for path in videos:
             answers[path.name] = answer = send(client, path.name, path.read_bytes())
             assert answer.status_code in (201, 422), path.name

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.video.video_factory import make_video
 from tests.orchestration.serving.app_process import RunningApp, running_app
-from tests.orchestration.serving.narrate.narrations import no_narrator, wait_for
+from tests.orchestration.serving.narrate.narrations import no_narrator, take_away, wait_for
 from tests.processes import descendants, title
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]
@@ -23,8 +23,9 @@ _ENDS_WITHIN_S = 30
 
 @pytest.fixture
 def app(tmp_path, small_shards):
-    given = ["--shards", str(small_shards), "--narrator", no_narrator(tmp_path)]
-    with running_app(tmp_path / "data", *given) as found:
+    narrator = no_narrator(tmp_path)
+    with running_app(tmp_path / "data", "--shards", str(small_shards), "--narrator", narrator) as found:
+        take_away(narrator)
         yield found
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.data.video.video_factory import make_video
 from tests.orchestration.serving.app_process import RunningApp, running_app
-from tests.orchestration.serving.narrate.narrations import no_narrator
+from tests.orchestration.serving.narrate.narrations import no_narrator, take_away
 
 pytestmark = [pytest.mark.slow, pytest.mark.promise]
 
@@ -45,8 +45,10 @@ def one_client(app: RunningApp, number: int, video: bytes) -> dict:
 
 def test_ten_clients_at_once_are_all_served_in_the_order_in_which_they_came(tmp_path, small_shards):
     video = make_video(num_frames=16, fps=8)
-    given = ["--shards", str(small_shards), "--narrator", no_narrator(tmp_path), "--max_jobs", str(MAX_JOBS)]
+    narrator = no_narrator(tmp_path)
+    given = ["--shards", str(small_shards), "--narrator", narrator, "--max_jobs", str(MAX_JOBS)]
     with running_app(tmp_path / "data", *given) as app:
+        take_away(narrator)
         with ThreadPoolExecutor(NUM_CLIENTS) as clients:
             done = list(clients.map(lambda number: one_client(app, number, video), range(NUM_CLIENTS)))
         log = app.log()

@@ -9,7 +9,7 @@ from mama_ray.orchestration.serving.narrate.record import Record, Settings
 from tests.data.video.video_factory import make_video
 from tests.orchestration.serving.app_process import RunningApp, running_app
 from tests.orchestration.serving.browsers import wait_until
-from tests.orchestration.serving.narrate.narrations import no_narrator
+from tests.orchestration.serving.narrate.narrations import no_narrator, take_away
 
 ID, DAMAGED = "0" * 16, "1" * 16
 BUSY = 503
@@ -32,6 +32,7 @@ def app(tmp_path_factory, small_shards) -> Iterator[RunningApp]:
     (data / "narrations" / DAMAGED / "a.avi").write_bytes(b"no video any more")
     narrator = no_narrator(tmp_path_factory.mktemp("model"))
     with running_app(data, "--shards", str(small_shards), "--narrator", narrator) as found:
+        take_away(narrator)
         yield found
 
 
@@ -116,3 +117,40 @@ def test_a_poster_that_found_the_app_busy_is_asked_for_again_and_one_without_a_p
         assert page.locator(f"{first} .no-picture").count() == 0
         assert asked["simple-0-train-000002"] == 2  # as an image, and to see why not
         browser.troubles.clear()  # the browser tells of each 503 and 422
+
+
+def test_a_text_kept_in_one_tab_shows_in_the_other_and_so_does_a_deletion(app, browser):
+    copied = app.log_file.parent / "narrations" / ID
+    record = Record.model_validate_json((copied / "record.json").read_text())
+    window = {"start_s": 0.0, "end_s": 1.0, "texts": [], "not_shown": [], "error": None, "edited": None}
+    told = json.dumps([{**window, "clip_id": record.windows()[0].clip_id}])
+    with browser.page(f"{app.url}/docs") as page:
+        page.context.route(
+            "**/events",
+            lambda route: route.fulfill(content_type="text/event-stream", body=f"event: windows\ndata: {told}\n\n"),
+        )
+        page.goto(f"{app.url}/narrate/{ID}")
+        other = page.context.new_page()
+        other.goto(f"{app.url}/narrate/{ID}")
+        for one in (page, other):
+            one.locator("#entries button").click()
+            one.click("#edit")
+        page.fill("#text", "of the first <b>tab</b>")
+        page.keyboard.press("Control+Enter")
+        other.wait_for_selector("#entries li:has-text('of the first <b>tab</b>')")
+        assert "changed in another window" in other.inner_text("#toast")
+        assert other.locator("#editor").is_visible(), "what is being written there stays"
+        other.fill("#text", "half written")
+        asked = []
+        other.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        other.close(run_before_unload=True)
+        wait_until(page, "true")
+        page.wait_for_timeout(500)
+        assert asked == ["beforeunload"] and not other.is_closed()
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.route(f"**/api/narrations/{ID}", lambda route: route.fulfill(status=204))
+        page.click("#delete")
+        page.wait_for_url("**/narrate")
+        other.wait_for_selector("#state:has-text('deleted in another window')")
+        assert not other.locator("#delete").is_visible() and not other.locator("#editor").is_visible()
+        other.close()
