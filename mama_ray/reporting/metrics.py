@@ -64,6 +64,12 @@ _WEIGHTS = (
     ),
     Metric("weights/curve_weight", "", "weights at those losses", is_curve=True),
 )
+_INPUTS = (
+    Metric("inputs/<input>/sensitivity", "", "change of the mean weight, 1 being itself, with this input of the net"),
+    Metric("inputs/<input>/weight/<value>", "", "mean weight of clips of this value of a category; 1 is uniform"),
+    Metric("inputs/<input>/curve_value", "", "values of the input at which the weight is sampled", is_curve=True),
+    Metric("inputs/<input>/curve_weight", "", "weights at those values, the mean being 1", is_curve=True),
+)
 _THROUGHPUT = (
     Metric("throughput/clips_per_s", "clips/s", "clips trained on per second, all workers"),
     Metric("throughput/step_s", "s", "time of one step"),
@@ -101,7 +107,8 @@ _NARRATOR = (
 )
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
+    metric.name: metric
+    for metric in _TRAIN + _META + _WEIGHTS + _INPUTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
 }
 _PATTERNS = [
     (

@@ -68,6 +68,17 @@ def describe_inputs(config: WeightingConfig) -> tuple[WeightInput, ...]:
     )
 
 
+def check_num_averaged(num_samples: int) -> None:
+    """Raise UserError for more samples than an average may have: it would not be held."""
+    if num_samples > MAX_AVERAGED:
+        raise UserError(
+            "weighting.inputs average_loss keeps 4 bytes per clip on every worker and in every checkpoint",
+            got=f"{num_samples:,} clips",
+            wanted=f"at most {MAX_AVERAGED:,}",
+            remedy="leave average_loss out",
+        )
+
+
 class AverageLoss:
     """A moving average of every sample's loss over its visits: float32, one number per sample, the same on all ranks.
 
@@ -75,13 +86,7 @@ class AverageLoss:
     """
 
     def __init__(self, num_samples: int, decay: float, device: torch.device | str = "cpu"):
-        if num_samples > MAX_AVERAGED:
-            raise UserError(
-                "weighting.inputs average_loss keeps 4 bytes per clip on every worker and in every checkpoint",
-                got=f"{num_samples:,} clips",
-                wanted=f"at most {MAX_AVERAGED:,}",
-                remedy="leave average_loss out",
-            )
+        check_num_averaged(num_samples)
         self._decay = decay
         # One place more, for padding, for what could not be read, and for visits that do not count.
         self._averages = torch.full((num_samples + 1,), torch.nan, device=device)

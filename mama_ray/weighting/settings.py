@@ -1,5 +1,6 @@
 """How losses become weights, and how that is learned; without torch, as a command line names it."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -10,9 +11,11 @@ Method = Literal["forward_mode", "finite_difference", "central_difference", "sec
 
 LOSSES = ("loss", "loss_video_to_text", "loss_text_to_video", "average_loss")
 """Inputs of the weight net that are losses of the clip."""
+OF_THE_CONTRAST = ("loss_video_to_text", "loss_text_to_video", "cosine")
 COMPUTED = (*LOSSES, "cosine")
 """Inputs that a step takes from its own pass; every other one is a column of numbers or a category of the clip."""
 _OF_THE_INDEX = ("topic", "source")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # which metrics are named by
 _MAX_VALUES = 256  # of all categories: each is a weight per hidden unit
 
 
@@ -79,6 +82,8 @@ class WeightingConfig(Config):
     def _inputs_are_known(self) -> "WeightingConfig":
         if not self.inputs or len(set(self.inputs)) < len(self.inputs):
             raise ValueError(f"inputs: got {list(self.inputs)}, wanted at least one name, each once")
+        if strange := [name for name in self.inputs if not _NAME.fullmatch(name)]:
+            raise ValueError(f"inputs: got {strange[0]!r}, wanted letters, digits, _, . and - as a column's name")
         if self.sees_more and self.kind != "learned":
             raise ValueError(f"inputs are what a weight net sees: got kind {self.kind}, wanted learned")
         if self.sees_more and self.weighted_term != "sum":

@@ -23,6 +23,7 @@ from mama_ray.data.index import read_index, select_split
 from mama_ray.data.index_rows import IndexRows
 from mama_ray.data.sources import rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
+from mama_ray.data.weight_columns import add_columns, columns_of_clips
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster import row_server
@@ -44,6 +45,7 @@ from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.training.settings import TaskConfig
+from mama_ray.weighting.settings import WeightingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def load_run_data(
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
     needs_relevance: bool = False,
+    weighting: WeightingConfig | None = None,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -84,12 +87,13 @@ def load_run_data(
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
     need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
-    tables get the clips' classes; needs_relevance: whether a loss compares them.
+    tables get the clips' classes; needs_relevance: whether a loss compares them. weighting: whose weight net may see
+    columns, which training's table gets.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS)
+    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting)
     summary = result_of(summary, *stored)
     if summary.pop("is_served"):
         count = summary["num_clips"]["train"]
@@ -109,11 +113,13 @@ def _load(
     reads_classes: bool = False,
     needs_relevance: bool = False,
     max_held: int = row_server.MAX_HELD_ROWS,
+    weighting: WeightingConfig | None = None,
 ) -> tuple:
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
-        may_stay = task.contrast and task.kind == "none" and not reads_classes
+        has_columns = weighting is not None and bool(weighting.columns)
+        may_stay = task.contrast and task.kind == "none" and not reads_classes and not has_columns
         tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
     excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
     contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
@@ -132,6 +138,13 @@ def _load(
         rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
     contents |= {"data.classes": classes["sha256"]} if classes else {}
+    drawn = None
+    if weighting is not None and has_columns:
+        columns, drawn, digest = columns_of_clips(
+            tables["train"], weighting.columns, weighting.categories, weighting.features
+        )
+        tables["train"] = add_columns(tables["train"], columns)
+        contents |= {"weighting.features": digest} if digest else {}
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(Place.of(shards), task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
@@ -146,6 +159,8 @@ def _load(
         "excluded": num_excluded,
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
+    if drawn is not None:
+        summary["drawn_source"] = [drawn.column, list(drawn.values)]
     return tables["train"], tables["meta"], tables["val"], files, summary
 
 
