@@ -40,6 +40,9 @@ _META = (
     Metric("meta/loss_before_lookahead", "nats", "mean loss of the same meta batch before the lookahead"),
     Metric("meta/direction_norm", "", "norm of the meta loss's gradient at the lookahead"),
     Metric("meta/hypergradient_norm", "", "norm of the weight net's gradient"),
+    Metric("meta/margin", "radians", "mean of a learned margin over the batch"),
+    Metric("meta/margin_spread", "radians", "standard deviation of a learned margin over the batch"),
+    Metric("meta/margin_gradient_norm", "", "norm of the meta loss's gradient in what gives the margin"),
 )
 _WEIGHTS = (
     Metric(

@@ -31,6 +31,7 @@ from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
+_DIALS, _DIALS_OPTIMIZER = "dials.safetensors", "dials_optimizer.pt"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ def capture_state(
     if state.weight_optimizer is not None:
         weights["weight_net.safetensors"] = state.weighting.state_dict()
         optimizers["weight_optimizer.pt"] = state.weight_optimizer
+    if (dials := state.weighted_step.dials) is not None:
+        weights[_DIALS] = dials.module.state_dict()
+        optimizers[_DIALS_OPTIMIZER] = dials.optimizer
     weights["objective.safetensors"] = state.feature_model.own_state()
     weights["adapters.safetensors"] = adapter_state(state.model)
     if state.ema is not None:
@@ -143,6 +147,9 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.weight_optimizer is not None:
             state.weighting.load_state_dict(read_safetensors(directory / "weight_net.safetensors"))
             state.weight_optimizer.load_state_dict(read_torch_file(directory / "weight_optimizer.pt"))
+        if (dials := state.weighted_step.dials) is not None:
+            dials.module.load_state_dict(read_safetensors(directory / _DIALS))
+            dials.optimizer.load_state_dict(read_torch_file(directory / _DIALS_OPTIMIZER))
         if state.ema is not None:
             _load_model(state.ema.module, directory, "ema.safetensors", "ema_adapters.safetensors")
             state.ema.n_averaged.fill_(record["ema_num_averaged"])

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config, Location
+from mama_ray.objectives.settings import ContrastiveConfig
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
 
@@ -154,6 +155,18 @@ class MetaConfig(Config):
     """Share of a batch's clips, drawn anew in each meta step, whose features' tangents the hypergradient is made of: 1
     is exact; 0.5, 0.25, ... (one of two, of four) an estimate with the right mean, cheaper. forward_mode alone."""
 
+    margin: AddedLater[Literal["fixed", "scalar", "per_sample"]] = "fixed"
+    """fixed: objective.margin; scalar: a signed margin, one for all, learned on the meta-set from objective.margin on;
+    per_sample: one of each sample, by a small net of its loss without margin. Learned by the same directional pass, at
+    meta steps, whatever the weights are; the meta loss is then without margin."""
+
+    margin_lr: AddedLater[float] = Field(3e-3, gt=0.0)
+    """Learning rate of a learned margin (AdamW without decay), on the inverse hyperbolic tangent of its share of
+    margin_limit."""
+
+    margin_limit: AddedLater[float] = Field(0.5, gt=0.0, lt=1.5)
+    """Angle in radians that a learned margin stays below, to either side of 0."""
+
     lr: float = Field(3e-3, gt=0.0)
     """Learning rate of the weight net (AdamW)."""
 
@@ -169,3 +182,28 @@ class MetaConfig(Config):
         if self.tangent_share < 1 and self.hypergradient != "forward_mode":
             raise ValueError(f"tangent_share below 1 is of forward_mode alone: got hypergradient {self.hypergradient}")
         return self
+
+    @property
+    def learns_margin(self) -> bool:
+        """Whether the margin is learned on the meta-set."""
+        return self.margin != "fixed"
+
+
+def require_learnable_margin(meta: MetaConfig, objective: ContrastiveConfig | None, weighting: WeightingConfig) -> None:
+    """Raise ValueError where a margin cannot be learned."""
+    if objective is None or objective.ranks_by_cosine:
+        got = "task.contrast false" if objective is None else f"objective.loss {objective.loss}"
+        raise ValueError(f"meta.margin {meta.margin} is of a contrast with an angular margin: got {got}")
+    if objective.close_negatives == "close_too":
+        raise ValueError(f"meta.margin {meta.margin}: got objective.close_negatives close_too, wanted untouched")
+    if abs(objective.margin) >= meta.margin_limit:
+        raise ValueError(
+            f"meta.margin {meta.margin} starts at objective.margin: got {objective.margin:g}, wanted less than "
+            f"meta.margin_limit = {meta.margin_limit:g}"
+        )
+    if weighting.weighted_term != "sum":
+        raise ValueError(
+            f"meta.margin {meta.margin}: got weighting.weighted_term {weighting.weighted_term}, wanted sum"
+        )
+    if weighting.kind == "learned" and weighting.learner == "joint":
+        raise ValueError(f"meta.margin {meta.margin} needs a meta-set: got weighting.learner joint, wanted meta")

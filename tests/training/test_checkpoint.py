@@ -34,6 +34,8 @@ RUNS = {
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
     "averaged": {"meta": {"gradient_decay": 0.7}},
     "drawn": {"meta": {"tangent_share": 0.5}},
+    "margin": {"meta": {"margin": "scalar"}},
+    "margins": {"meta": {"margin": "per_sample"}, "weighting": WeightingConfig(kind="uniform")},
     "inputs": {"weighting": INPUTS.model_copy(update={"hidden_dim": 8})},
 }
 
@@ -54,10 +56,17 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, ru
     for ours, theirs in ((second.model, whole.model), (second.weighting, whole.weighting)):
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
+    for ours, theirs in zip(dials_of(second), dials_of(whole), strict=True):
+        assert torch.equal(ours, theirs)
     for name, value in second.evaluated_model.state_dict().items():
         assert torch.equal(value, whole.evaluated_model.state_dict()[name]), name
     assert [record.step for record in resumed] == list(range(5, NUM_STEPS))
     assert torch.equal(resumed[-1].losses, records[NUM_STEPS - 1].losses)
+
+
+def dials_of(state: TrainState) -> list[torch.Tensor]:
+    dials = state.weighted_step.dials
+    return [] if dials is None else list(dials.module.state_dict().values())
 
 
 def test_bias_of_a_sigmoid_loss_is_learned_and_goes_on_where_it_was(tmp_path):
@@ -95,6 +104,13 @@ def test_a_checkpoint_without_the_averaged_losses_that_a_run_needs_is_refused(tm
     (directory / "average_loss.safetensors").unlink()
     with pytest.raises(UserError, match=r"average_loss\.safetensors"):
         load_state(new_state(weighting=INPUTS), directory)
+
+
+def test_a_checkpoint_without_the_learned_margin_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    assert not (directory / "dials.safetensors").exists()
+    with pytest.raises(UserError, match=r"dials\.safetensors"):
+        load_state(new_state(meta={"margin": "scalar"}), directory)
 
 
 def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:

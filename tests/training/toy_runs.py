@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -25,7 +26,7 @@ def new_state(
     autocast: Autocast = nullcontext,
     objective: ContrastiveConfig | None = None,
     inner: InnerStepConfig | None = None,
-    meta: dict[str, float] | None = None,
+    meta: dict[str, Any] | None = None,
     weighting: WeightingConfig | None = None,
     **optim,
 ) -> TrainState:

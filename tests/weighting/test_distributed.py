@@ -69,12 +69,16 @@ VARIANTS = {
     "relative_adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.03, relative=True), "num_micro_batches": 2},
     "inputs": {"weighting_config": INPUTS, "arrangement": "faithful"},
     "padded_inputs": {"weighting_config": INPUTS.model_copy(update={"standardise": True}), "num_micro_batches": 2},
+    "margin": {"margin": "scalar", "arrangement": "faithful", "hypergradient": "second_order"},
+    "padded_margin": {"margin": "per_sample", "num_micro_batches": 2},
+    "drawn_margin": {"margin": "per_sample", "tangent_share": 0.5},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
     "padded": (16, 7),
     "padded_drawn": (16, 7),
     "padded_inputs": (16, 7),
+    "padded_margin": (16, 7),
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
     "padded_sigmoid": (16, 7),
@@ -146,6 +150,8 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
         outcome[f"phi_gradient{number}"] = torch.cat([p.grad.flatten() for p in net.parameters()])
         optimizer.step()
     outcome["theta"] = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    if step.dials is not None:
+        outcome["dials"] = torch.cat([value.detach().flatten() for value in step.dials.module.parameters()])
     outcome["phi"] = torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
     return outcome
 

@@ -14,6 +14,7 @@ from mama_ray.data.classes.names import IS_GENERATED, OF_TEXT, OF_VIDEO
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
+from mama_ray.weighting.dials import build_dials
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.inputs import describe_inputs
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
@@ -167,16 +168,24 @@ def build_step(
     config = weighting_config or WeightingConfig()
     weighting = weighting if weighting is not None else build_weighting(config)
     parameters = list(weighting.parameters())
+    objective = objective or ContrastiveConfig(margin=0.2)
+    of_meta = MetaConfig(**({"inner": InnerStepConfig(lr=0.1)} | meta))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        dials = build_dials(of_meta, objective, config, "cpu")
+    if dials is not None:
+        dials.module.to(DTYPE)
     return WeightedStep(
         model if isinstance(model, FeatureModel | DistributedDataParallel) else FeatureModel(model),
         weighting,
-        objective=TrainingObjective(ContrastiveObjective(objective or ContrastiveConfig(margin=0.2)), task, eta),
+        objective=TrainingObjective(ContrastiveObjective(objective), task, eta),
         weighting_config=config,
-        meta=MetaConfig(**({"inner": InnerStepConfig(lr=0.1)} | meta)),
+        meta=of_meta,
         optimizer=optimizer,
         weight_optimizer=torch.optim.SGD(parameters, lr=weight_lr) if parameters else None,
         num_micro_batches=num_micro_batches,
         num_samples=num_samples,
+        dials=dials,
     )
 
 

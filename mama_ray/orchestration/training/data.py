@@ -118,8 +118,7 @@ def _load(
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
-        has_columns = weighting is not None and bool(weighting.columns)
-        may_stay = task.contrast and task.kind == "none" and not reads_classes and not has_columns
+        may_stay = task.contrast and task.kind == "none" and not reads_classes and not _has_columns(weighting)
         tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
     excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
     contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
@@ -131,20 +130,12 @@ def _load(
             tables["train"], num_uncaptioned["train"] = choose_rows(rows["train"], config.mix)
     require_known(config.exclude, excluded, num_excluded)
     refuse_overlap(tables, is_begun=is_begun)
-    if not len(tables["train"]):
-        counts = sum(map(len, rows.values())), num_uncaptioned["train"]
-        raise _no_training_clips(shards, *counts, config, needs_captions=task.contrast)
+    _require_training_clips(shards, tables, rows, num_uncaptioned, config, needs_captions=task.contrast)
     if not is_served:
         rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
-    contents |= {"data.classes": classes["sha256"]} if classes else {}
-    drawn = None
-    if weighting is not None and has_columns:
-        columns, drawn, digest = columns_of_clips(
-            tables["train"], weighting.columns, weighting.categories, weighting.features
-        )
-        tables["train"] = add_columns(tables["train"], columns)
-        contents |= {"weighting.features": digest} if digest else {}
+    tables, drawn, hashes = _add_weight_columns(tables, weighting)
+    contents |= ({"data.classes": classes["sha256"]} if classes else {}) | hashes
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(Place.of(shards), task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
@@ -159,9 +150,25 @@ def _load(
         "excluded": num_excluded,
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
-    if drawn is not None:
-        summary["drawn_source"] = [drawn.column, list(drawn.values)]
-    return tables["train"], tables["meta"], tables["val"], files, summary
+    return tables["train"], tables["meta"], tables["val"], files, summary | drawn
+
+
+def _has_columns(weighting: WeightingConfig | None) -> bool:
+    return weighting is not None and bool(weighting.columns)
+
+
+def _add_weight_columns(
+    tables: dict[str, pa.Table], weighting: WeightingConfig | None
+) -> tuple[dict[str, pa.Table], dict[str, list], dict[str, str]]:
+    """Return the tables, training's with the columns that a weight net sees, what the summary says of a source that is
+    drawn, and a hash of weighting.features, where that is read."""
+    if weighting is None or not weighting.columns:
+        return tables, {}, {}
+    settings = weighting.columns, weighting.categories, weighting.features
+    columns, drawn, digest = columns_of_clips(tables["train"], *settings)
+    told = {} if drawn is None else {"drawn_source": [drawn.column, list(drawn.values)]}
+    hashes = {} if digest is None else {"weighting.features": digest}
+    return tables | {"train": add_columns(tables["train"], columns)}, told, hashes
 
 
 def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
@@ -178,17 +185,26 @@ def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
         }
 
 
-def _no_training_clips(
-    shards: str, num_clips: int, num_uncaptioned: int, config: DataConfig, *, needs_captions: bool
-) -> UserError:
+def _require_training_clips(
+    shards: str,
+    tables: dict[str, Rows],
+    rows: dict[str, IndexRows],
+    num_uncaptioned: dict[str, int],
+    config: DataConfig,
+    *,
+    needs_captions: bool,
+) -> None:
+    if len(tables["train"]):
+        return
     wanted = "clips with split train"
     if needs_captions:
         wanted += " and a caption"
     if config.mix:
         wanted += f" of {sorted(config.mix)}"
-    return UserError(
+    raise UserError(
         "no training clips",
-        got=f"{num_clips} clips in {shards}, {num_uncaptioned} of split train without a usable caption",
+        got=f"{sum(map(len, rows.values()))} clips in {shards}, {num_uncaptioned['train']} of split train without a "
+        "usable caption",
         wanted=wanted,
         remedy="give them captions, or learn answers alone: task.contrast false" if needs_captions else None,
     )

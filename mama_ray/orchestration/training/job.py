@@ -15,7 +15,7 @@ from mama_ray.orchestration.training.settings import DataConfig, RecordConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
-from mama_ray.weighting.settings import OF_THE_CONTRAST, MetaConfig, WeightingConfig
+from mama_ray.weighting.settings import OF_THE_CONTRAST, MetaConfig, WeightingConfig, require_learnable_margin
 
 
 class ModelConfig(Config):
@@ -148,6 +148,8 @@ class TrainJob(Config):
             raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
         _require_texts_of_sources(self.data, self.task, self.objective)
         _require_inputs(self.weighting, self.data, self.task)
+        if self.meta.learns_margin:
+            require_learnable_margin(self.meta, self.objective if self.task.contrast else None, self.weighting)
         if self.is_meta_learned and self.meta.inner.optimizer == "adam" and self.optim.optimizer != "adamw":
             raise ValueError(
                 "meta.inner.optimizer adam takes the state of AdamW: got optim.optimizer sgd, wanted adamw"
@@ -191,7 +193,7 @@ class TrainJob(Config):
     @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
-        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        return self.meta.learns_margin or (self.weighting.kind == "learned" and self.weighting.learner == "meta")
 
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""

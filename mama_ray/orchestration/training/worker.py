@@ -76,8 +76,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         head = None if asked is None else build_head_for(job.task, asked, model, tokenizer)
         if job.classifies:
             head = build_class_head(job.task.class_head, data.summary["classes"]["sizes"], model)
-        num_samples = len(ray.get(data.train if asked is None else asked.train))
-        state = _build_state(job, model, device, loop_config["num_steps"], head=head, num_samples=num_samples)
+        state = _build_state(job, model, device, loop_config["num_steps"], head, _count_samples(data, asked))
         if rank == 0:
             logger.info("%s", describe_trained(state))
         _resume(state, directory)
@@ -145,7 +144,6 @@ def _build_state(
     model: DualEncoder,
     device: torch.device,
     num_steps: int,
-    *,
     head: Head | None = None,
     num_samples: int | None = None,
 ) -> TrainState:
@@ -169,6 +167,11 @@ def _build_state(
         seed=job.seed,
         num_samples=num_samples,
     )
+
+
+def _count_samples(data: RunData, asked: AskedData | None) -> int:
+    """Return how many rows batches have theirs of: the training clips, or the questions about them."""
+    return len(ray.get(data.train if asked is None else asked.train))
 
 
 def _resume(state: TrainState, checkpoint: Path | None) -> None:
@@ -215,7 +218,7 @@ def _meta_stream(
     rank: int,
     world_size: int,
 ):
-    if not (state.weighted_step.is_learned and job.weighting.learner == "meta"):
+    if not job.is_meta_learned:
         return iter(())
     table = ray.get(data.meta)
     rows = np.arange(len(table))
