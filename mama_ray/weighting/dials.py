@@ -86,8 +86,9 @@ class Dials:
         The weights are those of the lookahead.
         """
         values = self._values()
-        told = {f"meta/{name}": value.detach().mean() for name, value in values.items()}
-        told |= {f"meta/{name}_spread": value.detach().std(correction=0) for name, value in values.items()}
+        used = {name: value.detach()[weights > 0] for name, value in values.items()}  # padding has none
+        told = {f"meta/{name}": value.mean() for name, value in used.items()}
+        told |= {f"meta/{name}_spread": value.std(correction=0) for name, value in used.items()}
         columns = zip(values.values(), derivatives.unbind(1), strict=True)
         objective = -torch.stack(
             [(value * (weights * column).to(value.dtype)).sum() for value, column in columns]
