@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from mama_ray.data.captions import caption_for_evaluation, choose_caption
+from mama_ray.data.captions import caption_for_evaluation, pick_caption
 from mama_ray.data.index_rows import TakesRows
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
@@ -83,10 +83,22 @@ def text_of(
 ) -> str:
     """Return the text of a clip: all captions as a paragraph (`joins`), a drawn one, or without `rng` the first; of a
     clip without captions, of which questions are asked all the same, the empty text."""
-    if not captions:
-        return ""
-    if joins:
+    if joins and captions:
         return str(caption_for_evaluation(captions, "paragraph"))
-    if rng is None:
-        return captions[0]["text"]
-    return choose_caption(captions, probabilities=probabilities, rng=rng)
+    caption = draw_caption(captions, rng, joins=joins, probabilities=probabilities)
+    return "" if caption is None else caption["text"]
+
+
+def draw_caption(
+    captions: Sequence[Mapping[str, str]],
+    rng: np.random.Generator | None,
+    *,
+    joins: bool,
+    probabilities: Mapping[str, float] | None,
+) -> Mapping[str, str] | None:
+    """Return the caption that is a clip's text, of a paragraph (`joins`) the first; None of a clip without captions."""
+    if not captions:
+        return None
+    if rng is None or joins:
+        return captions[0]
+    return pick_caption(captions, probabilities=probabilities, rng=rng)

@@ -44,7 +44,14 @@ def parse_captions(items: list, source: Any) -> tuple[Caption, ...]:
 def choose_caption(
     captions: Sequence[Mapping[str, str]], *, probabilities: Mapping[str, float] | None, rng: np.random.Generator
 ) -> str:
-    """Draw one caption text of a clip.
+    """Draw one caption text of a clip, as `pick_caption` does."""
+    return pick_caption(captions, probabilities=probabilities, rng=rng)["text"]
+
+
+def pick_caption(
+    captions: Sequence[Mapping[str, str]], *, probabilities: Mapping[str, float] | None, rng: np.random.Generator
+) -> Mapping[str, str]:
+    """Draw one caption of a clip.
 
     Args:
         captions: each with `text` and `source`.
@@ -56,13 +63,13 @@ def choose_caption(
     if not captions:
         raise UserError("a clip has no caption to draw", got=0, wanted="at least 1")
     if probabilities is None:
-        return captions[int(rng.integers(len(captions)))]["text"]
+        return captions[int(rng.integers(len(captions)))]
     bad = {source: p for source, p in probabilities.items() if not (math.isfinite(p) and p >= 0)}
     if bad:
         raise UserError("caption source probabilities", got=bad, wanted="finite numbers from 0 on")
-    by_source: dict[str, list[str]] = {}
+    by_source: dict[str, list[Mapping[str, str]]] = {}
     for caption in captions:
-        by_source.setdefault(caption["source"], []).append(caption["text"])
+        by_source.setdefault(caption["source"], []).append(caption)
     # Sorted, so that neither the clip's nor the config's order of sources changes the draw.
     sources = sorted(source for source in by_source if probabilities.get(source, 0) > 0)
     if not sources:
@@ -73,8 +80,8 @@ def choose_caption(
             remedy="give one of its sources a positive probability, or filter such clips",
         )
     weights = np.array([probabilities[source] for source in sources], dtype=np.float64)
-    texts = by_source[sources[int(rng.choice(len(sources), p=weights / weights.sum()))]]
-    return texts[int(rng.integers(len(texts)))]
+    own = by_source[sources[int(rng.choice(len(sources), p=weights / weights.sum()))]]
+    return own[int(rng.integers(len(own)))]
 
 
 def caption_for_evaluation(captions: Sequence[Mapping[str, str]], mode: CaptionMode) -> str | list[str]:

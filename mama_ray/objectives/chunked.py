@@ -31,7 +31,7 @@ def compute_losses_in_chunks(
     *,
     first_row: int,
     chunk_size: int,
-    margin: float,
+    margin: float | Float[Tensor, "local 1"],
     acute_only: bool,
     close_negatives: bool,
     all_valid: Bool[Tensor, " global"] | None,
@@ -53,7 +53,7 @@ def compute_losses_in_chunks(
     # One split, not a slice per chunk: the adjoint of a slice is as large as the whole gallery.
     pieces = gallery.split(chunk_size)
     valid = [None] * len(pieces) if all_valid is None else all_valid.split(chunk_size)
-    close_margin = margin if close_negatives else 0.0
+    close_margin = margin if close_negatives and isinstance(margin, float) else 0.0
     logits = [positive]
     same = split_clips(clips, chunk_size, len(pieces))
     of_scales = split_clips(scales, chunk_size, len(pieces))

@@ -5,6 +5,7 @@ is the loss of the joined batch. Memory is O(local x global), or with a `chunk_s
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mama_ray.objectives.chunked import Clips, compute_losses_in_chunks, join_scales
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
-from mama_ray.objectives.margin import apply_margin
+from mama_ray.objectives.margin import apply_margin, margin_slope
 from mama_ray.objectives.settings import ContrastiveConfig
 
 
@@ -25,6 +26,7 @@ def compute_contrastive_losses(
     valid: Bool[Tensor, " local"] | None = None,
     clips: Int[Tensor, " local"] | None = None,
     is_generated: Bool[Tensor, " local"] | None = None,
+    margins: Float[Tensor, " local"] | None = None,
 ) -> Float[Tensor, " local"]:
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
@@ -32,11 +34,43 @@ def compute_contrastive_losses(
     that is not `valid` (an unreadable clip) has loss 0 and is nobody's negative (MAMA, arXiv 2407.03788). With `clips`,
     samples of one number are of one clip, as questions about it are, and no negatives of each other. With
     `is_generated`, logits of two samples with generated texts have the scale config.generated_scale, and those of one
-    such and another the geometric mean of the two scales (LaViLa, arXiv 2212.04501).
+    such and another the geometric mean of the two scales (LaViLa, arXiv 2212.04501). `margins` of the samples come in
+    the place of the config's.
     """
+    known = {"valid": valid, "clips": clips, "is_generated": is_generated, "margins": margins}
+    v2t, t2v = compute_contrastive_directions(video_features, text_features, logit_scale, config, **known)
+    return join_directions(v2t, t2v, config, valid)
+
+
+def join_directions(
+    v2t: Float[Tensor, " local"],
+    t2v: Float[Tensor, " local"],
+    config: ContrastiveConfig,
+    valid: Bool[Tensor, " local"] | None,
+) -> Float[Tensor, " local"]:
+    """Return the loss of both directions, 0 of a sample that is not valid."""
+    losses = v2t + t2v
+    if config.direction_reduction == "mean":
+        losses = losses / 2
+    return losses if valid is None else losses * valid
+
+
+def compute_contrastive_directions(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
+    is_generated: Bool[Tensor, " local"] | None = None,
+    margins: Float[Tensor, " local"] | None = None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses video to text and text to video apart; of a sample that is not valid they mean nothing."""
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         scale = at_least_float32(logit_scale).exp()
+        margin_rules = rules_of(config, margins)
         scales = None
         if is_generated is not None and config.generated_scale is not None:
             both = (at_least_float32(logit_scale), math.log(config.generated_scale))
@@ -45,18 +79,57 @@ def compute_contrastive_losses(
         all_valid = None if valid is None else gather_plain(valid)
         same = None if clips is None else (clips, gather_plain(clips))
         if 0 < config.chunk_size < len(all_texts):
-            rules = config.margin_rules | {"chunk_size": config.chunk_size, "all_valid": all_valid}
+            rules = margin_rules | {"chunk_size": config.chunk_size, "all_valid": all_valid}
             rules |= {"first_row": rank() * len(video_features), "clips": same, "scales": scales}
             v2t = compute_losses_in_chunks(video_features, text_features, all_texts, scale, **rules)
             t2v = compute_losses_in_chunks(text_features, video_features, all_videos, scale, **rules)
         else:
             scale = scale if scales is None else join_scales(*scales)
-            v2t = _direction_losses(video_features, all_texts, scale, config, all_valid, same)
-            t2v = _direction_losses(text_features, all_videos, scale, config, all_valid, same)
-        losses = v2t + t2v
-        if config.direction_reduction == "mean":
-            losses = losses / 2
-        return losses if valid is None else losses * valid
+            v2t = _direction_losses(video_features, all_texts, scale, margin_rules, all_valid, same)
+            t2v = _direction_losses(text_features, all_videos, scale, margin_rules, all_valid, same)
+        return v2t, t2v
+
+
+def contrastive_margin_slopes(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    margins: Float[Tensor, " local"],
+    valid: Bool[Tensor, " local"],
+    is_generated: Bool[Tensor, " local"] | None = None,
+    **known: Any,
+) -> Float[Tensor, " local"]:
+    """Return d contrastive_i / d margin_i: a sample's own positive pair alone has its margin.
+
+    In either direction it is scale * d cos / d margin * (p - 1) with p the softmax's share of the positive.
+    """
+    asked = {"valid": valid, "is_generated": is_generated, "margins": margins, **known}
+    v2t, t2v = compute_contrastive_directions(video_features, text_features, logit_scale, config, **asked)
+    with torch.autocast(video_features.device.type, enabled=False):
+        scale = at_least_float32(logit_scale)
+        if is_generated is not None and config.generated_scale is not None:
+            scale = _log_scales(is_generated, scale, math.log(config.generated_scale))
+        slope = positive_slopes(video_features, text_features, config, margins)
+        slopes = scale.exp() * slope * ((-v2t).expm1() + (-t2v).expm1())
+        return (slopes / 2 if config.direction_reduction == "mean" else slopes) * valid
+
+
+def positive_slopes(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    config: ContrastiveConfig,
+    margins: Float[Tensor, " local"],
+) -> Float[Tensor, " local"]:
+    """Return d/d margin of the positives' cosines."""
+    cosine = (at_least_float32(video_features) * at_least_float32(text_features)).sum(dim=1)
+    return margin_slope(cosine, margins.to(cosine.dtype), acute_only=config.obtuse_positives == "acute_only")
+
+
+def rules_of(config: ContrastiveConfig, margins: Float[Tensor, " local"] | None) -> dict[str, Any]:
+    """Return what `apply_margin` wants to know, with margins of the samples in the place of the config's."""
+    return config.margin_rules if margins is None else config.margin_rules | {"margin": margins[:, None]}
 
 
 def combine_losses(
@@ -75,14 +148,14 @@ def _direction_losses(
     queries: Float[Tensor, "local dim"],
     gallery: Float[Tensor, "global dim"],
     scale: Float[Tensor, "*scales"],
-    config: ContrastiveConfig,
+    margin_rules: dict[str, Any],
     all_valid: Bool[Tensor, " global"] | None,
     clips: Clips | None,
 ) -> Float[Tensor, " local"]:
     num_local, num_global = queries.shape[0], gallery.shape[0]
     positive = torch.arange(num_local, device=queries.device) + rank() * num_local
     is_positive = positive[:, None] == torch.arange(num_global, device=queries.device)[None, :]
-    cosine = apply_margin(queries @ gallery.T, is_positive, **config.margin_rules)
+    cosine = apply_margin(queries @ gallery.T, is_positive, **margin_rules)
     logits = scale * cosine
     if all_valid is not None:
         logits = logits.masked_fill(~all_valid[None, :] & ~is_positive, -math.inf)

@@ -6,6 +6,8 @@ other; the mean of both over a batch is SigLIP's loss. Local-loss form as in `co
 of its own samples against all features. Memory is O(local x global), or with a `chunk_size` O(local x chunk).
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -13,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mama_ray.objectives.chunked import Clips, split_clips
-from mama_ray.objectives.contrastive import at_least_float32
+from mama_ray.objectives.contrastive import at_least_float32, join_directions, positive_slopes, rules_of
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -28,27 +30,80 @@ def compute_sigmoid_losses(
     *,
     valid: Bool[Tensor, " local"] | None = None,
     clips: Int[Tensor, " local"] | None = None,
+    margins: Float[Tensor, " local"] | None = None,
 ) -> Float[Tensor, " local"]:
     """Return contrastive_i of this rank's samples against the samples of all ranks.
 
     Features are unit norm; `logit_scale` is in log form, `logit_bias` is added as it is. Computed in float32 at least,
     whatever the autocast. A sample that is not `valid` has loss 0 and is nobody's negative; with `clips`, samples of
-    one number are of one clip, and no negatives of each other.
+    one number are of one clip, and no negatives of each other. `margins` of the samples come in the place of the
+    config's.
     """
+    known = {"valid": valid, "clips": clips, "margins": margins}
+    v2t, t2v, positive = _parts(video_features, text_features, logit_scale, logit_bias, config, **known)
+    return join_directions(v2t + t2v, -2 * positive, config, valid)  # in this order: runs go on bit for bit
+
+
+def compute_sigmoid_directions(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
+    margins: Float[Tensor, " local"] | None = None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses video to text and text to video apart; of a sample that is not valid they mean nothing."""
+    known = {"valid": valid, "clips": clips, "margins": margins}
+    v2t, t2v, positive = _parts(video_features, text_features, logit_scale, logit_bias, config, **known)
+    return v2t - positive, t2v - positive
+
+
+def sigmoid_margin_slopes(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    margins: Float[Tensor, " local"],
+    valid: Bool[Tensor, " local"],
+    **known: Any,
+) -> Float[Tensor, " local"]:
+    """Return d contrastive_i / d margin_i: a sample's own positive pair alone has its margin."""
+    asked = {"valid": valid, "clips": known.get("clips"), "margins": margins}
+    *_, positive = _parts(video_features, text_features, logit_scale, logit_bias, config, **asked)
+    with torch.autocast(video_features.device.type, enabled=False):
+        slope = positive_slopes(video_features, text_features, config, margins)
+        slopes = 2 * at_least_float32(logit_scale).exp() * slope * positive.expm1()
+        return (slopes / 2 if config.direction_reduction == "mean" else slopes) * valid
+
+
+def _parts(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None,
+    clips: Int[Tensor, " local"] | None,
+    margins: Float[Tensor, " local"] | None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses of negatives in both directions, and the log-probability of the positive pair."""
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         scale, bias = at_least_float32(logit_scale).exp(), at_least_float32(logit_bias)
         cosine = (video_features * text_features).sum(dim=1, keepdim=True)
         is_positive = torch.ones_like(cosine, dtype=torch.bool)
-        logits = scale * apply_margin(cosine, is_positive, **config.margin_rules)[:, 0] + bias
+        logits = scale * apply_margin(cosine, is_positive, **rules_of(config, margins))[:, 0] + bias
         all_valid = None if valid is None else gather_plain(valid)
         same = None if clips is None else (clips, gather_plain(clips))
         v2t = _sum_negatives(video_features, gather_with_gradient(text_features), scale, bias, config, all_valid, same)
         t2v = _sum_negatives(text_features, gather_with_gradient(video_features), scale, bias, config, all_valid, same)
-        losses = v2t + t2v - 2 * F.logsigmoid(logits)
-        if config.direction_reduction == "mean":
-            losses = losses / 2
-        return losses if valid is None else losses * valid
+        return v2t, t2v, F.logsigmoid(logits)
 
 
 def _sum_negatives(

@@ -1,5 +1,6 @@
 """What a report shows, as plain data: whoever has numbers fills these in, the page only draws them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +18,7 @@ PAPER_WEIGHT_CURVE: tuple[tuple[float, float], ...] = (
     (15, 0.0459), (15.85, 0.0445),
 )  # fmt: skip
 KIND_PREFIX, KIND_SUFFIX = "weights/", "/mean"
+_CURVE, _CATEGORY = re.compile(r"inputs/([^/]+)/curve_value"), re.compile(r"inputs/([^/]+)/weight/([^/]+)")
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,30 @@ class RunReport:
         # The writer's null is a number that was none.
         points = [point for point in zip(losses[-1], weights[-1], strict=True) if None not in point]
         return ([loss for loss, _ in points], [weight for _, weight in points]) if points else None
+
+    def input_curves(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Return the last (values, weights) of each input of the weight net that is a number and not its loss."""
+        found = {}
+        for name in dict.fromkeys(name for record in self.records for name in record):
+            if (match := _CURVE.fullmatch(name)) is not None:
+                values = [self.series(f"inputs/{match[1]}/{end}")[1] for end in ("curve_value", "curve_weight")]
+                points = zip(*(lists[-1] for lists in values), strict=True) if all(values) else ()
+                known = [point for point in points if None not in point]
+                if known:
+                    found[match[1]] = ([value for value, _ in known], [weight for _, weight in known])
+        return found
+
+    def input_weights(self) -> dict[str, dict[str, float]]:
+        """Return the mean weight of each value of each category that the weight net sees, as `weights_by_kind` does."""
+        values: dict[str, dict[str, list[float]]] = {}
+        for record in self.records:
+            for name, value in record.items():
+                if value is not None and (match := _CATEGORY.fullmatch(name)) is not None:
+                    values.setdefault(match[1], {}).setdefault(match[2], []).append(value)
+        return {
+            category: {name: float(np.mean(own[-max(1, len(own) // 5) :])) for name, own in sorted(found.items())}
+            for category, found in values.items()
+        }
 
     def weights_by_kind(self) -> dict[str, float]:
         """Return the mean weight of each kind of caption over the last fifth of the records that have one.

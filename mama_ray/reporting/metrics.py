@@ -40,6 +40,9 @@ _META = (
     Metric("meta/loss_before_lookahead", "nats", "mean loss of the same meta batch before the lookahead"),
     Metric("meta/direction_norm", "", "norm of the meta loss's gradient at the lookahead"),
     Metric("meta/hypergradient_norm", "", "norm of the weight net's gradient"),
+    Metric("meta/margin", "radians", "mean of a learned margin over the batch"),
+    Metric("meta/margin_spread", "radians", "standard deviation of a learned margin over the batch"),
+    Metric("meta/margin_gradient_norm", "", "norm of the meta loss's gradient in what gives the margin"),
 )
 _WEIGHTS = (
     Metric(
@@ -63,6 +66,12 @@ _WEIGHTS = (
         is_curve=True,
     ),
     Metric("weights/curve_weight", "", "weights at those losses", is_curve=True),
+)
+_INPUTS = (
+    Metric("inputs/<input>/sensitivity", "", "change of the mean weight, 1 being itself, with this input of the net"),
+    Metric("inputs/<input>/weight/<value>", "", "mean weight of clips of this value of a category; 1 is uniform"),
+    Metric("inputs/<input>/curve_value", "", "values of the input at which the weight is sampled", is_curve=True),
+    Metric("inputs/<input>/curve_weight", "", "weights at those values, the mean being 1", is_curve=True),
 )
 _THROUGHPUT = (
     Metric("throughput/clips_per_s", "clips/s", "clips trained on per second, all workers"),
@@ -101,7 +110,8 @@ _NARRATOR = (
 )
 
 METRICS: dict[str, Metric] = {
-    metric.name: metric for metric in _TRAIN + _META + _WEIGHTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
+    metric.name: metric
+    for metric in _TRAIN + _META + _WEIGHTS + _INPUTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
 }
 _PATTERNS = [
     (

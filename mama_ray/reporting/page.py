@@ -194,12 +194,31 @@ def weight_figures(report: Report) -> list[Figure]:
             note += " The paper's models, data and loss scale are others: compare shapes, not values."
         svg = plots.weight_curve_svg(curves, shows_paper=shows_paper)
         figures.append(Figure("Learned weight against loss", Markup(svg), note, legend))
+    figures += input_figures(report.runs)
     kinds = {run.name: run.weights_by_kind() for run in report.runs}
     weighted = [run for run in report.runs if kinds[run.name]]
     if weighted:
         note = "Known here because the corpus is generated; training never sees it."
         svg = Markup(plots.kinds_svg(kinds))
         figures.append(Figure("Mean weight by what the caption really is", svg, note, _legend(report.runs, weighted)))
+    return figures
+
+
+def input_figures(runs: Sequence[RunReport]) -> list[Figure]:
+    """Return the learned weight over each input of a weight net that sees more than the loss."""
+    figures = []
+    curves = {run.name: run.input_curves() for run in runs}
+    weights = {run.name: run.input_weights() for run in runs}
+    note = "Mean weight of a batch were the input the same for all clips, the others as they are; 1 is the mean."
+    for name in dict.fromkeys(name for found in curves.values() for name in found):
+        series = {run: found.get(name, ((), ())) for run, found in curves.items()}
+        legend = _legend(runs, [run for run in runs if name in curves[run.name]])
+        svg = Markup(plots.curves_svg(series, xlabel=name, ylabel="weight (1 = mean)"))
+        figures.append(Figure(f"Learned weight against {name}", svg, note, legend))
+    for name in dict.fromkeys(name for found in weights.values() for name in found):
+        legend = _legend(runs, [run for run in runs if name in weights[run.name]])
+        svg = Markup(plots.kinds_svg({run: found.get(name, {}) for run, found in weights.items()}))
+        figures.append(Figure(f"Mean weight by {name}", svg, "The weight net sees this category of a clip.", legend))
     return figures
 
 

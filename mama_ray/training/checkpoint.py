@@ -31,6 +31,7 @@ from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
+_DIALS, _DIALS_OPTIMIZER = "dials.safetensors", "dials_optimizer.pt"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ def capture_state(
     if state.weight_optimizer is not None:
         weights["weight_net.safetensors"] = state.weighting.state_dict()
         optimizers["weight_optimizer.pt"] = state.weight_optimizer
+    if (dials := state.weighted_step.dials) is not None:
+        weights[_DIALS] = dials.module.state_dict()
+        optimizers[_DIALS_OPTIMIZER] = dials.optimizer
     weights["objective.safetensors"] = state.feature_model.own_state()
     weights["adapters.safetensors"] = adapter_state(state.model)
     if state.ema is not None:
@@ -82,6 +86,8 @@ def capture_state(
     average = state.weighted_step.meta_average
     if average is not None:
         weights["meta_gradient.safetensors"] = average.state_dict()
+    if state.weighted_step.average_loss is not None:
+        weights["average_loss.safetensors"] = state.weighted_step.average_loss.state_dict()
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -141,6 +147,9 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.weight_optimizer is not None:
             state.weighting.load_state_dict(read_safetensors(directory / "weight_net.safetensors"))
             state.weight_optimizer.load_state_dict(read_torch_file(directory / "weight_optimizer.pt"))
+        if (dials := state.weighted_step.dials) is not None:
+            dials.module.load_state_dict(read_safetensors(directory / _DIALS))
+            dials.optimizer.load_state_dict(read_torch_file(directory / _DIALS_OPTIMIZER))
         if state.ema is not None:
             _load_model(state.ema.module, directory, "ema.safetensors", "ema_adapters.safetensors")
             state.ema.n_averaged.fill_(record["ema_num_averaged"])
@@ -150,6 +159,8 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.weighted_step.meta_average is not None:
             sums = read_safetensors(directory / "meta_gradient.safetensors")
             state.weighted_step.meta_average.load_state_dict(sums, record["meta_num_averaged"])
+        if state.weighted_step.average_loss is not None:
+            state.weighted_step.average_loss.load_state_dict(read_safetensors(directory / "average_loss.safetensors"))
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mama_ray.training.input_report import input_curves, mean_weights, sensitivities
 from mama_ray.training.loop import StepRecord
 from mama_ray.training.state import require_finite, require_valid_clips
 from mama_ray.weighting.weight_net import WeightNet
@@ -34,6 +35,7 @@ class StepWindow:
         self._scalars: list[dict[str, Tensor | float]] = []
         self._steps: list[int] = []
         self._weights: list[Tensor] = []
+        self._inputs: list[Tensor] = []
 
     @property
     def num_steps(self) -> int:
@@ -46,6 +48,8 @@ class StepWindow:
         self._steps.append(record.step)
         self._losses.append(record.losses)
         self._weights.append(record.weights)
+        if record.inputs is not None:
+            self._inputs.append(record.inputs)
 
     def require_sound(self, global_batch_size: int) -> None:
         """Raise UserError where the loss is no number or a whole batch was unusable; a window must pass before any of
@@ -55,6 +59,18 @@ class StepWindow:
         require_finite("train/loss", self._mean("train/loss"), self._steps[-1])
         num_invalid = [float(scalars["data/num_invalid"]) for scalars in self._scalars]
         require_valid_clips(num_invalid, global_batch_size, self._steps[-1])
+
+    def of_inputs(self, weighting: nn.Module) -> dict[str, float]:
+        """Return what a weight net that sees more than the loss does with each input; {} of any other weighting.
+
+        Sensitivities are those in the last step's batch.
+        """
+        if not isinstance(weighting, WeightNet) or not self._inputs:
+            return {}
+        weights = torch.cat([weights * len(weights) for weights in self._weights])
+        means = mean_weights(weighting.inputs, torch.cat(self._inputs), weights)
+        is_usable = self._weights[-1] > 0
+        return means | (sensitivities(weighting, self._inputs[-1][is_usable]) if is_usable.any() else {})
 
     def _mean(self, name: str) -> float:
         """Return a scalar's mean over the steps that have it."""
@@ -116,13 +132,20 @@ class StepWindow:
 
 
 @torch.no_grad()
-def weight_curve(weighting: nn.Module, losses: Float[Tensor, "batch"] | None) -> dict[str, list[float]]:
+def weight_curve(
+    weighting: nn.Module, losses: Float[Tensor, "batch"] | None, inputs: Float[Tensor, "batch inputs"] | None = None
+) -> dict[str, list[float]]:
     """Return the curve of a learned weighting over the range of `losses`, scaled so that their mean weight is 1.
 
-    Of a weight net that sees standardised losses it is the curve in a batch like `losses`. {} for other weightings.
+    Of a weight net that sees standardised losses it is the curve in a batch like `losses`. {} for other weightings. Of
+    a net with `inputs` there is a curve over each, that over the loss among them.
     """
     if losses is None or not isinstance(weighting, WeightNet):
         return {}
+    if weighting.inputs:
+        curves = {} if inputs is None else input_curves(weighting, inputs)
+        names = {"inputs/loss/curve_value": "weights/curve_loss", "inputs/loss/curve_weight": "weights/curve_weight"}
+        return {names.get(name, name): values for name, values in curves.items()}
     grid = torch.linspace(0.0, max(float(losses.max()), 1e-3), _NUM_CURVE_POINTS, device=losses.device)
     curve = weighting(grid, reference=losses) / weighting(losses).mean().clamp(min=1e-12)
     return {"weights/curve_loss": grid.tolist(), "weights/curve_weight": curve.tolist()}

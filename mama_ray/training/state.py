@@ -21,6 +21,7 @@ from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.optim import build_optimizer, describe_groups, give_own_rate
 from mama_ray.training.settings import OptimConfig
 from mama_ray.weighting.class_model import ClassModel
+from mama_ray.weighting.dials import Dials, build_dials
 from mama_ray.weighting.features import Autocast, FeatureModel, unwrap
 from mama_ray.weighting.question_model import QuestionModel
 from mama_ray.weighting.settings import MetaConfig, WeightingConfig
@@ -89,6 +90,7 @@ def build_state(
     eta: float = 1.0,
     head: Head | None = None,
     head_lr_scale: float = 1.0,
+    num_samples: int | None = None,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
@@ -96,20 +98,16 @@ def build_state(
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, or
     without an `objective` the task alone, and the model answers: by its head, whose learning rate is `head_lr_scale`
     times the model's (in the lookahead, too), or by itself; with a head of classes it tells these. Where it does not
-    answer by itself, what it has for that is frozen.
+    answer by itself, what it has for that is frozen. Rows of batches are below `num_samples`, which a weighting asks
+    for that sees average_loss.
     """
     _refuse_shared_batch_norm(model)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        weighting_module = build_weighting(weighting).to(next(model.parameters()).device)
+    weighting_module, dials = _build_learned(weighting, meta, objective, seed, next(model.parameters()).device)
     weight_optimizer = _weight_optimizer(weighting_module, meta)
     inner = _feature_model(model, head, objective, answers=task is not None)
-    optimizer = _build_optimizer(inner, optim)
-    if head is not None and head_lr_scale != 1.0:
-        give_own_rate(optimizer, head.parameters(), head_lr_scale)
-    feature_model = _wrapped(inner, has_idle=objective is None)
+    optimizer = _build_optimizer(inner, optim, head, head_lr_scale)
     step = WeightedStep(
-        feature_model,
+        _wrapped(inner, has_idle=objective is None),
         weighting_module,
         objective=TrainingObjective(_contrastive(objective), task, eta),
         weighting_config=weighting,
@@ -119,10 +117,21 @@ def build_state(
         num_micro_batches=num_micro_batches,
         autocast=autocast,
         seed=seed,
+        num_samples=num_samples,
+        dials=dials,
     )
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     _keep_averages(state, head)
     return state
+
+
+def _build_learned(
+    weighting: WeightingConfig, meta: MetaConfig, objective: ContrastiveConfig | None, seed: int, device: torch.device
+) -> tuple[nn.Module, Dials | None]:
+    """Make what is learned beside the model, from the seed; the weight net is the same with dials as without."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_weighting(weighting).to(device), build_dials(meta, objective, weighting, device)
 
 
 def _contrastive(config: ContrastiveConfig | None) -> Objective:
@@ -151,11 +160,16 @@ def _wrapped(feature_model: FeatureModel, *, has_idle: bool) -> nn.Module:
     return feature_model
 
 
-def _build_optimizer(feature_model: FeatureModel, optim: OptimConfig) -> torch.optim.Optimizer:
+def _build_optimizer(
+    feature_model: FeatureModel, optim: OptimConfig, head: Head | None, head_lr_scale: float
+) -> torch.optim.Optimizer:
     levels = None
     if optim.layer_decay < 1:
         levels = {f"model.{name}": level for name, level in levels_below_top(feature_model.model).items()}
-    return build_optimizer(feature_model, optim, levels)
+    optimizer = build_optimizer(feature_model, optim, levels)
+    if head is not None and head_lr_scale != 1.0:
+        give_own_rate(optimizer, head.parameters(), head_lr_scale)
+    return optimizer
 
 
 def describe_trained(state: TrainState) -> str:

@@ -27,7 +27,7 @@ from mama_ray.weighting.settings import Method
 from mama_ray.weighting.tape import Tape
 
 Parameters = Mapping[str, Tensor]
-LossFn = Callable[[Parameters], Float[Tensor, "local"]]
+LossFn = Callable[[Parameters], Float[Tensor, "local *columns"]]
 
 # The radius epsilon |v| of a difference over losses of rounding error u: rounding costs about u / radius, curvature the
 # radius (one-sided) or its square (central). DARTS and SAMA take 0.01; docs/meta_step.md has the errors by radius.
@@ -43,13 +43,13 @@ def directional_derivatives(
     direction: Parameters,
     method: Method,
     *,
-    base_losses: Float[Tensor, "local"] | None = None,
+    base_losses: Float[Tensor, "local *columns"] | None = None,
     tape: Tape | None = None,
-) -> Float[Tensor, "local"]:
+) -> Float[Tensor, "local *columns"]:
     """Return c_i = d/d eps l_i(theta + eps v) at 0 for this rank's samples.
 
-    loss_fn maps parameters to per-sample losses; it must be one function, with the same dropout at
-    every call. `direction` is v.
+    loss_fn maps parameters to per-sample losses, or to columns of numbers per sample; it must be one function, with the
+    same dropout at every call. `direction` is v.
     With `base_losses` = loss_fn(parameters) at hand, finite_difference needs one forward pass only (one-sided).
     With the `tape` of the pass that gave them, forward_mode leaves out a third of the products; the tape is used up.
     """
@@ -67,7 +67,7 @@ def directional_derivatives(
 
 def estimated_derivatives(
     encode: Callable[[Parameters], Outputs],
-    losses_of: Callable[[Outputs], Float[Tensor, "local"]],
+    losses_of: Callable[[Outputs], Float[Tensor, "local *columns"]],
     outputs: Outputs,
     parameters: Parameters,
     direction: Parameters,
@@ -75,7 +75,7 @@ def estimated_derivatives(
     *,
     has_all_texts: bool,
     tape: Tape | None = None,
-) -> Float[Tensor, "local"]:
+) -> Float[Tensor, "local *columns"]:
     """Return estimates of c_i for all of this rank's samples from the tangents of a drawn part (`drawn_tangents.py`).
 
     Their mean over the draws is c_i. `encode` gives the outputs of the rank's chosen clips, but where it

@@ -31,7 +31,7 @@ class TrainingPass(NamedTuple):
 
     batch: ClipBatch
     outputs: Outputs
-    losses: Float[Tensor, " local"]
+    losses: Float[Tensor, "local *columns"]
     draws: Draws
     autocast: Callable[[], AbstractContextManager]
     tape: Tape | None
@@ -41,7 +41,7 @@ class MetaStep:
     """Binds model, objective and settings; has no state but an average of the meta gradient, if asked for.
 
     `parameters` are those that the lookahead moves, of all that are trained. `losses_of` are the losses that weights
-    multiply, from outputs and batch.
+    multiply, from outputs and batch, or columns of them and of what else goes along (`dials.py`).
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MetaStep:
         trained: Parameters,
         *,
         objective: Objective,
-        losses_of: Callable[[Outputs, ClipBatch], Float[Tensor, " local"]],
+        losses_of: Callable[[Outputs, ClipBatch], Float[Tensor, "local *columns"]],
         meta: MetaConfig,
         optimizer: torch.optim.Optimizer | None,
         num_micro_batches: int,
@@ -83,7 +83,7 @@ class MetaStep:
 
     def derivatives(
         self, seen: TrainingPass, meta_batch: ClipBatch, gradients: dict[str, Tensor], *, measure_lookahead: bool
-    ) -> tuple[Float[Tensor, " global"], dict[str, Tensor]]:
+    ) -> tuple[Float[Tensor, "global *columns"], dict[str, Tensor]]:
         """Return c_i of the clips of all ranks, and what is to be reported of the meta step.
 
         `gradients` are those of the lookahead, reduced over ranks. measure_lookahead also reports the meta loss before
@@ -125,7 +125,7 @@ class MetaStep:
             self.average.average_(meta_gradients)
         return meta_loss, ahead.adjoint(meta_gradients)
 
-    def _along(self, direction: Parameters, seen: TrainingPass) -> Float[Tensor, " local"]:
+    def _along(self, direction: Parameters, seen: TrainingPass) -> Float[Tensor, "local *columns"]:
         """Return c_i of this rank's clips, exact or estimated."""
         model, batch = unwrap(self.model), seen.batch
         options = {

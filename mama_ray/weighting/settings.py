@@ -1,12 +1,23 @@
 """How losses become weights, and how that is learned; without torch, as a command line names it."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import AddedLater, Config
+from mama_ray.config import AddedLater, Config, Location
+from mama_ray.objectives.settings import ContrastiveConfig
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
+
+LOSSES = ("loss", "loss_video_to_text", "loss_text_to_video", "average_loss")
+"""Inputs of the weight net that are losses of the clip."""
+OF_THE_CONTRAST = ("loss_video_to_text", "loss_text_to_video", "cosine")
+COMPUTED = (*LOSSES, "cosine")
+"""Inputs that a step takes from its own pass; every other one is a column of numbers or a category of the clip."""
+_OF_THE_INDEX = ("topic", "source")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")  # which metrics are named by
+_MAX_VALUES = 256  # of all categories: each is a weight per hidden unit
 
 
 class WeightingConfig(Config):
@@ -24,6 +35,26 @@ class WeightingConfig(Config):
     standardise: bool = False
     """Whether the weight net sees losses standardised over the global batch instead of raw ones."""
 
+    inputs: AddedLater[tuple[str, ...]] = ("loss",)
+    """What the weight net sees of a clip, by name, several at once. loss: what the weight multiplies;
+    loss_video_to_text, loss_text_to_video: either direction of the contrast; cosine: of the clip and its caption, by
+    the model as it is; average_loss: of the clip's visits so far (average_decay). Any other name is a category, if
+    `categories` has it, or else a column of numbers of `features`. Losses are raw, or standardised as `standardise`
+    says; cosine and numbers are always standardised over the global batch; a category is a 0 or 1 for each value."""
+
+    features: AddedLater[Location[str | None]] = None
+    """CSV or Parquet file with column clip_id and a column per further input: numbers, as the cosine by a pretrained
+    model or the agreement with a generated caption, or text of a category. Every training clip has a row."""
+
+    categories: AddedLater[dict[str, tuple[str, ...]]] = {}
+    """Values of each category among the inputs, e.g. {topic: [cooking, sports]}; a clip with any other value, or none,
+    is of one class more. A category is a column of `features`, else topic, the clip's of the index, or source, that of
+    the caption which was drawn (human, generated, rephrased, asr)."""
+
+    average_decay: AddedLater[float] = Field(0.8, ge=0.0, lt=1.0)
+    """Decay of average_loss from one visit of a clip to the next; the first visit's loss is its start. 4 bytes per clip
+    are kept by every worker, and in checkpoints."""
+
     normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
     """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
     l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
@@ -37,6 +68,42 @@ class WeightingConfig(Config):
 
     self_paced_start: float = Field(0.5, gt=0.0, le=1.0)
     """Share of each batch that self-paced learning keeps at the start; it grows linearly to 1 at the end."""
+
+    @property
+    def sees_more(self) -> bool:
+        """Whether the weight net sees anything but the loss."""
+        return self.inputs != ("loss",)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The inputs that a batch brings along (`ClipBatch.weight_inputs`): numbers and categories, in order."""
+        return tuple(name for name in self.inputs if name not in COMPUTED)
+
+    @model_validator(mode="after")
+    def _inputs_are_known(self) -> "WeightingConfig":
+        if not self.inputs or len(set(self.inputs)) < len(self.inputs):
+            raise ValueError(f"inputs: got {list(self.inputs)}, wanted at least one name, each once")
+        if strange := [name for name in self.inputs if not _NAME.fullmatch(name)]:
+            raise ValueError(f"inputs: got {strange[0]!r}, wanted letters, digits, _, . and - as a column's name")
+        if self.sees_more and self.kind != "learned":
+            raise ValueError(f"inputs are what a weight net sees: got kind {self.kind}, wanted learned")
+        if self.sees_more and self.weighted_term != "sum":
+            raise ValueError(f"inputs beside loss are a clip's: got weighted_term {self.weighted_term}, wanted sum")
+        if strange := sorted(set(self.categories) - set(self.columns)):
+            raise ValueError(f"categories: {strange[0]} is none of the inputs {', '.join(self.inputs)}")
+        for name, values in self.categories.items():
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"categories: {name} wants at least one value, each once: got {list(values)}")
+        if (count := sum(map(len, self.categories.values()))) > _MAX_VALUES:
+            raise ValueError(f"categories: got {count} values, wanted at most {_MAX_VALUES}: leave rare ones out")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_declared(self) -> "WeightingConfig":
+        for name in self.columns:
+            if name in _OF_THE_INDEX and name not in self.categories:
+                raise ValueError(f"inputs: {name} is a category: give its values, categories {{{name}: [...]}}")
+        return self
 
 
 class InnerStepConfig(Config):
@@ -88,6 +155,18 @@ class MetaConfig(Config):
     """Share of a batch's clips, drawn anew in each meta step, whose features' tangents the hypergradient is made of: 1
     is exact; 0.5, 0.25, ... (one of two, of four) an estimate with the right mean, cheaper. forward_mode alone."""
 
+    margin: AddedLater[Literal["fixed", "scalar", "per_sample"]] = "fixed"
+    """fixed: objective.margin; scalar: a signed margin, one for all, learned on the meta-set from objective.margin on;
+    per_sample: one of each sample, by a small net of its loss without margin. Learned by the same directional pass, at
+    meta steps, whatever the weights are; the meta loss is then without margin."""
+
+    margin_lr: AddedLater[float] = Field(3e-3, gt=0.0)
+    """Learning rate of a learned margin (AdamW without decay), on the inverse hyperbolic tangent of its share of
+    margin_limit."""
+
+    margin_limit: AddedLater[float] = Field(0.5, gt=0.0, lt=1.5)
+    """Angle in radians that a learned margin stays below, to either side of 0."""
+
     lr: float = Field(3e-3, gt=0.0)
     """Learning rate of the weight net (AdamW)."""
 
@@ -103,3 +182,28 @@ class MetaConfig(Config):
         if self.tangent_share < 1 and self.hypergradient != "forward_mode":
             raise ValueError(f"tangent_share below 1 is of forward_mode alone: got hypergradient {self.hypergradient}")
         return self
+
+    @property
+    def learns_margin(self) -> bool:
+        """Whether the margin is learned on the meta-set."""
+        return self.margin != "fixed"
+
+
+def require_learnable_margin(meta: MetaConfig, objective: ContrastiveConfig | None, weighting: WeightingConfig) -> None:
+    """Raise ValueError where a margin cannot be learned."""
+    if objective is None or objective.ranks_by_cosine:
+        got = "task.contrast false" if objective is None else f"objective.loss {objective.loss}"
+        raise ValueError(f"meta.margin {meta.margin} is of a contrast with an angular margin: got {got}")
+    if objective.close_negatives == "close_too":
+        raise ValueError(f"meta.margin {meta.margin}: got objective.close_negatives close_too, wanted untouched")
+    if abs(objective.margin) >= meta.margin_limit:
+        raise ValueError(
+            f"meta.margin {meta.margin} starts at objective.margin: got {objective.margin:g}, wanted less than "
+            f"meta.margin_limit = {meta.margin_limit:g}"
+        )
+    if weighting.weighted_term != "sum":
+        raise ValueError(
+            f"meta.margin {meta.margin}: got weighting.weighted_term {weighting.weighted_term}, wanted sum"
+        )
+    if weighting.kind == "learned" and weighting.learner == "joint":
+        raise ValueError(f"meta.margin {meta.margin} needs a meta-set: got weighting.learner joint, wanted meta")

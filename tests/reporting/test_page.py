@@ -11,7 +11,7 @@ import pytest
 from mama_ray.errors import UserError
 from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.document import format_duration
-from mama_ray.reporting.page import cost_rows, metric_rows, render_report, write_report
+from mama_ray.reporting.page import cost_rows, input_figures, metric_rows, render_report, write_report
 from mama_ray.storage.places import Place
 
 
@@ -149,3 +149,20 @@ def make_trained(name: str) -> RunReport:
 
 def test_a_duration_that_is_no_number_is_a_dash():
     assert format_duration(float("nan")) == format_duration(float("inf")) == "–"
+
+
+def test_inputs_of_the_weight_net_are_drawn_of_the_runs_that_have_them():
+    of_inputs = {"inputs/cosine/curve_value": [0.1, 0.2], "inputs/cosine/curve_weight": [0.9, 1.1],
+                 "inputs/topic/weight/circle": 1.4, "inputs/topic/weight/other": 0.8}  # fmt: skip
+    plain = make_run("plain")
+    learned = replace(plain, name="learned", records=[*plain.records, {"step": 60, **of_inputs}])
+    assert learned.input_curves() == {"cosine": ([0.1, 0.2], [0.9, 1.1])}
+    assert learned.input_weights() == {"topic": {"circle": 1.4, "other": 0.8}}
+    assert "inputs/" not in str(learned.weights_by_kind())
+    figures = {figure.title: figure for figure in input_figures((plain, learned))}
+    assert list(figures) == ["Learned weight against cosine", "Mean weight by topic"]
+    assert [name for name, *_ in figures["Mean weight by topic"].legend] == ["learned"]
+    assert "1.40" in figures["Mean weight by topic"].svg
+    text = render_report(Report("inputs", (plain, learned), num_gallery=400))
+    assert "Learned weight against cosine" in text
+    assert "Learned weight against cosine" not in render_report(Report("none", (plain,), num_gallery=400))

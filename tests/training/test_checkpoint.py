@@ -25,7 +25,7 @@ from mama_ray.training.state import TrainState, _weight_optimizer, build_state
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
 from mama_ray.weighting.weight_net import WeightNet
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
-from tests.weighting.toys import VOCABULARY, random_batch
+from tests.weighting.toys import INPUTS, VOCABULARY, random_batch
 
 RUNS = {
     "plain": {},
@@ -34,6 +34,9 @@ RUNS = {
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
     "averaged": {"meta": {"gradient_decay": 0.7}},
     "drawn": {"meta": {"tangent_share": 0.5}},
+    "margin": {"meta": {"margin": "scalar"}},
+    "margins": {"meta": {"margin": "per_sample"}, "weighting": WeightingConfig(kind="uniform")},
+    "inputs": {"weighting": INPUTS.model_copy(update={"hidden_dim": 8})},
 }
 
 
@@ -53,10 +56,17 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, ru
     for ours, theirs in ((second.model, whole.model), (second.weighting, whole.weighting)):
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
+    for ours, theirs in zip(dials_of(second), dials_of(whole), strict=True):
+        assert torch.equal(ours, theirs)
     for name, value in second.evaluated_model.state_dict().items():
         assert torch.equal(value, whole.evaluated_model.state_dict()[name]), name
     assert [record.step for record in resumed] == list(range(5, NUM_STEPS))
     assert torch.equal(resumed[-1].losses, records[NUM_STEPS - 1].losses)
+
+
+def dials_of(state: TrainState) -> list[torch.Tensor]:
+    dials = state.weighted_step.dials
+    return [] if dials is None else list(dials.module.state_dict().values())
 
 
 def test_bias_of_a_sigmoid_loss_is_learned_and_goes_on_where_it_was(tmp_path):
@@ -84,6 +94,23 @@ def test_a_checkpoint_without_the_average_that_a_run_needs_is_refused(tmp_path):
     directory = save_checkpoint(new_state(), tmp_path)
     with pytest.raises(UserError, match=r"meta_gradient\.safetensors"):
         load_state(new_state(meta={"gradient_decay": 0.7}), directory)
+
+
+def test_a_checkpoint_without_the_averaged_losses_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    with pytest.raises(UserError, match="not of this model and run"):
+        load_state(new_state(weighting=WeightingConfig(hidden_dim=8, inputs=("loss", "average_loss"))), directory)
+    directory = save_checkpoint(new_state(weighting=INPUTS), tmp_path / "other")
+    (directory / "average_loss.safetensors").unlink()
+    with pytest.raises(UserError, match=r"average_loss\.safetensors"):
+        load_state(new_state(weighting=INPUTS), directory)
+
+
+def test_a_checkpoint_without_the_learned_margin_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    assert not (directory / "dials.safetensors").exists()
+    with pytest.raises(UserError, match=r"dials\.safetensors"):
+        load_state(new_state(meta={"margin": "scalar"}), directory)
 
 
 def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import ray
 
 from mama_ray.data.assemble import ClipAssembler
-from mama_ray.data.batch import PADDING_ROW, ClipBatch, pad_batch, to_clip_batch
+from mama_ray.data.batch import PADDING_ROW, WEIGHT_INPUTS, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.classes.assemble import ClassAssembler, Sentences
 from mama_ray.data.index import clips_per_shard
 from mama_ray.data.plan import BatchPlan, EpochPlan, PlanConfig, local_batch_size
@@ -23,6 +23,7 @@ from mama_ray.data.sources import FirstCaptions, SourceAssembler, SourcePlan
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.data.weight_columns import ColumnAssembler, DrawnSource
 from mama_ray.models.asking import asks_like
 from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.storage.places import Place
@@ -65,6 +66,8 @@ class ClipReader:
     """Share of training's clips that are mirrored."""
     shares: tuple[tuple[str, float], ...] = ()
     """Of the caption sources, where rows are samples of one source each."""
+    drawn_source: DrawnSource | None = None
+    """The column that tells a weight net of which source the drawn caption is."""
 
     def assembler(self) -> AssemblesClips:
         """Build the assembler of training's rows: its clips, with questions its pairs, with shares its samples."""
@@ -82,9 +85,9 @@ class ClipReader:
         return FirstCaptions(clips, ray.get(table)) if self.shares else clips
 
     def labelled(self, table: ray.ObjectRef, probabilities: dict[str, float] | None = None) -> AssemblesClips:
-        """Build the assembler of a table's clips, with their classes where these are read; `probabilities` of caption
-        sources come in the place of the reader's."""
-        clips = self.clips(table, probabilities)
+        """Build the assembler of a table's clips, with their classes where these are read, and their columns for a
+        weight net; `probabilities` of caption sources come in the place of the reader's."""
+        clips = self._with_columns(table, probabilities)
         if not self.classes:
             return clips
         sentences = None if self.relevant_above is None else _sentences_of(self.table, self.classes)
@@ -98,6 +101,13 @@ class ClipReader:
             flip=self.flip,
             seed=self.seed,
         )
+
+    def _with_columns(self, table: ray.ObjectRef, probabilities: dict[str, float] | None) -> AssemblesClips:
+        clips, rows = self.clips(table, probabilities), ray.get(table)
+        if WEIGHT_INPUTS not in rows.column_names:
+            return clips
+        drawn_by = {"probabilities": probabilities or self.caption_probabilities, "joins": self.joins_captions}
+        return ColumnAssembler(clips, rows, self.drawn_source, seed=self.seed, **drawn_by)
 
     def pairs(self, table: ray.ObjectRef, pairs: ray.ObjectRef) -> QuestionAssembler:
         """Build the assembler of the pairs of a table's clips and their questions."""

@@ -23,6 +23,7 @@ from mama_ray.data.index import read_index, select_split
 from mama_ray.data.index_rows import IndexRows
 from mama_ray.data.sources import rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
+from mama_ray.data.weight_columns import add_columns, columns_of_clips
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.cluster import row_server
@@ -44,6 +45,7 @@ from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.training.settings import TaskConfig
+from mama_ray.weighting.settings import WeightingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def load_run_data(
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
     needs_relevance: bool = False,
+    weighting: WeightingConfig | None = None,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -84,12 +87,13 @@ def load_run_data(
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
     need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
-    tables get the clips' classes; needs_relevance: whether a loss compares them.
+    tables get the clips' classes; needs_relevance: whether a loss compares them. weighting: whose weight net may see
+    columns, which training's table gets.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS)
+    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting)
     summary = result_of(summary, *stored)
     if summary.pop("is_served"):
         count = summary["num_clips"]["train"]
@@ -109,11 +113,12 @@ def _load(
     reads_classes: bool = False,
     needs_relevance: bool = False,
     max_held: int = row_server.MAX_HELD_ROWS,
+    weighting: WeightingConfig | None = None,
 ) -> tuple:
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
-        may_stay = task.contrast and task.kind == "none" and not reads_classes
+        may_stay = task.contrast and task.kind == "none" and not reads_classes and not _has_columns(weighting)
         tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
     excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
     contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
@@ -125,13 +130,12 @@ def _load(
             tables["train"], num_uncaptioned["train"] = choose_rows(rows["train"], config.mix)
     require_known(config.exclude, excluded, num_excluded)
     refuse_overlap(tables, is_begun=is_begun)
-    if not len(tables["train"]):
-        counts = sum(map(len, rows.values())), num_uncaptioned["train"]
-        raise _no_training_clips(shards, *counts, config, needs_captions=task.contrast)
+    _require_training_clips(shards, tables, rows, num_uncaptioned, config, needs_captions=task.contrast)
     if not is_served:
         rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
-    contents |= {"data.classes": classes["sha256"]} if classes else {}
+    tables, drawn, hashes = _add_weight_columns(tables, weighting)
+    contents |= ({"data.classes": classes["sha256"]} if classes else {}) | hashes
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
     asked = _texts_of_questions(Place.of(shards), task) if reads_questions else []
     files = _tokenizer_files(tables["train"], config, tokenizer, asked)
@@ -146,7 +150,25 @@ def _load(
         "excluded": num_excluded,
         "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
     } | ({"classes": classes} if classes else {})
-    return tables["train"], tables["meta"], tables["val"], files, summary
+    return tables["train"], tables["meta"], tables["val"], files, summary | drawn
+
+
+def _has_columns(weighting: WeightingConfig | None) -> bool:
+    return weighting is not None and bool(weighting.columns)
+
+
+def _add_weight_columns(
+    tables: dict[str, pa.Table], weighting: WeightingConfig | None
+) -> tuple[dict[str, pa.Table], dict[str, list], dict[str, str]]:
+    """Return the tables, training's with the columns that a weight net sees, what the summary says of a source that is
+    drawn, and a hash of weighting.features, where that is read."""
+    if weighting is None or not weighting.columns:
+        return tables, {}, {}
+    settings = weighting.columns, weighting.categories, weighting.features
+    columns, drawn, digest = columns_of_clips(tables["train"], *settings)
+    told = {} if drawn is None else {"drawn_source": [drawn.column, list(drawn.values)]}
+    hashes = {} if digest is None else {"weighting.features": digest}
+    return tables | {"train": add_columns(tables["train"], columns)}, told, hashes
 
 
 def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
@@ -163,17 +185,26 @@ def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
         }
 
 
-def _no_training_clips(
-    shards: str, num_clips: int, num_uncaptioned: int, config: DataConfig, *, needs_captions: bool
-) -> UserError:
+def _require_training_clips(
+    shards: str,
+    tables: dict[str, Rows],
+    rows: dict[str, IndexRows],
+    num_uncaptioned: dict[str, int],
+    config: DataConfig,
+    *,
+    needs_captions: bool,
+) -> None:
+    if len(tables["train"]):
+        return
     wanted = "clips with split train"
     if needs_captions:
         wanted += " and a caption"
     if config.mix:
         wanted += f" of {sorted(config.mix)}"
-    return UserError(
+    raise UserError(
         "no training clips",
-        got=f"{num_clips} clips in {shards}, {num_uncaptioned} of split train without a usable caption",
+        got=f"{sum(map(len, rows.values()))} clips in {shards}, {num_uncaptioned['train']} of split train without a "
+        "usable caption",
         wanted=wanted,
         remedy="give them captions, or learn answers alone: task.contrast false" if needs_captions else None,
     )

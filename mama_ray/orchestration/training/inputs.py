@@ -45,6 +45,9 @@ def look_at_inputs(job: TrainJob, *, has_begun: bool = False) -> None:
     for uri in job.data.classes:
         if "://" not in uri and not Path(uri).is_file():
             raise UserError("no file of classes", got=uri, wanted="a csv or JSON that gives clips their classes")
+    features = job.weighting.features
+    if features is not None and "://" not in features and not Path(features).is_file():
+        raise UserError("no table of weighting.features", got=features, wanted="a CSV or Parquet file with clip_id")
     counts = look_at_index(Place.of(job.shards)) if job.shards is not None else None
     if counts is not None and not job.answers_questions:  # whose samples are questions
         check_sizes(job, counts | ({"meta": job.data.meta_draw} if job.data.meta_draw else {}))

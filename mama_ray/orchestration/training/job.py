@@ -15,7 +15,7 @@ from mama_ray.orchestration.training.settings import DataConfig, RecordConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.settings import OF_THE_CONTRAST, MetaConfig, WeightingConfig, require_learnable_margin
 
 
 class ModelConfig(Config):
@@ -147,6 +147,9 @@ class TrainJob(Config):
         if self.task.kind == "none" and self.weighting.weighted_term != "sum":
             raise ValueError(f"weighting.weighted_term {self.weighting.weighted_term} needs a task with a loss")
         _require_texts_of_sources(self.data, self.task, self.objective)
+        _require_inputs(self.weighting, self.data, self.task)
+        if self.meta.learns_margin:
+            require_learnable_margin(self.meta, self.objective if self.task.contrast else None, self.weighting)
         if self.is_meta_learned and self.meta.inner.optimizer == "adam" and self.optim.optimizer != "adamw":
             raise ValueError(
                 "meta.inner.optimizer adam takes the state of AdamW: got optim.optimizer sgd, wanted adamw"
@@ -190,7 +193,7 @@ class TrainJob(Config):
     @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
-        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        return self.meta.learns_margin or (self.weighting.kind == "learned" and self.weighting.learner == "meta")
 
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""
@@ -210,6 +213,19 @@ def _require_texts_of_sources(data: DataConfig, task: TaskConfig, objective: Con
         raise ValueError("objective.generated_scale asks which texts were generated: give data.shares")
 
 
+def _require_inputs(weighting: WeightingConfig, data: DataConfig, task: TaskConfig) -> None:
+    """Raise ValueError where the weight net would see what is not there."""
+    of_file = [name for name in weighting.columns if name not in ("topic", "source")]
+    if of_file and weighting.features is None:
+        raise ValueError(f"weighting.inputs: {of_file[0]} is a column of a table: give weighting.features")
+    if weighting.features is not None and not weighting.columns:
+        raise ValueError("weighting.features: name its columns in weighting.inputs")
+    if not task.contrast and (unread := [name for name in weighting.inputs if name in OF_THE_CONTRAST]):
+        raise ValueError(f"weighting.inputs: {unread[0]} is of the contrast: got task.contrast false")
+    if "source" in weighting.columns and data.positive_relevance is not None:
+        raise ValueError("weighting.inputs: source is that of a clip's own text, not of data.positive_relevance's")
+
+
 def _require_task_alone(task: TaskConfig, weighting: WeightingConfig) -> None:
     """Raise ValueError where nothing is left to learn without the contrast."""
     if task.kind == "none" or task.eta == 0:
@@ -225,7 +241,8 @@ def inputs_of(job: TrainJob) -> tuple[str | None, ...]:
     weights = None if pretrained is None else without_prefix(pretrained)
     asked = (job.task.questions, job.task.answers) if job.answers_questions else ()
     data = job.data
-    return job.shards, *data.caption_tables, *data.classes, data.exclude, data.tokenizer, weights, *asked
+    files = data.exclude, data.tokenizer, job.weighting.features
+    return job.shards, *data.caption_tables, *data.classes, *files, weights, *asked
 
 
 def with_absolute_paths(job: TrainJob) -> TrainJob:
@@ -238,6 +255,8 @@ def with_absolute_paths(job: TrainJob) -> TrainJob:
     for name in ("questions", "answers"):
         if (uri := getattr(job.task, name)) is not None:
             changes[f"task.{name}"] = absolute_uri(uri)
+    if job.weighting.features is not None:
+        changes["weighting.features"] = absolute_uri(job.weighting.features)
     for name in ("features", "exclude"):
         if (uri := getattr(job.data, name)) is not None:
             changes[f"data.{name}"] = absolute_uri(uri)

@@ -59,7 +59,7 @@ class RunRecorder:
         self._recording, self._job, self._state, self._samples = recording, job, state, samples
         self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
         self._window = StepWindow(is_learned=state.weighted_step.is_learned)
-        self._last_losses: torch.Tensor | None = None
+        self._last: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)  # losses, inputs of the net
         self._num_quarantined = 0
         self._warned: set[str] = set()
         self._kinds = self._kinds_of(data) if recording.is_written_here else None
@@ -70,7 +70,8 @@ class RunRecorder:
         """Take note of a finished step; log, validate and save when it is time."""
         self._window.add(record)
         self._samples.add(record)
-        self._last_losses = record.losses
+        usable = record.weights > 0
+        self._last = record.losses, None if record.inputs is None else record.inputs[usable]
         is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
         if is_time_to_log or is_time_to_save:
             self._window.require_sound(self._state.global_batch_size)
@@ -95,7 +96,7 @@ class RunRecorder:
         self._num_quarantined += round(scalars["data/num_invalid"] * num_steps)
         scalars["data/num_quarantined"] = self._num_quarantined
         if self._recording.is_written_here:
-            scalars |= self._weights_by_kind()
+            scalars |= self._weights_by_kind() | self._window.of_inputs(self._state.weighting)
             self._warn_once(step, self._window.warnings(scalars))
         self._recording.log(scalars, loss=scalars["train/unweighted_loss"])
         self._window = StepWindow(is_learned=self._state.weighted_step.is_learned)
@@ -128,7 +129,7 @@ class RunRecorder:
                 assert not isinstance(head, ClassHeads)
                 metrics |= self._answers.metrics(self._state.evaluated_model, head)
             writes = self._recording.is_written_here
-            curves = weight_curve(self._state.weighting, self._last_losses) if writes else {}
+            curves = weight_curve(self._state.weighting, *self._last) if writes else {}
             name = SELECTION_METRIC if self._answers is None else QUESTION_METRIC
             value = metrics.get(name)
             selection = None if value is None else {"metric": name, "value": value}

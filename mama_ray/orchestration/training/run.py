@@ -38,6 +38,7 @@ from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.storage.small_files import MAX_JSON_BYTES
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
+from mama_ray.weighting.inputs import check_num_averaged
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,8 @@ def run_to_end(
         write_run_config(begins_with, run_folder)  # now that what it names is known to be the same
     summary = data.summary if asked is None else with_questions(data.summary, asked)
     write_environment(summary, run_folder)
+    if "average_loss" in job.weighting.inputs:
+        check_num_averaged(samples["train"])
     num_steps = count_steps(job, samples["train"] if asked is None else asked.num_places)
     logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
     tell_captions(job, data.summary)
@@ -145,6 +148,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         task=job.task,
         reads_classes=job.reads_classes,
         needs_relevance=job.needs_relevance,
+        weighting=job.weighting,
     )
     if begun is not None:
         contents = data.summary["contents"]
@@ -186,6 +190,7 @@ def _places_of(job: TrainJob) -> dict[str, object]:
         "data.caption_tables": ", ".join(job.data.caption_tables),
         "data.classes": ", ".join(job.data.classes) or job.shards,
         "data.exclude": job.data.exclude,
+        "weighting.features": job.weighting.features,
         "model.pretrained": job.model.pretrained,
     }
 

@@ -15,6 +15,7 @@ import torch
 
 from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.questions.assemble import DecodedClips
+from mama_ray.data.weight_columns import DrawnSource
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.classes import ClassHeads
@@ -75,7 +76,7 @@ def train_fn_per_worker(loop_config: dict) -> None:
         head = None if asked is None else build_head_for(job.task, asked, model, tokenizer)
         if job.classifies:
             head = build_class_head(job.task.class_head, data.summary["classes"]["sizes"], model)
-        state = _build_state(job, model, device, loop_config["num_steps"], head=head)
+        state = _build_state(job, model, device, loop_config["num_steps"], head, _count_samples(data, asked))
         if rank == 0:
             logger.info("%s", describe_trained(state))
         _resume(state, directory)
@@ -139,7 +140,12 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
 
 
 def _build_state(
-    job: TrainJob, model: DualEncoder, device: torch.device, num_steps: int, *, head: Head | None = None
+    job: TrainJob,
+    model: DualEncoder,
+    device: torch.device,
+    num_steps: int,
+    head: Head | None = None,
+    num_samples: int | None = None,
 ) -> TrainState:
     task: Objective | None = AnsweringObjective(job.task.label_smoothing) if job.answers_questions else None
     if isinstance(head, ClassHeads):
@@ -159,7 +165,13 @@ def _build_state(
         num_micro_batches=job.num_micro_batches,
         autocast=autocast_for(job.precision, device),
         seed=job.seed,
+        num_samples=num_samples,
     )
+
+
+def _count_samples(data: RunData, asked: AskedData | None) -> int:
+    """Return how many rows batches have theirs of: the training clips, or the questions about them."""
+    return len(ray.get(data.train if asked is None else asked.train))
 
 
 def _resume(state: TrainState, checkpoint: Path | None) -> None:
@@ -193,6 +205,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         relevant_above=job.data.positive_relevance,
         flip=job.data.flip,
         shares=tuple(sorted(job.data.source_shares.items())),
+        drawn_source=DrawnSource.of(data.summary.get("drawn_source")),
     )
 
 
@@ -205,7 +218,7 @@ def _meta_stream(
     rank: int,
     world_size: int,
 ):
-    if not (state.weighted_step.is_learned and job.weighting.learner == "meta"):
+    if not job.is_meta_learned:
         return iter(())
     table = ray.get(data.meta)
     rows = np.arange(len(table))
