@@ -60,8 +60,9 @@ class CellStore:
                 elapsed = time.perf_counter() - start
                 left = elapsed / num_done * (len(missing) - num_done)
                 point = result["curve"][result["selected"]]
-                told = (num_done, len(missing), point["test"]["t2v_R@1"], elapsed / 60, left / 60)
-                logger.info(f"{label}: run %d of %d, test t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
+                split = "test" if point["test"] else "val"
+                told = (num_done, len(missing), split, point[split]["t2v_R@1"], elapsed / 60, left / 60)
+                logger.info(f"{label}: run %d of %d, %s t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
         finally:
             for task in running:
                 ray.cancel(task)

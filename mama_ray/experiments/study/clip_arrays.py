@@ -73,6 +73,20 @@ class ClipArrays:
         clips = tuple(self.clips[place] for place in places.tolist())
         return ClipArrays(self.frames[places], self.token_ids[places], clips, generated)
 
+    def joined(self, other: "ClipArrays", copies: int) -> "ClipArrays":
+        """Return these clips and behind them `other`, so many times: each counts as a clip of its own."""
+        parts = [self] + [other] * copies
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        generated = {
+            int(start) + place: ids
+            for start, part in zip(starts, parts, strict=False)
+            for place, ids in part.generated.items()
+        }
+        frames, token_ids = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "token_ids")
+        )
+        return ClipArrays(frames, token_ids, tuple(clip for part in parts for clip in part.clips), generated)
+
     def batch(self, places: np.ndarray, *, use_generated: np.ndarray | None = None) -> ClipBatch:
         """Return the clips at `places`; where `use_generated` is True and there is one, with the generated caption."""
         token_ids = self.token_ids[places]

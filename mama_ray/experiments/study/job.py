@@ -1,10 +1,10 @@
 """What a controlled study is asked for."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.plan import ExperimentConfig
@@ -43,6 +43,10 @@ class PretrainingConfig(Config):
 
     vocab_size: int = Field(768, ge=514)
     """Tokens of the tokenizer, which is trained on captions of all domains, as CLIP's knows words that it never met."""
+
+    words: AddedLater[Literal["domains", "all"]] = "domains"
+    """Which words the tokenizer was trained on beside: those of all domains, or also labels and the colours and motions
+    that topics can have for themselves."""
 
     context_length: int = Field(20, ge=4)
     """Tokens of a caption."""

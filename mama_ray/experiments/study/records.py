@@ -50,10 +50,16 @@ def collect_results(
 
 def shorten(result: dict[str, Any], cell: CellConfig) -> dict[str, Any]:
     """Return the fields of a StudyRun, with what a record keeps: few metrics, and the curve of a weight net alone."""
-    left_out = ("commit", "date") if cell.weighting.kind == "learned" else ("commit", "date", "weight_curve")
+    left_out = {"commit", "date", "ranks"}
+    if cell.weighting.kind != "learned":
+        left_out.add("weight_curve")
     fields = {name: value for name, value in result.items() if name not in left_out}
     curve = [
-        point | {split: {name: point[split][name] for name in names} for split, names in _METRICS.items()}
+        point
+        | {
+            split: {name: point[split][name] for name in names if name in point[split]}
+            for split, names in _METRICS.items()
+        }
         for point in result["curve"]
     ]
     return fields | {"curve": curve}
