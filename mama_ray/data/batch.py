@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from mama_ray.data.plan import PADDING_ROW as PADDING_ROW
@@ -14,6 +14,7 @@ from mama_ray.data.plan import PADDING_ROW as PADDING_ROW
 TARGET_PREFIX = "target/"
 QUESTION_PREFIX = "question/"
 CLIPS = "clips"
+WEIGHT_INPUTS = "weight_inputs"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ClipBatch:
     targets: dict[str, Tensor] = field(default_factory=dict)
     question: dict[str, Tensor] = field(default_factory=dict)
     clips: Int[Tensor, "batch"] | None = None
+    weight_inputs: Float[Tensor, "batch columns"] | None = None
     places: Int[Tensor, "batch"] | None = None  # it stays in host memory: a batch is cut by it
 
     def __len__(self) -> int:
@@ -69,8 +71,8 @@ class ClipBatch:
             {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)
         )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
-        clips = None if self.clips is None else change(self.clips)
-        return ClipBatch(*map(change, fields), targets, question, clips, self.places)
+        clips, inputs = (None if part is None else change(part) for part in (self.clips, self.weight_inputs))
+        return ClipBatch(*map(change, fields), targets, question, clips, inputs, self.places)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
@@ -98,6 +100,7 @@ def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
         targets=group(TARGET_PREFIX),
         question=group(QUESTION_PREFIX),
         clips=None if places is None else wrap(CLIPS),
+        weight_inputs=wrap(WEIGHT_INPUTS) if WEIGHT_INPUTS in arrays else None,
         places=places,
     )
 

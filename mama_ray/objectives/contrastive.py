@@ -34,6 +34,35 @@ def compute_contrastive_losses(
     `is_generated`, logits of two samples with generated texts have the scale config.generated_scale, and those of one
     such and another the geometric mean of the two scales (LaViLa, arXiv 2212.04501).
     """
+    known = {"valid": valid, "clips": clips, "is_generated": is_generated}
+    v2t, t2v = compute_contrastive_directions(video_features, text_features, logit_scale, config, **known)
+    return join_directions(v2t, t2v, config, valid)
+
+
+def join_directions(
+    v2t: Float[Tensor, " local"],
+    t2v: Float[Tensor, " local"],
+    config: ContrastiveConfig,
+    valid: Bool[Tensor, " local"] | None,
+) -> Float[Tensor, " local"]:
+    """Return the loss of both directions, 0 of a sample that is not valid."""
+    losses = v2t + t2v
+    if config.direction_reduction == "mean":
+        losses = losses / 2
+    return losses if valid is None else losses * valid
+
+
+def compute_contrastive_directions(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
+    is_generated: Bool[Tensor, " local"] | None = None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses video to text and text to video apart; of a sample that is not valid they mean nothing."""
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         scale = at_least_float32(logit_scale).exp()
@@ -53,10 +82,7 @@ def compute_contrastive_losses(
             scale = scale if scales is None else join_scales(*scales)
             v2t = _direction_losses(video_features, all_texts, scale, config, all_valid, same)
             t2v = _direction_losses(text_features, all_videos, scale, config, all_valid, same)
-        losses = v2t + t2v
-        if config.direction_reduction == "mean":
-            losses = losses / 2
-        return losses if valid is None else losses * valid
+        return v2t, t2v
 
 
 def combine_losses(

@@ -4,7 +4,7 @@
 forwards and backwards. What it reads beside frames and tokens is in `ClipBatch.targets`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import (
@@ -25,11 +25,15 @@ from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.data.classes.names import IS_GENERATED
-from mama_ray.objectives.contrastive import combine_losses, compute_contrastive_losses
-from mama_ray.objectives.ranking import compute_ranking_losses
+from mama_ray.objectives.contrastive import (
+    combine_losses,
+    compute_contrastive_directions,
+    compute_contrastive_losses,
+)
+from mama_ray.objectives.ranking import compute_ranking_directions, compute_ranking_losses
 from mama_ray.objectives.relevance import pair_classes
 from mama_ray.objectives.settings import ContrastiveConfig
-from mama_ray.objectives.sigmoid import compute_sigmoid_losses
+from mama_ray.objectives.sigmoid import compute_sigmoid_directions, compute_sigmoid_losses
 
 _T = TypeVar("_T")
 _SHARED = "shared"
@@ -98,17 +102,25 @@ class ContrastiveObjective:
     config: ContrastiveConfig
 
     def __call__(self, outputs: Outputs, batch: ClipBatch) -> Float[Tensor, " local"]:
+        return self._take(compute_ranking_losses, compute_sigmoid_losses, compute_contrastive_losses, outputs, batch)
+
+    def directions(self, outputs: Outputs, batch: ClipBatch) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+        """Return the losses video to text and text to video apart; of a clip that is not valid they mean nothing."""
+        return self._take(
+            compute_ranking_directions, compute_sigmoid_directions, compute_contrastive_directions, outputs, batch
+        )
+
+    def _take(self, ranking: Callable, sigmoid: Callable, softmax: Callable, outputs: Outputs, batch: ClipBatch) -> Any:
         known = {"valid": batch.valid, "clips": batch.clips}
         if self.config.ranks_by_cosine:
             classes = pair_classes(batch.targets) if self.config.needs_classes else None
-            return compute_ranking_losses(outputs.video, outputs.text, self.config, classes=classes, **known)
+            return ranking(outputs.video, outputs.text, self.config, classes=classes, **known)
         if self.config.loss == "sigmoid":
-            return compute_sigmoid_losses(
-                outputs.video, outputs.text, outputs.logit_scale, outputs.logit_bias, self.config, **known
-            )
+            scale_and_bias = outputs.logit_scale, outputs.logit_bias
+            return sigmoid(outputs.video, outputs.text, *scale_and_bias, self.config, **known)
         if self.config.generated_scale is not None:
             known["is_generated"] = batch.targets[IS_GENERATED]
-        return compute_contrastive_losses(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
+        return softmax(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mama_ray.objectives.contrastive import at_least_float32
+from mama_ray.objectives.contrastive import at_least_float32, join_directions
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.relevance import ClassSets, PairClasses, relevance_between, relevance_of_pairs
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -64,6 +64,22 @@ def compute_ranking_losses(
     says so. A sample that is not `valid` has loss 0 and is compared with none; with `clips`, samples of one number are
     of one clip and not compared.
     """
+    v2t, t2v = compute_ranking_directions(
+        video_features, text_features, config, classes=classes, valid=valid, clips=clips
+    )
+    return join_directions(v2t, t2v, config, valid)
+
+
+def compute_ranking_directions(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    config: ContrastiveConfig,
+    *,
+    classes: PairClasses | None = None,
+    valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses video to text and text to video apart; of a sample that is not valid they mean nothing."""
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         cosine = (video_features * text_features).sum(dim=1)
@@ -72,10 +88,7 @@ def compute_ranking_losses(
         videos, texts = (_Known(is_valid, clips, sets) for sets in (classes or (None, None)))
         v2t = _mean_over_others(_Queries(video_features, cosine, own, videos), text_features, texts, config)
         t2v = _mean_over_others(_Queries(text_features, cosine, own, texts), video_features, videos, config)
-        losses = v2t + t2v
-        if config.direction_reduction == "mean":
-            losses = losses / 2
-        return losses if valid is None else losses * valid
+        return v2t, t2v
 
 
 def _mean_over_others(

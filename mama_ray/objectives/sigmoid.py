@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from mama_ray.objectives.chunked import Clips, split_clips
-from mama_ray.objectives.contrastive import at_least_float32
+from mama_ray.objectives.contrastive import at_least_float32, join_directions
 from mama_ray.objectives.gather import gather_plain, gather_with_gradient, rank
 from mama_ray.objectives.margin import apply_margin
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -35,6 +35,38 @@ def compute_sigmoid_losses(
     whatever the autocast. A sample that is not `valid` has loss 0 and is nobody's negative; with `clips`, samples of
     one number are of one clip, and no negatives of each other.
     """
+    known = {"valid": valid, "clips": clips}
+    v2t, t2v, positive = _parts(video_features, text_features, logit_scale, logit_bias, config, **known)
+    return join_directions(v2t + t2v, -2 * positive, config, valid)  # in this order: runs go on bit for bit
+
+
+def compute_sigmoid_directions(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None = None,
+    clips: Int[Tensor, " local"] | None = None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses video to text and text to video apart; of a sample that is not valid they mean nothing."""
+    known = {"valid": valid, "clips": clips}
+    v2t, t2v, positive = _parts(video_features, text_features, logit_scale, logit_bias, config, **known)
+    return v2t - positive, t2v - positive
+
+
+def _parts(
+    video_features: Float[Tensor, "local dim"],
+    text_features: Float[Tensor, "local dim"],
+    logit_scale: Float[Tensor, ""],
+    logit_bias: Float[Tensor, ""],
+    config: ContrastiveConfig,
+    *,
+    valid: Bool[Tensor, " local"] | None,
+    clips: Int[Tensor, " local"] | None,
+) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"], Float[Tensor, " local"]]:
+    """Return the losses of negatives in both directions, and the log-probability of the positive pair."""
     with torch.autocast(video_features.device.type, enabled=False):
         video_features, text_features = at_least_float32(video_features), at_least_float32(text_features)
         scale, bias = at_least_float32(logit_scale).exp(), at_least_float32(logit_bias)
@@ -45,10 +77,7 @@ def compute_sigmoid_losses(
         same = None if clips is None else (clips, gather_plain(clips))
         v2t = _sum_negatives(video_features, gather_with_gradient(text_features), scale, bias, config, all_valid, same)
         t2v = _sum_negatives(text_features, gather_with_gradient(video_features), scale, bias, config, all_valid, same)
-        losses = v2t + t2v - 2 * F.logsigmoid(logits)
-        if config.direction_reduction == "mean":
-            losses = losses / 2
-        return losses if valid is None else losses * valid
+        return v2t, t2v, F.logsigmoid(logits)
 
 
 def _sum_negatives(

@@ -82,6 +82,8 @@ def capture_state(
     average = state.weighted_step.meta_average
     if average is not None:
         weights["meta_gradient.safetensors"] = average.state_dict()
+    if state.weighted_step.average_loss is not None:
+        weights["average_loss.safetensors"] = state.weighted_step.average_loss.state_dict()
     record = {
         "step": state.step,
         "samples_seen": state.samples_seen,
@@ -150,6 +152,8 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if state.weighted_step.meta_average is not None:
             sums = read_safetensors(directory / "meta_gradient.safetensors")
             state.weighted_step.meta_average.load_state_dict(sums, record["meta_num_averaged"])
+        if state.weighted_step.average_loss is not None:
+            state.weighted_step.average_loss.load_state_dict(read_safetensors(directory / "average_loss.safetensors"))
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record

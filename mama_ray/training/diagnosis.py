@@ -121,7 +121,7 @@ def weight_curve(weighting: nn.Module, losses: Float[Tensor, "batch"] | None) ->
 
     Of a weight net that sees standardised losses it is the curve in a batch like `losses`. {} for other weightings.
     """
-    if losses is None or not isinstance(weighting, WeightNet):
+    if losses is None or not isinstance(weighting, WeightNet) or weighting.inputs:
         return {}
     grid = torch.linspace(0.0, max(float(losses.max()), 1e-3), _NUM_CURVE_POINTS, device=losses.device)
     curve = weighting(grid, reference=losses) / weighting(losses).mean().clamp(min=1e-12)

@@ -20,6 +20,7 @@ class StepRecord:
 
     `losses` and `weights` are those of the global batch, in its order: padding is no part of them, nor of the scalars.
     `cosines` and `valid` are of this rank's `rows`, its padding among them; cosines are None where nothing pairs up.
+    `inputs` of the global batch are there where the weight net sees more than the loss.
     """
 
     step: int
@@ -29,6 +30,7 @@ class StepRecord:
     scalars: dict[str, Tensor | float]
     cosines: Float[Tensor, "local"] | None
     valid: Bool[Tensor, "local"]
+    inputs: Float[Tensor, "global inputs"] | None = None
 
 
 def train(
@@ -80,7 +82,8 @@ def train_step(
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
     if state.feature_model.bias is not None:
         scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
-    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars, result.cosines, batch.valid)
+    seen = result.cosines, batch.valid, result.inputs
+    record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars, *seen)
     state.step += 1
     return record
 
@@ -89,4 +92,5 @@ def _without_padding(result: StepResult, size: int) -> StepResult:
     """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
     if len(result.losses) <= size:
         return result
-    return replace(result, losses=result.losses[:size], weights=result.weights[:size])
+    inputs = None if result.inputs is None else result.inputs[:size]
+    return replace(result, losses=result.losses[:size], weights=result.weights[:size], inputs=inputs)

@@ -89,6 +89,7 @@ def build_state(
     eta: float = 1.0,
     head: Head | None = None,
     head_lr_scale: float = 1.0,
+    num_samples: int | None = None,
 ) -> TrainState:
     """Bind a model to its optimiser and weighting; wraps it in DDP inside a process group.
 
@@ -96,7 +97,8 @@ def build_state(
     on every rank alike, in float32; dropout draws by it. With a `task` the loss is contrastive_i + eta * task_i, or
     without an `objective` the task alone, and the model answers: by its head, whose learning rate is `head_lr_scale`
     times the model's (in the lookahead, too), or by itself; with a head of classes it tells these. Where it does not
-    answer by itself, what it has for that is frozen.
+    answer by itself, what it has for that is frozen. Rows of batches are below `num_samples`, which a weighting asks
+    for that sees average_loss.
     """
     _refuse_shared_batch_norm(model)
     with torch.random.fork_rng(devices=[]):
@@ -119,6 +121,7 @@ def build_state(
         num_micro_batches=num_micro_batches,
         autocast=autocast,
         seed=seed,
+        num_samples=num_samples,
     )
     state = TrainState(model, weighting_module, optimizer, weight_optimizer, step, optim, num_steps, global_batch_size)
     _keep_averages(state, head)

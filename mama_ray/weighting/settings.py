@@ -4,9 +4,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import AddedLater, Config
+from mama_ray.config import AddedLater, Config, Location
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
+
+LOSSES = ("loss", "loss_video_to_text", "loss_text_to_video", "average_loss")
+"""Inputs of the weight net that are losses of the clip."""
+COMPUTED = (*LOSSES, "cosine")
+"""Inputs that a step takes from its own pass; every other one is a column of numbers or a category of the clip."""
+_OF_THE_INDEX = ("topic", "source")
+_MAX_VALUES = 256  # of all categories: each is a weight per hidden unit
 
 
 class WeightingConfig(Config):
@@ -24,6 +31,26 @@ class WeightingConfig(Config):
     standardise: bool = False
     """Whether the weight net sees losses standardised over the global batch instead of raw ones."""
 
+    inputs: AddedLater[tuple[str, ...]] = ("loss",)
+    """What the weight net sees of a clip, by name, several at once. loss: what the weight multiplies;
+    loss_video_to_text, loss_text_to_video: either direction of the contrast; cosine: of the clip and its caption, by
+    the model as it is; average_loss: of the clip's visits so far (average_decay). Any other name is a category, if
+    `categories` has it, or else a column of numbers of `features`. Losses are raw, or standardised as `standardise`
+    says; cosine and numbers are always standardised over the global batch; a category is a 0 or 1 for each value."""
+
+    features: AddedLater[Location[str | None]] = None
+    """CSV or Parquet file with column clip_id and a column per further input: numbers, as the cosine by a pretrained
+    model or the agreement with a generated caption, or text of a category. Every training clip has a row."""
+
+    categories: AddedLater[dict[str, tuple[str, ...]]] = {}
+    """Values of each category among the inputs, e.g. {topic: [cooking, sports]}; a clip with any other value, or none,
+    is of one class more. A category is a column of `features`, else topic, the clip's of the index, or source, that of
+    the caption which was drawn (human, generated, rephrased, asr)."""
+
+    average_decay: AddedLater[float] = Field(0.8, ge=0.0, lt=1.0)
+    """Decay of average_loss from one visit of a clip to the next; the first visit's loss is its start. 4 bytes per clip
+    are kept by every worker, and in checkpoints."""
+
     normalisation: Literal["sum_global", "none", "l2"] = "sum_global"
     """sum_global: weights sum to 1 over the global batch; none: divided by the batch size (Meta-Weight-Net);
     l2: divided by their L2 norm and the batch size (the MAMA release's real step)."""
@@ -37,6 +64,40 @@ class WeightingConfig(Config):
 
     self_paced_start: float = Field(0.5, gt=0.0, le=1.0)
     """Share of each batch that self-paced learning keeps at the start; it grows linearly to 1 at the end."""
+
+    @property
+    def sees_more(self) -> bool:
+        """Whether the weight net sees anything but the loss."""
+        return self.inputs != ("loss",)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The inputs that a batch brings along (`ClipBatch.weight_inputs`): numbers and categories, in order."""
+        return tuple(name for name in self.inputs if name not in COMPUTED)
+
+    @model_validator(mode="after")
+    def _inputs_are_known(self) -> "WeightingConfig":
+        if not self.inputs or len(set(self.inputs)) < len(self.inputs):
+            raise ValueError(f"inputs: got {list(self.inputs)}, wanted at least one name, each once")
+        if self.sees_more and self.kind != "learned":
+            raise ValueError(f"inputs are what a weight net sees: got kind {self.kind}, wanted learned")
+        if self.sees_more and self.weighted_term != "sum":
+            raise ValueError(f"inputs beside loss are a clip's: got weighted_term {self.weighted_term}, wanted sum")
+        if strange := sorted(set(self.categories) - set(self.columns)):
+            raise ValueError(f"categories: {strange[0]} is none of the inputs {', '.join(self.inputs)}")
+        for name, values in self.categories.items():
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"categories: {name} wants at least one value, each once: got {list(values)}")
+        if (count := sum(map(len, self.categories.values()))) > _MAX_VALUES:
+            raise ValueError(f"categories: got {count} values, wanted at most {_MAX_VALUES}: leave rare ones out")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_declared(self) -> "WeightingConfig":
+        for name in self.columns:
+            if name in _OF_THE_INDEX and name not in self.categories:
+                raise ValueError(f"inputs: {name} is a category: give its values, categories {{{name}: [...]}}")
+        return self
 
 
 class InnerStepConfig(Config):

@@ -15,17 +15,19 @@ move in the training pass alone (`draws.py`).
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.gather import rank, world_size
-from mama_ray.objectives.objective import Objective, Outputs, TrainingObjective, remake
+from mama_ray.objectives.objective import ContrastiveObjective, Objective, Outputs, TrainingObjective, remake
 from mama_ray.weighting.draws import Draws, RunningStatistics
 from mama_ray.weighting.features import Autocast, EncodedBatch, cosines_of, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import norm_of
+from mama_ray.weighting.inputs import AverageLoss, ClipInputs
 from mama_ray.weighting.meta_average import MetaAverage
 from mama_ray.weighting.meta_step import MetaStep, TrainingPass
 from mama_ray.weighting.over_ranks import all_reduce, gather_with_validity, mean_terms
@@ -35,18 +37,29 @@ from mama_ray.weighting.terms import NUM_TERMS, compute_term_weights, line_up, o
 from mama_ray.weighting.weight_net import compute_sample_weights, effective_sample_size
 
 
+class Judged(NamedTuple):
+    """What weights are made of, over the global batch."""
+
+    losses: Float[Tensor, "global"]
+    valid: Bool[Tensor, "global"]
+    inputs: Float[Tensor, "global inputs"] | None
+
+
 @dataclass(frozen=True)
 class StepResult:
-    """What one step saw, over the global batch, cosines of this rank's clips alone; everything detached."""
+    """What one step saw, over the global batch, cosines of this rank's clips alone; everything detached. Inputs are
+    those of a weight net that sees more than the loss."""
 
     losses: Float[Tensor, "global"]
     weights: Float[Tensor, "global"]
     scalars: dict[str, Tensor]
     cosines: Float[Tensor, " local"] | None = None
+    inputs: Float[Tensor, "global inputs"] | None = None
 
 
 class WeightedStep:
-    """Binds a model, its objective and a weighting; has no state but an average of the meta gradient, if asked for."""
+    """Binds a model, its objective and a weighting; has no state but averages, of the meta gradient and of clips'
+    losses, if asked for."""
 
     def __init__(
         self,
@@ -61,6 +74,7 @@ class WeightedStep:
         num_micro_batches: int = 1,
         autocast: Autocast = nullcontext,
         seed: int = 0,
+        num_samples: int | None = None,
     ):
         self.model, self.weighting = model, weighting
         self.objective, self.weighting_config, self.meta = objective, weighting_config, meta
@@ -70,6 +84,7 @@ class WeightedStep:
         self._seed, self._statistics = seed, RunningStatistics(model)
         has_task = isinstance(objective, TrainingObjective) and objective.has_task
         self._num_losses = NUM_TERMS if has_task and weighting_config.weighted_term != "sum" else 1
+        self._inputs = self._clip_inputs(num_samples) if weighting_config.sees_more else None
         self._meta_step = MetaStep(
             model,
             self.parameters,
@@ -84,6 +99,11 @@ class WeightedStep:
     def meta_average(self) -> MetaAverage | None:
         """The average of the meta gradient, where one is kept."""
         return self._meta_step.average
+
+    @property
+    def average_loss(self) -> AverageLoss | None:
+        """The average of each sample's loss over its visits, where the weight net sees it."""
+        return None if self._inputs is None else self._inputs.average
 
     @property
     def is_learned(self) -> bool:
@@ -131,7 +151,9 @@ class WeightedStep:
         terms = self._terms(encoded.outputs, batch)
         losses = self._weighted(terms)
         global_losses, valid, is_padding = gather_with_validity(losses, batch, self._num_losses)
-        weights = self._weights(global_losses, valid).detach()
+        inputs = None if self._inputs is None else self._inputs.gather(encoded.outputs, batch, global_losses, valid)
+        judged = Judged(global_losses, valid, inputs)
+        weights = self._weights(judged).detach()
         gradients = self._output_gradients(encoded.outputs, losses, weights)
         scalars = mean_terms(terms, batch) if len(terms) > 1 else {}
         if meta_batch is not None:
@@ -139,15 +161,15 @@ class WeightedStep:
             derivatives, told = self._meta_step.derivatives(
                 seen, meta_batch, self._lookahead_gradients(encoded, gradients), measure_lookahead=measure_lookahead
             )
-            scalars |= told | self._step_weight_net(self._weights(global_losses, valid), derivatives)
+            scalars |= told | self._step_weight_net(self._weights(judged), derivatives)
             if self.meta.arrangement == "faithful":
-                weights = self._weights(global_losses, valid).detach()
+                weights = self._weights(judged).detach()
                 self._backward(encoded, self._output_gradients(encoded.outputs, losses, weights))
         else:
             self._backward(encoded, gradients)
             if self.is_learned and self.weighting_config.learner == "joint":
-                self._step_weight_net(self._weights(global_losses, valid), -global_losses)
-        return self._result(global_losses, weights, valid, is_padding, scalars)
+                self._step_weight_net(self._weights(judged), -global_losses)
+        return replace(self._result(global_losses, weights, valid, is_padding, scalars), inputs=inputs)
 
     def _lookahead_gradients(self, encoded: EncodedBatch, gradients: Outputs) -> dict[str, Tensor]:
         """Return the gradients, over all ranks, of the parameters that the lookahead moves.
@@ -172,10 +194,20 @@ class WeightedStep:
             return line_up(terms)
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
-    def _weights(self, global_losses: Tensor, valid: Tensor) -> Tensor:
+    def _clip_inputs(self, num_samples: int | None) -> ClipInputs:
+        contrastive = self.objective
+        if isinstance(contrastive, TrainingObjective):
+            contrastive = contrastive.contrastive
+        directions = contrastive.directions if isinstance(contrastive, ContrastiveObjective) else None
+        device = unwrap(self.model).model.logit_scale.device
+        return ClipInputs(self.weighting_config, directions=directions, num_samples=num_samples, device=device)
+
+    def _weights(self, judged: Judged) -> Tensor:
+        losses, valid, inputs = judged
         if self._num_losses > 1:
-            return compute_term_weights(self.weighting, global_losses, self.weighting_config, valid=valid)
-        return compute_sample_weights(self.weighting, global_losses, self.weighting_config.normalisation, valid=valid)
+            return compute_term_weights(self.weighting, losses, self.weighting_config, valid=valid)
+        normalisation = self.weighting_config.normalisation
+        return compute_sample_weights(self.weighting, losses, normalisation, valid=valid, inputs=inputs)
 
     def _output_gradients(self, outputs: Outputs, losses: Tensor, weights: Tensor) -> Outputs:
         own = weights[rank() * len(losses) : (rank() + 1) * len(losses)]

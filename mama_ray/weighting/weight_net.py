@@ -4,32 +4,42 @@ A weighting sees the losses of the *global* batch (they are gathered first: a fe
 same weights and nothing depends on the number of ranks.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from mama_ray.weighting.inputs import WeightInput, describe_inputs
 from mama_ray.weighting.settings import WeightingConfig
 
 MIN_WEIGHT_SUM = 1e-12  # below this the weights carry no information and the step falls back to uniform ones
 
 
 class WeightNet(nn.Module):
-    """The paper's MLP 1 -> hidden -> 1 with ReLU and sigmoid (193 parameters at width 64)."""
+    """The paper's MLP 1 -> hidden -> 1 with ReLU and sigmoid (193 parameters at width 64); with `inputs` it sees these
+    instead of the loss alone."""
 
-    def __init__(self, hidden_dim: int = 64, *, standardise: bool = False):
+    def __init__(self, hidden_dim: int = 64, *, standardise: bool = False, inputs: Sequence[WeightInput] = ()):
         super().__init__()
-        self.hidden = nn.Linear(1, hidden_dim)
+        self.hidden = nn.Linear(sum(each.width for each in inputs) or 1, hidden_dim)
         self.output = nn.Linear(hidden_dim, 1)
-        self.standardise = standardise
+        self.standardise, self.inputs = standardise, tuple(inputs)
 
     def forward(
-        self, losses: Float[Tensor, "batch"], *, reference: Float[Tensor, "others"] | None = None
+        self, losses: Float[Tensor, "batch *inputs"], *, reference: Float[Tensor, "others *inputs"] | None = None
     ) -> Float[Tensor, "batch"]:
         """Return weights in (0, 1); the losses are detached here, so no gradient reaches the model through them.
 
-        `reference` are the losses that a standardised input is measured by, where `losses` are no batch themselves.
+        With `inputs` the table of these takes the place of the losses. `reference` is what standardised inputs are
+        measured by, where `losses` are no batch themselves.
         """
         losses = losses.detach().to(self.hidden.weight.dtype)
+        if self.inputs:
+            measure = losses if reference is None else reference.detach().to(losses.dtype)
+            columns = zip(self.inputs, losses.unbind(1), measure.unbind(1), strict=True)
+            read = torch.cat([each.encode(column, others) for each, column, others in columns], dim=1)
+            return self.output(self.hidden(read).relu())[:, 0].sigmoid()
         if self.standardise:
             measure = losses if reference is None else reference.detach().to(losses.dtype)
             losses = (losses - measure.mean()) / (measure.std(correction=0) + 1e-6)
@@ -85,7 +95,7 @@ def build_weighting(config: WeightingConfig) -> nn.Module:
         case "self_paced":
             return SelfPaced(config.self_paced_start)
         case "learned":
-            return WeightNet(config.hidden_dim, standardise=config.standardise)
+            return WeightNet(config.hidden_dim, standardise=config.standardise, inputs=describe_inputs(config))
 
 
 def compute_sample_weights(
@@ -94,14 +104,17 @@ def compute_sample_weights(
     normalisation: str,
     *,
     valid: Bool[Tensor, "batch"] | None = None,
+    inputs: Float[Tensor, "batch inputs"] | None = None,
 ) -> Float[Tensor, "batch"]:
     """Return the coefficients w_i of the batch loss sum_i w_i L_i, differentiable in the weighting's parameters.
 
-    `losses` and `valid` cover the global batch. Uniform weights give the plain mean under `sum_global` and `none`.
-    Where all raw weights vanish the result is uniform (and carries no gradient): a zero sum must not end a run.
+    `losses`, `valid` and `inputs`, which a net with inputs sees in the place of the losses, cover the global batch.
+    Uniform weights give the plain mean under `sum_global` and `none`. Where all raw weights vanish the result is
+    uniform (and carries no gradient): a zero sum must not end a run.
     """
     valid = torch.ones_like(losses, dtype=torch.bool) if valid is None else valid
-    weights = losses.new_zeros(losses.shape).masked_scatter(valid, weighting(losses[valid]).to(losses.dtype))
+    seen = losses if inputs is None else inputs
+    weights = losses.new_zeros(losses.shape).masked_scatter(valid, weighting(seen[valid]).to(losses.dtype))
     num_valid = valid.sum().clamp(min=1)
     if weights.detach().sum() <= MIN_WEIGHT_SUM:
         return valid.to(losses.dtype) / num_valid

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from mama_ray.data.batch import PADDING_ROW, TARGET_PREFIX, pad_batch, to_clip_batch
+from mama_ray.data.batch import PADDING_ROW, TARGET_PREFIX, WEIGHT_INPUTS, pad_batch, to_clip_batch
 
 CLIPS = {
     "frames": np.full((3, 2, 4, 4, 3), 7, np.uint8),
@@ -46,3 +47,13 @@ def test_targets_pad_slice_and_move_with_their_clips():
     assert part.targets["answer"].shape == (2,) and part.targets["answer"].device.type == "meta"
     assert batch[1:3].targets["answer"].tolist() == [6, 7]
     assert to_clip_batch(CLIPS).targets == {}
+
+
+def test_inputs_of_the_weight_net_pad_slice_and_move_with_their_clips():
+    columns = np.array([[0.5, 1], [np.nan, 0], [2.5, 2]], np.float32)
+    batch = to_clip_batch(pad_batch(CLIPS | {WEIGHT_INPUTS: columns}, 4))
+    np.testing.assert_array_equal(batch.weight_inputs.numpy(), np.vstack([columns, np.zeros((1, 2))]))
+    np.testing.assert_array_equal(batch[1:3].weight_inputs.numpy(), columns[1:])
+    np.testing.assert_array_equal(batch.select(torch.tensor([0, 2])).weight_inputs.numpy(), columns[[0, 2]])
+    assert batch.to("meta").weight_inputs.device.type == "meta"
+    assert to_clip_batch(CLIPS).weight_inputs is None

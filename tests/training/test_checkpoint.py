@@ -25,7 +25,7 @@ from mama_ray.training.state import TrainState, _weight_optimizer, build_state
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
 from mama_ray.weighting.weight_net import WeightNet
 from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
-from tests.weighting.toys import VOCABULARY, random_batch
+from tests.weighting.toys import INPUTS, VOCABULARY, random_batch
 
 RUNS = {
     "plain": {},
@@ -34,6 +34,7 @@ RUNS = {
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01)},
     "averaged": {"meta": {"gradient_decay": 0.7}},
     "drawn": {"meta": {"tangent_share": 0.5}},
+    "inputs": {"weighting": INPUTS.model_copy(update={"hidden_dim": 8})},
 }
 
 
@@ -84,6 +85,16 @@ def test_a_checkpoint_without_the_average_that_a_run_needs_is_refused(tmp_path):
     directory = save_checkpoint(new_state(), tmp_path)
     with pytest.raises(UserError, match=r"meta_gradient\.safetensors"):
         load_state(new_state(meta={"gradient_decay": 0.7}), directory)
+
+
+def test_a_checkpoint_without_the_averaged_losses_that_a_run_needs_is_refused(tmp_path):
+    directory = save_checkpoint(new_state(), tmp_path)
+    with pytest.raises(UserError, match="not of this model and run"):
+        load_state(new_state(weighting=WeightingConfig(hidden_dim=8, inputs=("loss", "average_loss"))), directory)
+    directory = save_checkpoint(new_state(weighting=INPUTS), tmp_path / "other")
+    (directory / "average_loss.safetensors").unlink()
+    with pytest.raises(UserError, match=r"average_loss\.safetensors"):
+        load_state(new_state(weighting=INPUTS), directory)
 
 
 def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:

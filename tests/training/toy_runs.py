@@ -15,7 +15,7 @@ from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
-from tests.weighting.toys import ToyEncoder, random_batch
+from tests.weighting.toys import ToyEncoder, random_batch, with_columns
 
 NUM_STEPS, BATCH = 12, 8
 
@@ -26,22 +26,24 @@ def new_state(
     objective: ContrastiveConfig | None = None,
     inner: InnerStepConfig | None = None,
     meta: dict[str, float] | None = None,
+    weighting: WeightingConfig | None = None,
     **optim,
 ) -> TrainState:
     return build_state(
         ToyEncoder(),
         objective=objective or ContrastiveConfig(margin=0.2),
-        weighting=WeightingConfig(hidden_dim=8),
+        weighting=weighting or WeightingConfig(hidden_dim=8),
         meta=MetaConfig(meta_every=2, inner=inner or InnerStepConfig(), **(meta or {})),
         optim=OptimConfig(lr=0.01, **optim),
         num_steps=NUM_STEPS,
         global_batch_size=BATCH,
         autocast=autocast,
+        num_samples=BATCH,
     )
 
 
 def batches(first: int, stop: int):
-    return [random_batch(step, BATCH) for step in range(first, stop)]
+    return [with_columns(random_batch(step, BATCH), step) for step in range(first, stop)]
 
 
 def meta_stream(first: int):

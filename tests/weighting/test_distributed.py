@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.data.batch import TARGET_PREFIX, ClipBatch, pad_batch, to_clip_batch
+from mama_ray.data.batch import TARGET_PREFIX, WEIGHT_INPUTS, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.plan import local_batch_size
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
@@ -17,6 +17,7 @@ from mama_ray.weighting.hypergradient import directional_derivatives
 from mama_ray.weighting.settings import InnerStepConfig
 from tests.ranks import leave_group
 from tests.weighting.toys import (
+    INPUTS,
     AnswerLoss,
     HeadLoss,
     HeadModel,
@@ -24,6 +25,7 @@ from tests.weighting.toys import (
     build_step,
     random_batch,
     random_weight_net,
+    with_columns,
 )
 
 GLOBAL_BATCH, META_BATCH, NUM_STEPS = 12, 6, 5
@@ -65,11 +67,14 @@ VARIANTS = {
     "relative": {"inner": InnerStepConfig(lr=0.03, relative=True)},
     "adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.01), "arrangement": "faithful"},
     "relative_adam": {"inner": InnerStepConfig(optimizer="adam", lr=0.03, relative=True), "num_micro_batches": 2},
+    "inputs": {"weighting_config": INPUTS, "arrangement": "faithful"},
+    "padded_inputs": {"weighting_config": INPUTS.model_copy(update={"standardise": True}), "num_micro_batches": 2},
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
     "padded": (16, 7),
     "padded_drawn": (16, 7),
+    "padded_inputs": (16, 7),
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
     "padded_sigmoid": (16, 7),
@@ -82,6 +87,8 @@ def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -
     size = local_batch_size(len(batch), world_size, num_parts=num_parts)
     own = batch[rank * size : (rank + 1) * size]
     tensors = {"frames": own.frames, "token_ids": own.token_ids, "rows": own.rows, "valid": own.valid}
+    if own.weight_inputs is not None:
+        tensors[WEIGHT_INPUTS] = own.weight_inputs
     tensors |= {TARGET_PREFIX + name: value for name, value in own.targets.items()}
     return to_clip_batch(pad_batch({name: value.numpy() for name, value in tensors.items()}, size))
 
@@ -94,7 +101,7 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
     wrapped = model
     if world_size > 1:
         wrapped = DistributedDataParallel(wrapped, gradient_as_bucket_view=True)
-    net = random_weight_net()
+    net = random_weight_net(config=options.get("weighting_config"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     if "adam" in variant:
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.98))
@@ -105,6 +112,9 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
         batch, meta_batch = random_batch(number, size), random_batch(100 + number, meta_size)
         if variant == "invalid_clips":
             batch.valid[[1, 7]] = False
+        if "inputs" in variant:
+            batch = with_columns(batch, number)
+            batch.valid[3] = False
         num_parts = 1 if variant.startswith("uneven") else step.num_micro_batches
         batch = slice_of(batch, rank, world_size, num_parts)
         meta_batch = slice_of(meta_batch, rank, world_size)

@@ -1,6 +1,7 @@
 """Small dual encoders and batches for exactness tests, and the published second-order way as their reference."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
+from mama_ray.weighting.inputs import describe_inputs
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
 from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.weight_net import WeightNet, build_weighting, compute_sample_weights
@@ -121,11 +123,27 @@ class HeadLoss:
         return F.cross_entropy(outputs.queries @ outputs.answers.T, batch.targets["answer"], reduction="none")
 
 
-def random_weight_net(seed: int = 1, hidden_dim: int = 7) -> WeightNet:
+INPUTS = WeightingConfig(
+    inputs=("loss", "loss_video_to_text", "loss_text_to_video", "cosine", "average_loss", "quality", "topic"),
+    categories={"topic": ("a", "b", "c")},
+)
+"""All that a weight net may see; `quality` is a column of numbers."""
+
+
+def with_columns(batch: ClipBatch, seed: int = 0) -> ClipBatch:
+    """The batch with the columns of INPUTS, some numbers and topics not known."""
+    generator = torch.Generator().manual_seed(seed)
+    quality = torch.randn(len(batch), generator=generator)
+    topic = torch.randint(0, 5, (len(batch),), generator=generator).float()
+    quality[1::5], topic[2::5] = torch.nan, torch.nan
+    return replace(batch, weight_inputs=torch.stack([quality, topic], dim=1))
+
+
+def random_weight_net(seed: int = 1, hidden_dim: int = 7, config: WeightingConfig | None = None) -> WeightNet:
     """A weight net whose curve is far from flat, so that a wrong hypergradient shows."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = WeightNet(hidden_dim).to(DTYPE)
+        net = WeightNet(hidden_dim, inputs=describe_inputs(config or WeightingConfig())).to(DTYPE)
         for parameter in net.parameters():
             nn.init.normal_(parameter, std=0.7)
     return net
@@ -142,6 +160,7 @@ def build_step(
     optimizer: torch.optim.Optimizer | None = None,
     num_micro_batches: int = 1,
     weight_lr: float = 0.0,
+    num_samples: int = 64,
     **meta,
 ) -> WeightedStep:
     """A step whose weight optimiser (SGD) leaves phi where it is unless weight_lr is given, so phi.grad can be read."""
@@ -157,6 +176,7 @@ def build_step(
         optimizer=optimizer,
         weight_optimizer=torch.optim.SGD(parameters, lr=weight_lr) if parameters else None,
         num_micro_batches=num_micro_batches,
+        num_samples=num_samples,
     )
 
 
