@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
 from mama_ray.experiments.study.cell import CellConfig, MetaSetConfig
 from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.observe import Evaluation, Observer
 from mama_ray.experiments.study.rules import build_rule
 from mama_ray.experiments.study.symmetric import SymmetricObjective
@@ -51,6 +53,7 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
     if cell.meta_copies:
         training = training.joined(meta, cell.meta_copies)
+    training = replace(training, columns=weight_columns(cell.weighting, training, model))
     state = build_state(
         model,
         objective=cell.objective,
@@ -60,6 +63,7 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
         num_steps=cell.num_steps,
         global_batch_size=cell.batch_size,
         seed=cell.seed,
+        num_samples=len(training),
     )
     if cell.reverse_share:
         state.weighted_step.objective = TrainingObjective(SymmetricObjective(cell.reverse_share))

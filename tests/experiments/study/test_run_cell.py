@@ -10,8 +10,11 @@ from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.facts import facts_of, topic_ranks
 from mama_ray.data.synthetic.generate import clip_id_of
 from mama_ray.data.synthetic.read_back import read_thing
+from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.errors import UserError
 from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.observe import binned_means
 from mama_ray.experiments.study.results import StudyRun
 from mama_ray.experiments.study.run_cell import (
@@ -23,6 +26,7 @@ from mama_ray.experiments.study.run_cell import (
     training_batches,
 )
 from mama_ray.experiments.study.told import told_captions
+from mama_ray.weighting.settings import WeightingConfig
 
 LEARNED = {"weighting.kind": "learned", "meta.meta_every": 1}
 
@@ -79,6 +83,42 @@ def test_generated_captions_change_what_is_learned(small_study):
     captions = {name % number: "a small blue ring blinks" for number in range(48)}
     mixed = as_record(run(small_study, {"captions": "narrator", "generated_share": 1.0}, captions))
     assert mixed.final.train_loss != plain.final.train_loss
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [["loss", "loss_video_to_text", "loss_text_to_video", "cosine"], ["loss", "average_loss"], ["loss", "source"]]
+    + [["pretrained_cosine", "agreement", "topic"]],
+)
+def test_a_weight_net_sees_what_it_is_asked_to(small_study, inputs):
+    categories = {"source": ["plain", "labelled"], "topic": list(TOPICS)}
+    seen = {name: values for name, values in categories.items() if name in inputs}
+    richer = LEARNED | {"weighting.inputs": inputs, "weighting.categories": seen, "told_wrong": 0.2}
+    record = as_record(run(small_study, richer))
+    plain = as_record(run(small_study, LEARNED | {"told_wrong": 0.2}))
+    assert record.weights != plain.weights
+    assert record.final.train_loss != plain.final.train_loss
+
+
+def test_columns_say_what_their_names_do(small_study, splits):
+    model = start_model(small_study.cell, small_study.pretrained).eval()
+    train = splits["train"]
+    told = ClipArrays(train.frames, train.token_ids, train.clips, {0: train.token_ids[0], 1: train.token_ids[2]})
+    names = ["pretrained_cosine", "agreement", "source", "topic"]
+    categories = {"source": ["plain", "labelled"], "topic": list(TOPICS[1:])}
+    config = WeightingConfig(inputs=("loss", *names), categories=categories)
+    cosine, agreement, source, topic = weight_columns(config, told, model).T
+    batch = told.batch(np.arange(48))
+    videos, texts = model(batch.frames, batch.token_ids)
+    np.testing.assert_allclose(cosine, (videos @ texts.T).diagonal().detach(), atol=1e-5)
+    assert agreement[0] == 1 and 0 <= agreement[1] < 1 and np.isnan(agreement[2:]).all()
+    assert set(source) == {0.0}
+    wanted = [TOPICS.index(name) - 1 for name in train.topics]
+    np.testing.assert_array_equal(topic, [np.nan if place < 0 else place for place in wanted])
+    assert weight_columns(WeightingConfig(), told, model) is None
+    unknown = WeightingConfig(inputs=("loss", "sharpness"))
+    with pytest.raises(UserError, match="unknown input of a weight net in the study: got sharpness"):
+        weight_columns(unknown, told, model)
 
 
 @pytest.mark.parametrize("kind", ["keep_lowest", "mixture", "inverse_frequency"])
