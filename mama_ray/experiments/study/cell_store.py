@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from mama_ray.experiments.study.cell import CellConfig, cell_hash
+from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.records import provenance
 from mama_ray.experiments.study.run_cell import run_cell
@@ -33,7 +33,7 @@ class CellStore:
 
     def hash_of(self, cell: CellConfig) -> str:
         """Return the name of a cell's result."""
-        return cell_hash(cell, self._inputs.describe(cell))
+        return self._inputs.name_of(cell)
 
     def run_all(self, cells: Sequence[CellConfig], *, label: str) -> list[dict[str, Any]]:
         """Return the result of every cell, in order; equal cells are run once."""

@@ -21,9 +21,9 @@ def weight_columns(
 ) -> Float32[np.ndarray, "clips columns"] | None:
     """Return the columns that the weighting asks for, in its order; None where it asks for none.
 
-    pretrained_cosine: of the clip and its own caption, by `model` as it is. agreement: of the generated caption with the
-    clip's own, the share of their words that both have; NaN for a clip without one. source and topic: the value's
-    place in the weighting's categories, NaN for another. UserError for an unknown name.
+    pretrained_cosine: of the clip and its own caption, by `model` as it is. agreement: the share of the words of the
+    clip's own caption and the generated one that both have; NaN for a clip without one. source and topic: the
+    value's place in the weighting's categories, NaN for another. UserError for an unknown name.
     """
     if not config.columns:
         return None

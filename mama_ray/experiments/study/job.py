@@ -89,13 +89,25 @@ class StudyJob(Config):
     """Settings by dotted key for each method."""
 
     tuning: dict[str, dict[str, tuple[float, ...]]] = {}
-    """For each method that is tuned: the values of one setting; equally many for all."""
+    """For each method that is tuned: the values of its settings, whose grid is tried; equally many points for all."""
+
+    tuning_base: AddedLater[dict[str, Any]] = {}
+    """Settings of the tuning's runs, by dotted key, such as tests: false."""
+
+    tuning_widenings: AddedLater[int] = Field(0, ge=0)
+    """How often at most a grid is widened by a value where its edge has won."""
+
+    tuned_as: AddedLater[dict[str, str]] = {}
+    """Methods that take over what another was tuned to, by name: learned_captions as learned."""
 
     tuning_seeds: tuple[int, ...] = (100, 101)
     """Seeds of the tuning."""
 
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Seeds of the study: each has its own clips; methods are compared seed by seed."""
+
+    plan: AddedLater[bool] = False
+    """Only tell what would be run, and for about how long."""
 
     experiments: dict[str, ExperimentConfig] = {}
     """What is compared, in the order in which it is run."""
@@ -106,11 +118,18 @@ class StudyJob(Config):
     num_parallel: int | None = Field(None, ge=1)
     """Runs at a time; null is one per core of this machine, or per CPU of the cluster."""
 
+    def take_over(self, chosen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return what was chosen, also for the methods that are tuned as another."""
+        return chosen | {method: chosen[other] for method, other in self.tuned_as.items() if other in chosen}
+
     @model_validator(mode="after")
     def _is_a_study(self) -> "StudyJob":
         both = set(self.seeds) & set(self.tuning_seeds)
         if both:
             raise ValueError(f"seeds and tuning_seeds share {sorted(both)}: what is tuned on cannot be tested on")
+        for method, other in self.tuned_as.items():
+            if method not in self.methods or other not in self.tuning or method in self.tuning:
+                raise ValueError(f"tuned_as: {method} as {other}: wanted an untuned method and a tuned one")
         if len(set(self.seeds)) < max(1, len(self.seeds)):
             raise ValueError(f"seeds {list(self.seeds)}: wanted one or more, all different")
         return self

@@ -32,7 +32,7 @@ def collect_results(
         StudyRun(method=run.method, x=run.x, cell=cell, **shorten(result, run.cell))
         for run, result, cell in zip(runs, found, hashes, strict=True)
     ]
-    own = set(experiment.methods)
+    own = {job.tuned_as.get(method, method) for method in experiment.methods}
     return ExperimentResults(
         name=name,
         title=experiment.title,

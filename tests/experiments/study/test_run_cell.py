@@ -87,8 +87,12 @@ def test_generated_captions_change_what_is_learned(small_study):
 
 @pytest.mark.parametrize(
     "inputs",
-    [["loss", "loss_video_to_text", "loss_text_to_video", "cosine"], ["loss", "average_loss"], ["loss", "source"]]
-    + [["pretrained_cosine", "agreement", "topic"]],
+    [
+        ["loss", "loss_video_to_text", "loss_text_to_video", "cosine"],
+        ["loss", "average_loss"],
+        ["loss", "source"],
+        ["pretrained_cosine", "agreement", "topic"],
+    ],
 )
 def test_a_weight_net_sees_what_it_is_asked_to(small_study, inputs):
     categories = {"source": ["plain", "labelled"], "topic": list(TOPICS)}
