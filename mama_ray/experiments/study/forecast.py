@@ -47,8 +47,8 @@ def describe_plan(job: StudyJob, storage: Path) -> str:
     forecast = _Forecast(job, storage)
     tuned = [trial.cell for trial in tuning_of(job).plan()]
     parts = [forecast.add("tuning, without widening", tuned)] if tuned else []
-    runs = plan_runs(job.cell, job.experiments, job.methods, job.take_over(forecast.chosen()), job.seeds)
-    for name in job.experiments:
+    runs = plan_runs(job.cell, job.asked, job.methods, job.take_over(forecast.chosen()), job.seeds)
+    for name in job.asked:
         parts.append(forecast.add(name, [run.cell for run in runs if run.experiment == name]))
     cores = job.num_parallel or os.cpu_count() or 1
     speed, made = forecast.speed(), forecast.seconds_of_inputs()

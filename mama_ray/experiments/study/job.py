@@ -109,6 +109,9 @@ class StudyJob(Config):
     plan: AddedLater[bool] = False
     """Only tell what would be run, and for about how long."""
 
+    only: AddedLater[tuple[str, ...]] = ()
+    """Names of the experiments that are run; empty is all of them."""
+
     experiments: dict[str, ExperimentConfig] = {}
     """What is compared, in the order in which it is run."""
 
@@ -117,6 +120,11 @@ class StudyJob(Config):
 
     num_parallel: int | None = Field(None, ge=1)
     """Runs at a time; null is one per core of this machine, or per CPU of the cluster."""
+
+    @property
+    def asked(self) -> dict[str, ExperimentConfig]:
+        """The experiments that are run."""
+        return {name: one for name, one in self.experiments.items() if not self.only or name in self.only}
 
     def take_over(self, chosen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return what was chosen, also for the methods that are tuned as another."""
@@ -130,6 +138,9 @@ class StudyJob(Config):
         for method, other in self.tuned_as.items():
             if method not in self.methods or other not in self.tuning or method in self.tuning:
                 raise ValueError(f"tuned_as: {method} as {other}: wanted an untuned method and a tuned one")
+        for name in self.only:
+            if name not in self.experiments:
+                raise ValueError(f"only: got {name}, wanted some of {', '.join(self.experiments)}")
         if len(set(self.seeds)) < max(1, len(self.seeds)):
             raise ValueError(f"seeds {list(self.seeds)}: wanted one or more, all different")
         return self

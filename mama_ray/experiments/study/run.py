@@ -39,7 +39,10 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if job.plan:
-        return describe_plan(job, Path(storage))
+        *lines, last = describe_plan(job, Path(storage)).splitlines()
+        for line in lines:
+            logger.info("%s", line)
+        return last
     if not job.render_only:
         run_experiments(job, Path(storage), results)
     experiments = read_experiments(results)
@@ -52,7 +55,7 @@ def study(job: StudyJob) -> str:
 def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     """Tune, run every cell that has no result yet, and write the file of each experiment when it is whole."""
     tuning_of(job).plan()
-    planned = plan_runs(job.cell, job.experiments, job.methods, {}, job.seeds)
+    planned = plan_runs(job.cell, job.asked, job.methods, {}, job.seeds)
     for name in {run.cell.captions for run in planned} - {None}:  # mistakes show before anything is made
         if name not in job.captioning:
             raise unknown_name("captions of a cell", name, job.captioning)
@@ -74,9 +77,9 @@ def _run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     chosen, table = tune(tuning_of(job), score, num_widenings=job.tuning_widenings)
     for method, settings in chosen.items():
         logger.info("tuned %s: %s", method, settings)
-    runs = plan_runs(job.cell, job.experiments, job.methods, job.take_over(chosen), job.seeds)
+    runs = plan_runs(job.cell, job.asked, job.methods, job.take_over(chosen), job.seeds)
     command = current_command()
-    for name, experiment in job.experiments.items():
+    for name, experiment in job.asked.items():
         own = [run for run in runs if run.experiment == name]
         found = store.run_all([run.cell for run in own], label=name)
         hashes = [store.hash_of(run.cell) for run in own]

@@ -26,7 +26,7 @@ from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_pretrained, with_new_weights
 from mama_ray.objectives.objective import TrainingObjective
 from mama_ray.training.loop import StepRecord, train
-from mama_ray.training.state import build_state
+from mama_ray.training.state import TrainState, build_state
 
 _FALSE_KINDS = ("swapped", "wrong")
 _EVALUATION_BATCH = 128
@@ -47,26 +47,10 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     if cell.told_wrong is not None:
         captions = told_captions(corpus, cell.told_wrong, rare_alone=cell.told_topics == "rare")
     splits = {split: load_split(corpus, split, frames_path, tokenizer, captions) for split in corpus.num_clips}
-    training = splits["train"]
-    if cell.pairs == "true":
-        training = training.select(np.flatnonzero(~np.isin(training.kinds, _FALSE_KINDS)))
     meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
-    if cell.meta_copies:
-        training = training.joined(meta, cell.meta_copies)
+    training = training_clips(cell, splits["train"], meta)
     training = replace(training, columns=weight_columns(cell.weighting, training, model))
-    state = build_state(
-        model,
-        objective=cell.objective,
-        weighting=cell.weighting,
-        meta=cell.meta,
-        optim=cell.optim,
-        num_steps=cell.num_steps,
-        global_batch_size=cell.batch_size,
-        seed=cell.seed,
-        num_samples=len(training),
-    )
-    if cell.reverse_share:
-        state.weighted_step.objective = TrainingObjective(SymmetricObjective(cell.reverse_share))
+    state = _new_state(cell, model, len(training))
     test = splits["test"] if cell.tests else None
     observer = Observer(cell, state, training, lambda: evaluate(model, splits["val"], test, cell.gallery_size))
     if cell.num_steps == 0:
@@ -78,6 +62,30 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
         batches, report = rule.announce(batches), _both(rule.observe, observer)
     train(state, batches, meta_batches(meta, cell), report=report, measure_every=_MEASURE_EVERY)
     return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
+
+
+def training_clips(cell: CellConfig, clips: ClipArrays, meta: ClipArrays) -> ClipArrays:
+    """Return what a cell trains on: all clips, or those of an oracle, and the meta-set's as often as asked."""
+    if cell.pairs == "true":
+        clips = clips.select(np.flatnonzero(~np.isin(clips.kinds, _FALSE_KINDS)))
+    return clips.joined(meta, cell.meta_copies) if cell.meta_copies else clips
+
+
+def _new_state(cell: CellConfig, model: DualEncoder, num_clips: int) -> TrainState:
+    state = build_state(
+        model,
+        objective=cell.objective,
+        weighting=cell.weighting,
+        meta=cell.meta,
+        optim=cell.optim,
+        num_steps=cell.num_steps,
+        global_batch_size=cell.batch_size,
+        seed=cell.seed,
+        num_samples=num_clips,
+    )
+    if cell.reverse_share:
+        state.weighted_step.objective = TrainingObjective(SymmetricObjective(cell.reverse_share))
+    return state
 
 
 def start_model(cell: CellConfig, pretrained: Path) -> DualEncoder:

@@ -155,15 +155,24 @@ def test_methods_are_tuned_as_others_are(tmp_path):
             small_job(tmp_path, tuned_as=wrong)
 
 
-def test_the_plan_is_told_without_making_anything(tmp_path):
-    told = study(small_job(tmp_path / "s", plan=True, num_parallel=2))
-    lines = {line[:24].strip(): line.split()[-3:] for line in told.splitlines()}
+def test_the_plan_is_told_without_making_anything(tmp_path, caplog):
+    caplog.set_level("INFO")
+    last = study(small_job(tmp_path / "s", plan=True, num_parallel=2))
+    told = [*caplog.messages, last]
+    lines = {line[:24].strip(): line.split()[-3:] for line in told}
     assert not (tmp_path / "s").exists()
     assert lines["tuning, without widening"][:2] == ["4", "0"]
     assert lines["methods"][:2] == ["10", "0"] and lines["all"][:2] == ["22", "0"]
     # Swapped 0.3 is the default, so those runs are those of `methods`; so is a clean meta-set.
     assert lines["swapped"][:2] == ["6", "0"] and lines["meta_degraded"][:2] == ["2", "0"]
     assert float(lines["all"][2]) > 0
+
+
+def test_a_part_of_the_experiments_can_be_asked_for(tmp_path):
+    job = small_job(tmp_path / "s", plan=True, only=("swapped",))
+    assert study(job).split()[1] == "16"  # 4 of the tuning and 12 of its own
+    with pytest.raises(ValueError, match="only: got swaped, wanted some of methods, swapped, meta_degraded"):
+        small_job(tmp_path, only=("swaped",))
 
 
 def test_seeds_of_the_tuning_are_never_tested_on(tmp_path):
