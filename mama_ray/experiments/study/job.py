@@ -76,6 +76,9 @@ class StudyJob(Config):
     report: str | None = None
     """Folder of the report page and its figures; null is `report` in the storage."""
 
+    documents: AddedLater[tuple[str, ...]] = ()
+    """Markdown files whose marked places are written anew from the results, such as README.md."""
+
     render_only: bool = False
     """Draw the report from `results` again, without training anything."""
 

@@ -82,7 +82,22 @@ def describe_setting(job: StudyJob, run: PlannedRun) -> dict[str, float | str]:
         "meta step every": cell.meta.meta_every,
         "start": cell.start if cell.start == "scratch" else f"pretrained, {job.pretraining.num_steps} steps",
         "val and test clips": f"{corpus.num_val} and {corpus.num_test}",
+        **describe_options(cell),
     }
+
+
+def describe_options(cell: CellConfig) -> dict[str, float | str]:
+    """Return what a study's second part has beside, where it is not as in the first."""
+    corpus, found = cell.corpus, {}
+    words = ["two objects"] * (corpus.level == "full") + ["labels on swapped clips"] * (corpus.label_rate.swapped > 0)
+    words += ["facts of each topic's own"] * (corpus.topic_facts == "own")
+    words += [f"meta-set of domain {corpus.meta_domain}"] * (corpus.meta_domain is not None)
+    words += [f"val and test of domain {corpus.test_domain}"] * (corpus.test_domain is not None)
+    if words:
+        found["data"] = ", ".join(words)
+    if cell.gallery_size:
+        found["gallery"] = cell.gallery_size
+    return found
 
 
 def provenance() -> dict[str, str]:

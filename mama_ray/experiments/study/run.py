@@ -20,6 +20,7 @@ from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import plan_runs
 from mama_ray.experiments.study.records import collect_results, current_command
 from mama_ray.experiments.study.report.page import write_study_figures, write_study_report
+from mama_ray.experiments.study.report.quotes import write_quotes
 from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments, write_experiment
 from mama_ray.experiments.study.tuning import tune, tuning_of, val_recall
@@ -49,6 +50,8 @@ def study(job: StudyJob) -> str:
     page = write_study_report(Place.of(report), experiments)
     write_study_figures(Path(report), experiments)
     (Place.of(report) / "tables.md").write_whole(study_tables_markdown(experiments))
+    for document in job.documents:
+        write_quotes(Path(document), experiments)
     return f"{sum(len(found.runs) for found in experiments.values())} runs: {page}"
 
 

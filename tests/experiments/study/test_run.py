@@ -31,7 +31,13 @@ SMALL = {
         "num_steps": 4,
         "batch_size": 16,
         "num_evaluations": 2,
+        "early_every": 1,
+        "early_until": 1,
+        "gallery_size": 8,
     },
+    "tuning_base": {"tests": False},
+    "tuning_widenings": 1,
+    "tuned_as": {"mama": "learned"},
     "seeds": (1, 2),
     "tuning_seeds": (100,),
     "methods": {

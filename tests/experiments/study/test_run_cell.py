@@ -2,20 +2,25 @@
 
 from dataclasses import astuple
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mama_ray.config import with_overrides
+from mama_ray.config import load_config, with_overrides
 from mama_ray.data.synthetic.facts import facts_of, topic_ranks
 from mama_ray.data.synthetic.generate import clip_id_of
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
+from mama_ray.experiments.study.cell import cell_hash
 from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
 from mama_ray.experiments.study.columns import weight_columns
+from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.observe import binned_means
+from mama_ray.experiments.study.plan import plan_runs
+from mama_ray.experiments.study.records import shorten
 from mama_ray.experiments.study.results import StudyRun
 from mama_ray.experiments.study.run_cell import (
     evaluate,
@@ -123,6 +128,29 @@ def test_columns_say_what_their_names_do(small_study, splits):
     unknown = WeightingConfig(inputs=("loss", "sharpness"))
     with pytest.raises(UserError, match="unknown input of a weight net in the study: got sharpness"):
         weight_columns(unknown, told, model)
+
+
+SHRUNK = {
+    "corpus.num_train": 48, "corpus.num_meta": 32, "corpus.num_val": 16, "corpus.num_test": 16, "meta_set.size": 16,
+    "meta.batch_size": 8, "batch_size": 16, "gallery_size": 8, "num_evaluations": 1, "early_every": 0,
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_setting_of_the_second_part_trains(small_study):
+    job = load_config(StudyJob, Path(__file__).resolve().parents[3] / "configs" / "study" / "second.yaml")
+    experiments = {name: one.model_copy(update={"seeds": ()}) for name, one in job.experiments.items()}
+    planned = plan_runs(job.cell, experiments, job.methods, {}, (1,))
+    cells = {}
+    for found in planned:
+        cell = with_overrides(found.cell, SHRUNK | {"num_steps": min(3, found.cell.num_steps)})
+        cells.setdefault(cell_hash(cell, {}), (found, cell))
+    assert len(cells) > 60
+    for found, cell in cells.values():  # the pictures are another corpus's, of as many clips
+        result = run_cell(cell, small_study.frames_path, small_study.pretrained, {})
+        record = shorten(result, cell)
+        StudyRun(method=found.method, x=found.x, cell="c", **record)
+        assert len(result["ranks"]["t2v"]) == 16
 
 
 @pytest.mark.parametrize("kind", ["keep_lowest", "mixture", "inverse_frequency"])
