@@ -1,7 +1,7 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
-# make study   run the controlled study (1.5 h)      make study-quick  a small part of it (20 min)
+# make study   run the controlled study (5 h)        make study-quick  its main table, three seeds (20 min)
 # make setup   only set up (4.7 GiB of disk)         make clean      remove .venv and what tools leave behind
 # make app     open the app on the embedded corpus   make gpu-check    check and measure this machine's GPU (8 minutes)
 # make docs    write docs/config.md anew
@@ -25,7 +25,7 @@ export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO ?= 0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S ?= 240
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo app test test-all lint bench gpu-check docs study study-quick study-report clean constraints
+.PHONY: help setup demo app test test-all lint bench gpu-check docs study study-first study-quick study-plan study-report clean constraints
 
 help:
 	@sed -n '1,9s/^# \{0,1\}//p' Makefile
@@ -101,18 +101,37 @@ gpu-check: setup
 docs: setup
 	@$(PY) docs/config_reference.py
 
-# What is done already is kept in runs/study; docs/study holds what the documentation quotes.
+# What is done already is kept in runs/study; docs/study holds what the documentation quotes: the first part, and in
+# second/ the second. Of the first part only what has no results yet is run here: study-first runs all of it.
+SECOND := configs/study/second.yaml --storage runs/study --results docs/study/second --report runs/study/second
+FIRST := configs/study/study.yaml --storage runs/study --results docs/study --report runs/study/report
+FIRST_LEFT ?= margin_wrong margin_scratch grid key_frames narrators
+
 study: setup
-	@$(PY) jobs/study.py configs/study/study.yaml --storage runs/study --results docs/study --report runs/study/report $(ARGS)
-	@cp runs/study/report/*.png runs/study/report/tables.md docs/study/
+	@$(PY) jobs/study.py $(SECOND) $(ARGS)
+	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) $(ARGS)
+	@$(MAKE) --no-print-directory study-report
+
+study-first: setup
+	@$(PY) jobs/study.py $(FIRST) $(ARGS)
+	@$(MAKE) --no-print-directory study-report
 
 study-quick: setup
 	@$(PY) jobs/study.py configs/study/quick.yaml --storage runs/study-quick $(ARGS)
 
-# Page, figures and tables once more from docs/study, without training anything.
+# What `make study` has still to run, and for about how long.
+study-plan: setup
+	@$(PY) jobs/study.py $(SECOND) --plan True $(ARGS)
+	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) --plan True $(ARGS)
+
+# Pages, figures, tables and what README.md and docs/study.md quote, from docs/study, without training anything.
+STUDY_DOCUMENTS := --documents README.md docs/study.md
 study-report: setup
-	@$(PY) jobs/study.py configs/study/study.yaml --results docs/study --report runs/study/report --render_only True $(ARGS)
+	@$(PY) jobs/study.py $(FIRST) --render_only True $(STUDY_DOCUMENTS) $(ARGS)
 	@cp runs/study/report/*.png runs/study/report/tables.md docs/study/
+	@if ls docs/study/second/*.json >/dev/null 2>&1; then \
+	  $(PY) jobs/study.py $(SECOND) --render_only True $(STUDY_DOCUMENTS) $(ARGS); \
+	  cp runs/study/second/*.png runs/study/second/tables.md docs/study/second/; fi
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

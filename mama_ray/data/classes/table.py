@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from mama_ray.data.classes.names import ACTION, KINDS, MAX_CLASSES
+from mama_ray.data.synthetic.own_facts import OWN_ATTRIBUTES
 from mama_ray.data.synthetic.recognise import is_generators
-from mama_ray.data.synthetic.vocabulary import MOTIONS, SHAPES
+from mama_ray.data.synthetic.vocabulary import SHAPES
 from mama_ray.data.table_formats import read_csv
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
@@ -91,7 +92,7 @@ def classes_of_embedded(clip_ids: Sequence[str], truths: Sequence[str | None]) -
             )
         objects = json.loads(truth or "null")["facts"]["objects"]
         sets[clip_id] = {
-            "verb": tuple(dict.fromkeys(MOTIONS.index(one["motion"]) for one in objects)),
+            "verb": tuple(dict.fromkeys(OWN_ATTRIBUTES["motion"].index(one["motion"]) for one in objects)),
             "noun": tuple(dict.fromkeys(SHAPES.index(one["shape"]) for one in objects)),
         }
     return _table_of(sets, "the embedded corpus")

@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
-from mama_ray.data.synthetic.vocabulary import count_distinct_facts, has_room
+from mama_ray.data.synthetic.vocabulary import SOURCE_TOPICS, TOPICS, count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
 Split = Literal["train", "meta", "val", "test"]
-Domain = Literal["all", "source"]
+Domain = Literal["all", "source", "shifted"]
 Texts = Literal["plain", "first_person"]
 
 # Part of the hash: a change of what the generator draws or says must not reuse a corpus made before it.
@@ -19,7 +19,24 @@ GENERATOR_VERSION = 2
 # Came after corpora of this version had been made: with their defaults a corpus has the hash and name that it had.
 _LATER_FIELDS = (
     "domain", "texts", "human_rate", "num_rephrased", "num_generated", "generated_wrong_rate",
+    "label_rate", "topic_facts", "meta_domain", "test_domain",
 )  # fmt: skip
+
+
+class LabelRate(Config):
+    """Share of the training clips of each kind that have a label: a sign in the picture, which their caption names."""
+
+    clean: float = Field(default=0.0, ge=0, le=1)
+    """Of clips whose caption is true and whole."""
+
+    incomplete: float = Field(default=0.0, ge=0, le=1)
+    """Of clips whose caption leaves facts out."""
+
+    wrong: float = Field(default=0.0, ge=0, le=1)
+    """Of clips whose caption states a false fact."""
+
+    swapped: float = Field(default=0.0, ge=0, le=1)
+    """Of clips with another clip's caption; the label that it names is still the one in the picture."""
 
 
 class CorpusConfig(Config):
@@ -34,7 +51,22 @@ class CorpusConfig(Config):
     domain: Domain = "all"
     """all: every topic, word and background. source: a part of them, to learn from before the rest is met: training
     clips of five of the eight topics, the plain word for everything, three sentence forms, calm backgrounds in even
-    light."""
+    light. shifted: every topic, in dim light, with much noise and busy backgrounds, told by the rarer words and the
+    other sentence forms."""
+
+    meta_domain: AddedLater[Domain | None] = None
+    """Domain of the clips of meta; null is `domain`. With source they show its five topics alone."""
+
+    test_domain: AddedLater[Domain | None] = None
+    """Domain of the clips of val and test; null is `domain`. With source they show its five topics alone."""
+
+    topic_facts: AddedLater[Literal["shared", "own"]] = "shared"
+    """shared: every topic has all colours and motions. own: each has two colours and two motions that no other has, so
+    that a topic which is rare in training stays unknown."""
+
+    label_rate: AddedLater[LabelRate] = LabelRate()
+    """How many training clips have a label, by what was done to their caption. Where false captions are labelled and
+    true ones are not, a model that reads labels finds the false ones easy. The other splits have none."""
 
     texts: AddedLater[Texts] = "plain"
     """plain: every clip has captions, all of them human. first_person: narrations as Ego4D's ("#C C sees ..."): a part
@@ -101,8 +133,11 @@ class CorpusConfig(Config):
             raise ValueError(
                 f"swapped_rate {self.swapped_rate} needs two training clips, got num_train {self.num_train}"
             )
-        if not has_room(self.level, self.num_val, self.num_test):
-            distinct = count_distinct_facts(self.level)
+        if self.has_labels and self.texts != "plain":
+            raise ValueError(f"label_rate is of texts plain: narrations name no label, got texts {self.texts}")
+        room = {"num_topics": len(self.topics_of("test")), "has_own": self.topic_facts == "own"}
+        if not has_room(self.level, self.num_val, self.num_test, **room):
+            distinct = count_distinct_facts(self.level, **room)
             raise ValueError(
                 f"num_val {self.num_val} + num_test {self.num_test}: wanted at most {distinct} together, the distinct "
                 f"facts of level {self.level}, each rounded up to whole rounds of topics"
@@ -118,6 +153,23 @@ class CorpusConfig(Config):
             "val": self.num_val,
             "test": self.num_test,
         }
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any clip has a label."""
+        return self.label_rate != LabelRate()
+
+    def domain_of(self, split: str) -> Domain:
+        """Return the domain that a split's scenes and words are of."""
+        own = {"meta": self.meta_domain, "val": self.test_domain, "test": self.test_domain}
+        return own.get(split) or self.domain
+
+    def topics_of(self, split: str) -> tuple[str, ...]:
+        """Return the topics of a split, in their order. A corpus of the source domain is balanced over all topics
+        outside of training, unless it says that these splits are of the source.
+        """
+        own = {"train": self.domain, "meta": self.meta_domain}.get(split, self.test_domain)
+        return SOURCE_TOPICS if own == "source" else TOPICS
 
     @property
     def duration_s(self) -> float:

@@ -7,6 +7,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.encode import encode_mp4
 from mama_ray.data.synthetic.facts import facts_of, stream_rng, topic_ranks
 from mama_ray.data.synthetic.grammar import Statement
+from mama_ray.data.synthetic.label import label_of, stamp_label
 from mama_ray.data.synthetic.questions import ask
 from mama_ray.data.synthetic.render import render_frames
 from mama_ray.data.synthetic.scene import draw_scene
@@ -31,8 +32,11 @@ def generate_clip(config: CorpusConfig, split: str, number: int) -> GeneratedCli
     clip = describe_clip(config, split, number)
     facts = facts_of(config, split, number)
     rng = stream_rng(config.seed, "scene", split, number)
-    scene = draw_scene(facts, config.level, config.num_frames, rng, domain=config.domain)
+    scene = draw_scene(facts, config.level, config.num_frames, rng, domain=config.domain_of(split))
     frames = render_frames(facts, scene, config.level, config.image_size, rng)
+    label = label_of(config, split, number)
+    if label is not None:
+        stamp_label(frames, label)
     return GeneratedClip(clip, encode_mp4(frames, config.fps))
 
 
@@ -45,7 +49,7 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
     facts = facts_of(config, split, number)
     told = (narrate if config.texts == "first_person" else caption)(config, split, number, facts)
     spoiling = told.spoiling
-    topic = facts[0].shape
+    topic, label = facts[0].shape, label_of(config, split, number)
     name = clip_id_of(config, split, number)
     return Clip(
         clip_id=name,
@@ -63,15 +67,21 @@ def describe_clip(config: CorpusConfig, split: str, number: int) -> Clip:
             "clean_caption": human_captions(config, split, Statement(facts), number)[0].text,
             "topic_rank": topic_ranks(config.seed)[topic],
             **({"kinds": list(told.kinds)} if told.kinds else {}),
+            **({"label": label} if label else {}),
             **_name_clips(config, spoiling.change),
         },
     )
 
 
 def clip_id_of(config: CorpusConfig, split: str, number: int) -> str:
-    """Return the name of a clip; corpora of another level, seed, domain or kind of texts have other names."""
+    """Return the name of a clip; corpora of another level, seed, domain or kind of texts have other names, and
+    so have those with labels, with facts of each topic's own or with splits of several domains.
+    """
     level = config.level if config.domain == "all" else f"{config.level}-{config.domain}"
     level = level if config.texts == "plain" else f"{level}-narrated"
+    added = {"labelled": config.has_labels, "own": config.topic_facts == "own"}
+    added |= {f"meta_{config.meta_domain}": config.meta_domain, f"test_{config.test_domain}": config.test_domain}
+    level = "-".join([level, *(name for name, is_so in added.items() if is_so)])
     return f"{level}-{config.seed}-{split}-{number:06d}"
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from mama_ray.data.synthetic.facts import draw
+from mama_ray.data.synthetic.own_facts import EVERY_COLOUR_WORDS, EVERY_MOTION_WORDS
 from mama_ray.data.synthetic.vocabulary import ATTRIBUTES, DIRECTIONS, Facts, Thing
-from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS
+from mama_ray.data.synthetic.words import SHAPE_WORDS
 
 _NUMBERS = ("zero", "one", "two")
 
@@ -16,7 +17,7 @@ def ask(facts: Facts, rng: np.random.Generator) -> tuple[dict, ...]:
     An object is named by what the question does not ask for, its colour or its shape, which differ between two objects.
     """
     thing = facts[int(rng.integers(len(facts)))]
-    shape, colour = SHAPE_WORDS[thing.shape][0], COLOUR_WORDS[thing.colour][0]
+    shape, colour = SHAPE_WORDS[thing.shape][0], EVERY_COLOUR_WORDS[thing.colour][0]
     questions = [
         _question(
             "what",
@@ -47,18 +48,18 @@ def _count(facts: Facts, rng: np.random.Generator) -> dict:
     value = getattr(facts[0], name) if rng.random() < 0.5 else draw(rng, ATTRIBUTES[name])
     count = _NUMBERS[sum(getattr(thing, name) == value for thing in facts)]
     if name == "motion":
-        verb, _, rest = MOTION_WORDS[value][0][0].partition(" ")
+        verb, _, rest = EVERY_MOTION_WORDS[value][0][0].partition(" ")
         plural = " ".join(filter(None, ("go" if verb == "goes" else verb.removesuffix("s"), rest)))
         return _question("count", f"how many objects {plural}?", count)
     return _question("count", f"how many {value} objects are there?", count)
 
 
 def _motion(thing: Thing, rng: np.random.Generator) -> dict:
-    named = draw(rng, (SHAPE_WORDS[thing.shape][0], f"{COLOUR_WORDS[thing.colour][0]} object"))
+    named = draw(rng, (SHAPE_WORDS[thing.shape][0], f"{EVERY_COLOUR_WORDS[thing.colour][0]} object"))
     if thing.motion in DIRECTIONS:
         template = draw(rng, ("which direction does the {} move?", "which way does the {} go?"))
         return _question("direction", template.format(named), thing.motion)
-    return _question("action", f"what does the {named} do?", MOTION_WORDS[thing.motion][0][0])
+    return _question("action", f"what does the {named} do?", EVERY_MOTION_WORDS[thing.motion][0][0])
 
 
 def _order(facts: Facts, rng: np.random.Generator) -> list[dict]:
@@ -68,7 +69,7 @@ def _order(facts: Facts, rng: np.random.Generator) -> list[dict]:
         _question(
             "order",
             f"what happens {place}?",
-            f"{SHAPE_WORDS[thing.shape][0]} {MOTION_WORDS[thing.motion][0][0]}",
+            f"{SHAPE_WORDS[thing.shape][0]} {EVERY_MOTION_WORDS[thing.motion][0][0]}",
         ),
         _question("order", f"which object acts {place}?", SHAPE_WORDS[thing.shape][0]),
     ]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from functools import lru_cache
 
+from mama_ray.data.synthetic.own_facts import EVERY_COLOUR_WORDS, EVERY_MOTION_WORDS
 from mama_ray.data.synthetic.vocabulary import Thing
-from mama_ray.data.synthetic.words import COLOUR_WORDS, MOTION_WORDS, SHAPE_WORDS, SIZE_WORDS
+from mama_ray.data.synthetic.words import SHAPE_WORDS, SIZE_WORDS
 
 FACT_NAMES = tuple(field.name for field in fields(Thing))
 
@@ -42,9 +43,9 @@ def _first_value(text: str, name: str) -> str | None:
 def _vocabulary(name: str) -> tuple[re.Pattern, Mapping[str, str]]:
     """Return what finds a word of a fact, and the value that each word stands for."""
     if name == "motion":
-        words = {motion: tuple(form for forms in ways for form in forms) for motion, ways in MOTION_WORDS.items()}
+        words = {motion: tuple(form for forms in ways for form in forms) for motion, ways in EVERY_MOTION_WORDS.items()}
     else:
-        words = {"shape": SHAPE_WORDS, "colour": COLOUR_WORDS, "size": SIZE_WORDS}[name]
+        words = {"shape": SHAPE_WORDS, "colour": EVERY_COLOUR_WORDS, "size": SIZE_WORDS}[name]
     values = {word: value for value, synonyms in words.items() for word in synonyms}
     longest_first = sorted(values, key=len, reverse=True)  # else `heart` would be read out of `love heart`
     return re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b"), values

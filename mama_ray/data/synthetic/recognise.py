@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mama_ray.data.synthetic.own_facts import OWN_ATTRIBUTES
 from mama_ray.data.synthetic.vocabulary import ATTRIBUTES
 
 _RECORDED = {"kind", "facts", "stated", "clean_caption", "topic_rank"}
@@ -41,4 +42,4 @@ def is_generators(truth: str | None) -> bool:
 def _is_thing(thing: Any) -> bool:
     if not isinstance(thing, dict) or set(thing) != set(ATTRIBUTES):
         return False
-    return all(value in ATTRIBUTES[name] for name, value in thing.items())
+    return all(value in OWN_ATTRIBUTES[name] for name, value in thing.items())

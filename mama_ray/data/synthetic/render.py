@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from mama_ray.data.synthetic.own_facts import MORE_PAINT
 from mama_ray.data.synthetic.scene import RADII, Scene
 from mama_ray.data.synthetic.shapes import draw_mask
 from mama_ray.data.synthetic.vocabulary import Facts
@@ -17,7 +18,7 @@ PAINT = {
     "blue": (40, 70, 235),
     "purple": (170, 50, 200),
     "white": (250, 250, 250),
-}
+} | MORE_PAINT
 # A dark rim keeps an object apart from a background of its own brightness.
 _RIM_PIXELS = 1 / 48
 _RIM_SHADE = 0.35

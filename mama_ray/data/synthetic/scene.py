@@ -12,7 +12,12 @@ from mama_ray.data.synthetic.vocabulary import Facts
 
 RADII = {"simple": {"small": 0.13, "large": 0.22}, "full": {"small": 0.09, "large": 0.15}}
 BACKGROUNDS = ("plain", "gradient", "stripes", "checks", "blobs")
-_NUM_SOURCE_BACKGROUNDS = 2  # plain and gradient
+# Backgrounds, range of the brightness and of the noise; None is even light.
+_LIGHT: dict[Domain, tuple[tuple[str, ...], tuple[float, float] | None, tuple[float, float]]] = {
+    "all": (BACKGROUNDS, (0.85, 1.1), (1, 4)),
+    "source": (BACKGROUNDS[:2], None, (1, 4)),
+    "shifted": (BACKGROUNDS[2:], (0.55, 0.8), (6, 10)),
+}
 # Side margin that the camera's drift may use up.
 _MAX_DRIFT = 0.03
 # A single object stays about the middle: with free places a small model from scratch learns neither shape nor motion in
@@ -39,7 +44,7 @@ class Scene:
 
 def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generator, *, domain: Domain = "all") -> Scene:
     """Draw everything about a clip that its facts leave open."""
-    is_all = domain == "all"
+    backgrounds, brightness, noise = _LIGHT[domain]
     progress = (np.arange(num_frames) + 0.5) / num_frames
     if len(facts) == 1:
         times = [progress]
@@ -55,14 +60,14 @@ def draw_scene(facts: Facts, level: str, num_frames: int, rng: np.random.Generat
     return Scene(
         paths=paths,
         centres=_place(paths, radii, rng),
-        background=draw(rng, BACKGROUNDS if is_all else BACKGROUNDS[:_NUM_SOURCE_BACKGROUNDS]),
+        background=draw(rng, backgrounds),
         shades=np.stack([grey + tint, grey + tint + contrast]),
         pattern_angle=rng.uniform(0, np.pi),
         pattern_period=rng.uniform(0.2, 0.45),
         pattern_phase=rng.uniform(0, 2 * np.pi),
-        brightness=rng.uniform(0.85, 1.1) if is_all else 1.0,
+        brightness=1.0 if brightness is None else rng.uniform(*brightness),
         drift=rng.uniform(0, _MAX_DRIFT) * np.array([np.cos(angle), np.sin(angle)]),
-        noise=rng.uniform(1, 4),
+        noise=rng.uniform(*noise),
     )
 
 

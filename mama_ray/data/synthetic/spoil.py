@@ -1,5 +1,6 @@
 """How a training caption goes bad: it leaves facts out, states a false one, or tells of another clip."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.facts import draw, facts_of, stream_rng
 from mama_ray.data.synthetic.grammar import Statement
+from mama_ray.data.synthetic.own_facts import OWN_ATTRIBUTES
 from mama_ray.data.synthetic.vocabulary import ATTRIBUTES, Facts, Thing
 
 # In level full an incomplete caption leaves out a whole event, the order, or some attributes.
@@ -36,7 +38,7 @@ def spoil(config: CorpusConfig, number: int, facts: Facts) -> Spoiling:
         statement, change = _leave_out(facts, rng)
         return Spoiling("incomplete", statement, number, change)
     if lot < config.incomplete_rate + config.wrong_rate:
-        statement, change = falsify(facts, rng)
+        statement, change = falsify(facts, rng, attributes_of(config))
         return Spoiling("wrong", statement, number, change)
     if lot < config.incomplete_rate + config.wrong_rate + config.swapped_rate:
         other = _another_clip(config, number, facts, rng)
@@ -64,15 +66,22 @@ def _leave_out(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]
     return Statement(tuple(things)), {"omitted": omitted}
 
 
-def falsify(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:
-    """Return a statement with one false fact, and which one it is."""
+def attributes_of(config: CorpusConfig) -> Mapping[str, Sequence[str]]:
+    """Return the values that a corpus has of each fact."""
+    return OWN_ATTRIBUTES if config.topic_facts == "own" else ATTRIBUTES
+
+
+def falsify(
+    facts: Facts, rng: np.random.Generator, attributes: Mapping[str, Sequence[str]] = ATTRIBUTES
+) -> tuple[Statement, dict]:
+    """Return a statement with one false fact, one of `attributes`, and which one it is."""
     if len(facts) == 2 and rng.random() < _WRONG_ORDER_RATE:
         return Statement(facts[::-1]), {"wrong": ["order"]}
     place = int(rng.integers(len(facts)))
-    name = draw(rng, tuple(ATTRIBUTES))
+    name = draw(rng, tuple(attributes))
     # The other object's shape and colour stay apart, else the sentence would speak of one object twice.
     taken = {getattr(thing, name) for thing in (facts if name in ("shape", "colour") else (facts[place],))}
-    value = draw(rng, [value for value in ATTRIBUTES[name] if value not in taken])
+    value = draw(rng, [value for value in attributes[name] if value not in taken])
     things: list[Thing] = list(facts)
     things[place] = replace(things[place], **{name: value})
     return Statement(tuple(things)), {"wrong": [f"objects.{place}.{name}"]}

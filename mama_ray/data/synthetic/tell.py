@@ -1,6 +1,6 @@
 """The texts of a clip: plain captions, or narrations in the first person by people, a rephraser and a narrator."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,7 +8,8 @@ from mama_ray.data.clip import Caption, CaptionSource
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.facts import stream_rng
 from mama_ray.data.synthetic.grammar import Statement, render_caption
-from mama_ray.data.synthetic.spoil import Spoiling, falsify, spoil
+from mama_ray.data.synthetic.label import label_of, name_label
+from mama_ray.data.synthetic.spoil import Spoiling, attributes_of, falsify, spoil
 from mama_ray.data.synthetic.vocabulary import Facts
 
 
@@ -29,7 +30,11 @@ class Told:
 def caption(config: CorpusConfig, split: str, number: int, facts: Facts) -> Told:
     """Return the plain captions of a clip that shows `facts`; those of the training split are spoiled at its rates."""
     spoiling = spoil(config, number, facts) if split == "train" else _clean(facts, number)
-    return Told(human_captions(config, split, spoiling.statement, spoiling.caption_number), spoiling)
+    captions = human_captions(config, split, spoiling.statement, spoiling.caption_number)
+    label = label_of(config, split, number)
+    if label is not None:
+        captions = tuple(replace(one, text=name_label(one.text, label)) for one in captions)
+    return Told(captions, spoiling)
 
 
 def narrate(config: CorpusConfig, split: str, number: int, facts: Facts) -> Told:
@@ -47,7 +52,7 @@ def narrate(config: CorpusConfig, split: str, number: int, facts: Facts) -> Told
     rng = stream_rng(config.seed, "rephrased", split, number)
     captions = (
         *told.captions,
-        *(_caption(config, told.spoiling.statement, rng, "rephrased") for _ in range(config.num_rephrased)),
+        *(_caption(config, split, told.spoiling.statement, rng, "rephrased") for _ in range(config.num_rephrased)),
     )
     return Told(captions, told.spoiling, (told.spoiling.kind,) * len(captions))
 
@@ -56,7 +61,7 @@ def human_captions(config: CorpusConfig, split: str, statement: Statement, numbe
     """Captions with the words of clip `number`: a clip that is given another one's says exactly what that one would."""
     rng = stream_rng(config.seed, "words", split, number)
     count = config.num_captions if split in ("train", "meta") else 1
-    return tuple(_caption(config, statement, rng, "human") for _ in range(count))
+    return tuple(_caption(config, split, statement, rng, "human") for _ in range(count))
 
 
 def _generate(config: CorpusConfig, number: int, facts: Facts) -> Told:
@@ -65,9 +70,9 @@ def _generate(config: CorpusConfig, number: int, facts: Facts) -> Told:
     for _ in range(config.num_generated):
         spoiling = _clean(facts, number)
         if rng.random() < config.generated_wrong_rate:
-            statement, change = falsify(facts, rng)
+            statement, change = falsify(facts, rng, attributes_of(config))
             spoiling = Spoiling("wrong", statement, number, change)
-        captions.append(_caption(config, spoiling.statement, rng, "generated"))
+        captions.append(_caption(config, "train", spoiling.statement, rng, "generated"))
         spoilings.append(spoiling)
     spoiling = spoilings[0] if spoilings else _clean(facts, number)
     return Told(tuple(captions), spoiling, tuple(spoiling.kind for spoiling in spoilings))
@@ -77,5 +82,7 @@ def _clean(facts: Facts, number: int) -> Spoiling:
     return Spoiling("clean", Statement(facts), number, {})
 
 
-def _caption(config: CorpusConfig, statement: Statement, rng: np.random.Generator, source: CaptionSource) -> Caption:
-    return Caption(render_caption(statement, rng, domain=config.domain, texts=config.texts), source)
+def _caption(
+    config: CorpusConfig, split: str, statement: Statement, rng: np.random.Generator, source: CaptionSource
+) -> Caption:
+    return Caption(render_caption(statement, rng, domain=config.domain_of(split), texts=config.texts), source)

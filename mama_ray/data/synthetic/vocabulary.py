@@ -21,9 +21,6 @@ TOPICS = SHAPES
 SOURCE_TOPICS = TOPICS[:5]
 
 
-# In level full two shapes lie this far apart in SHAPES (cyclically) in the balanced splits. Distances below half of
-# the circle keep a pair and its twin with the order reversed from ever being enumerated twice.
-MAX_DISTANCE = (len(SHAPES) - 1) // 2
 NUM_STATES = len(COLOURS) * len(SIZES) * len(MOTIONS)
 
 
@@ -48,15 +45,29 @@ def facts_to_dict(facts: Facts) -> dict:
     return {"objects": [{name: value for name, value in asdict(thing).items() if value} for thing in facts]}
 
 
-def count_distinct_facts(level: str) -> int:
+# Where a topic's facts are its own (`own_facts.py`): two colours, two sizes and two motions.
+NUM_OWN_STATES = 8
+
+
+def max_distance(num_topics: int) -> int:
+    """Return how far two shapes of a clip of level full lie apart at most, cyclically, in the balanced splits.
+
+    Distances below half of the circle keep a pair and its twin with the order reversed from being enumerated twice.
+    """
+    return (num_topics - 1) // 2
+
+
+def count_distinct_facts(level: str, *, num_topics: int = len(TOPICS), has_own: bool = False) -> int:
     """Return how many clips val and test can have together."""
+    states = NUM_OWN_STATES if has_own else NUM_STATES
     if level == "simple":
-        return len(TOPICS) * NUM_STATES
-    return 2 * len(TOPICS) * NUM_STATES * (NUM_STATES - NUM_STATES // len(COLOURS))
+        return num_topics * states
+    pairs = max_distance(num_topics) * states**2 if has_own else states * (states - states // len(COLOURS))
+    return 2 * num_topics * pairs
 
 
-def has_room(level: str, num_val: int, num_test: int) -> bool:
+def has_room(level: str, num_val: int, num_test: int, *, num_topics: int = len(TOPICS), has_own: bool = False) -> bool:
     """Whether val and test can be enumerated without meeting."""
-    round_size = len(TOPICS) * (1 if level == "simple" else 2)
+    round_size = num_topics * (1 if level == "simple" else 2)
     rounds = -(-num_val // round_size) + -(-num_test // round_size)
-    return rounds * round_size <= count_distinct_facts(level)
+    return rounds * round_size <= count_distinct_facts(level, num_topics=num_topics, has_own=has_own)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config, decisive_values, with_overrides
+from mama_ray.config import AddedLater, Config, decisive_values, with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -28,6 +28,31 @@ class MetaSetConfig(Config):
 
     zipf_exponent: float = Field(0.0, ge=0.0, le=4.0)
     """Imbalance of their topics, after the ranks of the training split; 0 is balanced."""
+
+
+class RuleConfig(Config):
+    """A rule that weighs training clips without a meta-set and without a net: the controls of the study."""
+
+    kind: Literal["none", "keep_lowest", "mixture", "inverse_frequency"] = "none"
+    """none: weighting's own. keep_lowest: the lowest losses of each batch, all along (Jiang et al. 2018, Han et al.
+    2018, without their two nets). mixture: clips that a mixture of two Gaussians on each clip's averaged loss takes for
+    clean (DivideMix, Li et al. 2020: its rule of division, without its two nets and mixed samples). inverse_frequency:
+    one over the share of the clip's topic."""
+
+    keep_share: float = Field(0.6, gt=0.0, le=1.0)
+    """Share of each batch that keep_lowest keeps."""
+
+    threshold: float = Field(0.5, ge=0.0, le=1.0)
+    """Of mixture: a clip counts where its probability of being clean is at least this."""
+
+    decay: float = Field(0.7, ge=0.0, lt=1.0)
+    """Of mixture: how much of a clip's average loss is kept in each visit."""
+
+    warmup_steps: int = Field(24, ge=1)
+    """Of mixture: steps before the first fit, in which all clips count."""
+
+    refit_every: int = Field(24, ge=1)
+    """Of mixture: steps between two fits."""
 
 
 class CellConfig(Config):
@@ -75,6 +100,38 @@ class CellConfig(Config):
     num_evaluations: int = Field(8, ge=1)
     """Evaluations on val and test, evenly spread; the last is at the end of training."""
 
+    early_every: AddedLater[int] = Field(0, ge=0)
+    """Steps between further evaluations up to step `early_until`, where early stopping chooses; 0 has none."""
+
+    early_until: AddedLater[int] = Field(150, ge=0)
+    """Last step of the further evaluations."""
+
+    gallery_size: AddedLater[int] = Field(0, ge=0)
+    """Clips among which a caption's is looked up: val and test are cut into galleries of so many; 0 is all of them."""
+
+    tests: AddedLater[bool] = True
+    """Whether test is evaluated; a run that only chooses settings needs val alone."""
+
+    meta_copies: AddedLater[int] = Field(0, ge=0)
+    """How often the meta-set's clips join the training clips in each pass."""
+
+    rule: AddedLater[RuleConfig] = RuleConfig()
+    """A rule that weighs clips in place of `weighting`."""
+
+    reverse_share: AddedLater[float] = Field(0.0, ge=0.0, le=1.0)
+    """Share s of the reverse cross-entropy in the loss, (1 - s) CE + s RCE with log 0 = -4: symmetric cross-entropy
+    (Wang et al. 2019); 0 is the objective as it is."""
+
+    logit_scale: AddedLater[float | None] = Field(None, gt=0.0)
+    """Scale of the logits, frozen; null lets it start as the model's and be learned."""
+
+    told_wrong: AddedLater[float | None] = Field(None, ge=0.0, le=1.0)
+    """Where set, every clip has a generated caption of a narrator whose errors are known: its facts in plain words, one
+    of them false at this rate. In place of `captions`."""
+
+    told_topics: AddedLater[Literal["all", "rare"]] = "all"
+    """Which topics' clips that narrator tells of: all, or the rarer half."""
+
     seed: int = Field(0, ge=0)
     """Seed of the corpus, the clip order, the weight net and, from scratch, the model."""
 
@@ -88,7 +145,39 @@ class CellConfig(Config):
             raise ValueError(f"batch_size {self.batch_size} is more than corpus.num_train {self.corpus.num_train}")
         if self.corpus.num_val < len(TOPICS) or self.corpus.num_test < len(TOPICS):
             raise ValueError(f"val and test need {len(TOPICS)} clips each: one of every topic")
+        self._check_options()
         return self
+
+    def _check_options(self) -> None:
+        weighting = self.weighting
+        is_joint = weighting.kind == "learned" and weighting.learner == "joint"
+        if is_joint and weighting.normalisation != "sum_global":
+            got = f"learner joint with normalisation {weighting.normalisation}"
+            raise ValueError(f"{got} has a trivial optimum, whatever the clips are: wanted sum_global")
+        if self.rule.kind != "none" and weighting.kind != "uniform":
+            raise ValueError(f"rule {self.rule.kind} is in place of weighting: got {weighting.kind}, wanted uniform")
+        if self.reverse_share and (self.objective.margin or self.objective.loss != "softmax"):
+            raise ValueError("reverse_share is of loss softmax without a margin")
+        if self.reverse_share and self.weighting.kind == "learned":
+            raise ValueError("reverse_share is a control by itself: got weighting learned")
+        if self.told_wrong is not None and self.captions:
+            raise ValueError(f"told_wrong and captions {self.captions}: wanted one narrator")
+        for name, count in (("num_val", self.corpus.num_val), ("num_test", self.corpus.num_test)):
+            if self.gallery_size and count % self.gallery_size:
+                raise ValueError(f"gallery_size {self.gallery_size} does not divide corpus.{name} {count}")
+
+    @property
+    def has_generated_captions(self) -> bool:
+        """Whether a part of the reads gets a generated caption."""
+        return bool(self.captions) or self.told_wrong is not None
+
+    @property
+    def evaluated_steps(self) -> set[int]:
+        """After how many steps val, and mostly test, are evaluated."""
+        count = self.num_evaluations
+        early = range(self.early_every, min(self.early_until, self.num_steps) + 1, self.early_every or 1)
+        steps = set(early) if self.early_every else set()
+        return steps | {round(self.num_steps * (number + 1) / count) for number in range(count)}
 
     @property
     def is_meta_learned(self) -> bool:
@@ -102,7 +191,11 @@ class CellConfig(Config):
 
 
 def pictures_of(corpus: CorpusConfig) -> CorpusConfig:
-    """Return the corpus with the same pictures and true captions: what spoils captions changes no pixel."""
+    """Return the corpus with the same pictures and true captions: what spoils captions changes no pixel, but where
+    labels go by it.
+    """
+    if corpus.has_labels:
+        return corpus
     return with_overrides(corpus, {"incomplete_rate": 0.0, "wrong_rate": 0.0, "swapped_rate": 0.0})
 
 

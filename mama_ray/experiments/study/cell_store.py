@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from mama_ray.experiments.study.cell import CellConfig, cell_hash
+from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.records import provenance
 from mama_ray.experiments.study.run_cell import run_cell
@@ -33,7 +33,7 @@ class CellStore:
 
     def hash_of(self, cell: CellConfig) -> str:
         """Return the name of a cell's result."""
-        return cell_hash(cell, self._inputs.describe(cell))
+        return self._inputs.name_of(cell)
 
     def run_all(self, cells: Sequence[CellConfig], *, label: str) -> list[dict[str, Any]]:
         """Return the result of every cell, in order; equal cells are run once."""
@@ -60,8 +60,9 @@ class CellStore:
                 elapsed = time.perf_counter() - start
                 left = elapsed / num_done * (len(missing) - num_done)
                 point = result["curve"][result["selected"]]
-                told = (num_done, len(missing), point["test"]["t2v_R@1"], elapsed / 60, left / 60)
-                logger.info(f"{label}: run %d of %d, test t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
+                split = "test" if point["test"] else "val"
+                told = (num_done, len(missing), split, point[split]["t2v_R@1"], elapsed / 60, left / 60)
+                logger.info(f"{label}: run %d of %d, %s t2v R@1 %.1f; %.1f min, about %.1f min left", *told)
         finally:
             for task in running:
                 ray.cancel(task)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.data.clip import Clip
@@ -46,13 +46,15 @@ def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path
 class ClipArrays:
     """The clips of one split: axis 0 of `frames` and `token_ids` is the clip.
 
-    `generated` are the token ids of a generated caption by place, for the clips that have one.
+    `generated` are the token ids of a generated caption by place, for the clips that have one; `columns` what a weight
+    net sees of a clip beside its loss.
     """
 
     frames: UInt8[np.ndarray, "clips frames height width 3"]
     token_ids: np.ndarray
     clips: tuple[Clip, ...]
     generated: Mapping[int, np.ndarray]
+    columns: Float32[np.ndarray, "clips columns"] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -73,6 +75,20 @@ class ClipArrays:
         clips = tuple(self.clips[place] for place in places.tolist())
         return ClipArrays(self.frames[places], self.token_ids[places], clips, generated)
 
+    def joined(self, other: "ClipArrays", copies: int) -> "ClipArrays":
+        """Return these clips and behind them `other`, so many times: each counts as a clip of its own."""
+        parts = [self] + [other] * copies
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        generated = {
+            int(start) + place: ids
+            for start, part in zip(starts, parts, strict=False)
+            for place, ids in part.generated.items()
+        }
+        frames, token_ids = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "token_ids")
+        )
+        return ClipArrays(frames, token_ids, tuple(clip for part in parts for clip in part.clips), generated)
+
     def batch(self, places: np.ndarray, *, use_generated: np.ndarray | None = None) -> ClipBatch:
         """Return the clips at `places`; where `use_generated` is True and there is one, with the generated caption."""
         token_ids = self.token_ids[places]
@@ -84,6 +100,7 @@ class ClipArrays:
             torch.from_numpy(token_ids),
             torch.from_numpy(places.astype(np.int64)),
             torch.ones(len(places), dtype=torch.bool),
+            weight_inputs=None if self.columns is None else torch.from_numpy(self.columns[places]),
         )
 
 

@@ -12,7 +12,7 @@ import ray
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
-from mama_ray.experiments.study.cell import CellConfig, pictures_of
+from mama_ray.experiments.study.cell import CellConfig, cell_hash, pictures_of
 from mama_ray.experiments.study.clip_arrays import FRAMES_NAME, write_frames
 from mama_ray.experiments.study.job import PretrainingConfig, StudyJob
 from mama_ray.experiments.study.pretrain import describe_start, num_frames_of, pretrain
@@ -44,24 +44,34 @@ class StudyInputs:
     def prepare(self, cells: Sequence[CellConfig]) -> None:
         """Make what these cells read and is not there yet."""
         self._make_frames([cell.seeded_corpus for cell in cells])
-        if not (self._pretrained / "config.json").exists():
+        if not self.is_pretrained:
             source = self._job.pretraining
             self._make_frames([source.corpus])
             logger.info("pretraining: %d steps", source.num_steps)
-            result_of(_pretrain.remote(source, self._folder(source.corpus) / FRAMES_NAME, self._pretrained))
+            result_of(_pretrain.remote(source, self.folder_of(source.corpus) / FRAMES_NAME, self._pretrained))
         for cell in cells:
             if cell.captions and not (self._table(cell) / "captions.json").exists():
                 self._make_captions(cell)
 
     def of(self, cell: CellConfig) -> tuple[Path, Path, dict[str, str]]:
         """Return the arguments of run_cell: frames, pretrained model, generated captions by clip id."""
-        return self._folder(cell.seeded_corpus) / FRAMES_NAME, self._pretrained, self._read_captions(cell)
+        return self.folder_of(cell.seeded_corpus) / FRAMES_NAME, self._pretrained, self._read_captions(cell)
 
-    def _folder(self, corpus: CorpusConfig) -> Path:
+    def name_of(self, cell: CellConfig) -> str:
+        """Return the name of a cell's result."""
+        return cell_hash(cell, self.describe(cell))
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the model that cells start from is there."""
+        return (self._pretrained / "config.json").exists()
+
+    def folder_of(self, corpus: CorpusConfig) -> Path:
+        """Return the folder of a corpus's pictures."""
         return self._storage / f"corpus-{corpus_hash(pictures_of(corpus))[:16]}"
 
     def _make_frames(self, corpora: Sequence[CorpusConfig]) -> None:
-        missing = {self._folder(corpus): pictures_of(corpus) for corpus in corpora}
+        missing = {self.folder_of(corpus): pictures_of(corpus) for corpus in corpora}
         missing = {folder: corpus for folder, corpus in missing.items() if not (folder / FRAMES_NAME).exists()}
         tasks = []
         for folder, corpus in missing.items():
@@ -71,10 +81,10 @@ class StudyInputs:
             result_of(task)
 
     def _table(self, cell: CellConfig) -> Path:
-        return self._folder(cell.seeded_corpus) / f"captions-{_short_hash(self.describe(cell)['captions'])}"
+        return self.folder_of(cell.seeded_corpus) / f"captions-{_short_hash(self.describe(cell)['captions'])}"
 
     def _make_captions(self, cell: CellConfig) -> None:
-        folder = self._folder(cell.seeded_corpus)
+        folder = self.folder_of(cell.seeded_corpus)
         shards = str(folder / "shards")
         videos, annotations = str(folder / "videos"), str(folder / "annotations.jsonl")
         prepare(PrepareJob(videos=videos, annotations=annotations, output=shards))

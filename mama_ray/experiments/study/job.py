@@ -1,10 +1,10 @@
 """What a controlled study is asked for."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import Config
+from mama_ray.config import AddedLater, Config
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.plan import ExperimentConfig
@@ -44,6 +44,10 @@ class PretrainingConfig(Config):
     vocab_size: int = Field(768, ge=514)
     """Tokens of the tokenizer, which is trained on captions of all domains, as CLIP's knows words that it never met."""
 
+    words: AddedLater[Literal["domains", "all"]] = "domains"
+    """Which words the tokenizer was trained on beside: those of all domains, or also labels and the colours and motions
+    that topics can have for themselves."""
+
     context_length: int = Field(20, ge=4)
     """Tokens of a caption."""
 
@@ -72,6 +76,9 @@ class StudyJob(Config):
     report: str | None = None
     """Folder of the report page and its figures; null is `report` in the storage."""
 
+    documents: AddedLater[tuple[str, ...]] = ()
+    """Markdown files whose marked places are written anew from the results, such as README.md."""
+
     render_only: bool = False
     """Draw the report from `results` again, without training anything."""
 
@@ -85,13 +92,28 @@ class StudyJob(Config):
     """Settings by dotted key for each method."""
 
     tuning: dict[str, dict[str, tuple[float, ...]]] = {}
-    """For each method that is tuned: the values of one setting; equally many for all."""
+    """For each method that is tuned: the values of its settings, whose grid is tried; equally many points for all."""
+
+    tuning_base: AddedLater[dict[str, Any]] = {}
+    """Settings of the tuning's runs, by dotted key, such as tests: false."""
+
+    tuning_widenings: AddedLater[int] = Field(0, ge=0)
+    """How often at most a grid is widened by a value where its edge has won."""
+
+    tuned_as: AddedLater[dict[str, str]] = {}
+    """Methods that take over what another was tuned to, by name: learned_captions as learned."""
 
     tuning_seeds: tuple[int, ...] = (100, 101)
     """Seeds of the tuning."""
 
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Seeds of the study: each has its own clips; methods are compared seed by seed."""
+
+    plan: AddedLater[bool] = False
+    """Only tell what would be run, and for about how long."""
+
+    only: AddedLater[tuple[str, ...]] = ()
+    """Names of the experiments that are run; empty is all of them."""
 
     experiments: dict[str, ExperimentConfig] = {}
     """What is compared, in the order in which it is run."""
@@ -102,11 +124,26 @@ class StudyJob(Config):
     num_parallel: int | None = Field(None, ge=1)
     """Runs at a time; null is one per core of this machine, or per CPU of the cluster."""
 
+    @property
+    def asked(self) -> dict[str, ExperimentConfig]:
+        """The experiments that are run."""
+        return {name: one for name, one in self.experiments.items() if not self.only or name in self.only}
+
+    def take_over(self, chosen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Return what was chosen, also for the methods that are tuned as another."""
+        return chosen | {method: chosen[other] for method, other in self.tuned_as.items() if other in chosen}
+
     @model_validator(mode="after")
     def _is_a_study(self) -> "StudyJob":
         both = set(self.seeds) & set(self.tuning_seeds)
         if both:
             raise ValueError(f"seeds and tuning_seeds share {sorted(both)}: what is tuned on cannot be tested on")
+        for method, other in self.tuned_as.items():
+            if method not in self.methods or other not in self.tuning or method in self.tuning:
+                raise ValueError(f"tuned_as: {method} as {other}: wanted an untuned method and a tuned one")
+        for name in self.only:
+            if name not in self.experiments:
+                raise ValueError(f"only: got {name}, wanted some of {', '.join(self.experiments)}")
         if len(set(self.seeds)) < max(1, len(self.seeds)):
             raise ValueError(f"seeds {list(self.seeds)}: wanted one or more, all different")
         return self

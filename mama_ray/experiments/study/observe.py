@@ -14,7 +14,8 @@ from mama_ray.training.state import TrainState
 _LAST_SHARE = 0.25  # of the steps: over these the weights are averaged
 _NUM_LOSS_BINS = 20
 _SELECTION = "t2v_R@1"
-Evaluation = tuple[dict[str, float], dict[str, float], dict[str, float]]
+# Metrics on val and on test, test recall by topic, ranks of the test clips among all of them by direction.
+Evaluation = tuple[dict[str, float], dict[str, float], dict[str, float], dict[str, list[int]]]
 
 
 class Observer:
@@ -25,13 +26,13 @@ class Observer:
         self._kinds = clips.kinds
         self._points: list[dict[str, Any]] = []
         self._topics: list[dict[str, float]] = []
+        self._ranks: list[dict[str, list[int]]] = []
         self._train_losses: list[float] = []
         self._last: list[tuple[np.ndarray, np.ndarray, np.ndarray, float]] = []
         self._meta_ratios: list[float] = []
         self._seconds = 0.0
         self._resumed_at = time.perf_counter()
-        count = cell.num_evaluations
-        self._evaluated = {round(cell.num_steps * (number + 1) / count) for number in range(count)}
+        self._evaluated = cell.evaluated_steps
 
     def __call__(self, record: StepRecord) -> None:
         """Take in a finished step."""
@@ -50,13 +51,14 @@ class Observer:
 
     def evaluate(self) -> None:
         """Add a point to the curve."""
-        val, test, by_topic = self._evaluate()
+        val, test, by_topic, ranks = self._evaluate()
         loss = round(float(np.mean(self._train_losses)), 4) if self._train_losses else None
         step = self._state.step
         # Of all clips, also where an oracle trains on a part of them: equal steps stand at equal epochs.
         epoch = round(step * self._cell.batch_size / self._cell.corpus.num_train, 2)
         self._points.append({"step": step, "epoch": epoch, "val": val, "test": test, "train_loss": loss})
         self._topics.append(by_topic)
+        self._ranks.append(ranks)
         self._train_losses = []
 
     def result(self) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Observer:
         # Of equal points the earliest: it is what stopping early would have given.
         selected = max(range(len(self._points)), key=lambda place: (self._points[place]["val"][_SELECTION], -place))
         found = {"selected": selected, "curve": self._points, "topic_recall": self._topics[selected]}
+        found["ranks"] = self._ranks[selected]
         if not self._last:
             return found
         rows, losses, weights = (np.concatenate(part) for part in list(zip(*self._last, strict=True))[:3])

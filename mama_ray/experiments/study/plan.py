@@ -1,15 +1,14 @@
-"""From methods, experiments and seeds to cells; and the tuning that every method has on the same terms."""
+"""From methods, experiments and seeds to cells."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import model_validator
 
 from mama_ray.config import Config, with_overrides
-from mama_ray.errors import UserError, unknown_name
+from mama_ray.errors import unknown_name
 from mama_ray.experiments.study.cell import CellConfig
-from mama_ray.experiments.study.results import TuningTrial
 
 Overrides = Mapping[str, Any]
 
@@ -70,16 +69,6 @@ class PlannedRun:
     cell: CellConfig
 
 
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One cell of the tuning."""
-
-    method: str
-    key: str
-    value: float
-    cell: CellConfig
-
-
 def plan_runs(
     base: CellConfig,
     experiments: Mapping[str, ExperimentConfig],
@@ -102,52 +91,3 @@ def plan_runs(
                 for seed in experiment.seeds or seeds:
                     runs.append(PlannedRun(name, method, x, with_overrides(base, {**overrides, "seed": seed})))
     return runs
-
-
-def plan_tuning(
-    base: CellConfig,
-    methods: Mapping[str, Overrides],
-    tuning: Mapping[str, Mapping[str, Sequence[float]]],
-    seeds: Sequence[int],
-) -> list[PlannedTrial]:
-    """Return the cells of the tuning: for each method the values of one setting, on seeds that the study never uses.
-
-    UserError unless every method has equally many values.
-    """
-    trials, budgets = [], {}
-    for method, grid in tuning.items():
-        if method not in methods:
-            raise unknown_name("method in tuning", method, methods)
-        if len(grid) != 1:
-            raise UserError(f"tuning of {method}", got=f"{len(grid)} settings", wanted="exactly one")
-        ((key, values),) = grid.items()
-        budgets[method] = len(values)
-        for value in values:
-            for seed in seeds:
-                cell = with_overrides(base, {**methods[method], key: value, "seed": seed})
-                trials.append(PlannedTrial(method, key, value, cell))
-    if len(set(budgets.values())) > 1:
-        raise UserError("methods are tuned over unequally many values", got=budgets, wanted="the same for all")
-    return trials
-
-
-def choose(trials: Iterable[tuple[PlannedTrial, float]]) -> tuple[dict[str, dict[str, Any]], tuple[TuningTrial, ...]]:
-    """Return for each method the value with the best mean val recall (of equals the first), and the table of trials."""
-    found = list(trials)
-    scores: dict[str, dict[float, list[float]]] = {}
-    for trial, val in found:
-        scores.setdefault(trial.method, {}).setdefault(trial.value, []).append(val)
-    best = {method: max(values, key=lambda value: sum(values[value])) for method, values in scores.items()}
-    keys = {trial.method: trial.key for trial, _ in found}
-    table = tuple(
-        TuningTrial(
-            method=trial.method,
-            key=trial.key,
-            value=trial.value,
-            seed=trial.cell.seed,
-            val=val,
-            chosen=trial.value == best[trial.method],
-        )
-        for trial, val in found
-    )
-    return {method: {keys[method]: value} for method, value in best.items()}, table

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mama_ray.config import decisive_values, with_overrides
-from mama_ray.data.synthetic.config import corpus_hash
+from mama_ray.data.synthetic.config import LabelRate, corpus_hash
 from mama_ray.data.synthetic.generate import describe_clip
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.experiments.study.cell import CELL_VERSION, CellConfig, pictures_of
@@ -60,4 +60,9 @@ def train_tokenizer(config: PretrainingConfig) -> Tokenizer:
     corpus = with_overrides(pictures_of(config.corpus), {"domain": "all", "num_train": _TOKENIZER_CAPTIONS})
     numbers = np.arange(_TOKENIZER_CAPTIONS).tolist()
     texts = [describe_clip(corpus, "train", number).captions[0].text for number in numbers]
+    if config.words == "all":
+        more = {"topic_facts": "own", "num_val": 0, "num_test": 0}
+        more |= {"label_rate": dict.fromkeys(LabelRate.model_fields, 0.5)}
+        corpus = with_overrides(corpus, more)
+        texts += [describe_clip(corpus, "train", number).captions[0].text for number in numbers]
     return Tokenizer.train(texts, config.vocab_size, config.context_length)

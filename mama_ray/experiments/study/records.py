@@ -32,7 +32,7 @@ def collect_results(
         StudyRun(method=run.method, x=run.x, cell=cell, **shorten(result, run.cell))
         for run, result, cell in zip(runs, found, hashes, strict=True)
     ]
-    own = set(experiment.methods)
+    own = {job.tuned_as.get(method, method) for method in experiment.methods}
     return ExperimentResults(
         name=name,
         title=experiment.title,
@@ -50,10 +50,16 @@ def collect_results(
 
 def shorten(result: dict[str, Any], cell: CellConfig) -> dict[str, Any]:
     """Return the fields of a StudyRun, with what a record keeps: few metrics, and the curve of a weight net alone."""
-    left_out = ("commit", "date") if cell.weighting.kind == "learned" else ("commit", "date", "weight_curve")
+    left_out = {"commit", "date", "ranks"}
+    if cell.weighting.kind != "learned":
+        left_out.add("weight_curve")
     fields = {name: value for name, value in result.items() if name not in left_out}
     curve = [
-        point | {split: {name: point[split][name] for name in names} for split, names in _METRICS.items()}
+        point
+        | {
+            split: {name: point[split][name] for name in names if name in point[split]}
+            for split, names in _METRICS.items()
+        }
         for point in result["curve"]
     ]
     return fields | {"curve": curve}
@@ -76,7 +82,22 @@ def describe_setting(job: StudyJob, run: PlannedRun) -> dict[str, float | str]:
         "meta step every": cell.meta.meta_every,
         "start": cell.start if cell.start == "scratch" else f"pretrained, {job.pretraining.num_steps} steps",
         "val and test clips": f"{corpus.num_val} and {corpus.num_test}",
+        **describe_options(cell),
     }
+
+
+def describe_options(cell: CellConfig) -> dict[str, float | str]:
+    """Return what a study's second part has beside, where it is not as in the first."""
+    corpus, found = cell.corpus, {}
+    words = ["two objects"] * (corpus.level == "full") + ["labels on swapped clips"] * (corpus.label_rate.swapped > 0)
+    words += ["facts of each topic's own"] * (corpus.topic_facts == "own")
+    words += [f"meta-set of domain {corpus.meta_domain}"] * (corpus.meta_domain is not None)
+    words += [f"val and test of domain {corpus.test_domain}"] * (corpus.test_domain is not None)
+    if words:
+        found["data"] = ", ".join(words)
+    if cell.gallery_size:
+        found["gallery"] = cell.gallery_size
+    return found
 
 
 def provenance() -> dict[str, str]:

@@ -78,11 +78,16 @@ class TuningTrial(_Record):
 
     method: str
     key: str
-    value: float
+    """The setting, or the settings of a grid."""
+    value: float | str
     seed: int
     val: float
     """Best val t2v_R@1 on the way."""
     chosen: bool
+    beyond: bool = False
+    """Whether the grid was widened to this value, because its edge had won."""
+    at_edge: tuple[str, ...] = ()
+    """Of the chosen: which settings still lie at the edge of what was tried."""
 
 
 class ExperimentResults(_Record):

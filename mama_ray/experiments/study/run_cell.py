@@ -1,6 +1,8 @@
 """Train and evaluate one cell: the product's own step and loop, fed from memory."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,16 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
 from mama_ray.experiments.study.cell import CellConfig, MetaSetConfig
 from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
-from mama_ray.experiments.study.observe import Observer
+from mama_ray.experiments.study.columns import weight_columns
+from mama_ray.experiments.study.observe import Evaluation, Observer
+from mama_ray.experiments.study.rules import build_rule
+from mama_ray.experiments.study.symmetric import SymmetricObjective
+from mama_ray.experiments.study.told import told_captions
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.pretrained import from_pretrained, with_new_weights
-from mama_ray.training.loop import train
-from mama_ray.training.state import build_state
+from mama_ray.objectives.objective import TrainingObjective
+from mama_ray.training.loop import StepRecord, train
+from mama_ray.training.state import TrainState, build_state
 
 _FALSE_KINDS = ("swapped", "wrong")
 _EVALUATION_BATCH = 128
@@ -27,7 +34,8 @@ _MEASURE_EVERY = 20  # steps between two looks at the meta loss before the looka
 
 
 def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: dict[str, str]) -> dict[str, Any]:
-    """Return the fields of a StudyRun that the training gives (all but method, x and cell).
+    """Return the fields of a StudyRun that the training gives (all but method, x and cell), and the ranks of the test
+    clips at the point that is reported.
 
     frames_path: the decoded frames of the cell's pictures. pretrained: the model folder that the study starts from.
     captions: generated ones by clip id.
@@ -36,11 +44,34 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     tokenizer = Tokenizer.from_directory(pretrained)
     model = start_model(cell, pretrained)
     corpus = cell.seeded_corpus
+    if cell.told_wrong is not None:
+        captions = told_captions(corpus, cell.told_wrong, rare_alone=cell.told_topics == "rare")
     splits = {split: load_split(corpus, split, frames_path, tokenizer, captions) for split in corpus.num_clips}
-    training = splits["train"]
-    if cell.pairs == "true":
-        training = training.select(np.flatnonzero(~np.isin(training.kinds, _FALSE_KINDS)))
     meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
+    training = training_clips(cell, splits["train"], meta)
+    training = replace(training, columns=weight_columns(cell.weighting, training, model))
+    state = _new_state(cell, model, len(training))
+    test = splits["test"] if cell.tests else None
+    observer = Observer(cell, state, training, lambda: evaluate(model, splits["val"], test, cell.gallery_size))
+    if cell.num_steps == 0:
+        observer.evaluate()
+    batches, report = training_batches(training, cell), observer
+    rule = build_rule(cell.rule, training)
+    if rule is not None:
+        state.weighting = state.weighted_step.weighting = rule
+        batches, report = rule.announce(batches), _both(rule.observe, observer)
+    train(state, batches, meta_batches(meta, cell), report=report, measure_every=_MEASURE_EVERY)
+    return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
+
+
+def training_clips(cell: CellConfig, clips: ClipArrays, meta: ClipArrays) -> ClipArrays:
+    """Return what a cell trains on: all clips, or those of an oracle, and the meta-set's as often as asked."""
+    if cell.pairs == "true":
+        clips = clips.select(np.flatnonzero(~np.isin(clips.kinds, _FALSE_KINDS)))
+    return clips.joined(meta, cell.meta_copies) if cell.meta_copies else clips
+
+
+def _new_state(cell: CellConfig, model: DualEncoder, num_clips: int) -> TrainState:
     state = build_state(
         model,
         objective=cell.objective,
@@ -50,19 +81,22 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
         num_steps=cell.num_steps,
         global_batch_size=cell.batch_size,
         seed=cell.seed,
+        num_samples=num_clips,
     )
-    observer = Observer(cell, state, training, lambda: evaluate(model, splits["val"], splits["test"]))
-    if cell.num_steps == 0:
-        observer.evaluate()
-    metas = meta_batches(meta, cell)
-    train(state, training_batches(training, cell), metas, report=observer, measure_every=_MEASURE_EVERY)
-    return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
+    if cell.reverse_share:
+        state.weighted_step.objective = TrainingObjective(SymmetricObjective(cell.reverse_share))
+    return state
 
 
 def start_model(cell: CellConfig, pretrained: Path) -> DualEncoder:
-    """Return the pretrained model, or one of its shape from the cell's seed."""
+    """Return the pretrained model, or one of its shape from the cell's seed; its logit scale is frozen where asked."""
     model = from_pretrained(pretrained)
-    return model if cell.start == "pretrained" else with_new_weights(model)
+    model = model if cell.start == "pretrained" else with_new_weights(model)
+    if cell.logit_scale is not None:
+        with torch.no_grad():
+            model.logit_scale.fill_(math.log(cell.logit_scale))
+        model.logit_scale.requires_grad_(False)
+    return model
 
 
 def make_meta_set(clips: ClipArrays, config: MetaSetConfig, *, seed: int) -> ClipArrays:
@@ -100,32 +134,64 @@ def training_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]
             waiting = np.concatenate([waiting, rng.permutation(len(clips))])
         places, waiting = waiting[: cell.batch_size], waiting[cell.batch_size :]
         draws = rng.random(cell.batch_size)
-        yield clips.batch(places, use_generated=draws < cell.generated_share if cell.captions else None)
+        yield clips.batch(places, use_generated=draws < cell.generated_share if cell.has_generated_captions else None)
 
 
 def meta_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]:
     """Yield batches of the meta-set without end, every clip once per pass."""
-    once = with_overrides(cell, {"batch_size": min(cell.meta.batch_size, len(clips)), "captions": None})
+    once = with_overrides(
+        cell, {"batch_size": min(cell.meta.batch_size, len(clips)), "captions": None, "told_wrong": None}
+    )
     yield from training_batches(clips, once)
 
 
 @torch.no_grad()
-def evaluate(model: DualEncoder, val: ClipArrays, test: ClipArrays) -> tuple[dict[str, Any], dict[str, Any], dict]:
-    """Return the metrics on val and on test, and the test recall by topic."""
-    metrics = []
-    by_topic: dict[str, float] = {}
-    for clips in (val, test):
-        parts = []
-        for start in range(0, len(clips), _EVALUATION_BATCH):
-            batch = clips.batch(np.arange(start, min(start + _EVALUATION_BATCH, len(clips))))
-            parts.append(model(batch.frames, batch.token_ids))
-        videos, texts = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        ids = np.arange(len(clips))
-        ranks = {"t2v": compute_ranks(texts, ids, videos, ids), "v2t": compute_ranks(videos, ids, texts, ids)}
-        found = {f"{way}_{key}": value for way in ranks for key, value in recall_metrics(ranks[way]).items()}
-        metrics.append({name: round(value, 3) for name, value in found.items()})
-        by_topic = {topic: round(100 * float(np.mean(ranks["t2v"][clips.topics == topic] <= 1)), 3) for topic in TOPICS}
-    return metrics[0], metrics[1], by_topic
+def evaluate(model: DualEncoder, val: ClipArrays, test: ClipArrays | None, gallery_size: int = 0) -> Evaluation:
+    """Return the metrics on val and on test, the test recall by topic, and the ranks of the test clips among all.
+
+    Metrics are within galleries of `gallery_size` clips that stand side by side, 0 for all. Without test its part is
+    empty.
+    """
+    metrics, ranks = _rank(*_encode(model, val), gallery_size)
+    if test is None:
+        return metrics, {}, {}, {}
+    features = _encode(model, test)
+    on_test, ranks = _rank(*features, gallery_size)
+    found = {topic: ranks["t2v"][test.topics == topic] for topic in TOPICS}
+    by_topic = {topic: round(100 * float(np.mean(part <= 1)), 3) for topic, part in found.items() if len(part)}
+    whole = _rank(*features, 0)[1] if gallery_size else ranks
+    return metrics, on_test, by_topic, {way: np.ceil(part).astype(int).tolist() for way, part in whole.items()}
+
+
+def _encode(model: DualEncoder, clips: ClipArrays) -> tuple[np.ndarray, np.ndarray]:
+    parts = []
+    for start in range(0, len(clips), _EVALUATION_BATCH):
+        batch = clips.batch(np.arange(start, min(start + _EVALUATION_BATCH, len(clips))))
+        parts.append(model(batch.frames, batch.token_ids))
+    videos, texts = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return videos, texts
+
+
+def _rank(videos: np.ndarray, texts: np.ndarray, gallery_size: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Return the metrics and the ranks of both directions, each query within its gallery."""
+    parts: dict[str, list[np.ndarray]] = {"t2v": [], "v2t": []}
+    size = gallery_size or len(videos)
+    for start in range(0, len(videos), size):
+        some = slice(start, start + size)
+        ids = np.arange(len(videos[some]))
+        parts["t2v"].append(compute_ranks(texts[some], ids, videos[some], ids))
+        parts["v2t"].append(compute_ranks(videos[some], ids, texts[some], ids))
+    ranks = {way: np.concatenate(found) for way, found in parts.items()}
+    found = {f"{way}_{key}": value for way in ranks for key, value in recall_metrics(ranks[way]).items()}
+    return {name: round(value, 3) for name, value in found.items()}, ranks
+
+
+def _both(first: Callable[[StepRecord], None], second: Callable[[StepRecord], None]) -> Callable[[StepRecord], None]:
+    def report(record: StepRecord) -> None:
+        first(record)
+        second(record)
+
+    return report
 
 
 def topic_share(clips: ClipArrays) -> dict[str, float]:

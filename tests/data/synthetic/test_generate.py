@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mama_ray.data.clip import clip_from_json, clip_to_json
-from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
+from mama_ray.data.synthetic.config import CorpusConfig, LabelRate, corpus_hash
 from mama_ray.data.synthetic.encode import encode_mp4
 from mama_ray.data.synthetic.generate import describe_clip, generate_clip
 from mama_ray.data.video.decode import VideoDecoder
@@ -120,9 +120,9 @@ def test_a_clip_that_the_corpus_does_not_have_is_refused(call, message):
 
 def test_every_field_of_the_config_changes_the_hash():
     base = CorpusConfig()
-    changed = [
-        base.model_copy(update={name: 0.05 if name.endswith("_rate") else 7}) for name in CorpusConfig.model_fields
-    ]
+    values = {name: 0.05 if name.endswith("_rate") else 7 for name in CorpusConfig.model_fields}
+    values["label_rate"] = LabelRate(wrong=0.5)
+    changed = [base.model_copy(update={name: value}) for name, value in values.items()]
     assert len({corpus_hash(config) for config in [base, *changed]}) == len(changed) + 1
 
 

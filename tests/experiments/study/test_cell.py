@@ -19,6 +19,16 @@ CHANGES = {
     "weighting.kind": "learned",
     "optim.lr": 0.1,
     "caption_gate": False,
+    "early_every": 16,
+    "gallery_size": 256,
+    "tests": False,
+    "meta_copies": 4,
+    "rule.kind": "keep_lowest",
+    "reverse_share": 0.5,
+    "logit_scale": 14.0,
+    "told_wrong": 0.1,
+    "told_topics": "rare",
+    "corpus.label_rate.swapped": 1.0,
 }
 
 
@@ -49,11 +59,44 @@ def test_a_name_covers_all_fields():
         ({"weighting.kind": "learned", "meta_set.size": 8}, "meta.batch_size 32"),
         ({"batch_size": 2000}, "batch_size 2000"),
         ({"corpus.num_val": 4}, "one of every topic"),
+        ({"gallery_size": 100}, "gallery_size 100 does not divide corpus.num_val 256"),
+        ({"rule.kind": "mixture", "weighting.kind": "learned"}, "rule mixture is in place of weighting"),
+        ({"reverse_share": 0.5, "objective.margin": 0.1}, "reverse_share is of loss softmax without a margin"),
+        ({"reverse_share": 0.5, "weighting.kind": "learned"}, "reverse_share is a control by itself"),
+        ({"told_wrong": 0.1, "captions": "narrator"}, "wanted one narrator"),
     ],
 )
 def test_an_impossible_cell_is_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         with_overrides(CellConfig(), overrides)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "l2"])
+def test_joint_learning_with_a_trivial_optimum_is_refused(normalisation):
+    joint = {"weighting.kind": "learned", "weighting.learner": "joint"}
+    assert with_overrides(CellConfig(), joint).weighting.normalisation == "sum_global"
+    with pytest.raises(ValueError, match=f"joint with normalisation {normalisation} has a trivial optimum"):
+        with_overrides(CellConfig(), joint | {"weighting.normalisation": normalisation})
+    learned = {"weighting.kind": "learned", "weighting.normalisation": normalisation}
+    assert with_overrides(CellConfig(), learned).is_meta_learned
+
+
+def test_a_cell_without_the_options_that_came_later_has_the_name_that_it_had():
+    assert cell_hash(CellConfig(), {}) == "3b1f8477e7f6580c1f8e"
+    assert CellConfig(num_steps=8, num_evaluations=3).evaluated_steps == {3, 5, 8}
+
+
+def test_further_evaluations_are_where_early_stopping_chooses():
+    cell = CellConfig(num_steps=264, num_evaluations=8, early_every=16)
+    early = {16, 32, 48, 64, 80, 96, 112, 128, 144}
+    assert cell.evaluated_steps == early | {33, 66, 99, 132, 165, 198, 231, 264}
+    assert max(CellConfig(num_steps=20, early_every=16).evaluated_steps) == 20
+
+
+def test_labels_that_go_by_the_fault_make_pictures_that_do_too():
+    labelled = with_overrides(CellConfig().corpus, {"label_rate.swapped": 1.0})
+    assert pictures_of(labelled) == labelled
+    assert pictures_of(CellConfig().corpus).swapped_rate == 0
 
 
 def test_spoiled_captions_change_no_pixel():

@@ -1,10 +1,10 @@
-"""From experiments to cells, and the tuning."""
+"""From experiments to cells."""
 
 import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import CellConfig
-from mama_ray.experiments.study.plan import ExperimentConfig, PlannedTrial, choose, plan_runs, plan_tuning
+from mama_ray.experiments.study.plan import ExperimentConfig, plan_runs
 
 BASE = CellConfig()
 METHODS = {"uniform": {}, "margin": {"objective.margin": 0.2}}
@@ -52,8 +52,6 @@ def test_a_whole_number_reaches_a_setting_that_wants_one():
 def test_an_unknown_method_is_named():
     with pytest.raises(UserError, match="unknown method in experiment e: got margins.*did you mean margin"):
         plan_runs(BASE, {"e": ExperimentConfig(title="t", question="q", methods=("margins",))}, METHODS, {}, (1,))
-    with pytest.raises(UserError, match="unknown method in tuning"):
-        plan_tuning(BASE, METHODS, {"margins": {"optim.lr": (1.0,)}}, (1,))
 
 
 @pytest.mark.parametrize(
@@ -63,24 +61,3 @@ def test_an_unknown_method_is_named():
 def test_half_a_factor_is_refused(fields):
     with pytest.raises(ValueError, match="factor and values, or settings, or neither"):
         experiment(**fields)
-
-
-def test_methods_are_tuned_over_equally_many_values():
-    with pytest.raises(UserError, match="unequally many values"):
-        plan_tuning(BASE, METHODS, {"uniform": {"optim.lr": (1e-3, 2e-3)}, "margin": {"optim.lr": (1e-3,)}}, (1,))
-    with pytest.raises(UserError, match="exactly one"):
-        plan_tuning(BASE, METHODS, {"uniform": {"optim.lr": (1e-3,), "optim.weight_decay": (0.1,)}}, (1,))
-    trials = plan_tuning(BASE, METHODS, {"margin": {"objective.margin": (0.1, 0.2)}}, (100, 101))
-    assert [(t.value, t.cell.objective.margin, t.cell.seed) for t in trials] == [
-        (0.1, 0.1, 100), (0.1, 0.1, 101), (0.2, 0.2, 100), (0.2, 0.2, 101),
-    ]  # fmt: skip
-
-
-def test_the_best_mean_is_chosen_and_of_equals_the_first():
-    def trial(method, value):
-        return PlannedTrial(method, "optim.lr", value, BASE)
-
-    scores = [("a", 1.0, 10.0), ("a", 1.0, 30.0), ("a", 2.0, 15.0), ("a", 2.0, 26.0), ("b", 1.0, 5.0), ("b", 2.0, 5.0)]
-    chosen, table = choose((trial(method, value), score) for method, value, score in scores)
-    assert chosen == {"a": {"optim.lr": 2.0}, "b": {"optim.lr": 1.0}}
-    assert [row.chosen for row in table] == [False, False, True, True, True, False]

@@ -10,10 +10,11 @@ from mama_ray.config import load_config
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.plan import plan_runs, plan_tuning
+from mama_ray.experiments.study.plan import plan_runs
 from mama_ray.experiments.study.report.tables import study_tables_markdown
 from mama_ray.experiments.study.results import read_experiments
 from mama_ray.experiments.study.run import study
+from mama_ray.experiments.study.tuning import tuning_of
 
 ROOT = Path(__file__).resolve().parents[3]
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
@@ -30,7 +31,13 @@ SMALL = {
         "num_steps": 4,
         "batch_size": 16,
         "num_evaluations": 2,
+        "early_every": 1,
+        "early_until": 1,
+        "gallery_size": 8,
     },
+    "tuning_base": {"tests": False},
+    "tuning_widenings": 1,
+    "tuned_as": {"mama": "learned"},
     "seeds": (1, 2),
     "tuning_seeds": (100,),
     "methods": {
@@ -146,6 +153,34 @@ def test_mistakes_show_before_anything_is_made(tmp_path):
         study(empty)
 
 
+def test_methods_are_tuned_as_others_are(tmp_path):
+    job = small_job(tmp_path, tuned_as={"mama": "learned"})
+    assert job.take_over({"learned": {"meta.inner.lr": 0.1}})["mama"] == {"meta.inner.lr": 0.1}
+    for wrong in ({"mama": "oracle"}, {"mamas": "learned"}, {"uniform": "learned"}):
+        with pytest.raises(ValueError, match="wanted an untuned method and a tuned one"):
+            small_job(tmp_path, tuned_as=wrong)
+
+
+def test_the_plan_is_told_without_making_anything(tmp_path, caplog):
+    caplog.set_level("INFO")
+    last = study(small_job(tmp_path / "s", plan=True, num_parallel=2))
+    told = [*caplog.messages, last]
+    lines = {line[:24].strip(): line.split()[-3:] for line in told}
+    assert not (tmp_path / "s").exists()
+    assert lines["tuning, without widening"][:2] == ["4", "0"]
+    assert lines["methods"][:2] == ["10", "0"] and lines["all"][:2] == ["22", "0"]
+    # Swapped 0.3 is the default, so those runs are those of `methods`; so is a clean meta-set.
+    assert lines["swapped"][:2] == ["6", "0"] and lines["meta_degraded"][:2] == ["2", "0"]
+    assert float(lines["all"][2]) > 0
+
+
+def test_a_part_of_the_experiments_can_be_asked_for(tmp_path):
+    job = small_job(tmp_path / "s", plan=True, only=("swapped",))
+    assert study(job).split()[1] == "16"  # 4 of the tuning and 12 of its own
+    with pytest.raises(ValueError, match="only: got swaped, wanted some of methods, swapped, meta_degraded"):
+        small_job(tmp_path, only=("swaped",))
+
+
 def test_seeds_of_the_tuning_are_never_tested_on(tmp_path):
     with pytest.raises(ValueError, match="seeds and tuning_seeds share"):
         small_job(tmp_path, tuning_seeds=(1,))
@@ -156,7 +191,7 @@ def test_seeds_of_the_tuning_are_never_tested_on(tmp_path):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_cell_of_the_repositorys_studies_is_possible(path):
     job = load_config(StudyJob, path)
-    trials = plan_tuning(job.cell, job.methods, job.tuning, job.tuning_seeds)
+    trials = tuning_of(job).plan()
     runs = plan_runs(job.cell, job.experiments, job.methods, {}, job.seeds)
     assert runs and all(isinstance(planned.cell, CellConfig) for planned in [*trials, *runs])
     assert {run.cell.captions for run in runs} <= {None, *job.captioning}

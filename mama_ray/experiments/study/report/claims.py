@@ -19,6 +19,7 @@ from mama_ray.experiments.study.report.compare import (
     compare,
     compare_runs,
     compute_synergy,
+    describe_regime,
     list_factors,
     list_methods,
     recoverable,
@@ -27,6 +28,7 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
+from mama_ray.experiments.study.report.contrasts import list_contrasts
 from mama_ray.experiments.study.report.topics import gains_by_seed, rarity_correlations, rarity_slopes
 from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, slopes_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
@@ -47,6 +49,8 @@ class Claim:
     found: str
     verdict: str
     recoverable: Interval | None = None
+    interval: Interval | None = None
+    regime: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,18 @@ def list_claims(experiments: Experiments) -> list[Claim]:
             claims += _margin_claims(experiments, experiment)
         elif name in ("captions", "grid"):
             claims += _caption_claims(experiments, experiment)
+    claims += _contrast_claims(experiments)
     order = list(dict.fromkeys(claim.claim for claim in claims))
     return sorted(claims, key=lambda claim: order.index(claim.claim))
+
+
+def _contrast_claims(experiments: Experiments) -> list[Claim]:
+    claims = []
+    for found in list_contrasts(experiments):
+        regime = f"{found.experiment}: {describe_regime(experiments[found.experiment])}"
+        shown, verdict = show_points(found.interval), judge(found.interval)
+        claims.append(Claim(found.claim, found.measured, shown, verdict, None, found.interval, regime))
+    return claims
 
 
 def full_method(experiment: ExperimentResults) -> str | None:
@@ -139,17 +153,18 @@ def _main_claims(experiments: Experiments) -> list[Claim]:
     rows += [(margin, "uniform_margin", PLAIN), (margin, MAMA, LEARNED), (margin, "oracle_margin", ORACLE)]
     rows += [(captions, "uniform_captions", PLAIN), (captions, "learned_captions", LEARNED), (captions, FULL, MAMA)]
     rows += [("Generated captions need a gate", FULL, "mama_captions_ungated")]
-    there = recoverable(experiments, MAIN, None)
+    there, regime = recoverable(experiments, MAIN, None), f"{MAIN}: {describe_regime(experiment)}"
     claims = []
     for claim, method, other in rows:
         interval = compare_runs(select_runs(experiment, method), select_runs(experiment, other))
         if interval is not None:
-            claims.append(Claim(claim, f"{method} − {other}", show_points(interval), judge(interval), there))
+            measured, shown = f"{method} − {other}", show_points(interval)
+            claims.append(Claim(claim, measured, shown, judge(interval), there, interval, regime))
     synergy = compute_synergy(experiment, (MAMA, LEARNED, "uniform_margin", PLAIN))
     if synergy is not None:
         measured = f"({MAMA} − {LEARNED}) − (uniform_margin − {PLAIN})"
         claim = "Margin and weights gain more together than apart"
-        claims.append(Claim(claim, measured, show_points(synergy), judge(synergy), there))
+        claims.append(Claim(claim, measured, show_points(synergy), judge(synergy), there, synergy, regime))
     return claims
 
 
@@ -171,7 +186,11 @@ def _curve_claims(experiment: ExperimentResults) -> list[Claim]:
         slope = summarise(slopes_by_seed(runs))
         low = None if slope is None else Interval(-slope.mean, slope.half_width, slope.count)
         shown = f"{_show_small(slope)} per nat ({show_count(slope.count, 'seed')})"
-        claims.append(Claim("High losses are discounted as noise", f"slope of log weight, {method}", shown, judge(low)))
+        claims.append(
+            Claim(
+                "High losses are discounted as noise", f"slope of log weight, {method}", shown, judge(low), interval=low
+            )
+        )
     return claims
 
 
@@ -184,7 +203,7 @@ def _topic_claims(experiment: ExperimentResults) -> list[Claim]:
         if slope is not None:
             claim, measured = "Rare topics gain most", f"gain of {method} over {PLAIN} by topic share"
             shown = show_points(slope, "points per topic ten times as rare")
-            claims.append(Claim(claim, measured, shown, judge(slope)))
+            claims.append(Claim(claim, measured, shown, judge(slope), interval=slope))
         ranks = summarise(rarity_correlations(gains))
         if ranks is not None:
             shown = f"{_show_small(ranks)} ({show_count(ranks.count, 'seed')})"
@@ -203,7 +222,9 @@ def _margin_claims(experiments: Experiments, experiment: ExperimentResults) -> l
         interval = compare_runs(select_runs(experiment, method, chosen), select_runs(experiment, method, 0.0))
         measured = f"{name}: {method}, margin {show_factor(chosen)} (best on val) − margin 0"
         there = recoverable(experiments, name, 0.0)
-        claims.append(Claim("A subtractive margin helps", measured, show_points(interval), judge(interval), there))
+        shown, regime = show_points(interval), f"{name}: {describe_regime(experiment)}"
+        claim = "A subtractive margin helps"
+        claims.append(Claim(claim, measured, shown, judge(interval), there, interval, regime))
     return claims
 
 
@@ -236,7 +257,8 @@ def _caption_claims(experiments: Experiments, experiment: ExperimentResults) -> 
                 continue
             there = recoverable(experiments, experiment.name, other)
             measured = f"{experiment.name}: {method}, {show_factor(x)} − {other}"
-            claims.append(Claim(claim, measured, show_points(interval), judge(interval), there))
+            shown, regime = show_points(interval), f"{experiment.name}: {describe_regime(experiment)}"
+            claims.append(Claim(claim, measured, shown, judge(interval), there, interval, regime))
     return claims
 
 

@@ -17,7 +17,10 @@ METRIC, OTHER_WAY = "t2v_R@1", "v2t_R@1"
 PLAIN, ORACLE, MAIN = "uniform", "oracle", "methods"
 # Experiments whose factor changes the method and leaves the data of `methods` as they are: where they have no run of
 # the baseline or the oracle of their own, those of `methods` stand in for it.
-SAME_DATA = ("inner_lr", "learned_relative", "meta_size", "meta_degraded", "weight_net", "captions", "grid")
+SAME_DATA = (
+    "inner_lr", "learned_relative", "meta_size", "meta_degraded", "weight_net", "captions", "grid", "inputs",
+    "meta_wrong", "relative", "adam", "meta_noise",
+)  # fmt: skip
 
 Factor = float | str | None
 Experiments = Mapping[str, ExperimentResults]
@@ -145,6 +148,16 @@ def show_factor(value: Factor) -> str:
     if value is None:
         return "–"
     return f"{value:g}" if isinstance(value, float | int) else value
+
+
+def describe_regime(experiment: ExperimentResults) -> str:
+    """Return in which data an experiment's runs were, in a few words; a part that it does not record is left out."""
+    shares = {"swapped captions": "swapped captions", "wrong": "wrong captions", "incomplete": "incomplete captions"}
+    found = [(word, experiment.setting[key]) for word, key in shares.items() if key in experiment.setting]
+    parts = [f"{100 * value:g} % {word}" for word, value in found if isinstance(value, float | int)]
+    zipf = experiment.setting.get("Zipf exponent of topics")
+    parts += [f"Zipf {zipf:g}"] if isinstance(zipf, float | int) else []
+    return ", ".join([*parts, *(str(experiment.setting[key]) for key in ("data",) if key in experiment.setting)])
 
 
 def count_seeds(experiment: ExperimentResults) -> int:

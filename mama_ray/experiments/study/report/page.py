@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mama_ray.experiments.study.report.claim_tables import change_table, claims_table
 from mama_ray.experiments.study.report.claims import lead_text, list_goals
 from mama_ray.experiments.study.report.compare import MAIN, Experiments, check_experiments, count_seeds
 from mama_ray.experiments.study.report.drawing import Drawing
@@ -22,7 +23,6 @@ from mama_ray.experiments.study.report.plots import (
 from mama_ray.experiments.study.report.run_tables import failures_table, settings_table, sources_table, tuning_table
 from mama_ray.experiments.study.report.table import Table
 from mama_ray.experiments.study.report.tables import (
-    claims_table,
     factor_table,
     methods_table,
     study_tables_markdown,
@@ -111,9 +111,9 @@ def _sections(experiments: Experiments) -> list[Section]:
     paper = [gains_drawing, weight_curve_drawing, topics_drawing]
     inner = [name for name in INNER if name in experiments]
     inner_drawings = [found for name in inner for found in inner_lr_drawings(experiments, name)]
-    claims = claims_table(experiments)
     return [
-        Section("What the paper claims, and what was found", tables=(claims,) if claims.rows else ()),
+        Section("What the paper claims, and what was found", tables=_present([claims_table(experiments)])),
+        Section("What would change our mind", tables=_present([change_table(experiments)])),
         Section(
             "The paper's figures beside this study's",
             _drawn([draw(experiments) for draw in paper]),

@@ -47,16 +47,17 @@ def tuning_table(experiments: Experiments) -> Table | None:
     # The experiments of a study share its tuning: each lists the trials of its own methods.
     trials = dict.fromkeys(trial for experiment in experiments.values() for trial in experiment.tuning)
     budgets = Counter(trial.method for trial in trials)
-    groups: dict[tuple[str, str, float], list[TuningTrial]] = {}
+    groups: dict[tuple[str, str, float | str], list[TuningTrial]] = {}
     for trial in trials:
         groups.setdefault((trial.method, trial.key, trial.value), []).append(trial)
     rows = []
     for (method, key, value), found in groups.items():
         val = show_interval(summarise({trial.seed: trial.val for trial in found}))
-        chosen = "chosen" if any(trial.chosen for trial in found) else ""
-        rows.append((method, key, f"{value:g}", str(len(found)), val, chosen, str(budgets[method])))
+        rows.append((method, key, _show(value), str(len(found)), val, _describe(found[0]), str(budgets[method])))
     head = ("method", "setting", "value", "runs", "best val R@1", "", "budget, runs")
     note = "Every trial is listed. Tuning has seeds of its own, and each method's budget is in the last column."
+    if any(trial.beyond for trial in trials):
+        note += " Where the edge of a grid had won, the next value beyond was tried with it."
     return Table("Tuning", head, tuple(rows), note, num_names=2) if rows else None
 
 
@@ -74,6 +75,11 @@ def settings_table(experiments: Experiments) -> Table:
     """Return what all runs of each experiment share."""
     rows = [(name, key, _show(value)) for name, e in experiments.items() for key, value in e.setting.items()]
     return Table("What all runs of an experiment share", ("experiment", "setting", "value"), tuple(rows), num_names=3)
+
+
+def _describe(trial: TuningTrial) -> str:
+    words = ["chosen"] * trial.chosen + ["beyond the grid"] * trial.beyond
+    return ", ".join(words + [f"at the edge of {key}" for key in trial.at_edge])
 
 
 def _show(value: float | str) -> str:

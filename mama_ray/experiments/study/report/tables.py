@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mama_ray.experiments.study.report.claims import full_method, list_claims, list_goals
+from mama_ray.experiments.study.report.claim_tables import change_table, claims_table
+from mama_ray.experiments.study.report.claims import UNKNOWN, full_method, judge, list_goals
 from mama_ray.experiments.study.report.compare import (
     MAIN,
     ORACLE,
@@ -26,6 +27,11 @@ from mama_ray.experiments.study.report.compare import (
     take_metric,
 )
 from mama_ray.experiments.study.report.run_tables import failures_table, tuning_table
+from mama_ray.experiments.study.report.significance import (
+    corrected_of,
+    show_corrected,
+    show_detectable,
+)
 from mama_ray.experiments.study.report.table import Table, table_markdown
 from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks
 from mama_ray.experiments.study.report.weights import slopes_by_seed
@@ -33,28 +39,12 @@ from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.sweep_page import show_interval
 
 INTERVAL_NOTE = (
-    "R@1 on the test split in percent; ± is half of the 95 % interval over seeds (Student's t), none for one seed. "
-    "Differences are paired: seed by seed, over the seeds that both have."
+    "R@1 on the test split in percent, means over seeds. Differences are paired: seed by seed, over the seeds that "
+    "both have; ± is half of their 95 % interval (Student's t), none for one seed. Means have none: seeds differ more "
+    "than methods do."
 )
 MOST_ROWS = 8  # of a factor's table that is not folded away at first: its figure shows the same
 KIND_ORDER = ("clean", "incomplete", "wrong", "swapped")
-
-
-def claims_table(experiments: Experiments) -> Table:
-    """Return claim, what was measured, what was found, verdict and what there was to gain."""
-    head = ("the paper's claim", "measured here", "found", "holds here?", "oracle − plain there")
-    rows, last = [], None
-    for claim in list_claims(experiments):
-        name = "" if claim.claim == last else claim.claim
-        there = show_interval(claim.recoverable, signed=True)
-        rows.append((name, claim.measured, claim.found, claim.verdict, there))
-        last = claim.claim
-    note = (
-        "Verdicts follow from the 95 % interval alone: yes where it lies above 0 on the side of the claim, no where it "
-        "lies below, else not told apart; at that level one claim in twenty without any truth still gets a verdict. "
-        "They hold for this study's generated data and small models."
-    )
-    return Table("Claims", head, tuple(rows), note, is_words=True)
 
 
 def methods_table(experiments: Experiments) -> Table | None:
@@ -63,15 +53,17 @@ def methods_table(experiments: Experiments) -> Table | None:
         return None
     experiment = experiments[MAIN]
     head = ("method", "seeds", "t2v R@1", "v2t R@1", "t2v R@1, last step", f"− {PLAIN}", f"{ORACLE} − it")
-    head += (f"step time / {PLAIN}",)
+    head += ("p, corrected", "could have seen", f"step time / {PLAIN}")
     plain, oracle = (select_runs(experiment, method) for method in (PLAIN, ORACLE))
-    rows = []
-    for method, runs in _rows_of(experiment).items():
-        difference = None if method == PLAIN else compare_runs(runs, plain)
+    rows, found = [], _rows_of(experiment)
+    differences = [None if method == PLAIN else compare_runs(runs, plain) for method, runs in found.items()]
+    for (method, runs), difference, p in zip(found.items(), differences, corrected_of(differences), strict=True):
         gap = None if method == ORACLE else compare_runs(oracle, runs)
         compared = (show_interval(difference, signed=True), show_interval(gap, signed=True))
+        compared += (show_corrected(p), show_detectable(difference) if judge(difference) == UNKNOWN else "")
         rows.append((method, *_recalls(runs), *compared, _step_share(runs, plain)))
-    note = f"{INTERVAL_NOTE} A run is reported at its best point on val, and beside it at its last step. "
+    note = f"{INTERVAL_NOTE} p: of the difference to {PLAIN}, by Holm's rule for all rows. "
+    note += "A run is reported at its best point on val, and beside it at its last step. "
     note += "Step time: median over seeds of the ratio, on a core shared with other runs."
     return Table(experiment.title, head, tuple(rows), note)
 
@@ -180,7 +172,8 @@ def topics_table(experiments: Experiments) -> Table | None:
 def study_tables_markdown(experiments: Experiments) -> str:
     """Return the main tables as Markdown; UserError for records that contradict each other."""
     check_experiments(experiments)
-    tables = [claims_table(experiments), methods_table(experiments), weights_table(experiments)]
+    tables = [claims_table(experiments), change_table(experiments)]
+    tables += [methods_table(experiments), weights_table(experiments)]
     tables += [topics_table(experiments)]
     tables += [factor_table(experiments, name) for name in experiments if name != MAIN]
     tables += [failures_table(experiments), tuning_table(experiments)]
@@ -198,7 +191,7 @@ def show_share(share: float | None) -> str:
 def _recalls(runs: Sequence[StudyRun]) -> tuple[str, str, str, str]:
     best, last = summarise(take_metric(runs)), summarise(take_metric(runs, final=True))
     other = summarise(take_metric(runs, OTHER_WAY))
-    return str(len(runs)), show_interval(best), show_interval(other), show_interval(last)
+    return str(len(runs)), *("–" if found is None else f"{found.mean:.1f}" for found in (best, other, last))
 
 
 def _mean_weight(runs: Sequence[StudyRun], kind: str) -> str:

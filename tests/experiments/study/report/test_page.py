@@ -42,7 +42,11 @@ def test_the_page_holds_every_experiment_method_and_trial(study, tmp_path):
 def test_the_paper_is_shown_beside_what_was_found_and_claims_come_first(study):
     page = render_study_report(study)
     heads = re.findall(r"<h2>(.*?)</h2>", page)
-    assert heads[:2] == ["What the paper claims, and what was found", "The paper&#39;s figures beside this study&#39;s"]
+    assert heads[:3] == [
+        "What the paper claims, and what was found",
+        "What would change our mind",
+        "The paper&#39;s figures beside this study&#39;s",
+    ]
     assert "ActivityNet retrieval" in page and "the paper, digitised" in page
 
 

@@ -1,0 +1,65 @@
+"""What a weight net may see of a training clip beside its loss: a number or a category each, filled from memory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from mama_ray.errors import unknown_name
+from mama_ray.experiments.study.clip_arrays import ClipArrays
+from mama_ray.models.dual_encoder import DualEncoder
+from mama_ray.weighting.settings import WeightingConfig
+
+# Who wrote a caption: what names a label came from one place, all else from another.
+SOURCES = ("plain", "labelled")
+_BATCH = 128
+
+
+def weight_columns(
+    config: WeightingConfig, clips: ClipArrays, model: DualEncoder
+) -> Float32[np.ndarray, "clips columns"] | None:
+    """Return the columns that the weighting asks for, in its order; None where it asks for none.
+
+    pretrained_cosine: of the clip and its own caption, by `model` as it is. agreement: the share of the words of the
+    clip's own caption and the generated one that both have; NaN for a clip without one. source and topic: the
+    value's place in the weighting's categories, NaN for another. UserError for an unknown name.
+    """
+    if not config.columns:
+        return None
+    known = {
+        "pretrained_cosine": lambda: _cosines(clips, model),
+        "agreement": lambda: _agreements(clips),
+        "source": lambda: _places(config, "source", [SOURCES["label" in clip.truth] for clip in clips.clips]),
+        "topic": lambda: _places(config, "topic", clips.topics.tolist()),
+    }
+    for name in config.columns:
+        if name not in known:
+            raise unknown_name("input of a weight net in the study", name, known)
+    return np.stack([known[name]() for name in config.columns], axis=1).astype(np.float32)
+
+
+@torch.no_grad()
+def _cosines(clips: ClipArrays, model: DualEncoder) -> np.ndarray:
+    was_training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(clips), _BATCH):
+        batch = clips.batch(np.arange(start, min(start + _BATCH, len(clips))))
+        videos, texts = model(batch.frames, batch.token_ids)
+        parts.append((videos * texts).sum(dim=1).numpy())
+    model.train(was_training)
+    return np.concatenate(parts)
+
+
+def _agreements(clips: ClipArrays) -> np.ndarray:
+    found = np.full(len(clips), np.nan)
+    for place, generated in clips.generated.items():
+        one, two = (set(ids[ids > 0].tolist()) for ids in (clips.token_ids[place], generated))
+        found[place] = len(one & two) / len(one | two)
+    return found
+
+
+def _places(config: WeightingConfig, name: str, values: Sequence[str]) -> np.ndarray:
+    places = {value: place for place, value in enumerate(config.categories[name])}
+    return np.array([places.get(value, np.nan) for value in values])
