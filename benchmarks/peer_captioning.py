@@ -77,7 +77,9 @@ def measure_kill(setting: Setting, which: str, num_clips: int, limit_s: float) -
         "processes of the engine left behind": seen.left_over,
         "seconds": round(seen.cpu[-1][0] - seen.cpu[0][0], 1),
     }
-    return found if seen.status == 0 else found | {"told": seen.told[-600:]}
+    found |= {} if seen.status == 0 else {"told": seen.told[-600:]}
+    print(found, file=sys.stderr)
+    return found
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -21,10 +21,11 @@ ACTOR, ENGINE_CORE = "the actor that holds the engine", "the engine's own proces
 _ROOT = Path(__file__).resolve().parents[2]
 _EVERY_S = 0.25
 _FIRST_SHARE = 0.1  # of the answers, before the clock of the steady part starts
-# One thread of an engine each, and what our engine sets for its own process.
+# One thread of an engine each, what our engine sets for its own process, and workers as urgent as other processes.
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CONFIGURE_LOGGING": "0", "TOKENIZERS_PARALLELISM": "false", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1", "VLLM_CONFIGURE_LOGGING": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ class Seen:
         first = int(_FIRST_SHARE * len(self.answers_s))
         count, ends = len(self.answers_s) - first - 1, [self.answers_s[first], self.answers_s[-1]]
         began, ended = np.interp(ends, *zip(*self.cpu, strict=True))
-        return {"captions_per_s": count / (ends[1] - ends[0]), "cpu_s_per_caption": (ended - began) / count}
+        return {"captions_per_s": count / (ends[1] - ends[0]), "cpu_s_per_caption": float(ended - began) / count}
 
 
 def run_job(setting: Setting, limit_s: float, kill: str | None = None, kill_at: int = 0) -> Seen:
