@@ -16,6 +16,7 @@ are the same. With --kills: what each loses when the process that holds the engi
 
 import argparse
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--storage", help="folder of the corpus, to be used again")
     parser.add_argument("--output")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # with the job that is under way
     with tempfile.TemporaryDirectory(prefix="peer-captioning-corpus-") as scratch:
         shards = make_corpus(args.num_clips, args.storage or scratch)
         common = (shards, args.model, args.max_tokens, args.concurrent_batches, args.logprobs)

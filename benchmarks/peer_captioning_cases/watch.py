@@ -71,7 +71,11 @@ def run_job(setting: Setting, limit_s: float, kill: str | None = None, kill_at: 
         environment = os.environ | _ENVIRONMENT | {"PYTHONPATH": path, ANSWERS: str(folder / "answers")}
         with (folder / "told").open("w") as told:
             job = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, env=environment)
-            cpu, core = _watch(job, folder / "answers", limit_s, kill, kill_at)
+            try:
+                cpu, core = _watch(job, folder / "answers", limit_s, kill, kill_at)
+            finally:  # also where this program is told to end
+                for process in _tree(job.pid)[::-1]:
+                    _end(process)
         output = folder / "output" / CAPTIONS
         rows = pq.read_table(output).to_pylist() if output.exists() else []
         return Seen(
