@@ -18,18 +18,17 @@ import argparse
 import json
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+from captioning_memory import write_repeated
 from peer_captioning_cases.jobs import OURS, RAY_LLM, Setting
 from peer_captioning_cases.watch import ACTOR, ENGINE_CORE, Seen, run_job
 
 from mama_ray.data.synthetic.config import CorpusConfig
-from mama_ray.orchestration.cluster.connect import connect
-from mama_ray.orchestration.prepare.embedded import embedded_shards
+from mama_ray.data.synthetic.generate import generate_clip
 
 KILLS = ((OURS, ACTOR), (RAY_LLM, ACTOR), (RAY_LLM, ENGINE_CORE))
 
@@ -65,7 +64,7 @@ def measure_kill(setting: Setting, which: str, num_clips: int, limit_s: float) -
     """Kill an engine at half of the answers, and count."""
     seen = run_job(setting, limit_s, kill=which, kill_at=num_clips // 2)
     rows = Counter(clip for clip, _ in seen.captions)
-    ended = {0: "went on to its end", None: f"hung: ended after {limit_s:.0f} s"}
+    ended = {0: "went on to its end", None: f"hung: no answer for {limit_s:.0f} s"}
     found = {
         "side": setting.side,
         "killed": which,
@@ -96,44 +95,35 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=32)
     parser.add_argument("--concurrent-batches", type=int, help="of both sides, instead of the default of each")
     parser.add_argument("--logprobs", action="store_true", help="the peer asks for them, too, as ours does")
-    parser.add_argument("--kills", action="store_true")
-    parser.add_argument("--limit-s", type=float, default=420.0, help="after which a job counts as hung")
+    parser.add_argument("--kills", nargs="*", type=int, choices=range(len(KILLS)), help="which, all without a number")
+    parser.add_argument("--limit-s", type=float, default=180.0, help="without an answer, after which a job is hung")
     parser.add_argument("--model")
-    parser.add_argument("--storage", help="folder of the corpus, to be used again")
+    parser.add_argument("--storage", help=argparse.SUPPRESS)
     parser.add_argument("--output")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # with the job that is under way
     with tempfile.TemporaryDirectory(prefix="peer-captioning-corpus-") as scratch:
-        shards = make_corpus(args.num_clips, args.storage or scratch)
+        shards = make_corpus(args.num_clips, Path(scratch))
         common = (shards, args.model, args.max_tokens, args.concurrent_batches, args.logprobs)
         settings = {side: Setting(side, *common) for side in (OURS, RAY_LLM)}
         result: dict = {"command": " ".join(["python", "benchmarks/peer_captioning.py", *sys.argv[1:]])}
         if args.rounds:
             result |= measure_speed(settings, args.rounds, args.limit_s)
-        if args.kills:
-            kills = [measure_kill(settings[side], which, args.num_clips, args.limit_s) for side, which in KILLS]
+        if args.kills is not None:
+            chosen = [KILLS[number] for number in args.kills or range(len(KILLS))]
+            kills = [measure_kill(settings[side], which, args.num_clips, args.limit_s) for side, which in chosen]
             result["one engine killed at half of the answers"] = kills
     if args.output:
         Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
-def make_corpus(num_clips: int, storage: str) -> str:
-    """Make the shards in a process of its own, so that no Ray is there when the first job starts."""
-    corpus = CorpusConfig(num_train=num_clips, num_meta=0, num_val=0, num_test=0)
-    script = Path(__file__).resolve()
-    done = subprocess.run(
-        [sys.executable, str(script), "make", corpus.model_dump_json(), storage],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()[-1]
+def make_corpus(num_clips: int, folder: Path) -> str:
+    """Return the folder of the shards; made without Ray, so that the first job starts as the others do."""
+    corpus = CorpusConfig(num_train=num_clips)
+    clips = [generate_clip(corpus, "train", number) for number in range(num_clips)]
+    return str(write_repeated(folder / "shards", corpus, clips, num_clips))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["make"]:
-        connect()
-        print(embedded_shards(CorpusConfig.model_validate_json(sys.argv[2]), sys.argv[3]))
-    else:
-        main()
+    main()

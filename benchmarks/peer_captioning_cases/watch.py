@@ -20,6 +20,7 @@ from peer_captioning_cases.record import ANSWERS, read_answers, write_plugin
 ACTOR, ENGINE_CORE = "the actor that holds the engine", "the engine's own process"
 _ROOT = Path(__file__).resolve().parents[2]
 _EVERY_S = 0.25
+_STARTS_TAKE = 4  # times as long as silence may last elsewhere
 _FIRST_SHARE = 0.1  # of the answers, before the clock of the steady part starts
 # One thread of an engine each, what our engine sets for its own process, and workers as urgent as other processes.
 _ENVIRONMENT = {
@@ -58,7 +59,10 @@ class Seen:
 
 
 def run_job(setting: Setting, limit_s: float, kill: str | None = None, kill_at: int = 0) -> Seen:
-    """Run a job to its end; `kill` names the process that gets SIGKILL when so many answers are there."""
+    """Run a job to its end, or until no answer came for `limit_s`, four times that where an engine starts.
+
+    `kill` names the process that gets SIGKILL when `kill_at` answers are there.
+    """
     with tempfile.TemporaryDirectory(prefix="peer-captioning-") as name:
         folder = Path(name)
         (folder / "plugin").mkdir()
@@ -93,15 +97,17 @@ def _watch(
 ) -> tuple[list[tuple[float, float]], psutil.Process | None]:
     """Return CPU seconds by time of day, and the process of the killed actor's engine, where it had one of its own."""
     used: dict[int, float] = {}
-    samples, ends, core = [], time.monotonic() + limit_s, None
+    samples, core, count, starts, heard_s = [], None, 0, True, time.monotonic()
     while job.poll() is None:
         for process in _tree(job.pid):
             with suppress(psutil.Error):
                 used[process.pid] = max(used.get(process.pid, 0.0), sum(process.cpu_times()[:2]))  # user and system
         samples.append((time.time(), sum(used.values())))
-        if kill and len(found := read_answers(answers)) >= kill_at:
-            core, kill = _kill(found[-1][1], kill), None
-        if time.monotonic() > ends:
+        if len(found := read_answers(answers)) > count:
+            count, starts, heard_s = len(found), False, time.monotonic()
+        if kill and count >= kill_at:
+            core, kill, starts = _kill(found[-1][1], kill), None, True
+        if time.monotonic() - heard_s > limit_s * (_STARTS_TAKE if starts else 1):
             for process in _tree(job.pid)[::-1]:
                 _end(process)
         time.sleep(_EVERY_S)
