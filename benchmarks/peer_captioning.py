@@ -6,8 +6,8 @@
 Both caption the same clips of the embedded corpus with the same model, pictures, prompt, seeds and options of vLLM: 64
 captions at a time, one thread, 32 clips to a batch, one decode task at a time, which makes the pictures by the same
 function. Each turn is a job of its own with a Ray of its own. Ours commits parts; the peer writes Parquet at the end of
-its pipeline, as its documentation has it. It has its own defaults where ours have no counterpart: eight batches in an
-engine, which is a process of its own beside the actor, so that it may use a second core.
+its pipeline. It has its own defaults where ours have no counterpart: eight batches in an engine, which is a process of
+its own beside the actor, so that it may use a second core.
 
 Prints JSON: captions per second between a tenth of the answers and the last, by the wall's clock and per CPU second of
 all processes (which other work on the machine changes less), ours over the peer's in each round, and how many captions
@@ -98,7 +98,6 @@ def main() -> None:
     parser.add_argument("--kills", nargs="*", type=int, choices=range(len(KILLS)), help="which, all without a number")
     parser.add_argument("--limit-s", type=float, default=180.0, help="without an answer, after which a job is hung")
     parser.add_argument("--model")
-    parser.add_argument("--storage", help=argparse.SUPPRESS)
     parser.add_argument("--output")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # with the job that is under way
