@@ -8,7 +8,7 @@ Both sides of a ratio have the same model, state, loop, clips and thread (one pe
     ray      jobs/train.py's own path: Ray Data decodes shards, Ray Train's workers learn and record (DDP over gloo)
 
 Clips/s are those between the job's record after `skip` steps and its last: without start-up, first steps, checkpoints.
-So with the CPU seconds of the processes that learn, which other work on the machine changes less. Two cases:
+So with CPU seconds of the processes that learn, which other work on the machine changes less. Two cases:
 
     compute  a model that takes far longer than the decoder per clip
     decode   the smallest model on larger clips, which take longer to decode than to learn from
@@ -123,16 +123,22 @@ def decode_batches(job: TrainJob, data: RunData, path: Path, num_steps: int) -> 
     reader = _build_reader(job, data, build_model(job, data.summary))
     assembler, plan, size, num_ranks = reader.assembler(), reader.epoch_plan(), job.global_batch_size, job.num_workers
     assembler.assemble(*plan.global_batch(0, size))
-    start = time.process_time()
+    start = cpu_s_of_decoding()
     batches = [
         [assembler.assemble(*plan.local_batch(step, size, rank, num_ranks)) for step in range(num_steps)]
         for rank in range(num_ranks)
     ]
-    seconds = (time.process_time() - start) / (num_steps * size)
+    seconds = (cpu_s_of_decoding() - start) / (num_steps * size)
     parts = {rank: {name: np.stack([b[name] for b in batches[rank]]) for name in BATCH} for rank in range(num_ranks)}
     parts["meta"] = reader.clips(data.meta).assemble(np.arange(len(ray.get(data.meta))))
     np.savez(path, **{f"{part}/{name}": values for part, arrays in parts.items() for name, values in arrays.items()})
     return seconds
+
+
+def cpu_s_of_decoding() -> float:
+    """Return the CPU seconds so far of this process and of those below it that decode its videos."""
+    below = [child for child in psutil.Process().children() if "video.inspection" in " ".join(child.cmdline())]
+    return sum(sum(process.cpu_times()[:2]) for process in (psutil.Process(), *below))  # user and system
 
 
 def train_from_memory(rank: int, case: Case, output: str) -> None:
@@ -177,11 +183,8 @@ def rate_through_ray(case: Case, run: str) -> dict[str, float]:
     ends = [before["time_s"], records[-1]["time_s"]]
     seconds, cpu_s = (float(np.diff(pair)[0]) for pair in (ends, np.interp(ends, *zip(*samples, strict=True))))
     waited_s = [record["throughput/data_wait_s"] for record in records if record["step"] > case.skip]
-    return {
-        "clips_per_s": case.steady_clips / seconds,
-        "cpu_s": cpu_s / case.job.num_workers,
-        "waiting_share": case.job.log_every * sum(waited_s) / seconds,
-    }
+    rates = {"clips_per_s": case.steady_clips / seconds, "cpu_s": cpu_s / case.job.num_workers}
+    return rates | {"waiting_share": case.job.log_every * sum(waited_s) / seconds}
 
 
 @contextmanager
@@ -236,9 +239,8 @@ def summarise(found: dict[str, list[dict]], cases: dict[str, Case]) -> dict:
         memory, through_ray = ([turn[way] for turn in rounds] for way in ("memory", "ray"))
         # Seconds of a core per clip; two workers' decode tasks take theirs from the cores that learn.
         learning_s = [cases[name].job.num_workers * turn["cpu_s"] / cases[name].steady_clips for turn in memory]
-        rows[name] = {
-            "memory_clips_per_s": spread([turn["clips_per_s"] for turn in memory]),
-            "ray_clips_per_s": spread([turn["clips_per_s"] for turn in through_ray]),
+        rates = {"memory_clips_per_s": memory, "ray_clips_per_s": through_ray}
+        rows[name] = {key: spread([turn["clips_per_s"] for turn in turns]) for key, turns in rates.items()} | {
             "ray_over_memory": _ratios(through_ray, memory, "clips_per_s"),
             "cpu_memory_over_ray": _ratios(memory, through_ray, "cpu_s"),
             "waiting_share": spread([turn["waiting_share"] for turn in through_ray]),

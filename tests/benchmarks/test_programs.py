@@ -32,6 +32,7 @@ SMALLEST = {
     "question_learning.py": "--storage {folder} --seeds 0 1 --num_train 32 --num_meta 16 --num_val 16 --num_test 16 "
     "--num_steps 2 --batch 8 --swapped 0.5 --method_models --models clip_vip",
     "meta_step.py": "--preset tiny --batch 4 --rounds 1 --threads 1 --shares 0.25 --kinds forward_mode",
+    "peer_captioning.py": "--rounds 1 --num-clips 40 --max-tokens 4",
     "peer_step.py": "--preset tiny --batch 4 2 --rounds 1",
     "recording.py": "--batch 8 --num_steps 4 --checkpoint_every 2",
     "scaling.py": "--num-clips 200000",
@@ -52,6 +53,7 @@ MARKS = {
     "driver_memory.py": [pytest.mark.ray],
     "hypergradient_value.py": [pytest.mark.slow],
     "index_scale.py": [pytest.mark.slow],
+    "peer_captioning.py": [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow],
     "search_replicas.py": [pytest.mark.ray, pytest.mark.slow],
     "training_throughput.py": [pytest.mark.ray, pytest.mark.slow],
 }

@@ -11,6 +11,10 @@ from mama_ray.captioning.engines.vllm_llava import register_llava
 from mama_ray.captioning.engines.vllm_prompt import LargestVideo
 from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos, overrides_of
 
+# It would hold 4 GiB of pictures, none of which comes again.
+_NO_CACHE: dict[str, Any] = {"mm_processor_cache_gb": 0}
+PICTURES: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1}, **_NO_CACHE}  # of an engine that is shown grids
+
 
 def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) -> Any:
     """Return vLLM's engine of a model that is shown one picture per prompt, or one video of at most this size."""
@@ -18,10 +22,7 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     register_llava(_model_registry)
     if video is not None:
         accept_names_of_videos(model)
-    options: dict[str, Any] = {
-        "limit_mm_per_prompt": {"image": 1} if video is None else video.limits(),
-        "mm_processor_cache_gb": 0,  # it would hold 4 GiB of pictures, none of which comes again
-    }
+    options = PICTURES if video is None else {"limit_mm_per_prompt": video.limits(), **_NO_CACHE}
     return load_vllm(model, config, options | overrides_of(model)).llm_engine
 
 
@@ -43,7 +44,11 @@ def load_vllm(model: Path, config: EngineConfig, own: dict[str, Any]) -> Any:
     from vllm.platforms import current_platform
 
     logging.getLogger("vllm").setLevel(logging.ERROR)
-    on_cpu = current_platform.is_cpu()
+    return LLM(model=str(model), **engine_options(config, own, on_cpu=current_platform.is_cpu()))
+
+
+def engine_options(config: EngineConfig, own: dict[str, Any], *, on_cpu: bool) -> dict[str, Any]:
+    """Return vLLM's arguments beside the model, with options of the caller's own."""
     options: dict[str, Any] = {
         "dtype": "float32" if on_cpu and config.dtype == "auto" else config.dtype,
         "max_num_seqs": config.max_num_seqs,
@@ -65,8 +70,7 @@ def load_vllm(model: Path, config: EngineConfig, own: dict[str, Any]) -> Any:
         }
     elif config.kv_cache_mib is not None:
         options["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
-    options.update(config.options)
-    return LLM(model=str(model), **options)
+    return options | config.options
 
 
 def _model_registry() -> Any:

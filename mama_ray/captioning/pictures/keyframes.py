@@ -16,6 +16,7 @@ from mama_ray.config import Config
 
 _BLUR_RADIUS = 4  # a kernel of 9 x 9
 _BLUR_SIGMA = 1.7  # what image libraries take for that kernel: 0.3 * ((9 - 1) / 2 - 1) + 0.8
+_BLURRED_PIXELS = 1 << 15  # at a time: what a core's own cache holds in float64, with what the blur makes of it
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _BASELINE_DEGREE = 2
 _BASELINE_ROUNDS = 100
@@ -70,12 +71,15 @@ def choose_key_frames(frames: UInt8[np.ndarray, "frames height width 3"], config
 def motion_curve(frames: UInt8[np.ndarray, "frames height width 3"]) -> Int64[np.ndarray, " frames"]:
     """Return the number of pixels that are brighter than in the frame before, after a blur; 0 for the first frame."""
     counts = np.zeros(len(frames), np.int64)
+    # Some at a time: the blur is in float64, and a call of numpy takes longer than a small frame.
+    step = max(1, _BLURRED_PIXELS // frames[0].shape[0] // frames[0].shape[1])
     previous = None
-    for number, frame in enumerate(frames):  # one at a time: the blur is in float64
-        current = _blur(_grey(frame))
+    for start in range(0, len(frames), step):
+        current = _blur(_grey(frames[start : start + step]))
         if previous is not None:
-            counts[number] = np.count_nonzero(current > previous)
-        previous = current
+            counts[start] = np.count_nonzero(current[0] > previous)
+        counts[start + 1 : start + len(current)] = np.count_nonzero(current[1:] > current[:-1], axis=(1, 2))
+        previous = current[-1]
     return counts
 
 
@@ -135,23 +139,25 @@ def _cell_edges(size: int) -> np.ndarray:
     return np.linspace(0, size, min(_THUMBNAIL_SIZE, size) + 1).astype(np.int64)
 
 
-def _grey(frame: UInt8[np.ndarray, "height width 3"]) -> np.ndarray:
-    return np.rint(frame @ _LUMA)
+def _grey(frames: UInt8[np.ndarray, "frames height width 3"]) -> np.ndarray:
+    return np.rint(frames @ _LUMA)
 
 
-def _blur(grey: np.ndarray) -> np.ndarray:
+def _blur(grey: Float[np.ndarray, "frames height width"]) -> np.ndarray:
     """Blur by a Gaussian and round to whole levels, so that noise below one level is no motion."""
     offsets = np.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1)
     kernel = np.exp(-(offsets**2) / (2 * _BLUR_SIGMA**2))
     kernel /= kernel.sum()
-    for axis in (0, 1):
-        padding = [(0, 0), (0, 0)]
+    for axis in (1, 2):
+        padding = [(0, 0)] * 3
         padding[axis] = (_BLUR_RADIUS, _BLUR_RADIUS)
-        padded = np.pad(grey, padding, mode="symmetric")
+        padded = np.moveaxis(np.pad(grey, padding, mode="symmetric"), axis, 0)
         size = grey.shape[axis]
-        grey = sum(
-            weight * np.take(padded, np.arange(shift, shift + size), axis=axis) for shift, weight in enumerate(kernel)
-        )
+        # One after the other, left to right: the order of the terms is part of the result.
+        blurred = kernel[0] * padded[:size]
+        for shift, weight in enumerate(kernel[1:], start=1):
+            blurred += weight * padded[shift : shift + size]
+        grey = np.moveaxis(blurred, 0, axis)
     return np.rint(grey)
 
 

@@ -8,6 +8,7 @@ serves, and a ruined one never passes as a video.
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mama_ray.data.video.container import Deadline, DecodeError, open_video
 from mama_ray.data.video.decord_reader import DecordFailed, DecordReader
 from mama_ray.data.video.orientation import shown_size
 from mama_ray.data.video.packets import index_packets
-from mama_ray.data.video.pyav_reader import PyavReader
+from mama_ray.data.video.pyav_reader import OpenVideo, PyavReader
 from mama_ray.data.video.settings import DecodeConfig
 
 __all__ = ["DecodeError", "VideoDecoder"]
@@ -64,8 +65,12 @@ class VideoDecoder:
         self._try_decord = self._config.reader == "decord"
         # PyAV turns each frame as it comes; the first one need not be known where the size is given.
         looks = self._try_decord or width is None or height is None
-        with open_video(data, self._config) as (container, stream):
+        self._still_open: OpenVideo | None = None
+        with ExitStack() as closing:
+            container, stream = closing.enter_context(open_video(data, self._config))
             self._index = index_packets(container, stream, self._config, looks=looks)
+            if not self._try_decord and OpenVideo.reads_again(self._index):
+                self._still_open = OpenVideo(container, stream, closing.pop_all())
         self.shown_size = shown_size(
             self._index.width, self._index.height, self._index.pixel_aspect, self._index.orientation
         )
@@ -114,7 +119,9 @@ class VideoDecoder:
             except DecordFailed as error:
                 logger.debug("decord cannot read this video, PyAV does: %s", error)
                 self._try_decord = False
-        return PyavReader(self._data, self._index, self.width, self.height, self._config).read(indices, deadline)
+        still_open, self._still_open = self._still_open, None
+        reader = PyavReader(self._data, self._index, self.width, self.height, self._config, still_open=still_open)
+        return reader.read(indices, deadline)
 
     def _replace_missing(self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray) -> None:
         num_missing = int((~is_read).sum())

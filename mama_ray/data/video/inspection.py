@@ -99,15 +99,15 @@ class Inspector:
         return {"num_frames": self._windows.num_frames, "duration_s": self._windows.duration_s}
 
     def next_window(self, frames_to: str) -> dict:
-        """Write the frames of the next window into a .npy file, and tell what `FramesOfWindow` says of them and how
-        many frames have left the decoder so far. Raises DecodeError.
+        """Write the pixels of the next window, and tell their shape, what `FramesOfWindow` says of them and how many
+        frames have left the decoder so far. Raises DecodeError.
         """
         reader = self._windows
         if reader is None:
             raise ValueError("no windows are open")
         found = reader.read()
-        _write_array(found.frames, frames_to)
         facts = {"indices": found.indices.tolist(), "times_s": found.times_s.tolist()}
+        facts |= _write_pixels(found.frames, frames_to)
         return facts | {"num_replaced": found.num_replaced, "num_decoded": reader.num_decoded}
 
     def close_windows(self) -> None:
@@ -151,8 +151,8 @@ def _try_reading(path: str, num_frames: int, config: DecodeConfig) -> None:
 
 
 def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig) -> dict:
-    """Write the frames that are asked of a local video into a .npy file, and tell their numbers where it is not their
-    moments that were asked for. Raises DecodeError.
+    """Write the pixels of the frames that are asked of a local video, and tell their shape, and their numbers where it
+    is not their moments that were asked for. Raises DecodeError.
     """
     if "num_clips" in asked:
         frames, places, shown_size = clip_frames(path, decode=config, **asked)
@@ -168,13 +168,13 @@ def write_frames(*, path: str, asked: dict, frames_to: str, config: DecodeConfig
         facts = {"indices": indices.tolist(), "times_s": times_s.tolist()}
     else:
         frames, facts = sampled_frames(path, decode=config, **asked), {}
-    _write_array(frames, frames_to)
-    return facts
+    return facts | _write_pixels(frames, frames_to)
 
 
-def _write_array(frames: np.ndarray, path: str) -> None:
+def _write_pixels(frames: np.ndarray, path: str) -> dict:
     with open(path, "wb") as file:
-        np.save(file, frames, allow_pickle=False)
+        file.write(np.ascontiguousarray(frames).data)
+    return {"shape": frames.shape}
 
 
 def _facts_for(request: dict, inspector: Inspector) -> dict:

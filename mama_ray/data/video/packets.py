@@ -46,6 +46,8 @@ class VideoIndex:
     """int64, one per packet in the order of the file: what its pts is to be, where the clock of the file is broken."""
     packet_numbers: np.ndarray
     """int64: which packet of the file, in its order, holds the frame."""
+    first: tuple[int | None, int | None]
+    """pts and dts of the file's first packet, which may be hidden."""
     is_key: np.ndarray
     duration_s: float
     """From time 0 to the end of the last frame."""
@@ -166,6 +168,10 @@ def _index(
         dts=dts[times.packet_numbers],
         mended_pts=times.mended_pts,
         packet_numbers=times.packet_numbers,
+        first=(
+            int(packets.pts[0]) if packets.has_pts[0] else None,
+            int(packets.dts[0]) if packets.has_dts[0] else None,
+        ),
         is_key=packets.is_key[times.packet_numbers],
         duration_s=times.duration_s,
         num_packets=len(packets.pts),
@@ -213,6 +219,22 @@ def first_packets(container: InputContainer, stream: VideoStream, index: VideoIn
     if index.mended_pts is None:
         return packets
     return _mended(packets, index.mended_pts, int(index.packet_numbers[key]) if key else 0)
+
+
+def packets_again(container: InputContainer, stream: VideoStream, index: VideoIndex) -> Iterator[Packet] | None:
+    """Go back to the beginning of a container that was read to its end and return its packets; None where it cannot, or
+    where another packet comes first than did before. Its clock is not broken.
+    """
+    known = [time for time in index.first if time is not None]
+    if not known:
+        return None
+    try:
+        container.seek(min(known) - 1, stream=stream, backward=True)
+        packets = container.demux(stream)
+        first = next(packets)
+    except (av.FFmpegError, StopIteration):
+        return None
+    return chain([first], packets) if first.size and (first.pts, first.dts) == index.first else None
 
 
 def _mended(packets: Iterator[Packet], mended_pts: np.ndarray, first: int) -> Iterator[Packet]:

@@ -7,10 +7,12 @@ the way is read again in whole, because a decoder patches what it lost with what
 """
 
 from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -19,7 +21,7 @@ from av.video.stream import VideoStream
 from mama_ray.data.video.container import Deadline, open_video
 from mama_ray.data.video.fields import as_whole_picture
 from mama_ray.data.video.orientation import UPRIGHT, orientation_of
-from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, seek_packets
+from mama_ray.data.video.packets import VideoIndex, decode_frames, first_packets, packets_again, seek_packets
 from mama_ray.data.video.settings import DecodeConfig
 
 # In these a packet is a whole frame; in others it may be one field of two, of which only one is wanted by its time.
@@ -46,16 +48,36 @@ class RgbScaler:
         return rgb if orientation == UPRIGHT else orientation.apply(rgb)
 
 
+class OpenVideo:
+    """A video that was opened to be indexed, and can be read from its beginning once more: opening one again takes as
+    long as decoding some of its frames, for FFmpeg decodes a few to know what it has before it.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, closing: ExitStack) -> None:
+        self.container, self.stream, self.closing = container, stream, closing
+
+    @staticmethod
+    def reads_again(index: VideoIndex) -> bool:
+        """Tell whether a container of this kind goes back to its beginning as if it were opened anew."""
+        return index.container.startswith(_WHOLE_FRAMES) and index.mended_pts is None and index.pts is not None
+
+
 class PyavReader:
-    """Reads frames by index at one output size, upright."""
+    """Reads frames by index at one output size, upright; first from the video that is `still_open`, if it is."""
 
     def __init__(
-        self, data: bytes | str | Path, index: VideoIndex, width: int | None, height: int | None, config: DecodeConfig
+        self,
+        data: bytes | str | Path,
+        index: VideoIndex,
+        width: int | None,
+        height: int | None,
+        config: DecodeConfig,
+        *,
+        still_open: OpenVideo | None = None,
     ) -> None:
-        self._data, self._index, self._config = data, index, config
+        self._data, self._index, self._config, self._still_open = data, index, config, still_open
         self._scaler = RgbScaler(width, height)
-        is_known = index.codec == "h264" and index.container.startswith(_WHOLE_FRAMES)
-        self._passes_over = is_known and index.mended_pts is None and index.pts is not None
+        self._passes_over = index.codec == "h264" and OpenVideo.reads_again(index)
         self._is_damaged = False
 
     def read(self, indices: np.ndarray, deadline: Deadline) -> dict[int, np.ndarray]:
@@ -75,6 +97,19 @@ class PyavReader:
         else:
             self._read_by_seeking(indices, frames, deadline)
         return frames
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream, Iterator[Packet]]]:
+        """Yield the video with its packets from the first: as it is open since it was indexed, else opened anew."""
+        still_open, self._still_open = self._still_open, None
+        if still_open is not None:
+            with still_open.closing:
+                packets = packets_again(still_open.container, still_open.stream, self._index)
+                if packets is not None:
+                    yield still_open.container, still_open.stream, packets
+                    return
+        with open_video(self._data, self._config) as (container, stream):
+            yield container, stream, first_packets(container, stream, self._index)
 
     @property
     def _pts(self) -> np.ndarray:
@@ -105,8 +140,8 @@ class PyavReader:
         # A frame before the first presented key frame hangs on one that an edit list hides: decode from the beginning.
         key_of = np.where(previous_key >= 0, keys[previous_key], 0) if len(keys) else np.zeros_like(indices)
         starts = [0, *(np.flatnonzero(key_of[1:] > indices[:-1] + 1) + 1).tolist(), len(indices)]
-        with open_video(self._data, self._config) as (container, stream):
-            packets: Iterator[Packet] | None = first_packets(container, stream, self._index)
+        with self._opened() as (container, stream, from_first):
+            packets: Iterator[Packet] | None = from_first
             for start, stop in pairwise(starts):
                 if key_of[start] > 0:
                     packets = seek_packets(container, stream, self._index, int(key_of[start]))

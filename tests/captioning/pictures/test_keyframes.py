@@ -81,6 +81,13 @@ def test_motion_counts_what_brightens_not_what_darkens():
     assert curve[[0, 1, 3, 4, 5]].tolist() == [0] * 5  # it also vanishes, at 3
 
 
+@pytest.mark.parametrize("size", [(1, 3), (48, 64), (120, 160), (200, 300)])  # many, some and one frame at a time
+def test_the_curve_of_a_clip_is_that_of_each_frame_and_the_one_before(size):
+    frames = np.random.default_rng(0).integers(0, 256, (14, *size, 3), dtype=np.uint8)
+    pairs = [motion_curve(frames[number - 1 : number + 1])[1] for number in range(1, 14)]
+    assert motion_curve(frames).tolist() == [0, *pairs]
+
+
 def test_flicker_below_one_level_after_the_blur_is_no_motion():
     frames = still(4)
     frames[1::2, ::4, ::4] += 1
