@@ -58,15 +58,19 @@ def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str,
     }
 
 
-def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dict[str, int]]) -> None:
+def write_index(
+    folder: Place, tables: Iterable[pa.Table], shards: dict[str, dict[str, int]], *, is_shared: bool = True
+) -> None:
     """Write the index from tables of INDEX_SCHEMA, few in memory at a time, in the order of (shard, offset).
 
     `shards` maps each shard's name to {"num_bytes", "num_clips"}. Small tables share a row group. The index appears
-    under its name when it is whole.
+    under its name when it is whole; one that nobody looks for before it was written may do without (is_shared False),
+    and be of more than the 5 GiB that S3 copies.
     """
+    place = folder / INDEX_NAME
     metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}
     with (
-        (folder / INDEX_NAME).open_whole() as stream,
+        place.open_whole() if is_shared else place.filesystem.open_output_stream(place.path) as stream,
         # Nobody looks for a value by the smallest of a group; a schema in it would hold the metadata once more.
         pq.ParquetWriter(
             stream, INDEX_SCHEMA, compression="zstd", write_statistics=False, store_schema=False

@@ -7,7 +7,7 @@ table takes them of these as well.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -41,7 +41,11 @@ class Chosen:
     @classmethod
     def of(cls, mask: np.ndarray) -> "Chosen":
         """Return the choice that a bool (rows,) makes."""
-        bits = np.packbits(mask)
+        return cls.of_bits(np.packbits(mask))
+
+    @classmethod
+    def of_bits(cls, bits: np.ndarray) -> "Chosen":
+        """Return the choice of bits, uint8, eight rows in each; what is behind the last row is 0."""
         ones = np.add.reduceat(np.bitwise_count(bits), np.arange(0, len(bits), _BLOCK_BYTES), dtype=np.int64)
         return cls(bits, np.concatenate([[0], np.cumsum(ones if len(bits) else [], dtype=np.int64)]))
 
@@ -85,6 +89,10 @@ class IndexRows:
         """Return the same rows with fewer columns."""
         return replace(self, columns=tuple(columns))
 
+    def rows_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return which rows of the index are at these positions, int64."""
+        return positions if self.chosen is None else self.chosen.rows(positions)
+
     def take(self, positions: pa.Array | np.ndarray | Sequence[int]) -> pa.Table:
         """Return the rows at these positions, in their order; the row groups that they lie in are read for it.
 
@@ -93,7 +101,7 @@ class IndexRows:
         places = np.asarray(positions, np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
-        rows = places if self.chosen is None else self.chosen.rows(places)
+        rows = self.rows_at(places)
         groups = np.searchsorted(self.index.stops, rows, side="right")
         pieces, order = [_schema(self.columns).empty_table()], [np.empty(0, np.int64)]
         for group in np.unique(groups).tolist():
@@ -119,14 +127,7 @@ class IndexRows:
 
     def batches(self, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
         """Yield all rows in their order, `num_rows` at a time but for the last, in one chunk for each column."""
-        rest = _schema(columns).empty_table()
-        for table in self.tables(columns):
-            rest = pa.concat_tables([rest, table.replace_schema_metadata(None)])
-            while len(rest) >= num_rows:
-                yield rest.slice(0, num_rows).combine_chunks()
-                rest = rest.slice(num_rows)
-        if len(rest):
-            yield rest.combine_chunks()
+        yield from batches_of(self.tables(columns), num_rows)
 
     def clips_per_shard(self) -> np.ndarray:
         """Return int64 (shards,): rows of each shard that has one, in their order; what an epoch plan wants."""
@@ -154,6 +155,27 @@ class IndexRows:
         if count is not None:
             return self.slice(0, count)
         return pa.concat_tables([_schema(self.columns).empty_table(), *self.tables()]).combine_chunks()
+
+
+def batches_of(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables in their order, `num_rows` at a time but for the last, in one chunk for each column."""
+    rest: pa.Table | None = None
+    for table in tables:
+        table = table.replace_schema_metadata(None)
+        rest = table if rest is None else pa.concat_tables([rest, table])
+        while len(rest) >= num_rows:
+            yield rest.slice(0, num_rows).combine_chunks()
+            rest = rest.slice(num_rows)
+    if rest is not None and len(rest):
+        yield rest.combine_chunks()
+
+
+def tables_of(rows: "pa.Table | IndexRows", columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield rows that are a table, or read, some at a time, with some of their columns."""
+    if isinstance(rows, IndexRows):
+        yield from rows.tables(columns)
+    else:
+        yield rows.select(columns)
 
 
 def choose_rows(folder: Place, split: str | None, columns: Sequence[str]) -> tuple[IndexRows, int]:

@@ -18,8 +18,8 @@ from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
+from mama_ray.data.unique_ids import hash_of_id
 from mama_ray.orchestration.captioning.committed import check_rows, num_files, put_away, read_rows
-from mama_ray.orchestration.captioning.copies import hash_of
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.similarity import read_similarities
 from mama_ray.orchestration.cluster.results import some_at_once
@@ -85,7 +85,7 @@ def draw_rows(rows: list[int]) -> list[int]:
 
     What is drawn of a whole is what is drawn of what was drawn of its parts.
     """
-    drawn = sorted(set(rows), key=lambda row: hash_of(f"shown {row}"))[:_MAX_SAMPLES]
+    drawn = sorted(set(rows), key=lambda row: hash_of_id(f"shown {row}"))[:_MAX_SAMPLES]
     return sorted(drawn)
 
 
@@ -146,7 +146,7 @@ def _merge(*summaries: TableSummary) -> TableSummary:
 def _flags(caption: str | None, row: dict, quality: QualityConfig, shared: np.ndarray) -> tuple[str, ...]:
     if caption is None:
         return ()
-    key = np.uint64(hash_of(caption_key(caption)))
+    key = np.uint64(hash_of_id(caption_key(caption)))
     place = int(np.searchsorted(shared, key))
     is_shared = place < len(shared) and shared[place] == key
     copies = quality.max_copies + 1 if is_shared else 1

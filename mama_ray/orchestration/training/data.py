@@ -17,11 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from mama_ray.auditing.exclusion_table import ExclusionTable
 from mama_ray.auditing.exclusions import hash_exclusions, read_exclusions, require_known
+from mama_ray.captioning.join import TableUse
 from mama_ray.data.contents import hash_clips, hash_ids_of
-from mama_ray.data.index import read_index, select_split
+from mama_ray.data.index import select_split
+from mama_ray.data.index_file import open_index
 from mama_ray.data.index_rows import IndexRows
-from mama_ray.data.sources import rows_of_shares
+from mama_ray.data.row_facts import RowFacts, TruthKinds, facts_of, kinds_of
+from mama_ray.data.sources import require_sources, rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.weight_files import hash_weights
@@ -31,13 +35,8 @@ from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.training.clip_choice import choose_clips
 from mama_ray.orchestration.training.labels import add_classes
-from mama_ray.orchestration.training.large_train import (
-    Rows,
-    choose_rows,
-    read_splits,
-    refuse_overlap,
-    rows_of_splits,
-)
+from mama_ray.orchestration.training.large_choice import choose_large
+from mama_ray.orchestration.training.large_train import Rows, read_splits, refuse_overlap, rows_of_splits
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.tokens import count_train_captions
@@ -77,6 +76,7 @@ def load_run_data(
     task: TaskConfig = NO_TASK,
     reads_classes: bool = False,
     needs_relevance: bool = False,
+    work: str | None = None,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -84,16 +84,18 @@ def load_run_data(
     model's). weights: of a model that the run starts from, to be hashed. is_begun: of a run that has a checkpoint,
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
     need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
-    tables get the clips' classes; needs_relevance: whether a loss compares them.
+    tables get the clips' classes; needs_relevance: whether a loss compares them. work: URI of a folder for the training
+    clips of a large corpus as they are with the captions of tables, to be deleted when nobody reads the data any more;
+    without it these are in memory.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
-    loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
+    loaded = _load.options(num_returns=6, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS)
-    summary = result_of(summary, *stored)
+    *stored, facts, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, work)
+    summary = result_of(summary, *stored, facts)
     if summary.pop("is_served"):
         count = summary["num_clips"]["train"]
-        stored[0] = row_server.served_rows(stored[0], count, COLUMNS, num_servers=_NUM_SERVERS)
+        stored[0] = row_server.served_rows(stored[0], count, COLUMNS, num_servers=_NUM_SERVERS, facts=facts)
     return RunData(*stored, summary)
 
 
@@ -109,27 +111,20 @@ def _load(
     reads_classes: bool = False,
     needs_relevance: bool = False,
     max_held: int = row_server.MAX_HELD_ROWS,
+    work: str | None = None,
 ) -> tuple:
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
-        may_stay = task.contrast and task.kind == "none" and not reads_classes
-        tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
-    excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
-    contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
-    tables, num_uncaptioned, table_uses, num_excluded = choose_clips(
-        tables, config, seed, needs_captions=task.contrast, excluded=excluded
-    )
-    if is_served:
-        with storage_errors(shards):
-            tables["train"], num_uncaptioned["train"] = choose_rows(rows["train"], config.mix)
-    require_known(config.exclude, excluded, num_excluded)
+    may_stay = task.contrast and task.kind == "none" and not reads_classes
+    chosen = _choose(shards, rows, config, seed, task, max_held=max_held if may_stay else None, work=work)
+    tables, num_uncaptioned, facts = chosen.tables, chosen.num_uncaptioned, chosen.facts
+    contents["data.exclude"] = chosen.sha256_of_excluded
     refuse_overlap(tables, is_begun=is_begun)
     if not len(tables["train"]):
         counts = sum(map(len, rows.values())), num_uncaptioned["train"]
         raise _no_training_clips(shards, *counts, config, needs_captions=task.contrast)
-    if not is_served:
-        rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
+    _require_shares(tables["train"], facts, config.source_shares)
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
     contents |= {"data.classes": classes["sha256"]} if classes else {}
     reads_questions = tokenizer is None and (config.tokenizer_kind == "bert" or not task.contrast)
@@ -140,13 +135,62 @@ def _load(
     summary = {
         **_count_clips(tables, shards),
         "num_uncaptioned": num_uncaptioned,
-        "is_served": is_served,
+        "is_served": facts is not None,
         **{name: files.pop(name) for name in ("vocab_size", "context_length", "captions")},
-        "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
-        "excluded": num_excluded,
-        "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
+        "caption_tables": {uri: asdict(use) for uri, use in chosen.uses.items()},
+        "excluded": chosen.num_excluded,
+        "contents": contents | {"data.caption_tables": [use.sha256 for use in chosen.uses.values()]},
     } | ({"classes": classes} if classes else {})
-    return tables["train"], tables["meta"], tables["val"], files, summary
+    return tables["train"], tables["meta"], tables["val"], files, facts, summary
+
+
+@dataclass(frozen=True)
+class _ChosenClips:
+    """The clips of the splits with their captions; `facts` are there where those of train are rows that are read."""
+
+    tables: dict[str, Rows]
+    num_uncaptioned: dict[str, int]
+    uses: dict[str, TableUse]
+    num_excluded: dict[str, int]
+    sha256_of_excluded: str | None
+    facts: RowFacts | None = None
+
+
+def _choose(
+    shards: str,
+    rows: dict[str, IndexRows],
+    config: DataConfig,
+    seed: int,
+    task: TaskConfig,
+    *,
+    max_held: int | None,
+    work: str | None,
+) -> _ChosenClips:
+    with storage_errors(shards):
+        tables, is_served = read_splits(rows, config, max_held=max_held, can_write=work is not None)
+    if not is_served:
+        excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
+        found = choose_clips(tables, config, seed, needs_captions=task.contrast, excluded=excluded)
+        require_known(config.exclude, excluded, found[-1])
+        return _ChosenClips(*found, hash_exclusions(excluded) if excluded else None)
+    with storage_errors(shards), storage_errors(work or shards):
+        listed = ExclusionTable.read(Place.of(config.exclude)) if config.exclude else None
+        place = None if work is None else Place.of(work)
+        large = choose_large(rows["train"], tables, config, seed, excluded=listed, work=place)
+        facts = facts_of(large.train, [source for source, share in config.source_shares.items() if share > 0])
+    if listed:
+        require_known(config.exclude, listed, large.num_excluded)
+    splits = {**large.others, "train": large.train}
+    sha256 = listed.sha256() if listed else None
+    return _ChosenClips(splits, large.num_uncaptioned, large.uses, large.num_excluded, sha256, facts)
+
+
+def _require_shares(train: Rows, facts: RowFacts | None, shares: dict[str, float]) -> None:
+    """Raise UserError for a share of a source that no clip has: told here, not by a worker."""
+    if facts is not None:
+        require_sources({source: int(np.sum(own.clips_per_shard)) for source, own in facts.sources.items()}, shares)
+    elif isinstance(train, pa.Table):
+        rows_of_shares(train, shares)
 
 
 def _count_clips(tables: dict[str, Rows], shards: str) -> dict[str, dict]:
@@ -203,8 +247,13 @@ def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
     """Return questions, options and answers of the training clips: a word that stands in none may be in pieces."""
     if task.kind == "question_answering":
         return texts_of_training(read_run_questions(folder.uri, task), _NUM_TOKENIZER_CAPTIONS)
-    cells = select_split(read_index(folder, columns=("split", "questions")), "train")["questions"].drop_null()
-    records = [record for cell in cells.slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist() for record in json.loads(cell)]
+    cells: list[str] = []
+    with storage_errors(folder.uri):
+        for table in open_index(folder).tables(("split", "questions")):
+            cells += select_split(table, "train")["questions"].drop_null().to_pylist()
+            if len(cells) >= _NUM_TOKENIZER_CAPTIONS:
+                break
+    records = [record for cell in cells[:_NUM_TOKENIZER_CAPTIONS] for record in json.loads(cell)]
     values = [record.get(name) for record in records for name in ("question", "answer", "answers", "options")]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return [text for text in texts if isinstance(text, str)]
@@ -228,15 +277,9 @@ def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: li
     return files | sizes | {"captions": asdict(counts)}
 
 
-def truth_kinds(table: pa.Table | ServedRows) -> np.ndarray | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is, as of
-    rows that are served.
+def truth_kinds(table: pa.Table | ServedRows) -> TruthKinds | None:
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is.
 
     It is that of the clip's human caption, also in the epochs in which one of a caption table is drawn instead.
     """
-    if isinstance(table, ServedRows):
-        return None
-    truths = table.column("truth")
-    if truths.null_count == len(truths):  # as in every corpus that was not made here, however large
-        return None
-    return np.array([json.loads(truth)["kind"] if truth else "clean" for truth in truths.to_pylist()])
+    return table.known().kinds if isinstance(table, ServedRows) else kinds_of(table)
