@@ -21,8 +21,8 @@ from mama_ray.data.index_rows import batches_of
 from mama_ray.data.range_files import RangeFiles, RangeTables, range_files
 from mama_ray.data.unique_ids import NUM_RANGES, hashes_of_ids, range_of_hash
 
-_CLIPS_PER_RANGE = 1 << 17
-_CAPTIONS_PER_RANGE = 1 << 18
+_CLIPS_PER_RANGE = 1 << 16
+_CAPTIONS_PER_RANGE = 1 << 16
 _ID = np.dtype([("hash", "<u8"), ("row", "<i8")])
 _PAIR = np.dtype([("place", "<i8"), ("row", "<i8")])
 _TEXT = pa.large_string()

@@ -42,6 +42,15 @@ def hash_clips(splits: Mapping[str, pa.Table | IndexRows]) -> str:
     return digest.hexdigest()
 
 
+def hash_in_order(rows: IndexRows) -> str:
+    """Return a SHA-256 of the ids of clips and the hashes of their videos, in their order."""
+    digest = hashlib.sha256()
+    for name in ("clip_id", "sha256"):
+        for batch in rows.batches([name], _ROWS_AT_ONCE):  # between which there is no newline
+            digest.update("\n".join(batch[name].to_pylist()).encode())
+    return digest.hexdigest()
+
+
 def hash_ids_of(rows: pa.Table | IndexRows) -> str:
     """Return `hash_ids` of the clip_ids of rows. Those of an index go through files on this machine's disk, each with a
     range of ids: a million are in memory at a time.

@@ -23,7 +23,8 @@ from mama_ray.errors import unknown_name
 from mama_ray.storage.places import Place
 
 _BLOCK_BYTES = 512  # of the bits, between two of which the chosen rows are counted
-_KEPT_BYTES = 160 << 20  # row groups that a process keeps: those of a window of 16 shards in training
+# Row groups that a process keeps: those of a window of 16 shards in training, or with captions of tables of three.
+_KEPT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +192,17 @@ def choose_rows(folder: Place, split: str | None, columns: Sequence[str]) -> tup
             raise unknown_name("split", split, SPLITS)
         rows = replace(rows, chosen=Chosen.of(splits == SPLITS.index(split)))
     return rows, len(rows.clips_per_shard())
+
+
+def rows_of_split(folder: Place, split: str | None, columns: Sequence[str]) -> IndexRows:
+    """Return the rows of a split, or all, where nobody reads the shards; UserError for what is wrong with the index."""
+    rows = IndexRows(open_index(folder), tuple(columns))
+    if split is None:
+        return rows
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    masks = [pc.fill_null(pc.equal(table["split"], split), False).to_numpy() for table in rows.tables(["split"])]
+    return replace(rows, chosen=Chosen.of(np.concatenate([np.empty(0, bool), *masks])))
 
 
 def check_index(folder: Place) -> tuple[IndexFile, np.ndarray]:

@@ -23,7 +23,7 @@ from mama_ray.captioning.join import TableUse
 from mama_ray.data.contents import hash_clips, hash_ids_of
 from mama_ray.data.index import select_split
 from mama_ray.data.index_file import open_index
-from mama_ray.data.index_rows import IndexRows
+from mama_ray.data.index_rows import IndexRows, tables_of
 from mama_ray.data.row_facts import RowFacts, TruthKinds, facts_of, kinds_of
 from mama_ray.data.sources import require_sources, rows_of_shares
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
@@ -178,6 +178,7 @@ def _choose(
         place = None if work is None else Place.of(work)
         large = choose_large(rows["train"], tables, config, seed, excluded=listed, work=place)
         facts = facts_of(large.train, [source for source, share in config.source_shares.items() if share > 0])
+    pa.default_memory_pool().release_unused()  # it keeps what row groups were read into, 0.2 GB
     if listed:
         require_known(config.exclude, listed, large.num_excluded)
     splits = {**large.others, "train": large.train}
@@ -262,8 +263,7 @@ def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
 def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: list[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         if uri is None:
-            captions = train.select(["captions"]).slice(0, _NUM_TOKENIZER_CAPTIONS)["captions"].to_pylist()
-            texts = [caption["text"] for clip in captions for caption in clip]
+            texts = _first_texts(train, _NUM_TOKENIZER_CAPTIONS)
             kind = WordPieceTokenizer if config.tokenizer_kind == "bert" else Tokenizer
             tokenizer = kind.train([*texts, *asked], vocab_size=config.vocab_size, context_length=config.context_length)
         else:
@@ -275,6 +275,18 @@ def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: li
     counts = count_train_captions(train, tokenizer, joins_captions=config.caption_mode == "paragraph")
     sizes = {"vocab_size": tokenizer.vocab_size, "context_length": tokenizer.context_length}
     return files | sizes | {"captions": asdict(counts)}
+
+
+def _first_texts(train: Rows, num_clips: int) -> list[str]:
+    """Return the texts of the first clips."""
+    texts: list[str] = []
+    for table in tables_of(train, ["captions"]):
+        captions = table["captions"].slice(0, num_clips).combine_chunks()
+        texts += pc.struct_field(pc.list_flatten(captions), "text").to_pylist()
+        num_clips -= len(captions)
+        if num_clips <= 0:
+            break
+    return texts
 
 
 def truth_kinds(table: pa.Table | ServedRows) -> TruthKinds | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +19,8 @@ from mama_ray.auditing.exclusions import ExclusionCounts, sum_counts
 from mama_ray.captioning.join import TableUse
 from mama_ray.captioning.large_join import LargeJoin, ReadTable, large_join
 from mama_ray.captioning.table import read_caption_files
-from mama_ray.data.index import has_caption, select_captioned, write_index
-from mama_ray.data.index_file import open_index
-from mama_ray.data.index_form import INDEX_SCHEMA
+from mama_ray.data.index import has_caption, select_captioned
+from mama_ray.data.index_file import write_rows
 from mama_ray.data.index_rows import Chosen, IndexRows
 from mama_ray.orchestration.training.clip_choice import draw_by_topic, mix_of_others
 from mama_ray.orchestration.training.settings import DataConfig
@@ -147,9 +145,9 @@ class _Choosing:
             read = self.rows.tables if _is_joined_first(config) else self.tables
             clips = chain(read(self.rows.columns), metas)
             of_meta: list[pa.Table] = []
-            work.make_folder()
-            write_index(work, self._written(clips, found, num_train, of_meta), sizes, is_shared=False)
-        self.rows, self._excluded = IndexRows(open_index(work), self.rows.columns), None
+            written = self._written(clips, found, num_train, of_meta)
+            index = write_rows(work / "clips.parquet", written, self.rows.columns, sizes)
+        self.rows, self._excluded = IndexRows(index, self.rows.columns), None
         joined = pa.concat_tables(of_meta) if of_meta else meta
         return joined, {} if found is None else found.uses
 
@@ -166,8 +164,7 @@ class _Choosing:
             if len(own) and self._excluded is not None:
                 own, *counts = _left(self._excluded, own)
                 self.counts += counts
-            if len(own):
-                yield _as_index(own)
+            yield own
 
     def _captioned(self, mix: dict[str, float] | None) -> Iterator[np.ndarray]:
         for table in self.tables(_IDS_AND_CAPTIONS if self._excluded is not None else ("captions",)):
@@ -196,13 +193,6 @@ def _left(excluded: ExclusionTable | None, clips: pa.Table) -> tuple[pa.Table, E
 
 def _reads(uri: str) -> ReadTable:
     return lambda columns: read_caption_files(Place.of(uri), columns=columns)
-
-
-def _as_index(clips: pa.Table) -> pa.Table:
-    """Return clips as rows of an index; what a run does not read is not there."""
-    there: dict[str, Any] = {name: clips[name] for name in clips.column_names}
-    columns = [there.get(field.name, pa.nulls(len(clips), field.type)) for field in INDEX_SCHEMA]
-    return pa.table(columns, names=INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
 
 
 def _codes_of(rows: IndexRows) -> np.ndarray:
