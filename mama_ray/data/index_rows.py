@@ -130,19 +130,22 @@ class IndexRows:
         """Yield all rows in their order, `num_rows` at a time but for the last, in one chunk for each column."""
         yield from batches_of(self.tables(columns), num_rows)
 
-    def clips_per_shard(self) -> np.ndarray:
-        """Return int64 (shards,): rows of each shard that has one, in their order; what an epoch plan wants."""
-        last, counts = None, []
+    def shards(self) -> list[tuple[str, int]]:
+        """Return the shards that have rows, in their order, and how many each has."""
+        found: list[tuple[str, int]] = []
         for table in self.tables(["shard"]):
             own = pc.run_end_encode(table["shard"].combine_chunks())
             names, ends = own.values.to_pylist(), own.run_ends.to_pylist()
             for name, begin, end in zip(names, [0, *ends], ends, strict=False):
-                if name == last:
-                    counts[-1] += end - begin
+                if found and name == found[-1][0]:
+                    found[-1] = name, found[-1][1] + end - begin
                 else:
-                    counts.append(end - begin)
-                last = name
-        return np.array(counts, np.int64)
+                    found.append((name, end - begin))
+        return found
+
+    def clips_per_shard(self) -> np.ndarray:
+        """Return int64 (shards,): rows of each shard that has one, in their order; what an epoch plan wants."""
+        return np.array([count for _, count in self.shards()], np.int64)
 
     def count(self, column: str) -> dict[str | None, int]:
         """Return how many rows there are of each value of a column."""

@@ -21,7 +21,7 @@ def test_texts_of_rows_that_are_read_are_those_of_the_table(tmp_path, split):
     rows, same_facts = load(str(tmp_path), split, 3)
     assert isinstance(rows, IndexRows)
     assert facts == same_facts
-    assert facts[:2] == (24, 24) if split is None else (16, 16)
+    assert facts[:2] == ((24, 24) if split is None else (16, 16))
     assert with_texts(rows.read()) == with_texts(table)
     numbers = [number for number in range(24) if split is None or number % 3 != 1]
     assert [row["texts"] for row in with_texts(rows.slice(2, 5))] == [[f"text {number}"] for number in numbers[2:7]]
