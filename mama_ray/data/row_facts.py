@@ -4,7 +4,7 @@ recorded of its caption, and how many there are in each shard.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +72,16 @@ def facts_of(rows: IndexRows, sources: Sequence[str] = ()) -> RowFacts:
         own = [int(chosen.mask(stop - count, stop).sum()) for stop, count in zip(stops, counts, strict=True)]
         found[source] = SourceRows(chosen, own)
     return RowFacts(counts, found, kinds.result())
+
+
+def with_caption(rows: IndexRows, probabilities: Mapping[str, float] | None) -> IndexRows:
+    """Return the rows with a caption of a source that is drawn from, or of any where that is None."""
+    mask, start = np.zeros(len(rows.index), bool), 0
+    for table in rows.tables(["captions"]):
+        places = rows.rows_at(np.arange(start, start + len(table)))
+        mask[places] = has_caption(table["captions"].combine_chunks(), probabilities)
+        start += len(table)
+    return replace(rows, chosen=Chosen.of(mask))
 
 
 class _Kinds:
