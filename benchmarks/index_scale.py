@@ -5,12 +5,13 @@
 Makes the parts of a prepare with rows of clips that are not there, and shards that are holes of the right size. Then
 the stages run one after another, each in a process of its own: prepare's join, which makes the index; captioning's
 look at its clips, its scan of what is done, and a process that serves rows; training's look at its clips and rows for
-global batches; evaluation's look at its split. 100 million clips take some 15 GB in the folder, which is deleted at
-the end.
+global batches, as they are and with a caption table, exclusions, shares and a drawn meta-set; evaluation's look at its
+split. 100 million clips take some 40 GB in the folder, which is deleted at the end, and 20 GB of TMPDIR.
 """
 
 import argparse
 import json
+import pickle
 import resource
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from mama_ray.storage.places import Place
 _CLIPS_PER_SHARD, _CLIPS_PER_VIDEO, _CLIP_BYTES = 256, 8, 3_000_000
 _SHARDS_PER_PART = 256
 _STEPS, _BATCH = 50, 1024
+_CLIPS_PER_FILE = 4096  # of a caption table
 _WORDS = "a person slowly cuts opens puts washes the red small knife onion door bowl on in from sink".split()  # noqa: SIM905
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
@@ -155,6 +157,72 @@ def train_look(folder: Path) -> dict:
     return {"clips": summary["num_clips"], "held": not summary["is_served"]}
 
 
+def make_captions(folder: Path) -> dict:
+    """Write a caption table of all clips, in the index's order, and a list of excluded clips and captions."""
+    from mama_ray.captioning.table import CAPTION_SCHEMA, SUMMARY_NAME, TABLE_VERSION, file_name
+    from mama_ray.data.index_file import open_index
+    from mama_ray.data.index_rows import IndexRows
+
+    table_folder = folder / "captions"
+    table_folder.mkdir()
+    rng, files = np.random.default_rng(1), {}
+    rows = IndexRows(open_index(Place.of(folder)), ("clip_id", "sha256"))
+    flags = pa.array([[], ["too_long"]], CAPTION_SCHEMA.field("flags").type)
+    with (folder / "exclude.csv").open("w") as listed:
+        listed.write("clip_id,caption_id\n")
+        for number, clips in enumerate(rows.batches(rows.columns, _CLIPS_PER_FILE)):
+            count = len(clips)
+            words = rng.choice(_WORDS, (count, 40))
+            listed.writelines(f"{clip_id},\n" for clip_id in clips["clip_id"][::200].to_pylist())
+            known = {
+                "clip_id": clips["clip_id"],
+                "video_sha256": clips["sha256"],
+                "caption": pa.array([" ".join(own) for own in words]),
+                "source": pa.array(["generated"] * count),
+                "flags": flags.take(pa.array(rng.random(count) < 0.1).cast(pa.int64())),
+            }
+            columns = [known.get(field.name, pa.nulls(count, field.type)) for field in CAPTION_SCHEMA]
+            table = pa.table(columns, names=CAPTION_SCHEMA.names).cast(CAPTION_SCHEMA)
+            pq.write_table(table, table_folder / file_name(number), compression="zstd")
+            files[file_name(number)] = count
+    (table_folder / SUMMARY_NAME).write_text(json.dumps({"version": TABLE_VERSION, "files": files}))
+    return {"table_bytes": sum(path.stat().st_size for path in table_folder.iterdir())}
+
+
+def train_join(folder: Path) -> dict:
+    """Look at the clips of a run with a caption table, exclusions, shares and a drawn meta-set, as its first task does;
+    tells the disk that it took beside."""
+    from mama_ray.orchestration.training.data import _load
+    from mama_ray.orchestration.training.settings import DataConfig
+
+    config = DataConfig(
+        caption_tables=(str(folder / "captions"),),
+        exclude=str(folder / "exclude.csv"),
+        shares={"human": 0.5, "generated": 0.5},
+        meta_draw=1000,
+    )
+    work = folder / "work"
+    train, *_, facts, summary = _load._function(str(folder), config, 0, None, work=str(work))
+    (folder / "train.pickle").write_bytes(pickle.dumps((train, facts)))
+    shared = facts.clips_per_shard.nbytes + sum(own.rows.bits.nbytes for own in facts.sources.values())
+    written = sum(path.stat().st_size for path in work.iterdir())
+    return {"clips": summary["num_clips"], "held": not summary["is_served"], "shared_bytes": shared,
+            "written_bytes": written, "excluded": summary["excluded"]}  # fmt: skip
+
+
+def train_sources(folder: Path) -> dict:
+    """Plan global batches with shares of sources and serve their rows out of what `train_join` wrote."""
+    from mama_ray.data.plan import PlanConfig
+    from mama_ray.data.sources import SourcePlan
+
+    rows, facts = pickle.loads((folder / "train.pickle").read_bytes())  # noqa: S301 - written by the stage before
+    plan = SourcePlan((len(rows), facts.sources), {"human": 0.5, "generated": 0.5}, PlanConfig())
+    began = time.process_time()
+    for step in range(_STEPS):
+        rows.take(plan.global_batch(step, _BATCH)[0] % len(rows))
+    return {"steps": _STEPS, "cpu_ms_per_1024_rows": round((time.process_time() - began) / _STEPS * 1e3, 1)}
+
+
 def train_rows(folder: Path) -> dict:
     """Plan global batches by the counts of the shards and serve their rows."""
     from mama_ray.data.plan import EpochPlan, PlanConfig
@@ -181,7 +249,7 @@ def evaluate_look(folder: Path) -> dict:
 
 
 STAGES = {stage.__name__: stage for stage in (join, caption_look, caption_scan, caption_rows, train_look, train_rows,
-                                              evaluate_look)}  # fmt: skip
+                                              make_captions, train_join, train_sources, evaluate_look)}  # fmt: skip
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -67,16 +67,23 @@ def exclusions_to_csv(exclusions: Iterable[Exclusion]) -> str:
 
 def read_exclusions(place: Place) -> list[Exclusion]:
     """Read the file; UserError, which names the line, for what is no list of clips."""
+    return list(iterate_exclusions(place))
+
+
+def iterate_exclusions(place: Place) -> Iterator[Exclusion]:
+    """Yield what `read_exclusions` returns; memory is twice that of the file."""
     with storage_errors(place.uri):
         try:
             data = with_retries(lambda: place.read_bytes(_MAX_BYTES))
         except FileNotFoundError as error:
             raise UserError("no list of clips to exclude", got=place) from error
     try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")), strict=True)
+        text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="\n")
+        reader = csv.DictReader(text, strict=True)
         if "clip_id" not in (reader.fieldnames or ()):
             raise UserError(f"{place} lists no clips", got=reader.fieldnames, wanted="a CSV with the column clip_id")
-        return [_exclusion(row, f"{place}, line {reader.line_num}") for row in reader]
+        for row in reader:
+            yield _exclusion(row, f"{place}, line {reader.line_num}")
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError("not a CSV in UTF-8", got=f"{place} ({error})") from error
 
@@ -103,11 +110,17 @@ def leave_out(clips: pa.Table, exclusions: Sequence[Exclusion]) -> tuple[pa.Tabl
 
     A clip may keep its row without any caption: whether it is of use then is for others to say.
     """
+    clips, keep, counts = mark_excluded(clips, exclusions)
+    return clips if keep.all() else clips.filter(pa.array(keep)), counts
+
+
+def mark_excluded(clips: pa.Table, exclusions: Sequence[Exclusion]) -> tuple[pa.Table, np.ndarray, ExclusionCounts]:
+    """Return the clips without the captions that are excluded, and bool (clips,) of those that are not excluded."""
+    keep = np.ones(len(clips), bool)
     if not exclusions or not len(clips):
-        return clips, ExclusionCounts(0, 0)
+        return clips, keep, ExclusionCounts(0, 0)
     listed = pa.array([one.clip_id for one in exclusions]).cast(clips.schema.field("clip_id").type)
     places = pc.fill_null(pc.index_in(listed, value_set=clips["clip_id"].combine_chunks()), -1).to_pylist()
-    keep = np.ones(len(clips), bool)
     wanted: dict[int, set[str]] = {}
     for place, one in zip(places, exclusions, strict=True):
         if place >= 0 and one.caption_id:
@@ -116,7 +129,7 @@ def leave_out(clips: pa.Table, exclusions: Sequence[Exclusion]) -> tuple[pa.Tabl
             keep[place] = False
     captions, num_captions = _without(clips["captions"].combine_chunks(), wanted)
     clips = clips.set_column(clips.schema.get_field_index("captions"), "captions", captions)
-    return clips.filter(pa.array(keep)), ExclusionCounts(int((~keep).sum()), num_captions)
+    return clips, keep, ExclusionCounts(int((~keep).sum()), num_captions)
 
 
 def sum_counts(counts: Sequence[ExclusionCounts]) -> dict[str, int]:
@@ -124,9 +137,17 @@ def sum_counts(counts: Sequence[ExclusionCounts]) -> dict[str, int]:
     return {name: sum(getattr(one, name) for one in counts) for name in ExclusionCounts._fields}
 
 
-def require_known(source: str | None, exclusions: Sequence[Exclusion], counts: Mapping[str, int]) -> None:
+class Listed(Protocol):
+    """A list of exclusions, in whatever form."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Exclusion: ...
+
+
+def require_known(source: str | None, exclusions: Listed, counts: Mapping[str, int]) -> None:
     """Raise UserError where a list took nothing away: it is that of other clips."""
-    if exclusions and not any(counts.values()):
+    if len(exclusions) and not any(counts.values()):
         raise UserError(
             f"{source} names no clip and no caption of these",
             got=f"{len(exclusions)} rows, the first of clip {exclusions[0].clip_id}",

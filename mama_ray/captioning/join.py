@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -61,43 +62,64 @@ def join_captions(
     """
     uses, chosen = {}, []
     for name, parts in tables.items():
-        captions, uses[name] = _choose(clips, name, _in_batches(parts, rows_per_lookup), list(exclude_flags))
+        captions, uses[name] = _choose(clips, name, _in_batches(parts, rows_per_lookup), exclude_flags)
         chosen += captions
     if not chosen:
         return clips, uses
-    captions = _append(clips["captions"].combine_chunks(), chosen)
+    captions = append_captions(clips["captions"].combine_chunks(), chosen)
     return clips.set_column(clips.schema.get_field_index("captions"), "captions", captions), uses
 
 
-def _choose(
-    clips: pa.Table, name: str, parts: Iterable[pa.Table], exclude_flags: list[str]
-) -> tuple[list[pa.Table], TableUse]:
-    """Return the usable rows of one table as (row of the clip, text, source), and the count of all its rows."""
-    counts = dict.fromkeys(("used", "flagged", "errors", "other_clips"), 0)
-    chosen, strangers, digest = [], [], hashlib.sha256()
-    for part in parts:
-        rows = pc.index_in(part["clip_id"], value_set=clips["clip_id"])
-        is_ours = pc.is_valid(rows)
+class CaptionUse:
+    """Takes the rows of one table, some at a time, and counts what becomes of them."""
+
+    def __init__(self, name: str, exclude_flags: Sequence[str]) -> None:
+        self._name, self._exclude_flags = name, list(exclude_flags)
+        self._counts = dict.fromkeys(("used", "flagged", "errors", "other_clips"), 0)
+        self._digest = hashlib.sha256()
+
+    def take(self, part: pa.Table, rows: pa.Array | pa.ChunkedArray) -> tuple[pa.Table, np.ndarray]:
+        """Return the captions of clips with the row of each, and bool (captions,) of those that are used.
+
+        rows: of the clip of each row of `part`, null where there is none.
+        """
+        counts, is_ours = self._counts, pc.is_valid(rows)
         counts["other_clips"] += len(part) - _count(is_ours)
         part = part.append_column("row", rows).filter(is_ours)
         has_caption = pc.and_(pc.is_null(part["error"]), pc.is_valid(part["caption"]))
         counts["errors"] += len(part) - _count(has_caption)
         part = part.filter(has_caption)
-        strangers.append(part.filter(pc.invert(_is_of_clip(part, clips))).select(["clip_id", "video_sha256"]))
-        has_flag = _has_flag(part["flags"].combine_chunks(), exclude_flags)
+        has_flag = _has_flag(part["flags"].combine_chunks(), self._exclude_flags)
         counts["flagged"] += int(has_flag.sum())
-        part = part.filter(pa.array(~has_flag)).select(["row", "clip_id", "caption", "source"])
-        counts["used"] += len(part)
-        _add_to_digest(digest, part)
-        chosen.append(part.drop_columns("clip_id"))
-    _refuse_strangers(clips, name, pa.concat_tables(strangers) if strangers else None)
-    if not counts["used"]:
-        raise UserError(
-            f"caption table {name} has no caption for these clips",
-            got=", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()),
-            remedy="leave the table out, caption these shards with jobs/caption.py, or exclude fewer flags",
-        )
-    return chosen, TableUse(**counts, sha256=digest.hexdigest())
+        counts["used"] += int((~has_flag).sum())
+        _add_to_digest(self._digest, part.filter(pa.array(~has_flag)))
+        return part, ~has_flag
+
+    def result(self) -> TableUse:
+        """Return the counts; UserError where no caption could be used."""
+        if not self._counts["used"]:
+            raise UserError(
+                f"caption table {self._name} has no caption for these clips",
+                got=", ".join(f"{count} {what.replace('_', ' ')}" for what, count in self._counts.items()),
+                remedy="leave the table out, caption these shards with jobs/caption.py, or exclude fewer flags",
+            )
+        return TableUse(**self._counts, sha256=self._digest.hexdigest())
+
+
+def _choose(
+    clips: pa.Table, name: str, parts: Iterable[pa.Table], exclude_flags: Sequence[str]
+) -> tuple[list[pa.Table], TableUse]:
+    """Return the usable rows of one table as (row of the clip, text, source), and the count of all its rows."""
+    chosen, strangers, use = [], [], CaptionUse(name, exclude_flags)
+    for part in parts:
+        part, is_used = use.take(part, pc.index_in(part["clip_id"], value_set=clips["clip_id"]))
+        strangers.append(part.filter(pc.invert(_is_of_clip(part, clips))).select(["row", "video_sha256"]))
+        chosen.append(part.filter(pa.array(is_used)).select(["row", "caption", "source"]))
+    others = pa.concat_tables(strangers) if strangers else None
+    if others:
+        first = clips.select(["clip_id", "sha256"]).take(others["row"][:1]).to_pylist()[0]
+        refuse_strangers(name, len(others), first["clip_id"], others["video_sha256"][0].as_py(), first["sha256"])
+    return chosen, use.result()
 
 
 def _is_of_clip(part: pa.Table, clips: pa.Table) -> pa.ChunkedArray:
@@ -126,14 +148,11 @@ def _has_flag(flags: pa.ListArray, excluded: list[str]) -> np.ndarray:
     return has_flag
 
 
-def _refuse_strangers(clips: pa.Table, name: str, strangers: pa.Table | None) -> None:
-    if not strangers:
-        return
-    clip_id, found = (strangers[column][0].as_py() for column in ("clip_id", "video_sha256"))
-    ours = clips["sha256"][pc.index(clips["clip_id"], clip_id).as_py()].as_py()
+def refuse_strangers(name: str, count: int, clip_id: str, found: str | None, ours: str) -> NoReturn:
+    """Raise UserError for a table with so many captions of other videos, one of them of this clip."""
     raise UserError(
         f"caption table {name} was written from other videos than those of the shards",
-        got=f"{len(strangers)} captions, among them one of clip {clip_id} from video_sha256 {found}",
+        got=f"{count} captions, among them one of clip {clip_id} from video_sha256 {found}",
         wanted=f"that of the clip's video, {ours}",
         remedy="caption these shards with jobs/caption.py, or leave the table out",
     )
@@ -151,8 +170,8 @@ def _add_to_digest(digest, part: pa.Table) -> None:
     digest.update(whole[0].as_buffer())
 
 
-def _append(captions: pa.ListArray | pa.LargeListArray, chosen: list[pa.Table]) -> pa.LargeListArray:
-    """Return the lists with the chosen texts behind those they had."""
+def append_captions(captions: pa.ListArray | pa.LargeListArray, chosen: list[pa.Table]) -> pa.LargeListArray:
+    """Return the lists with the chosen texts behind those they had; `chosen` have row, caption and source."""
     flat = pc.list_flatten(captions)
     added = pa.concat_tables(chosen)
     rows = np.concatenate([pc.list_parent_indices(captions).to_numpy(), added["row"].to_numpy()]).astype(np.int64)

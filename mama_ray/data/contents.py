@@ -3,7 +3,7 @@
 import bisect
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mama_ray.data.index import clips_per_shard, hash_ids
-from mama_ray.data.index_rows import IndexRows
+from mama_ray.data.index_rows import IndexRows, batches_of, tables_of
 
 _ROWS_AT_ONCE = 1 << 16
 _HASHED = ("clip_id", "sha256", "captions")
@@ -32,7 +32,7 @@ def hash_clips(splits: Mapping[str, pa.Table | IndexRows]) -> str:
     for split, rows in splits.items():
         counts = clips_per_shard(rows) if isinstance(rows, pa.Table) else rows.clips_per_shard().tolist()
         add(split, *counts)
-        for batch in _batches(rows):
+        for batch in batches_of(tables_of(rows, _HASHED), _ROWS_AT_ONCE):
             captions = pc.list_flatten(batch["captions"].combine_chunks())
             add(*batch["clip_id"].to_pylist())
             add(*batch["sha256"].to_pylist())
@@ -42,12 +42,13 @@ def hash_clips(splits: Mapping[str, pa.Table | IndexRows]) -> str:
     return digest.hexdigest()
 
 
-def _batches(rows: pa.Table | IndexRows) -> Iterator[pa.Table]:
-    if isinstance(rows, IndexRows):
-        yield from rows.batches(_HASHED, _ROWS_AT_ONCE)
-        return
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows.select(_HASHED).slice(start, _ROWS_AT_ONCE)
+def hash_in_order(rows: IndexRows) -> str:
+    """Return a SHA-256 of the ids of clips and the hashes of their videos, in their order."""
+    digest = hashlib.sha256()
+    for name in ("clip_id", "sha256"):
+        for batch in rows.batches([name], _ROWS_AT_ONCE):  # between which there is no newline
+            digest.update("\n".join(batch[name].to_pylist()).encode())
+    return digest.hexdigest()
 
 
 def hash_ids_of(rows: pa.Table | IndexRows) -> str:

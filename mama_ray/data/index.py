@@ -6,7 +6,7 @@ Paths are inside a `pyarrow.fs.FileSystem`; `directory` is the folder that holds
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
-from mama_ray.data.index_file import open_index
+from mama_ray.data.index_file import in_groups, open_index
 from mama_ray.data.index_form import CAPTIONS_TYPE as CAPTIONS_TYPE
 from mama_ray.data.index_form import (
     INDEX_NAME,
@@ -33,7 +33,7 @@ from mama_ray.storage.places import Place
 
 # Whoever reads some rows reads their row group, 4 MB of a captioning job's columns, and where all groups lie, which is
 # 107 MB in memory for 100 million clips. A group has fewer rows where they are large.
-_GROUP_ROWS, _GROUP_BYTES = 1 << 15, 64 << 20
+_GROUP_ROWS = 1 << 15
 
 
 def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str, Any]) -> dict[str, Any]:
@@ -72,22 +72,10 @@ def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dic
             stream, INDEX_SCHEMA, compression="zstd", write_statistics=False, store_schema=False
         ) as writer,
     ):
-        for table in _in_groups(with_added(table).cast(INDEX_SCHEMA).replace_schema_metadata(None) for table in tables):
+        plain = (with_added(table).cast(INDEX_SCHEMA).replace_schema_metadata(None) for table in tables)
+        for table in in_groups(plain, INDEX_SCHEMA, _GROUP_ROWS):
             writer.write_table(table, row_group_size=max(1, len(table)))
         writer.add_key_value_metadata(metadata)
-
-
-def _in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the rows of tables in as few tables as may be row groups."""
-    rest = INDEX_SCHEMA.empty_table()
-    for table in tables:
-        rest = pa.concat_tables([rest, table])
-        while len(rest) >= _GROUP_ROWS or rest.nbytes >= _GROUP_BYTES:
-            count = max(1, min(_GROUP_ROWS, len(rest) * _GROUP_BYTES // max(1, rest.nbytes)))
-            yield rest.slice(0, count)
-            rest = rest.slice(count)
-    if len(rest):
-        yield rest
 
 
 def read_index(folder: Place, columns: Sequence[str] | None = None) -> pa.Table:

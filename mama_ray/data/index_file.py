@@ -3,7 +3,8 @@
 What is checked of an index is checked here, of its form when it is opened and of its rows as they are read.
 """
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,8 @@ from mama_ray.storage.places import Place, storage_errors
 _MAKE_ONE = "make one with jobs/prepare.py"
 # A list of structs that is read as one must fit 32-bit offsets: 32 kB of captions per clip.
 _ROWS_PER_READ = 1 << 16
+_GROUP_ROWS = 1 << 13
+_GROUP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,42 @@ def open_index(folder: Place) -> IndexFile:
     _check_schema(place, schema, footer.metadata or {})
     counts = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
     return IndexFile(place, num_bytes, np.cumsum(counts, dtype=np.int64))
+
+
+def write_rows(place: Place, tables: Iterable[pa.Table], columns: Sequence[str], shards: dict) -> IndexFile:
+    """Write rows with some columns of an index as a file of their own, to be read as one by who is handed it.
+
+    tables: in the order of (shard, offset), few in memory at a time. Of larger rows than an index has, a window of
+    shards is to fit into what a reader keeps: smaller row groups. The file has its name from the start, since S3 copies
+    no more than 5 GiB.
+    """
+    schema = pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+    metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}
+    place.parent.make_folder()
+    counts: list[int] = []
+    with (
+        place.filesystem.open_output_stream(place.path) as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd", write_statistics=False, store_schema=False) as writer,
+    ):
+        plain = (table.select(columns).cast(schema).replace_schema_metadata(None) for table in tables)
+        for table in in_groups(plain, schema, _GROUP_ROWS):
+            writer.write_table(table, row_group_size=len(table))
+            counts.append(len(table))
+        writer.add_key_value_metadata(metadata)
+    return IndexFile(place, place.info().size or 0, np.cumsum(counts, dtype=np.int64))
+
+
+def in_groups(tables: Iterable[pa.Table], schema: pa.Schema, max_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables of a schema in as few tables as may be row groups."""
+    rest = schema.empty_table()
+    for table in tables:
+        rest = pa.concat_tables([rest, table])
+        while len(rest) >= max_rows or rest.nbytes >= _GROUP_BYTES:
+            count = max(1, min(max_rows, len(rest) * _GROUP_BYTES // max(1, rest.nbytes)))
+            yield rest.slice(0, count)
+            rest = rest.slice(count)
+    if len(rest):
+        yield rest
 
 
 @lru_cache(maxsize=2)

@@ -7,7 +7,7 @@ table takes them of these as well.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -23,7 +23,8 @@ from mama_ray.errors import unknown_name
 from mama_ray.storage.places import Place
 
 _BLOCK_BYTES = 512  # of the bits, between two of which the chosen rows are counted
-_KEPT_BYTES = 160 << 20  # row groups that a process keeps: those of a window of 16 shards in training
+# Row groups that a process keeps: those of a window of 16 shards in training, or with captions of tables of three.
+_KEPT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,11 @@ class Chosen:
     @classmethod
     def of(cls, mask: np.ndarray) -> "Chosen":
         """Return the choice that a bool (rows,) makes."""
-        bits = np.packbits(mask)
+        return cls.of_bits(np.packbits(mask))
+
+    @classmethod
+    def of_bits(cls, bits: np.ndarray) -> "Chosen":
+        """Return the choice of bits, uint8, eight rows in each; what is behind the last row is 0."""
         ones = np.add.reduceat(np.bitwise_count(bits), np.arange(0, len(bits), _BLOCK_BYTES), dtype=np.int64)
         return cls(bits, np.concatenate([[0], np.cumsum(ones if len(bits) else [], dtype=np.int64)]))
 
@@ -85,6 +90,10 @@ class IndexRows:
         """Return the same rows with fewer columns."""
         return replace(self, columns=tuple(columns))
 
+    def rows_at(self, positions: np.ndarray) -> np.ndarray:
+        """Return which rows of the index are at these positions, int64."""
+        return positions if self.chosen is None else self.chosen.rows(positions)
+
     def take(self, positions: pa.Array | np.ndarray | Sequence[int]) -> pa.Table:
         """Return the rows at these positions, in their order; the row groups that they lie in are read for it.
 
@@ -93,7 +102,7 @@ class IndexRows:
         places = np.asarray(positions, np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
-        rows = places if self.chosen is None else self.chosen.rows(places)
+        rows = self.rows_at(places)
         groups = np.searchsorted(self.index.stops, rows, side="right")
         pieces, order = [_schema(self.columns).empty_table()], [np.empty(0, np.int64)]
         for group in np.unique(groups).tolist():
@@ -119,28 +128,24 @@ class IndexRows:
 
     def batches(self, columns: Sequence[str], num_rows: int) -> Iterator[pa.Table]:
         """Yield all rows in their order, `num_rows` at a time but for the last, in one chunk for each column."""
-        rest = _schema(columns).empty_table()
-        for table in self.tables(columns):
-            rest = pa.concat_tables([rest, table.replace_schema_metadata(None)])
-            while len(rest) >= num_rows:
-                yield rest.slice(0, num_rows).combine_chunks()
-                rest = rest.slice(num_rows)
-        if len(rest):
-            yield rest.combine_chunks()
+        yield from batches_of(self.tables(columns), num_rows)
 
-    def clips_per_shard(self) -> np.ndarray:
-        """Return int64 (shards,): rows of each shard that has one, in their order; what an epoch plan wants."""
-        last, counts = None, []
+    def shards(self) -> list[tuple[str, int]]:
+        """Return the shards that have rows, in their order, and how many each has."""
+        found: list[tuple[str, int]] = []
         for table in self.tables(["shard"]):
             own = pc.run_end_encode(table["shard"].combine_chunks())
             names, ends = own.values.to_pylist(), own.run_ends.to_pylist()
             for name, begin, end in zip(names, [0, *ends], ends, strict=False):
-                if name == last:
-                    counts[-1] += end - begin
+                if found and name == found[-1][0]:
+                    found[-1] = name, found[-1][1] + end - begin
                 else:
-                    counts.append(end - begin)
-                last = name
-        return np.array(counts, np.int64)
+                    found.append((name, end - begin))
+        return found
+
+    def clips_per_shard(self) -> np.ndarray:
+        """Return int64 (shards,): rows of each shard that has one, in their order; what an epoch plan wants."""
+        return np.array([count for _, count in self.shards()], np.int64)
 
     def count(self, column: str) -> dict[str | None, int]:
         """Return how many rows there are of each value of a column."""
@@ -156,6 +161,27 @@ class IndexRows:
         return pa.concat_tables([_schema(self.columns).empty_table(), *self.tables()]).combine_chunks()
 
 
+def batches_of(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables in their order, `num_rows` at a time but for the last, in one chunk for each column."""
+    rest: pa.Table | None = None
+    for table in tables:
+        table = table.replace_schema_metadata(None)
+        rest = table if rest is None else pa.concat_tables([rest, table])
+        while len(rest) >= num_rows:
+            yield rest.slice(0, num_rows).combine_chunks()
+            rest = rest.slice(num_rows)
+    if rest is not None and len(rest):
+        yield rest.combine_chunks()
+
+
+def tables_of(rows: "pa.Table | IndexRows", columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield rows that are a table, or read, some at a time, with some of their columns."""
+    if isinstance(rows, IndexRows):
+        yield from rows.tables(columns)
+    else:
+        yield rows.select(columns)
+
+
 def choose_rows(folder: Place, split: str | None, columns: Sequence[str]) -> tuple[IndexRows, int]:
     """Check index and shards of a folder; return the rows of a split, or all, and how many shards they are in.
 
@@ -169,6 +195,17 @@ def choose_rows(folder: Place, split: str | None, columns: Sequence[str]) -> tup
             raise unknown_name("split", split, SPLITS)
         rows = replace(rows, chosen=Chosen.of(splits == SPLITS.index(split)))
     return rows, len(rows.clips_per_shard())
+
+
+def rows_of_split(folder: Place, split: str | None, columns: Sequence[str]) -> IndexRows:
+    """Return the rows of a split, or all, where nobody reads the shards; UserError for what is wrong with the index."""
+    rows = IndexRows(open_index(folder), tuple(columns))
+    if split is None:
+        return rows
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    masks = [pc.fill_null(pc.equal(table["split"], split), False).to_numpy() for table in rows.tables(["split"])]
+    return replace(rows, chosen=Chosen.of(np.concatenate([np.empty(0, bool), *masks])))
 
 
 def check_index(folder: Place) -> tuple[IndexFile, np.ndarray]:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from mama_ray.data.batch import TARGET_PREFIX
 from mama_ray.data.classes.names import IS_GENERATED
 from mama_ray.data.index import clips_per_shard
+from mama_ray.data.index_rows import Chosen
 from mama_ray.data.plan import EpochPlan, PlanConfig, local_places
 from mama_ray.data.questions.assemble import AssemblesClips
 from mama_ray.errors import UserError
@@ -26,26 +27,49 @@ _OFFSETS, _ORDERS = 0x736F66, 0x736F72  # keys of random numbers
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
+@dataclass(frozen=True, eq=False)
+class SourceRows:
+    """The rows of the clips that have a caption of a source.
+
+    Attributes:
+        rows: int64, ascending, or a bit for each clip.
+        clips_per_shard: how many of them each shard has, in the order of the shards.
+    """
+
+    rows: np.ndarray | Chosen
+    clips_per_shard: Sequence[int]
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """Return some of the rows."""
+        return self.rows.rows(places) if isinstance(self.rows, Chosen) else self.rows[places]
+
+
 class SourcePlan:
-    """The endless order of samples of a table of clips, sorted by (shard, offset); its epoch has a place per clip.
+    """The endless order of samples of clips that are sorted by (shard, offset); its epoch has a place per clip.
 
     Args:
-        clips: with columns shard and captions.
+        clips: a table with columns shard and captions, or how many clips there are and which have which source.
         shares: of the sources, summing to 1; one of 0 has no place.
         config: seed and width of each source's shuffle.
 
     Raises UserError where no clip has a caption of a source that has a share.
     """
 
-    def __init__(self, clips: pa.Table, shares: Mapping[str, float], config: PlanConfig) -> None:
+    def __init__(
+        self,
+        clips: pa.Table | tuple[int, Mapping[str, SourceRows]],
+        shares: Mapping[str, float],
+        config: PlanConfig,
+    ) -> None:
         self.sources = tuple(sorted(source for source, share in shares.items() if share > 0))
-        self.config, self.num_clips = config, len(clips)
-        self._rows = list(rows_of_shares(clips, shares).values())
+        if isinstance(clips, pa.Table):
+            clips = len(clips), _sources_of(clips, shares)
+        self.config, (self.num_clips, of_sources) = config, clips
+        self._rows = [of_sources[source] for source in self.sources]
         self._plans = []
         for place, rows in enumerate(self._rows):
             seed = int(np.random.SeedSequence((config.seed, _ORDERS, place)).generate_state(1)[0])
-            own = config.model_copy(update={"seed": seed})
-            self._plans.append(EpochPlan(clips_per_shard(clips.select(["shard"]).take(pa.array(rows))), own))
+            self._plans.append(EpochPlan(rows.clips_per_shard, config.model_copy(update={"seed": seed})))
         self.counts = _apportioned(self.num_clips, [shares[source] for source in self.sources])
         self._ends = list(accumulate(self.counts))
         # The places' sources follow the multiples of this number: each comes up exactly once, evenly spread.
@@ -83,7 +107,7 @@ class SourcePlan:
             own = source_of == place
             before = epoch * count + self._count_before(place, start, offset)
             drawn, own_epochs = plan.rows(before, before + int(own.sum()))
-            samples[own], epochs[own] = rows[drawn] + place * self.num_clips, own_epochs
+            samples[own], epochs[own] = rows.take(drawn) + place * self.num_clips, own_epochs
         return samples, epochs
 
     def _count_before(self, source: int, stop: int, offset: int) -> int:
@@ -142,13 +166,26 @@ def rows_of_shares(clips: pa.Table, shares: Mapping[str, float]) -> dict[str, np
     """Return for each source that has a share, ordered by name, the rows of the clips that have a caption
     of it; UserError where none has."""
     rows = {source: rows_of_source(clips, source) for source in sorted(shares) if shares[source] > 0}
-    if missing := [source for source, found in rows.items() if not len(found)]:
+    require_sources({source: len(found) for source, found in rows.items()}, shares)
+    return rows
+
+
+def require_sources(counts: Mapping[str, int], shares: Mapping[str, float]) -> None:
+    """Raise UserError where no clip has a caption of a source that has a share."""
+    if missing := [source for source, count in counts.items() if not count]:
         raise UserError(
             f"no clip has a caption of source {missing[0]}",
             got=f"data.shares gives it {shares[missing[0]]:g} of the samples",
             wanted="a share of 0, or captions of it in the shards or in data.caption_tables",
         )
-    return rows
+
+
+def _sources_of(clips: pa.Table, shares: Mapping[str, float]) -> dict[str, SourceRows]:
+    shards = clips.select(["shard"])
+    return {
+        source: SourceRows(rows, clips_per_shard(shards.take(pa.array(rows))))
+        for source, rows in rows_of_shares(clips, shares).items()
+    }
 
 
 def rows_of_source(clips: pa.Table, source: str) -> np.ndarray:

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 
+_MEASURED_AT_ONCE = 4096  # texts: what a tokenizer says of one is some kilobytes
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -96,7 +99,9 @@ def refuse_other_vocabulary(tokenizer: Tokenizer, vocab_size: int, *, model: str
 
 def count_captions(tokenizer: Tokenizer, texts: Sequence[str]) -> CaptionCounts:
     """Count the captions that a tokenizer cuts, and those with pieces that it does not know."""
-    lengths, unknown = tokenizer.measure(texts)
+    starts = range(0, max(1, len(texts)), _MEASURED_AT_ONCE)
+    measured = [tokenizer.measure(texts[start : start + _MEASURED_AT_ONCE]) for start in starts]
+    lengths, unknown = (np.concatenate(parts) for parts in zip(*measured, strict=True))
     context = tokenizer.context_length
     return CaptionCounts(
         num_captions=len(texts),

@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
+from ray.remote_function import RemoteFunction
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
+from mama_ray.data.unique_ids import hash_of_id
 from mama_ray.orchestration.captioning.committed import check_rows, num_files, put_away, read_rows
-from mama_ray.orchestration.captioning.copies import hash_of
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.similarity import read_similarities
 from mama_ray.orchestration.cluster.results import some_at_once
@@ -80,12 +81,37 @@ class Gate:
     shared: ray.ObjectRef
 
 
+class Merging:
+    """Merges summaries as they come, a few at a time: those of one file, of 16, of 256 and so on.
+
+    `merge` is the remote function that makes one of several.
+    """
+
+    def __init__(self, merge: RemoteFunction) -> None:
+        self._merge, self._levels = merge, [[]]
+
+    def add(self, summary: ray.ObjectRef) -> None:
+        """Take a summary in."""
+        self._levels[0].append(summary)
+        for number, level in enumerate(self._levels):
+            if len(level) < _MERGED_AT_ONCE:
+                break
+            if number + 1 == len(self._levels):
+                self._levels.append([])
+            self._levels[number + 1].append(self._merge.remote(*level))
+            level.clear()
+
+    def result(self) -> ray.ObjectRef:
+        """Return a reference to the whole."""
+        return self._merge.remote(*(summary for level in reversed(self._levels) for summary in level))
+
+
 def draw_rows(rows: list[int]) -> list[int]:
     """Return the rows that a fixed lottery draws, in ascending order: those whose numbers have the smallest hashes.
 
     What is drawn of a whole is what is drawn of what was drawn of its parts.
     """
-    drawn = sorted(set(rows), key=lambda row: hash_of(f"shown {row}"))[:_MAX_SAMPLES]
+    drawn = sorted(set(rows), key=lambda row: hash_of_id(f"shown {row}"))[:_MAX_SAMPLES]
     return sorted(drawn)
 
 
@@ -97,18 +123,11 @@ def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.Obj
     task = _write_file.options(num_returns=2)
     files = (task.remote(plan, number, gate, constants) for number in range(num_files(plan.num_clips)))
     damaged: list[str] = []
-    levels: list[list[ray.ObjectRef]] = [[]]  # summaries of one file, of 16, of 256 ...: a few of each
+    merged = Merging(_merge)
     for summary, names in some_at_once(files):
         damaged += ray.get(names)
-        levels[0].append(summary)
-        for number, level in enumerate(levels):
-            if len(level) < _MERGED_AT_ONCE:
-                break
-            if number + 1 == len(levels):
-                levels.append([])
-            levels[number + 1].append(_merge.remote(*level))
-            level.clear()
-    return _merge.remote(*(summary for level in reversed(levels) for summary in level)), damaged
+        merged.add(summary)
+    return merged.result(), damaged
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="table: write file")
@@ -146,7 +165,7 @@ def _merge(*summaries: TableSummary) -> TableSummary:
 def _flags(caption: str | None, row: dict, quality: QualityConfig, shared: np.ndarray) -> tuple[str, ...]:
     if caption is None:
         return ()
-    key = np.uint64(hash_of(caption_key(caption)))
+    key = np.uint64(hash_of_id(caption_key(caption)))
     place = int(np.searchsorted(shared, key))
     is_shared = place < len(shared) and shared[place] == key
     copies = quality.max_copies + 1 if is_shared else 1

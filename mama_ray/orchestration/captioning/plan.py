@@ -1,6 +1,5 @@
 """What a captioning job is to do and what is done: loaded and scanned in tasks, so the driver holds counts alone."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from mama_ray.captioning.engines.generation import EngineConfig, EngineName, Sam
 from mama_ray.captioning.narrator.folder import INPUT_FILE, embedded_narrator, read_narrator_input
 from mama_ray.captioning.pictures.settings import ClipShowConfig
 from mama_ray.captioning.prompts import PromptConfig
+from mama_ray.data.contents import hash_in_order
 from mama_ray.data.index import select_split
 from mama_ray.data.index_file import open_index
 from mama_ray.data.index_rows import IndexRows, choose_rows
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 _DEFAULT_PROMPT = "sentence"
 COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256")
 _TASK_CPUS = 0.5
-_HASHED_ROWS = 1 << 16  # between which there is no newline in what is hashed
 _TRANSFORMERS_CPUS = 1.0
 
 
@@ -126,16 +125,13 @@ def _load_clips(shards: str, split: str | None, max_held: int) -> tuple[pa.Table
         rows, names = choose_rows(Place.of(shards), split, COLUMNS)
         if not len(rows):
             raise UserError("no clips to caption", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
-        digest = hashlib.sha256()
-        for name in ("clip_id", "sha256"):
-            for batch in rows.batches([name], _HASHED_ROWS):
-                digest.update("\n".join(batch[name].to_pylist()).encode())
+        sha256 = hash_in_order(rows)
         table = rows.read() if len(rows) <= max_held else rows
     except OSError as error:
         detail = " ".join(str(error).split())
         remedy = "check the URI, the network and the credentials in the environment"
         raise UserError("the shards cannot be read", got=f"{shards} ({detail})", remedy=remedy) from error
-    return table, (len(rows), names, digest.hexdigest())
+    return table, (len(rows), names, sha256)
 
 
 @ray.remote(num_cpus=_TASK_CPUS)

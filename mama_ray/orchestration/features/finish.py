@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import ray
 
 from mama_ray.config import config_to_yaml, decisive_values
+from mama_ray.data.index_rows import batches_of
 from mama_ray.data.region_features.table import (
     CHUNK_CLIPS,
     INDEX_NAME,
@@ -23,6 +23,7 @@ from mama_ray.data.region_features.table import (
 )
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.features.job import FeaturesJob
 from mama_ray.orchestration.features.plan import FeaturePlan
 from mama_ray.storage.places import Place, storage_errors
@@ -33,6 +34,7 @@ JOB_NAME = "job.json"
 _FILE = re.compile(r"features-(\d{8})\.parquet")
 _FILES_PER_TASK = 128
 _TASK_CPUS = 0.5
+_ROWS_PER_GROUP = 1 << 20
 
 
 def find_finished(job: FeaturesJob, plan: FeaturePlan, output: Place) -> dict | None:
@@ -82,7 +84,7 @@ def write_index(plan: FeaturePlan) -> tuple[dict[str, int] | None, list[int]]:
     damaged = [chunk for part, faults in parts for chunk in result_of(faults, part)]
     if damaged:
         return None, damaged
-    return result_of(_write_index.remote(plan.output, *(part for part, _ in parts))), []
+    return result_of(_write_index.remote(plan.output, [part for part, _ in parts])), []
 
 
 def leave(job: FeaturesJob, plan: FeaturePlan, output: Place, outcomes: dict[str, int]) -> None:
@@ -98,7 +100,7 @@ def leave(job: FeaturesJob, plan: FeaturePlan, output: Place, outcomes: dict[str
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="features: check files")
-def _check(table: pa.Table, output: str, chunks: range, shape: FeatureShape) -> tuple[pa.Table, list[int]]:
+def _check(table: pa.Table | ServedRows, output: str, chunks: range, shape: FeatureShape) -> tuple[pa.Table, list[int]]:
     folder, found, damaged = Place.of(output), [], []
     with storage_errors(output):
         for chunk in chunks:
@@ -120,12 +122,21 @@ def _check(table: pa.Table, output: str, chunks: range, shape: FeatureShape) -> 
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="features: write index")
-def _write_index(output: str, *parts: pa.Table) -> dict[str, int]:
-    index = pa.concat_tables(parts)
-    with storage_errors(output):
-        (Place.of(output) / INDEX_NAME).write_whole(partial(pq.write_table, index, compression="zstd"))
-    num_errors = pc.sum(pc.is_valid(index["error"])).as_py()
-    return {"features": len(index) - num_errors, "error": num_errors}
+def _write_index(output: str, parts: list[ray.ObjectRef]) -> dict[str, int]:
+    """Write the index of parts, of which two are in memory at a time."""
+    counts = {"features": 0, "error": 0}
+    schema = ray.get(parts[0]).schema
+    with (
+        storage_errors(output),
+        (Place.of(output) / INDEX_NAME).open_whole() as stream,
+        pq.ParquetWriter(stream, schema, compression="zstd") as writer,
+    ):
+        for group in batches_of(map(ray.get, parts), _ROWS_PER_GROUP):
+            writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=_ROWS_PER_GROUP)
+            num_errors = pc.sum(pc.is_valid(group["error"])).as_py()
+            counts["error"] += num_errors
+            counts["features"] += len(group) - num_errors
+    return counts
 
 
 def _identity(job: FeaturesJob, plan: FeaturePlan) -> dict:

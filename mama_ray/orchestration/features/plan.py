@@ -1,6 +1,5 @@
 """What an extraction is to do: loaded in tasks, so that the driver holds counts and chunk numbers alone."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import ray
 
-from mama_ray.data.index import read_index, select_split
+from mama_ray.data.contents import hash_in_order
+from mama_ray.data.index_rows import IndexRows, choose_rows
 from mama_ray.data.region_features.table import FeatureShape
-from mama_ray.data.shard_check import check_shards
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.features.frames import FrameEncoder, load_frame_encoder
 from mama_ray.features.regions import RegionDetector, load_region_detector
 from mama_ray.models.weight_files import hash_weights
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
@@ -32,7 +32,10 @@ _TASK_CPUS, _TRANSFORMERS_CPUS = 0.5, 1.0
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """What tasks and actors need to know; picklable and small. `table` holds the job's rows of the index."""
+    """What tasks and actors need to know; picklable and small.
+
+    `table` refers to what takes the job's rows of the index: a table, or what takes rows as a table does.
+    """
 
     table: ray.ObjectRef
     num_rows: int
@@ -48,8 +51,9 @@ class FeaturePlan:
 
 def make_plan(job: FeaturesJob) -> FeaturePlan:
     """Check shards and models, in tasks. Raises UserError for whatever is wrong with them."""
-    table, facts = _load_clips.options(num_returns=2).remote(job.shards, job.split)
+    table, facts = _load_clips.options(num_returns=2).remote(job.shards, job.split, row_server.MAX_HELD_ROWS)
     num_rows, ids_sha256 = result_of(facts, table)
+    table = row_server.shared_rows(table, num_rows, _COLUMNS)
     shape, hashes = result_of(_look_at_models.remote(job))
     return FeaturePlan(
         table, num_rows, ids_sha256, job.shards, job.output, job.frame_model, job.detector, shape, hashes, job.decode
@@ -81,21 +85,14 @@ def _local(source: str) -> Iterator[Path]:
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="features: load clips")
-def _load_clips(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, str]]:
+def _load_clips(shards: str, split: str | None, max_held: int) -> tuple[pa.Table | IndexRows, tuple[int, str]]:
+    """Return the rows of a job, as a table where they are at most `max_held`."""
     with storage_errors(shards):
-        folder = Place.of(shards)
-        table = read_index(folder, columns=(*_COLUMNS, "split"))
-        check_shards(folder, table)
-    if split is not None:
-        table = select_split(table, split)
-    if not len(table):
-        raise UserError("no clips to look at", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
-    table = table.select(_COLUMNS).combine_chunks()
-    digest = hashlib.sha256()
-    for name in ("clip_id", "sha256"):
-        for batch in table.select([name]).to_batches(max_chunksize=1 << 16):
-            digest.update("\n".join(batch.column(0).to_pylist()).encode())
-    return table, (len(table), digest.hexdigest())
+        rows, _ = choose_rows(Place.of(shards), split, _COLUMNS)
+        if not len(rows):
+            raise UserError("no clips to look at", got=f"{shards}, split {split or 'any'}", wanted="at least one clip")
+        sha256 = hash_in_order(rows)
+        return rows.read() if len(rows) <= max_held else rows, (len(rows), sha256)
 
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS, name="features: look at models")

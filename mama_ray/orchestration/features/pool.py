@@ -64,7 +64,7 @@ def run_chunks(plan: FeaturePlan, chunks: Sequence[int], actors: ActorConfig) ->
 
 
 def _too_many(plan: FeaturePlan, chunk: int, num_deaths: int) -> UserError:
-    clips = ray.get(plan.table)["clip_id"].slice(chunk * CHUNK_CLIPS, CHUNK_CLIPS).to_pylist()
+    clips = ray.get(plan.table).slice(chunk * CHUNK_CLIPS, CHUNK_CLIPS)["clip_id"].to_pylist()
     return UserError(
         "actors die at work on the same clips",
         got=f"{num_deaths} deaths with clips {', '.join(clips)}",

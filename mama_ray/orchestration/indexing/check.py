@@ -10,7 +10,8 @@ import ray
 
 from mama_ray.config import config_to_yaml, decisive_values
 from mama_ray.errors import UserError
-from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.cluster.results import result_of, some_at_once
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.indexing.job import IndexJob
 from mama_ray.orchestration.indexing.plan import IndexPlan, Part, hash_texts, texts_of
 from mama_ray.search.embedding_parts import (
@@ -76,22 +77,21 @@ def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:
     if strangers := sorted(there - known):
         raise _other_shards(plan, f"{strangers[0]}, of a shard that is gone")
     parts = [part for part in plan.parts if part.name in there]
-    tasks = [
+    tasks = (
         _compare.remote(plan.table, plan.output, parts[start : start + _PARTS_PER_TASK], plan.dim)
         for start in range(0, len(parts), _PARTS_PER_TASK)
-    ]
-    state = FolderState()
-    for task in tasks:
+    )
+    done: dict[str, PartCounts] = {}
+    other_captions: set[str] = set()
+    num_errors, first_error = 0, None
+    for task in some_at_once(tasks):
         found, others = result_of(task)
         if others is not None:
             raise _other_shards(plan, others)
-        state = FolderState(
-            state.done | found.done,
-            state.other_captions | found.other_captions,
-            state.num_errors + found.num_errors,
-            state.first_error or found.first_error,
-        )
-    return state
+        done |= found.done
+        other_captions |= found.other_captions
+        num_errors, first_error = num_errors + found.num_errors, first_error or found.first_error
+    return FolderState(done, frozenset(other_captions), num_errors, first_error)
 
 
 def leave(plan: IndexPlan, output: Place, state: FolderState) -> bool:
@@ -126,7 +126,9 @@ def _other_shards(plan: IndexPlan, got: str) -> UserError:
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="index: compare parts")
-def _compare(table: pa.Table, output: str, parts: Sequence[Part], dim: int) -> tuple[FolderState, str | None]:
+def _compare(
+    table: pa.Table | ServedRows, output: str, parts: Sequence[Part], dim: int
+) -> tuple[FolderState, str | None]:
     """Return what is done of these parts, or the name of one that is of other clips."""
     done, other_captions, errors = {}, set(), []
     for part in parts:

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.captioning.join import COLUMNS, join_captions
+from mama_ray.captioning.join import COLUMNS, TableUse, join_captions
+from mama_ray.captioning.large_join import ReadTable, large_join
 from mama_ray.captioning.table import read_caption_files
-from mama_ray.data.index import clips_per_shard, read_index, select_split
-from mama_ray.data.shard_check import check_shards
+from mama_ray.data.index_file import write_rows
+from mama_ray.data.index_rows import IndexRows, choose_rows
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.indexing.job import IndexJob
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "source_sha256", "captions")
 _LOAD_CPUS, _MODEL_CPUS = 0.5, 1.0
+CLIPS_FOLDER = ".clips"
+"""Of a table that is being made: the clips of a large corpus with the captions of tables."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,10 @@ class Part:
 
 @dataclass(frozen=True)
 class IndexPlan:
-    """What tasks and actors need to know; picklable and small. `table` holds the job's clips with all captions."""
+    """What tasks and actors need to know; picklable, and small but for a name for each part.
+
+    `table` refers to what takes the job's clips with all captions: a table, or what takes rows as a table does.
+    """
 
     table: ray.ObjectRef
     parts: tuple[Part, ...]
@@ -57,9 +64,10 @@ class IndexPlan:
 
 def make_plan(job: IndexJob) -> IndexPlan:
     """Read the clips and look at the model, in tasks. Raises UserError for whatever is wrong with them."""
-    table, parts = _load_clips.options(num_returns=2).remote(job)
+    table, parts = _load_clips.options(num_returns=2).remote(job, row_server.MAX_HELD_ROWS)
     model_hash, dim = result_of(_look_at_model.remote(job.model, job.batch_size))
     names = result_of(parts, table)
+    table = row_server.shared_rows(table, names[-1].stop, _COLUMNS)
     return IndexPlan(table, names, job.shards, job.output, job.model, model_hash, dim, job.batch_size)
 
 
@@ -74,33 +82,54 @@ def hash_texts(captions: list[tuple[str, str]]) -> str:
 
 
 @ray.remote(num_cpus=_LOAD_CPUS, name="index: load clips")
-def _load_clips(job: IndexJob) -> tuple[pa.Table, tuple[Part, ...]]:
+def _load_clips(job: IndexJob, max_held: int) -> tuple[pa.Table | IndexRows, tuple[Part, ...]]:
+    """Return the rows of a job, as a table where they are at most `max_held`, and its parts."""
     start_worker_logging()
     with storage_errors(job.shards):
-        folder = Place.of(job.shards)
-        table = read_index(folder, columns=(*_COLUMNS, "split"))
-        check_shards(folder, table)
-    if job.split is not None:
-        table = select_split(table, job.split)
-    if not len(table):
+        rows, _ = choose_rows(Place.of(job.shards), job.split, _COLUMNS)
+    if not len(rows):
         raise UserError("no clips to index", got=f"{job.shards}, split {job.split or 'any'}", wanted="at least one")
-    table = table.select(_COLUMNS)
+    with storage_errors(job.shards):
+        parts = tuple(_parts(rows, job.part_clips))
+        if len(rows) > max_held:
+            return _with_captions(rows, job), parts
+        table = rows.read()
     if job.captions:
         files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in job.captions}
         table, uses = join_captions(table, files, exclude_flags=job.exclude_flags)
-        for uri, use in uses.items():
-            logger.info("%s: %d captions, %d left out by flags", uri, use.used, use.flagged)
-    table = table.combine_chunks()
-    return table, tuple(_parts(table, job.part_clips))
+        _tell(uses)
+    return table.combine_chunks(), parts
 
 
-def _parts(table: pa.Table, part_clips: int) -> Iterable[Part]:
+def _with_captions(rows: IndexRows, job: IndexJob) -> IndexRows:
+    """Return rows with the captions of the job's tables: of an index of their own, in the job's folder."""
+    if not job.captions:
+        return rows
+    tables: dict[str, ReadTable] = {uri: partial(_read, uri) for uri in job.captions}
+    place = Place.of(job.output) / CLIPS_FOLDER / "clips.parquet"
+    with large_join(rows.tables(["clip_id"]), tables, exclude_flags=job.exclude_flags) as found:
+        _tell(found.uses)
+        index = write_rows(place, found.add_to(rows.tables()), _COLUMNS, rows.index.shard_sizes())
+    return IndexRows(index, _COLUMNS)
+
+
+def _read(uri: str, columns: Sequence[str]) -> Iterable[pa.Table]:
+    return read_caption_files(Place.of(uri), columns=columns)
+
+
+def _tell(uses: Mapping[str, TableUse]) -> None:
+    for uri, use in uses.items():
+        logger.info("%s: %d captions, %d left out by flags", uri, use.used, use.flagged)
+
+
+def _parts(rows: IndexRows, part_clips: int) -> Iterable[Part]:
     """Yield the parts: those of a shard are the same, whatever other shards there are."""
-    stops = np.cumsum(clips_per_shard(table)).tolist()
-    for start, stop in zip([0, *stops], stops, strict=False):
-        shard = table["shard"][start].as_py().removesuffix(".tar").replace("/", "--")
-        for number, first in enumerate(range(start, stop, part_clips)):
-            yield Part(f"{shard}-{number:04d}.parquet", first, min(first + part_clips, stop))
+    start = 0
+    for shard, count in rows.shards():
+        name = shard.removesuffix(".tar").replace("/", "--")
+        for number, first in enumerate(range(start, start + count, part_clips)):
+            yield Part(f"{name}-{number:04d}.parquet", first, min(first + part_clips, start + count))
+        start += count
 
 
 @ray.remote(num_cpus=_MODEL_CPUS, name="index: look at model")

@@ -8,20 +8,23 @@ Started again with the same it goes on, with more shards it adds theirs, with ot
 import logging
 import os
 import time
+from contextlib import suppress
+from itertools import chain
 
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
 from mama_ray.models.hub import require_hub_id, without_prefix
 from mama_ray.orchestration.cluster.connect import connect
+from mama_ray.orchestration.cluster.pipelines import runs_of
 from mama_ray.orchestration.cluster.placement import Share, require_room
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.orchestration.indexing.actor import IndexActor
 from mama_ray.orchestration.indexing.check import FolderState, enter, leave, look_at_parts, require_same
 from mama_ray.orchestration.indexing.job import IndexActorConfig, IndexJob, with_absolute_paths
-from mama_ray.orchestration.indexing.plan import IndexPlan, make_plan
+from mama_ray.orchestration.indexing.plan import CLIPS_FOLDER, IndexPlan, make_plan
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, storage_errors
@@ -42,8 +45,12 @@ def make_index(job: IndexJob) -> str:
     with Lease(output / LEASE_NAME, "table of embeddings"):
         connect()
         _fit_actors(job.actors, is_cluster="RAY_ADDRESS" in os.environ)
-        with user_errors(), storage_errors(job.output):
-            return _make(job, output)
+        try:
+            with user_errors(), storage_errors(job.output):
+                return _make(job, output)
+        finally:
+            with suppress(OSError):  # there are none, or the storage is gone, which is told
+                (output / CLIPS_FOLDER).delete_folder()
 
 
 def _look_at_inputs(job: IndexJob) -> None:
@@ -96,6 +103,19 @@ def _told(plan: IndexPlan, state: FolderState) -> str:
 def _run(plan: IndexPlan, pending: list[int], state: FolderState, actors: IndexActorConfig) -> None:
     """Make parts in an autoscaled pool of actors; Ray Data gives a part again whose actor died."""
     DataContext.get_current().enable_progress_bars = False
+    began = told = time.monotonic()
+    num_clips = num_errors = 0
+    made = chain.from_iterable(
+        _pipeline(plan, pending[run.start : run.stop], state, actors).iter_rows() for run in runs_of(len(pending))
+    )
+    for num_done, row in enumerate(made, 1):
+        num_clips, num_errors, now = num_clips + row["clips"], num_errors + row["errors"], time.monotonic()
+        if now - told > _LINE_EVERY_S or num_done == len(pending):
+            told, rate = now, num_clips / max(now - began, 1e-9)
+            logger.info("index: %d of %d files, %.1f clips/s, %d errors", num_done, len(pending), rate, num_errors)
+
+
+def _pipeline(plan: IndexPlan, pending: list[int], state: FolderState, actors: IndexActorConfig) -> Dataset:
     numbers = ray.data.from_items(pending, override_num_blocks=len(pending))
     most = min(actors.max_number, len(pending))
     made = numbers.map_batches(
@@ -109,10 +129,4 @@ def _run(plan: IndexPlan, pending: list[int], state: FolderState, actors: IndexA
         **({"resources": actors.resources} if actors.resources else {}),
     )
     made.set_name("index")  # in Ray's dashboard
-    began = told = time.monotonic()
-    num_clips = num_errors = 0
-    for num_done, row in enumerate(made.iter_rows(), 1):
-        num_clips, num_errors, now = num_clips + row["clips"], num_errors + row["errors"], time.monotonic()
-        if now - told > _LINE_EVERY_S or num_done == len(pending):
-            told, rate = now, num_clips / max(now - began, 1e-9)
-            logger.info("index: %d of %d files, %.1f clips/s, %d errors", num_done, len(pending), rate, num_errors)
+    return made

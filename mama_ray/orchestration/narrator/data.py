@@ -14,24 +14,32 @@ import ray
 from mama_ray.captioning.narrator.kind import Files, Labels, NarratorFacts, NarratorSettings
 from mama_ray.captioning.narrator.kinds import KINDS, kind_of_folder, kind_of_preset
 from mama_ray.captioning.narrator.samples import SampleAssembler
-from mama_ray.data.contents import hash_clips
-from mama_ray.data.index import clips_per_shard, hash_ids, read_index, select_captioned, select_split
+from mama_ray.data.clip import SPLITS
+from mama_ray.data.contents import hash_clips, hash_ids_of
+from mama_ray.data.index import clips_per_shard
+from mama_ray.data.index_rows import Chosen, IndexRows, check_index
 from mama_ray.data.plan import EpochPlan, PlanConfig
-from mama_ray.data.shard_check import check_shards
+from mama_ray.data.row_facts import facts_of, with_caption
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
+from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.narrator.job import NarratorDataConfig, NarratorJob
 from mama_ray.orchestration.narrator.sources import refuse_unused, settings_at_hand
 from mama_ray.storage.places import Place, storage_errors
 
 _COLUMNS = ("clip_id", "shard", "offset", "num_bytes", "sha256", "captions", "truth")
+_NUM_SERVERS = 4  # of the rows of a large corpus
 _NUM_TOKENIZER_CLIPS = 50_000  # enough to train a small vocabulary on; the rest adds nothing
 
 
 @dataclass(frozen=True)
 class NarratorData:
-    """References to the splits' tables and the tokenizer's files, with what is known of the narrator."""
+    """References to the splits' clips and the tokenizer's files, with what is known of the narrator.
+
+    The clips are a table, or of train what takes rows as a table does.
+    """
 
     train: ray.ObjectRef
     val: ray.ObjectRef
@@ -80,39 +88,49 @@ def load_narrator_data(job: NarratorJob, *, checkpoint: str | None) -> NarratorD
 
     checkpoint: of a run that goes on; None looks at what it starts from.
     """
-    *stored, facts = _load.options(num_returns=4).remote(job, checkpoint)
-    return NarratorData(*stored, **result_of(facts, *stored))
+    loaded = _load.options(num_returns=5)
+    *stored, known, found = loaded.remote(job, checkpoint, row_server.MAX_HELD_ROWS)
+    facts, summary, is_served = result_of(found, *stored, known)
+    if is_served:
+        count = summary["num_clips"]["train"]
+        stored[0] = row_server.served_rows(stored[0], count, _COLUMNS, num_servers=_NUM_SERVERS, facts=known)
+    return NarratorData(*stored, facts, summary)
 
 
 @ray.remote(num_cpus=0.5)
-def _load(job: NarratorJob, checkpoint: str | None) -> tuple[pa.Table, pa.Table, Files, dict]:
+def _load(job: NarratorJob, checkpoint: str | None, max_held: int = row_server.MAX_HELD_ROWS) -> tuple:
+    """Return the clips of train, as a table where they are at most `max_held`, of val, the tokenizer's files, what is
+    known of rows that are no table, and of the narrator."""
     assert job.shards is not None  # the driver has put in where the embedded ones are
-    folder = Place.of(job.shards)
-    with storage_errors(job.shards):
-        index = read_index(folder)
-        check_shards(folder, index)
-    splits = {split: select_split(index, split).select(_COLUMNS) for split in ("train", "val")}
     chosen = job.data.captions
-    tables = {split: select_captioned(table, chosen) for split, table in splits.items()}
-    if not len(tables["train"]):
+    with storage_errors(job.shards):
+        index, splits = check_index(Place.of(job.shards))
+        rows = {
+            split: IndexRows(index, _COLUMNS, Chosen.of(splits == SPLITS.index(split))) for split in ("train", "val")
+        }
+        sha256 = hash_clips(rows)
+        train = with_caption(rows["train"], chosen)
+        known = facts_of(train) if len(train) > max_held else None
+        tables = {"train": train if known else train.read(), "val": with_caption(rows["val"], chosen).read()}
+    if not len(train):
         raise UserError(
             "no clips to learn from",
-            got=f"{len(index)} clips in {job.shards}, {len(splits['train'])} of split train",
+            got=f"{len(index)} clips in {job.shards}, {len(rows['train'])} of split train",
             wanted="clips of split train with a caption" + (f" of {sorted(chosen)}" if chosen is not None else ""),
         )
     files, facts = _describe(job, checkpoint, tables["train"])
     summary = {
         "num_clips": {split: len(table) for split, table in tables.items()},
-        "num_uncaptioned": {split: len(splits[split]) - len(table) for split, table in tables.items()},
-        "hash_of_ids": {split: hash_ids(table["clip_id"].to_pylist()) for split, table in tables.items()},
-        "contents": {"shards": hash_clips(splits)},
+        "num_uncaptioned": {split: len(rows[split]) - len(table) for split, table in tables.items()},
+        "hash_of_ids": {split: hash_ids_of(table) for split, table in tables.items()},
+        "contents": {"shards": sha256},
     }
-    return tables["train"], tables["val"], files, {"facts": facts, "summary": summary}
+    return tables["train"], tables["val"], files, known, (facts, summary, known is not None)
 
 
-def _describe(job: NarratorJob, checkpoint: str | None, train: pa.Table) -> tuple[Files, NarratorFacts]:
+def _describe(job: NarratorJob, checkpoint: str | None, train: pa.Table | IndexRows) -> tuple[Files, NarratorFacts]:
     def texts() -> Iterable[str]:
-        captions = train["captions"].slice(0, _NUM_TOKENIZER_CLIPS).to_pylist()
+        captions = train.select(["captions"]).slice(0, _NUM_TOKENIZER_CLIPS)["captions"].to_pylist()
         return (caption["text"] for clip in captions for caption in clip)
 
     source = checkpoint or job.model.pretrained
@@ -135,4 +153,6 @@ def _labels_of(files: ray.ObjectRef, facts: NarratorFacts, max_tokens: int) -> L
 
 @lru_cache(maxsize=2)
 def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
-    return EpochPlan(clips_per_shard(ray.get(table)), config)
+    clips: pa.Table | ServedRows = ray.get(table)
+    counts = clips_per_shard(clips) if isinstance(clips, pa.Table) else clips.known().clips_per_shard.tolist()
+    return EpochPlan(counts, config)

@@ -24,7 +24,7 @@ from mama_ray.orchestration.captioning.parts import require_work_folder, write_p
 from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.rephrase.parts import PART_SCHEMA
-from mama_ray.orchestration.rephrase.plan import RephrasePlan, rephraser_folder
+from mama_ray.orchestration.rephrase.plan import RephrasePlan, rephraser_folder, with_texts
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
 from mama_ray.storage.waits import told_wait
@@ -60,7 +60,7 @@ class Rephrasing:
         """Rephrase and commit a chunk; returns its counts as one row."""
         began = time.perf_counter()
         rows = self._pending.rows(int(batch["id"][0])).tolist()
-        records = self._table.take(pa.array(rows, pa.int64())).to_pylist()
+        records = with_texts(self._table.take(pa.array(rows, pa.int64())))
         clips = [ClipTexts(record["clip_id"], tuple(record["texts"])) for record in records]
         found = self._rephrase(rows, clips)
         rephrase_s = time.perf_counter() - began

@@ -19,17 +19,17 @@ from mama_ray.captioning.rephrasing.wording import text_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
 from mama_ray.orchestration.captioning.committed import read_rows
-from mama_ray.orchestration.captioning.finish import TableSummary, draw_rows
+from mama_ray.orchestration.captioning.finish import Merging, TableSummary, draw_rows
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, part_place
+from mama_ray.orchestration.cluster.results import some_at_once
 from mama_ray.orchestration.rephrase.parts import PART_SCHEMA, read_part
-from mama_ray.orchestration.rephrase.plan import RephrasePlan
+from mama_ray.orchestration.rephrase.plan import RephrasePlan, with_texts
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
 _LONGEST = 60  # last bin of the histogram of lengths
-_MERGED_AT_ONCE = 16
 
 
 @dataclass
@@ -56,15 +56,14 @@ def write_files(
     """Write the files of the table; return a reference to the RephraseSummary, the rows of each file and the names of
     damaged parts, whose files are not written."""
     task = _write_file.options(num_returns=2)
-    results = [task.remote(plan, number, quality, constants) for number in range(num_files(plan.num_clips))]
-    told = ray.get([facts for _, facts in results])
-    damaged = [name for _, names in told for name in names]
-    files = {file_name(number): num_rows for number, (num_rows, _) in enumerate(told)}
-    summaries = [summary for summary, _ in results]
-    while len(summaries) > 1:
-        groups = [summaries[start : start + _MERGED_AT_ONCE] for start in range(0, len(summaries), _MERGED_AT_ONCE)]
-        summaries = [_merge.remote(*group) for group in groups]
-    return summaries[0], files, damaged
+    numbers = range(num_files(plan.num_clips))
+    merged, files, damaged = Merging(_merge), {}, []
+    results = (task.remote(plan, number, quality, constants) for number in numbers)
+    for number, (summary, facts) in zip(numbers, some_at_once(results), strict=True):
+        files[file_name(number)], names = ray.get(facts)
+        damaged += names
+        merged.add(summary)
+    return merged.result(), files, damaged
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="rephrase: write file")
@@ -126,7 +125,7 @@ def _check_rows(plan: RephrasePlan, number: int, table: pa.Table) -> None:
     the index has it, and no text equals one that it was made from."""
     start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
     rows = iter(table.select(["clip_id", "video_sha256", "sample", "shown_sha256", "caption"]).to_pylist())
-    for clip in ray.get(plan.table).slice(start, stop - start).to_pylist():
+    for clip in with_texts(ray.get(plan.table).slice(start, stop - start)):
         num_kept, texts = plan.decoding.num_kept, clip["texts"]
         digests, keys = [text_sha256(text) for text in texts], {text_key(text) for text in texts}
         for sample in range(count_rows(len(texts), num_kept)):

@@ -15,22 +15,26 @@ import ray
 from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.rephrasing.model_folder import Rephraser, inspect_rephraser
 from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
-from mama_ray.data.index import read_index, select_split
+from mama_ray.data.index_rows import IndexRows, rows_of_split
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.pending import PendingChunks, find_pending
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.storage.places import Place, storage_errors
 
 _TASK_CPUS, _TRANSFORMERS_CPUS = 0.5, 1.0
+_COLUMNS = ("clip_id", "sha256", "captions")
+_ROWS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
 class RephrasePlan:
     """What tasks and actors need to know; picklable and small.
 
-    `table` holds clip_id, sha256 and texts, the human captions, of the job's clips in the order of the index.
+    `table` refers to what takes clip_id, sha256 and captions of the job's clips in the order of the index: a table, or
+    what takes rows as a table does.
     """
 
     table: ray.ObjectRef
@@ -50,8 +54,15 @@ def load_texts(shards: str, split: str | None) -> tuple[ray.ObjectRef, int, int,
 
     Raises UserError for whatever is wrong with the index, and where no clip has a human caption.
     """
-    table, facts = _load_texts.options(num_returns=2).remote(shards, split)
-    return table, *result_of(facts, table)
+    rows, facts = _load_texts.options(num_returns=2).remote(shards, split, row_server.MAX_HELD_ROWS)
+    num_clips, num_texts, sha256 = result_of(facts, rows)
+    return row_server.shared_rows(rows, num_clips, _COLUMNS), num_clips, num_texts, sha256
+
+
+def with_texts(clips: pa.Table) -> list[dict]:
+    """Return clip_id, sha256 and texts, the human captions, of rows of a plan's table."""
+    columns = {"clip_id": clips["clip_id"], "sha256": clips["sha256"]}
+    return pa.table(columns | {"texts": human_texts(clips["captions"].combine_chunks())}).to_pylist()
 
 
 def find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> Rephraser:
@@ -85,30 +96,27 @@ def human_texts(captions: pa.ListArray | pa.LargeListArray) -> pa.LargeListArray
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="rephrase: load captions")
-def _load_texts(shards: str, split: str | None) -> tuple[pa.Table, tuple[int, int, str]]:
+def _load_texts(shards: str, split: str | None, max_held: int) -> tuple[pa.Table | IndexRows, tuple[int, int, str]]:
+    """Return the rows of a job, as a table where they are at most `max_held`, and what `load_texts` tells of them."""
     with storage_errors(shards):
-        index = read_index(Place.of(shards), columns=("clip_id", "sha256", "captions", "split"))
-    if split is not None:
-        index = select_split(index, split)
-    captions = index["captions"].combine_chunks()
-    table = pa.table(
-        {"clip_id": index["clip_id"], "sha256": index["sha256"], "texts": human_texts(captions)}
-    ).combine_chunks()
-    num_texts = len(pc.list_flatten(table["texts"]))
-    if not num_texts:
-        sources = Counter(pc.struct_field(pc.list_flatten(captions), "source").to_pylist())
-        told = ", ".join(f"{count} {source}" for source, count in sources.most_common()) or "no"
-        raise UserError(
-            "no human captions to rephrase",
-            got=f"{len(table)} clips of split {split or 'any'} with {told} captions in {shards}",
-            wanted="captions of source human",
-            remedy="name another --split, or prepare the shards with annotations",
-        )
-    digest = hashlib.sha256()
-    for batch in table.to_batches(max_chunksize=1 << 14):
-        for row in batch.to_pylist():
-            digest.update("\0".join([row["clip_id"], row["sha256"], *row["texts"], "\n"]).encode("utf-8", "replace"))
-    return table, (len(table), num_texts, digest.hexdigest())
+        rows = rows_of_split(Place.of(shards), split, _COLUMNS)
+        num_texts, sources, digest = 0, Counter[str](), hashlib.sha256()
+        for table in rows.batches(_COLUMNS, _ROWS_AT_ONCE):
+            found = with_texts(table)
+            num_texts += sum(len(row["texts"]) for row in found)
+            sources.update(pc.struct_field(pc.list_flatten(table["captions"].combine_chunks()), "source").to_pylist())
+            for row in found:
+                told = "\0".join([row["clip_id"], row["sha256"], *row["texts"], "\n"])
+                digest.update(told.encode("utf-8", "replace"))
+        if not num_texts:
+            told = ", ".join(f"{count} {source}" for source, count in sources.most_common()) or "no"
+            raise UserError(
+                "no human captions to rephrase",
+                got=f"{len(rows)} clips of split {split or 'any'} with {told} captions in {shards}",
+                wanted="captions of source human",
+                remedy="name another --split, or prepare the shards with annotations",
+            )
+        return rows.read() if len(rows) <= max_held else rows, (len(rows), num_texts, digest.hexdigest())
 
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS, name="rephrase: look at model")

@@ -8,7 +8,7 @@ from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE
 from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.progress import JobSpeed
 from mama_ray.orchestration.rephrase.finish import RephraseSummary
-from mama_ray.orchestration.rephrase.plan import RephrasePlan
+from mama_ray.orchestration.rephrase.plan import RephrasePlan, with_texts
 from mama_ray.reporting.caption_card import CaptionCard, CaptionSample, write_caption_card
 from mama_ray.storage.places import Place
 
@@ -98,7 +98,7 @@ def _samples(plan: RephrasePlan, summary: RephraseSummary) -> list[CaptionSample
     drawn = list(dict.fromkeys(row for rows in summary.table.samples.values() for row in rows))[:_NUM_SHOWN]
     folder, shown = Place.of(plan.output), []
     for index_row in sorted(drawn):
-        record = ray.get(plan.table).slice(index_row, 1).to_pylist()[0]
+        (record,) = with_texts(ray.get(plan.table).slice(index_row, 1))
         place = folder / file_name(index_row // CLIPS_PER_FILE)
         wanted = [("clip_id", "=", record["clip_id"])]
         columns = ["sample", "caption", "error", "flags"]

@@ -208,13 +208,15 @@ def _question_plan_of(pairs: ray.ObjectRef, global_batch_size: int, config: Ques
 @lru_cache(maxsize=2)
 def _plan_of(table: ray.ObjectRef, config: PlanConfig) -> EpochPlan:
     clips: pa.Table | ServedRows = ray.get(table)
-    counts = clips_per_shard(clips) if isinstance(clips, pa.Table) else clips.clips_per_shard().tolist()
+    counts = clips_per_shard(clips) if isinstance(clips, pa.Table) else clips.known().clips_per_shard.tolist()
     return EpochPlan(counts, config)
 
 
 @lru_cache(maxsize=2)
 def _source_plan_of(table: ray.ObjectRef, shares: tuple[tuple[str, float], ...], config: PlanConfig) -> SourcePlan:
-    return SourcePlan(ray.get(table), dict(shares), config)
+    clips: pa.Table | ServedRows = ray.get(table)
+    known = clips if isinstance(clips, pa.Table) else (len(clips), clips.known().sources)
+    return SourcePlan(known, dict(shares), config)
 
 
 @lru_cache(maxsize=2)

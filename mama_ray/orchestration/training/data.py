@@ -12,16 +12,15 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from mama_ray.auditing.exclusions import hash_exclusions, read_exclusions, require_known
 from mama_ray.data.contents import hash_clips, hash_ids_of
-from mama_ray.data.index import read_index, select_split
-from mama_ray.data.index_rows import IndexRows
-from mama_ray.data.sources import rows_of_shares
+from mama_ray.data.index import select_split
+from mama_ray.data.index_file import open_index
+from mama_ray.data.index_rows import IndexRows, tables_of
+from mama_ray.data.row_facts import TruthKinds, kinds_of
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.data.weight_columns import add_columns, columns_of_clips
 from mama_ray.errors import UserError
@@ -30,17 +29,11 @@ from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.cluster.row_server import ServedRows
-from mama_ray.orchestration.training.clip_choice import choose_clips
 from mama_ray.orchestration.training.labels import add_classes
-from mama_ray.orchestration.training.large_train import (
-    Rows,
-    choose_rows,
-    read_splits,
-    refuse_overlap,
-    rows_of_splits,
-)
+from mama_ray.orchestration.training.large_train import Rows, refuse_overlap, rows_of_splits
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.settings import DataConfig
+from mama_ray.orchestration.training.split_choice import choose_splits, require_shares
 from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
@@ -80,6 +73,7 @@ def load_run_data(
     reads_classes: bool = False,
     needs_relevance: bool = False,
     weighting: WeightingConfig | None = None,
+    work: str | None = None,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -88,16 +82,17 @@ def load_run_data(
     clips that train shares with val or test are told and no error. task: what is learned; without its contrast clips
     need no caption, and a tokenizer that is trained here knows the words of its questions. reads_classes: whether the
     tables get the clips' classes; needs_relevance: whether a loss compares them. weighting: whose weight net may see
-    columns, which training's table gets.
+    columns, which training's table gets. work: URI of a folder for the training clips of a large corpus as they are
+    with the captions of tables, to be deleted when nobody reads the data any more; without it these are in memory.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
-    loaded = _load.options(num_returns=5, scheduling_strategy="DEFAULT")
+    loaded = _load.options(num_returns=6, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting)
-    summary = result_of(summary, *stored)
+    *stored, facts, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting, work)
+    summary = result_of(summary, *stored, facts)
     if summary.pop("is_served"):
         count = summary["num_clips"]["train"]
-        stored[0] = row_server.served_rows(stored[0], count, COLUMNS, num_servers=_NUM_SERVERS)
+        stored[0] = row_server.served_rows(stored[0], count, COLUMNS, num_servers=_NUM_SERVERS, facts=facts)
     return RunData(*stored, summary)
 
 
@@ -114,25 +109,18 @@ def _load(
     needs_relevance: bool = False,
     max_held: int = row_server.MAX_HELD_ROWS,
     weighting: WeightingConfig | None = None,
+    work: str | None = None,
 ) -> tuple:
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
-        may_stay = task.contrast and task.kind == "none" and not reads_classes and not _has_columns(weighting)
-        tables, is_served = read_splits(rows, config, max_held=max_held if may_stay else None)
-    excluded = read_exclusions(Place.of(config.exclude)) if config.exclude else []
-    contents["data.exclude"] = hash_exclusions(excluded) if excluded else None
-    tables, num_uncaptioned, table_uses, num_excluded = choose_clips(
-        tables, config, seed, needs_captions=task.contrast, excluded=excluded
-    )
-    if is_served:
-        with storage_errors(shards):
-            tables["train"], num_uncaptioned["train"] = choose_rows(rows["train"], config.mix)
-    require_known(config.exclude, excluded, num_excluded)
+    may_stay = task.contrast and task.kind == "none" and not reads_classes and not _has_columns(weighting)
+    chosen = choose_splits(shards, rows, config, seed, task, max_held=max_held if may_stay else None, work=work)
+    tables, num_uncaptioned, facts = chosen.tables, chosen.num_uncaptioned, chosen.facts
+    contents["data.exclude"] = chosen.sha256_of_excluded
     refuse_overlap(tables, is_begun=is_begun)
     _require_training_clips(shards, tables, rows, num_uncaptioned, config, needs_captions=task.contrast)
-    if not is_served:
-        rows_of_shares(tables["train"], config.source_shares)  # what no clip has is told here, not by a worker
+    require_shares(tables["train"], facts, config.source_shares)
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
     tables, drawn, hashes = _add_weight_columns(tables, weighting)
     contents |= ({"data.classes": classes["sha256"]} if classes else {}) | hashes
@@ -144,13 +132,13 @@ def _load(
     summary = {
         **_count_clips(tables, shards),
         "num_uncaptioned": num_uncaptioned,
-        "is_served": is_served,
+        "is_served": facts is not None,
         **{name: files.pop(name) for name in ("vocab_size", "context_length", "captions")},
-        "caption_tables": {uri: asdict(use) for uri, use in table_uses.items()},
-        "excluded": num_excluded,
-        "contents": contents | {"data.caption_tables": [use.sha256 for use in table_uses.values()]},
+        "caption_tables": {uri: asdict(use) for uri, use in chosen.uses.items()},
+        "excluded": chosen.num_excluded,
+        "contents": contents | {"data.caption_tables": [use.sha256 for use in chosen.uses.values()]},
     } | ({"classes": classes} if classes else {})
-    return tables["train"], tables["meta"], tables["val"], files, summary | drawn
+    return tables["train"], tables["meta"], tables["val"], files, facts, summary | drawn
 
 
 def _has_columns(weighting: WeightingConfig | None) -> bool:
@@ -234,8 +222,13 @@ def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
     """Return questions, options and answers of the training clips: a word that stands in none may be in pieces."""
     if task.kind == "question_answering":
         return texts_of_training(read_run_questions(folder.uri, task), _NUM_TOKENIZER_CAPTIONS)
-    cells = select_split(read_index(folder, columns=("split", "questions")), "train")["questions"].drop_null()
-    records = [record for cell in cells.slice(0, _NUM_TOKENIZER_CAPTIONS).to_pylist() for record in json.loads(cell)]
+    cells: list[str] = []
+    with storage_errors(folder.uri):
+        for table in open_index(folder).tables(("split", "questions")):
+            cells += select_split(table, "train")["questions"].drop_null().to_pylist()
+            if len(cells) >= _NUM_TOKENIZER_CAPTIONS:
+                break
+    records = [record for cell in cells[:_NUM_TOKENIZER_CAPTIONS] for record in json.loads(cell)]
     values = [record.get(name) for record in records for name in ("question", "answer", "answers", "options")]
     texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return [text for text in texts if isinstance(text, str)]
@@ -244,8 +237,7 @@ def _texts_of_questions(folder: Place, task: TaskConfig) -> list[str]:
 def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: list[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         if uri is None:
-            captions = train.select(["captions"]).slice(0, _NUM_TOKENIZER_CAPTIONS)["captions"].to_pylist()
-            texts = [caption["text"] for clip in captions for caption in clip]
+            texts = _first_texts(train, _NUM_TOKENIZER_CAPTIONS)
             kind = WordPieceTokenizer if config.tokenizer_kind == "bert" else Tokenizer
             tokenizer = kind.train([*texts, *asked], vocab_size=config.vocab_size, context_length=config.context_length)
         else:
@@ -259,15 +251,21 @@ def _tokenizer_files(train: Rows, config: DataConfig, uri: str | None, asked: li
     return files | sizes | {"captions": asdict(counts)}
 
 
-def truth_kinds(table: pa.Table | ServedRows) -> np.ndarray | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is, as of
-    rows that are served.
+def _first_texts(train: Rows, num_clips: int) -> list[str]:
+    """Return the texts of the first clips."""
+    texts: list[str] = []
+    for table in tables_of(train, ["captions"]):
+        captions = table["captions"].slice(0, num_clips).combine_chunks()
+        texts += pc.struct_field(pc.list_flatten(captions), "text").to_pylist()
+        num_clips -= len(captions)
+        if num_clips <= 0:
+            break
+    return texts
+
+
+def truth_kinds(table: pa.Table | ServedRows) -> TruthKinds | None:
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is.
 
     It is that of the clip's human caption, also in the epochs in which one of a caption table is drawn instead.
     """
-    if isinstance(table, ServedRows):
-        return None
-    truths = table.column("truth")
-    if truths.null_count == len(truths):  # as in every corpus that was not made here, however large
-        return None
-    return np.array([json.loads(truth)["kind"] if truth else "clean" for truth in truths.to_pylist()])
+    return table.known().kinds if isinstance(table, ServedRows) else kinds_of(table)

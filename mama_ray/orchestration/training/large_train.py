@@ -1,29 +1,25 @@
-"""The training clips of a large corpus, chosen without holding them: rows of the index with a bit for each.
+"""The splits of a corpus as a run reads them: tables, and of a large one rows of the index for the training clips.
 
-What adds to clips or draws among them (caption tables, exclusions, shares, classes, questions, a drawn meta-set) holds
-their table all the same.
+Classes and questions hold the clips' table all the same.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import product
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mama_ray.data.clip import SPLITS
-from mama_ray.data.index import has_caption
-from mama_ray.data.index_rows import Chosen, IndexRows, check_index
+from mama_ray.data.index_rows import Chosen, IndexRows, check_index, tables_of
 from mama_ray.errors import UserError
+from mama_ray.orchestration.training.large_choice import writes_clips
 from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
 _SHARED = {"clip_id": "clips", "video_id": "videos", "sha256": "bytes"}
-_ROWS_AT_ONCE = 1 << 16
 Rows = pa.Table | IndexRows
 
 
@@ -35,42 +31,16 @@ def rows_of_splits(folder: Place, columns: Sequence[str]) -> dict[str, IndexRows
 
 
 def read_splits(
-    rows: dict[str, IndexRows], config: DataConfig, *, max_held: int | None
+    rows: dict[str, IndexRows], config: DataConfig, *, max_held: int | None, can_write: bool
 ) -> tuple[dict[str, pa.Table], bool]:
     """Read the splits; return their tables, and whether the rows of train stay where they are, as those of more than
     `max_held` clips do. An empty table stands for them then.
+
+    can_write: whether there is a folder for the training clips as they are with the captions of tables.
     """
     is_large = max_held is not None and len(rows["train"]) > max_held
-    is_served = is_large and _takes_rows_as_they_are(config, rows["train"])
+    is_served = is_large and (can_write or not writes_clips(config))
     return {split: own.read(0 if is_served and split == "train" else None) for split, own in rows.items()}, is_served
-
-
-def _takes_rows_as_they_are(config: DataConfig, train: IndexRows) -> bool:
-    """Tell whether the training clips need nothing but their rows of the index, whose truth is not recorded."""
-    if config.caption_tables or config.exclude or config.meta_draw or config.shares or config.classes:
-        return False
-    return all(table["truth"].null_count == len(table) for table in train.tables(["truth"]))
-
-
-def choose_rows(train: IndexRows, mix: dict[str, float] | None) -> tuple[IndexRows, int]:
-    """Return the rows with a caption of a source that is drawn from, and how many have none."""
-    assert train.chosen is not None
-    wanted = np.zeros(len(train.index), bool)
-    start = 0
-    for table in train.index.tables(["captions"]):
-        wanted[start : start + len(table)] = has_caption(table["captions"].combine_chunks(), mix)
-        wanted[start : start + len(table)] &= train.chosen.mask(start, start + len(table))
-        start += len(table)
-    chosen = replace(train, chosen=Chosen.of(wanted))
-    return chosen, len(train) - len(chosen)
-
-
-def tables_of(rows: Rows, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the rows, some at a time, with some of their columns."""
-    if isinstance(rows, IndexRows):
-        yield from rows.tables(columns)
-    else:
-        yield rows.select(columns)
 
 
 def refuse_overlap(tables: dict[str, Rows], *, is_begun: bool = False) -> None:

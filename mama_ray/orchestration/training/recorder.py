@@ -26,7 +26,7 @@ from mama_ray.orchestration.training.data import RunData, truth_kinds
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.question_validation import QuestionValidation
 from mama_ray.orchestration.training.questions import AskedData
-from mama_ray.orchestration.training.sample_record import SampleRecorder
+from mama_ray.orchestration.training.sample_record import SampleRecorder, clips_of_samples
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import StepWindow, weight_curve
@@ -62,7 +62,8 @@ class RunRecorder:
         self._last: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)  # losses, inputs of the net
         self._num_quarantined = 0
         self._warned: set[str] = set()
-        self._kinds = self._kinds_of(data) if recording.is_written_here else None
+        self._kinds = truth_kinds(ray.get(data.train)) if recording.is_written_here else None
+        self._clips_of = clips_of_samples(data, asked) if self._kinds is not None else None
         self._actions = tuple(data.summary.get("classes", {}).get("actions", ()))
         self._buffers: Buffers = {}
 
@@ -80,14 +81,6 @@ class RunRecorder:
             self._log(self._state.step)  # the steps that are done, this one among them
         if is_time_to_save:
             self._validate_and_save()
-
-    def _kinds_of(self, data: RunData) -> np.ndarray | None:
-        """The kind of each row of training: of its clip, also where the row is a question about it, or one of its
-        texts' sources."""
-        kinds = truth_kinds(ray.get(data.train))
-        if kinds is None or self._asked is None:
-            return kinds if kinds is None else np.tile(kinds, max(1, len(self._reader.shares)))
-        return kinds[ray.get(self._asked.train)["row"].to_numpy()]
 
     def _log(self, step: int) -> None:
         scalars = self._window.means()
@@ -109,11 +102,11 @@ class RunRecorder:
 
     def _weights_by_kind(self) -> dict[str, float]:
         """Mean weight (1 is uniform) of the clips whose captions are recorded as clean, wrong and so on."""
-        if self._kinds is None:
+        if self._kinds is None or self._clips_of is None:
             return {}
-        rows, weights = self._window.rows_and_weights(self._global_rows)
-        is_row = rows != PADDING_ROW
-        kinds, weights = self._kinds[rows[is_row]], weights[is_row]
+        samples, weights = self._window.rows_and_weights(self._global_rows)
+        is_sample = samples != PADDING_ROW
+        kinds, weights = self._kinds.of(self._clips_of(samples[is_sample])), weights[is_sample]
         return {f"weights/{kind}/mean": float(weights[kinds == kind].mean()) for kind in np.unique(kinds)}
 
     def _global_rows(self, step: int) -> np.ndarray:

@@ -6,6 +6,7 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ray.train import UserCallback
 
@@ -41,6 +42,8 @@ from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_va
 from mama_ray.weighting.inputs import check_num_averaged
 
 logger = logging.getLogger(__name__)
+
+_CLIPS_FOLDER = ".clips"  # of a run: the training clips of a large corpus, while it runs
 
 
 def train(job: TrainJob) -> str:
@@ -86,8 +89,17 @@ def run_to_end(
     The job's paths are absolute, and the caller holds the run's lease. `callbacks` hear of every validation; `num_runs`
     runs share the cluster with this one.
     """
-    run_uri = join_uri(job.storage, job.run)
-    run_folder = Place.of(run_uri)
+    run_folder = Place.of(join_uri(job.storage, job.run))
+    try:
+        return _run_to_end(job, run_folder, callbacks=callbacks, num_runs=num_runs)
+    finally:
+        with suppress(OSError):  # none were written, or the storage is gone, which is told
+            (run_folder / _CLIPS_FOLDER).delete_folder()
+
+
+def _run_to_end(
+    job: TrainJob, run_folder: Place, *, callbacks: Sequence[UserCallback], num_runs: int
+) -> tuple[TrainJob, int, bool]:
     begun = compare_with_begun(job, run_folder)
     look_at_inputs(job, has_begun=begun is not None)
     if begun is None:
@@ -98,7 +110,7 @@ def run_to_end(
     begins_with = job
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
-    data = load_begun_data(job, begun, newest)
+    data = load_begun_data(job, begun, newest, work=(run_folder / _CLIPS_FOLDER).uri)
     asked = load_begun_questions(job, data, begun, newest) if job.answers_questions else None
     samples = data.summary["num_clips"] if asked is None else asked.summary["num_questions"]
     check_sizes(job, samples)
@@ -111,7 +123,7 @@ def run_to_end(
     if "average_loss" in job.weighting.inputs:
         check_num_averaged(samples["train"])
     num_steps = count_steps(job, samples["train"] if asked is None else asked.num_places)
-    logger.info("run %s: %s clips, %d steps", run_uri, data.summary["num_clips"], num_steps)
+    logger.info("run %s: %s clips, %d steps", run_folder, data.summary["num_clips"], num_steps)
     tell_captions(job, data.summary)
     if job.data.exclude is not None:
         logger.info("%s leaves out %s", job.data.exclude, data.summary["excluded"])
@@ -126,11 +138,13 @@ def run_to_end(
     return job, num_steps, False
 
 
-def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef | None) -> RunData:
+def load_begun_data(
+    job: TrainJob, begun: BegunRun | None, newest: CheckpointRef | None, *, work: str | None = None
+) -> RunData:
     """Load what a run reads, `job.shards` being given; UserError where a begun one finds other than it began with.
 
     Tokenizer and weights whose places are given as before are not looked at again, and need not be there: the
-    checkpoint has them.
+    checkpoint has them. work: see `load_run_data`.
     """
     assert job.shards is not None
     has_own = begun is not None and newest is not None
@@ -149,6 +163,7 @@ def load_begun_data(job: TrainJob, begun: BegunRun | None, newest: CheckpointRef
         reads_classes=job.reads_classes,
         needs_relevance=job.needs_relevance,
         weighting=job.weighting,
+        work=work,
     )
     if begun is not None:
         contents = data.summary["contents"]

@@ -119,19 +119,25 @@ def build_sample_recorder(
 ) -> SampleRecorder:
     """Make a worker's recorder of the run's samples, which may be questions, or texts of one source each."""
     clips: pa.Table | ServedRows = ray.get(data.train)
-    pairs = None if asked is None else ray.get(asked.train)["row"].to_numpy()
-
-    def clips_of(samples: np.ndarray) -> np.ndarray:
-        return samples % len(clips) if pairs is None else pairs[samples]
-
     return SampleRecorder(
         job.record,
         worker,
         reader.epoch_plan(),
-        clips_of,
+        clips_of_samples(data, asked),
         clips.select(["clip_id"]),
         first_step=first_step,
         global_batch_size=job.global_batch_size,
         num_parts=job.num_micro_batches,
         has_texts=job.learns_contrast,
     )
+
+
+def clips_of_samples(data: RunData, asked: AskedData | None) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what tells the rows of training clips that samples are of: clips, questions or texts of one source."""
+    num_clips = len(ray.get(data.train))
+    pairs = None if asked is None else ray.get(asked.train)["row"].to_numpy()
+
+    def clips_of(samples: np.ndarray) -> np.ndarray:
+        return samples % num_clips if pairs is None else pairs[samples]
+
+    return clips_of

@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 
 from mama_ray.data.captions import caption_for_evaluation
+from mama_ray.data.index_rows import tables_of
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import (
     CaptionCounts,
@@ -26,7 +27,7 @@ from mama_ray.models.pretrained import describe_model
 from mama_ray.orchestration.cluster.model_source import model_folder
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.training.job import TrainJob
-from mama_ray.orchestration.training.large_train import Rows, tables_of
+from mama_ray.orchestration.training.large_train import Rows
 
 logger = logging.getLogger(__name__)
 

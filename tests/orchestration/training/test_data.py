@@ -92,7 +92,7 @@ def write_splits(directory: Path, video_ids: dict[str, str], captions=("what {} 
 def test_train_meta_and_val_are_the_splits_of_their_name_and_test_is_not_read(tmp_path):
     shards = write_splits(tmp_path, {split: f"video of {split}" for split in ("train", "meta", "val", "test")})
     load = _load._function  # what the remote task runs
-    *tables, _, _ = load(shards, DataConfig(), 0, None)
+    *tables, _, _, _ = load(shards, DataConfig(), 0, None)
     assert [table["clip_id"].to_pylist() for table in tables] == [["train0"], ["meta0"], ["val0"]]
 
 
@@ -112,7 +112,7 @@ def corpus(tmp_path_factory) -> str:
 
 
 def load(shards: str, config: DataConfig, seed: int = 0) -> tuple[dict[str, pa.Table], dict]:
-    *tables, _, summary = _load._function(shards, config, seed, None)  # what the remote task runs
+    *tables, _, _, summary = _load._function(shards, config, seed, None)  # what the remote task runs
     return dict(zip(("train", "meta", "val"), tables, strict=True)), summary
 
 
@@ -210,7 +210,7 @@ def test_the_meta_split_has_the_tables_captions_where_they_are_asked_for(corpus,
 def test_what_is_drawn_is_a_mix_of_the_sources_keyed_by_seed_epoch_and_row(corpus, tmp_path):
     uri = write_table(tmp_path / "table", captions_of(corpus, "train", text="quux"))
     config = DataConfig(caption_tables=(uri,), captions={"human": 0.25, "generated": 0.75}, vocab_size=600)
-    train, _, _, files, _ = _load._function(corpus, config, 0, None)
+    train, _, _, files, *_ = _load._function(corpus, config, 0, None)
     folder = tmp_path / "tokenizer"
     folder.mkdir()
     for name, content in files.items():
@@ -231,14 +231,14 @@ def test_the_tokenizer_is_trained_on_generated_captions_too(corpus, tmp_path):
     uri = write_table(tmp_path / "table", captions_of(corpus, "train", text="zzyzx zzyzx zzyzx"))
     words = []
     for tables in ((), (uri,)):
-        *_, files, _ = _load._function(corpus, DataConfig(caption_tables=tables), 0, None)
+        *_, files, _, _ = _load._function(corpus, DataConfig(caption_tables=tables), 0, None)
         words.append(json.loads(files["tokenizer.json"])["model"]["vocab"])
     assert ["zzyzx</w>" in known for known in words] == [False, True]
 
 
 def test_word_pieces_are_trained_on_the_questions_of_train_too(corpus):
     config = DataConfig(tokenizer_kind="bert")
-    *_, files, summary = _load._function(corpus, config, 0, None)
+    *_, files, _, summary = _load._function(corpus, config, 0, None)
     model = json.loads(files["tokenizer.json"])["model"]
     assert model["type"] == "WordPiece" and summary["vocab_size"] == len(model["vocab"])
     assert "which" in model["vocab"]  # captions tell, they do not ask

@@ -34,7 +34,7 @@ def corpus(tmp_path_factory) -> str:
 
 
 def load(shards: str, config: DataConfig, **options: bool) -> tuple[dict[str, pa.Table], dict]:
-    *tables, _, summary = _load._function(shards, config, 0, None, None, False, NO_TASK, True, **options)
+    *tables, _, _, summary = _load._function(shards, config, 0, None, None, False, NO_TASK, True, **options)
     return dict(zip(("train", "meta", "val"), tables, strict=True)), summary
 
 

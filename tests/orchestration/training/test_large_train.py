@@ -31,25 +31,13 @@ def shards(tmp_path_factory) -> str:
 
 
 def test_what_is_told_of_rows_that_stay_is_what_is_told_of_their_table(shards):
-    table, *others, files, held = _load._function(shards, CONFIG, 0, None)
-    rows, *same_others, same_files, summary = _load._function(shards, CONFIG, 0, None, max_held=3)
+    table, *others, files, _, held = _load._function(shards, CONFIG, 0, None)
+    rows, *same_others, same_files, facts, summary = _load._function(shards, CONFIG, 0, None, max_held=3)
     assert (held.pop("is_served"), summary.pop("is_served")) == (False, True)
     assert isinstance(rows, IndexRows)
     assert rows.read().equals(table.replace_schema_metadata(None).combine_chunks())
     assert (summary, same_others, same_files) == (held, others, files)
-    assert rows.clips_per_shard().tolist() == clips_per_shard(table)
-
-
-@pytest.mark.parametrize(
-    "config", [{"meta_draw": 3}, {"shares": {"human": 1.0}, "captions": None}, {"exclude": "list.csv"}]
-)
-def test_what_changes_clips_or_draws_among_them_takes_their_table(shards, tmp_path, config):
-    (tmp_path / "list.csv").write_text("clip_id\nclip-0000\n")
-    if "exclude" in config:
-        config = {"exclude": str(tmp_path / "list.csv")}
-    given = DataConfig(**(CONFIG.model_dump() | config))
-    *_, summary = _load._function(shards, given, 0, None, max_held=3)
-    assert not summary["is_served"]
+    assert rows.clips_per_shard().tolist() == facts.clips_per_shard.tolist() == clips_per_shard(table)
 
 
 def test_hashes_of_rows_are_those_of_their_table(shards, monkeypatch):
@@ -66,11 +54,11 @@ def test_hashes_of_rows_are_those_of_their_table(shards, monkeypatch):
 def test_batches_of_rows_that_are_served_are_those_of_the_table(ray_cluster, shards):
     readers = []
     for max_held in (3, 1000):
-        train, _, _, files, _ = _load._function(shards, CONFIG, 0, None, max_held=max_held)
+        train, _, _, files, facts, _ = _load._function(shards, CONFIG, 0, None, max_held=max_held)
         table = ray.put(train)
         readers.append(
             ClipReader(
-                table=served_rows(table, len(train), COLUMNS) if max_held == 3 else table,
+                table=served_rows(table, len(train), COLUMNS, facts=ray.put(facts)) if max_held == 3 else table,
                 shards=shards,
                 tokenizer_files=ray.put(files),
                 num_frames=2,

@@ -59,7 +59,7 @@ def table(tmp_path_factory) -> str:
 
 def load(shards: str, task: TaskConfig, config: DataConfig | None = None, batch_size: int = 64, preset: str = "tiny"):
     """What the two remote tasks of a run's start find: splits, tokenizer's files, summary; pairs, list, summary."""
-    *data, summary = load_data._function(shards, config or DataConfig(), 0, None, None, False, task)
+    *data, _, summary = load_data._function(shards, config or DataConfig(), 0, None, None, False, task)
     *pairs, (listed, _, num_places, asked) = load_asked._function(
         shards, task, ModelConfig(preset=preset), batch_size, False, None, *data
     )
@@ -96,12 +96,12 @@ def test_without_the_contrast_clips_need_no_caption(uncaptioned, table):
 
 def test_words_of_a_questions_table_reach_the_tokenizer_that_is_trained(uncaptioned, embedded, table, tmp_path):
     task, config = with_overrides(ANSWERING, {"questions": table, "contrast": False}), DataConfig(tokenizer_kind="bert")
-    *_, files, _ = load_data._function(uncaptioned, config, 0, None, None, False, task)
+    *_, files, _, _ = load_data._function(uncaptioned, config, 0, None, None, False, task)
     for name, content in tokenizer_files(files).items():
         (tmp_path / name).write_bytes(content)
     tokenizer = WordPieceTokenizer.from_directory(tmp_path)
     assert len(tokenizer.pieces(["zyzzyva"])[0]) == 1
-    *_, files, _ = load_data._function(embedded, config, 0, None, None, False, TaskConfig())
+    *_, files, _, _ = load_data._function(embedded, config, 0, None, None, False, TaskConfig())
     assert b"zyzzyva" not in b"".join(tokenizer_files(files).values())
 
 
@@ -125,7 +125,7 @@ def test_a_published_recipe_takes_a_model_and_berts_own_tokenizer(recipe, uncapt
     save_pretrained(from_preset("violet_tiny" if own else "vgt_tiny", own | bert), tmp_path / "start")
     settings = {"shards": uncaptioned, "task.questions": table, "model.pretrained": str(tmp_path / "start")}
     job = with_overrides(job, settings | {"data.tokenizer": str(BERT)})
-    *data, summary = load_data._function(job.shards, job.data, 0, job.data.tokenizer, None, False, job.task)
+    *data, _, summary = load_data._function(job.shards, job.data, 0, job.data.tokenizer, None, False, job.task)
     require_models_sizes(job, build_model(job, summary).config, summary)
     *_, (_, answers, _, asked) = load_asked._function(job.shards, job.task, job.model, 64, False, None, *data)
     assert answers == ("red",) if own else set(answers) == {"red", "zyzzyva"}  # that one is several word-pieces
@@ -136,7 +136,7 @@ def test_a_published_recipe_takes_a_model_and_berts_own_tokenizer(recipe, uncapt
 
 
 def test_a_meta_set_that_nobody_asks_about_is_named(embedded):
-    *data, _ = load_data._function(embedded, DataConfig(), 0, None, None, False, ANSWERING)
+    *data, _, _ = load_data._function(embedded, DataConfig(), 0, None, None, False, ANSWERING)
     with pytest.raises(UserError, match=r"no question is about a clip of the meta-set: got 0 clips; draw it"):
         load_asked._function(embedded, ANSWERING, ModelConfig(), 8, True, None, *data)
 
