@@ -34,6 +34,7 @@ CONFIG_CLASSES = {
     "score": "mama_ray.orchestration.scoring.job:ScoreJob",
     "prompt": "mama_ray.captioning.prompts:PromptConfig",
     "prepare": "mama_ray.orchestration.prepare.job:PrepareJob",
+    "encoder": "mama_ray.experiments.study.job:PretrainingConfig",
     "study": "mama_ray.experiments.study.job:StudyJob",
     "sweep": "mama_ray.orchestration.sweep.job:SweepJob",
     "train": "mama_ray.orchestration.training.job:TrainJob",
