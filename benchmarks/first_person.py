@@ -148,7 +148,7 @@ def run_arm(corpus: CorpusConfig, shares: Mapping[str, float], args: argparse.Na
     batches = batches_of(train_clips, tokenizer, shares, args.batch, corpus.seed)
     train(state, batches, iter(()), report=lambda record: None)
     model.eval()
-    _, metrics, _ = evaluate(model, val, test)
+    _, metrics, *_ = evaluate(model, val, test)
     return {name: metrics[name] for name in METRICS}
 
 

@@ -102,7 +102,7 @@ def learn(corpus: CorpusConfig, folder: Path, args: argparse.Namespace) -> dict[
         train(state, batches_of(clips[kind][0], args.batch, corpus.seed), iter(()), report=lambda record: None)
         state.model.eval()
         for other in KINDS:
-            _, metrics, _ = evaluate(state.model, *clips[other][1:])
+            _, metrics, *_ = evaluate(state.model, *clips[other][1:])
             found[f"{kind}, tested on {other}"] = {name: metrics[name] for name in METRICS}
     return found
 

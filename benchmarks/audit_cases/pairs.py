@@ -157,7 +157,7 @@ def run_training(
 
 
 def _evaluated(state: TrainState, corpus: Corpus) -> tuple[dict[str, Any], dict[str, Any]]:
-    val, test, _ = evaluate(state.model, corpus.splits["val"], corpus.splits["test"])
+    val, test, *_ = evaluate(state.model, corpus.splits["val"], corpus.splits["test"])
     return val, test
 
 

@@ -42,7 +42,7 @@ def run(cell: CellConfig, frames: Path, pretrained: Path) -> dict[str, Any]:
         nonlocal seconds, resumed
         seconds += time.process_time() - resumed
         if record.step + 1 in evaluated:
-            val, test, _ = evaluate(model, splits["val"], splits["test"])
+            val, test, *_ = evaluate(model, splits["val"], splits["test"])
             scores = {"val": val["t2v_R@1"], "test": test["t2v_R@1"], "test_v2t": test["v2t_R@1"]}
             curve.append({"step": record.step + 1, "cpu_s": round(seconds, 3)} | scores)
         resumed = time.process_time()

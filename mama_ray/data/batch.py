@@ -35,8 +35,8 @@ class ClipBatch:
     targets: dict[str, Tensor] = field(default_factory=dict)
     question: dict[str, Tensor] = field(default_factory=dict)
     clips: Int[Tensor, "batch"] | None = None
-    weight_inputs: Float[Tensor, "batch columns"] | None = None
     places: Int[Tensor, "batch"] | None = None  # it stays in host memory: a batch is cut by it
+    weight_inputs: Float[Tensor, "batch columns"] | None = None
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -72,7 +72,7 @@ class ClipBatch:
         )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
         clips, inputs = (None if part is None else change(part) for part in (self.clips, self.weight_inputs))
-        return ClipBatch(*map(change, fields), targets, question, clips, inputs, self.places)
+        return ClipBatch(*map(change, fields), targets, question, clips, self.places, inputs)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:

@@ -141,7 +141,8 @@ def test_cells_with_generated_captions_read_a_table_that_the_captioning_job_wrot
 def test_mistakes_show_before_anything_is_made(tmp_path):
     methods = {"uniform": {"captions": "narator"}}
     experiments = {"e": {"title": "t", "question": "q", "methods": ("uniform",)}}
-    job = small_job(tmp_path / "s", methods=methods, tuning={}, experiments=experiments, captioning={"narrator": {}})
+    plain = {"tuning": {}, "tuned_as": {}, "captioning": {"narrator": {}}}
+    job = small_job(tmp_path / "s", methods=methods, experiments=experiments, **plain)
     with pytest.raises(UserError, match="unknown captions of a cell: got narator"):
         study(job)
     assert not (tmp_path / "s").exists()

@@ -31,7 +31,7 @@ def corpus(tmp_path_factory) -> Path:
 
 def load(shards: Path, weighting: WeightingConfig):
     arguments = (str(shards), DataConfig(), 0, None, None, False, NO_TASK, False, False)
-    train_table, _, val, _, summary = _load._function(*arguments, weighting=weighting)
+    train_table, _, val, _, _, summary = _load._function(*arguments, weighting=weighting)
     return train_table, val, summary
 
 
