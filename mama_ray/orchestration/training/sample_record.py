@@ -100,13 +100,16 @@ class SampleRecorder:
         own = local_places(self._batch_size, self._worker.rank, self._worker.world_size, num_parts=self._num_parts)
         is_row = rows != PADDING_ROW
         rows, is_missing, values = rows[is_row], ~valid[is_row], values[:, is_row]
-        assert np.array_equal(planned[own][: len(rows)], rows)
+        samples = planned[own][: len(rows)]
+        assert np.array_equal(
+            self._clips_of(samples), self._clips_of(rows)
+        )  # texts of one source have their clips' rows
         has_no_cosine = is_missing if self._has_texts else np.ones(len(rows), bool)
         columns = {
             "step": np.full(len(rows), step, np.int32),
             "epoch": epochs[own][: len(rows)].astype(np.int32),
-            "sample": rows.astype(np.int64),
-            "clip_id": self._clips.take(pa.array(self._clips_of(rows)))["clip_id"].cast(pa.string()),
+            "sample": samples.astype(np.int64),
+            "clip_id": self._clips.take(pa.array(self._clips_of(samples)))["clip_id"].cast(pa.string()),
             "loss": pa.array(values[0], mask=is_missing),
             "weight": pa.array(values[1] * num_valid, mask=is_missing),
             "cosine": pa.array(values[2], mask=has_no_cosine),

@@ -71,6 +71,23 @@ def test_each_clip_of_each_step_has_one_row_with_what_the_step_saw(tmp_path):
     assert len(rows) == NUM_STEPS * BATCH
 
 
+def test_texts_of_one_source_are_recorded_as_samples_of_their_clips(tmp_path):
+    """With data.shares a batch has its clips' rows, and the plan numbers of samples: source by source all clips."""
+    num_clips = NUM_CLIPS // 2
+    clips = pa.table({"clip_id": IDS.slice(0, num_clips)})
+    worker = Worker(0, 1, torch.device("cpu"), Place.of(tmp_path))
+    sizes = {"first_step": 0, "global_batch_size": BATCH}
+    recorder = SampleRecorder(RecordConfig(every=1), worker, PLAN, lambda samples: samples % num_clips, clips, **sizes)
+    state = new_state()
+    of_clips = (replace(batch, rows=batch.rows % num_clips) for batch in planned_batches(0))
+    train(state, of_clips, meta_stream(0), report=recorder.add)
+    recorder.write(NUM_STEPS)
+    rows = read(tmp_path)
+    planned = np.concatenate([PLAN.global_batch(step, BATCH)[0] for step in range(NUM_STEPS)])
+    assert [row["sample"] for row in rows] == planned.tolist() and planned.max() >= num_clips
+    assert [row["clip_id"] for row in rows] == [f"clip-{sample % num_clips}" for sample in planned]
+
+
 def test_the_cosine_is_that_of_the_clip_and_its_own_text(tmp_path):
     state = new_state()
     batch = next(planned_batches(0))
