@@ -13,6 +13,7 @@ from mama_ray.data.unique_ids import hashes_of_ids
 from mama_ray.storage.places import Place
 
 _AT_ONCE = 1 << 16
+_NONE = np.empty(0, np.uint64)
 _SCHEMA = pa.schema([("clip_id", pa.large_string()), ("caption_id", pa.large_string())])
 
 
@@ -60,6 +61,3 @@ class ExclusionTable:
         lines = lines.take(pc.array_sort_indices(lines))
         whole = pc.binary_join(pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines), none)
         return hashlib.sha256(whole[0].as_buffer()).hexdigest()
-
-
-_NONE = np.empty(0, np.uint64)

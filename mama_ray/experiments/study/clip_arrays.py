@@ -17,9 +17,11 @@ from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
+from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.storage.places import whole_file
 
 FRAMES_NAME = "frames.npy"
+_ENCODED_AT_ONCE = 128
 
 
 def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path:
@@ -102,6 +104,17 @@ class ClipArrays:
             torch.ones(len(places), dtype=torch.bool),
             weight_inputs=None if self.columns is None else torch.from_numpy(self.columns[places]),
         )
+
+
+@torch.no_grad()
+def encode_clips(model: DualEncoder, clips: ClipArrays) -> tuple[Float32[np.ndarray, "clips dim"], ...]:
+    """Return the features of the clips and of their captions, by the model in the mode that it is in."""
+    parts = []
+    for start in range(0, len(clips), _ENCODED_AT_ONCE):
+        batch = clips.batch(np.arange(start, min(start + _ENCODED_AT_ONCE, len(clips))))
+        parts.append(model(batch.frames, batch.token_ids))
+    videos, texts = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return videos, texts
 
 
 def load_split(

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
 from mama_ray.errors import unknown_name
-from mama_ray.experiments.study.clip_arrays import ClipArrays
+from mama_ray.experiments.study.clip_arrays import ClipArrays, encode_clips
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.weighting.settings import WeightingConfig
 
 # Who wrote a caption: what names a label came from one place, all else from another.
 SOURCES = ("plain", "labelled")
-_BATCH = 128
 
 
 def weight_columns(
@@ -39,17 +37,12 @@ def weight_columns(
     return np.stack([known[name]() for name in config.columns], axis=1).astype(np.float32)
 
 
-@torch.no_grad()
 def _cosines(clips: ClipArrays, model: DualEncoder) -> np.ndarray:
     was_training = model.training
     model.eval()
-    parts = []
-    for start in range(0, len(clips), _BATCH):
-        batch = clips.batch(np.arange(start, min(start + _BATCH, len(clips))))
-        videos, texts = model(batch.frames, batch.token_ids)
-        parts.append((videos * texts).sum(dim=1).numpy())
+    videos, texts = encode_clips(model, clips)
     model.train(was_training)
-    return np.concatenate(parts)
+    return (videos * texts).sum(axis=1)
 
 
 def _agreements(clips: ClipArrays) -> np.ndarray:

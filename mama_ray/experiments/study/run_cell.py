@@ -16,7 +16,7 @@ from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.evaluation.retrieval import compute_ranks, recall_metrics
 from mama_ray.experiments.study.cell import CellConfig, MetaSetConfig
-from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.clip_arrays import ClipArrays, encode_clips, load_split
 from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.observe import Evaluation, Observer
 from mama_ray.experiments.study.rules import build_rule
@@ -29,7 +29,6 @@ from mama_ray.training.loop import StepRecord, train
 from mama_ray.training.state import TrainState, build_state
 
 _FALSE_KINDS = ("swapped", "wrong")
-_EVALUATION_BATCH = 128
 _MEASURE_EVERY = 20  # steps between two looks at the meta loss before the lookahead
 
 
@@ -152,24 +151,15 @@ def evaluate(model: DualEncoder, val: ClipArrays, test: ClipArrays | None, galle
     Metrics are within galleries of `gallery_size` clips that stand side by side, 0 for all. Without test its part is
     empty.
     """
-    metrics, ranks = _rank(*_encode(model, val), gallery_size)
+    metrics, ranks = _rank(*encode_clips(model, val), gallery_size)
     if test is None:
         return metrics, {}, {}, {}
-    features = _encode(model, test)
+    features = encode_clips(model, test)
     on_test, ranks = _rank(*features, gallery_size)
     found = {topic: ranks["t2v"][test.topics == topic] for topic in TOPICS}
     by_topic = {topic: round(100 * float(np.mean(part <= 1)), 3) for topic, part in found.items() if len(part)}
     whole = _rank(*features, 0)[1] if gallery_size else ranks
     return metrics, on_test, by_topic, {way: np.ceil(part).astype(int).tolist() for way, part in whole.items()}
-
-
-def _encode(model: DualEncoder, clips: ClipArrays) -> tuple[np.ndarray, np.ndarray]:
-    parts = []
-    for start in range(0, len(clips), _EVALUATION_BATCH):
-        batch = clips.batch(np.arange(start, min(start + _EVALUATION_BATCH, len(clips))))
-        parts.append(model(batch.frames, batch.token_ids))
-    videos, texts = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-    return videos, texts
 
 
 def _rank(videos: np.ndarray, texts: np.ndarray, gallery_size: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:

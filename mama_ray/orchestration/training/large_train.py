@@ -1,6 +1,6 @@
 """The splits of a corpus as a run reads them: tables, and of a large one rows of the index for the training clips.
 
-Classes and questions hold the clips' table all the same.
+Classes, questions and the columns that a weight net sees hold the clips' table all the same.
 """
 
 import logging
