@@ -157,7 +157,10 @@ def failed_place(error: OSError, place: str) -> tuple[str, bool]:
     if not _is_local(place):
         return scratch, True
     path = place.removeprefix("file://")
-    is_scratch = _free_bytes(scratch) < _free_bytes(path)
+    free, device = _disk_of(path)
+    scratch_free, scratch_device = _disk_of(scratch)
+    # The room on one disk differs from one look to the next while others write there.
+    is_scratch = scratch_device != device and scratch_free < free
     return (scratch, True) if is_scratch else (place, False)
 
 
@@ -169,14 +172,14 @@ def _is_below(path: str, folder: str) -> bool:
     return Path(folder.removeprefix("file://")).absolute() in (Path(path).absolute(), *Path(path).absolute().parents)
 
 
-def _free_bytes(path: str) -> int:
-    """Return the room on the disk of a path that may not be there yet."""
+def _disk_of(path: str) -> tuple[int, int]:
+    """Return the room on the disk of a path that may not be there yet, in bytes, and the number of that disk."""
     for folder in (Path(path).absolute(), *Path(path).absolute().parents):
         try:
-            return shutil.disk_usage(folder).free
+            return shutil.disk_usage(folder).free, folder.stat().st_dev
         except OSError:
             continue
-    return 0
+    return 0, 0
 
 
 def _same(error: BaseException, number: int | None) -> OSError:
