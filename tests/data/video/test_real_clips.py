@@ -1,12 +1,14 @@
 """The real clips beside the repository: many codecs, sizes, shapes of pixels, rotations and faults."""
 
 import csv
+import io
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -85,6 +87,11 @@ def test_every_frame_of_every_clip_decodes_but_the_one_known(row):
     assert count_decodable_frames(data) == probe_video(data).num_frames - num_bad
 
 
+def has_oblong_pixels(data: bytes) -> bool:
+    with av.open(io.BytesIO(data)) as container:
+        return container.streams.video[0].sample_aspect_ratio not in (None, 0, 1)
+
+
 @pytest.mark.slow
 @each_clip
 def test_both_readers_give_the_same_frames_of_real_clips(row):
@@ -95,8 +102,9 @@ def test_both_readers_give_the_same_frames_of_real_clips(row):
         indices = row_rng(0, 0, 0).integers(decoder.num_frames, size=6)
         frames = decoder.frames_by_index(indices)
         wanted = frames if wanted is None else wanted
-    # The two versions of FFmpeg round 10-bit sources differently, and a few values of MPEG-4; all else is equal.
-    limit = 5 if "10bits" in row["file"] else 0.001
+    # The two versions of FFmpeg round 10-bit sources differently, and a few values of MPEG-4; pixels that are
+    # not square are scaled, which they round differently too; all else is equal.
+    limit = 5 if "10bits" in row["file"] else 2 if has_oblong_pixels(data) else 0.001
     assert np.abs(frames.astype(int) - wanted).mean() <= limit
 
 
