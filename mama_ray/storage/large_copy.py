@@ -1,4 +1,4 @@
-"""A copy of an object by its parts, which S3 makes itself: in one request it copies no more than 5 GiB."""
+"""Another name for a large object: S3 copies no more than 5 GiB in one request, and so by parts, without sending them."""
 
 from contextlib import suppress
 
@@ -11,10 +11,10 @@ MAX_COPY_BYTES = 5 << 30
 _PART_BYTES, _MAX_PARTS = 256 << 20, 10_000
 
 
-def copy_by_parts(source: str, target: str, num_bytes: int) -> None:
-    """Copy an object of S3 of `num_bytes`; both are bucket/key.
+def move_by_parts(source: str, target: str, num_bytes: int) -> None:
+    """Give an object of S3 of `num_bytes` another name; both are bucket/key.
 
-    The target appears whole. Where the copy fails, its parts are deleted and OSError is raised.
+    The target appears whole. Where the copy fails, its parts are deleted and OSError is raised; the source stays.
     """
     part_bytes = max(_PART_BYTES, -(-num_bytes // _MAX_PARTS))
     origin, name = _name(source), _name(target)
@@ -32,6 +32,7 @@ def copy_by_parts(source: str, target: str, num_bytes: int) -> None:
             with suppress(Exception):  # the first error is the one to tell
                 client.abort_multipart_upload(**upload)
             raise
+        client.delete_object(**origin)
 
 
 def _name(path: str) -> dict[str, str]:

@@ -180,8 +180,7 @@ class Place:
                 yield stream
                 num_bytes = stream.tell() if self.is_s3 and not stream.closed else 0
             if num_bytes > large_copy.MAX_COPY_BYTES:
-                large_copy.copy_by_parts(temporary, self.path, num_bytes)
-                self.filesystem.delete_file(temporary)
+                large_copy.move_by_parts(temporary, self.path, num_bytes)
             else:
                 self.filesystem.move(temporary, self.path)
         except BaseException:
