@@ -1,4 +1,4 @@
-"""Another name for a large object: S3 copies no more than 5 GiB in one request, and so by parts, without sending them."""
+"""Another name for a large object: S3 copies no more than 5 GiB in one request, but larger ones by parts."""
 
 from contextlib import suppress
 
