@@ -20,6 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from mama_ray.orchestration.cluster import pipelines
 from mama_ray.orchestration.cluster.connect import quieten_ray_data
+from mama_ray.orchestration.cluster.freed_memory import share_one_arena
 from mama_ray.orchestration.cluster.loopback import close_local_ray
 
 
@@ -44,6 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     pipelines.NUMBERS_PER_PIPELINE = options.per_pipeline
     close_local_ray()
+    share_one_arena()  # as connect does
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.WARNING}
     ray.init(address="local", num_cpus=4, object_store_memory=512 << 20, **quiet)
     quieten_ray_data()
@@ -51,8 +53,12 @@ def main() -> None:
     context.enable_progress_bars, context.target_max_block_size = False, 6000  # a chunk is a block
     rows, began = [], time.process_time()
     with DataContext.current(context):
-        for numbers in pipelines.runs_of(options.chunks):
+        runs = pipelines.runs_of(options.chunks)
+        numbers = next(runs, None)
+        while numbers is not None:
             rows.append(run_one(pipelines.dataset_of(numbers)))
+            numbers = next(runs, None)  # the pipeline is over with this: what it freed is given back
+            rows[-1]["end_mb"] = round(private_mb(), 1)
             print(rows[-1], file=sys.stderr, flush=True)
     marks = [row["end_mb"] for row in rows]
     total = sum(row["chunks"] for row in rows)
@@ -68,7 +74,7 @@ def main() -> None:
 
 
 def run_one(numbers: ray.data.Dataset) -> dict[str, float]:
-    """Work off one pipeline; return its chunks and the driver's memory at its quarters and its end, in MiB."""
+    """Work off one pipeline; return its chunks and the driver's memory after a quarter of them and at most, in MiB."""
     shown = numbers.map_batches(decode, batch_size=1, num_cpus=0.5, compute=TaskPoolStrategy(size=3))
     pool = ActorPoolStrategy(
         size=1, max_concurrent_calls_per_actor=3, max_tasks_in_flight_per_actor=6, enable_true_multi_threading=True
@@ -79,7 +85,7 @@ def run_one(numbers: ray.data.Dataset) -> dict[str, float]:
         done += len(batch)
         marks.append(private_mb())
     quarter = marks[len(marks) // 4]
-    return {"chunks": done, "quarter_mb": round(quarter), "most_mb": round(max(marks)), "end_mb": round(private_mb())}
+    return {"chunks": done, "quarter_mb": round(quarter), "most_mb": round(max(marks))}
 
 
 def private_mb() -> float:

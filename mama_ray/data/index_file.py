@@ -127,8 +127,8 @@ def write_rows(place: Place, tables: Iterable[pa.Table], columns: Sequence[str],
     """Write rows with some columns of an index as a file of their own, to be read as one by who is handed it.
 
     tables: in the order of (shard, offset), few in memory at a time. Of larger rows than an index has, a window of
-    shards is to fit into what a reader keeps: smaller row groups. The file has its name from the start, since S3 copies
-    no more than 5 GiB.
+    shards is to fit into what a reader keeps: smaller row groups. The file has its name from the start, which saves
+    S3 a copy by parts.
     """
     schema = pa.schema([INDEX_SCHEMA.field(name) for name in columns])
     metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}

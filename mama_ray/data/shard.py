@@ -35,7 +35,7 @@ class ShardError(ValueError):
         super().__init__(printable(text))  # it quotes names of members
 
 
-# An object store copies a shard once to give it its name, and S3 copies no more than 5 GiB.
+# An object store copies a shard once to give it its name, and S3 copies no more than 5 GiB in one request.
 MAX_SHARD_BYTES = 4 << 30
 
 

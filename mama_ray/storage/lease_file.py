@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mama_ray.storage.places import Place
-from mama_ray.storage.s3 import AT_WORK, s3_client
+from mama_ray.storage.s3 import AT_WORK, s3_client, s3_errors
 
 logger = logging.getLogger(__name__)
 
@@ -208,19 +208,16 @@ class _S3File:
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         """Return the answer; None for an object that is not there, or not as the condition has it."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import ClientError
 
-        try:
-            return getattr(self._client, operation)(**self._name, **arguments)
-        except ClientError as error:
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if status in (404, 409, 412) and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
-                return None
-            if status == 403:
-                raise PermissionError(str(error)) from error
-            raise OSError(str(error)) from error
-        except BotoCoreError as error:
-            raise OSError(str(error)) from error
+        with s3_errors():
+            try:
+                return getattr(self._client, operation)(**self._name, **arguments)
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status in (404, 409, 412) and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
+                    return None
+                raise
 
 
 class _OtherFile:

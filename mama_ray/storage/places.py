@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 
 from mama_ray.errors import UserError
 from mama_ray.masking import holds_credentials
+from mama_ray.storage import large_copy
 from mama_ray.storage.failures import as_storage_error, told_of_storage
 from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
 from mama_ray.storage.small_files import MAX_FILE_BYTES, MAX_JSON_BYTES, parse_json, read_at_most, require_regular
@@ -171,13 +172,17 @@ class Place:
     def open_whole(self) -> Iterator[BinaryIO]:
         """Yield a stream for a file of any size, which gets its name only when the block ends without an error.
 
-        An object store copies it once to give it the name, and S3 copies no more than 5 GiB.
+        An object store copies it once to give it the name: S3 by parts where it has more than 5 GiB.
         """
         temporary = f"{self.path}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             with self.filesystem.open_output_stream(temporary) as stream:
                 yield stream
-            self.filesystem.move(temporary, self.path)
+                num_bytes = stream.tell() if self.is_s3 and not stream.closed else 0
+            if num_bytes > large_copy.MAX_COPY_BYTES:
+                large_copy.move_by_parts(temporary, self.path, num_bytes)
+            else:
+                self.filesystem.move(temporary, self.path)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 self.filesystem.delete_file(temporary)

@@ -1,6 +1,8 @@
 """Where S3 is and how patient we are with it; endpoint, region and profile come from the environment, as with boto."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -87,7 +89,10 @@ def _profile() -> dict[str, str]:
 
 
 def s3_client(patience: Patience) -> Any:
-    """Return botocore's client of the same S3, for what Arrow's filesystem cannot ask: the conditions of a PUT."""
+    """Return botocore's client of the same S3, for what Arrow's filesystem cannot ask.
+
+    It is the conditions of a PUT, and copies by parts.
+    """
     import botocore.session
     from botocore.config import Config
 
@@ -106,3 +111,17 @@ def s3_client(patience: Patience) -> Any:
             response_checksum_validation="when_required",
         ),
     )
+
+
+@contextmanager
+def s3_errors() -> Iterator[None]:
+    """Turn what that client raises into the OSError that Arrow's filesystem would raise."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        raise (PermissionError if status == 403 else OSError)(str(error)) from error
+    except BotoCoreError as error:
+        raise OSError(str(error)) from error

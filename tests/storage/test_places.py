@@ -10,7 +10,9 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
+from mama_ray.storage import large_copy
 from mama_ray.storage.places import Place, absolute_uri, join_uri, whole_file
+from mama_ray.storage.s3 import AT_WORK, s3_client
 from tests.storage.s3_faults import FaultyProxy, asked, serving
 
 
@@ -185,3 +187,28 @@ def test_a_small_file_is_one_request_and_a_folder_none(s3_server, s3_bucket, mon
         (place / "deep/small").write_whole(b"few bytes")
         (place / "deep/written").write_whole(lambda stream: stream.write(b"a few more"))
         assert proxy.asked == ["PUT", "PUT"]
+
+
+@pytest.mark.parametrize("num_bytes", [12 << 20, 10 << 20])
+def test_an_object_too_large_for_one_copy_gets_its_name_by_parts(s3_bucket, tmp_path, monkeypatch, num_bytes):
+    monkeypatch.setattr(large_copy, "MAX_COPY_BYTES", 9 << 20)
+    monkeypatch.setattr(large_copy, "_PART_BYTES", 5 << 20)  # the least that S3 takes
+    place = Place.of(f"s3://{s3_bucket}/{tmp_path.name}/index.parquet")
+    content = os.urandom(num_bytes)
+    with place.open_whole() as stream:
+        stream.write(content)
+    assert place.read_bytes() == content
+    assert place.parent.files() == [place]
+    head = s3_client(AT_WORK).head_object(Bucket=s3_bucket, Key=f"{tmp_path.name}/index.parquet")
+    assert head["ETag"].endswith(f'-{-(-num_bytes // (5 << 20))}"')  # as of an upload of parts
+
+
+def test_a_copy_by_parts_that_fails_leaves_neither_parts_nor_the_file(s3_bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(large_copy, "MAX_COPY_BYTES", 9 << 20)
+    monkeypatch.setattr(large_copy, "_PART_BYTES", 4 << 20)  # less than S3 takes, which it says at the end
+    place = Place.of(f"s3://{s3_bucket}/{tmp_path.name}/index.parquet")
+    place.write_whole("old")
+    with pytest.raises(OSError, match="EntityTooSmall"), place.open_whole() as stream:
+        stream.write(bytes(12 << 20))
+    assert (place.read_text(), place.parent.files()) == ("old", [place])
+    assert not s3_client(AT_WORK).list_multipart_uploads(Bucket=s3_bucket).get("Uploads")

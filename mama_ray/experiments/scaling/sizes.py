@@ -19,13 +19,13 @@ def corpus_sizes(
     assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720", shard_folders: int = 0
 ) -> dict[str, float]:
     """Return bytes, counts and seconds of a job of `num_clips` clips, each a measured figure per clip, part or shard
-    times. What a process holds is bounded, whatever the number, but in the driver."""
+    times. What a process holds is bounded, whatever the number, but for half a megabyte of each ended pipeline."""
     measured = json.loads(MEMORY.read_text())
     table, control = (calibration[name] for name in ("table", "control"))
     chunk_clips, clip_bytes = chunk_clips_of(num_clips), calibration["decode"][size]["clip_mb"] * 1e6
     num_chunks, num_shards, num_files = (-(-num_clips // of) for of in (chunk_clips, CLIPS_PER_SHARD, CLIPS_PER_FILE))
     held = num_clips * table["job_table_bytes_per_clip"] if num_clips <= MAX_HELD_ROWS else 0.0
-    in_pipeline = min(num_chunks, NUMBERS_PER_PIPELINE)
+    in_pipeline, num_pipelines = min(num_chunks, NUMBERS_PER_PIPELINE), -(-num_chunks // NUMBERS_PER_PIPELINE)
     checks, checks_s = _check_of(assume, num_shards, shard_folders)
     per_part = sum(calibration["storage"]["part"].values())
     return {
@@ -38,12 +38,12 @@ def corpus_sizes(
         "driver_mb_of_a_pipeline": in_pipeline
         * (control["driver_bytes_per_chunk_1_engines"] + control["source_bytes_per_chunk_1_engines"])
         / 1e6,
-        "driver_mb_kept_of_pipelines": num_chunks * measured["driver_bytes_per_chunk_over_pipelines"] / 1e6,
+        "driver_mb_kept_of_pipelines": num_pipelines * measured["driver_mb_of_an_ended_pipeline"],
         "caption_table_gb": num_clips * table["table_bytes_per_clip"] / 1e9,
         "num_table_files": num_files,
         "clips_per_chunk": chunk_clips,
         "num_parts": num_chunks,
-        "num_pipelines": -(-num_chunks // NUMBERS_PER_PIPELINE),
+        "num_pipelines": num_pipelines,
         "parts_gb": num_clips * table["part_bytes_per_clip"] / 1e9,
         "scan_parts_s": num_chunks * table["scan_s_per_part"]
         + -(-num_files // _LIST_THREADS) * assume.read_latency_s,

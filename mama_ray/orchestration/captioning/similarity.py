@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from mama_ray.captioning.postprocess import PostprocessConfig, postprocess
 from mama_ray.data.tokenizer import Tokenizer
@@ -59,21 +59,24 @@ def score_captions(
         start = int(ray.get(chunks)[int(batch["id"][0])]) * CHUNK_CLIPS
         return decode_clips(model, np.arange(start, min(start + CHUNK_CLIPS, plan.num_clips)))
 
+    def scored(numbers: range) -> Dataset:
+        scores = dataset_of(numbers).map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
+        scores = scores.map_batches(
+            CaptionScorer,
+            fn_constructor_args=(plan, model, clean),
+            batch_size=CHUNK_CLIPS,
+            compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
+            num_cpus=_ACTOR_CPUS,
+            num_gpus=1 if use_gpu else 0,
+        )
+        scores.set_name("caption_similarity")  # in Ray's dashboard
+        return scores
+
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     with DataContext.current(context):
         for numbers in runs_of(num_chunks):
-            frames = dataset_of(numbers).map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
-            scored = frames.map_batches(
-                CaptionScorer,
-                fn_constructor_args=(plan, model, clean),
-                batch_size=CHUNK_CLIPS,
-                compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
-                num_cpus=_ACTOR_CPUS,
-                num_gpus=1 if use_gpu else 0,
-            )
-            scored.set_name("caption_similarity")  # in Ray's dashboard
-            for _ in scored.iter_batches(batch_size=None, prefetch_batches=0):
+            for _ in scored(numbers).iter_batches(batch_size=None, prefetch_batches=0):
                 pass
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 import ray
 
 from mama_ray.masking import mask_text, mask_this_process
+from mama_ray.orchestration.cluster.freed_memory import share_one_arena
 from mama_ray.orchestration.cluster.loopback import close_local_ray
 from mama_ray.orchestration.cluster.noise import hide_noise, spell_control_characters
 from mama_ray.orchestration.cluster.orphans import ended_with_driver
@@ -53,6 +54,7 @@ def connect(*, num_cpus: int | None = None) -> None:
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", _WORKER_GROUP_START_TIMEOUT_S)
     os.environ.setdefault("RAY_task_oom_retries", _OUT_OF_MEMORY_RETRIES)
     quieten_ray_data()
+    share_one_arena()
     if os.environ.get("RAY_ADDRESS"):
         with kept_signals():
             ray.init(log_to_driver=True, runtime_env=None if _has_own_hook() else _RUNTIME_ENVIRONMENT)

@@ -9,13 +9,19 @@ from collections.abc import Iterator
 import ray
 from ray.data import Dataset
 
+from mama_ray.orchestration.cluster.freed_memory import give_back_memory
+
 NUMBERS_PER_PIPELINE = 1 << 15
 
 
 def runs_of(count: int) -> Iterator[range]:
-    """Yield the numbers 0 .. count - 1 in runs, each for a pipeline of its own, to be worked off before the next."""
+    """Yield the numbers 0 .. count - 1 in runs, each for a pipeline of its own, to be worked off before the next.
+
+    The caller has let go of a pipeline when it asks for the next run: its memory goes back to the system then.
+    """
     for start in range(0, count, NUMBERS_PER_PIPELINE):
         yield range(start, min(start + NUMBERS_PER_PIPELINE, count))
+        give_back_memory()
 
 
 def dataset_of(numbers: range) -> Dataset:

@@ -62,9 +62,12 @@ class IndexPlan:
         return self.parts[-1].stop
 
 
-def make_plan(job: IndexJob) -> IndexPlan:
-    """Read the clips and look at the model, in tasks. Raises UserError for whatever is wrong with them."""
-    table, parts = _load_clips.options(num_returns=2).remote(job, row_server.MAX_HELD_ROWS)
+def make_plan(job: IndexJob, work: str) -> IndexPlan:
+    """Read the clips and look at the model, in tasks. Raises UserError for whatever is wrong with them.
+
+    work: URI of a folder for the clips of a large corpus with the captions of tables.
+    """
+    table, parts = _load_clips.options(num_returns=2).remote(job, row_server.MAX_HELD_ROWS, work)
     model_hash, dim = result_of(_look_at_model.remote(job.model, job.batch_size))
     names = result_of(parts, table)
     table = row_server.shared_rows(table, names[-1].stop, _COLUMNS)
@@ -82,7 +85,7 @@ def hash_texts(captions: list[tuple[str, str]]) -> str:
 
 
 @ray.remote(num_cpus=_LOAD_CPUS, name="index: load clips")
-def _load_clips(job: IndexJob, max_held: int) -> tuple[pa.Table | IndexRows, tuple[Part, ...]]:
+def _load_clips(job: IndexJob, max_held: int, work: str) -> tuple[pa.Table | IndexRows, tuple[Part, ...]]:
     """Return the rows of a job, as a table where they are at most `max_held`, and its parts."""
     start_worker_logging()
     with storage_errors(job.shards):
@@ -92,7 +95,7 @@ def _load_clips(job: IndexJob, max_held: int) -> tuple[pa.Table | IndexRows, tup
     with storage_errors(job.shards):
         parts = tuple(_parts(rows, job.part_clips))
         if len(rows) > max_held:
-            return _with_captions(rows, job), parts
+            return _with_captions(rows, job, Place.of(work)), parts
         table = rows.read()
     if job.captions:
         files = {uri: read_caption_files(Place.of(uri), columns=COLUMNS) for uri in job.captions}
@@ -101,12 +104,12 @@ def _load_clips(job: IndexJob, max_held: int) -> tuple[pa.Table | IndexRows, tup
     return table.combine_chunks(), parts
 
 
-def _with_captions(rows: IndexRows, job: IndexJob) -> IndexRows:
-    """Return rows with the captions of the job's tables: of an index of their own, in the job's folder."""
+def _with_captions(rows: IndexRows, job: IndexJob, work: Place) -> IndexRows:
+    """Return rows with the captions of the job's tables: of an index of their own, in the folder for it."""
     if not job.captions:
         return rows
     tables: dict[str, ReadTable] = {uri: partial(_read, uri) for uri in job.captions}
-    place = Place.of(job.output) / CLIPS_FOLDER / "clips.parquet"
+    place = work / "clips.parquet"
     with large_join(rows.tables(["clip_id"]), tables, exclude_flags=job.exclude_flags) as found:
         _tell(found.uses)
         index = write_rows(place, found.add_to(rows.tables()), _COLUMNS, rows.index.shard_sizes())

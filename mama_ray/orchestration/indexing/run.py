@@ -8,7 +8,6 @@ Started again with the same it goes on, with more shards it adds theirs, with ot
 import logging
 import os
 import time
-from contextlib import suppress
 from itertools import chain
 
 import ray
@@ -28,6 +27,7 @@ from mama_ray.orchestration.indexing.plan import CLIPS_FOLDER, IndexPlan, make_p
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.start_folder import start_folder
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,8 @@ def make_index(job: IndexJob) -> str:
     with Lease(output / LEASE_NAME, "table of embeddings"):
         connect()
         _fit_actors(job.actors, is_cluster="RAY_ADDRESS" in os.environ)
-        try:
-            with user_errors(), storage_errors(job.output):
-                return _make(job, output)
-        finally:
-            with suppress(OSError):  # there are none, or the storage is gone, which is told
-                (output / CLIPS_FOLDER).delete_folder()
+        with user_errors(), storage_errors(job.output), start_folder(output, CLIPS_FOLDER) as work:
+            return _make(job, output, work)
 
 
 def _look_at_inputs(job: IndexJob) -> None:
@@ -72,9 +68,9 @@ def _fit_actors(actors: IndexActorConfig, *, is_cluster: bool) -> None:
     require_room("an actor", [Share(wanted, {})], is_cluster=is_cluster, remedy="lower what actors reserve")
 
 
-def _make(job: IndexJob, output: Place) -> str:
+def _make(job: IndexJob, output: Place, work: Place) -> str:
     started = time.monotonic()
-    plan = make_plan(job)
+    plan = make_plan(job, work.uri)
     require_same(job, plan, output)
     state = look_at_parts(plan, output)
     enter(job, plan, output)

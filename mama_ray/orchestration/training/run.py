@@ -6,7 +6,6 @@ python jobs/train.py [configs/train/NAME.yaml] --storage URI --run NAME     # st
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 
 from ray.train import UserCallback
 
@@ -38,6 +37,7 @@ from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, join_uri
 from mama_ray.storage.small_files import MAX_JSON_BYTES
+from mama_ray.storage.start_folder import start_folder
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.weighting.inputs import check_num_averaged
 
@@ -90,15 +90,12 @@ def run_to_end(
     runs share the cluster with this one.
     """
     run_folder = Place.of(join_uri(job.storage, job.run))
-    try:
-        return _run_to_end(job, run_folder, callbacks=callbacks, num_runs=num_runs)
-    finally:
-        with suppress(OSError):  # none were written, or the storage is gone, which is told
-            (run_folder / _CLIPS_FOLDER).delete_folder()
+    with start_folder(run_folder, _CLIPS_FOLDER) as work:
+        return _run_to_end(job, run_folder, work, callbacks=callbacks, num_runs=num_runs)
 
 
 def _run_to_end(
-    job: TrainJob, run_folder: Place, *, callbacks: Sequence[UserCallback], num_runs: int
+    job: TrainJob, run_folder: Place, work: Place, *, callbacks: Sequence[UserCallback], num_runs: int
 ) -> tuple[TrainJob, int, bool]:
     begun = compare_with_begun(job, run_folder)
     look_at_inputs(job, has_begun=begun is not None)
@@ -110,7 +107,7 @@ def _run_to_end(
     begins_with = job
     shards = embedded_shards(job.corpus, job.storage) if job.shards is None else job.shards
     job = job.model_copy(update={"shards": shards})
-    data = load_begun_data(job, begun, newest, work=(run_folder / _CLIPS_FOLDER).uri)
+    data = load_begun_data(job, begun, newest, work=work.uri)
     asked = load_begun_questions(job, data, begun, newest) if job.answers_questions else None
     samples = data.summary["num_clips"] if asked is None else asked.summary["num_questions"]
     check_sizes(job, samples)

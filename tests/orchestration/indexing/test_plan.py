@@ -1,13 +1,11 @@
 """Clips of a large corpus stay in the index: the same clips, captions and parts as from a table."""
 
-from pathlib import Path
-
 import pytest
 
 from mama_ray.captioning import large_join
 from mama_ray.data.index_rows import IndexRows
 from mama_ray.orchestration.indexing.job import IndexJob
-from mama_ray.orchestration.indexing.plan import CLIPS_FOLDER, _load_clips
+from mama_ray.orchestration.indexing.plan import _load_clips
 from tests.data.shard_factory import write_dataset
 from tests.data.test_index_rows import with_groups_of
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
@@ -27,12 +25,13 @@ def test_clips_that_are_read_are_those_of_the_table(tmp_path, monkeypatch, split
     job = IndexJob(
         shards=str(shards), model="m", output=str(tmp_path / "out"), split=split, captions=captions, part_clips=5
     )
-    table, parts = load(job, 1000)
-    rows, same_parts = load(job, 3)
+    work = tmp_path / "work"
+    table, parts = load(job, 1000, str(work))
+    rows, same_parts = load(job, 3, str(work))
     assert isinstance(rows, IndexRows)
     assert rows.read().to_pylist() == table.to_pylist()
     assert parts == same_parts
     assert [part.name for part in parts][:2] == ["clips-000000-0000.parquet", "clips-000000-0001.parquet"]
     assert parts[-1].stop == len(table) == (24 if split is None else 16)
     assert all(len(own) == 1 + has_tables for own in rows.read()["captions"].to_pylist())
-    assert Path(tmp_path, "out", CLIPS_FOLDER).exists() == has_tables
+    assert work.exists() == has_tables
