@@ -11,7 +11,7 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.settings import MetaConfig, WeightingConfig, require_no_trivial_optimum
 
 # Part of every hash: a change of what a run does must not take over results from before it.
 CELL_VERSION = 1
@@ -150,10 +150,7 @@ class CellConfig(Config):
 
     def _check_options(self) -> None:
         weighting = self.weighting
-        is_joint = weighting.kind == "learned" and weighting.learner == "joint"
-        if is_joint and weighting.normalisation != "sum_global":
-            got = f"learner joint with normalisation {weighting.normalisation}"
-            raise ValueError(f"{got} has a trivial optimum, whatever the clips are: wanted sum_global")
+        require_no_trivial_optimum(weighting)
         if self.rule.kind != "none" and weighting.kind != "uniform":
             raise ValueError(f"rule {self.rule.kind} is in place of weighting: got {weighting.kind}, wanted uniform")
         if self.reverse_share and (self.objective.margin or self.objective.loss != "softmax"):

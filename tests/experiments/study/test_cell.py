@@ -75,7 +75,7 @@ def test_an_impossible_cell_is_refused(overrides, message):
 def test_joint_learning_with_a_trivial_optimum_is_refused(normalisation):
     joint = {"weighting.kind": "learned", "weighting.learner": "joint"}
     assert with_overrides(CellConfig(), joint).weighting.normalisation == "sum_global"
-    with pytest.raises(ValueError, match=f"joint with normalisation {normalisation} has a trivial optimum"):
+    with pytest.raises(ValueError, match=f"joint has a trivial optimum.*normalisation {normalisation}"):
         with_overrides(CellConfig(), joint | {"weighting.normalisation": normalisation})
     learned = {"weighting.kind": "learned", "weighting.normalisation": normalisation}
     assert with_overrides(CellConfig(), learned).is_meta_learned
