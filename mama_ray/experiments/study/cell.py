@@ -11,7 +11,12 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig, require_no_trivial_optimum
+from mama_ray.weighting.settings import (
+    MetaConfig,
+    WeightingConfig,
+    require_learnable_margin,
+    require_no_trivial_optimum,
+)
 
 # Part of every hash: a change of what a run does must not take over results from before it.
 CELL_VERSION = 1
@@ -151,12 +156,15 @@ class CellConfig(Config):
     def _check_options(self) -> None:
         weighting = self.weighting
         require_no_trivial_optimum(weighting)
+        if self.meta.learns_margin:
+            require_learnable_margin(self.meta, self.objective, weighting)
         if self.rule.kind != "none" and weighting.kind != "uniform":
             raise ValueError(f"rule {self.rule.kind} is in place of weighting: got {weighting.kind}, wanted uniform")
         if self.reverse_share and (self.objective.margin or self.objective.loss != "softmax"):
             raise ValueError("reverse_share is of loss softmax without a margin")
-        if self.reverse_share and self.weighting.kind == "learned":
-            raise ValueError("reverse_share is a control by itself: got weighting learned")
+        if self.reverse_share and (weighting.kind == "learned" or self.meta.learns_margin):
+            got = "weighting learned" if weighting.kind == "learned" else f"meta.margin {self.meta.margin}"
+            raise ValueError(f"reverse_share is a control by itself: got {got}")
         if self.told_wrong is not None and self.captions:
             raise ValueError(f"told_wrong and captions {self.captions}: wanted one narrator")
         for name, count in (("num_val", self.corpus.num_val), ("num_test", self.corpus.num_test)):
@@ -179,7 +187,7 @@ class CellConfig(Config):
     @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
-        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        return self.meta.learns_margin or (self.weighting.kind == "learned" and self.weighting.learner == "meta")
 
     @property
     def seeded_corpus(self) -> CorpusConfig:

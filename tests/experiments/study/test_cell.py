@@ -6,6 +6,7 @@ from mama_ray.config import with_overrides
 from mama_ray.config.fields import leaf_paths
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.experiments.study.cell import CellConfig, cell_hash, pictures_of
+from mama_ray.experiments.study.forecast import _step_seconds
 
 CHANGES = {
     "seed": 1,
@@ -64,6 +65,9 @@ def test_a_name_covers_all_fields():
         ({"reverse_share": 0.5, "objective.margin": 0.1}, "reverse_share is of loss softmax without a margin"),
         ({"reverse_share": 0.5, "weighting.kind": "learned"}, "reverse_share is a control by itself"),
         ({"told_wrong": 0.1, "captions": "narrator"}, "wanted one narrator"),
+        ({"meta.margin": "scalar", "meta_set.size": 8}, "meta.batch_size 32"),
+        ({"meta.margin": "scalar", "objective.margin": 0.6}, "wanted less than meta.margin_limit"),
+        ({"meta.margin": "per_sample", "reverse_share": 0.5}, "a control by itself: got meta.margin per_sample"),
     ],
 )
 def test_an_impossible_cell_is_refused(overrides, message):
@@ -79,6 +83,12 @@ def test_joint_learning_with_a_trivial_optimum_is_refused(normalisation):
         with_overrides(CellConfig(), joint | {"weighting.normalisation": normalisation})
     learned = {"weighting.kind": "learned", "weighting.normalisation": normalisation}
     assert with_overrides(CellConfig(), learned).is_meta_learned
+
+
+def test_a_cell_with_a_learned_margin_needs_a_meta_set_and_counts_its_meta_steps():
+    plain, learned = (with_overrides(CellConfig(), {"meta.margin": kind}) for kind in ("fixed", "scalar"))
+    assert learned.is_meta_learned and not plain.is_meta_learned
+    assert _step_seconds(learned) == pytest.approx(_step_seconds(plain) * (1 + 1.6 / learned.meta.meta_every))
 
 
 def test_a_cell_without_the_options_that_came_later_has_the_name_that_it_had():

@@ -90,6 +90,15 @@ def test_generated_captions_change_what_is_learned(small_study):
     assert mixed.final.train_loss != plain.final.train_loss
 
 
+@pytest.mark.parametrize("kind", ["scalar", "per_sample"])
+def test_a_learned_margin_is_learned_and_told(small_study, kind):
+    learned = as_record(run(small_study, {"meta.margin": kind, "meta.margin_lr": 0.05, "meta.meta_every": 1}))
+    assert 0.02 < abs(learned.learned["margin"]) < 0.5 and set(learned.weights.values()) == {1.0}
+    assert (learned.learned["margin_spread"] > 0) == (kind == "per_sample")
+    plain = as_record(run(small_study))
+    assert plain.learned == {} and learned.final.train_loss != plain.final.train_loss
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
