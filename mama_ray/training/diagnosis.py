@@ -36,6 +36,7 @@ class StepWindow:
         self._steps: list[int] = []
         self._weights: list[Tensor] = []
         self._inputs: list[Tensor] = []
+        self._shares: list[Tensor] = []
 
     @property
     def num_steps(self) -> int:
@@ -50,6 +51,8 @@ class StepWindow:
         self._weights.append(record.weights)
         if record.inputs is not None:
             self._inputs.append(record.inputs)
+        if record.shares is not None:
+            self._shares.append(record.shares)
 
     def require_sound(self, global_batch_size: int) -> None:
         """Raise UserError where the loss is no number or a whole batch was unusable; a window must pass before any of
@@ -71,6 +74,26 @@ class StepWindow:
         means = mean_weights(weighting.inputs, torch.cat(self._inputs), weights)
         is_usable = self._weights[-1] > 0
         return means | (sensitivities(weighting, self._inputs[-1][is_usable]) if is_usable.any() else {})
+
+    def of_captions(self) -> dict[str, float]:
+        """Return what part generated captions have in the losses of clips of two texts; {} without any.
+
+        How many of the clips have a generated caption, and their mean share and its spread.
+        """
+        shares = self.shares()
+        known = shares[~np.isnan(shares)]
+        if not len(known):
+            return {}
+        return {
+            "captions/generated": len(known) / len(shares),
+            "captions/generated_share": float(known.mean()),
+            "captions/generated_share_spread": float(known.std()),
+        }
+
+    def shares(self) -> np.ndarray:
+        """Return the share of the generated caption in each sample's loss, NaN of a clip without one; none where clips
+        have one text."""
+        return torch.cat(self._shares).float().cpu().numpy() if self._shares else np.empty(0, np.float32)
 
     def _mean(self, name: str) -> float:
         """Return a scalar's mean over the steps that have it."""

@@ -216,6 +216,12 @@ def require_learnable_margin(meta: MetaConfig, objective: ContrastiveConfig | No
         raise ValueError(f"meta.margin {meta.margin} needs a meta-set: got weighting.learner joint, wanted meta")
 
 
+def require_learnable_share(weighting: WeightingConfig) -> None:
+    """Raise ValueError where the shares of generated captions cannot be learned."""
+    if weighting.is_joint:
+        raise ValueError("objective.generated_share learned needs a meta-set: got weighting.learner joint, wanted meta")
+
+
 def require_no_trivial_optimum(weighting: WeightingConfig) -> None:
     """Raise UserError where a weight net on the training loss has its best weights whatever the clips are.
 

@@ -46,12 +46,26 @@ class Observer:
             self._last.append((record.rows.numpy(), record.losses.numpy(), weights, share))
             for name in _LEARNED & record.scalars.keys():
                 self._learned.setdefault(name.removeprefix("meta/"), []).append(float(record.scalars[name]))
+            self._note_shares(record)
             before = record.scalars.get("meta/loss_before_lookahead")
             if before is not None:
                 self._meta_ratios.append(float(record.scalars["meta/loss"]) / float(before))
         if record.step + 1 in self._evaluated:
             self.evaluate()
         self._resumed_at = time.perf_counter()
+
+    def _note_shares(self, record: StepRecord) -> None:
+        """Keep the shares of generated captions, all together and by what was done to the clips' own."""
+        if record.shares is None:
+            return
+        shares, kinds = record.shares.numpy(), self._kinds[record.rows.numpy()]
+        known = ~np.isnan(shares)
+        if known.any():
+            self._learned.setdefault("generated_share", []).append(float(shares[known].mean()))
+        for kind in np.unique(kinds[known]).tolist():
+            self._learned.setdefault(f"generated_share/{kind}", []).append(
+                float(shares[known & (kinds == kind)].mean())
+            )
 
     def evaluate(self) -> None:
         """Add a point to the curve."""

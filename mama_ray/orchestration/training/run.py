@@ -166,6 +166,7 @@ def load_begun_data(
         needs_relevance=job.needs_relevance,
         weighting=job.weighting,
         work=work,
+        mixes_captions=job.objective.mixes_captions,
     )
     if begun is not None:
         contents = data.summary["contents"]

@@ -28,6 +28,7 @@ CHANGES = {
     "reverse_share": 0.5,
     "logit_scale": 14.0,
     "told_wrong": 0.1,
+    "meta.margin": "scalar",
     "told_topics": "rare",
     "corpus.label_rate.swapped": 1.0,
 }
@@ -65,6 +66,9 @@ def test_a_name_covers_all_fields():
         ({"reverse_share": 0.5, "objective.margin": 0.1}, "reverse_share is of loss softmax without a margin"),
         ({"reverse_share": 0.5, "weighting.kind": "learned"}, "reverse_share is a control by itself"),
         ({"told_wrong": 0.1, "captions": "narrator"}, "wanted one narrator"),
+        ({"objective.generated_share": 0.5}, "objective.generated_share: no narrator"),
+        ({"objective.generated_share": 0.5, "told_wrong": 0.1, "reverse_share": 0.5}, "reverse_share is of one text"),
+        ({"objective.generated_share": "learned", "told_wrong": 0.1, "meta_set.size": 8}, "meta.batch_size 32"),
         ({"meta.margin": "scalar", "meta_set.size": 8}, "meta.batch_size 32"),
         ({"meta.margin": "scalar", "objective.margin": 0.6}, "wanted less than meta.margin_limit"),
         ({"meta.margin": "per_sample", "reverse_share": 0.5}, "a control by itself: got meta.margin per_sample"),

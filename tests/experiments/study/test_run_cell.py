@@ -12,10 +12,9 @@ from mama_ray.data.synthetic.facts import facts_of, topic_ranks
 from mama_ray.data.synthetic.generate import clip_id_of
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.vocabulary import TOPICS
-from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import cell_hash
-from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.clip_arrays import ClipArrays
 from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.observe import binned_means
@@ -43,13 +42,6 @@ def run(small_study, overrides=None, captions=None):
 
 def as_record(result) -> StudyRun:
     return StudyRun(method="m", x=None, cell="c", **{name: value for name, value in result.items() if name != "ranks"})
-
-
-@pytest.fixture
-def splits(small_study):
-    tokenizer = Tokenizer.from_directory(small_study.pretrained)
-    corpus = small_study.cell.seeded_corpus
-    return {name: load_split(corpus, name, small_study.frames_path, tokenizer, {}) for name in corpus.num_clips}
 
 
 def test_a_run_gives_a_record_with_its_curve_and_its_weights(small_study):
@@ -88,15 +80,6 @@ def test_generated_captions_change_what_is_learned(small_study):
     captions = {name % number: "a small blue ring blinks" for number in range(48)}
     mixed = as_record(run(small_study, {"captions": "narrator", "generated_share": 1.0}, captions))
     assert mixed.final.train_loss != plain.final.train_loss
-
-
-@pytest.mark.parametrize("kind", ["scalar", "per_sample"])
-def test_a_learned_margin_is_learned_and_told(small_study, kind):
-    learned = as_record(run(small_study, {"meta.margin": kind, "meta.margin_lr": 0.05, "meta.meta_every": 1}))
-    assert 0.02 < abs(learned.learned["margin"]) < 0.5 and set(learned.weights.values()) == {1.0}
-    assert (learned.learned["margin_spread"] > 0) == (kind == "per_sample")
-    plain = as_record(run(small_study))
-    assert plain.learned == {} and learned.final.train_loss != plain.final.train_loss
 
 
 @pytest.mark.parametrize(
