@@ -38,6 +38,8 @@ _TRAIN = (
 _META = (
     Metric("meta/loss", "nats", "mean loss of the meta batch at the lookahead"),
     Metric("meta/loss_before_lookahead", "nats", "mean loss of the same meta batch before the lookahead"),
+    Metric("meta/above_chance", "share", "clips of the meta batch that are told apart worse than by guessing"),
+    Metric("meta/below_half_chance", "share", "those with less than half of the loss of who guesses"),
     Metric("meta/direction_norm", "", "norm of the meta loss's gradient at the lookahead"),
     Metric("meta/hypergradient_norm", "", "norm of the weight net's gradient"),
     Metric("meta/margin", "radians", "mean of a learned margin over the batch"),
