@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from mama_ray.data.captions import caption_for_evaluation, pick_caption
+from mama_ray.data.captions import caption_for_evaluation, pick_caption, split_generated
 from mama_ray.data.index_rows import TakesRows
 from mama_ray.data.reading import read_payloads
 from mama_ray.data.shard import ShardError
@@ -39,6 +39,7 @@ class ClipAssembler:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     caption_probabilities: Mapping[str, float] | None = None
     joins_captions: bool = False
+    generated_apart: bool = False
     seed: int = 0
 
     def assemble(
@@ -48,8 +49,8 @@ class ClipAssembler:
 
         With `epochs` (one per row) sampling, augmentation and the choice of caption are random, keyed by seed, epoch
         and row; without, everything is deterministic evaluation: segment centres and the first caption. With
-        `joins_captions` the text is the paragraph of all captions in either case. Raises UserError where the storage
-        fails for good.
+        `joins_captions` the text is the paragraph of all captions in either case; with `generated_apart` an epoch's is
+        none of the generated ones (`second_captions.py`). Raises UserError where the storage fails for good.
         """
         chosen = self.table.take(pa.array(rows, pa.int64())).to_pylist()
         size = self.transform.image_size
@@ -59,8 +60,8 @@ class ClipAssembler:
         payloads = read_payloads(self.folder, chosen)
         for position, (record, payload) in enumerate(zip(chosen, payloads, strict=True)):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
-            text = text_of(record["captions"], rng, joins=self.joins_captions, probabilities=self.caption_probabilities)
-            captions.append(text)
+            drawn_by = {"probabilities": self.caption_probabilities, "apart": self.generated_apart}
+            captions.append(text_of(record["captions"], rng, joins=self.joins_captions, **drawn_by))
             try:
                 if isinstance(payload, ShardError):
                     raise payload
@@ -79,13 +80,18 @@ class ClipAssembler:
 
 
 def text_of(
-    captions: list[dict], rng: np.random.Generator | None, *, joins: bool, probabilities: Mapping[str, float] | None
+    captions: list[dict],
+    rng: np.random.Generator | None,
+    *,
+    joins: bool,
+    probabilities: Mapping[str, float] | None,
+    apart: bool = False,
 ) -> str:
     """Return the text of a clip: all captions as a paragraph (`joins`), a drawn one, or without `rng` the first; of a
     clip without captions, of which questions are asked all the same, the empty text."""
     if joins and captions:
         return str(caption_for_evaluation(captions, "paragraph"))
-    caption = draw_caption(captions, rng, joins=joins, probabilities=probabilities)
+    caption = draw_caption(captions, rng, joins=joins, probabilities=probabilities, apart=apart)
     return "" if caption is None else caption["text"]
 
 
@@ -95,10 +101,16 @@ def draw_caption(
     *,
     joins: bool,
     probabilities: Mapping[str, float] | None,
+    apart: bool = False,
 ) -> Mapping[str, str] | None:
-    """Return the caption that is a clip's text, of a paragraph (`joins`) the first; None of a clip without captions."""
+    """Return the caption that is a clip's text, of a paragraph (`joins`) the first; None of a clip without captions.
+
+    apart: a generated one is drawn only of a clip that has no other.
+    """
     if not captions:
         return None
     if rng is None or joins:
         return captions[0]
+    if apart:
+        captions = split_generated(captions)[0]
     return pick_caption(captions, probabilities=probabilities, rng=rng)

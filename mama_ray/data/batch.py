@@ -15,6 +15,7 @@ TARGET_PREFIX = "target/"
 QUESTION_PREFIX = "question/"
 CLIPS = "clips"
 WEIGHT_INPUTS = "weight_inputs"
+GENERATED_IDS = "generated_ids"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class ClipBatch:
     `question` is what a model that answers reads of the clip's question (`models/answering.py`), likewise.
     Where several questions may be about one clip, `clips` are the numbers of the pairs' clips, a clip's pairs stand
     side by side, and its frames are there once: `places` says for each pair which of them are its.
+    Where clips are learned from by two texts, `generated_ids` are the generated captions, of a clip without one its own
+    text once more; which have one is among the targets.
     """
 
     frames: UInt8[Tensor, "clips frames height width channels"]
@@ -37,6 +40,7 @@ class ClipBatch:
     clips: Int[Tensor, "batch"] | None = None
     places: Int[Tensor, "batch"] | None = None  # it stays in host memory: a batch is cut by it
     weight_inputs: Float[Tensor, "batch columns"] | None = None
+    generated_ids: Int[Tensor, "batch tokens"] | None = None
 
     def __len__(self) -> int:
         return self.rows.shape[0]
@@ -71,8 +75,9 @@ class ClipBatch:
             {name: change(tensor) for name, tensor in group.items()} for group in (self.targets, self.question)
         )
         fields = (self.frames, self.token_ids, self.rows, self.valid)
-        clips, inputs = (None if part is None else change(part) for part in (self.clips, self.weight_inputs))
-        return ClipBatch(*map(change, fields), targets, question, clips, self.places, inputs)
+        optional = self.clips, self.weight_inputs, self.generated_ids
+        clips, inputs, generated = (None if part is None else change(part) for part in optional)
+        return ClipBatch(*map(change, fields), targets, question, clips, self.places, inputs, generated)
 
 
 def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
@@ -101,6 +106,7 @@ def to_clip_batch(arrays: Mapping[str, np.ndarray]) -> ClipBatch:
         question=group(QUESTION_PREFIX),
         clips=None if places is None else wrap(CLIPS),
         weight_inputs=wrap(WEIGHT_INPUTS) if WEIGHT_INPUTS in arrays else None,
+        generated_ids=wrap(GENERATED_IDS) if GENERATED_IDS in arrays else None,
         places=places,
     )
 

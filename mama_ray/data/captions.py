@@ -84,6 +84,15 @@ def pick_caption(
     return own[int(rng.integers(len(own)))]
 
 
+def split_generated(
+    captions: Sequence[Mapping[str, str]],
+) -> tuple[Sequence[Mapping[str, str]], Sequence[Mapping[str, str]]]:
+    """Return a clip's own captions and the generated ones beside them: none of a clip that has no others."""
+    generated = [caption for caption in captions if caption["source"] == "generated"]
+    own = [caption for caption in captions if caption["source"] != "generated"]
+    return (own, generated) if own else (generated, [])
+
+
 def caption_for_evaluation(captions: Sequence[Mapping[str, str]], mode: CaptionMode) -> str | list[str]:
     """Return the text or texts a benchmark scores, in file order.
 

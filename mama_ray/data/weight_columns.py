@@ -160,7 +160,7 @@ class ColumnAssembler:
         clips: makes the clips' arrays.
         table: their table, with the columns.
         drawn: the column that says of which source the caption is.
-        probabilities, joins, seed: by which that caption is drawn, as `clips` draws it.
+        probabilities, joins, apart, seed: by which that caption is drawn, as `clips` draws it.
     """
 
     clips: AssemblesClips
@@ -168,6 +168,7 @@ class ColumnAssembler:
     drawn: DrawnSource | None = None
     probabilities: Mapping[str, float] | None = None
     joins: bool = False
+    apart: bool = False
     seed: int = 0
 
     def assemble(
@@ -182,7 +183,8 @@ class ColumnAssembler:
         if self.drawn is not None:
             for position, captions in enumerate(chosen["captions"].to_pylist()):
                 rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
-                caption = draw_caption(captions, rng, joins=self.joins, probabilities=self.probabilities)
+                drawn_by = {"joins": self.joins, "probabilities": self.probabilities, "apart": self.apart}
+                caption = draw_caption(captions, rng, **drawn_by)
                 source = None if caption is None else caption["source"]
                 if source in self.drawn.values:
                     columns[position, self.drawn.column] = self.drawn.values.index(source)

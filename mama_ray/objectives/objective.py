@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.data.classes.names import IS_GENERATED
+from mama_ray.data.classes.names import HAS_GENERATED, IS_GENERATED
 from mama_ray.objectives.contrastive import (
     combine_losses,
     compute_contrastive_directions,
@@ -38,6 +38,8 @@ from mama_ray.objectives.sigmoid import compute_sigmoid_directions, compute_sigm
 
 MARGIN = "margin"
 """The target that has an angular margin for each sample, in the place of the config's."""
+SHARE = "generated_share"
+"""The target that has the share of the generated caption in each sample's loss, in the place of the config's."""
 _T = TypeVar("_T")
 _SHARED = "shared"
 Shared = Annotated[_T, _SHARED]
@@ -80,6 +82,16 @@ class Features(NamedTuple):
     logit_bias: Shared[Float[Tensor, ""]]
 
 
+class PairedFeatures(NamedTuple):
+    """Those of clips that are learned from by two texts: their own, and a generated one (`ClipBatch.generated_ids`)."""
+
+    video: Float[Tensor, "local dim"]
+    text: Float[Tensor, "local dim"]
+    logit_scale: Shared[Float[Tensor, ""]]
+    logit_bias: Shared[Float[Tensor, ""]]
+    generated: Float[Tensor, "local dim"]
+
+
 OutputsT = TypeVar("OutputsT", bound=Outputs)
 
 
@@ -100,7 +112,12 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class ContrastiveObjective:
-    """contrastive_i: every clip against the texts of all ranks, and the other way round."""
+    """contrastive_i: every clip against the texts of all ranks, and the other way round.
+
+    Of `PairedFeatures` it is (1 - g_i) own_i + g_i generated_i, with g_i = 0 of a clip without a generated caption.
+    own_i is the loss among the clips' own texts; generated_i that among as many texts, a clip's generated caption or,
+    where it has none, its own: either has the same number of negatives.
+    """
 
     config: ContrastiveConfig
 
@@ -117,19 +134,58 @@ class ContrastiveObjective:
         """Return d contrastive_i / d margin_i, where the samples have margins of their own (targets MARGIN)."""
         return self._take(_no_margin, sigmoid_margin_slopes, contrastive_margin_slopes, outputs, batch)
 
+    def apart(
+        self, outputs: PairedFeatures, batch: ClipBatch
+    ) -> tuple[Float[Tensor, " local"], Float[Tensor, " local"]]:
+        """Return own_i and generated_i; of a clip without a generated caption own_i twice."""
+        losses = compute_ranking_losses, compute_sigmoid_losses, compute_contrastive_losses
+        own, generated = (self._of_texts(*losses, texts, outputs, batch) for texts in (outputs.text, outputs.generated))
+        return own, torch.where(batch.targets[HAS_GENERATED], generated, own)
+
+    def shares(self, batch: ClipBatch) -> Float[Tensor, " local"]:
+        """Return g_i, 0 of a clip without a generated caption."""
+        has_generated = batch.targets[HAS_GENERATED]
+        if SHARE in batch.targets:
+            return batch.targets[SHARE] * has_generated
+        assert isinstance(self.config.generated_share, float), "learned shares are a batch's targets"
+        return self.config.generated_share * has_generated.double()
+
     def _take(self, ranking: Callable, sigmoid: Callable, softmax: Callable, outputs: Outputs, batch: ClipBatch) -> Any:
+        own = self._of_texts(ranking, sigmoid, softmax, outputs.text, outputs, batch)
+        if not isinstance(outputs, PairedFeatures):
+            return own
+        generated = self._of_texts(ranking, sigmoid, softmax, outputs.generated, outputs, batch)
+        share = self.shares(batch)
+        if isinstance(own, tuple):
+            return tuple(_mix(*pair, share) for pair in zip(own, generated, strict=True))
+        return _mix(own, generated, share)
+
+    def _of_texts(
+        self,
+        ranking: Callable,
+        sigmoid: Callable,
+        softmax: Callable,
+        texts: Tensor,
+        outputs: Outputs,
+        batch: ClipBatch,
+    ) -> Any:
         known = {"valid": batch.valid, "clips": batch.clips}
         if self.config.ranks_by_cosine:
             classes = pair_classes(batch.targets) if self.config.needs_classes else None
-            return ranking(outputs.video, outputs.text, self.config, classes=classes, **known)
+            return ranking(outputs.video, texts, self.config, classes=classes, **known)
         if MARGIN in batch.targets:
             known["margins"] = batch.targets[MARGIN]
         if self.config.loss == "sigmoid":
             scale_and_bias = outputs.logit_scale, outputs.logit_bias
-            return sigmoid(outputs.video, outputs.text, *scale_and_bias, self.config, **known)
+            return sigmoid(outputs.video, texts, *scale_and_bias, self.config, **known)
         if self.config.generated_scale is not None:
             known["is_generated"] = batch.targets[IS_GENERATED]
-        return softmax(outputs.video, outputs.text, outputs.logit_scale, self.config, **known)
+        return softmax(outputs.video, texts, outputs.logit_scale, self.config, **known)
+
+
+def _mix(own: Tensor, generated: Tensor, share: Tensor) -> Tensor:
+    share = share.to(own.dtype)
+    return (1.0 - share) * own + share * generated
 
 
 def _no_margin(*_: Any, **__: Any) -> Tensor:
@@ -206,3 +262,9 @@ def which_are_shared(kind: type) -> tuple[bool, ...]:
     """Tell of each output whether all clips have it in common."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(get_origin(hint) is Annotated and _SHARED in get_args(hint) for hint in hints.values())
+
+
+@cache
+def which_are_texts(kind: type) -> tuple[bool, ...]:
+    """Tell of each output whether it is features of texts."""
+    return tuple(name in ("text", "generated") for name in get_type_hints(kind))

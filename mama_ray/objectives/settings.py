@@ -1,13 +1,14 @@
 """What is asked of the contrastive loss; without torch, as a command line names it."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
 
 Loss = Literal["softmax", "sigmoid", "max_margin", "adaptive_max_margin", "multi_similarity"]
+_Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # The cosines by which a positive pair is to lead, as published (LaViLa, EgoVLP, arXiv 2406.12256).
 RANKING_MARGINS = {"max_margin": 0.2, "adaptive_max_margin": 0.4, "multi_similarity": 0.6}
 
@@ -26,6 +27,11 @@ class ContrastiveConfig(Config):
     """Scale (one over the temperature) of the logits of two samples whose texts were generated, fixed; those of one
     such and another have the geometric mean of it and the model's. LaViLa's two temperatures, both 1/0.07 = 14.2857 in
     its recipe, which is the plain loss. It is of loss softmax, and needs data.shares. null has one scale for all."""
+
+    generated_share: AddedLater[_Share | Literal["learned"] | None] = None
+    """Share g of the generated caption in the loss of each clip that has one beside its own text, (1 - g) l_own +
+    g l_generated, both of them read in every epoch. learned: a g of each clip by a small net of the two losses, on the
+    meta-set. null reads one text of a clip, as data.captions or data.shares draw it. Of softmax and sigmoid."""
 
     ranking_margin: AddedLater[float | None] = Field(None, gt=0.0, le=2.0)
     """Margin of the ranking losses, in cosine; null is the published one: 0.2 of max_margin, 0.4 of
@@ -73,6 +79,16 @@ class ContrastiveConfig(Config):
         }
 
     @property
+    def mixes_captions(self) -> bool:
+        """Whether clips have a loss of two texts."""
+        return self.generated_share is not None
+
+    @property
+    def learns_share(self) -> bool:
+        """Whether the shares of the two are learned on the meta-set."""
+        return self.generated_share == "learned"
+
+    @property
     def ranks_by_cosine(self) -> bool:
         """Whether the loss is one of those that rank pairs by their cosines."""
         return self.loss in RANKING_MARGINS
@@ -97,6 +113,9 @@ class ContrastiveConfig(Config):
             )
         if self.generated_scale is not None and self.loss != "softmax":
             raise ValueError(f"generated_scale is of loss softmax, not of {self.loss}")
+        if self.mixes_captions and (self.ranks_by_cosine or self.generated_scale is not None):
+            got = f"loss {self.loss}" if self.ranks_by_cosine else f"generated_scale {self.generated_scale:g}"
+            raise ValueError(f"generated_share is of losses softmax and sigmoid with one scale: got {got}")
         if self.ranking_margin is not None and not self.ranks_by_cosine:
             raise ValueError(f"ranking_margin is of the losses {', '.join(RANKING_MARGINS)}, not of {self.loss}")
         for name in ("relevance_slack", "equal_relevance"):

@@ -18,6 +18,7 @@ PAPER_WEIGHT_CURVE: tuple[tuple[float, float], ...] = (
     (15, 0.0459), (15.85, 0.0445),
 )  # fmt: skip
 KIND_PREFIX, KIND_SUFFIX = "weights/", "/mean"
+SHARE_AFFIXES = "captions/", "/generated_share"
 _CURVE, _CATEGORY = re.compile(r"inputs/([^/]+)/curve_value"), re.compile(r"inputs/([^/]+)/weight/([^/]+)")
 
 
@@ -164,11 +165,19 @@ class RunReport:
 
         A clip's kind is that of its human caption, whichever of its captions a step has drawn.
         """
+        return self._by_kind(KIND_PREFIX, KIND_SUFFIX)
+
+    def shares_by_kind(self) -> dict[str, float]:
+        """Return the mean share of generated captions in the losses of clips by the kind of their own, likewise."""
+        return self._by_kind(*SHARE_AFFIXES)
+
+    def _by_kind(self, prefix: str, suffix: str) -> dict[str, float]:
         values: dict[str, list[float]] = {}
         for record in self.records:
             for name, value in record.items():
-                if name.startswith(KIND_PREFIX) and name.endswith(KIND_SUFFIX) and value is not None:
-                    values.setdefault(name[len(KIND_PREFIX) : -len(KIND_SUFFIX)], []).append(value)
+                kind = name.removeprefix(prefix).removesuffix(suffix)
+                if name == f"{prefix}{kind}{suffix}" and value is not None:
+                    values.setdefault(kind, []).append(value)
         return {kind: float(np.mean(found[-max(1, len(found) // 5) :])) for kind, found in sorted(values.items())}
 
     def throughput(self) -> float | None:

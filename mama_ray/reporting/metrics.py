@@ -38,10 +38,15 @@ _TRAIN = (
 _META = (
     Metric("meta/loss", "nats", "mean loss of the meta batch at the lookahead"),
     Metric("meta/loss_before_lookahead", "nats", "mean loss of the same meta batch before the lookahead"),
+    Metric("meta/above_chance", "share", "clips of the meta batch that are told apart worse than by guessing"),
+    Metric("meta/below_half_chance", "share", "those with less than half of the loss of who guesses"),
     Metric("meta/direction_norm", "", "norm of the meta loss's gradient at the lookahead"),
     Metric("meta/hypergradient_norm", "", "norm of the weight net's gradient"),
     Metric("meta/margin", "radians", "mean of a learned margin over the batch"),
     Metric("meta/margin_spread", "radians", "standard deviation of a learned margin over the batch"),
+    Metric("meta/generated_share", "share", "mean of the learned share of generated captions in their clips' losses"),
+    Metric("meta/generated_share_spread", "share", "standard deviation of the learned share of generated captions"),
+    Metric("meta/generated_share_gradient_norm", "", "norm of the meta loss's gradient in what gives the share"),
     Metric("meta/margin_gradient_norm", "", "norm of the meta loss's gradient in what gives the margin"),
 )
 _WEIGHTS = (
@@ -72,6 +77,12 @@ _INPUTS = (
     Metric("inputs/<input>/weight/<value>", "", "mean weight of clips of this value of a category; 1 is uniform"),
     Metric("inputs/<input>/curve_value", "", "values of the input at which the weight is sampled", is_curve=True),
     Metric("inputs/<input>/curve_weight", "", "weights at those values, the mean being 1", is_curve=True),
+)
+_CAPTIONS = (
+    Metric("captions/generated", "share", "clips with a generated caption beside their own text, where both are read"),
+    Metric("captions/generated_share", "share", "mean share of the generated caption in the losses of these clips"),
+    Metric("captions/generated_share_spread", "share", "standard deviation of that share over the clips"),
+    Metric("captions/<kind>/generated_share", "share", "the mean of clips whose own caption is of this kind"),
 )
 _THROUGHPUT = (
     Metric("throughput/clips_per_s", "clips/s", "clips trained on per second, all workers"),
@@ -111,7 +122,7 @@ _NARRATOR = (
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
-    for metric in _TRAIN + _META + _WEIGHTS + _INPUTS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
+    for metric in _TRAIN + _META + _WEIGHTS + _INPUTS + _CAPTIONS + _THROUGHPUT + _DATA + _RETRIEVAL + _VAL + _NARRATOR
 }
 _PATTERNS = [
     (

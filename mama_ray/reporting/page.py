@@ -201,6 +201,22 @@ def weight_figures(report: Report) -> list[Figure]:
         note = "Known here because the corpus is generated; training never sees it."
         svg = Markup(plots.kinds_svg(kinds))
         figures.append(Figure("Mean weight by what the caption really is", svg, note, _legend(report.runs, weighted)))
+    return figures + share_figures(report.runs)
+
+
+def share_figures(runs: Sequence[RunReport]) -> list[Figure]:
+    """Return the share of generated captions in the loss, where runs read both texts of a clip."""
+    series = {run.name: run.series("captions/generated_share") for run in runs}
+    shares = {run.name: run.shares_by_kind() for run in runs}
+    figures = []
+    if mixed := [run for run in runs if series[run.name][0]]:
+        note = "Mean over the clips that have one; 0 reads their own text alone."
+        svg = Markup(plots.curves_svg(series, xlabel="step", ylabel="share", from_zero=True))
+        figures.append(Figure("Share of the generated caption in a clip's loss", svg, note, _legend(runs, mixed)))
+    if told := [run for run in runs if shares[run.name]]:
+        note = "The kind is that of the clip's own caption, which training never sees."
+        svg = Markup(plots.kinds_svg(shares, ylabel="share of the generated caption", reference=0.5))
+        figures.append(Figure("The same by what the clip's own caption is", svg, note, _legend(runs, told)))
     return figures
 
 

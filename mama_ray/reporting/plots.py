@@ -136,11 +136,13 @@ def bars_svg(
         return to_svg(figure)
 
 
-def kinds_svg(weights: Mapping[str, Mapping[str, float]]) -> str:
-    """Draw the mean weight of each kind of caption, a bar per run; the dashed line at 1 is a uniform weight."""
+def kinds_svg(
+    weights: Mapping[str, Mapping[str, float]], *, ylabel: str = "mean weight (1 = uniform)", reference: float = 1.0
+) -> str:
+    """Draw the mean weight of each kind of caption, or another number, a bar per run; the reference is dashed."""
     kinds = sorted({kind for found in weights.values() for kind in found})
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(HALF, "", "mean weight (1 = uniform)")
+        figure, axes = new_figure(HALF, "", ylabel)
         width = 0.72 / max(1, len(weights))
         for number, (colour, found) in enumerate(zip(cycle_colours(len(weights)), weights.values(), strict=True)):
             places = np.arange(len(kinds)) + (number - (len(weights) - 1) / 2) * width
@@ -149,7 +151,7 @@ def kinds_svg(weights: Mapping[str, Mapping[str, float]]) -> str:
             for place, height in zip(places, heights, strict=True):
                 if np.isfinite(height):
                     axes.text(place, height, f"{height:.2f}", ha="center", va="bottom", fontsize=8.5)
-        axes.axhline(1, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+        axes.axhline(reference, color=MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
         axes.set_xticks(np.arange(len(kinds)), kinds, color=INK)
         axes.margins(y=0.12)
         return to_svg(figure)

@@ -1,5 +1,6 @@
 """What the weights do over a window of steps: means, warnings, and the learned loss-to-weight curve."""
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,39 @@ _APART_SHARE, _APART = 0.5, 0.1
 # seen to double the meta loss. Far beyond that its gradient speaks of another place.
 _LOOKAHEAD_RISE = 3.0
 _NUM_CURVE_POINTS = 41
+# A meta-set is judged by the last so many of its clips that meta steps have had, and is suspect where more than this
+# share is told apart worse than by guessing: hard clips of clean ones stay well below.
+_WATCHED_CLIPS, _FALSE_SHARE = 512, 0.1
+
+
+class MetaSetWatch:
+    """Notices a meta-set of which a part carries captions of other clips, from its own losses at the lookahead.
+
+    A pair that is false is told apart worse than by guessing where most are told apart well, and little lies between:
+    of a clean meta-set that is still being learned most lies between.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._shares: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(1, _WATCHED_CLIPS // batch_size))
+
+    def add(self, record: StepRecord) -> None:
+        """Take in a step; one without a meta step says nothing."""
+        if "meta/above_chance" in record.scalars:
+            self._shares.append((record.scalars["meta/above_chance"], record.scalars["meta/below_half_chance"]))
+
+    def warning(self) -> dict[str, str]:
+        """Return what a person should look at, as `StepWindow.warnings` does."""
+        if not self._shares or len(self._shares) < (self._shares.maxlen or 1):
+            return {}
+        above, below = (float(np.mean([float(value) for value in own])) for own in zip(*self._shares, strict=True))
+        if below < 0.5 or above < max(_FALSE_SHARE, 1 - above - below):
+            return {}
+        text = (
+            f"{above:.0%} of the meta-set's pairs are told apart worse than by guessing, while {below:.0%} are told "
+            "apart well: look for captions of other clips in it; learned weights follow the meta-set"
+        )
+        return {"meta_set": text}
 
 
 class StepWindow:
@@ -36,6 +70,7 @@ class StepWindow:
         self._steps: list[int] = []
         self._weights: list[Tensor] = []
         self._inputs: list[Tensor] = []
+        self._shares: list[Tensor] = []
 
     @property
     def num_steps(self) -> int:
@@ -50,6 +85,8 @@ class StepWindow:
         self._weights.append(record.weights)
         if record.inputs is not None:
             self._inputs.append(record.inputs)
+        if record.shares is not None:
+            self._shares.append(record.shares)
 
     def require_sound(self, global_batch_size: int) -> None:
         """Raise UserError where the loss is no number or a whole batch was unusable; a window must pass before any of
@@ -71,6 +108,26 @@ class StepWindow:
         means = mean_weights(weighting.inputs, torch.cat(self._inputs), weights)
         is_usable = self._weights[-1] > 0
         return means | (sensitivities(weighting, self._inputs[-1][is_usable]) if is_usable.any() else {})
+
+    def of_captions(self) -> dict[str, float]:
+        """Return what part generated captions have in the losses of clips of two texts; {} without any.
+
+        How many of the clips have a generated caption, and their mean share and its spread.
+        """
+        shares = self.shares()
+        known = shares[~np.isnan(shares)]
+        if not len(known):
+            return {}
+        return {
+            "captions/generated": len(known) / len(shares),
+            "captions/generated_share": float(known.mean()),
+            "captions/generated_share_spread": float(known.std()),
+        }
+
+    def shares(self) -> np.ndarray:
+        """Return the share of the generated caption in each sample's loss, NaN of a clip without one; none where clips
+        have one text."""
+        return torch.cat(self._shares).float().cpu().numpy() if self._shares else np.empty(0, np.float32)
 
     def _mean(self, name: str) -> float:
         """Return a scalar's mean over the steps that have it."""

@@ -20,7 +20,8 @@ class StepRecord:
 
     `losses` and `weights` are those of the global batch, in its order: padding is no part of them, nor of the scalars.
     `cosines` and `valid` are of this rank's `rows`, its padding among them; cosines are None where nothing pairs up.
-    `inputs` of the global batch are there where the weight net sees more than the loss.
+    `inputs` of the global batch are there where the weight net sees more than the loss, `shares` where clips are
+    learned from by two texts: that of the generated one, NaN of a clip without.
     """
 
     step: int
@@ -31,6 +32,7 @@ class StepRecord:
     cosines: Float[Tensor, "local"] | None
     valid: Bool[Tensor, "local"]
     inputs: Float[Tensor, "global inputs"] | None = None
+    shares: Float[Tensor, "global"] | None = None
 
 
 def train(
@@ -82,7 +84,7 @@ def train_step(
     scalars["train/logit_scale"] = state.model.logit_scale.detach().exp()
     if state.feature_model.bias is not None:
         scalars["train/logit_bias"] = state.feature_model.bias.detach().clone()
-    seen = result.cosines, batch.valid, result.inputs
+    seen = result.cosines, batch.valid, result.inputs, result.shares
     record = StepRecord(state.step, batch.rows, result.losses, result.weights, scalars, *seen)
     state.step += 1
     return record
@@ -92,5 +94,5 @@ def _without_padding(result: StepResult, size: int) -> StepResult:
     """Drop what comes after the global batch where the ranks' batches are joined: padding, without loss and weight."""
     if len(result.losses) <= size:
         return result
-    inputs = None if result.inputs is None else result.inputs[:size]
-    return replace(result, losses=result.losses[:size], weights=result.weights[:size], inputs=inputs)
+    inputs, shares = (None if part is None else part[:size] for part in (result.inputs, result.shares))
+    return replace(result, losses=result.losses[:size], weights=result.weights[:size], inputs=inputs, shares=shares)

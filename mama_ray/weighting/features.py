@@ -17,7 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.models.dual_encoder import BiasedEncoder, DualEncoder
-from mama_ray.objectives.objective import Features, Outputs, OutputsT, join_outputs, remake, split_outputs
+from mama_ray.objectives.objective import (
+    Features,
+    Outputs,
+    OutputsT,
+    PairedFeatures,
+    join_outputs,
+    remake,
+    split_outputs,
+)
 from mama_ray.weighting.chosen_clips import ChosenClips
 from mama_ray.weighting.draws import Draws
 from mama_ray.weighting.tape import Tape
@@ -44,8 +52,8 @@ class FeatureModel(nn.Module):
         return self.model.logit_bias if isinstance(self.model, BiasedEncoder) else self.logit_bias
 
     def forward(self, batch: ClipBatch) -> Any:
-        """Return `Features`; a subclass what its objective reads, Outputs either way."""
-        return self.with_scale(*self.model(batch.frames, batch.token_ids))
+        """Return `Features`, with two texts `PairedFeatures`; a subclass what its objective reads, Outputs any way."""
+        return self.with_second(self.with_scale(*self.model(batch.frames, batch.token_ids)), batch)
 
     @property
     def encodes_texts_apart(self) -> bool:
@@ -57,6 +65,12 @@ class FeatureModel(nn.Module):
         scale = self.model.logit_scale.view(()) * 1.0
         bias = self.bias
         return Features(video, text, scale, torch.zeros_like(scale) if bias is None else bias.view(()) * 1.0)
+
+    def with_second(self, features: Features, batch: ClipBatch) -> Features | PairedFeatures:
+        """Return features with those of the batch's generated captions, where it has such."""
+        if batch.generated_ids is None:
+            return features
+        return PairedFeatures(*features, self.model.encode_text(batch.generated_ids))
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the weights that are no part of the model's folder, by name."""
@@ -125,7 +139,8 @@ class _OfPart(nn.Module):
         rows = part.rows if len(part.rows) else torch.zeros(1, dtype=torch.long)
         with ChosenClips(rows, part.num_clips).drop_as_whole():
             video = features.model.encode_video(batch.frames.index_select(0, rows.to(batch.frames.device)))
-        return features.with_scale(video[: len(part.rows)], features.model.encode_text(batch.token_ids))
+        of_texts = features.with_scale(video[: len(part.rows)], features.model.encode_text(batch.token_ids))
+        return features.with_second(of_texts, batch)
 
 
 class EncodedBatch:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mama_ray.objectives.objective import Outputs, remake, which_are_shared
+from mama_ray.objectives.objective import Outputs, remake, which_are_shared, which_are_texts
 from mama_ray.weighting.directional import directional_pass
 from mama_ray.weighting.drawn_tangents import TangentDraw
 from mama_ray.weighting.settings import Method
@@ -33,8 +33,6 @@ LossFn = Callable[[Parameters], Float[Tensor, "local *columns"]]
 # radius (one-sided) or its square (central). DARTS and SAMA take 0.01; docs/meta_step.md has the errors by radius.
 ONE_SIDED_RADIUS_OVER_ROOT = 2.0  # times u^(1/2): 7e-4 in float32
 CENTRAL_RADIUS_OVER_ROOT = 0.5  # times u^(1/3): 2.5e-3 in float32
-
-_PLACE_OF_TEXT = 1  # among a model's outputs
 
 
 def directional_derivatives(
@@ -85,9 +83,9 @@ def estimated_derivatives(
     with directional_pass(tape, draw.chosen):
         duals = {name: forward_ad.make_dual(value.detach(), direction[name]) for name, value in parameters.items()}
         moved, features = [], outputs.video.detach()
-        for value, of_part, is_shared in zip(outputs, encode(duals), which_are_shared(type(outputs)), strict=True):
+        kinds = which_are_shared(type(outputs)), which_are_texts(type(outputs))
+        for value, of_part, is_shared, is_text in zip(outputs, encode(duals), *kinds, strict=True):
             tangent = forward_ad.unpack_dual(of_part).tangent
-            is_text = len(moved) == _PLACE_OF_TEXT
             if tangent is not None and not is_shared and not (is_text and has_all_texts):
                 tangent = draw.estimate(tangent, features, are_of_these=not moved)
             value = value.detach()

@@ -20,7 +20,7 @@ from mama_ray.weighting.features import encode_functionally, unwrap
 from mama_ray.weighting.hypergradient import Parameters, directional_derivatives, estimated_derivatives, norm_of
 from mama_ray.weighting.inner_step import take_lookahead
 from mama_ray.weighting.meta_average import MetaAverage
-from mama_ray.weighting.meta_gradient import compute_meta_gradient
+from mama_ray.weighting.meta_gradient import MetaGradient, chance_of, compute_meta_gradient
 from mama_ray.weighting.over_ranks import mean_over_ranks
 from mama_ray.weighting.settings import MetaConfig
 from mama_ray.weighting.tape import Tape
@@ -94,10 +94,12 @@ class MetaStep:
         num_parts = -(-len(meta_batch) * self.num_micro_batches // max(1, len(seen.batch)))
         of_meta = {"num_micro_batches": num_parts, "autocast": seen.autocast}
         of_meta["draws"] = replace(seen.draws, stream="meta")
-        meta_loss, direction = self._direction(meta_batch, gradients, of_meta)
+        found, direction = self._direction(meta_batch, gradients, of_meta)
         del gradients  # a copy of the parameters
         derivatives = gather_plain(self._along(direction, seen).detach())
-        scalars = {"meta/loss": meta_loss, "meta/direction_norm": norm_of(direction)}
+        scalars = {"meta/loss": found.loss, "meta/direction_norm": norm_of(direction)}
+        if found.shares is not None:
+            scalars |= dict(zip(("meta/above_chance", "meta/below_half_chance"), found.shares, strict=True))
         if measure_lookahead:
             with torch.no_grad():
                 outputs = encode_functionally(model, self.parameters, meta_batch, **of_meta)
@@ -107,8 +109,8 @@ class MetaStep:
 
     def _direction(
         self, meta_batch: ClipBatch, gradients: dict[str, Tensor], of_meta: dict
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the meta loss at the lookahead and v, the adjoint of its gradient."""
+    ) -> tuple[MetaGradient, dict[str, Tensor]]:
+        """Return what the meta batch gives at the lookahead and v, the adjoint of its gradient."""
         model = unwrap(self.model)
         ahead = take_lookahead(
             self.parameters,
@@ -118,12 +120,11 @@ class MetaStep:
             named_parameters=self.parameters,
             bounds={"model.logit_scale": model.model.logit_scale_bounds},
         )
-        meta_loss, meta_gradients = compute_meta_gradient(
-            model, ahead.parameters, meta_batch, self.objective, **of_meta
-        )
+        chance = chance_of(self.objective, self.meta.batch_size)
+        found = compute_meta_gradient(model, ahead.parameters, meta_batch, self.objective, **of_meta, chance=chance)
         if self.average is not None:
-            self.average.average_(meta_gradients)
-        return meta_loss, ahead.adjoint(meta_gradients)
+            self.average.average_(found.gradients)
+        return found, ahead.adjoint(found.gradients)
 
     def _along(self, direction: Parameters, seen: TrainingPass) -> Float[Tensor, "local *columns"]:
         """Return c_i of this rank's clips, exact or estimated."""

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config, Location
+from mama_ray.errors import UserError
 from mama_ray.objectives.settings import ContrastiveConfig
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
@@ -27,7 +28,8 @@ class WeightingConfig(Config):
     """uniform: plain mean; focal: (1 - p)^gamma; self_paced: easy samples first; learned: the weight net."""
 
     learner: Literal["meta", "joint"] = "meta"
-    """What trains the weight net: the meta-set (bi-level), or the training loss itself (a degenerate control)."""
+    """What trains the weight net: the meta-set (bi-level), or the training loss itself (a degenerate control, with
+    normalisation sum_global alone)."""
 
     hidden_dim: int = Field(64, ge=1)
     """Width of the weight net's hidden layer."""
@@ -73,6 +75,11 @@ class WeightingConfig(Config):
     def sees_more(self) -> bool:
         """Whether the weight net sees anything but the loss."""
         return self.inputs != ("loss",)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether a weight net is trained on the training loss itself, without a meta-set."""
+        return self.kind == "learned" and self.learner == "joint"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -205,5 +212,25 @@ def require_learnable_margin(meta: MetaConfig, objective: ContrastiveConfig | No
         raise ValueError(
             f"meta.margin {meta.margin}: got weighting.weighted_term {weighting.weighted_term}, wanted sum"
         )
-    if weighting.kind == "learned" and weighting.learner == "joint":
+    if weighting.is_joint:
         raise ValueError(f"meta.margin {meta.margin} needs a meta-set: got weighting.learner joint, wanted meta")
+
+
+def require_learnable_share(weighting: WeightingConfig) -> None:
+    """Raise ValueError where the shares of generated captions cannot be learned."""
+    if weighting.is_joint:
+        raise ValueError("objective.generated_share learned needs a meta-set: got weighting.learner joint, wanted meta")
+
+
+def require_no_trivial_optimum(weighting: WeightingConfig) -> None:
+    """Raise UserError where a weight net on the training loss has its best weights whatever the clips are.
+
+    Undivided, all of them at zero take the loss to zero; of one L2 norm, all of it on one clip takes it to one over the
+    root of their number. Runs that began so go on: this is asked of new ones alone.
+    """
+    if weighting.is_joint and weighting.normalisation != "sum_global":
+        raise UserError(
+            "weighting.learner joint has a trivial optimum, whatever the clips are",
+            got=f"weighting.normalisation {weighting.normalisation}",
+            wanted="sum_global, or weighting.learner meta",
+        )

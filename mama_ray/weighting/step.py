@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mama_ray.data.batch import ClipBatch
 from mama_ray.objectives.gather import rank, world_size
 from mama_ray.objectives.objective import ContrastiveObjective, Objective, Outputs, TrainingObjective, remake
-from mama_ray.weighting.dials import Dials
+from mama_ray.weighting.dials import Dials, shares_of
 from mama_ray.weighting.draws import Draws, RunningStatistics
 from mama_ray.weighting.features import Autocast, EncodedBatch, cosines_of, encode_functionally, gradients_at, unwrap
 from mama_ray.weighting.hypergradient import norm_of
@@ -49,13 +49,14 @@ class Judged(NamedTuple):
 @dataclass(frozen=True)
 class StepResult:
     """What one step saw, over the global batch, cosines of this rank's clips alone; everything detached. Inputs are
-    those of a weight net that sees more than the loss."""
+    those of a weight net that sees more than the loss, shares those of generated captions (`shares_of`)."""
 
     losses: Float[Tensor, "global"]
     weights: Float[Tensor, "global"]
     scalars: dict[str, Tensor]
     cosines: Float[Tensor, " local"] | None = None
     inputs: Float[Tensor, "global inputs"] | None = None
+    shares: Float[Tensor, "global"] | None = None
 
 
 class WeightedStep:
@@ -175,13 +176,15 @@ class WeightedStep:
             if self.meta.arrangement == "faithful":
                 weights = self._weights(judged).detach()
                 if self.dials is not None:
-                    losses = self._losses_of(encoded.outputs, self.dials.turn(batch))
+                    batch = self.dials.turn(batch)
+                    losses = self._losses_of(encoded.outputs, batch)
                 self._backward(encoded, self._output_gradients(encoded.outputs, losses, weights))
         else:
             self._backward(encoded, gradients)
             if self.is_learned and self.weighting_config.learner == "joint":
                 self._step_weight_net(self._weights(judged), -global_losses)
-        return replace(self._result(global_losses, weights, valid, is_padding, scalars), inputs=inputs)
+        result = self._result(global_losses, weights, valid, is_padding, scalars)
+        return replace(result, inputs=inputs, shares=shares_of(self.objective, batch))
 
     def _learn_from(self, derivatives: Tensor, judged: Judged, weights: Tensor) -> dict[str, Tensor]:
         """Move the weight net and the dials along the meta loss's gradient; returns what is to be reported."""

@@ -11,7 +11,7 @@ import pytest
 from mama_ray.errors import UserError
 from mama_ray.reporting.content import Report, Retrieval, RetrievedClip, RunReport, TopicRecall
 from mama_ray.reporting.document import format_duration
-from mama_ray.reporting.page import cost_rows, input_figures, metric_rows, render_report, write_report
+from mama_ray.reporting.page import cost_rows, input_figures, metric_rows, render_report, share_figures, write_report
 from mama_ray.storage.places import Place
 
 
@@ -149,6 +149,22 @@ def make_trained(name: str) -> RunReport:
 
 def test_a_duration_that_is_no_number_is_a_dash():
     assert format_duration(float("nan")) == format_duration(float("inf")) == "–"
+
+
+def test_shares_of_generated_captions_are_drawn_of_the_runs_that_have_them():
+    plain = make_run("plain")
+    shares = {"captions/generated_share": 0.4, "captions/clean/generated_share": 0.2,
+              "captions/wrong/generated_share": 0.8}  # fmt: skip
+    mixed = replace(plain, name="mixed", records=[*plain.records, {"step": 60, **shares}])
+    assert mixed.shares_by_kind() == {"clean": 0.2, "wrong": 0.8} and plain.shares_by_kind() == {}
+    figures = share_figures((plain, mixed))
+    assert [figure.title for figure in figures] == [
+        "Share of the generated caption in a clip's loss", "The same by what the clip's own caption is"
+    ]  # fmt: skip
+    assert [name for name, *_ in figures[0].legend] == ["mixed"] and "0.80" in figures[1].svg
+    assert share_figures((plain,)) == []
+    text = render_report(Report("shares", (plain, mixed), num_gallery=400))
+    assert "Share of the generated caption in a clip" in text and "The same by what the clip" in text
 
 
 def test_inputs_of_the_weight_net_are_drawn_of_the_runs_that_have_them():

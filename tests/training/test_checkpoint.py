@@ -24,7 +24,15 @@ from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, _weight_optimizer, build_state
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
 from mama_ray.weighting.weight_net import WeightNet
-from tests.training.toy_runs import BATCH, NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
+from tests.training.toy_runs import (
+    BATCH,
+    NUM_STEPS,
+    batches,
+    meta_stream,
+    new_state,
+    paired_batches,
+    save_checkpoint,
+)
 from tests.weighting.toys import INPUTS, VOCABULARY, random_batch
 
 RUNS = {
@@ -36,23 +44,30 @@ RUNS = {
     "drawn": {"meta": {"tangent_share": 0.5}},
     "margin": {"meta": {"margin": "scalar"}},
     "margins": {"meta": {"margin": "per_sample"}, "weighting": WeightingConfig(kind="uniform")},
+    "pairs": {"objective": ContrastiveConfig(generated_share=0.3)},
+    "shares": {"objective": ContrastiveConfig(generated_share="learned")},
+    "shares_and_margins": {
+        "objective": ContrastiveConfig(generated_share="learned", margin=0.2),
+        "meta": {"margin": "per_sample", "arrangement": "faithful"},
+        "weighting": INPUTS.model_copy(update={"hidden_dim": 8}),
+    },
     "inputs": {"weighting": INPUTS.model_copy(update={"hidden_dim": 8})},
 }
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, run):
-    whole = new_state(**RUNS[run])
+    whole, of = new_state(**RUNS[run]), paired_batches if "pairs" in run or "shares" in run else batches
     records = []
-    train(whole, batches(0, NUM_STEPS), meta_stream(0), report=records.append)
+    train(whole, of(0, NUM_STEPS), meta_stream(0), report=records.append)
     first = new_state(**RUNS[run])
-    train(first, batches(0, 5), meta_stream(0), report=records.append)
+    train(first, of(0, 5), meta_stream(0), report=records.append)
     directory = save_checkpoint(first, tmp_path)
     second = new_state(**RUNS[run])
     load_state(second, directory)
     assert second.step == 5 and second.samples_seen == 5 * BATCH
     resumed = []
-    train(second, batches(5, NUM_STEPS), meta_stream(3), report=resumed.append)
+    train(second, of(5, NUM_STEPS), meta_stream(3), report=resumed.append)
     for ours, theirs in ((second.model, whole.model), (second.weighting, whole.weighting)):
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
@@ -111,6 +126,8 @@ def test_a_checkpoint_without_the_learned_margin_that_a_run_needs_is_refused(tmp
     assert not (directory / "dials.safetensors").exists()
     with pytest.raises(UserError, match=r"dials\.safetensors"):
         load_state(new_state(meta={"margin": "scalar"}), directory)
+    with pytest.raises(UserError, match=r"dials\.safetensors"):
+        load_state(new_state(objective=ContrastiveConfig(generated_share="learned")), directory)
 
 
 def weight_nets_after(state: TrainState, first: int) -> list[torch.Tensor]:

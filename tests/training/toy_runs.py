@@ -16,7 +16,7 @@ from mama_ray.training.settings import OptimConfig
 from mama_ray.training.state import TrainState, build_state
 from mama_ray.weighting.features import Autocast
 from mama_ray.weighting.settings import InnerStepConfig, MetaConfig, WeightingConfig
-from tests.weighting.toys import ToyEncoder, random_batch, with_columns
+from tests.weighting.toys import ToyEncoder, random_batch, with_columns, with_generated
 
 NUM_STEPS, BATCH = 12, 8
 
@@ -45,6 +45,11 @@ def new_state(
 
 def batches(first: int, stop: int):
     return [with_columns(random_batch(step, BATCH), step) for step in range(first, stop)]
+
+
+def paired_batches(first: int, stop: int):
+    """The same with generated captions."""
+    return [with_generated(batch, step) for step, batch in enumerate(batches(first, stop), start=first)]
 
 
 def meta_stream(first: int):

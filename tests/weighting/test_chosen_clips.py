@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
+from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.chosen_clips import ChosenClips
 from mama_ray.weighting.directional import directional_pass
 from mama_ray.weighting.drawn_tangents import TangentDraw, draw_tangents
@@ -22,9 +23,18 @@ from mama_ray.weighting.step import WeightedStep
 from mama_ray.weighting.tape import Tape
 from tests.weighting.answering_toys import noisy_model, question_batch, question_step
 from tests.weighting.test_directional import random_like, small_clip
-from tests.weighting.toys import HeadLoss, HeadModel, ToyEncoder, build_step, random_batch, random_weight_net
+from tests.weighting.toys import (
+    HeadLoss,
+    HeadModel,
+    ToyEncoder,
+    build_step,
+    random_batch,
+    random_weight_net,
+    with_generated,
+)
 
 NUM_DRAWS = 200
+PAIRS = ContrastiveConfig(generated_share=0.4, margin=0.2)
 
 
 def answering_step(**options) -> WeightedStep:
@@ -36,10 +46,13 @@ CASES = {
     "head": lambda **options: build_step(HeadModel(), random_weight_net(), task=HeadLoss(), **options),
     "towers": lambda **options: build_step(small_clip(), random_weight_net(), **options),
     "dropout": answering_step,
+    "pairs": lambda **options: build_step(small_clip(), random_weight_net(), objective=PAIRS, **options),
 }
 
 
 def batch_of(case: str, size: int) -> ClipBatch:
+    if case == "pairs":
+        return with_generated(random_batch(1, size))
     return question_batch(1, size) if case == "dropout" else random_batch(1, size)
 
 

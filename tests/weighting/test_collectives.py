@@ -67,17 +67,17 @@ def sent(tmp_path_factory) -> dict[str, dict[str, list[int]]]:
 
 
 def test_a_meta_step_adds_one_all_reduce_of_the_parameters_size(sent):
-    """The meta loss and the count of clips ride along (two elements more), so there is no tiny one."""
+    """The meta loss and the counts of clips ride along (four elements more), so there is no tiny one."""
     feature_gradients = [LOCAL_META * WORLD_SIZE * DIM] * 2  # gloo's stand-in for the gather's reduce-scatter
     assert max(sent["plain"]["all_reduce"]) == NUM_PARAMETERS
     for name in ("shared", "shared_finite_difference", "shared_micro_batches"):
-        expected = sent["plain"]["all_reduce"] + [NUM_PARAMETERS + 2] + feature_gradients
+        expected = sent["plain"]["all_reduce"] + [NUM_PARAMETERS + 4] + feature_gradients
         assert sent[name]["all_reduce"] == sorted(expected), name
 
 
 def test_a_faithful_meta_step_needs_a_further_one_because_its_lookahead_has_other_weights_than_its_step(sent):
     sizes = [size for size in sent["faithful"]["all_reduce"] if size >= NUM_PARAMETERS]
-    assert sizes == [NUM_PARAMETERS, NUM_PARAMETERS, NUM_PARAMETERS + 2]
+    assert sizes == [NUM_PARAMETERS, NUM_PARAMETERS, NUM_PARAMETERS + 4]
 
 
 def test_nothing_that_is_gathered_is_larger_than_the_features(sent):

@@ -1,6 +1,7 @@
 """Two and three gloo ranks equal one rank on the joined batch: losses, derivatives, phi's gradient, theta's steps."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from mama_ray.data.batch import TARGET_PREFIX, WEIGHT_INPUTS, ClipBatch, pad_batch, to_clip_batch
+from mama_ray.data.batch import GENERATED_IDS, TARGET_PREFIX, WEIGHT_INPUTS, ClipBatch, pad_batch, to_clip_batch
 from mama_ray.data.plan import local_batch_size
+from mama_ray.objectives.objective import SHARE
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.weighting.features import FeatureModel
 from mama_ray.weighting.hypergradient import directional_derivatives
@@ -26,6 +28,7 @@ from tests.weighting.toys import (
     random_batch,
     random_weight_net,
     with_columns,
+    with_generated,
 )
 
 GLOBAL_BATCH, META_BATCH, NUM_STEPS = 12, 6, 5
@@ -72,6 +75,18 @@ VARIANTS = {
     "margin": {"margin": "scalar", "arrangement": "faithful", "hypergradient": "second_order"},
     "padded_margin": {"margin": "per_sample", "num_micro_batches": 2},
     "drawn_margin": {"margin": "per_sample", "tangent_share": 0.5},
+    "pairs": {"objective": ContrastiveConfig(generated_share=0.3, margin=0.2), "arrangement": "faithful"},
+    "padded_learned_pairs": {
+        "objective": ContrastiveConfig(generated_share="learned", margin=0.2, chunk_size=5),
+        "margin": "per_sample",
+        "num_micro_batches": 2,
+        "arrangement": "faithful",
+    },
+    "drawn_learned_pairs_inputs": {
+        "objective": ContrastiveConfig(generated_share="learned"),
+        "weighting_config": INPUTS,
+        "tangent_share": 0.5,
+    },
     "padded_micro_batches": {"num_micro_batches": 2, "arrangement": "faithful", "hypergradient": "second_order"},
 }
 PADDED = {
@@ -79,6 +94,7 @@ PADDED = {
     "padded_drawn": (16, 7),
     "padded_inputs": (16, 7),
     "padded_margin": (16, 7),
+    "padded_learned_pairs": (16, 7),
     "padded_micro_batches": (16, 7),
     "padded_task": (16, 7),
     "padded_sigmoid": (16, 7),
@@ -93,6 +109,8 @@ def slice_of(batch: ClipBatch, rank: int, world_size: int, num_parts: int = 1) -
     tensors = {"frames": own.frames, "token_ids": own.token_ids, "rows": own.rows, "valid": own.valid}
     if own.weight_inputs is not None:
         tensors[WEIGHT_INPUTS] = own.weight_inputs
+    if own.generated_ids is not None:
+        tensors[GENERATED_IDS] = own.generated_ids
     tensors |= {TARGET_PREFIX + name: value for name, value in own.targets.items()}
     return to_clip_batch(pad_batch({name: value.numpy() for name, value in tensors.items()}, size))
 
@@ -116,6 +134,8 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
         batch, meta_batch = random_batch(number, size), random_batch(100 + number, meta_size)
         if variant == "invalid_clips":
             batch.valid[[1, 7]] = False
+        if options["objective"].mixes_captions:
+            batch = with_generated(batch, number)
         if "inputs" in variant:
             batch = with_columns(batch, number)
             batch.valid[3] = False
@@ -128,8 +148,11 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
                 name: torch.randn(value.shape, generator=generator, dtype=value.dtype)
                 for name, value in step.parameters.items()
             }
+            told = batch
+            if options["objective"].learns_share:
+                told = replace(batch, targets=batch.targets | {SHARE: torch.full((len(batch),), 0.3)})
             own = directional_derivatives(
-                lambda values, b=batch: step._functional_losses(values, b),
+                lambda values, b=told: step._functional_losses(values, b),
                 step.parameters,
                 direction,
                 step.meta.hypergradient,
@@ -139,6 +162,8 @@ def run_steps(rank: int, world_size: int, variant: str) -> dict[str, torch.Tenso
                 dist.all_gather(parts, own.contiguous())
             outcome["derivatives"] = torch.cat(parts)[:size] if world_size > 1 else own
         result = step.compute_gradients(batch, meta_batch, measure_lookahead=True)
+        if result.shares is not None:
+            outcome[f"shares{number}"] = result.shares[:size].nan_to_num(nan=-1.0)
         outcome[f"losses{number}"], outcome[f"weights{number}"] = result.losses[:size], result.weights[:size]
         assert not result.losses[size:].any() and not result.weights[size:].any()
         outcome[f"meta{number}"] = torch.stack(

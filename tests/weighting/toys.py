@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mama_ray.data.batch import ClipBatch
-from mama_ray.data.classes.names import IS_GENERATED, OF_TEXT, OF_VIDEO
+from mama_ray.data.classes.names import HAS_GENERATED, IS_GENERATED, OF_TEXT, OF_VIDEO
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.objectives.objective import ContrastiveObjective, Features, Objective, Shared, TrainingObjective
 from mama_ray.objectives.settings import ContrastiveConfig
@@ -76,6 +76,15 @@ def random_batch(seed: int, size: int) -> ClipBatch:
         batch.targets.update({side + "verb": torch.eye(3, dtype=torch.uint8)[verbs], side + "noun": nouns})
     batch.targets[IS_GENERATED] = torch.randint(0, 2, (size,), generator=generator).bool()
     return batch
+
+
+def with_generated(batch: ClipBatch, seed: int = 0) -> ClipBatch:
+    """The batch with generated captions of most clips, and a clip's own text where it has none."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    told = torch.randint(0, VOCABULARY, (len(batch), NUM_TOKENS), generator=generator)
+    has_generated = torch.arange(len(batch)) % 4 != 2
+    ids = torch.where(has_generated[:, None], told, batch.token_ids)
+    return replace(batch, generated_ids=ids, targets=batch.targets | {HAS_GENERATED: has_generated})
 
 
 class AnswerLoss:

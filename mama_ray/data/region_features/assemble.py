@@ -37,6 +37,7 @@ class FeatureAssembler:
     tokenizer: Tokenizer
     caption_probabilities: Mapping[str, float] | None = None
     joins_captions: bool = False
+    generated_apart: bool = False
     seed: int = 0
 
     def assemble(
@@ -52,9 +53,8 @@ class FeatureAssembler:
         valid, texts = np.ones(len(rows), bool), []
         for position, record in enumerate(chosen):
             rng = None if epochs is None else row_rng(self.seed, int(epochs[position]), int(rows[position]))
-            texts.append(
-                text_of(record["captions"], rng, joins=self.joins_captions, probabilities=self.caption_probabilities)
-            )
+            drawn_by = {"probabilities": self.caption_probabilities, "apart": self.generated_apart}
+            texts.append(text_of(record["captions"], rng, joins=self.joins_captions, **drawn_by))
             try:
                 found = source.read(record["clip_id"], record["sha256"], num_regions=self.num_regions)
                 frames[position] = pack_features(found)

@@ -11,7 +11,13 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.settings import OptimConfig
-from mama_ray.weighting.settings import MetaConfig, WeightingConfig
+from mama_ray.weighting.settings import (
+    MetaConfig,
+    WeightingConfig,
+    require_learnable_margin,
+    require_learnable_share,
+    require_no_trivial_optimum,
+)
 
 # Part of every hash: a change of what a run does must not take over results from before it.
 CELL_VERSION = 1
@@ -71,7 +77,8 @@ class CellConfig(Config):
     """Name of the generated captions that are mixed in; null takes the corpus's own alone."""
 
     generated_share: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of the reads of a clip that get its generated caption, where there is one."""
+    """Share of the reads of a clip that get its generated caption, where there is one; without a meaning where
+    objective.generated_share reads both."""
 
     caption_gate: bool = True
     """Whether generated captions that the quality gate flagged are left out."""
@@ -150,16 +157,22 @@ class CellConfig(Config):
 
     def _check_options(self) -> None:
         weighting = self.weighting
-        is_joint = weighting.kind == "learned" and weighting.learner == "joint"
-        if is_joint and weighting.normalisation != "sum_global":
-            got = f"learner joint with normalisation {weighting.normalisation}"
-            raise ValueError(f"{got} has a trivial optimum, whatever the clips are: wanted sum_global")
+        require_no_trivial_optimum(weighting)
+        if self.meta.learns_margin:
+            require_learnable_margin(self.meta, self.objective, weighting)
         if self.rule.kind != "none" and weighting.kind != "uniform":
             raise ValueError(f"rule {self.rule.kind} is in place of weighting: got {weighting.kind}, wanted uniform")
         if self.reverse_share and (self.objective.margin or self.objective.loss != "softmax"):
             raise ValueError("reverse_share is of loss softmax without a margin")
-        if self.reverse_share and self.weighting.kind == "learned":
-            raise ValueError("reverse_share is a control by itself: got weighting learned")
+        if self.objective.mixes_captions and not self.has_generated_captions:
+            raise ValueError("objective.generated_share: no narrator, wanted captions or told_wrong")
+        if self.objective.learns_share:
+            require_learnable_share(weighting)
+        if self.reverse_share and self.objective.mixes_captions:
+            raise ValueError("reverse_share is of one text: got objective.generated_share")
+        if self.reverse_share and (weighting.kind == "learned" or self.meta.learns_margin):
+            got = "weighting learned" if weighting.kind == "learned" else f"meta.margin {self.meta.margin}"
+            raise ValueError(f"reverse_share is a control by itself: got {got}")
         if self.told_wrong is not None and self.captions:
             raise ValueError(f"told_wrong and captions {self.captions}: wanted one narrator")
         for name, count in (("num_val", self.corpus.num_val), ("num_test", self.corpus.num_test)):
@@ -182,7 +195,8 @@ class CellConfig(Config):
     @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
-        return self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        learns_weights = self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        return learns_weights or self.meta.learns_margin or self.objective.learns_share
 
     @property
     def seeded_corpus(self) -> CorpusConfig:

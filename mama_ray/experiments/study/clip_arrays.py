@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from mama_ray.data.batch import ClipBatch
+from mama_ray.data.classes.names import HAS_GENERATED
 from mama_ray.data.clip import Clip
 from mama_ray.data.synthetic.config import CorpusConfig, Split
 from mama_ray.data.synthetic.folder import VIDEOS_FOLDER, list_clips
@@ -91,18 +92,27 @@ class ClipArrays:
         )
         return ClipArrays(frames, token_ids, tuple(clip for part in parts for clip in part.clips), generated)
 
-    def batch(self, places: np.ndarray, *, use_generated: np.ndarray | None = None) -> ClipBatch:
-        """Return the clips at `places`; where `use_generated` is True and there is one, with the generated caption."""
-        token_ids = self.token_ids[places]
-        for row, (place, wants) in enumerate(zip(places.tolist(), _all_of(use_generated, len(places)), strict=True)):
-            if wants and place in self.generated:
-                token_ids[row] = self.generated[place]
+    def batch(self, places: np.ndarray, *, use_generated: np.ndarray | None = None, beside: bool = False) -> ClipBatch:
+        """Return the clips at `places`; where `use_generated` is True and there is one, with the generated caption.
+
+        beside: generated captions do not take the place of clips' own but stand beside them.
+        """
+        own = self.token_ids[places]
+        has_generated = np.array([place in self.generated for place in places.tolist()], bool)
+        wants = has_generated if use_generated is None else has_generated & use_generated
+        told = own.copy()
+        if beside or use_generated is not None:
+            for row in np.flatnonzero(wants):
+                told[row] = self.generated[int(places[row])]
+        targets = {HAS_GENERATED: torch.from_numpy(has_generated)} if beside else {}
         return ClipBatch(
             torch.from_numpy(np.ascontiguousarray(self.frames[places])),
-            torch.from_numpy(token_ids),
+            torch.from_numpy(own if beside else told),
             torch.from_numpy(places.astype(np.int64)),
             torch.ones(len(places), dtype=torch.bool),
+            targets,
             weight_inputs=None if self.columns is None else torch.from_numpy(self.columns[places]),
+            generated_ids=torch.from_numpy(told) if beside else None,
         )
 
 
@@ -138,7 +148,3 @@ def load_split(
 def _comes_before(config: CorpusConfig, name: str, split: str) -> bool:
     names = list(config.num_clips)
     return names.index(name) < names.index(split)
-
-
-def _all_of(values: np.ndarray | None, count: int) -> list[bool]:
-    return [False] * count if values is None else values.tolist()

@@ -14,6 +14,7 @@ from mama_ray.training.state import TrainState
 _LAST_SHARE = 0.25  # of the steps: over these the weights are averaged
 _NUM_LOSS_BINS = 20
 _SELECTION = "t2v_R@1"
+_LEARNED = {"meta/margin", "meta/margin_spread"}
 # Metrics on val and on test, test recall by topic, ranks of the test clips among all of them by direction.
 Evaluation = tuple[dict[str, float], dict[str, float], dict[str, float], dict[str, list[int]]]
 
@@ -30,6 +31,7 @@ class Observer:
         self._train_losses: list[float] = []
         self._last: list[tuple[np.ndarray, np.ndarray, np.ndarray, float]] = []
         self._meta_ratios: list[float] = []
+        self._learned: dict[str, list[float]] = {}
         self._seconds = 0.0
         self._resumed_at = time.perf_counter()
         self._evaluated = cell.evaluated_steps
@@ -42,12 +44,28 @@ class Observer:
             weights = record.weights.numpy() * len(record.weights)
             share = float(record.scalars["weights/effective_sample_size"])
             self._last.append((record.rows.numpy(), record.losses.numpy(), weights, share))
+            for name in _LEARNED & record.scalars.keys():
+                self._learned.setdefault(name.removeprefix("meta/"), []).append(float(record.scalars[name]))
+            self._note_shares(record)
             before = record.scalars.get("meta/loss_before_lookahead")
             if before is not None:
                 self._meta_ratios.append(float(record.scalars["meta/loss"]) / float(before))
         if record.step + 1 in self._evaluated:
             self.evaluate()
         self._resumed_at = time.perf_counter()
+
+    def _note_shares(self, record: StepRecord) -> None:
+        """Keep the shares of generated captions, all together and by what was done to the clips' own."""
+        if record.shares is None:
+            return
+        shares, kinds = record.shares.numpy(), self._kinds[record.rows.numpy()]
+        known = ~np.isnan(shares)
+        if known.any():
+            self._learned.setdefault("generated_share", []).append(float(shares[known].mean()))
+        for kind in np.unique(kinds[known]).tolist():
+            self._learned.setdefault(f"generated_share/{kind}", []).append(
+                float(shares[known & (kinds == kind)].mean())
+            )
 
     def evaluate(self) -> None:
         """Add a point to the curve."""
@@ -75,6 +93,8 @@ class Observer:
         found["weight_curve"] = binned_means(losses, weights, _NUM_LOSS_BINS)
         found["effective_sample_size"] = round(float(np.mean([share for *_, share in self._last])), 4)
         found["meta_loss_ratio"] = round(float(np.median(self._meta_ratios)), 4) if self._meta_ratios else None
+        if self._learned:
+            found["learned"] = {name: round(float(np.mean(own)), 4) for name, own in sorted(self._learned.items())}
         found["step_s"] = round(self._seconds / self._cell.num_steps, 5)
         return found
 

@@ -59,6 +59,9 @@ class StudyRun(_Record):
     """Kish's size as a share of the batch, mean of the last quarter."""
     meta_loss_ratio: float | None = None
     """Meta loss after over before the lookahead, median of the last quarter."""
+    learned: dict[str, float] = {}
+    """What the meta-set made beside the weights, means over the batches of the last quarter: a margin and its spread,
+    the share of generated captions in the loss, in all and by what was done to clips' own."""
     step_s: float | None = None
     """Mean seconds per training step, on a machine shared with other runs."""
 

@@ -133,14 +133,17 @@ def training_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]
             waiting = np.concatenate([waiting, rng.permutation(len(clips))])
         places, waiting = waiting[: cell.batch_size], waiting[cell.batch_size :]
         draws = rng.random(cell.batch_size)
-        yield clips.batch(places, use_generated=draws < cell.generated_share if cell.has_generated_captions else None)
+        if cell.objective.mixes_captions:
+            yield clips.batch(places, beside=True)
+        else:
+            drawn = draws < cell.generated_share if cell.has_generated_captions else None
+            yield clips.batch(places, use_generated=drawn)
 
 
 def meta_batches(clips: ClipArrays, cell: CellConfig) -> Iterator[ClipBatch]:
     """Yield batches of the meta-set without end, every clip once per pass."""
-    once = with_overrides(
-        cell, {"batch_size": min(cell.meta.batch_size, len(clips)), "captions": None, "told_wrong": None}
-    )
+    without = {"captions": None, "told_wrong": None, "objective.generated_share": None}
+    once = with_overrides(cell, without | {"batch_size": min(cell.meta.batch_size, len(clips))})
     yield from training_batches(clips, once)
 
 

@@ -90,7 +90,8 @@ def offsets_of(clips: pa.Table) -> np.ndarray:
 def which_caption(captions: pa.ListArray | pa.LargeListArray, training: TrainJob) -> Drawn:
     """Return what tells which caption of its clip a sample read: drawn again, as the batch's assembler drew it.
 
-    The first one where texts of other clips, or all of a clip's at once, were read.
+    The first one where texts of other clips, or all of a clip's at once, were read; a clip's own where a generated one
+    was read beside it.
     """
     data = training.data
     sources = sorted(source for source, share in data.source_shares.items() if share > 0)
@@ -104,7 +105,7 @@ def which_caption(captions: pa.ListArray | pa.LargeListArray, training: TrainJob
             row, own = int(rows[number]), captions[int(rows[number])].as_py()
             mix = {sources[int(samples[number]) // len(captions)]: 1.0} if sources else data.captions
             rng = row_rng(training.seed, int(epochs[number]), row)
-            text = text_of(own, rng, joins=False, probabilities=mix)
+            text = text_of(own, rng, joins=False, probabilities=mix, apart=training.objective.mixes_captions)
             places[number] = next(place for place, one in enumerate(own) if one["text"] == text)
         return places
 

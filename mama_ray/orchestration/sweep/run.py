@@ -89,7 +89,7 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
     own = None if base.data.tokenizer else base.model.pretrained  # as every trial has it
     data = load_run_data(
         shards, base.data, seed=base.seed, tokenizer=own, task=base.task, reads_classes=base.reads_classes,
-        needs_relevance=base.needs_relevance,
+        needs_relevance=base.needs_relevance, mixes_captions=base.objective.mixes_captions,
     )  # fmt: skip
     require_models_tokenizer(base, data.tokenizer_files)
     counts, things = data.summary["num_clips"], "clips"

@@ -19,6 +19,7 @@ from mama_ray.data.plan import BatchPlan, EpochPlan, PlanConfig, local_batch_siz
 from mama_ray.data.questions.assemble import AssemblesClips, QuestionAssembler
 from mama_ray.data.questions.plan import QuestionPlan, QuestionPlanConfig
 from mama_ray.data.region_features.assemble import FeatureAssembler
+from mama_ray.data.second_captions import SecondCaptions
 from mama_ray.data.sources import FirstCaptions, SourceAssembler, SourcePlan
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.video.settings import DecodeConfig
@@ -66,6 +67,8 @@ class ClipReader:
     """Share of training's clips that are mirrored."""
     shares: tuple[tuple[str, float], ...] = ()
     """Of the caption sources, where rows are samples of one source each."""
+    generated_apart: bool = False
+    """Whether a clip is learned from by its own text and, where it has one, a generated caption."""
     drawn_source: DrawnSource | None = None
     """The column that tells a weight net of which source the drawn caption is."""
 
@@ -88,6 +91,8 @@ class ClipReader:
         """Build the assembler of a table's clips, with their classes where these are read, and their columns for a
         weight net; `probabilities` of caption sources come in the place of the reader's."""
         clips = self._with_columns(table, probabilities)
+        if self.generated_apart:
+            clips = SecondCaptions(clips, ray.get(table), self.tokenizer(), seed=self.seed)
         if not self.classes:
             return clips
         sentences = None if self.relevant_above is None else _sentences_of(self.table, self.classes)
@@ -106,7 +111,8 @@ class ClipReader:
         clips, rows = self.clips(table, probabilities), ray.get(table)
         if WEIGHT_INPUTS not in rows.column_names:
             return clips
-        drawn_by = {"probabilities": probabilities or self.caption_probabilities, "joins": self.joins_captions}
+        drawn_by: dict[str, Any] = {"probabilities": probabilities or self.caption_probabilities}
+        drawn_by |= {"joins": self.joins_captions, "apart": self.generated_apart}
         return ColumnAssembler(clips, rows, self.drawn_source, seed=self.seed, **drawn_by)
 
     def pairs(self, table: ray.ObjectRef, pairs: ray.ObjectRef) -> QuestionAssembler:
@@ -123,6 +129,7 @@ class ClipReader:
             "tokenizer": self.tokenizer(),
             "caption_probabilities": probabilities or self.caption_probabilities,
             "joins_captions": self.joins_captions,
+            "generated_apart": self.generated_apart,
             "seed": self.seed,
         }
         if self.features is not None:

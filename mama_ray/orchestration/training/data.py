@@ -33,7 +33,7 @@ from mama_ray.orchestration.training.labels import add_classes
 from mama_ray.orchestration.training.large_train import Rows, refuse_overlap, rows_of_splits
 from mama_ray.orchestration.training.question_sources import read_run_questions, texts_of_training
 from mama_ray.orchestration.training.settings import DataConfig
-from mama_ray.orchestration.training.split_choice import choose_splits, require_shares
+from mama_ray.orchestration.training.split_choice import choose_splits, require_generated, require_shares
 from mama_ray.orchestration.training.tokens import count_train_captions
 from mama_ray.storage.manifest import require_whole_model
 from mama_ray.storage.places import Place, storage_errors
@@ -74,6 +74,7 @@ def load_run_data(
     needs_relevance: bool = False,
     weighting: WeightingConfig | None = None,
     work: str | None = None,
+    mixes_captions: bool = False,
 ) -> RunData:
     """Check the shards and load the splits; raises UserError for anything a user can put right.
 
@@ -84,11 +85,14 @@ def load_run_data(
     tables get the clips' classes; needs_relevance: whether a loss compares them. weighting: whose weight net may see
     columns, which training's table gets. work: URI of a folder for the training clips of a large corpus as they are
     with the captions of tables, to be deleted when nobody reads the data any more; without it these are in memory.
+    mixes_captions: whether a loss reads generated captions beside clips' own, so that there must be some.
     """
     # DEFAULT: inside a trial of Ray Tune the task would have to fit what that trial reserves for itself.
     loaded = _load.options(num_returns=6, scheduling_strategy="DEFAULT")
     arguments = (shards, config, seed, tokenizer or config.tokenizer, weights, is_begun, task, reads_classes)
-    *stored, facts, summary = loaded.remote(*arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting, work)
+    *stored, facts, summary = loaded.remote(
+        *arguments, needs_relevance, row_server.MAX_HELD_ROWS, weighting, work, mixes_captions
+    )
     summary = result_of(summary, *stored, facts)
     if summary.pop("is_served"):
         count = summary["num_clips"]["train"]
@@ -110,17 +114,21 @@ def _load(
     max_held: int = row_server.MAX_HELD_ROWS,
     weighting: WeightingConfig | None = None,
     work: str | None = None,
+    mixes_captions: bool = False,
 ) -> tuple:
     with storage_errors(shards):
         rows = rows_of_splits(Place.of(shards), COLUMNS)
         contents = {"shards": hash_clips({split: rows[split] for split in ("train", "meta", "val")})}
     may_stay = task.contrast and task.kind == "none" and not reads_classes and not _has_columns(weighting)
-    chosen = choose_splits(shards, rows, config, seed, task, max_held=max_held if may_stay else None, work=work)
+    held = {"max_held": max_held if may_stay else None, "work": work}
+    chosen = choose_splits(shards, rows, config, seed, task, **held, counted=("generated",) if mixes_captions else ())
     tables, num_uncaptioned, facts = chosen.tables, chosen.num_uncaptioned, chosen.facts
     contents["data.exclude"] = chosen.sha256_of_excluded
     refuse_overlap(tables, is_begun=is_begun)
     _require_training_clips(shards, tables, rows, num_uncaptioned, config, needs_captions=task.contrast)
     require_shares(tables["train"], facts, config.source_shares)
+    if mixes_captions:
+        require_generated(tables["train"], facts)
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
     tables, drawn, hashes = _add_weight_columns(tables, weighting)
     contents |= ({"data.classes": classes["sha256"]} if classes else {}) | hashes

@@ -15,7 +15,13 @@ from mama_ray.orchestration.training.settings import DataConfig, RecordConfig
 from mama_ray.reporting.trackers import TrackerName
 from mama_ray.storage.places import absolute_uri
 from mama_ray.training.settings import OptimConfig, TaskConfig
-from mama_ray.weighting.settings import OF_THE_CONTRAST, MetaConfig, WeightingConfig, require_learnable_margin
+from mama_ray.weighting.settings import (
+    OF_THE_CONTRAST,
+    MetaConfig,
+    WeightingConfig,
+    require_learnable_margin,
+    require_learnable_share,
+)
 
 
 class ModelConfig(Config):
@@ -150,6 +156,8 @@ class TrainJob(Config):
         _require_inputs(self.weighting, self.data, self.task)
         if self.meta.learns_margin:
             require_learnable_margin(self.meta, self.objective if self.task.contrast else None, self.weighting)
+        if self.objective.mixes_captions:
+            _require_two_texts(self.objective, self.data, self.task, self.weighting)
         if self.is_meta_learned and self.meta.inner.optimizer == "adam" and self.optim.optimizer != "adamw":
             raise ValueError(
                 "meta.inner.optimizer adam takes the state of AdamW: got optim.optimizer sgd, wanted adamw"
@@ -193,7 +201,8 @@ class TrainJob(Config):
     @property
     def is_meta_learned(self) -> bool:
         """Whether the run needs a meta-set."""
-        return self.meta.learns_margin or (self.weighting.kind == "learned" and self.weighting.learner == "meta")
+        learns_weights = self.weighting.kind == "learned" and self.weighting.learner == "meta"
+        return learns_weights or self.meta.learns_margin or self.objective.learns_share
 
     def to_yaml(self) -> str:
         """Return the config as YAML that loads back."""
@@ -211,6 +220,22 @@ def _require_texts_of_sources(data: DataConfig, task: TaskConfig, objective: Con
         )
     if objective.generated_scale is not None and data.shares is None:
         raise ValueError("objective.generated_scale asks which texts were generated: give data.shares")
+
+
+def _require_two_texts(
+    objective: ContrastiveConfig, data: DataConfig, task: TaskConfig, weighting: WeightingConfig
+) -> None:
+    """Raise ValueError where clips cannot be learned from by their own text and a generated one at once."""
+    option = f"objective.generated_share {objective.generated_share}"
+    drawn = [name for name in ("captions", "shares", "positive_relevance") if getattr(data, name) is not None]
+    if drawn:
+        raise ValueError(f"{option} reads both texts of a clip, of which data.{drawn[0]} would draw one: leave it out")
+    if data.caption_mode == "paragraph":
+        raise ValueError(f"{option}: got data.caption_mode paragraph, which joins all captions, wanted draw")
+    if task.kind != "none":
+        raise ValueError(f"{option} is of the contrast alone: got task.kind {task.kind}, wanted none")
+    if objective.learns_share:
+        require_learnable_share(weighting)
 
 
 def _require_inputs(weighting: WeightingConfig, data: DataConfig, task: TaskConfig) -> None:

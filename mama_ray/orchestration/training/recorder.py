@@ -29,7 +29,7 @@ from mama_ray.orchestration.training.questions import AskedData
 from mama_ray.orchestration.training.sample_record import SampleRecorder, clips_of_samples
 from mama_ray.orchestration.training.validation import ValidationSet
 from mama_ray.training.checkpoint import capture_state, write_state
-from mama_ray.training.diagnosis import StepWindow, weight_curve
+from mama_ray.training.diagnosis import MetaSetWatch, StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
 from mama_ray.training.state import TrainState
 
@@ -59,6 +59,7 @@ class RunRecorder:
         self._recording, self._job, self._state, self._samples = recording, job, state, samples
         self._validation, self._reader, self._asked, self._answers = validation, reader, asked, answers
         self._window = StepWindow(is_learned=state.weighted_step.is_learned)
+        self._watch = MetaSetWatch(job.meta.batch_size)
         self._last: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)  # losses, inputs of the net
         self._num_quarantined = 0
         self._warned: set[str] = set()
@@ -70,6 +71,7 @@ class RunRecorder:
     def __call__(self, record: StepRecord) -> None:
         """Take note of a finished step; log, validate and save when it is time."""
         self._window.add(record)
+        self._watch.add(record)
         self._samples.add(record)
         usable = record.weights > 0
         self._last = record.losses, None if record.inputs is None else record.inputs[usable]
@@ -90,7 +92,8 @@ class RunRecorder:
         scalars["data/num_quarantined"] = self._num_quarantined
         if self._recording.is_written_here:
             scalars |= self._weights_by_kind() | self._window.of_inputs(self._state.weighting)
-            self._warn_once(step, self._window.warnings(scalars))
+            scalars |= self._window.of_captions()
+            self._warn_once(step, self._window.warnings(scalars) | self._watch.warning())
         self._recording.log(scalars, loss=scalars["train/unweighted_loss"])
         self._window = StepWindow(is_learned=self._state.weighted_step.is_learned)
 
@@ -101,13 +104,21 @@ class RunRecorder:
                 logger.warning("step %d: %s (told once; metrics.jsonl has every step)", step, text)
 
     def _weights_by_kind(self) -> dict[str, float]:
-        """Mean weight (1 is uniform) of the clips whose captions are recorded as clean, wrong and so on."""
+        """Mean weight (1 is uniform) of the clips whose captions are recorded as clean, wrong and so on, and the mean
+        share of a generated caption in the loss of such clips."""
         if self._kinds is None or self._clips_of is None:
             return {}
         samples, weights = self._window.rows_and_weights(self._global_rows)
         is_sample = samples != PADDING_ROW
         kinds, weights = self._kinds.of(self._clips_of(samples[is_sample])), weights[is_sample]
-        return {f"weights/{kind}/mean": float(weights[kinds == kind].mean()) for kind in np.unique(kinds)}
+        found = {f"weights/{kind}/mean": float(weights[kinds == kind].mean()) for kind in np.unique(kinds)}
+        shares = self._window.shares()
+        if len(shares):
+            shares = shares[is_sample]
+            known = ~np.isnan(shares)
+            for kind in np.unique(kinds[known]):
+                found[f"captions/{kind}/generated_share"] = float(shares[known & (kinds == kind)].mean())
+        return found
 
     def _global_rows(self, step: int) -> np.ndarray:
         return self._reader.epoch_plan().global_batch(step, self._state.global_batch_size)[0]

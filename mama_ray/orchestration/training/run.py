@@ -40,6 +40,7 @@ from mama_ray.storage.small_files import MAX_JSON_BYTES
 from mama_ray.storage.start_folder import start_folder
 from mama_ray.training.manifest import CheckpointRef, best_checkpoint, latest_valid_checkpoint, list_checkpoints
 from mama_ray.weighting.inputs import check_num_averaged
+from mama_ray.weighting.settings import require_no_trivial_optimum
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ def _run_to_end(
     look_at_inputs(job, has_begun=begun is not None)
     if begun is None:
         require_adams_step(job)
+        require_no_trivial_optimum(job.weighting)
         write_run_config(job, run_folder)
     newest = latest_valid_checkpoint(run_folder)
     connect()
@@ -161,6 +163,7 @@ def load_begun_data(
         needs_relevance=job.needs_relevance,
         weighting=job.weighting,
         work=work,
+        mixes_captions=job.objective.mixes_captions,
     )
     if begun is not None:
         contents = data.summary["contents"]

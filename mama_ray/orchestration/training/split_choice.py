@@ -1,5 +1,6 @@
 """The clips of a run's splits with their captions: all of them held, or of a large corpus as rows that are read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from mama_ray.auditing.exclusions import hash_exclusions, read_exclusions, requi
 from mama_ray.captioning.join import TableUse
 from mama_ray.data.index_rows import IndexRows
 from mama_ray.data.row_facts import RowFacts, facts_of
-from mama_ray.data.sources import require_sources, rows_of_shares
+from mama_ray.data.sources import require_sources, rows_of_shares, rows_of_source
+from mama_ray.errors import UserError
 from mama_ray.orchestration.training.clip_choice import choose_clips
 from mama_ray.orchestration.training.large_choice import choose_large
 from mama_ray.orchestration.training.large_train import Rows, read_splits
@@ -40,11 +42,13 @@ def choose_splits(
     *,
     max_held: int | None,
     work: str | None,
+    counted: Sequence[str] = (),
 ) -> ChosenClips:
     """Choose the clips of all splits and give them their captions, those of train as rows that are read where they may.
 
-    max_held: rows of train that are held at most, None for all. work: as `load_run_data` takes it. UserError for an
-    exclusion of clips that are not there, and what the choice itself refuses.
+    max_held: rows of train that are held at most, None for all. work: as `load_run_data` takes it. counted: sources
+    that the facts of rows which are read tell of, beside those of shares. UserError for an exclusion of clips that are
+    not there, and what the choice itself refuses.
     """
     with storage_errors(shards):
         tables, is_served = read_splits(rows, config, max_held=max_held, can_write=work is not None)
@@ -57,7 +61,8 @@ def choose_splits(
         listed = ExclusionTable.read(Place.of(config.exclude)) if config.exclude else None
         place = None if work is None else Place.of(work)
         large = choose_large(rows["train"], tables, config, seed, excluded=listed, work=place)
-        facts = facts_of(large.train, [source for source, share in config.source_shares.items() if share > 0])
+        of_shares = [source for source, share in config.source_shares.items() if share > 0]
+        facts = facts_of(large.train, [*of_shares, *counted])
     pa.default_memory_pool().release_unused()  # it keeps what row groups were read into, 0.2 GB
     if listed:
         require_known(config.exclude, listed, large.num_excluded)
@@ -69,6 +74,22 @@ def choose_splits(
 def require_shares(train: Rows, facts: RowFacts | None, shares: dict[str, float]) -> None:
     """Raise UserError for a share of a source that no clip has: told here, not by a worker."""
     if facts is not None:
-        require_sources({source: int(np.sum(own.clips_per_shard)) for source, own in facts.sources.items()}, shares)
+        counts = {source: int(np.sum(own.clips_per_shard)) for source, own in facts.sources.items() if source in shares}
+        require_sources(counts, shares)
     elif isinstance(train, pa.Table):
         rows_of_shares(train, shares)
+
+
+def require_generated(train: Rows, facts: RowFacts | None) -> None:
+    """Raise UserError where no training clip has a generated caption beside which its own could count."""
+    if facts is not None:
+        count = int(np.sum(facts.sources["generated"].clips_per_shard))
+    else:
+        assert isinstance(train, pa.Table)
+        count = len(rows_of_source(train, "generated"))
+    if not count:
+        raise UserError(
+            "no training clip has a generated caption, in whose loss objective.generated_share would give it a part",
+            got=f"{len(train)} clips",
+            wanted="data.caption_tables with captions of some, or such in the shards",
+        )

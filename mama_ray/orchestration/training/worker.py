@@ -198,6 +198,7 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
         decode=job.data.decode,
         caption_probabilities=job.data.captions if job.learns_contrast else None,  # no text is asked for then
         joins_captions=job.data.caption_mode == "paragraph",
+        generated_apart=job.objective.mixes_captions,
         seed=job.seed,
         plan=job.data.plan.model_copy(update={"seed": job.seed}),
         asked=pairs,

@@ -8,8 +8,9 @@ import pytest
 from mama_ray.config import with_overrides
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.synthetic.folder import write_corpus
+from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.experiments.study.cell import CellConfig, pictures_of
-from mama_ray.experiments.study.clip_arrays import write_frames
+from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split, write_frames
 from mama_ray.experiments.study.job import PretrainingConfig
 from mama_ray.experiments.study.pretrain import pretrain
 
@@ -44,3 +45,11 @@ def small_study(tmp_path_factory) -> SmallStudy:
     write_corpus(source.corpus, folder / "source")
     pretrain(source, write_frames(source.corpus, folder / "source", num_frames=4), folder / "pretrained")
     return SmallStudy(cell, frames_path, folder / "pretrained")
+
+
+@pytest.fixture
+def splits(small_study) -> dict[str, ClipArrays]:
+    """Its clips by split."""
+    tokenizer = Tokenizer.from_directory(small_study.pretrained)
+    corpus = small_study.cell.seeded_corpus
+    return {name: load_split(corpus, name, small_study.frames_path, tokenizer, {}) for name in corpus.num_clips}

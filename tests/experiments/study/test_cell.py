@@ -6,6 +6,7 @@ from mama_ray.config import with_overrides
 from mama_ray.config.fields import leaf_paths
 from mama_ray.data.synthetic.generate import generate_clip
 from mama_ray.experiments.study.cell import CellConfig, cell_hash, pictures_of
+from mama_ray.experiments.study.forecast import _step_seconds
 
 CHANGES = {
     "seed": 1,
@@ -27,6 +28,7 @@ CHANGES = {
     "reverse_share": 0.5,
     "logit_scale": 14.0,
     "told_wrong": 0.1,
+    "meta.margin": "scalar",
     "told_topics": "rare",
     "corpus.label_rate.swapped": 1.0,
 }
@@ -64,6 +66,12 @@ def test_a_name_covers_all_fields():
         ({"reverse_share": 0.5, "objective.margin": 0.1}, "reverse_share is of loss softmax without a margin"),
         ({"reverse_share": 0.5, "weighting.kind": "learned"}, "reverse_share is a control by itself"),
         ({"told_wrong": 0.1, "captions": "narrator"}, "wanted one narrator"),
+        ({"objective.generated_share": 0.5}, "objective.generated_share: no narrator"),
+        ({"objective.generated_share": 0.5, "told_wrong": 0.1, "reverse_share": 0.5}, "reverse_share is of one text"),
+        ({"objective.generated_share": "learned", "told_wrong": 0.1, "meta_set.size": 8}, "meta.batch_size 32"),
+        ({"meta.margin": "scalar", "meta_set.size": 8}, "meta.batch_size 32"),
+        ({"meta.margin": "scalar", "objective.margin": 0.6}, "wanted less than meta.margin_limit"),
+        ({"meta.margin": "per_sample", "reverse_share": 0.5}, "a control by itself: got meta.margin per_sample"),
     ],
 )
 def test_an_impossible_cell_is_refused(overrides, message):
@@ -75,10 +83,16 @@ def test_an_impossible_cell_is_refused(overrides, message):
 def test_joint_learning_with_a_trivial_optimum_is_refused(normalisation):
     joint = {"weighting.kind": "learned", "weighting.learner": "joint"}
     assert with_overrides(CellConfig(), joint).weighting.normalisation == "sum_global"
-    with pytest.raises(ValueError, match=f"joint with normalisation {normalisation} has a trivial optimum"):
+    with pytest.raises(ValueError, match=f"joint has a trivial optimum.*normalisation {normalisation}"):
         with_overrides(CellConfig(), joint | {"weighting.normalisation": normalisation})
     learned = {"weighting.kind": "learned", "weighting.normalisation": normalisation}
     assert with_overrides(CellConfig(), learned).is_meta_learned
+
+
+def test_a_cell_with_a_learned_margin_needs_a_meta_set_and_counts_its_meta_steps():
+    plain, learned = (with_overrides(CellConfig(), {"meta.margin": kind}) for kind in ("fixed", "scalar"))
+    assert learned.is_meta_learned and not plain.is_meta_learned
+    assert _step_seconds(learned) == pytest.approx(_step_seconds(plain) * (1 + 1.6 / learned.meta.meta_every))
 
 
 def test_a_cell_without_the_options_that_came_later_has_the_name_that_it_had():

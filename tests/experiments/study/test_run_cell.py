@@ -12,10 +12,9 @@ from mama_ray.data.synthetic.facts import facts_of, topic_ranks
 from mama_ray.data.synthetic.generate import clip_id_of
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.vocabulary import TOPICS
-from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import cell_hash
-from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
+from mama_ray.experiments.study.clip_arrays import ClipArrays
 from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.observe import binned_means
@@ -43,13 +42,6 @@ def run(small_study, overrides=None, captions=None):
 
 def as_record(result) -> StudyRun:
     return StudyRun(method="m", x=None, cell="c", **{name: value for name, value in result.items() if name != "ranks"})
-
-
-@pytest.fixture
-def splits(small_study):
-    tokenizer = Tokenizer.from_directory(small_study.pretrained)
-    corpus = small_study.cell.seeded_corpus
-    return {name: load_split(corpus, name, small_study.frames_path, tokenizer, {}) for name in corpus.num_clips}
 
 
 def test_a_run_gives_a_record_with_its_curve_and_its_weights(small_study):

@@ -30,8 +30,8 @@ def shards(tmp_path_factory) -> str:
     return str(write_shards(tmp_path_factory.mktemp("corpus") / "shards"))
 
 
-@pytest.mark.parametrize("mix", [None, {"human": 0.5, "generated": 0.5}])
-def test_the_caption_that_is_blamed_is_the_one_that_the_batch_had(shards, mix):
+@pytest.mark.parametrize(("mix", "share"), [(None, None), ({"human": 0.5, "generated": 0.5}, None), (None, 0.5)])
+def test_the_caption_that_is_blamed_is_the_one_that_the_batch_had(shards, mix, share):
     clips = read_index(Place.of(shards)).slice(0, 12)
     texts = [[own[0]["text"], f"written of it {row}", f"and once more {row}"] for row, own in
              enumerate(clips["captions"].to_pylist())]  # fmt: skip
@@ -40,10 +40,10 @@ def test_the_caption_that_is_blamed_is_the_one_that_the_batch_had(shards, mix):
          for own in texts], clips.schema.field("captions").type)  # fmt: skip
     clips = clips.set_column(clips.schema.get_field_index("captions"), "captions", captions)
     tokenizer = Tokenizer.train([text for own in texts for text in own], vocab_size=600, context_length=24)
-    training = with_overrides(TrainJob(), {"seed": 5, "data.captions": mix})
+    training = with_overrides(TrainJob(), {"seed": 5, "data.captions": mix, "objective.generated_share": share})
     assembler = ClipAssembler(
         Place.of(shards), clips, tokenizer, num_frames=2, transform=TransformConfig(image_size=32),
-        caption_probabilities=mix, seed=5,
+        caption_probabilities=mix, generated_apart=share is not None, seed=5,
     )  # fmt: skip
     drawn, places = which_caption(captions, training), []
     for epoch in range(4):
@@ -52,7 +52,7 @@ def test_the_caption_that_is_blamed_is_the_one_that_the_batch_had(shards, mix):
         wanted = tokenizer([texts[row][place] for row, place in enumerate(found)])
         assert np.array_equal(assembler.assemble(rows, epochs)["token_ids"], wanted)
         places += found.tolist()
-    assert set(places) == {0, 1, 2}
+    assert set(places) == ({0, 1, 2} if share is None else {0})
 
 
 @pytest.mark.ray

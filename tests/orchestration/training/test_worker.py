@@ -10,10 +10,13 @@ from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step
 from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.orchestration.training.run import train
 from mama_ray.orchestration.training.worker import _build_state, build_model
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train_step
+from mama_ray.training.manifest import step_directory
 from mama_ray.training.state import describe_trained
+from mama_ray.weighting.settings import require_no_trivial_optimum
 from tests.weighting.toys import ToyEncoder, random_batch
 
 
@@ -96,6 +99,24 @@ def test_a_new_run_with_sgds_inner_rate_for_adam_is_refused():
     ):
         require_adams_step(parse_config(TrainJob, [*adam, *words]))
     require_adams_step(parse_config(TrainJob, []))
+
+
+@pytest.mark.parametrize("normalisation", ["none", "l2"])
+def test_a_new_run_whose_best_weights_say_nothing_is_refused_and_an_old_one_goes_on(tmp_path, normalisation):
+    words = ["--storage", str(tmp_path), "--run", "joint", "--weighting.learner", "joint"]
+    job = parse_config(TrainJob, [*words, "--weighting.normalisation", normalisation])
+    with pytest.raises(UserError, match="joint has a trivial optimum, whatever the clips are") as refused:
+        train(job)
+    assert f"got weighting.normalisation {normalisation}, wanted sum_global" in str(refused.value)
+    folder = tmp_path / "joint"
+    assert not (folder / "config.yaml").exists()
+    (folder / "checkpoints" / step_directory(4)).mkdir(parents=True)  # of an earlier version, and damaged
+    (folder / "config.yaml").write_text(job.to_yaml())
+    with pytest.raises(UserError, match="every checkpoint of .* is damaged"):
+        train(job)
+    require_no_trivial_optimum(parse_config(TrainJob, words).weighting)
+    uniform = ["--weighting.kind", "uniform", "--weighting.normalisation", normalisation]
+    require_no_trivial_optimum(parse_config(TrainJob, [*words, *uniform]).weighting)
 
 
 @pytest.mark.parametrize(
