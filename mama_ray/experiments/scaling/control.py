@@ -15,7 +15,7 @@ from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.cluster.connect import quieten_ray_data
 from mama_ray.orchestration.cluster.loopback import close_local_ray
-from mama_ray.orchestration.cluster.pipelines import dataset_of
+from mama_ray.orchestration.cluster.pipelines import NUMBERS_PER_PIPELINE, dataset_of
 
 _NUM_CHUNKS = 4000
 _POOL_SIZES = (1, 8)
@@ -41,7 +41,7 @@ def start_ray() -> None:
 def measure_control_plane() -> dict[str, float]:
     """Return the driver's seconds and bytes per chunk, those of a pipeline's source, and ledger calls per second."""
     start_ray()
-    result = {}
+    result = measure_source(NUMBERS_PER_PIPELINE)
     for size in _POOL_SIZES:
         facts = run_null_pipeline(_NUM_CHUNKS, size)
         result |= {f"{name}_{size}_engines": value for name, value in facts.items()}
@@ -59,9 +59,7 @@ def run_null_pipeline(num_chunks: int, num_engines: int) -> dict[str, float]:
 
     context.target_max_block_size = 8 * 8 * 3 * CHUNK_CLIPS  # one chunk is a block of grids
     with DataContext.current(context):
-        before = time.perf_counter(), _cpu_s(), _private_bytes()
         positions = dataset_of(range(num_chunks))
-        made = time.perf_counter(), _cpu_s(), _private_bytes()
         grids = positions.map_batches(decode, batch_size=1, num_cpus=0.5, compute=TaskPoolStrategy(size=2))
         pool = ActorPoolStrategy(
             size=num_engines, max_concurrent_calls_per_actor=3, max_tasks_in_flight_per_actor=6,
@@ -74,15 +72,23 @@ def run_null_pipeline(num_chunks: int, num_engines: int) -> dict[str, float]:
             marks.append((seen, time.perf_counter(), _cpu_s(), _private_bytes()))
     first, last = marks[len(marks) // 4], marks[-1]  # the start of the workers is no chunk's
     chunks, wall_s, cpu_s, num_bytes = (end - begin for begin, end in zip(first, last, strict=True))
-    source_s, source_cpu_s, source_bytes = ((end - begin) / num_chunks for begin, end in zip(before, made, strict=True))
     return {
         "driver_cpu_s_per_chunk": round(cpu_s / chunks, 6),
         "chunks_per_s": round(chunks / wall_s, 1),
         "driver_bytes_per_chunk": round(num_bytes / chunks),
-        "source_s_per_chunk": round(source_s, 6),
-        "source_cpu_s_per_chunk": round(source_cpu_s, 6),
-        "source_bytes_per_chunk": round(source_bytes),
     }
+
+
+def measure_source(num_chunks: int) -> dict[str, float]:
+    """Return what a whole pipeline's source takes of the driver, per chunk."""
+    began_s, begun_bytes = _cpu_s(), _private_bytes()
+    source = dataset_of(range(num_chunks))
+    found = {
+        "source_cpu_s_per_chunk": round((_cpu_s() - began_s) / num_chunks, 6),
+        "source_bytes_per_chunk": round((_private_bytes() - begun_bytes) / num_chunks),
+    }
+    del source
+    return found
 
 
 def measure_ledger(num_calls: int = 3000) -> dict[str, float]:

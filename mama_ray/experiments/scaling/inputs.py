@@ -191,7 +191,7 @@ def caption_scenario(
         puts_per_chunk=sum(storage["part"].values()),
         puts_per_s=assume.puts_per_s_per_prefix,
         commit_s=sum(storage["part"].values()) * assume.read_latency_s,
-        source_s_per_chunk=control["source_cpu_s_per_chunk_8_engines"],
+        source_s_per_chunk=control["source_cpu_s_per_chunk"],
         driver_s_per_chunk=control["driver_cpu_s_per_chunk_8_engines"],
         ledger_s_per_chunk=2 / control["ledger_calls_per_s"],
         losses_per_node_hour=assume.losses_per_node_hour if spot else 0.0,

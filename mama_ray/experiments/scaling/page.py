@@ -180,8 +180,8 @@ def _measured(calibration: dict) -> str:
         ],
         [
             "driver: CPU and private memory per chunk for a pipeline's source",
-            f"{1e3 * control['source_cpu_s_per_chunk_8_engines']:.2f} ms, "
-            f"{control['source_bytes_per_chunk_1_engines'] / 1e3:.1f} kB",
+            f"{1e3 * control['source_cpu_s_per_chunk']:.2f} ms, "
+            f"{control['source_bytes_per_chunk'] / 1e3:.1f} kB",
         ],
         [
             "driver: private memory per chunk that passes",

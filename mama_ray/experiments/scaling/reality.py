@@ -21,7 +21,7 @@ from mama_ray.experiments.scaling.captioning import simulate
 from mama_ray.experiments.scaling.scenario import CaptionScenario, steady_clips_per_s
 from mama_ray.experiments.scaling.videos import encode_clip, write_shards
 from mama_ray.orchestration.captioning.job import CaptionJob, PoolConfig
-from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
+from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS, WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.orchestration.captioning.pool import PoolHistory, fit_pool
 from mama_ray.orchestration.captioning.stream import caption_chunks
@@ -90,6 +90,7 @@ def _regimes(folder: Path, storage: str) -> dict[str, Regime]:
 
 def _plan(regime: Regime, output: str) -> CaptionPlan:
     job = CaptionJob()
+    (Path(output) / WORK_FOLDER).mkdir(parents=True)  # as a job that enters its table does
     table, *facts = load_clips(regime.shards, regime.split)
     captioner = find_captioner(None, None, frames=job.frames, side=None)
     show = how_to_show(captioner, job.frames, job.decode)

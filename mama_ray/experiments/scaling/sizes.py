@@ -36,7 +36,7 @@ def corpus_sizes(
         "most_memory_of_a_process_gib": max(peak_mib(num_clips).values()) / 1024,
         "job_state_mb_per_node": (num_clips / 8 + 8 * num_chunks + held) / 1e6,
         "driver_mb_of_a_pipeline": in_pipeline
-        * (control["driver_bytes_per_chunk_1_engines"] + control["source_bytes_per_chunk_1_engines"])
+        * (control["driver_bytes_per_chunk_1_engines"] + control["source_bytes_per_chunk"])
         / 1e6,
         "driver_mb_kept_of_pipelines": num_pipelines * measured["driver_mb_of_an_ended_pipeline"],
         "caption_table_gb": num_clips * table["table_bytes_per_clip"] / 1e9,
