@@ -18,7 +18,7 @@ PAPER_WEIGHT_CURVE: tuple[tuple[float, float], ...] = (
     (15, 0.0459), (15.85, 0.0445),
 )  # fmt: skip
 KIND_PREFIX, KIND_SUFFIX = "weights/", "/mean"
-SHARE_AFFIXES = "captions/", "/generated_share"
+SHARE_AFFIXES = "captions/", "/share"
 _CURVE, _CATEGORY = re.compile(r"inputs/([^/]+)/curve_value"), re.compile(r"inputs/([^/]+)/weight/([^/]+)")
 
 

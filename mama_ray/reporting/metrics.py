@@ -82,7 +82,7 @@ _CAPTIONS = (
     Metric("captions/generated", "share", "clips with a generated caption beside their own text, where both are read"),
     Metric("captions/generated_share", "share", "mean share of the generated caption in the losses of these clips"),
     Metric("captions/generated_share_spread", "share", "standard deviation of that share over the clips"),
-    Metric("captions/<kind>/generated_share", "share", "the mean of clips whose own caption is of this kind"),
+    Metric("captions/<kind>/share", "share", "the mean of clips whose own caption is of this kind"),
 )
 _THROUGHPUT = (
     Metric("throughput/clips_per_s", "clips/s", "clips trained on per second, all workers"),

@@ -153,8 +153,8 @@ def test_a_duration_that_is_no_number_is_a_dash():
 
 def test_shares_of_generated_captions_are_drawn_of_the_runs_that_have_them():
     plain = make_run("plain")
-    shares = {"captions/generated_share": 0.4, "captions/clean/generated_share": 0.2,
-              "captions/wrong/generated_share": 0.8}  # fmt: skip
+    shares = {"captions/generated_share": 0.4, "captions/clean/share": 0.2,
+              "captions/wrong/share": 0.8}  # fmt: skip
     mixed = replace(plain, name="mixed", records=[*plain.records, {"step": 60, **shares}])
     assert mixed.shares_by_kind() == {"clean": 0.2, "wrong": 0.8} and plain.shares_by_kind() == {}
     figures = share_figures((plain, mixed))

@@ -117,7 +117,7 @@ class RunRecorder:
             shares = shares[is_sample]
             known = ~np.isnan(shares)
             for kind in np.unique(kinds[known]):
-                found[f"captions/{kind}/generated_share"] = float(shares[known & (kinds == kind)].mean())
+                found[f"captions/{kind}/share"] = float(shares[known & (kinds == kind)].mean())
         return found
 
     def _global_rows(self, step: int) -> np.ndarray:

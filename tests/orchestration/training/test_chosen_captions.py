@@ -54,5 +54,5 @@ def test_a_run_learns_the_share_of_generated_captions(ray_cluster, tmp_path):
     assert len(records) == 3 and all(record["meta/generated_share_gradient_norm"] > 0 for record in records)
     assert records[0]["captions/generated_share"] == pytest.approx(0.5)
     assert all(0.2 < record["captions/generated"] < 0.8 for record in records)
-    assert any(name.startswith("captions/") and name.endswith("/generated_share") for name in records[-1])
+    assert any(name.startswith("captions/") and name.endswith("/share") for name in records[-1])
     assert records[-1]["captions/generated_share"] != records[0]["captions/generated_share"]
