@@ -19,7 +19,7 @@ def corpus_sizes(
     assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720", shard_folders: int = 0
 ) -> dict[str, float]:
     """Return bytes, counts and seconds of a job of `num_clips` clips, each a measured figure per clip, part or shard
-    times. What a process holds is bounded, whatever the number, but for half a megabyte of each ended pipeline."""
+    times. What a process holds is bounded, whatever the number, but for what the driver keeps of ended pipelines."""
     measured = json.loads(MEMORY.read_text())
     table, control = (calibration[name] for name in ("table", "control"))
     chunk_clips, clip_bytes = chunk_clips_of(num_clips), calibration["decode"][size]["clip_mb"] * 1e6
