@@ -108,7 +108,8 @@ class CellConfig(Config):
     """Evaluations on val and test, evenly spread; the last is at the end of training."""
 
     early_every: AddedLater[int] = Field(0, ge=0)
-    """Steps between further evaluations up to step `early_until`, where early stopping chooses; 0 has none."""
+    """Steps between further evaluations up to step `early_until`, where early stopping chooses; 0 has none. They are on
+    val alone: of them only the one that is reported is tested, by the weights of then."""
 
     early_until: AddedLater[int] = Field(150, ge=0)
     """Last step of the further evaluations."""
@@ -185,12 +186,15 @@ class CellConfig(Config):
         return bool(self.captions) or self.told_wrong is not None
 
     @property
+    def tested_steps(self) -> set[int]:
+        """After how many steps val and, where asked, test are evaluated."""
+        return {round(self.num_steps * (number + 1) / self.num_evaluations) for number in range(self.num_evaluations)}
+
+    @property
     def evaluated_steps(self) -> set[int]:
-        """After how many steps val, and mostly test, are evaluated."""
-        count = self.num_evaluations
+        """After how many steps val is evaluated."""
         early = range(self.early_every, min(self.early_until, self.num_steps) + 1, self.early_every or 1)
-        steps = set(early) if self.early_every else set()
-        return steps | {round(self.num_steps * (number + 1) / count) for number in range(count)}
+        return self.tested_steps | (set(early) if self.early_every else set())
 
     @property
     def is_meta_learned(self) -> bool:

@@ -130,6 +130,7 @@ def _step_seconds(cell: CellConfig) -> float:
 
 
 def _seconds_of(cell: CellConfig) -> float:
-    num_clips = cell.corpus.num_val + (cell.corpus.num_test if cell.tests else 0)
-    num_evaluations = len(cell.evaluated_steps) if cell.num_steps else 1
-    return _START_S + cell.num_steps * _step_seconds(cell) + num_evaluations * num_clips * _EVALUATED_CLIP_S
+    num_clips = cell.corpus.num_val * (len(cell.evaluated_steps) if cell.num_steps else 1)
+    if cell.tests:
+        num_clips += cell.corpus.num_test * (len(cell.tested_steps) if cell.num_steps else 1)
+    return _START_S + cell.num_steps * _step_seconds(cell) + num_clips * _EVALUATED_CLIP_S

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from mama_ray.experiments.study.cell import CellConfig
 from mama_ray.experiments.study.clip_arrays import ClipArrays
@@ -20,14 +21,18 @@ Evaluation = tuple[dict[str, float], dict[str, float], dict[str, float], dict[st
 
 
 class Observer:
-    """The `report` of a training loop: evaluates now and then, and keeps the last quarter's losses and weights."""
+    """The `report` of a training loop: evaluates now and then, and keeps the last quarter's losses and weights.
 
-    def __init__(self, cell: CellConfig, state: TrainState, clips: ClipArrays, evaluate: Callable[[], Evaluation]):
+    `evaluate` takes whether test is evaluated beside val.
+    """
+
+    def __init__(self, cell: CellConfig, state: TrainState, clips: ClipArrays, evaluate: Callable[[bool], Evaluation]):
         self._cell, self._state, self._evaluate = cell, state, evaluate
         self._kinds = clips.kinds
         self._points: list[dict[str, Any]] = []
         self._topics: list[dict[str, float]] = []
         self._ranks: list[dict[str, list[int]]] = []
+        self._best: dict[str, torch.Tensor] = {}  # weights of the best point on val, where it has no test
         self._train_losses: list[float] = []
         self._last: list[tuple[np.ndarray, np.ndarray, np.ndarray, float]] = []
         self._meta_ratios: list[float] = []
@@ -69,7 +74,11 @@ class Observer:
 
     def evaluate(self) -> None:
         """Add a point to the curve."""
-        val, test, by_topic, ranks = self._evaluate()
+        is_tested = self._cell.num_steps == 0 or self._state.step in self._cell.tested_steps
+        val, test, by_topic, ranks = self._evaluate(is_tested)
+        if all(val[_SELECTION] > point["val"][_SELECTION] for point in self._points):
+            weights = {} if is_tested else self._state.model.state_dict()
+            self._best = {name: weight.clone() for name, weight in weights.items()}
         loss = round(float(np.mean(self._train_losses)), 4) if self._train_losses else None
         step = self._state.step
         # Of all clips, also where an oracle trains on a part of them: equal steps stand at equal epochs.
@@ -83,6 +92,9 @@ class Observer:
         """Return the fields of a StudyRun that were observed."""
         # Of equal points the earliest: it is what stopping early would have given.
         selected = max(range(len(self._points)), key=lambda place: (self._points[place]["val"][_SELECTION], -place))
+        if self._best:
+            self._state.model.load_state_dict(self._best)
+            _, self._points[selected]["test"], self._topics[selected], self._ranks[selected] = self._evaluate(True)
         found = {"selected": selected, "curve": self._points, "topic_recall": self._topics[selected]}
         found["ranks"] = self._ranks[selected]
         if not self._last:

@@ -50,8 +50,11 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     training = training_clips(cell, splits["train"], meta)
     training = replace(training, columns=weight_columns(cell.weighting, training, model))
     state = _new_state(cell, model, len(training))
-    test = splits["test"] if cell.tests else None
-    observer = Observer(cell, state, training, lambda: evaluate(model, splits["val"], test, cell.gallery_size))
+
+    def look(is_tested: bool) -> Evaluation:
+        return evaluate(model, splits["val"], splits["test"] if is_tested and cell.tests else None, cell.gallery_size)
+
+    observer = Observer(cell, state, training, look)
     if cell.num_steps == 0:
         observer.evaluate()
     batches, report = training_batches(training, cell), observer

@@ -220,6 +220,21 @@ def test_ranks_are_kept_of_the_point_that_is_reported(small_study):
         assert 100 * np.mean(np.array(ranks) <= 5) == pytest.approx(point[f"{way}_R@5"])
 
 
+def test_of_the_further_evaluations_only_the_reported_one_is_tested_and_as_if_all_were(small_study):
+    early, whole = (
+        run(small_study, {"num_steps": 8, **steps})
+        for steps in ({"num_evaluations": 1, "early_every": 1}, {"num_evaluations": 8})
+    )
+    selected = early["selected"]
+    assert selected < 7  # else nothing is shown: the last one is tested anyway
+    tested = [place for place, point in enumerate(early["curve"]) if point["test"]]
+    assert tested == [selected, 7]
+    assert selected == whole["selected"] and early["curve"][selected]["test"] == whole["curve"][selected]["test"]
+    assert [point["val"] for point in early["curve"]] == [point["val"] for point in whole["curve"]]
+    for name in ("ranks", "topic_recall", "weights"):
+        assert early.get(name) == whole.get(name)
+
+
 def test_a_run_that_chooses_settings_meets_no_test_clip(small_study):
     result = run(small_study, {"tests": False})
     assert all(point["test"] == {} and point["val"] for point in result["curve"])
