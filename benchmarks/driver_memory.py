@@ -2,11 +2,13 @@
 
     .venv/bin/python benchmarks/driver_memory.py --chunks 100000
 
-Prints JSON: the driver's private memory after each pipeline, its CPU time for each chunk, and what a chunk adds within
-a pipeline and over all of them.
+Prints JSON: the driver's private memory after each pipeline and at most, its CPU time for each chunk, and what a chunk
+adds over all of them. Beside it what is in use: MiB that malloc has given out, and blocks that Python has; where these
+stay as they are, what private memory grows by is room between them.
 """
 
 import argparse
+import ctypes
 import json
 import logging
 import sys
@@ -58,7 +60,7 @@ def main() -> None:
         while numbers is not None:
             rows.append(run_one(pipelines.dataset_of(numbers)))
             numbers = next(runs, None)  # the pipeline is over with this: what it freed is given back
-            rows[-1]["end_mb"] = round(private_mb(), 1)
+            rows[-1] |= {"end_mb": round(private_mb(), 1), **in_use()}
             print(rows[-1], file=sys.stderr, flush=True)
     marks = [row["end_mb"] for row in rows]
     total = sum(row["chunks"] for row in rows)
@@ -92,6 +94,27 @@ def private_mb() -> float:
     """Return the private memory of this process, MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+class _Mallinfo(ctypes.Structure):
+    """struct mallinfo2 of glibc's malloc.h."""
+
+    _fields_ = (
+        *((f"part_{place}", ctypes.c_size_t) for place in range(7)),
+        ("uordblks", ctypes.c_size_t),  # bytes that are given out
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
+    )
+
+
+def in_use() -> dict[str, float]:
+    """Return what malloc has given out, MiB, where glibc tells it, and how many blocks Python has."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    found: dict[str, float] = {"python_blocks": sys.getallocatedblocks()}
+    if mallinfo is not None:
+        mallinfo.restype = _Mallinfo
+        found["malloc_mb"] = round(mallinfo().uordblks / 2**20, 1)
+    return found
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ def corpus_sizes(
     assume: Assumptions, calibration: dict, num_clips: int, size: str = "1280x720", shard_folders: int = 0
 ) -> dict[str, float]:
     """Return bytes, counts and seconds of a job of `num_clips` clips, each a measured figure per clip, part or shard
-    times. What a process holds is bounded, whatever the number, but for what the driver keeps of ended pipelines."""
-    measured = json.loads(MEMORY.read_text())
+    times. What a process holds is bounded, whatever the number."""
     table, control = (calibration[name] for name in ("table", "control"))
     chunk_clips, clip_bytes = chunk_clips_of(num_clips), calibration["decode"][size]["clip_mb"] * 1e6
     num_chunks, num_shards, num_files = (-(-num_clips // of) for of in (chunk_clips, CLIPS_PER_SHARD, CLIPS_PER_FILE))
@@ -38,7 +37,6 @@ def corpus_sizes(
         "driver_mb_of_a_pipeline": in_pipeline
         * (control["driver_bytes_per_chunk_1_engines"] + control["source_bytes_per_chunk"])
         / 1e6,
-        "driver_mb_kept_of_pipelines": num_pipelines * measured["driver_mb_of_an_ended_pipeline"],
         "caption_table_gb": num_clips * table["table_bytes_per_clip"] / 1e9,
         "num_table_files": num_files,
         "clips_per_chunk": chunk_clips,
