@@ -17,6 +17,7 @@ from mama_ray.experiments.study.cell import CellConfig, pictures_of
 from mama_ray.experiments.study.clip_arrays import FRAMES_NAME
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.job import StudyJob
+from mama_ray.experiments.study.kept_results import KeptResults
 from mama_ray.experiments.study.plan import plan_runs
 from mama_ray.experiments.study.tuning import tune, tuning_of, val_recall
 
@@ -40,11 +41,11 @@ class _NotRunYet(Exception):
     """A run of the tuning has no result yet, so nobody knows what is chosen."""
 
 
-def describe_plan(job: StudyJob, storage: Path) -> str:
+def describe_plan(job: StudyJob, storage: Path, kept: KeptResults) -> str:
     """Return a table of the study's parts: runs, kept results, minutes left; equal runs count once, where they come
-    first.
+    first. `kept` is what counts as run beside the storage's own.
     """
-    forecast = _Forecast(job, storage)
+    forecast = _Forecast(job, storage, kept)
     tuned = [trial.cell for trial in tuning_of(job).plan()]
     parts = [forecast.add("tuning, without widening", tuned)] if tuned else []
     runs = plan_runs(job.cell, job.asked, job.methods, job.take_over(forecast.chosen()), job.seeds)
@@ -64,8 +65,8 @@ def describe_plan(job: StudyJob, storage: Path) -> str:
 
 
 class _Forecast:
-    def __init__(self, job: StudyJob, storage: Path):
-        self._job, self._cells, self._storage = job, storage / "cells", storage
+    def __init__(self, job: StudyJob, storage: Path, kept: KeptResults):
+        self._job, self._cells, self._kept = job, storage / "cells", kept
         self._inputs = StudyInputs(job, storage)
         self._seen: set[str] = set()
         self._ratios: list[float] = []
@@ -73,12 +74,18 @@ class _Forecast:
 
     def add(self, name: str, cells: Sequence[CellConfig]) -> _Part:
         part = _Part(name)
-        for cell in cells:
-            key = self._inputs.name_of(cell)
+        keys = [self._inputs.name_of(cell) for cell in cells]
+        if self._kept.has(name, keys):  # of its runs none is kept by itself, for another experiment
+            part.num_runs = part.num_kept = len(keys)
+            return part
+        for key, cell in zip(keys, cells, strict=True):
             if key in self._seen:
                 continue
             self._seen.add(key)
             part.num_runs += 1
+            if key in self._kept.tuning:
+                part.num_kept += 1
+                continue
             result = self._read(key)
             if result is None:
                 part.seconds += _seconds_of(cell)
@@ -93,15 +100,18 @@ class _Forecast:
         """Return what the tuning has chosen, where all of it is kept; else nothing: it changes no number of runs."""
 
         def score(cells: Sequence[CellConfig]) -> list[float]:
-            found = [self._read(self._inputs.name_of(cell)) for cell in cells]
-            if None in found:
-                raise _NotRunYet
-            return [val_recall(result) for result in found if result is not None]
+            return [self._val_of(self._inputs.name_of(cell)) for cell in cells]
 
         try:
             return tune(tuning_of(self._job), score, num_widenings=self._job.tuning_widenings)[0]
         except _NotRunYet:
             return {}
+
+    def _val_of(self, key: str) -> float:
+        result = self._read(key)
+        if key not in self._kept.tuning and result is None:
+            raise _NotRunYet
+        return self._kept.tuning[key] if key in self._kept.tuning else val_recall(result)
 
     def speed(self) -> float:
         """Return the median seconds of a kept run's steps over what was forecast for them."""

@@ -115,6 +115,10 @@ class StudyJob(Config):
     only: AddedLater[tuple[str, ...]] = ()
     """Names of the experiments that are run; empty is all of them."""
 
+    continues_results: AddedLater[bool] = False
+    """Take over from the files of `results` what they know: the tuning, and experiments that are whole. For a study
+    that goes on with another storage, where no single runs are kept."""
+
     experiments: dict[str, ExperimentConfig] = {}
     """What is compared, in the order in which it is run."""
 

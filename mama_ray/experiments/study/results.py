@@ -89,6 +89,8 @@ class TuningTrial(_Record):
     chosen: bool
     beyond: bool = False
     """Whether the grid was widened to this value, because its edge had won."""
+    cell: str = ""
+    """Hash of the run's whole config; empty in records from before it was written down."""
     at_edge: tuple[str, ...] = ()
     """Of the chosen: which settings still lie at the edge of what was tried."""
 

@@ -17,6 +17,7 @@ from mama_ray.experiments.study.cell_store import CellStore
 from mama_ray.experiments.study.forecast import describe_plan
 from mama_ray.experiments.study.inputs import StudyInputs
 from mama_ray.experiments.study.job import StudyJob
+from mama_ray.experiments.study.kept_results import KeptResults
 from mama_ray.experiments.study.plan import plan_runs
 from mama_ray.experiments.study.records import collect_results, current_command
 from mama_ray.experiments.study.report.page import write_study_figures, write_study_report
@@ -40,7 +41,7 @@ def study(job: StudyJob) -> str:
     results = Path(job.results or join_uri(storage, "results"))
     report = absolute_uri(job.report or join_uri(storage, "report"))
     if job.plan:
-        *lines, last = describe_plan(job, Path(storage)).splitlines()
+        *lines, last = describe_plan(job, Path(storage), _kept_of(job, results)).splitlines()
         for line in lines:
             logger.info("%s", line)
         return last
@@ -53,6 +54,10 @@ def study(job: StudyJob) -> str:
     for document in job.documents:
         write_quotes(Path(document), experiments)
     return f"{sum(len(found.runs) for found in experiments.values())} runs: {page}"
+
+
+def _kept_of(job: StudyJob, results: Path) -> KeptResults:
+    return KeptResults.of(results) if job.continues_results else KeptResults({}, {})
 
 
 def run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
@@ -74,17 +79,26 @@ def _run_experiments(job: StudyJob, storage: Path, results: Path) -> None:
     inputs = StudyInputs(job, storage)
     store = CellStore(inputs, storage / "cells", num_parallel=job.num_parallel)
 
-    def score(cells: Sequence[CellConfig]) -> list[float]:
-        return [val_recall(found) for found in store.run_all(cells, label="tuning")]
+    kept = _kept_of(job, results)
 
-    chosen, table = tune(tuning_of(job), score, num_widenings=job.tuning_widenings)
+    def score(cells: Sequence[CellConfig]) -> list[float]:
+        names = [store.hash_of(cell) for cell in cells]
+        missing = {name: cell for name, cell in zip(names, cells, strict=True) if name not in kept.tuning}
+        found = store.run_all(list(missing.values()), label="tuning")
+        known = kept.tuning | {name: val_recall(one) for name, one in zip(missing, found, strict=True)}
+        return [known[name] for name in names]
+
+    chosen, table = tune(tuning_of(job), score, num_widenings=job.tuning_widenings, name_of=store.hash_of)
     for method, settings in chosen.items():
         logger.info("tuned %s: %s", method, settings)
     runs = plan_runs(job.cell, job.asked, job.methods, job.take_over(chosen), job.seeds)
     command = current_command()
     for name, experiment in job.asked.items():
         own = [run for run in runs if run.experiment == name]
-        found = store.run_all([run.cell for run in own], label=name)
         hashes = [store.hash_of(run.cell) for run in own]
+        if kept.has(name, hashes):
+            logger.info("%s: taken over from %s", name, results)
+            continue
+        found = store.run_all([run.cell for run in own], label=name)
         path = write_experiment(collect_results(name, experiment, job, own, found, hashes, table, command), results)
         logger.info("%s", path)

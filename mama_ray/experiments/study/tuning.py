@@ -91,9 +91,15 @@ def val_recall(result: Mapping[str, Any]) -> float:
 
 
 def tune(
-    tuning: Tuning, run_all: Callable[[Sequence[CellConfig]], Sequence[float]], *, num_widenings: int
+    tuning: Tuning,
+    run_all: Callable[[Sequence[CellConfig]], Sequence[float]],
+    *,
+    num_widenings: int,
+    name_of: Callable[[CellConfig], str] = lambda cell: "",
 ) -> tuple[Chosen, tuple[TuningTrial, ...]]:
-    """Run the grids, widen them as often as is allowed, and choose; `run_all` returns the val recall of cells."""
+    """Run the grids, widen them as often as is allowed, and choose; `run_all` returns the val recall of cells,
+    `name_of` what the table calls one.
+    """
     trials = tuning.plan()
     scored = list(zip(trials, run_all([trial.cell for trial in trials]), strict=True))
     for _ in range(num_widenings):
@@ -102,10 +108,12 @@ def tune(
         if not more:
             break
         scored += zip(more, run_all([trial.cell for trial in more]), strict=True)
-    return choose(scored)
+    return choose(scored, name_of)
 
 
-def choose(scored: Scored) -> tuple[Chosen, tuple[TuningTrial, ...]]:
+def choose(
+    scored: Scored, name_of: Callable[[CellConfig], str] = lambda cell: ""
+) -> tuple[Chosen, tuple[TuningTrial, ...]]:
     """Return for each method the point with the best mean val recall (of equals the first), and the table of trials."""
     best = _best_points(scored)
     table = tuple(
@@ -117,6 +125,7 @@ def choose(scored: Scored) -> tuple[Chosen, tuple[TuningTrial, ...]]:
             val=val,
             chosen=trial.point == best[trial.method],
             beyond=trial.is_beyond,
+            cell=name_of(trial.cell),
             at_edge=_edges(scored, trial) if trial.point == best[trial.method] else (),
         )
         for trial, val in scored

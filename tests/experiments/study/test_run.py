@@ -117,6 +117,14 @@ def test_a_study_runs_what_is_missing_and_draws_its_report(ray_cluster, tmp_path
     assert Path(drawn.rsplit(": ", 1)[1]).read_text() == page.read_text()
     assert not (tmp_path / "new" / "cells").exists()
 
+    moved = {"results": str(tmp_path / "kept"), "continues_results": True}
+    assert study(small_job(tmp_path / "moved", plan=True, **moved)).split()[1:3] == ["30", "30"]
+    study(small_job(tmp_path / "moved", **moved))
+    assert not cells_of(tmp_path / "moved") and not list((tmp_path / "moved").glob("corpus-*"))
+    (tmp_path / "kept" / "swapped.json").unlink()  # an experiment that is not whole is run, and the tuning is not
+    left = study(small_job(tmp_path / "moved", plan=True, **moved)).split()
+    assert int(left[1]) - int(left[2]) == 12
+
 
 @pytest.mark.slow
 @pytest.mark.vllm
