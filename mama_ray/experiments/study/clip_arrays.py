@@ -1,7 +1,8 @@
 """A corpus in memory: decoded frames in one file that all runs map, captions and truth from the generator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from mama_ray.storage.places import whole_file
 
 FRAMES_NAME = "frames.npy"
 _ENCODED_AT_ONCE = 128
+_KEPT_SPLITS = 64  # of runs that come one after another in a process, most with the same few corpora
 
 
 def write_frames(config: CorpusConfig, folder: Path, *, num_frames: int) -> Path:
@@ -132,17 +134,24 @@ def load_split(
 ) -> ClipArrays:
     """Return a split with the captions that `config` gives it, and the frames of its pictures' file.
 
-    captions: generated ones by clip id. Raises UserError for a frames file of another corpus.
+    captions: generated ones by clip id. Raises UserError for a frames file of another corpus. Later calls for the same
+    share what comes back, which cannot be written to.
     """
+    clips = _load_split(config, split, frames_path, tokenizer)
+    found = {place: captions[clip.clip_id] for place, clip in enumerate(clips.clips) if clip.clip_id in captions}
+    return replace(clips, generated=dict(zip(found, tokenizer(list(found.values())), strict=True))) if found else clips
+
+
+@lru_cache(maxsize=_KEPT_SPLITS)
+def _load_split(config: CorpusConfig, split: Split, frames_path: Path, tokenizer: Tokenizer) -> ClipArrays:
     frames = np.load(frames_path, mmap_mode="r", allow_pickle=False)
     if len(frames) != sum(config.num_clips.values()):
         raise UserError("frames of another corpus", got=f"{frames_path}: {len(frames)} clips", remedy="remove the file")
     start = sum(count for name, count in config.num_clips.items() if _comes_before(config, name, split))
     clips = tuple(describe_clip(config, split, number) for number in range(config.num_clips[split]))
     token_ids = tokenizer([clip.captions[0].text for clip in clips])
-    found = {place: captions[clip.clip_id] for place, clip in enumerate(clips) if clip.clip_id in captions}
-    generated = dict(zip(found, tokenizer(list(found.values())), strict=True)) if found else {}
-    return ClipArrays(frames[start : start + len(clips)], token_ids, clips, generated)
+    token_ids.setflags(write=False)
+    return ClipArrays(frames[start : start + len(clips)], token_ids, clips, {})
 
 
 def _comes_before(config: CorpusConfig, name: str, split: str) -> bool:

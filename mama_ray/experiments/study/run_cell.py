@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
     captions: generated ones by clip id.
     """
     torch.manual_seed(cell.seed)
-    tokenizer = Tokenizer.from_directory(pretrained)
+    tokenizer = _tokenizer_of(pretrained)
     model = start_model(cell, pretrained)
     corpus = cell.seeded_corpus
     if cell.told_wrong is not None:
@@ -64,6 +65,12 @@ def run_cell(cell: CellConfig, frames_path: Path, pretrained: Path, captions: di
         batches, report = rule.announce(batches), _both(rule.observe, observer)
     train(state, batches, meta_batches(meta, cell), report=report, measure_every=_MEASURE_EVERY)
     return observer.result() | {"seed": cell.seed, "topic_share": topic_share(splits["train"])}
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_of(pretrained: Path) -> Tokenizer:
+    """Return one and the same for all runs of a process, which share the splits that it has tokenized."""
+    return Tokenizer.from_directory(pretrained)
 
 
 def training_clips(cell: CellConfig, clips: ClipArrays, meta: ClipArrays) -> ClipArrays:

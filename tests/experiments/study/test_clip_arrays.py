@@ -49,6 +49,8 @@ def test_a_generated_caption_takes_the_place_of_the_clips_own_where_it_is_asked_
     assert np.array_equal(batch.token_ids[1], clips.token_ids[4])
     assert np.array_equal(batch.token_ids[2], clips.token_ids[3])
     assert not np.array_equal(clips.token_ids[3], batch.token_ids[0])
+    without = load_split(corpus, "train", small_study.frames_path, tokenizer, {})
+    assert without.token_ids is clips.token_ids and not without.generated  # a run's captions are not the next one's
 
 
 def test_selected_clips_keep_what_belongs_to_them(small_study, tokenizer):
