@@ -1,7 +1,6 @@
 """One cell: what it trains on, what it writes down."""
 
 from dataclasses import astuple
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,13 @@ from mama_ray.experiments.study.cell import cell_hash
 from mama_ray.experiments.study.clip_arrays import ClipArrays
 from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.job import StudyJob
-from mama_ray.experiments.study.observe import binned_means
 from mama_ray.experiments.study.plan import plan_runs
 from mama_ray.experiments.study.records import shorten
 from mama_ray.experiments.study.results import StudyRun
 from mama_ray.experiments.study.run_cell import (
-    evaluate,
     make_meta_set,
-    meta_batches,
     run_cell,
     start_model,
-    training_batches,
 )
 from mama_ray.experiments.study.told import told_captions
 from mama_ray.weighting.settings import WeightingConfig
@@ -200,102 +195,9 @@ def test_a_narrator_with_known_errors_tells_of_all_topics_or_of_the_rare_ones(sm
     assert record.final.train_loss != as_record(run(small_study)).final.train_loss
 
 
-def test_each_query_is_looked_up_in_its_own_gallery(small_study, splits):
-    model = start_model(small_study.cell, small_study.pretrained).eval()
-    _, whole, _, ranks = evaluate(model, splits["val"], splits["test"])
-    _, test, _, among_all = evaluate(model, splits["val"], splits["test"], 8)
-    halves = [evaluate(model, splits["val"], splits["test"].select(np.arange(start, start + 8)))[1] for start in (0, 8)]
-    for name in ("t2v_R@1", "v2t_R@5"):
-        assert test[name] == pytest.approx((halves[0][name] + halves[1][name]) / 2)
-        assert test[name] >= whole[name]
-    assert among_all == ranks and {len(found) for found in ranks.values()} == {16}
-    assert whole["t2v_R@1"] == pytest.approx(100 * np.mean(np.array(ranks["t2v"]) <= 1))
-
-
-def test_ranks_are_kept_of_the_point_that_is_reported(small_study):
-    result = run(small_study, {"early_every": 1, "early_until": 3})
-    assert [point["step"] for point in result["curve"]] == [1, 2, 3, 4]
-    point = result["curve"][result["selected"]]["test"]
-    for way, ranks in result["ranks"].items():
-        assert 100 * np.mean(np.array(ranks) <= 5) == pytest.approx(point[f"{way}_R@5"])
-
-
-def test_of_the_further_evaluations_only_the_reported_one_is_tested_and_as_if_all_were(small_study):
-    early, whole = (
-        run(small_study, {"num_steps": 8, **steps})
-        for steps in ({"num_evaluations": 1, "early_every": 1}, {"num_evaluations": 8})
-    )
-    selected = early["selected"]
-    assert selected < 7  # else nothing is shown: the last one is tested anyway
-    tested = [place for place, point in enumerate(early["curve"]) if point["test"]]
-    assert tested == [selected, 7]
-    assert selected == whole["selected"] and early["curve"][selected]["test"] == whole["curve"][selected]["test"]
-    assert [point["val"] for point in early["curve"]] == [point["val"] for point in whole["curve"]]
-    for name in ("ranks", "topic_recall", "weights"):
-        assert early.get(name) == whole.get(name)
-
-
-def test_a_run_that_chooses_settings_meets_no_test_clip(small_study):
-    result = run(small_study, {"tests": False})
-    assert all(point["test"] == {} and point["val"] for point in result["curve"])
-    assert result["ranks"] == {} and result["topic_recall"] == {}
-
-
 def test_from_scratch_nothing_of_the_pretrained_weights_is_left(small_study):
     cell = with_overrides(small_study.cell, {"start": "scratch"})
     fresh, pretrained = (start_model(c, small_study.pretrained) for c in (cell, small_study.cell))
     assert fresh.config == pretrained.config
     matrices = [(a, b) for a, b in zip(fresh.parameters(), pretrained.parameters(), strict=True) if a.ndim > 1]
     assert matrices and not any(np.array_equal(a.detach(), b.detach()) for a, b in matrices)
-
-
-def test_every_clip_is_seen_once_per_pass(splits, small_study):
-    batches = list(islice(training_batches(splits["train"], small_study.cell), 6))
-    rows = np.concatenate([batch.rows.numpy() for batch in batches])
-    assert sorted(rows[:48]) == sorted(rows[48:]) == list(range(48))
-    assert not np.array_equal(rows[:48], rows[48:])
-
-
-def test_meta_batches_cover_the_meta_set(splits, small_study):
-    cell = small_study.cell
-    meta = make_meta_set(splits["meta"], cell.meta_set, seed=cell.seed)
-    rows = np.concatenate([batch.rows.numpy() for batch in islice(meta_batches(meta, cell), 2)])
-    assert sorted(rows) == list(range(16))
-
-
-def test_a_clean_meta_set_is_balanced_and_true(splits, small_study):
-    meta = make_meta_set(splits["meta"], small_study.cell.meta_set, seed=7)
-    assert set(np.unique(meta.topics, return_counts=True)[1]) == {2}
-    assert np.array_equal(meta.token_ids, splits["meta"].token_ids[:16])
-
-
-def test_a_degraded_meta_set_has_as_many_foreign_captions_as_asked(splits, small_study):
-    config = with_overrides(small_study.cell.meta_set, {"wrong_share": 0.5})
-    meta = make_meta_set(splits["meta"], config, seed=7)
-    changed = [not np.array_equal(a, b) for a, b in zip(meta.token_ids, splits["meta"].token_ids[:16], strict=True)]
-    assert sum(changed) == 8
-    assert sorted(map(tuple, meta.token_ids)) == sorted(map(tuple, splits["meta"].token_ids[:16]))
-
-
-def test_an_imbalanced_meta_set_has_frequent_topics(splits, small_study):
-    config = with_overrides(small_study.cell.meta_set, {"zipf_exponent": 4.0})
-    meta = make_meta_set(splits["meta"], config, seed=7)
-    assert len(meta) == 16 and len({clip.clip_id for clip in meta.clips}) == 16
-    assert max(np.unique(meta.topics, return_counts=True)[1]) == 4  # all that the split has of the first topic
-
-
-def test_binned_means_equal_a_loop():
-    rng = np.random.default_rng(0)
-    losses, weights = rng.random(103), rng.random(103)
-    pairs = sorted(zip(losses, weights, strict=True))
-    found = binned_means(losses, weights, 4)
-    start = 0
-    for size, (loss, weight) in zip((26, 26, 26, 25), found, strict=True):
-        part = pairs[start : start + size]
-        assert loss == pytest.approx(np.mean([p[0] for p in part]), abs=1e-4)
-        assert weight == pytest.approx(np.mean([p[1] for p in part]), abs=1e-4)
-        start += size
-
-
-def test_fewer_samples_than_bins_give_a_bin_each():
-    assert binned_means(np.array([2.0, 1.0]), np.array([0.5, 1.5]), 20) == [(1.0, 1.5), (2.0, 0.5)]
