@@ -28,14 +28,14 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
-from mama_ray.experiments.study.report.contrasts import list_contrasts
+from mama_ray.experiments.study.report.contrasts import DOSE, list_contrasts
 from mama_ray.experiments.study.report.topics import gains_by_seed, rarity_correlations, rarity_slopes
+from mama_ray.experiments.study.report.tuned_margins import tuned_margin, with_margin
 from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, slopes_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.intervals import Interval
 from mama_ray.reporting.sweep_page import show_interval
 
-GOAL_GAIN, GOAL_GAP = 4.5, 3.0
 FULL, MAMA, LEARNED = "mama_captions", "mama", "learned"
 UNKNOWN, ONE_SEED = "not told apart", "one seed: no verdict"
 
@@ -51,14 +51,6 @@ class Claim:
     recoverable: Interval | None = None
     interval: Interval | None = None
     regime: str = ""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """The study's goal in one number: what was found, what was wanted, whether that is met."""
-
-    text: str
-    is_met: bool
 
 
 def judge(interval: Interval | None) -> str:
@@ -117,24 +109,6 @@ def full_method(experiment: ExperimentResults) -> str | None:
     return next((method for method in (FULL, MAMA) if method in list_methods(experiment)), None)
 
 
-def list_goals(experiments: Experiments) -> list[Goal]:
-    """Return whether full MAMA gains at least 4.5 points, told apart from 0, and comes within 3 of the oracle."""
-    if MAIN not in experiments or full_method(experiments[MAIN]) is None:
-        return []
-    experiment, method = experiments[MAIN], full_method(experiments[MAIN])
-    goals, runs = [], select_runs(experiment, method)
-    gain = compare_runs(runs, select_runs(experiment, PLAIN))
-    if gain is not None:
-        is_met = gain.mean >= GOAL_GAIN and judge(gain) == "yes"
-        text = f"At least {GOAL_GAIN:g} points over plain InfoNCE, with the interval above 0: {show_points(gain)}"
-        goals.append(Goal(text, is_met))
-    gap = compare_runs(select_runs(experiment, ORACLE), runs)
-    if gap is not None:
-        text = f"Within {GOAL_GAP:g} points of the oracle: it lies {show_distance(gap)}"
-        goals.append(Goal(text, gap.mean <= GOAL_GAP))
-    return goals
-
-
 def show_distance(gap: Interval) -> str:
     """Return the oracle's lead in words: such as '1.2 ± 0.5 points below it'."""
     half = "" if gap.half_width is None else f" ± {gap.half_width:.1f}"
@@ -150,7 +124,8 @@ def _main_claims(experiments: Experiments) -> list[Claim]:
     rows = [(whole, full, PLAIN)] if full else []
     rows += [(whole, MAMA, PLAIN)] if full != MAMA else []
     rows += [(weights, LEARNED, PLAIN), (learner, LEARNED, "joint")]
-    rows += [(margin, "uniform_margin", PLAIN), (margin, MAMA, LEARNED), (margin, "oracle_margin", ORACLE)]
+    pairs = (("uniform_margin", PLAIN), (MAMA, LEARNED), ("oracle_margin", ORACLE))
+    rows += [(DOSE if (tuned_margin(experiment, one) or 0) < 0 else margin, one, other) for one, other in pairs]
     rows += [(captions, "uniform_captions", PLAIN), (captions, "learned_captions", LEARNED), (captions, FULL, MAMA)]
     rows += [("Generated captions need a gate", FULL, "mama_captions_ungated")]
     there, regime = recoverable(experiments, MAIN, None), f"{MAIN}: {describe_regime(experiment)}"
@@ -158,7 +133,8 @@ def _main_claims(experiments: Experiments) -> list[Claim]:
     for claim, method, other in rows:
         interval = compare_runs(select_runs(experiment, method), select_runs(experiment, other))
         if interval is not None:
-            measured, shown = f"{method} − {other}", show_points(interval)
+            measured = f"{with_margin(experiment, method)} − {with_margin(experiment, other)}"
+            shown = show_points(interval)
             claims.append(Claim(claim, measured, shown, judge(interval), there, interval, regime))
     synergy = compute_synergy(experiment, (MAMA, LEARNED, "uniform_margin", PLAIN))
     if synergy is not None:
@@ -280,7 +256,9 @@ def lead_text(experiments: Experiments) -> str:
     gain = method and compare_runs(select_runs(experiment, method), select_runs(experiment, PLAIN))
     if not gain:
         return "These results hold no seed that both full MAMA and plain InfoNCE were trained on."
-    text = f"Full MAMA ({method}) against plain InfoNCE: {show_points(gain)} of test {METRIC}; "
+    text = (
+        f"Full MAMA ({with_margin(experiment, method)}) against plain InfoNCE: {show_points(gain)} of test {METRIC}; "
+    )
     text += {
         "yes": "it is better.",
         UNKNOWN: "the two cannot be told apart.",

@@ -76,10 +76,15 @@ def _contrasts_of(experiments: Experiments, name: str) -> Iterator[Contrast]:
         yield from _carries(experiments, experiment)
 
 
+def has_controls(experiment: ExperimentResults) -> bool:
+    """Whether methods stand beside what a rule gives on the same data, which the study's first part had not."""
+    return bool({"uniform_meta4", "keep_lowest", "mixture"} & set(list_methods(experiment)))
+
+
 def _beats(experiment: ExperimentResults) -> Iterator[Contrast]:
     methods = list_methods(experiment)
-    if not {"uniform_meta4", "keep_lowest", "mixture"} & set(methods):
-        return  # the study's first part had no controls
+    if not has_controls(experiment):
+        return
     for method in (name for name in LEARNED_METHODS if name in methods):
         for control in (name for name in CONTROLS if name in methods):
             yield from _one(experiment, BEATS, (method, None), (control, None))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mama_ray.experiments.study.report.claim_tables import change_table, claims_table
-from mama_ray.experiments.study.report.claims import lead_text, list_goals
+from mama_ray.experiments.study.report.claims import lead_text
 from mama_ray.experiments.study.report.compare import MAIN, Experiments, check_experiments, count_seeds
 from mama_ray.experiments.study.report.drawing import Drawing
 from mama_ray.experiments.study.report.factor_plots import factor_drawing, inner_lr_drawings, margin_drawing
+from mama_ray.experiments.study.report.goals import list_goals
 from mama_ray.experiments.study.report.plots import (
     epochs_drawing,
     gains_drawing,

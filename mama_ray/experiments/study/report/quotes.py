@@ -27,6 +27,7 @@ from mama_ray.experiments.study.report.compare import (
 from mama_ray.experiments.study.report.significance import corrected_of, show_corrected, show_detectable
 from mama_ray.experiments.study.report.table import table_markdown
 from mama_ray.experiments.study.report.tables import methods_table
+from mama_ray.experiments.study.report.tuned_margins import with_margin
 from mama_ray.reporting.sweep_page import show_interval
 from mama_ray.storage.places import Place
 
@@ -71,7 +72,13 @@ def short_table(experiments: Experiments) -> str:
     lines = ["| method | R@1 | over plain InfoNCE | p, corrected | could have seen |", "|---|---|---|---|---|"]
     for method in (name for name in NAMES if name in methods):
         mean, difference = summarise(take_metric(select_runs(experiment, method))), differences.get(method)
-        cells = [NAMES[method], "–" if mean is None else f"{mean.mean:.1f}", "", "", ""]
+        cells = [
+            with_margin(experiment, method, NAMES[method]),
+            "–" if mean is None else f"{mean.mean:.1f}",
+            "",
+            "",
+            "",
+        ]
         if difference is not None:
             is_open = judge(difference) == UNKNOWN
             cells[2:4] = show_interval(difference, signed=True), show_corrected(corrected[method])

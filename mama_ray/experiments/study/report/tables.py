@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mama_ray.experiments.study.report.claim_tables import change_table, claims_table
-from mama_ray.experiments.study.report.claims import UNKNOWN, full_method, judge, list_goals
+from mama_ray.experiments.study.report.claims import UNKNOWN, full_method, judge
 from mama_ray.experiments.study.report.compare import (
     MAIN,
     ORACLE,
@@ -26,6 +26,7 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
+from mama_ray.experiments.study.report.goals import list_goals
 from mama_ray.experiments.study.report.run_tables import failures_table, tuning_table
 from mama_ray.experiments.study.report.significance import (
     corrected_of,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mama_ray.experiments.study.report.claims import choose_on_val, judge, lead_text, list_claims, list_goals
+from mama_ray.experiments.study.report.claims import choose_on_val, judge, lead_text, list_claims
+from mama_ray.experiments.study.report.goals import list_goals
 from mama_ray.reporting.intervals import Interval
 from tests.experiments.study.report.study_records import make_experiment, make_run, make_study
 
