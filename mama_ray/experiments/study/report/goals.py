@@ -35,11 +35,8 @@ def list_goals(experiments: Experiments) -> list[Goal]:
     """
     if MAIN not in experiments:
         return []
-    experiment = experiments[MAIN]
-    goals = _goals_of_full(experiment)
-    if has_controls(experiment):
-        goals += [goal for name, one in experiments.items() for goal in _goals_over_controls(name, one)]
-    return goals
+    over_controls = [goal for name, one in experiments.items() for goal in _goals_over_controls(name, one)]
+    return _goals_of_full(experiments[MAIN]) + over_controls
 
 
 def _goals_of_full(experiment: ExperimentResults) -> list[Goal]:

@@ -72,13 +72,8 @@ def short_table(experiments: Experiments) -> str:
     lines = ["| method | R@1 | over plain InfoNCE | p, corrected | could have seen |", "|---|---|---|---|---|"]
     for method in (name for name in NAMES if name in methods):
         mean, difference = summarise(take_metric(select_runs(experiment, method))), differences.get(method)
-        cells = [
-            with_margin(experiment, method, NAMES[method]),
-            "–" if mean is None else f"{mean.mean:.1f}",
-            "",
-            "",
-            "",
-        ]
+        name = with_margin(experiment, method, NAMES[method])
+        cells = [name, "–" if mean is None else f"{mean.mean:.1f}", "", "", ""]
         if difference is not None:
             is_open = judge(difference) == UNKNOWN
             cells[2:4] = show_interval(difference, signed=True), show_corrected(corrected[method])
