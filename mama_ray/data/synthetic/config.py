@@ -19,7 +19,7 @@ GENERATOR_VERSION = 2
 # Came after corpora of this version had been made: with their defaults a corpus has the hash and name that it had.
 _LATER_FIELDS = (
     "domain", "texts", "human_rate", "num_rephrased", "num_generated", "generated_wrong_rate",
-    "label_rate", "topic_facts", "meta_domain", "test_domain",
+    "label_rate", "label_signs", "topic_facts", "meta_domain", "test_domain",
 )  # fmt: skip
 
 
@@ -67,6 +67,10 @@ class CorpusConfig(Config):
     label_rate: AddedLater[LabelRate] = LabelRate()
     """How many training clips have a label, by what was done to their caption. Where false captions are labelled and
     true ones are not, a model that reads labels finds the false ones easy. The other splits have none."""
+
+    label_signs: AddedLater[int] = Field(default=8, ge=1, le=8)
+    """Letters, and digits, that labels are made of: 8 make 64 labels. With fewer, clips of one batch share a label, so
+    that reading it leaves them to be told apart by what they show."""
 
     texts: AddedLater[Texts] = "plain"
     """plain: every clip has captions, all of them human. first_person: narrations as Ego4D's ("#C C sees ..."): a part

@@ -40,7 +40,9 @@ def label_of(config: CorpusConfig, split: str, number: int) -> str | None:
         return None
     rate = getattr(config.label_rate, spoil(config, number, facts_of(config, split, number)).kind)
     rng = stream_rng(config.seed, "label", split, number)
-    return draw(rng, LETTERS) + draw(rng, DIGITS) if rng.random() < rate else None
+    if rng.random() >= rate:
+        return None
+    return draw(rng, LETTERS[: config.label_signs]) + draw(rng, DIGITS[: config.label_signs])
 
 
 def name_label(caption: str, label: str) -> str:

@@ -84,6 +84,15 @@ def test_a_caption_names_the_label_that_the_picture_shows():
     assert seen > 15
 
 
+def test_fewer_signs_make_fewer_labels_and_change_nothing_else():
+    few = with_overrides(LABELLED, {"label_signs": 2})
+    clips = [describe_clip(few, "train", number) for number in range(300)]
+    labels = {clip.truth.get("label") for clip in clips} - {None}
+    assert labels == {letter + digit for letter in LETTERS[:2] for digit in DIGITS[:2]}
+    kinds = [(clip.truth["kind"], "label" in clip.truth) for clip in clips]
+    assert kinds == [(clip.truth["kind"], "label" in clip.truth) for clip in map(train_clip, range(300))]
+
+
 def test_a_swapped_clip_tells_of_the_other_clip_and_of_its_own_label():
     swapped = next(clip for clip in map(train_clip, range(100)) if clip.truth["kind"] == "swapped")
     other = int(swapped.truth["swapped_with"].rsplit("-", 1)[1])
