@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,10 +16,12 @@ Texts = Literal["plain", "first_person"]
 
 # Part of the hash: a change of what the generator draws or says must not reuse a corpus made before it.
 GENERATOR_VERSION = 2
+# What spoils training captions.
+SPOILING_RATES = ("incomplete_rate", "wrong_rate", "swapped_rate", "misread_rate")
 # Came after corpora of this version had been made: with their defaults a corpus has the hash and name that it had.
 _LATER_FIELDS = (
     "domain", "texts", "human_rate", "num_rephrased", "num_generated", "generated_wrong_rate",
-    "label_rate", "label_signs", "topic_facts", "meta_domain", "test_domain",
+    "label_rate", "label_signs", "misread_rate", "topic_facts", "meta_domain", "test_domain",
 )  # fmt: skip
 
 
@@ -37,6 +39,9 @@ class LabelRate(Config):
 
     swapped: float = Field(default=0.0, ge=0, le=1)
     """Of clips with another clip's caption; the label that it names is still the one in the picture."""
+
+    misread: AddedLater[float] = Field(default=0.0, ge=0, le=1)
+    """Of clips whose caption is misread."""
 
 
 class CorpusConfig(Config):
@@ -113,6 +118,10 @@ class CorpusConfig(Config):
     swapped_rate: float = Field(default=0.3, ge=0, le=1)
     """Share of training clips that carry the captions of another training clip."""
 
+    misread_rate: AddedLater[float] = Field(default=0.0, ge=0, le=1)
+    """Share of training clips whose captions take each colour and each motion for another one, always the same: what
+    the captions of one careless source say. Such faults can be learned as truth can, so their loss falls as well."""
+
     zipf_exponent: float = Field(default=1.0, ge=0, le=4)
     """Imbalance of topics in training: the topic of rank r has a share proportional to r ** -zipf_exponent."""
 
@@ -130,9 +139,9 @@ class CorpusConfig(Config):
 
     @model_validator(mode="after")
     def _is_possible(self) -> "CorpusConfig":
-        spoiled = self.incomplete_rate + self.wrong_rate + self.swapped_rate
+        spoiled = sum(getattr(self, name) for name in SPOILING_RATES)
         if spoiled > 1 + 1e-9:
-            raise ValueError(f"incomplete_rate + wrong_rate + swapped_rate: got {spoiled:g}, wanted at most 1")
+            raise ValueError(f"{' + '.join(SPOILING_RATES)}: got {spoiled:g}, wanted at most 1")
         if self.swapped_rate and self.num_train < 2:
             raise ValueError(
                 f"swapped_rate {self.swapped_rate} needs two training clips, got num_train {self.num_train}"
@@ -181,10 +190,15 @@ class CorpusConfig(Config):
         return self.num_frames / self.fps
 
 
-def later_defaults(config: CorpusConfig) -> set[str]:
-    """Return the fields that came later and have their default: what names a corpus leaves them out."""
+def later_defaults(config: CorpusConfig) -> dict[str, Any]:
+    """Return the fields that came later and have their default, as pydantic's `exclude` wants them: what names a
+    corpus leaves them out.
+    """
     fields = CorpusConfig.model_fields
-    return {name for name in _LATER_FIELDS if getattr(config, name) == fields[name].default}
+    found: dict[str, Any] = {name: True for name in _LATER_FIELDS if getattr(config, name) == fields[name].default}
+    if "label_rate" not in found and not config.label_rate.misread:
+        found["label_rate"] = {"misread"}
+    return found
 
 
 def corpus_hash(config: CorpusConfig) -> str:

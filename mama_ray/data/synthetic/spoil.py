@@ -1,4 +1,4 @@
-"""How a training caption goes bad: it leaves facts out, states a false one, or tells of another clip."""
+"""How a training caption goes bad: it leaves facts out, states a false one, tells of another clip or misreads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ _WHOLE_EVENT_RATE = 0.35
 _ORDER_RATE = 0.15
 # In level full a wrong caption turns the order round this often; else one attribute of one object is false.
 _WRONG_ORDER_RATE = 0.2
+_MISREAD = ("colour", "motion")
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,28 @@ def spoil(config: CorpusConfig, number: int, facts: Facts) -> Spoiling:
         return Spoiling("wrong", statement, number, change)
     if lot < config.incomplete_rate + config.wrong_rate + config.swapped_rate:
         other = _another_clip(config, number, facts, rng)
-        if other is not None:
-            statement = Statement(facts_of(config, "train", other))
-            return Spoiling("swapped", statement, other, {"swapped_with": other})
+        if other is None:
+            return Spoiling("clean", Statement(facts), number, {})
+        statement = Statement(facts_of(config, "train", other))
+        return Spoiling("swapped", statement, other, {"swapped_with": other})
+    if lot < config.incomplete_rate + config.wrong_rate + config.swapped_rate + config.misread_rate:
+        statement, change = _misread(facts, attributes_of(config))
+        return Spoiling("misread", statement, number, change)
     return Spoiling("clean", Statement(facts), number, {})
+
+
+def _misread(facts: Facts, attributes: Mapping[str, Sequence[str]]) -> tuple[Statement, dict]:
+    """Take each colour and each motion for its neighbour: the first for the second and the second for the first."""
+    things = [
+        replace(thing, **{name: _neighbour(attributes[name], getattr(thing, name)) for name in _MISREAD})
+        for thing in facts
+    ]
+    paths = [f"objects.{place}.{name}" for place in range(len(facts)) for name in _MISREAD]
+    return Statement(tuple(things)), {"misread": paths}
+
+
+def _neighbour(values: Sequence[str], value: str) -> str:
+    return values[values.index(value) ^ 1]
 
 
 def _leave_out(facts: Facts, rng: np.random.Generator) -> tuple[Statement, dict]:

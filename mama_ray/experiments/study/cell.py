@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config, decisive_values, with_overrides
-from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.data.synthetic.config import SPOILING_RATES, CorpusConfig
 from mama_ray.data.synthetic.vocabulary import TOPICS
 from mama_ray.objectives.settings import ContrastiveConfig
 from mama_ray.training.settings import OptimConfig
@@ -70,8 +70,9 @@ class CellConfig(Config):
     start: Literal["pretrained", "scratch"] = "pretrained"
     """Whether the model starts from the study's pretrained weights or from random ones."""
 
-    pairs: Literal["all", "true"] = "all"
-    """all: every training pair; true: an oracle's choice, without swapped and wrong captions."""
+    pairs: Literal["all", "true", "first_source"] = "all"
+    """all: every training pair; true: an oracle's choice, without swapped, wrong and misread captions; first_source:
+    without those of the source that misreads."""
 
     captions: str | None = None
     """Name of the generated captions that are mixed in; null takes the corpus's own alone."""
@@ -214,7 +215,7 @@ def pictures_of(corpus: CorpusConfig) -> CorpusConfig:
     """
     if corpus.has_labels:
         return corpus
-    return with_overrides(corpus, {"incomplete_rate": 0.0, "wrong_rate": 0.0, "swapped_rate": 0.0})
+    return with_overrides(corpus, dict.fromkeys(SPOILING_RATES, 0.0))
 
 
 def cell_hash(cell: CellConfig, start: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What a weight net may see of a training clip beside its loss: a number or a category each, filled from memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -10,8 +11,9 @@ from mama_ray.experiments.study.clip_arrays import ClipArrays, encode_clips
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.weighting.settings import WeightingConfig
 
-# Who wrote a caption: what names a label came from one place, all else from another.
-SOURCES = ("plain", "labelled")
+# Where a caption came from: what names a label from one place, what is misread without one from a second, all else
+# from a third.
+SOURCES = ("plain", "labelled", "second")
 
 
 def weight_columns(
@@ -28,13 +30,20 @@ def weight_columns(
     known = {
         "pretrained_cosine": lambda: _cosines(clips, model),
         "agreement": lambda: _agreements(clips),
-        "source": lambda: _places(config, "source", [SOURCES["label" in clip.truth] for clip in clips.clips]),
+        "source": lambda: _places(config, "source", [source_of(clip.truth) for clip in clips.clips]),
         "topic": lambda: _places(config, "topic", clips.topics.tolist()),
     }
     for name in config.columns:
         if name not in known:
             raise unknown_name("input of a weight net in the study", name, known)
     return np.stack([known[name]() for name in config.columns], axis=1).astype(np.float32)
+
+
+def source_of(truth: Mapping[str, Any]) -> str:
+    """Return which of SOURCES a clip's caption came from, by the clip's `truth`."""
+    if "label" in truth:
+        return "labelled"
+    return "second" if truth["kind"] == "misread" else "plain"
 
 
 def _cosines(clips: ClipArrays, model: DualEncoder) -> np.ndarray:

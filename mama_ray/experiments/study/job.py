@@ -79,6 +79,10 @@ class StudyJob(Config):
     documents: AddedLater[tuple[str, ...]] = ()
     """Markdown files whose marked places are written anew from the results, such as README.md."""
 
+    part: AddedLater[str] = Field("", pattern=r"^\w*$")
+    """Which of the marked places are this study's: those whose name begins with this and a slash; empty is those
+    without one."""
+
     render_only: bool = False
     """Draw the report from `results` again, without training anything."""
 

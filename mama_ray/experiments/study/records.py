@@ -89,7 +89,9 @@ def describe_setting(job: StudyJob, run: PlannedRun) -> dict[str, float | str]:
 def describe_options(cell: CellConfig) -> dict[str, float | str]:
     """Return what a study's second part has beside, where it is not as in the first."""
     corpus, found = cell.corpus, {}
-    words = ["two objects"] * (corpus.level == "full") + ["labels on swapped clips"] * (corpus.label_rate.swapped > 0)
+    words = ["two objects"] * (corpus.level == "full")
+    words += [f"{100 * corpus.misread_rate:g} % misread captions"] * (corpus.misread_rate > 0)
+    words += [f"labels on {kind} clips" for kind in ("swapped", "misread") if getattr(corpus.label_rate, kind)]
     words += ["facts of each topic's own"] * (corpus.topic_facts == "own")
     words += [f"meta-set of domain {corpus.meta_domain}"] * (corpus.meta_domain is not None)
     words += [f"val and test of domain {corpus.test_domain}"] * (corpus.test_domain is not None)

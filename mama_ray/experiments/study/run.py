@@ -52,7 +52,7 @@ def study(job: StudyJob) -> str:
     write_study_figures(Path(report), experiments)
     (Place.of(report) / "tables.md").write_whole(study_tables_markdown(experiments))
     for document in job.documents:
-        write_quotes(Path(document), experiments)
+        write_quotes(Path(document), experiments, part=job.part)
     return f"{sum(len(found.runs) for found in experiments.values())} runs: {page}"
 
 

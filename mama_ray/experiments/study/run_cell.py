@@ -29,7 +29,7 @@ from mama_ray.objectives.objective import TrainingObjective
 from mama_ray.training.loop import StepRecord, train
 from mama_ray.training.state import TrainState, build_state
 
-_FALSE_KINDS = ("swapped", "wrong")
+_FALSE_KINDS = ("swapped", "wrong", "misread")
 _MEASURE_EVERY = 20  # steps between two looks at the meta loss before the lookahead
 
 
@@ -75,8 +75,9 @@ def _tokenizer_of(pretrained: Path) -> Tokenizer:
 
 def training_clips(cell: CellConfig, clips: ClipArrays, meta: ClipArrays) -> ClipArrays:
     """Return what a cell trains on: all clips, or those of an oracle, and the meta-set's as often as asked."""
-    if cell.pairs == "true":
-        clips = clips.select(np.flatnonzero(~np.isin(clips.kinds, _FALSE_KINDS)))
+    if cell.pairs != "all":
+        left_out = _FALSE_KINDS if cell.pairs == "true" else ("misread",)
+        clips = clips.select(np.flatnonzero(~np.isin(clips.kinds, left_out)))
     return clips.joined(meta, cell.meta_copies) if cell.meta_copies else clips
 
 

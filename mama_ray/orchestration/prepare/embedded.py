@@ -25,5 +25,7 @@ def folder_name(corpus: CorpusConfig) -> str:
     """Name the folder of a corpus: what was made before a field came is found again where the field has its default."""
     if corpus == CorpusConfig():
         return "embedded"
-    described = corpus.model_dump_json(exclude=later_defaults(corpus) - {"domain"})  # which names told from the first
+    later = later_defaults(corpus)
+    later.pop("domain", None)  # which names told from the first
+    described = corpus.model_dump_json(exclude=later)
     return f"embedded-{hashlib.sha256(described.encode()).hexdigest()[:8]}"

@@ -100,6 +100,27 @@ def test_a_swapped_clip_tells_of_the_other_clip_and_of_its_own_label():
     assert swapped.captions[0].text.startswith(told) and swapped.captions[0].text != told
 
 
+def test_a_misread_caption_takes_each_colour_and_motion_for_its_neighbour():
+    config = CorpusConfig(level="full", num_train=200, misread_rate=0.4, swapped_rate=0.0, label_rate={"misread": 1.0})
+    clips = [describe_clip(config, "train", number) for number in range(200)]
+    misread = [clip for clip in clips if clip.truth["kind"] == "misread"]
+    assert abs(len(misread) - 80) < 5 * np.sqrt(200 * 0.4 * 0.6)
+    taken_for = set()
+    for clip in misread:
+        for seen, said in zip(clip.truth["facts"]["objects"], clip.truth["stated"]["objects"], strict=True):
+            assert (seen["shape"], seen["size"]) == (said["shape"], said["size"])
+            taken_for |= {(seen["colour"], said["colour"]), (seen["motion"], said["motion"])}
+        assert len(clip.truth["misread"]) == 4 and "label" in clip.truth
+    assert taken_for >= {("red", "orange"), ("orange", "red"), ("left", "right"), ("right", "left")}
+    assert len(taken_for) == 16 == len(dict(taken_for)) == len({said for _, said in taken_for})
+    assert not any("label" in clip.truth for clip in clips if clip.truth["kind"] != "misread")
+
+
+def test_a_later_kind_of_label_leaves_the_hash_of_labelled_corpora_as_they_were():
+    assert corpus_hash(LABELLED)[:16] == "6b3718f770027d70"
+    assert corpus_hash(with_overrides(LABELLED, {"label_rate.misread": 0.1})) != corpus_hash(LABELLED)
+
+
 def test_labels_are_of_plain_texts():
     with pytest.raises(ValueError, match="label_rate is of texts plain"):
         CorpusConfig(texts="first_person", label_rate={"clean": 0.5})

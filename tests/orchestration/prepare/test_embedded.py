@@ -8,6 +8,8 @@ def test_a_corpus_is_found_where_it_was_made_before_its_later_fields_came():
     assert folder_name(CorpusConfig()) == "embedded"
     assert folder_name(CorpusConfig(num_train=7)) == "embedded-d642eb40"
     assert folder_name(CorpusConfig(level="full", domain="source")) == "embedded-9cc19b63"
+    labelled = {"num_train": 300, "swapped_rate": 0.4, "label_rate": {"swapped": 1.0, "clean": 0.5}}
+    assert folder_name(CorpusConfig(level="full", **labelled)) == "embedded-961d84ee"
 
 
 def test_another_kind_of_texts_is_another_folder():

@@ -19,9 +19,10 @@ from mama_ray.reporting.intervals import Interval
 # What can be had without bi-level learning, on the same data or at the same cost.
 CONTROLS = (
     "uniform_meta1", "uniform_meta4", "uniform_long", "keep_lowest", "keep_lowest_meta4", "mixture", "mixture_meta4",
-    "symmetric", "symmetric_meta4", "focal", "self_paced", "joint", "joint_meta4", "inverse_frequency",
+    "symmetric", "symmetric_meta4", "focal", "self_paced", "joint", "joint_meta4", "joint_source",
+    "joint_source_meta4", "inverse_frequency",
 )  # fmt: skip
-LEARNED_METHODS = ("learned", "learned_meta4", "learned_source", "learned_topic")
+LEARNED_METHODS = ("learned", "learned_meta4", "learned_source", "learned_source_meta4", "learned_topic")
 LOSS_RULES = ("joint", "joint_meta4", "keep_lowest", "mixture", "self_paced")
 
 BEATS = "Learned weights beat what a rule without bi-level learning gives"

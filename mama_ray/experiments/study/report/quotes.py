@@ -1,7 +1,7 @@
 """What README and docs quote of a study, written into them: a text that no hand keeps up cannot go out of date.
 
 A document marks a place by `<!-- study: NAME -->` and `<!-- end of study: NAME -->` on lines of their own; what stands
-between is written anew from the results.
+between is written anew from the results. Where several studies write into a document, NAME is `PART/QUOTE`.
 """
 
 import re
@@ -43,13 +43,18 @@ NAMES = {
     "joint": "a weight net on the training loss, without meta-set",
     "learned": "**learned weights**",
     "learned_meta4": "learned weights, four times the meta-set's clips among the training clips",
+    "joint_source": "a weight net on the training loss that sees the source, without meta-set",
+    "learned_source": "**learned weights that see the source**",
+    "learned_source_meta4": "**learned weights that see the source**, four times the meta-set's clips",
+    "left_out": "a person who knows the careless source and leaves it out",
+    "left_out_meta4": "such a person, with four times the meta-set's clips",
     "mama": "learned weights and margin",
     "learned_captions": "**learned weights and generated captions**",
     "mama_captions": "full MAMA: weights, margin, generated captions",
     ORACLE: "an oracle that leaves false pairs out",
     "oracle_captions": "the oracle with generated captions",
 }
-_PLACE = re.compile(r"(<!-- study: (\w+) -->\n).*?(<!-- end of study: \2 -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- study: ((?:\w+/)?\w+) -->\n).*?(<!-- end of study: \2 -->)", re.DOTALL)
 
 
 def list_quotes(experiments: Experiments) -> dict[str, str]:
@@ -107,22 +112,25 @@ def _source(experiments: Experiments) -> str:
     return f"{runs} runs, by `{'`, `'.join(commands)}` at {', '.join(commits)}."
 
 
-def fill_document(text: str, quotes: Mapping[str, str], *, source: str = "the document") -> str:
-    """Return a document with its marked places written anew; UserError for a name that there is no quote of, and for a
-    place without end.
+def fill_document(text: str, quotes: Mapping[str, str], *, part: str = "", source: str = "the document") -> str:
+    """Return a document with the marked places of a part written anew, those of others as they are; UserError for a
+    name that there is no quote of, and for a place without end.
     """
 
     def write(found: re.Match[str]) -> str:
-        if found[2] not in quotes:
-            raise unknown_name(f"quote of a study in {source}", found[2], quotes)
-        return f"{found[1]}{quotes[found[2]]}\n{found[3]}"
+        of_part, _, name = found[2].rpartition("/")
+        if of_part != part:
+            return found[0]
+        if name not in quotes:
+            raise unknown_name(f"quote of a study in {source}", name, quotes)
+        return f"{found[1]}{quotes[name]}\n{found[3]}"
 
     if text.count("<!-- study: ") != len(_PLACE.findall(text)):
         raise UserError(f"a marked place of {source} has no end", wanted="<!-- end of study: NAME -->")
     return _PLACE.sub(write, text)
 
 
-def write_quotes(path: Path, experiments: Experiments) -> None:
-    """Write the quotes of a study into a document that marks their places."""
+def write_quotes(path: Path, experiments: Experiments, *, part: str = "") -> None:
+    """Write the quotes of a study into a document that marks their places, those of its part."""
     quotes = list_quotes(experiments)
-    Place.of(path).write_whole(fill_document(path.read_text(), quotes, source=path.name))
+    Place.of(path).write_whole(fill_document(path.read_text(), quotes, part=part, source=path.name))

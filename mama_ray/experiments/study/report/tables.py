@@ -45,7 +45,7 @@ INTERVAL_NOTE = (
     "than methods do."
 )
 MOST_ROWS = 8  # of a factor's table that is not folded away at first: its figure shows the same
-KIND_ORDER = ("clean", "incomplete", "wrong", "swapped")
+KIND_ORDER = ("clean", "incomplete", "wrong", "swapped", "misread")
 
 
 def methods_table(experiments: Experiments) -> Table | None:
