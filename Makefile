@@ -101,14 +101,17 @@ gpu-check: setup
 docs: setup
 	@$(PY) docs/config_reference.py
 
-# What is done already is kept in runs/study; docs/study holds what the documentation quotes: the first part, and in
-# second/ the second. Of the first part only what has no results yet is run here: study-first runs all of it.
+# What is done already is kept in runs/study; docs/study holds what the documentation quotes: the first part, in second/
+# the second, in sources/ that of a careless source. Of the first part only what has no results yet is run here:
+# study-first runs all of it.
+SOURCES := configs/study/sources.yaml --storage runs/study --results docs/study/sources --report runs/study/sources
 SECOND := configs/study/second.yaml --storage runs/study --results docs/study/second --report runs/study/second
 FIRST := configs/study/study.yaml --storage runs/study --results docs/study --report runs/study/report
 FIRST_LEFT ?= margin_wrong margin_scratch grid key_frames narrators
 
 study: setup
 	@$(PY) jobs/study.py $(SECOND) $(ARGS)
+	@$(PY) jobs/study.py $(SOURCES) $(ARGS)
 	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) $(ARGS)
 	@$(MAKE) --no-print-directory study-report
 
@@ -122,6 +125,7 @@ study-quick: setup
 # What `make study` has still to run, and for about how long.
 study-plan: setup
 	@$(PY) jobs/study.py $(SECOND) --plan True $(ARGS)
+	@$(PY) jobs/study.py $(SOURCES) --plan True $(ARGS)
 	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) --plan True $(ARGS)
 
 # Pages, figures, tables and what README.md and docs/study.md quote, from docs/study, without training anything.
@@ -132,6 +136,9 @@ study-report: setup
 	@if ls docs/study/second/*.json >/dev/null 2>&1; then \
 	  $(PY) jobs/study.py $(SECOND) --render_only True $(STUDY_DOCUMENTS) $(ARGS); \
 	  cp runs/study/second/*.png runs/study/second/tables.md docs/study/second/; fi
+	@if ls docs/study/sources/*.json >/dev/null 2>&1; then \
+	  $(PY) jobs/study.py $(SOURCES) --render_only True $(STUDY_DOCUMENTS) $(ARGS); \
+	  cp runs/study/sources/*.png runs/study/sources/tables.md docs/study/sources/; fi
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

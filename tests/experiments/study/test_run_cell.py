@@ -69,6 +69,22 @@ def test_an_oracle_meets_no_false_pair(small_study):
     assert weights.keys() <= {"clean", "incomplete"} and weights
 
 
+def test_a_careless_source_is_told_by_its_name_and_can_be_left_out(small_study):
+    rates = {"misread_rate": 0.3, "wrong_rate": 0.0, "incomplete_rate": 0.0}
+    careless = {f"corpus.{name}": rate for name, rate in rates.items()}
+    everything, rest = (
+        as_record(run(small_study, careless | {"pairs": pairs, "num_steps": 8})).weights
+        for pairs in ("all", "first_source")
+    )
+    assert everything.keys() - rest.keys() == {"misread"} and "swapped" in rest
+    corpus = with_overrides(small_study.cell.seeded_corpus, rates)
+    tokenizer = Tokenizer.from_directory(small_study.pretrained)
+    clips = load_split(corpus, "train", small_study.frames_path, tokenizer, {})
+    config = WeightingConfig(inputs=("loss", "source"), categories={"source": ["plain", "second"]})
+    model = start_model(small_study.cell, small_study.pretrained)
+    np.testing.assert_array_equal(weight_columns(config, clips, model)[:, 0], clips.kinds == "misread")
+
+
 def test_generated_captions_change_what_is_learned(small_study):
     plain = as_record(run(small_study))
     name = f"simple-{small_study.cell.seed}-train-%06d"
@@ -117,7 +133,8 @@ def test_columns_say_what_their_names_do(small_study, splits):
         weight_columns(unknown, told, model)
 
 
-SECOND = load_config(StudyJob, Path(__file__).resolve().parents[3] / "configs" / "study" / "second.yaml")
+STUDIES = Path(__file__).resolve().parents[3] / "configs" / "study"
+PARTS = {name: load_config(StudyJob, STUDIES / f"{name}.yaml") for name in ("second", "sources")}
 SHRUNK = {
     "corpus.num_train": 48, "corpus.num_meta": 32, "corpus.num_val": 16, "corpus.num_test": 16, "meta_set.size": 16,
     "meta.batch_size": 8, "batch_size": 16, "gallery_size": 8, "num_evaluations": 1, "early_every": 0,
@@ -125,11 +142,11 @@ SHRUNK = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SECOND.experiments)
-def test_every_setting_of_the_second_part_trains(small_study, name):
-    experiment = SECOND.experiments[name].model_copy(update={"seeds": ()})
-    cells = {}
-    for found in plan_runs(SECOND.cell, {name: experiment}, SECOND.methods, {}, (1,)):
+@pytest.mark.parametrize(("part", "name"), [(part, name) for part, job in PARTS.items() for name in job.experiments])
+def test_every_setting_of_the_study_trains(small_study, part, name):
+    job, cells = PARTS[part], {}
+    experiment = job.experiments[name].model_copy(update={"seeds": ()})
+    for found in plan_runs(job.cell, {name: experiment}, job.methods, {}, (1,)):
         cell = with_overrides(found.cell, SHRUNK | {"num_steps": min(2, found.cell.num_steps)})
         cells.setdefault(cell_hash(cell, {}), (found, cell))
     for found, cell in cells.values():  # the pictures are another corpus's, of as many clips
