@@ -11,9 +11,10 @@ from mama_ray.data.synthetic.facts import facts_of, topic_ranks
 from mama_ray.data.synthetic.generate import clip_id_of
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.vocabulary import TOPICS
+from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.cell import cell_hash
-from mama_ray.experiments.study.clip_arrays import ClipArrays
+from mama_ray.experiments.study.clip_arrays import ClipArrays, load_split
 from mama_ray.experiments.study.columns import weight_columns
 from mama_ray.experiments.study.job import StudyJob
 from mama_ray.experiments.study.plan import plan_runs
