@@ -65,13 +65,13 @@ def _contrasts_of(experiments: Experiments, name: str) -> Iterator[Contrast]:
     experiment = experiments[name]
     if name == "methods":
         yield from _beats(experiment)
-    elif name == "labels":
+    elif name in ("labels", "labels_many"):
         yield from _labels(experiment)
     elif name in _AGAINST:
         yield from _against(experiment, *_AGAINST[name])
     elif name == "meta_wrong":
         yield from _by_group(experiment, WRONG_META, "none", sign=-1)
-    elif name in ("margin_dose", "margin_batch"):
+    elif name in ("margin_dose", "margin_true", "margin_batch"):
         yield from _by_group(experiment, DOSE, "0")
     elif name in ("meta_source", "shifted"):
         yield from _carries(experiments, experiment)
