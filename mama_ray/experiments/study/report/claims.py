@@ -28,7 +28,7 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
-from mama_ray.experiments.study.report.contrasts import DOSE, list_contrasts
+from mama_ray.experiments.study.report.contrasts import DOSE, LEARNED_METHODS, SUBTRACTED, list_contrasts
 from mama_ray.experiments.study.report.topics import gains_by_seed, rarity_correlations, rarity_slopes
 from mama_ray.experiments.study.report.tuned_margins import tuned_margin, with_margin
 from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, slopes_by_seed
@@ -119,13 +119,13 @@ def _main_claims(experiments: Experiments) -> list[Claim]:
     experiment = experiments[MAIN]
     full = full_method(experiment)
     whole, weights = "MAMA beats plain contrastive training", "Meta-learned sample weights help"
-    learner, margin = "Weights need the meta-set: trained on the training loss they fail", "A subtractive margin helps"
+    learner = "Weights need the meta-set: trained on the training loss they fail"
     captions = "Captions of a large vision-language model help"
     rows = [(whole, full, PLAIN)] if full else []
     rows += [(whole, MAMA, PLAIN)] if full != MAMA else []
     rows += [(weights, LEARNED, PLAIN), (learner, LEARNED, "joint")]
     pairs = (("uniform_margin", PLAIN), (MAMA, LEARNED), ("oracle_margin", ORACLE))
-    rows += [(DOSE if (tuned_margin(experiment, one) or 0) < 0 else margin, one, other) for one, other in pairs]
+    rows += [(DOSE if (tuned_margin(experiment, one) or 0) < 0 else SUBTRACTED, one, other) for one, other in pairs]
     rows += [(captions, "uniform_captions", PLAIN), (captions, "learned_captions", LEARNED), (captions, FULL, MAMA)]
     rows += [("Generated captions need a gate", FULL, "mama_captions_ungated")]
     there, regime = recoverable(experiments, MAIN, None), f"{MAIN}: {describe_regime(experiment)}"
@@ -199,8 +199,7 @@ def _margin_claims(experiments: Experiments, experiment: ExperimentResults) -> l
         measured = f"{name}: {method}, margin {show_factor(chosen)} (best on val) − margin 0"
         there = recoverable(experiments, name, 0.0)
         shown, regime = show_points(interval), f"{name}: {describe_regime(experiment)}"
-        claim = "A subtractive margin helps"
-        claims.append(Claim(claim, measured, shown, judge(interval), there, interval, regime))
+        claims.append(Claim(SUBTRACTED, measured, shown, judge(interval), there, interval, regime))
     return claims
 
 
@@ -248,17 +247,20 @@ def _show_small(interval: Interval) -> str:
 
 
 def lead_text(experiments: Experiments) -> str:
-    """Return the page's first sentences: full MAMA against plain InfoNCE, its distance to the oracle."""
+    """Return the page's first sentences: full MAMA against plain InfoNCE, its distance to the oracle. Where there is no
+    full MAMA the last kind of learned weights stands for it.
+    """
     if MAIN not in experiments:
         return "The experiment that compares all methods is not among these results."
     experiment = experiments[MAIN]
-    method = full_method(experiment)
+    learned = [method for method in list_methods(experiment) if method in LEARNED_METHODS]
+    name, method = "Full MAMA", full_method(experiment)
+    if method is None and learned:
+        name, method = "Learning the weights", learned[-1]
     gain = method and compare_runs(select_runs(experiment, method), select_runs(experiment, PLAIN))
     if not gain:
         return "These results hold no seed that both full MAMA and plain InfoNCE were trained on."
-    text = (
-        f"Full MAMA ({with_margin(experiment, method)}) against plain InfoNCE: {show_points(gain)} of test {METRIC}; "
-    )
+    text = f"{name} ({with_margin(experiment, method)}) against plain InfoNCE: {show_points(gain)} of test {METRIC}; "
     text += {
         "yes": "it is better.",
         UNKNOWN: "the two cannot be told apart.",
@@ -268,4 +270,4 @@ def lead_text(experiments: Experiments) -> str:
     if there is not None:
         text += f" The oracle, trained without the false pairs, gains {show_points(there)}: what there is to recover."
     gap = compare(take_metric(select_runs(experiment, ORACLE)), take_metric(select_runs(experiment, method)))
-    return text if gap is None else f"{text} Full MAMA lies {show_distance(gap).replace(' it', ' the oracle')}."
+    return text if gap is None else f"{text} {name} lies {show_distance(gap).replace(' it', ' the oracle')}."

@@ -1,6 +1,6 @@
 """Comparisons of the experiments beyond the main table: which two settings a claim rests on, and where."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from mama_ray.experiments.study.report.compare import (
@@ -33,6 +33,9 @@ WRONG_META = "False captions in the meta-set take the gain"
 CARRIES = "The gain carries over to another domain"
 RARE = "Where imbalance hurts, generated captions help"
 DOSE = "An added margin (below 0) helps"
+SUBTRACTED = "A subtractive margin helps"
+LEARNED_MARGIN = "A learned margin does better than none"
+CHOSEN = "A share of the generated caption that is learned beats a fixed one"
 STEP = "Another meta step does better than the one that is used"
 # Experiments whose settings are compared with one of them, by its name; the claim is that the others do better.
 _AGAINST: dict[str, tuple[str, str]] = {
@@ -57,7 +60,7 @@ class Contrast:
 def list_contrasts(experiments: Experiments) -> list[Contrast]:
     """Return the comparisons of all experiments that have runs for them, by claim."""
     found = [contrast for name in experiments for contrast in _contrasts_of(experiments, name)]
-    order = (BEATS, FAILS, HOLDS, SEES_MORE, RARE, WRONG_META, CARRIES, DOSE, STEP)
+    order = (BEATS, FAILS, HOLDS, SEES_MORE, RARE, CHOSEN, WRONG_META, CARRIES, SUBTRACTED, DOSE, LEARNED_MARGIN, STEP)
     return sorted(found, key=lambda contrast: order.index(contrast.claim))
 
 
@@ -72,7 +75,11 @@ def _contrasts_of(experiments: Experiments, name: str) -> Iterator[Contrast]:
     elif name == "meta_wrong":
         yield from _by_group(experiment, WRONG_META, "none", sign=-1)
     elif name in ("margin_dose", "margin_true", "margin_batch"):
-        yield from _by_group(experiment, DOSE, "0")
+        yield from _by_group(experiment, SUBTRACTED, "0", is_asked=_is_subtracted)
+        yield from _by_group(experiment, DOSE, "0", is_asked=lambda value: value.startswith("-"))
+        yield from _by_group(experiment, LEARNED_MARGIN, "0", is_asked=lambda value: value.endswith("learned"))
+    elif name.startswith("chosen_captions"):
+        yield from _chosen(experiment)
     elif name in ("meta_source", "shifted"):
         yield from _carries(experiments, experiment)
 
@@ -106,14 +113,30 @@ def _against(experiment: ExperimentResults, claim: str, base: str) -> Iterator[C
                 yield from _one(experiment, claim, (method, x), (method, base))
 
 
-def _by_group(experiment: ExperimentResults, claim: str, base: str, sign: int = 1) -> Iterator[Contrast]:
-    """Settings are named `group, value`: each is compared with its group's `base`."""
+def _by_group(
+    experiment: ExperimentResults,
+    claim: str,
+    base: str,
+    sign: int = 1,
+    is_asked: Callable[[str], bool] = lambda value: True,
+) -> Iterator[Contrast]:
+    """Settings are named `group, value`: each whose value is asked for is compared with its group's `base`."""
     for method in list_methods(experiment):
         for x in list_factors(experiment, method):
             group, _, value = str(x).rpartition(", ")
-            if value == base or (claim == DOSE and not value.startswith("-")):
-                continue
-            yield from _one(experiment, claim, (method, x), (method, f"{group}, {base}"), sign=sign)
+            if value != base and is_asked(value):
+                yield from _one(experiment, claim, (method, x), (method, f"{group}, {base}"), sign=sign)
+
+
+def _is_subtracted(value: str) -> bool:
+    return value[0].isdigit() and float(value) > 0
+
+
+def _chosen(experiment: ExperimentResults) -> Iterator[Contrast]:
+    for method in list_methods(experiment):
+        for share in list_factors(experiment, method):
+            if share != "learned":
+                yield from _one(experiment, CHOSEN, (method, "learned"), (method, share))
 
 
 def _carries(experiments: Experiments, experiment: ExperimentResults) -> Iterator[Contrast]:

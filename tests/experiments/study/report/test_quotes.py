@@ -7,7 +7,8 @@ import pytest
 
 from mama_ray.errors import UserError
 from mama_ray.experiments.study.report.claim_tables import change_table, claims_table, describe_change
-from mama_ray.experiments.study.report.contrasts import list_contrasts
+from mama_ray.experiments.study.report.claims import lead_text
+from mama_ray.experiments.study.report.contrasts import DOSE, LEARNED_MARGIN, SUBTRACTED, list_contrasts
 from mama_ray.experiments.study.report.page import render_study_report
 from mama_ray.experiments.study.report.quotes import fill_document, list_quotes, short_table, write_quotes
 from mama_ray.experiments.study.results import read_experiments
@@ -109,12 +110,32 @@ def test_rules_on_the_loss_are_said_to_fail_where_they_fall_below_plain_training
 
 
 def test_settings_of_a_group_are_compared_with_its_own_base():
-    xs = ("scale 5, -0.4", "scale 5, 0", "scale 5, 0.2", "scale 14, -0.15", "scale 14, 0")
-    found = [contrast.measured for contrast in list_contrasts(second_part({"uniform": 0.0}, "margin_dose", xs))]
-    assert found == ["uniform, scale 5, -0.4 − uniform, scale 5, 0", "uniform, scale 14, -0.15 − uniform, scale 14, 0"]
+    xs = ("scale 5, -0.4", "scale 5, 0", "scale 5, 0.2", "scale 14, -0.15", "scale 14, 0", "scale 14, one learned")
+    found = {
+        contrast.measured: contrast.claim
+        for contrast in list_contrasts(second_part({"uniform": 0.0}, "margin_dose", xs))
+    }
+    assert found == {
+        "uniform, scale 5, 0.2 − uniform, scale 5, 0": SUBTRACTED,
+        "uniform, scale 5, -0.4 − uniform, scale 5, 0": DOSE,
+        "uniform, scale 14, -0.15 − uniform, scale 14, 0": DOSE,
+        "uniform, scale 14, one learned − uniform, scale 14, 0": LEARNED_MARGIN,
+    }
     xs = ("16, none", "16, 25 %", "128, none", "128, 5 %")
     found = [contrast.measured for contrast in list_contrasts(second_part({"learned": 0.0}, "meta_wrong", xs))]
     assert found == ["learned, 16, none − learned, 16, 25 %", "learned, 128, none − learned, 128, 5 %"]
+
+
+def test_a_learned_share_is_held_against_every_fixed_one():
+    found = list_contrasts(second_part({"learned": 0.0}, "chosen_captions_topics", ("0", "0.5", "1", "learned")))
+    assert [one.measured for one in found] == [f"learned, learned − learned, {share}" for share in ("0", "0.5", "1")]
+
+
+def test_without_full_mama_the_last_kind_of_learned_weights_leads():
+    study = second_part({"uniform": 0.0, "learned": 2.0, "learned_source_meta4": 5.0, "oracle": 6.0})
+    text = lead_text(study)
+    assert text.startswith("Learning the weights (learned_source_meta4) against plain InfoNCE: +5")
+    assert "points below the oracle" in text
 
 
 def test_what_would_change_a_verdict_is_told_with_its_size():
