@@ -11,8 +11,7 @@ from mama_ray.experiments.study.clip_arrays import ClipArrays, encode_clips
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.weighting.settings import WeightingConfig
 
-# Where a caption came from: what names a label from one place, what is misread without one from a second, all else
-# from a third.
+# Where a caption came from: what is misread from a second source, what else names a label from a third.
 SOURCES = ("plain", "labelled", "second")
 
 
@@ -41,9 +40,9 @@ def weight_columns(
 
 def source_of(truth: Mapping[str, Any]) -> str:
     """Return which of SOURCES a clip's caption came from, by the clip's `truth`."""
-    if "label" in truth:
-        return "labelled"
-    return "second" if truth["kind"] == "misread" else "plain"
+    if truth["kind"] == "misread":
+        return "second"
+    return "labelled" if "label" in truth else "plain"
 
 
 def _cosines(clips: ClipArrays, model: DualEncoder) -> np.ndarray:
