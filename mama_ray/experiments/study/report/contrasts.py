@@ -23,7 +23,10 @@ CONTROLS = (
     "joint_source_meta4", "inverse_frequency",
 )  # fmt: skip
 LEARNED_METHODS = ("learned", "learned_meta4", "learned_source", "learned_source_meta4", "learned_topic")
-LOSS_RULES = ("joint", "joint_meta4", "keep_lowest", "mixture", "self_paced")
+LOSS_RULES = (
+    "joint", "joint_meta4", "joint_source", "joint_source_meta4", "keep_lowest", "keep_lowest_meta4", "mixture",
+    "mixture_meta4", "self_paced",
+)  # fmt: skip
 
 BEATS = "Learned weights beat what a rule without bi-level learning gives"
 FAILS = "Where faults hang together a rule on the loss alone falls below plain training"
@@ -66,9 +69,9 @@ def list_contrasts(experiments: Experiments) -> list[Contrast]:
 
 def _contrasts_of(experiments: Experiments, name: str) -> Iterator[Contrast]:
     experiment = experiments[name]
-    if name == "methods":
+    if name in ("methods", "labelled"):
         yield from _beats(experiment)
-    elif name in ("labels", "labels_many"):
+    if name in ("labels", "labels_many", "labelled"):
         yield from _labels(experiment)
     elif name in _AGAINST:
         yield from _against(experiment, *_AGAINST[name])

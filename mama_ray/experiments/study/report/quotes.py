@@ -28,6 +28,7 @@ from mama_ray.experiments.study.report.significance import corrected_of, show_co
 from mama_ray.experiments.study.report.table import table_markdown
 from mama_ray.experiments.study.report.tables import methods_table
 from mama_ray.experiments.study.report.tuned_margins import with_margin
+from mama_ray.experiments.study.results import ExperimentResults
 from mama_ray.reporting.sweep_page import show_interval
 from mama_ray.storage.places import Place
 
@@ -43,16 +44,25 @@ NAMES = {
     "joint": "a weight net on the training loss, without meta-set",
     "learned": "**learned weights**",
     "learned_meta4": "learned weights, four times the meta-set's clips among the training clips",
-    "joint_source": "a weight net on the training loss that sees the source, without meta-set",
-    "learned_source": "**learned weights that see the source**",
-    "learned_source_meta4": "**learned weights that see the source**, four times the meta-set's clips",
-    "left_out": "a person who knows the careless source and leaves it out",
-    "left_out_meta4": "such a person, with four times the meta-set's clips",
     "mama": "learned weights and margin",
     "learned_captions": "**learned weights and generated captions**",
     "mama_captions": "full MAMA: weights, margin, generated captions",
     ORACLE: "an oracle that leaves false pairs out",
     "oracle_captions": "the oracle with generated captions",
+}
+# Where everybody trains on the meta-set's clips four times over.
+EQUAL_DATA = {
+    PLAIN: "plain InfoNCE, without the meta-set's clips",
+    "uniform_meta4": "plain InfoNCE",
+    "keep_lowest_meta4": "the lowest losses of each batch",
+    "mixture_meta4": "a mixture of two Gaussians on the clips' losses (DivideMix's rule)",
+    "symmetric_meta4": "symmetric cross-entropy",
+    "joint_meta4": "a weight net on the training loss, without meta-set",
+    "joint_source_meta4": "such a net that sees the source",
+    "learned_meta4": "learned weights",
+    "learned_source_meta4": "**learned weights that see the source**",
+    "left_out_meta4": "who knows the careless source and leaves it out",
+    "oracle_meta4": "an oracle that leaves false pairs out",
 }
 _PLACE = re.compile(r"(<!-- study: ((?:\w+/)?\w+) -->\n).*?(<!-- end of study: \2 -->)", re.DOTALL)
 
@@ -61,23 +71,27 @@ def list_quotes(experiments: Experiments) -> dict[str, str]:
     """Return the texts that documents may ask for by name, as Markdown."""
     quotes = {"lead": lead_text(experiments), "verdicts": _verdicts(experiments), "source": _source(experiments)}
     if MAIN in experiments:
-        quotes["main_table"] = short_table(experiments)
+        quotes["main_table"] = short_table(experiments[MAIN])
         table = methods_table(experiments)
         quotes["methods"] = "" if table is None else table_markdown(table)
+    for name, experiment in experiments.items():
+        quotes[f"equal_data_{name}"] = short_table(experiment, EQUAL_DATA)
     return quotes
 
 
-def short_table(experiments: Experiments) -> str:
-    """Return the main comparison in words: mean R@1, the difference to plain InfoNCE, p corrected for all methods."""
-    experiment = experiments[MAIN]
+def short_table(experiment: ExperimentResults, names: Mapping[str, str] = NAMES) -> str:
+    """Return a comparison of methods in words: mean R@1, the difference to plain InfoNCE, p corrected for all methods.
+
+    names: what the table calls a method, in its order; methods without one are left out.
+    """
     methods, plain = list_methods(experiment), select_runs(experiment, PLAIN)
     found = {method: select_runs(experiment, method) for method in methods if method != PLAIN}
     differences = {method: compare_runs(runs, plain) for method, runs in found.items()}
     corrected = dict(zip(differences, corrected_of(list(differences.values())), strict=True))
     lines = ["| method | R@1 | over plain InfoNCE | p, corrected | could have seen |", "|---|---|---|---|---|"]
-    for method in (name for name in NAMES if name in methods):
+    for method in (name for name in names if name in methods):
         mean, difference = summarise(take_metric(select_runs(experiment, method))), differences.get(method)
-        name = with_margin(experiment, method, NAMES[method])
+        name = with_margin(experiment, method, names[method])
         cells = [name, "–" if mean is None else f"{mean.mean:.1f}", "", "", ""]
         if difference is not None:
             is_open = judge(difference) == UNKNOWN

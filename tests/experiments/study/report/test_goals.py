@@ -50,7 +50,9 @@ def test_a_margin_that_was_tuned_to_be_added_is_no_subtractive_one():
     added, subtracted = (study_of(gains, tuned(value)) for value in ("0.001, -0.1", "0.001, 0.05"))
     claims = {claim.measured: claim.claim for claim in list_claims(added)}
     assert claims["mama (margin -0.1: added) − learned"] == "An added margin (below 0) helps"
-    assert "mama_captions (margin -0.1: added)" in lead_text(added) and "(margin -0.1: added)" in short_table(added)
+    assert "mama_captions (margin -0.1: added)" in lead_text(added) and "(margin -0.1: added)" in short_table(
+        added["methods"]
+    )
     claims = {claim.measured: claim.claim for claim in list_claims(subtracted)}
     assert claims["mama − learned"] == "A subtractive margin helps"
-    assert "added" not in lead_text(subtracted) + short_table(subtracted)
+    assert "added" not in lead_text(subtracted) + short_table(subtracted["methods"])

@@ -10,7 +10,7 @@ from mama_ray.experiments.study.report.claim_tables import change_table, claims_
 from mama_ray.experiments.study.report.claims import lead_text
 from mama_ray.experiments.study.report.contrasts import DOSE, LEARNED_MARGIN, SUBTRACTED, list_contrasts
 from mama_ray.experiments.study.report.page import render_study_report
-from mama_ray.experiments.study.report.quotes import fill_document, list_quotes, short_table, write_quotes
+from mama_ray.experiments.study.report.quotes import EQUAL_DATA, fill_document, list_quotes, short_table, write_quotes
 from mama_ray.experiments.study.results import read_experiments
 from mama_ray.reporting.intervals import Interval
 from tests.experiments.study.report.study_records import make_experiment, make_run, make_study
@@ -76,7 +76,7 @@ def test_a_document_is_written_anew_between_its_marks(tmp_path):
 
 
 def test_the_short_table_has_the_effect_its_correction_and_what_could_have_been_seen():
-    text = short_table(second_part({"uniform": 0.0, "uniform_meta4": 5.0, "mama": 0.05}))
+    text = short_table(second_part({"uniform": 0.0, "uniform_meta4": 5.0, "mama": 0.05})["methods"])
     rows = {line.split(" | ")[0][2:]: line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
     assert rows["plain InfoNCE"][2] == ""
     better = next(row for name, row in rows.items() if name.startswith("plain InfoNCE, four"))
@@ -84,6 +84,13 @@ def test_the_short_table_has_the_effect_its_correction_and_what_could_have_been_
     unseen = rows["learned weights and margin"]
     assert float(unseen[3]) > 0.05 and float(unseen[4].removesuffix(" |")) > 0
     assert "6 seeds; 30 % swapped captions, two objects." in text
+
+
+def test_a_table_of_equal_data_has_the_methods_that_train_on_the_meta_clips():
+    gains = {"uniform": 0.0, "joint": 2.0, "joint_meta4": 3.0, "learned_source_meta4": 6.0}
+    text = list_quotes(second_part(gains, "labelled"))["equal_data_labelled"]
+    names = [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert names == [EQUAL_DATA[name] for name in ("uniform", "joint_meta4", "learned_source_meta4")]
 
 
 def test_learned_weights_are_held_against_every_control():
