@@ -83,6 +83,16 @@ def take_metric(runs: Sequence[StudyRun], metric: str = METRIC, *, final: bool =
     return {seed: test[metric] for seed, test in points.items() if math.isfinite(test.get(metric, math.nan))}
 
 
+def mean_over_factors(experiment: ExperimentResults, method: str) -> dict[int, float]:
+    """Return a method's test recall by seed, the mean over all values of the factor; of seeds that have all of them."""
+    found = [take_metric(select_runs(experiment, method, x)) for x in list_factors(experiment)]
+    return {
+        seed: float(np.mean([values[seed] for values in found]))
+        for seed in sorted(found[0])
+        if all(seed in values for values in found)
+    }
+
+
 def summarise(values: Mapping[int, float]) -> Interval | None:
     """Return the interval over seeds, None without one."""
     return mean_interval(list(values.values())) if values else None

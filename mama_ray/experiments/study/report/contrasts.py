@@ -7,10 +7,12 @@ from mama_ray.experiments.study.report.compare import (
     PLAIN,
     Experiments,
     Factor,
+    compare,
     compare_runs,
     find_reference,
     list_factors,
     list_methods,
+    mean_over_factors,
     select_runs,
 )
 from mama_ray.experiments.study.results import ExperimentResults
@@ -27,6 +29,8 @@ LOSS_RULES = (
     "joint", "joint_meta4", "joint_source", "joint_source_meta4", "keep_lowest", "keep_lowest_meta4", "mixture",
     "mixture_meta4", "self_paced",
 )  # fmt: skip
+
+BOTH = "both"  # the experiment with two kinds of data, of which the user may have either
 
 BEATS = "Learned weights beat what a rule without bi-level learning gives"
 FAILS = "Where faults hang together a rule on the loss alone falls below plain training"
@@ -71,6 +75,8 @@ def _contrasts_of(experiments: Experiments, name: str) -> Iterator[Contrast]:
     experiment = experiments[name]
     if name in ("methods", "labelled"):
         yield from _beats(experiment)
+    if name == BOTH:
+        yield from _beats_on_average(experiment)
     if name in ("labels", "labels_many", "labelled"):
         yield from _labels(experiment)
     elif name in _AGAINST:
@@ -99,6 +105,15 @@ def _beats(experiment: ExperimentResults) -> Iterator[Contrast]:
     for method in (name for name in LEARNED_METHODS if name in methods):
         for control in (name for name in CONTROLS if name in methods):
             yield from _one(experiment, BEATS, (method, None), (control, None))
+
+
+def _beats_on_average(experiment: ExperimentResults) -> Iterator[Contrast]:
+    methods = list_methods(experiment)
+    for method in (name for name in LEARNED_METHODS if name in methods):
+        for control in (name for name in CONTROLS if name in methods):
+            interval = compare(mean_over_factors(experiment, method), mean_over_factors(experiment, control))
+            if interval is not None:
+                yield Contrast(BEATS, experiment.name, f"{method} − {control}, mean over both kinds", interval)
 
 
 def _labels(experiment: ExperimentResults) -> Iterator[Contrast]:

@@ -30,6 +30,9 @@ _METHODS = {
     "learned_relative": 1, "uniform_margin": 5, "oracle_margin": 3, "uniform_captions": 0,
     "learned_captions": 1,
 }  # fmt: skip
+# By the first word of a method's name; all others are rules.
+_FAMILIES = {"uniform": 0, "pretrained": 0, "learned": 1, "mama": 2, "oracle": 3, "left": 3, "joint": 5}
+_RULES = 4
 DASHED = (0, (4, 3))
 
 
@@ -49,6 +52,10 @@ class Palette:
     def method(self, name: str) -> str:
         """Return the colour of a method."""
         return self.series[colour_number(name)]
+
+    def family(self, name: str) -> str:
+        """Return the colour of a method's family, for rows that have their names beside them."""
+        return self.series[_FAMILIES.get(name.split("_")[0], _RULES)]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from mama_ray.experiments.study.report.compare import (
     PLAIN,
     Experiments,
     bounds,
+    compare,
     compare_runs,
     list_methods,
+    mean_over_factors,
     select_runs,
+    take_metric,
 )
-from mama_ray.experiments.study.report.contrasts import CONTROLS, LEARNED_METHODS, has_controls
+from mama_ray.experiments.study.report.contrasts import BOTH, CONTROLS, LEARNED_METHODS, has_controls
 from mama_ray.experiments.study.report.tuned_margins import with_margin
 from mama_ray.experiments.study.results import ExperimentResults
 
@@ -67,11 +70,11 @@ def _goals_over_controls(name: str, experiment: ExperimentResults) -> list[Goal]
         return []
     goals, methods = [], list_methods(experiment)
     for method in (one for one in LEARNED_METHODS if one in methods):
-        runs = select_runs(experiment, method)
+        own = _recalls(experiment, method)
         leads = {
             control: lead
             for control in (PLAIN, *CONTROLS)
-            if (lead := compare_runs(runs, select_runs(experiment, control))) is not None
+            if (lead := compare(own, _recalls(experiment, control))) is not None
         }
         if not leads:
             continue
@@ -83,3 +86,10 @@ def _goals_over_controls(name: str, experiment: ExperimentResults) -> list[Goal]
         )
         goals.append(Goal(text, len(beaten) == len(leads)))
     return goals
+
+
+def _recalls(experiment: ExperimentResults, method: str) -> dict[int, float]:
+    """Return a method's recall by seed; with two kinds of data the mean over both."""
+    if experiment.name == BOTH:
+        return mean_over_factors(experiment, method) if method in list_methods(experiment) else {}
+    return take_metric(select_runs(experiment, method))

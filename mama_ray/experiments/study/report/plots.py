@@ -72,9 +72,9 @@ def methods_drawing(experiments: Experiments) -> Drawing | None:
         for method, found in values.items():
             runs = list(found.values())
             panels[0].plot(runs, [places[method] - 0.25] * len(runs), "o", color=palette.muted, alpha=0.5, markersize=3)
-            _draw_row(panels[0], summarise(found), places[method], palette.method(method))
+            _draw_row(panels[0], summarise(found), places[method], palette.family(method))
         for method, gain in gains.items():
-            _draw_row(panels[1], gain, places[method], palette.method(method))
+            _draw_row(panels[1], gain, places[method], palette.family(method))
         for method in (PLAIN, ORACLE):
             if method in values:
                 draw_rule(panels[0], summarise(values[method]).mean, palette.method(method), is_vertical=True)

@@ -3,6 +3,8 @@
 import pytest
 
 from mama_ray.experiments.study.report.claims import lead_text, list_claims
+from mama_ray.experiments.study.report.compare import mean_over_factors
+from mama_ray.experiments.study.report.contrasts import list_contrasts
 from mama_ray.experiments.study.report.goals import list_goals
 from mama_ray.experiments.study.report.quotes import short_table
 from mama_ray.experiments.study.results import TuningTrial
@@ -27,6 +29,31 @@ def test_learned_weights_must_beat_the_best_control_too(keep, met):
     (goal,) = [goal for goal in goals if goal.text.startswith("methods: learned beats every control")]
     assert goal.is_met is met
     assert f"{3 if met else 2} of 3 of them, and the best of all (keep_lowest)" in goal.text
+
+
+def test_one_choice_for_both_kinds_of_data_is_judged_by_the_mean_over_both():
+    gains = {
+        "uniform_meta4": (0.0, 0.0),
+        "mixture_meta4": (1.0, 5.0),
+        "joint_meta4": (5.0, 1.0),
+        "learned_meta4": (4.5, 4.5),
+    }
+    runs = [
+        make_run(method, seed, 30 + gain + seed + 0.2 * (-1) ** (seed + len(method)), x)
+        for method, both in gains.items()
+        for x, gain in zip(("one", "other"), both, strict=True)
+        for seed in SEEDS
+    ]
+    study = study_of({"uniform": 0.0}) | {"both": make_experiment("both", runs)}
+    (goal,) = [goal for goal in list_goals(study) if goal.text.startswith("both: learned_meta4 beats every control")]
+    assert goal.is_met and "3 of 3 of them" in goal.text
+    found = {one.measured: one.interval.mean for one in list_contrasts(study) if one.experiment == "both"}
+    assert found == {
+        f"learned_meta4 − {control}, mean over both kinds": pytest.approx(lead, abs=0.41)
+        for control, lead in {"uniform_meta4": 4.5, "mixture_meta4": 1.5, "joint_meta4": 1.5}.items()
+    }
+    half = study["both"].model_copy(update={"runs": [run for run in runs if (run.x, run.seed) != ("other", 0)]})
+    assert 0 not in mean_over_factors(half, "mixture_meta4")
 
 
 @pytest.mark.parametrize(("oracle", "met"), [(3.9, True), (4.0, True), (4.1, False)])
