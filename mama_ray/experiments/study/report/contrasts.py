@@ -114,6 +114,8 @@ def _beats_on_average(experiment: ExperimentResults) -> Iterator[Contrast]:
             interval = compare(mean_over_factors(experiment, method), mean_over_factors(experiment, control))
             if interval is not None:
                 yield Contrast(BEATS, experiment.name, f"{method} − {control}, mean over both kinds", interval)
+            for x in list_factors(experiment):
+                yield from _one(experiment, BEATS, (method, x), (control, x))
 
 
 def _labels(experiment: ExperimentResults) -> Iterator[Contrast]:

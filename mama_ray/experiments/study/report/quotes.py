@@ -16,14 +16,18 @@ from mama_ray.experiments.study.report.compare import (
     ORACLE,
     PLAIN,
     Experiments,
+    compare,
     compare_runs,
     count_seeds,
     describe_regime,
+    list_factors,
     list_methods,
+    mean_over_factors,
     select_runs,
     summarise,
     take_metric,
 )
+from mama_ray.experiments.study.report.contrasts import BOTH, LEARNED_METHODS
 from mama_ray.experiments.study.report.significance import corrected_of, show_corrected, show_detectable
 from mama_ray.experiments.study.report.table import table_markdown
 from mama_ray.experiments.study.report.tables import methods_table
@@ -52,16 +56,14 @@ NAMES = {
 }
 # Where everybody trains on the meta-set's clips four times over.
 EQUAL_DATA = {
-    PLAIN: "plain InfoNCE, without the meta-set's clips",
     "uniform_meta4": "plain InfoNCE",
     "keep_lowest_meta4": "the lowest losses of each batch",
     "mixture_meta4": "a mixture of two Gaussians on the clips' losses (DivideMix's rule)",
     "symmetric_meta4": "symmetric cross-entropy",
     "joint_meta4": "a weight net on the training loss, without meta-set",
     "joint_source_meta4": "such a net that sees the source",
-    "learned_meta4": "learned weights",
+    "learned_meta4": "learned weights that see the loss alone",
     "learned_source_meta4": "**learned weights that see the source**",
-    "left_out_meta4": "who knows the careless source and leaves it out",
     "oracle_meta4": "an oracle that leaves false pairs out",
 }
 _PLACE = re.compile(r"(<!-- study: ((?:\w+/)?\w+) -->\n).*?(<!-- end of study: \2 -->)", re.DOTALL)
@@ -74,24 +76,50 @@ def list_quotes(experiments: Experiments) -> dict[str, str]:
         quotes["main_table"] = short_table(experiments[MAIN])
         table = methods_table(experiments)
         quotes["methods"] = "" if table is None else table_markdown(table)
-    for name, experiment in experiments.items():
-        quotes[f"equal_data_{name}"] = short_table(experiment, EQUAL_DATA)
+    if BOTH in experiments:
+        quotes["both_table"] = both_table(experiments[BOTH])
     return quotes
 
 
-def short_table(experiment: ExperimentResults, names: Mapping[str, str] = NAMES) -> str:
-    """Return a comparison of methods in words: mean R@1, the difference to plain InfoNCE, p corrected for all methods.
+def both_table(experiment: ExperimentResults) -> str:
+    """Return the comparison on two kinds of data: mean R@1 on each, and by how much learned weights lead over both."""
+    best = [method for method in LEARNED_METHODS if method in list_methods(experiment)][-1]
+    kinds, own = list_factors(experiment), mean_over_factors(experiment, best)
+    methods = [method for method in EQUAL_DATA if method in list_methods(experiment)]
+    leads = {name: compare(own, mean_over_factors(experiment, name)) for name in methods if name != best}
+    corrected = dict(zip(leads, corrected_of(list(leads.values())), strict=True))
+    head = (
+        "method",
+        *(f"R@1, {kind}" for kind in kinds),
+        f"{EQUAL_DATA[best]} lead by",
+        "p, corrected",
+        "could have seen",
+    )
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for method in methods:
+        means = [summarise(take_metric(select_runs(experiment, method, kind))) for kind in kinds]
+        cells = [EQUAL_DATA[method], *("–" if mean is None else f"{mean.mean:.1f}" for mean in means), "", "", ""]
+        if (lead := leads.get(method)) is not None:
+            cells[-3:] = show_interval(lead, signed=True), show_corrected(corrected[method]), ""
+            cells[-1] = show_detectable(lead) if judge(lead) == UNKNOWN else ""
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = (
+        f"{show_count(count_seeds(experiment), 'seed')}. Leads are of the mean over both kinds, paired by seed; ± is "
+        "half of their 95 % interval. p: by Holm's rule for the rows of this table."
+    )
+    return "\n".join(lines) + f"\n\n{notes}"
 
-    names: what the table calls a method, in its order; methods without one are left out.
-    """
+
+def short_table(experiment: ExperimentResults) -> str:
+    """Return the comparison of all methods in words: mean R@1, difference to plain InfoNCE, p corrected for all."""
     methods, plain = list_methods(experiment), select_runs(experiment, PLAIN)
     found = {method: select_runs(experiment, method) for method in methods if method != PLAIN}
     differences = {method: compare_runs(runs, plain) for method, runs in found.items()}
     corrected = dict(zip(differences, corrected_of(list(differences.values())), strict=True))
     lines = ["| method | R@1 | over plain InfoNCE | p, corrected | could have seen |", "|---|---|---|---|---|"]
-    for method in (name for name in names if name in methods):
+    for method in (name for name in NAMES if name in methods):
         mean, difference = summarise(take_metric(select_runs(experiment, method))), differences.get(method)
-        name = with_margin(experiment, method, names[method])
+        name = with_margin(experiment, method, NAMES[method])
         cells = [name, "–" if mean is None else f"{mean.mean:.1f}", "", "", ""]
         if difference is not None:
             is_open = judge(difference) == UNKNOWN

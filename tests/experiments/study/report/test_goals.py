@@ -6,7 +6,7 @@ from mama_ray.experiments.study.report.claims import lead_text, list_claims
 from mama_ray.experiments.study.report.compare import mean_over_factors
 from mama_ray.experiments.study.report.contrasts import list_contrasts
 from mama_ray.experiments.study.report.goals import list_goals
-from mama_ray.experiments.study.report.quotes import short_table
+from mama_ray.experiments.study.report.quotes import list_quotes, short_table
 from mama_ray.experiments.study.results import TuningTrial
 from tests.experiments.study.report.study_records import make_experiment, make_run
 
@@ -48,10 +48,14 @@ def test_one_choice_for_both_kinds_of_data_is_judged_by_the_mean_over_both():
     (goal,) = [goal for goal in list_goals(study) if goal.text.startswith("both: learned_meta4 beats every control")]
     assert goal.is_met and "3 of 3 of them" in goal.text
     found = {one.measured: one.interval.mean for one in list_contrasts(study) if one.experiment == "both"}
-    assert found == {
+    assert found["learned_meta4, one − joint_meta4, one"] == pytest.approx(-0.5, abs=0.41)
+    assert {name: mean for name, mean in found.items() if name.endswith("kinds")} == {
         f"learned_meta4 − {control}, mean over both kinds": pytest.approx(lead, abs=0.41)
         for control, lead in {"uniform_meta4": 4.5, "mixture_meta4": 1.5, "joint_meta4": 1.5}.items()
     }
+    rows = [line.split(" | ") for line in list_quotes(study)["both_table"].splitlines() if line.startswith("| ")][1:]
+    assert [row[3] for row in rows] == ["+4.5 ± 0.0", "+1.5 ± 0.0", "+1.5 ± 0.0", ""]
+    assert [float(value) for value in rows[-1][1:3]] == [37.0, 37.0]
     half = study["both"].model_copy(update={"runs": [run for run in runs if (run.x, run.seed) != ("other", 0)]})
     assert 0 not in mean_over_factors(half, "mixture_meta4")
 

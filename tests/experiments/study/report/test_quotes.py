@@ -10,7 +10,7 @@ from mama_ray.experiments.study.report.claim_tables import change_table, claims_
 from mama_ray.experiments.study.report.claims import lead_text
 from mama_ray.experiments.study.report.contrasts import DOSE, LEARNED_MARGIN, SUBTRACTED, list_contrasts
 from mama_ray.experiments.study.report.page import render_study_report
-from mama_ray.experiments.study.report.quotes import EQUAL_DATA, fill_document, list_quotes, short_table, write_quotes
+from mama_ray.experiments.study.report.quotes import fill_document, list_quotes, short_table, write_quotes
 from mama_ray.experiments.study.results import read_experiments
 from mama_ray.reporting.intervals import Interval
 from tests.experiments.study.report.study_records import make_experiment, make_run, make_study
@@ -53,8 +53,10 @@ def test_every_figure_with_an_interval_stands_in_the_tables_of_the_results(path)
     text = path.read_text()
     if path.name == "README.md":
         text = text.split("## Does it work?")[1].split("\n## ")[0]
-    quoted = set(re.findall(r"\d+\.\d+ ± \d+\.\d+", text))
-    assert quoted and quoted - BESIDE <= known, "figures that no result gives"
+    by_hand = re.sub(r"<!-- study: .*?<!-- end of study: [^>]*>", "", text, flags=re.DOTALL)
+    quoted = set(re.findall(r"\d+\.\d+ ± \d+\.\d+", by_hand))
+    assert quoted or path.name == "README.md"
+    assert quoted - BESIDE <= known, "figures that no result gives"
 
 
 def test_a_document_is_written_anew_between_its_marks(tmp_path):
@@ -84,13 +86,6 @@ def test_the_short_table_has_the_effect_its_correction_and_what_could_have_been_
     unseen = rows["learned weights and margin"]
     assert float(unseen[3]) > 0.05 and float(unseen[4].removesuffix(" |")) > 0
     assert "6 seeds; 30 % swapped captions, two objects." in text
-
-
-def test_a_table_of_equal_data_has_the_methods_that_train_on_the_meta_clips():
-    gains = {"uniform": 0.0, "joint": 2.0, "joint_meta4": 3.0, "learned_source_meta4": 6.0}
-    text = list_quotes(second_part(gains, "labelled"))["equal_data_labelled"]
-    names = [line.split(" | ")[0][2:] for line in text.splitlines() if line.startswith("| ")][1:]
-    assert names == [EQUAL_DATA[name] for name in ("uniform", "joint_meta4", "learned_source_meta4")]
 
 
 def test_learned_weights_are_held_against_every_control():
