@@ -43,8 +43,9 @@ class WeightingConfig(Config):
     the model as it is; average_loss: of the clip's visits so far (average_decay). Any other name is a category, if
     `categories` has it, or else a column of numbers of `features`. Losses are raw, or standardised as `standardise`
     says; cosine and numbers are always standardised over the global batch; a category is a 0 or 1 for each value. The
-    loss alone is the default: on random faults nothing else gained (docs/study.md, inputs). Where captions come from several sources, let the net see which: no loss tells a source
-    that is wrong the same way each time (docs/study.md, a careless source)."""
+    loss alone is the default: on random faults nothing else gained (docs/study.md, inputs). Where captions come from
+    several sources, let the net see which: no loss tells a source that is wrong the same way each time (a careless
+    source)."""
 
     features: AddedLater[Location[str | None]] = None
     """CSV or Parquet file with column clip_id and a column per further input: numbers, as the cosine by a pretrained
