@@ -1,7 +1,7 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
-# make study   run the controlled study (5 h)        make study-quick  its main table, three seeds (20 min)
+# make study   run the controlled study (6 h)        make study-quick  its main table, three seeds (20 min)
 # make setup   only set up (4.7 GiB of disk)         make clean      remove .venv and what tools leave behind
 # make app     open the app on the embedded corpus   make gpu-check    check and measure this machine's GPU (8 minutes)
 # make docs    write docs/config.md anew
