@@ -31,7 +31,8 @@ class ContrastiveConfig(Config):
     generated_share: AddedLater[_Share | Literal["learned"] | None] = None
     """Share g of the generated caption in the loss of each clip that has one beside its own text, (1 - g) l_own +
     g l_generated, both of them read in every epoch. learned: a g of each clip by a small net of the two losses, on the
-    meta-set. null reads one text of a clip, as data.captions or data.shares draw it. Of softmax and sigmoid."""
+    meta-set; it gained most in the controlled study (docs/study.md, chosen_captions). null reads one text of a clip, as
+    data.captions or data.shares draw it. Of softmax and sigmoid."""
 
     ranking_margin: AddedLater[float | None] = Field(None, gt=0.0, le=2.0)
     """Margin of the ranking losses, in cosine; null is the published one: 0.2 of max_margin, 0.4 of
