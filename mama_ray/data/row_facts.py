@@ -19,7 +19,7 @@ _CLEAN = "clean"  # what a caption is of which nothing is recorded
 
 @dataclass(frozen=True, eq=False)
 class TruthKinds:
-    """What is recorded of the captions of clips: clean, incomplete, wrong, swapped.
+    """What is recorded of the captions of clips: clean, incomplete, wrong, swapped, misread.
 
     Attributes:
         names: of the kinds.

@@ -51,7 +51,7 @@ class StudyRun(_Record):
     """Share of each topic among the training clips, percent."""
     weights: dict[str, float] = {}
     """Mean weight over the last quarter of the steps by what was done to the caption (clean, incomplete, wrong,
-    swapped); 1 is uniform."""
+    swapped, misread); 1 is uniform."""
     weight_curve: tuple[tuple[float, float], ...] = ()
     """(mean loss, mean weight) of equally large groups of samples by loss, over the last quarter; 1 is uniform. Only
     of runs with a weight net."""

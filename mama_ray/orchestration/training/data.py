@@ -272,7 +272,7 @@ def _first_texts(train: Rows, num_clips: int) -> list[str]:
 
 
 def truth_kinds(table: pa.Table | ServedRows) -> TruthKinds | None:
-    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped), or None if none is.
+    """Return the recorded kind of each clip's caption (clean, incomplete, wrong, swapped, misread), or None if none is.
 
     It is that of the clip's human caption, also in the epochs in which one of a caption table is drawn instead.
     """

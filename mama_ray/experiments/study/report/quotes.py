@@ -76,7 +76,7 @@ def list_quotes(experiments: Experiments) -> dict[str, str]:
         quotes["main_table"] = short_table(experiments[MAIN])
         table = methods_table(experiments)
         quotes["methods"] = "" if table is None else table_markdown(table)
-    if BOTH in experiments:
+    if BOTH in experiments and set(LEARNED_METHODS) & set(list_methods(experiments[BOTH])):
         quotes["both_table"] = both_table(experiments[BOTH])
     return quotes
 
