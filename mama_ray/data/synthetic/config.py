@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mama_ray.config import AddedLater, Config
+from mama_ray.config import AddedLater, Config, decisive_values
 from mama_ray.data.synthetic.vocabulary import SOURCE_TOPICS, TOPICS, count_distinct_facts, has_room
 
 Level = Literal["simple", "full"]
@@ -18,11 +18,6 @@ Texts = Literal["plain", "first_person"]
 GENERATOR_VERSION = 2
 # What spoils training captions.
 SPOILING_RATES = ("incomplete_rate", "wrong_rate", "swapped_rate", "misread_rate")
-# Came after corpora of this version had been made: with their defaults a corpus has the hash and name that it had.
-_LATER_FIELDS = (
-    "domain", "texts", "human_rate", "num_rephrased", "num_generated", "generated_wrong_rate",
-    "label_rate", "label_signs", "misread_rate", "topic_facts", "meta_domain", "test_domain",
-)  # fmt: skip
 
 
 class LabelRate(Config):
@@ -190,19 +185,10 @@ class CorpusConfig(Config):
         return self.num_frames / self.fps
 
 
-def later_defaults(config: CorpusConfig) -> dict[str, Any]:
-    """Return the fields that came later and have their default, as pydantic's `exclude` wants them: what names a
-    corpus leaves them out.
-    """
-    fields = CorpusConfig.model_fields
-    found: dict[str, Any] = {name: True for name in _LATER_FIELDS if getattr(config, name) == fields[name].default}
-    if "label_rate" not in found and not config.label_rate.misread:
-        found["label_rate"] = {"misread"}
-    return found
-
-
 def corpus_hash(config: CorpusConfig) -> str:
     """Name what the config generates: 64 hexadecimal digits."""
-    described = config.model_dump(mode="json", exclude=later_defaults(config))
+    described = decisive_values(config)  # which leaves out what was added later and has its default
+    if config.domain == "all":  # added later, too, but folders are named by it (orchestration/prepare/embedded.py)
+        del described["domain"]
     record = {"generator": GENERATOR_VERSION, "config": described}
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

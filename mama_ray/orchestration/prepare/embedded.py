@@ -2,7 +2,10 @@
 
 import hashlib
 
-from mama_ray.data.synthetic.config import CorpusConfig, later_defaults
+from pydantic import TypeAdapter
+
+from mama_ray.config import decisive_values
+from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
@@ -25,7 +28,6 @@ def folder_name(corpus: CorpusConfig) -> str:
     """Name the folder of a corpus: what was made before a field came is found again where the field has its default."""
     if corpus == CorpusConfig():
         return "embedded"
-    later = later_defaults(corpus)
-    later.pop("domain", None)  # which names told from the first
-    described = corpus.model_dump_json(exclude=later)
-    return f"embedded-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+    # As pydantic writes a config: names were made of that from the first.
+    described = TypeAdapter(dict).dump_json(decisive_values(corpus))
+    return f"embedded-{hashlib.sha256(described).hexdigest()[:8]}"

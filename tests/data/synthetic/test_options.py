@@ -116,7 +116,7 @@ def test_a_misread_caption_takes_each_colour_and_motion_for_its_neighbour():
     assert not any("label" in clip.truth for clip in clips if clip.truth["kind"] != "misread")
 
 
-def test_a_later_kind_of_label_leaves_the_hash_of_labelled_corpora_as_they_were():
+def test_a_later_kind_of_label_leaves_the_hash_of_labelled_corpora_as_it_was():
     assert corpus_hash(LABELLED)[:16] == "6b3718f770027d70"
     assert corpus_hash(with_overrides(LABELLED, {"label_rate.misread": 0.1})) != corpus_hash(LABELLED)
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash, later_defaults
+from mama_ray.config import decisive_values
+from mama_ray.data.synthetic.config import CorpusConfig, corpus_hash
 from mama_ray.data.synthetic.generate import describe_clip, generate_clip
 from mama_ray.data.synthetic.read_back import read_thing
 from mama_ray.data.synthetic.recognise import is_generators
@@ -89,5 +90,5 @@ def test_a_plain_corpus_is_named_as_before_its_later_fields_came():
         corpus_hash(CorpusConfig(level="full", num_train=7, domain="source"))
         == "e7a19432b25caf07eb8d0da8c021d72c9bbd80f61732612291dfc46f8bd960cf"
     )
-    assert later_defaults(CorpusConfig()).keys() >= {"texts", "domain"}
+    assert decisive_values(CorpusConfig()).keys().isdisjoint({"texts", "label_rate", "misread_rate"})
     assert corpus_hash(corpus()) != corpus_hash(corpus(human_rate=0.3))
