@@ -1,15 +1,15 @@
 """What a queue of narrations does at once, without waiting for a job."""
 
 import asyncio
+import os
 import time
 import tracemalloc
-
-import psutil
 
 from mama_ray.orchestration.serving.narrate.events import describe
 from mama_ray.orchestration.serving.narrate.jobs import Narration
 from mama_ray.orchestration.serving.narrate.record import RECORD_NAME
 from tests.orchestration.serving.narrate.narrations import add, comes_about, during, queue_at
+from tests.processes import descendants, title
 
 
 def test_a_narration_that_was_deleted_cannot_be_let_go_on(tmp_path):
@@ -50,7 +50,7 @@ def test_a_process_whose_narration_cannot_be_written_down_is_ended(tmp_path):
         assert narration.folder.log.read_bytes() == b""  # where it would say why it failed by itself
 
     def is_narrating() -> bool:
-        return any("narrate.child" in " ".join(one.cmdline()) for one in psutil.Process().children())
+        return any("narrate.child" in title(one) for one in descendants(os.getpid()))
 
     during(queue, work())
 
