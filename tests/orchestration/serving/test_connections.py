@@ -14,7 +14,7 @@ import uvicorn
 from mama_ray.orchestration.serving.connections import BoundedConnection
 from tests.orchestration.serving.app_process import RunningApp, raw
 
-PATIENCE_S = 0.5
+PATIENCE_S = 1.0  # more than a busy machine takes to send a request
 BEGUN = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Never: "
 
 
