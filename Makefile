@@ -90,8 +90,9 @@ lint: setup
 	@.venv/bin/ty check
 	@.venv/bin/deptry .
 
+# Those that have to be told something (a storage, a table) are run by hand.
 bench: setup
-	@for program in benchmarks/*.py; do echo "== $$program"; $(PY) "$$program"; done
+	@for program in $$(grep -L "required=True" benchmarks/*.py); do echo "== $$program"; $(PY) "$$program"; done
 
 # A machine whose python3 has torch needs no .venv for it: python3 -m benchmarks.gpu does the same.
 gpu-check: setup

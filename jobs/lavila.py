@@ -1,6 +1,6 @@
 """All of LaViLa in one job: a narrator learns from human pairs, narrates the rest, and dual encoders learn from both.
 
-python jobs/lavila.py [configs/lavila/embedded.yaml] --storage URI
+python jobs/lavila.py [configs/lavila/NAME.yaml] --storage URI
 
 Without arguments it runs on the embedded corpus, of which people told one clip in five.
 """

@@ -2,7 +2,8 @@
 
     python jobs/study.py [configs/study/NAME.yaml] --storage FOLDER     # again with the same: goes on
 
-`make study` runs configs/study/study.yaml, `make study-quick` a small part of it.
+`make study` runs second.yaml and sources.yaml, `make study-first` study.yaml, the first part; `make study-quick` the
+second part's main table with three seeds.
 """
 
 from mama_ray.experiments.study.job import StudyJob

@@ -156,7 +156,7 @@ def convert(source: Path, target: Path, dtype: Literal["float32", "bfloat16"]) -
 
 
 def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> GatedNarrator:
-    preset, gated = _preset(settings), settings.model.gated
+    preset, gated = _preset(settings.model), settings.model.gated
     if gated.language_model is not None:
         joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
         return start_gated_narrator(_vision(settings), gated.language_model, **joins)
@@ -171,9 +171,16 @@ def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> 
     return model
 
 
-def _preset(settings: NarratorSettings) -> GatedNarratorConfig:
+def longest_caption(model: NarratorModelConfig) -> int | None:
+    """Return the most tokens of a caption that a preset has place for, its end included; None for what is no preset of
+    a gated narrator."""
+    is_preset = model.pretrained is None and model.preset in PRESETS
+    return _preset(model).context_length - 1 if is_preset else None
+
+
+def _preset(model: NarratorModelConfig) -> GatedNarratorConfig:
     try:
-        return with_overrides(PRESETS[settings.model.preset], settings.model.gated.sizes or {})
+        return with_overrides(PRESETS[model.preset], model.gated.sizes or {})
     except ConfigError as error:
         raise UserError(f"model.gated.sizes: {error}") from error
 
@@ -182,7 +189,7 @@ def _video_config(settings: NarratorSettings) -> TimesformerConfig:
     """Return the config of a dual encoder with the video tower that training starts from."""
     if settings.model.gated.video_encoder is not None:
         return _encoder_config(settings)
-    preset = _preset(settings)
+    preset = _preset(settings.model)
     fields = {name: getattr(preset, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
     if settings.frames.num_frames is not None:
         fields["num_frames"] = settings.frames.num_frames

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from mama_ray.captioning.narrator.gated import longest_caption
 from mama_ray.config import with_overrides
 from mama_ray.data.index import read_index, select_split
 from mama_ray.data.index_look import look_at_index
@@ -49,6 +50,7 @@ def run_lavila(job: LavilaJob) -> str:
     """Take all steps, print the table of what each adds; returns the line that names the report."""
     start = time.perf_counter()
     job = with_overrides(job, {"storage": absolute_uri(job.storage)})
+    _require_room_for_captions(job)
     ensure_readable(job.shards, job.rephraser)
     ensure_writable(job.storage)
     if job.shards is not None:
@@ -70,6 +72,21 @@ def run_lavila(job: LavilaJob) -> str:
     report = write_page(folder, title, pages, results, lead=_lead(job, num_steps))
     print(_table(pages, results))  # noqa: T201 - the job's result
     return f"LaViLa done in {time.perf_counter() - start:.0f} s: {report}"
+
+
+def _require_room_for_captions(job: LavilaJob) -> None:
+    """Raise UserError where the narrator has no place for captions: it would say so after the first dual encoder."""
+    longest = longest_caption(job.narrator.model)
+    lengths = {
+        "narrator.data.max_caption_tokens": job.narrator.data.max_caption_tokens,
+        "caption.sampling.max_tokens": job.caption.sampling.max_tokens,
+    }
+    for name, length in lengths.items():
+        if longest is not None and length > longest:
+            got, wanted = f"{name} {length}", f"at most {longest}"
+            raise UserError(
+                "captions are too long for the narrator", got=got, wanted=wanted, remedy=f"--{name} {longest}"
+            )
 
 
 def _steps(job: LavilaJob) -> Mapping[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from mama_ray.captioning.quality import Flag
 from mama_ray.config import Config, MayChange
 from mama_ray.models.hub import EMBEDDED_ENCODER, prefix_of, without_prefix
 from mama_ray.storage.places import absolute_uri
@@ -44,7 +45,7 @@ class IndexJob(Config):
     captions: MayChange[list[str]] = []
     """Folders or URIs of caption tables, whose captions are searched beside those in the shards."""
 
-    exclude_flags: MayChange[list[str]] = []
+    exclude_flags: MayChange[list[Flag]] = []
     """Captions of the tables with one of these flags of the quality gate are left out."""
 
     output: MayChange[str] = "runs/index"

@@ -13,7 +13,7 @@ from mama_ray.reporting.metrics import RETRIEVAL_KEYS
 # What a trial reports at every validation.
 OBJECTIVES = (*(f"val/{key}" for key in RETRIEVAL_KEYS), "val/accuracy", "throughput/step_s")
 DEFAULT_SPACE: SearchSpace = {
-    "objective.margin": {"uniform": [0.0, 0.4]},
+    "objective.margin": {"uniform": [-0.2, 0.2]},
     "optim.lr": {"log_uniform": [3e-4, 3e-3]},
     "meta.lr": {"log_uniform": [3e-4, 3e-2]},
     "meta.inner.lr": {"log_uniform": [0.01, 0.2]},

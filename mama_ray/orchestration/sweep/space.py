@@ -1,6 +1,6 @@
 """What a sweep searches: dotted config keys and their domains, checked against a config before a trial runs.
 
-A domain is one line of YAML: `{uniform: [0.0, 0.4]}`, `{log_uniform: [1e-4, 1e-2]}`, `{int: [1, 4]}` (both ends are
+A domain is one line of YAML: `{uniform: [-0.2, 0.2]}`, `{log_uniform: [1e-4, 1e-2]}`, `{int: [1, 4]}` (both ends are
 among the values) or `{choice: [uniform, learned]}`.
 """
 
@@ -39,7 +39,9 @@ def check_search_space(base: _ConfigT, search_space: SearchSpace) -> dict[str, B
     """
     if not search_space:
         raise ConfigError(
-            "search_space is empty", wanted="at least one key", remedy="such as objective.margin: {uniform: [0.0, 0.4]}"
+            "search_space is empty",
+            wanted="at least one key",
+            remedy="such as objective.margin: {uniform: [-0.2, 0.2]}",
         )
     distributions = build_distributions(search_space)
     for key, distribution in distributions.items():

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mama_ray.config import load_config, with_overrides
+from mama_ray.errors import UserError
 from mama_ray.experiments.lavila.job import LavilaJob
-from mama_ray.experiments.lavila.run import SHARES
+from mama_ray.experiments.lavila.run import SHARES, run_lavila
 from tests.orchestration.captioning.captioning_runs import read_captions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,3 +69,12 @@ def test_every_step_is_taken_once_and_reported(tmp_path):
 def test_what_the_steps_differ_in_is_not_asked_for(changes, named):
     with pytest.raises(ValueError, match=named):
         LavilaJob.model_validate(changes)
+
+
+@pytest.mark.parametrize("name", ["narrator.data.max_caption_tokens", "caption.sampling.max_tokens"])
+def test_captions_that_the_narrator_has_no_place_for_are_refused_before_anything_is_trained(tmp_path, name):
+    job = load_config(LavilaJob, ROOT / "configs/lavila/ego4d.yaml")
+    job = with_overrides(job, {"storage": str(tmp_path / "runs"), name: 77})
+    with pytest.raises(UserError, match=f"got {name} 77, wanted at most 76"):
+        run_lavila(job)
+    assert not list(tmp_path.iterdir())

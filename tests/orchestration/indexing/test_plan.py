@@ -35,3 +35,8 @@ def test_clips_that_are_read_are_those_of_the_table(tmp_path, monkeypatch, split
     assert parts[-1].stop == len(table) == (24 if split is None else 16)
     assert all(len(own) == 1 + has_tables for own in rows.read()["captions"].to_pylist())
     assert work.exists() == has_tables
+
+
+def test_a_flag_that_the_gate_does_not_know_is_refused():
+    with pytest.raises(ValueError, match="exclude_flags"):
+        IndexJob(shards="shards", model="m", exclude_flags=["repeated"])
