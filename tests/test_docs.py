@@ -73,11 +73,15 @@ def test_every_file_that_a_page_names_is_there(page):
 
 
 def commands() -> list[tuple[str, str, str]]:
-    return [
-        (name_of(page), *found.groups())
-        for page in PAGES
-        for found in _JOB.finditer(page.read_text().replace("\\\n", " "))
-    ]
+    """Return (file, program, arguments) of the pages, and of what configs and jobs say at their top."""
+    files = [*PAGES, *sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "jobs").glob("*.py"))]
+    return [(name_of(file), *found.groups()) for file in files for found in _JOB.finditer(one_line_each(file))]
+
+
+def one_line_each(file: Path) -> str:
+    """Return a file's text with each command on one line, and in a docstring without the brackets of what is optional."""
+    text = re.sub(r"\\\n#?", " ", file.read_text())
+    return re.sub(r"[\[\]]", " ", text) if file.suffix == ".py" else text
 
 
 @pytest.mark.parametrize(("page", "program", "arguments"), commands(), ids=lambda value: value.strip()[:70])
@@ -86,8 +90,8 @@ def test_every_command_names_a_job_and_options_that_are_there(page, program, arg
     words = shlex.split(arguments)
     if "--help" in words:
         words.remove("--help")
-    if words and words[0].endswith(".yaml") and not words[0].startswith("configs/"):
-        words = words[1:]  # a file of the reader's own
+    if words and words[0].endswith(".yaml") and (not words[0].startswith("configs/") or "NAME" in words[0]):
+        words = words[1:]  # a file of the reader's own, or the one to choose
     parse_config(job_classes()[program], words, prog=program)
 
 
