@@ -79,7 +79,7 @@ def commands() -> list[tuple[str, str, str]]:
 
 
 def one_line_each(file: Path) -> str:
-    """Return a file's text with each command on one line, and in a docstring without the brackets of what is optional."""
+    """Return a file's text with each command on a line, and without the brackets of what a docstring calls optional."""
     text = re.sub(r"\\\n#?", " ", file.read_text())
     return re.sub(r"[\[\]]", " ", text) if file.suffix == ".py" else text
 
