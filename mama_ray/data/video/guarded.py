@@ -76,13 +76,13 @@ def window_frames(
     num_windows: int,
     frames_per_window: int,
     window: int,
-    short_side: int,
+    size: Mapping[str, int],
     decode: DecodeConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return `views.window_frames`. Raises as `sampled_frames` does."""
     return _guards_for(decode or DecodeConfig()).use(
         lambda guard: guard.window_frames(
-            data, num_windows=num_windows, frames_per_window=frames_per_window, window=window, short_side=short_side
+            data, num_windows=num_windows, frames_per_window=frames_per_window, window=window, size=size
         )
     )
 

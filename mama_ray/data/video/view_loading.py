@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mama_ray.data.video import guarded
-from mama_ray.data.video.loading import load_clip_frames
+from mama_ray.data.video.loading import decoded_size, load_clip_frames
 from mama_ray.data.video.settings import DecodeConfig, Interpolation
 from mama_ray.data.video.transforms import TransformConfig, resize_frames, transform_frames
 from mama_ray.data.video.views import BLACK, ViewConfig
@@ -23,16 +23,19 @@ def load_views(
 
     Raises DecodeError as `load_clip_frames` does.
     """
-    size = transform.image_size
     if views.num_views == 1:
         return load_clip_frames(data, num_frames=num_frames, transform=transform, decode=decode)[None]
+    size = transform.image_size
+    # Crops side by side are taken of frames that keep their aspect, whatever the model does with a single view.
+    seen = transform if views.num_crops == 1 else transform.model_copy(update={"resize": "center_crop"})
+    decoded = decoded_size(seen, at_random=False)
     if views.num_windows == 1:
-        frames = guarded.sampled_frames(data, num_frames=num_frames, size={"short_side": size}, decode=decode)
+        frames = guarded.sampled_frames(data, num_frames=num_frames, size=decoded, decode=decode)
         places = np.arange(num_frames)[None]
     else:
         frames, places = guarded.window_frames(
             data, num_windows=views.num_windows, frames_per_window=num_frames, window=views.window_frames,
-            short_side=size, decode=decode,
+            size=decoded, decode=decode,
         )  # fmt: skip
     if views.num_crops == 1:
         crops = transform_frames(frames, transform, rng=None)[None]

@@ -4,6 +4,7 @@ LaViLa's evaluation on EGTEA: 10 windows of 32 frames, every second of which is 
 centre before its three crops, which are then one and the same; here they differ. Without torch, for a child process.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -66,15 +67,15 @@ def window_frames(
     num_windows: int,
     frames_per_window: int,
     window: int,
-    short_side: int,
+    size: Mapping[str, int],
     decode: DecodeConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the frames that `window_indices` names, each once, the shorter side of `short_side` at most.
+    """Decode the frames that `window_indices` names, each once, in `size`, in words of `VideoDecoder`.
 
     Returns uint8 (frames, height, width, 3), RGB, in order of presentation, and where each frame of each window is
     among them, int64 (windows, frames), BLACK where it is none. Raises DecodeError.
     """
-    decoder = VideoDecoder(data, short_side=short_side, config=decode)
+    decoder = VideoDecoder(data, **size, config=decode)
     refuse_long_frames(decoder.width, decoder.height)
     indices = window_indices(decoder.num_frames, frames_per_window, num_windows=num_windows, window_frames=window)
     unique = np.unique(indices[indices != BLACK])

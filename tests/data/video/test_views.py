@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mama_ray.data.video.decode import VideoDecoder
+from mama_ray.data.video.loading import decoded_size
 from mama_ray.data.video.sampling import sample_frame_indices
-from mama_ray.data.video.transforms import TransformConfig
+from mama_ray.data.video.transforms import TransformConfig, transform_frames
 from mama_ray.data.video.view_loading import load_views, three_crops
 from mama_ray.data.video.views import BLACK, ViewConfig, window_indices
+from tests.data.video.video_factory import make_video
 
 
 def test_frame_lists_round_half_to_even():
@@ -69,6 +72,46 @@ def test_a_clip_shorter_than_a_window_ends_in_black():
     found = load_views(video, views=views, num_frames=4, transform=TransformConfig(image_size=32))
     assert found.shape == (2, 4, 32, 32, 3)
     assert [bool(frame.any()) for frame in found[0]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("filter_name", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("num_windows", [1, 2])
+def test_the_middle_crop_has_the_pixels_of_the_models_own_centre(filter_name, num_windows):
+    """Also where the model's filter is not the decoder's."""
+    video = make_video(num_frames=16, width=96, height=64)
+    transform = TransformConfig(image_size=24, resize="center_crop", interpolation=filter_name)
+    one, three = (
+        load_views(video, views=ViewConfig(num_windows=num_windows, window_frames=8, num_crops=crops), **ask(transform))
+        for crops in (1, 3)
+    )
+    np.testing.assert_array_equal(one, three[1::3])
+    if num_windows == 2:
+        frames = VideoDecoder(video, **decoded_size(transform, at_random=False)).frames_by_index(
+            np.array([0, 4, 8, 12])
+        )
+        np.testing.assert_array_equal(np.concatenate(one), transform_frames(frames, transform, rng=None))
+
+
+def test_filters_differ_in_every_view():
+    video = make_video(num_frames=16, width=96, height=64)
+    views = ViewConfig(num_windows=2, window_frames=8, num_crops=3)
+    cubic, linear = (
+        load_views(video, views=views, **ask(TransformConfig(image_size=24, interpolation=name)))
+        for name in ("bicubic", "bilinear")
+    )
+    assert all((cubic[view] != linear[view]).any() for view in range(6))
+
+
+def test_windows_of_a_model_that_squashes_are_scaled_once():
+    video = make_video(num_frames=8, width=96, height=64)
+    transform = TransformConfig(image_size=24)
+    found = load_views(video, views=ViewConfig(num_windows=2, window_frames=4), **ask(transform))
+    frames = VideoDecoder(video, width=24, height=24).frames_by_index(np.array([0, 2, 4, 6]))
+    np.testing.assert_array_equal(np.concatenate(found), frames)
+
+
+def ask(transform: TransformConfig) -> dict:
+    return {"num_frames": 2, "transform": transform}
 
 
 def test_one_view_is_what_a_clip_is_by_default():
