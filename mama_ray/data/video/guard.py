@@ -116,17 +116,10 @@ class VideoGuard:
         return frames, np.array(facts["places"], np.int64), (width, height)
 
     def window_frames(
-        self,
-        data: bytes | str | Path,
-        *,
-        num_windows: int,
-        frames_per_window: int,
-        window: int,
-        size: Mapping[str, int],
+        self, data: bytes | str | Path, *, size: Mapping[str, int], **windows: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return `views.window_frames`. Raises likewise."""
-        asked = {"num_windows": num_windows, "frames_per_window": frames_per_window, "window": window}
-        frames, facts = self._read(data, asked | {"size": dict(size)})
+        frames, facts = self._read(data, {**windows, "size": dict(size)})
         return frames, np.array(facts["places"], np.int64)
 
     def open_windows(self, path: str, windows: Sequence[tuple[float, float]], request: Mapping) -> dict:
