@@ -32,7 +32,7 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.feature_encoder import FeatureEncoder, Precision, require_device
 from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
 from mama_ray.models.weight_files import hash_weights
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def load_encoder(
         device: the GPU if there is one, else the CPU.
         precision: of the computation; features are float32. Evaluation computes in float32.
         batch_size: most videos, or texts, encoded at a time.
-        num_frames: of a video; by default what the weights were made for.
+        num_frames: of a video; by default as in training, else what the weights were made for.
         resize: how frames become squares; by default as in training.
         tokenizer: folder of CLIP's tokenizer, where none lies beside the weights.
         decode: limits of the decoder.
@@ -195,7 +195,7 @@ def load_encoder(
         digest = hash_weights(path)
     transform = evaluation_transform(model.config, training, resize)
     frames = FrameLoader(
-        num_frames=num_frames or model.config.num_frames,
+        num_frames=num_frames or trained_frames(training) or model.config.num_frames,
         transform=transform,
         decode=decode or DecodeConfig(),
         num_processes=num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1),

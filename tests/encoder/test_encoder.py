@@ -1,6 +1,7 @@
 """The five lines of a library user: everything that a model may be named by, and what happens to files of any kind."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_a_folder_in_the_layout_of_clip_works(encoder, model_folder, videos, tmp
     np.testing.assert_array_equal(again.encode_videos(videos[:1], progress=False).features, found)
     expected = encoder.encode_texts(["a red thing"])
     np.testing.assert_allclose(of_clip.encode_texts(["a red thing"]), expected, atol=1e-6)
+
+
+def test_a_clip_has_the_frames_of_the_training_which_may_be_others_than_the_weights_began_with(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    (tmp_path / "model/config.yaml").write_text("data: {num_frames: 7}\n")
+    assert mama_ray.load_encoder(tmp_path / "model").num_frames == 7
+    assert mama_ray.load_encoder(tmp_path / "model", num_frames=2).num_frames == 2
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder, tmp_path):
