@@ -47,7 +47,7 @@ def measure(state: TrainState, output: RunOutput, rounds: int) -> tuple[list[flo
     """Return the seconds that a save kept the training thread, and those until its checkpoint was published."""
 
     def capture():
-        model = capture_pretrained(state.model, buffers)
+        model = capture_pretrained(state.evaluated_model, buffers)
         captured = capture_state(state, selection=None, buffers=buffers)
 
         def write(staged):

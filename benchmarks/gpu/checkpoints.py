@@ -99,7 +99,7 @@ def _host_copies(state: TrainState, setting: Setting) -> Iterator[Row]:
 
 
 def _capture(state: TrainState, buffers: Buffers) -> WriteFiles:
-    model = capture_pretrained(state.model, buffers)
+    model = capture_pretrained(state.evaluated_model, buffers)
     captured = capture_state(state, selection=None, buffers=buffers)
 
     def write(folder: Path) -> None:

@@ -24,7 +24,7 @@ from mama_ray.models.adapters import adapter_state, exported_state, load_exporte
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.folder import HEAD_WEIGHTS
 from mama_ray.models.host_copy import Buffers, copy_to_host
-from mama_ray.models.weight_files import read_json, read_safetensors, read_torch_file
+from mama_ray.models.weight_files import WEIGHTS_NAME, read_json, read_safetensors, read_torch_file
 from mama_ray.storage.small_files import check_form
 from mama_ray.training.optim import schedules_agree
 from mama_ray.training.settings import OptimConfig
@@ -32,6 +32,9 @@ from mama_ray.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 _DIALS, _DIALS_OPTIMIZER = "dials.safetensors", "dials_optimizer.pt"
+# Where there is a moving average, model and head are the average, as whoever loads the folder wants what was evaluated;
+# these are the weights that training goes on with.
+_TRAINED, _TRAINED_HEAD = "trained.safetensors", "trained_head.safetensors"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class CapturedState:
 def capture_state(
     state: TrainState, *, selection: dict | None, extra: dict | None = None, buffers: Buffers | None = None
 ) -> CapturedState:
-    """Copy everything a run needs to go on, except the model itself and its head.
+    """Copy everything a run needs to go on, except `state.evaluated_model` and its head.
 
     selection: {"metric": name, "value": number} on the validation split, or None.
     buffers: of the copy before, which is no longer needed.
@@ -78,10 +81,10 @@ def capture_state(
     weights["objective.safetensors"] = state.feature_model.own_state()
     weights["adapters.safetensors"] = adapter_state(state.model)
     if state.ema is not None:
-        weights["ema.safetensors"] = exported_state(state.ema.module)
+        weights[_TRAINED] = exported_state(state.model)
         weights["ema_adapters.safetensors"] = adapter_state(state.ema.module)
-    if state.head_ema is not None:
-        weights["head_ema.safetensors"] = state.head_ema.module.state_dict()
+    if state.head_ema is not None and state.head is not None:
+        weights[_TRAINED_HEAD] = state.head.state_dict()
     weights = {name: tensors for name, tensors in weights.items() if tensors}
     average = state.weighted_step.meta_average
     if average is not None:
@@ -138,9 +141,7 @@ def load_state(state: TrainState, directory: Path) -> dict:
     record = read_train_state(directory)
     check_data_cursor(record, state)
     with state_errors(directory):
-        _load_model(state.model, directory, "model.safetensors", "adapters.safetensors")
-        if state.head is not None:
-            state.head.load_state_dict(read_safetensors(directory / HEAD_WEIGHTS))
+        _load_weights(state, directory)
         if state.feature_model.own_state():
             state.feature_model.load_own_state(read_safetensors(directory / "objective.safetensors"))
         state.optimizer.load_state_dict(read_torch_file(directory / "optimizer.pt"))
@@ -150,12 +151,9 @@ def load_state(state: TrainState, directory: Path) -> dict:
         if (dials := state.weighted_step.dials) is not None:
             dials.module.load_state_dict(read_safetensors(directory / _DIALS))
             dials.optimizer.load_state_dict(read_torch_file(directory / _DIALS_OPTIMIZER))
-        if state.ema is not None:
-            _load_model(state.ema.module, directory, "ema.safetensors", "ema_adapters.safetensors")
-            state.ema.n_averaged.fill_(record["ema_num_averaged"])
-        if state.head_ema is not None:
-            state.head_ema.module.load_state_dict(read_safetensors(directory / "head_ema.safetensors"))
-            state.head_ema.n_averaged.fill_(record["ema_num_averaged"])
+        for average in (state.ema, state.head_ema):
+            if average is not None:
+                average.n_averaged.fill_(record["ema_num_averaged"])
         if state.weighted_step.meta_average is not None:
             sums = read_safetensors(directory / "meta_gradient.safetensors")
             state.weighted_step.meta_average.load_state_dict(sums, record["meta_num_averaged"])
@@ -164,6 +162,23 @@ def load_state(state: TrainState, directory: Path) -> dict:
         restore_rng_state(record["torch_rng_state"])
     state.step = record["step"]
     return record
+
+
+def _load_weights(state: TrainState, directory: Path) -> None:
+    """Fill model and head, and their averages. Checkpoints of earlier versions have the averages in files of their own
+    beside those that training goes on with."""
+    trained, averaged, trained_head, averaged_head = (
+        (_TRAINED, WEIGHTS_NAME, _TRAINED_HEAD, HEAD_WEIGHTS)
+        if (directory / _TRAINED).is_file()
+        else (WEIGHTS_NAME, "ema.safetensors", HEAD_WEIGHTS, "head_ema.safetensors")
+    )
+    _load_model(state.model, directory, trained, "adapters.safetensors")
+    if state.ema is not None:
+        _load_model(state.ema.module, directory, averaged, "ema_adapters.safetensors")
+    if state.head is not None:
+        state.head.load_state_dict(read_safetensors(directory / trained_head))
+    if state.head_ema is not None:
+        state.head_ema.module.load_state_dict(read_safetensors(directory / averaged_head))
 
 
 def _load_model(model: DualEncoder, directory: Path, weights: str, adapters: str) -> None:

@@ -42,7 +42,8 @@ class OptimConfig(Config):
     """Gradients are scaled to at most this norm; 0 turns clipping off. The lookahead is never clipped."""
 
     ema_decay: float = Field(0.0, ge=0.0, lt=1.0)
-    """Decay of the moving average of the parameters that is evaluated and saved beside them; 0 turns it off."""
+    """Decay of the moving average of the parameters. The average is what is evaluated and what a checkpoint's model
+    is; the parameters themselves lie beside it, to go on with. 0 turns it off."""
 
 
 class TaskConfig(Config):

@@ -50,7 +50,7 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path: Path):
     run(whole, NUM_STEPS)
     run(first, 4)
     directory = save_checkpoint(first, tmp_path)
-    write_head(capture_head(first.head, ANSWERS), directory)
+    write_head(capture_head(first.evaluated_head, ANSWERS), directory)
     load_state(second, directory)
     torch.manual_seed(99)  # the generator as it stands has no say in what dropout draws
     run(second, NUM_STEPS)

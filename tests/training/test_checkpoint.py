@@ -79,6 +79,19 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(tmp_path, ru
     assert torch.equal(resumed[-1].losses, records[NUM_STEPS - 1].losses)
 
 
+def test_a_checkpoint_of_an_earlier_version_has_its_average_in_a_file_of_its_own(tmp_path):
+    first, second = new_state(ema_decay=0.9), new_state(ema_decay=0.9)
+    train(first, batches(0, 5), meta_stream(0), report=lambda record: None)
+    directory = save_checkpoint(first, tmp_path)
+    (directory / "model.safetensors").rename(directory / "ema.safetensors")
+    (directory / "trained.safetensors").rename(directory / "model.safetensors")
+    load_state(second, directory)
+    for ours, theirs in ((second.model, first.model), (second.evaluated_model, first.evaluated_model)):
+        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    pairs = zip(second.model.parameters(), second.evaluated_model.parameters(), strict=True)
+    assert not all(torch.equal(*pair) for pair in pairs)
+
+
 def dials_of(state: TrainState) -> list[torch.Tensor]:
     dials = state.weighted_step.dials
     return [] if dials is None else list(dials.module.state_dict().values())
@@ -243,7 +256,7 @@ def test_a_run_of_adapters_on_a_clip_folder_resumes_bit_for_bit_and_its_checkpoi
     train(whole, clips(0, 6), metas(0), report=lambda record: None)
     train(first, clips(0, 3), metas(0), report=lambda record: None)
     directory = tmp_path / "checkpoint"
-    save_pretrained(first.model, directory)
+    save_pretrained(first.evaluated_model, directory)
     save_state(first, directory, selection=None)
     second = state(directory)
     load_state(second, directory)
@@ -262,7 +275,9 @@ def test_a_run_of_adapters_on_a_clip_folder_resumes_bit_for_bit_and_its_checkpoi
     }
     with torch.no_grad():
         batch = clips(0, 1)[0]
-        for ours, theirs in zip(*(model(batch.frames, batch.token_ids) for model in (plain, first.model)), strict=True):
+        for ours, theirs in zip(
+            *(model(batch.frames, batch.token_ids) for model in (plain, first.evaluated_model)), strict=True
+        ):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     (directory / "adapters.safetensors").unlink()
     with pytest.raises(UserError, match=r"adapters\.safetensors"):

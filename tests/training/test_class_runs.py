@@ -56,8 +56,8 @@ def test_a_resumed_run_equals_one_that_was_not_stopped(tmp_path: Path, case):
     run(whole, NUM_STEPS)
     run(first, 4)
     directory = save_checkpoint(first, tmp_path)
-    if isinstance(first.head, ClassHeads):
-        write_class_head(capture_class_head(first.head, ("0:1",)), directory)
+    if isinstance(first.evaluated_head, ClassHeads):
+        write_class_head(capture_class_head(first.evaluated_head, ("0:1",)), directory)
     load_state(second, directory)
     run(second, NUM_STEPS)
     ours, theirs = ({**s.feature_model.state_dict(), **s.weighting.state_dict()} for s in (whole, second))

@@ -59,7 +59,7 @@ def meta_stream(first: int):
 def save_checkpoint(state: TrainState, run: Path, *, selection: float | None = None) -> Path:
     directory = run / "checkpoints" / step_directory(state.step)
     directory.mkdir(parents=True)
-    save_file(state.model.state_dict(), directory / "model.safetensors")
+    save_file(state.evaluated_model.state_dict(), directory / "model.safetensors")
     (directory / "config.json").write_text("{}")
     recorded = None if selection is None else {"metric": "val/t2v_R@1", "value": selection}
     save_state(state, directory, selection=recorded)

@@ -142,8 +142,8 @@ class RunRecorder:
             self._recording.save(metrics, capture, selection=selection, curves=curves)
 
     def _capture(self, metrics: dict[str, float], selection: dict | None) -> WriteFiles:
-        model = capture_pretrained(self._state.model, self._buffers)
-        asked, head, captured, of_classes = self._asked, self._state.head, None, None
+        model = capture_pretrained(self._state.evaluated_model, self._buffers)
+        asked, head, captured, of_classes = self._asked, self._state.evaluated_head, None, None
         if isinstance(head, ClassHeads):
             of_classes = capture_class_head(head, self._actions, self._buffers)
         elif asked is not None and head is not None:

@@ -41,7 +41,7 @@ def save(output: RunOutput, state) -> None:
     """Save as the recorders do."""
 
     def capture():
-        weights = copy_to_host(dict(state.model.state_dict()))
+        weights = copy_to_host(dict(state.evaluated_model.state_dict()))
         captured = capture_state(state, selection=None)
 
         def write(staged):
@@ -63,7 +63,9 @@ def test_training_goes_on_while_a_checkpoint_waits_and_the_checkpoint_holds_its_
     def report(record):
         output.metrics.write(record.step, {"train/loss": float(record.losses.mean())})
         if state.step == 3:
-            then.update(copy.deepcopy(state.model.state_dict()))
+            then.update(
+                copy.deepcopy({"trained": state.model.state_dict(), "model": state.evaluated_model.state_dict()})
+            )
             storage.block()
             save(output, state)
 
@@ -76,9 +78,10 @@ def test_training_goes_on_while_a_checkpoint_waits_and_the_checkpoint_holds_its_
     assert ref.step == 3
     folder = tmp_path / "run" / "checkpoints" / "step_00000003"
     assert not (folder / ".uploading").exists()
-    saved = load_file(folder / "model.safetensors")
-    assert all(torch.equal(saved[name], value) for name, value in then.items())
-    assert not all(torch.equal(saved[name], value) for name, value in state.model.state_dict().items())
+    for file, now in (("trained", state.model.state_dict()), ("model", state.evaluated_model.state_dict())):
+        saved = load_file(folder / f"{file}.safetensors")
+        assert all(torch.equal(saved[name], value) for name, value in then[file].items())
+        assert not all(torch.equal(saved[name], value) for name, value in now.items())
     resumed, finished = new_state(ema_decay=0.9), state
     load_state(resumed, folder)
     train(resumed, batches(3, NUM_STEPS), meta_stream(2), report=lambda _: None)

@@ -50,7 +50,7 @@ def test_killed_run_of_adapters_resumes_bit_for_bit_and_transformers_loads_its_e
     assert "resumed at step" in (tmp_path / "killed.log").read_text()
     assert outcome(tmp_path, "killed") == outcome(tmp_path, "undisturbed")
     ends = [checkpoint(tmp_path, run, NUM_STEPS) for run in ("undisturbed", "killed")]
-    for name in ("adapters.safetensors", "ema.safetensors", "ema_adapters.safetensors"):
+    for name in ("adapters.safetensors", "trained.safetensors", "ema_adapters.safetensors"):
         ours, theirs = (hashlib.sha256((end / name).read_bytes()).hexdigest() for end in ends)
         assert ours == theirs, name
 
