@@ -169,7 +169,8 @@ class MetaConfig(Config):
     margin: AddedLater[Literal["fixed", "scalar", "per_sample"]] = "fixed"
     """fixed: objective.margin; scalar: a signed margin, one for all, learned on the meta-set from objective.margin on;
     per_sample: one of each sample, by a small net of its loss without margin. Learned by the same directional pass, at
-    meta steps, whatever the weights are; the meta loss is then without margin."""
+    meta steps, whatever the weights are; the meta loss is then without margin. fixed does better: docs/study.md,
+    experiment margin_dose."""
 
     margin_lr: AddedLater[float] = Field(3e-3, gt=0.0)
     """Learning rate of a learned margin (AdamW without decay), on the inverse hyperbolic tangent of its share of
