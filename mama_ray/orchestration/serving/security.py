@@ -11,6 +11,7 @@ import hmac
 import logging
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,6 +29,9 @@ LOGIN_PATH = "/login"
 _COOKIE = "mama_ray_app"
 _READING = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 1 << 20  # of everything but uploads: a query, a mark, an edited caption
+# The form of the token is all that strangers may hold open: it is short, and its places are no one else's.
+_LOGIN_BODY = 8 << 10
+_MAX_LOGINS = 8
 _OPEN_PATHS = (
     LOGIN_PATH,
     "/static/app.css",
@@ -52,6 +56,14 @@ _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in PROTECTING_HE
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
+@dataclass
+class _Places:
+    """How many requests of a kind are worked on, of how many at most."""
+
+    limit: int
+    num_taken: int = 0
+
+
 class Doorkeeper:
     """ASGI middleware: host 400, token 401, origin 403, size 413, a body that stops coming 408,
     number of requests 503, and headers of every answer.
@@ -71,15 +83,17 @@ class Doorkeeper:
         upload_paths: Collection[str] = (),
         max_clients: int = 64,
         patience_s: float = 60.0,
+        login_within_s: float = 10.0,
     ) -> None:
         """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies;
-        patience_s: how long the next part of a body is waited for.
+        patience_s: how long the next part of a body is waited for; login_within_s: how long the whole form of the
+        token is, which who has no token sends.
         """
-        self._patience_s = patience_s
+        self._patience_s, self._login_within_s = patience_s, login_within_s
         self._app, self._pages, self._token = app, pages, token
         self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
         self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
-        self._max_clients, self._num_clients = max_clients, 0
+        self._clients, self._logins = _Places(max_clients), _Places(_MAX_LOGINS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is refused, and hand on the rest."""
@@ -95,14 +109,15 @@ class Doorkeeper:
         if refusal is not None:
             await _answer_and_close(refusal, scope, receive, protected)
             return
-        self._num_clients += 1
+        places = self._places(request)
+        places.num_taken += 1
         try:
-            if _path_of(request) == LOGIN_PATH:
+            if places is self._logins:
                 await _answer_and_close(await self._login(request, receive), scope, receive, protected)
             else:
                 await self._app(scope, self._bounded(request, receive), protected)
         finally:
-            self._num_clients -= 1
+            places.num_taken -= 1
 
     def _refusal(self, request: Request) -> Response | None:
         if _host_of(request) not in self._hosts:
@@ -113,12 +128,18 @@ class Doorkeeper:
             return self._ask_for_token(request)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limit(request):
-            return _told(413, f"larger than the limit of {self._limit(request) >> 20} MiB")
-        if self._num_clients >= self._max_clients:
+            return _told(413, _too_large(self._limit(request)))
+        places = self._places(request)
+        if places.num_taken >= places.limit:
             return Response("busy; try again in a moment\n", 503, {"retry-after": "2"}, "text/plain")
         return None
 
+    def _places(self, request: Request) -> _Places:
+        return self._logins if _path_of(request) == LOGIN_PATH else self._clients
+
     def _limit(self, request: Request) -> int:
+        if _path_of(request) == LOGIN_PATH:
+            return _LOGIN_BODY
         is_upload = _path_of(request).startswith(self._upload_paths) if self._upload_paths else False
         return self._max_upload_bytes if is_upload else _SMALL_BODY
 
@@ -138,7 +159,7 @@ class Doorkeeper:
             num_bytes += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
             if num_bytes > limit:
-                raise HTTPException(413, f"larger than the limit of {limit >> 20} MiB", {"connection": "close"})
+                raise HTTPException(413, _too_large(limit), {"connection": "close"})
             return message
 
         return counted
@@ -162,7 +183,10 @@ class Doorkeeper:
         if request.method != "POST":
             return self._pages.render(request, "login.html.j2", was_wrong=False)
         try:
-            form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+            async with asyncio.timeout(self._login_within_s):
+                form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+        except TimeoutError:
+            return _told(408, f"the form did not come within {self._login_within_s:g} s")
         except HTTPException as error:  # nobody behind this door would answer it
             return _told(error.status_code, str(error.detail))
         if not _is_same(str(form.get("token", "")).strip(), self._token):
@@ -180,6 +204,10 @@ async def _answer_and_close(answer: Response, scope: Scope, receive: Receive, se
 
 def _told(status: int, reason: str) -> Response:
     return JSONResponse({"detail": reason}, status)
+
+
+def _too_large(limit: int) -> str:
+    return f"larger than the limit of {f'{limit >> 20} MiB' if limit >> 20 else f'{limit >> 10} KiB'}"
 
 
 def _with_headers(send: Send) -> Send:
