@@ -8,6 +8,7 @@ answered may be framed or embedded elsewhere. On other addresses every request m
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 from collections.abc import Collection, Iterable
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS
+from mama_ray.orchestration.serving.job import ALL_ADDRESSES, LOOPBACK_HOSTS
 from mama_ray.orchestration.serving.pages import Pages
 
 logger = logging.getLogger(__name__)
@@ -85,13 +86,16 @@ class Doorkeeper:
         patience_s: float = 60.0,
         login_within_s: float = 10.0,
     ) -> None:
-        """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies;
-        patience_s: how long the next part of a body is waited for; login_within_s: how long the whole form of the
-        token is, which who has no token sends.
+        """hosts: names beside the loopback ones, one of ALL_ADDRESSES for every IP address;
+        upload_paths: beginnings of paths that may take large bodies;
+        patience_s: how long the next part of a body is waited for;
+        login_within_s: how long the whole form of the token, which a stranger sends.
         """
         self._patience_s, self._login_within_s = patience_s, login_within_s
         self._app, self._pages, self._token = app, pages, token
-        self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
+        self._hosts = {_comparable(host) for host in (*LOOPBACK_HOSTS, *hosts)}
+        # The trap needs a name: no one else's DNS leads a browser that asks for an IP address.
+        self._takes_any_address = not self._hosts.isdisjoint(ALL_ADDRESSES)
         self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
         self._clients, self._logins = _Places(max_clients), _Places(_MAX_LOGINS)
 
@@ -120,7 +124,8 @@ class Doorkeeper:
             places.num_taken -= 1
 
     def _refusal(self, request: Request) -> Response | None:
-        if _host_of(request) not in self._hosts:
+        host = _host_of(request)
+        if host not in self._hosts and not (self._takes_any_address and _is_address(host)):
             return _told(400, "this is not a name of this app; name it in hosts, or ask by its address")
         if request.method not in _READING and not _is_from_here(request):
             return _told(403, "the request comes from a page of another site")
@@ -228,7 +233,20 @@ def _host_of(request: Request) -> str:
     """Return the name in the Host header without its port; empty where there is none, or several, or no name."""
     given = request.headers.getlist("host")
     found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-    return found[1].strip("[]").lower() if found else ""
+    return _comparable(found[1].strip("[]")) if found else ""
+
+
+def _comparable(host: str) -> str:
+    """Return a name in lower case, an address in its short form."""
+    return str(ipaddress.ip_address(host)) if _is_address(host) else host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _path_of(request: Request) -> str:

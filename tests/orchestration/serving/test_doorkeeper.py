@@ -39,6 +39,24 @@ def test_a_host_with_more_than_name_and_port_is_none_of_ours(host):
     assert asked(guarded_app(), "GET", "/api/secret", headers={**bearer, "host": "[::1]:8765"}).json() == "told"
 
 
+@pytest.mark.parametrize(
+    ("listens_on", "host", "status"),
+    [
+        ("0.0.0.0", "192.168.1.5:8765", 200),
+        ("::", "[fd00:0::1]:8765", 200),
+        ("0.0.0.0", "evil.example", 400),
+        ("0.0.0.0", "192.168.1.5.evil.example", 400),
+        ("127.0.0.1", "192.168.1.5", 400),
+        ("fd00::1", "[fd00:0:0::1]", 200),
+    ],
+)
+def test_an_address_is_ours_where_the_app_listens_on_all_of_them_and_a_name_is_not(listens_on, host, status):
+    app = FastAPI()
+    app.add_api_route("/", lambda: "told")
+    app.add_middleware(Doorkeeper, pages=Pages(), token=None, hosts=[listens_on], max_upload_bytes=1)
+    assert asked(app, "GET", "/", headers={"host": host}).status_code == status
+
+
 def test_cookies_of_other_apps_of_the_machine_do_not_hide_ours():
     given = asked(guarded_app(), "POST", "/login", data={"token": TOKEN})
     ours = given.headers["set-cookie"].partition(";")[0]
