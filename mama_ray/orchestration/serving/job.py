@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from mama_ray.config import Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.models.hub import absolute_source
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
 from mama_ray.storage.places import absolute_uri
@@ -128,6 +129,8 @@ def with_absolute_paths(job: AppJob) -> AppJob:
     for name in ("shards", "index", "audit"):
         if getattr(job, name) is not None:
             changes[name] = absolute_uri(getattr(job, name))
+    if job.run is not None:
+        changes["run"] = absolute_source(job.run)
     if job.narrator not in (None, EMBEDDED) and job.narrator.startswith((".", "~", "/")):
         changes["narrator"] = absolute_uri(job.narrator)
     return job.model_copy(update=changes)
