@@ -62,6 +62,12 @@ class IndexJob(Config):
     actors: MayChange[IndexActorConfig] = IndexActorConfig()
     """The actors and what each reserves."""
 
+    @model_validator(mode="after")
+    def _flags_have_captions(self) -> Self:
+        if self.exclude_flags and not self.captions:
+            raise ValueError("exclude_flags needs captions: those in the shards have no flags")
+        return self
+
 
 def with_absolute_paths(job: IndexJob) -> IndexJob:
     """Name every place so that workers, whose working directory is another, find it too."""

@@ -100,9 +100,12 @@ class AppJob(Config):
         return [_bare_name(host) for host in hosts]
 
     @model_validator(mode="after")
-    def _index_has_an_encoder(self) -> Self:
+    def _search_has_an_encoder(self) -> Self:
         if self.index is not None and self.run is None:
             raise ValueError("index needs run, the encoder that it was made by: words are searched with it")
+        if self.run is None and (self.search != "exact" or self.cluster.num_replicas):
+            name = "cluster" if self.cluster.num_replicas else "search"
+            raise ValueError(f"{name} needs run, the encoder: without one nothing is searched")
         return self
 
 

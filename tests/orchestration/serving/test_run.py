@@ -24,6 +24,20 @@ def test_a_name_that_no_request_would_bear_is_refused_with_the_bare_one(host, wa
         AppJob(hosts=[host])
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"run": "embedded", "cluster": {"num_shares": 2}}, "num_shares have no meaning without num_replicas"),
+        ({"cluster": {"num_replicas": 2}}, "cluster needs run"),
+        ({"search": "approximate"}, "search needs run"),
+        ({"index": "runs/index"}, "index needs run"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(given, told):
+    with pytest.raises(ValidationError, match=told):
+        AppJob.model_validate(given)
+
+
 def test_names_and_addresses_are_taken_bare():
     given = ["my.machine", "My_machine-2.example.", "192.168.1.5", "[::1]", "fd00::1"]
     assert AppJob(hosts=given).hosts == [*given[:3], "::1", "fd00::1"]
