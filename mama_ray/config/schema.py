@@ -24,6 +24,14 @@ class Config(BaseModel):
     named_by: ClassVar[str | None] = None
     """The field that a command line may name a group by: with `name` there `--engine gpt2` is `--engine.name gpt2`."""
 
+    def changed_beside(self, switch: str) -> list[str]:
+        """Return the fields, but for `switch`, whose value is not the default: what a switch that is off leaves idle.
+
+        Not those that were set: a config that a job has recorded sets every field.
+        """
+        fields = {name: field for name, field in type(self).model_fields.items() if name != switch}
+        return [name for name, field in fields.items() if getattr(self, name) != default_of(field)]
+
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 

@@ -136,7 +136,8 @@ def _check_signature(place: Place, start: bytes) -> None:
 
 def _check_separator(place: Place, start: bytes, separator: str) -> None:
     """Refuse a table that has no column `video` only because its values are separated by something else."""
-    line = start.removeprefix(b"\xef\xbb\xbf").splitlines()[0].decode(errors="replace") if start else ""
+    lines = start.removeprefix(b"\xef\xbb\xbf").splitlines()
+    line = lines[0].decode(errors="replace") if lines else ""
     columns = {other: [name.strip().strip('"') for name in line.split(other)] for other in _SEPARATORS}
     named = [other for other, names in columns.items() if other != separator and len(names) > 1 and "video" in names]
     if "video" in columns[separator] or not named:

@@ -11,23 +11,26 @@ from pathlib import Path
 
 import yaml
 
+from mama_ray.data.questions.answers import ANSWERS_NAME
+from mama_ray.data.tokenizer_match import TOKENIZER_FILES
 from mama_ray.encoder.source import checkpoint_of
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile, describe_protocol
 from mama_ray.models.card import CARD, UNKNOWN_LICENSE, CardResult, model_card, without_places
+from mama_ray.models.heads.classes import CLASS_HEAD_CONFIG
+from mama_ray.models.heads.folder import HEAD_CONFIG
+from mama_ray.models.hf_encoder.preprocessor import FILES as PREPROCESSOR_FILES
 from mama_ray.models.hub import upload_to_hub
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, training_config
-from mama_ray.models.weight_files import hash_weights, read_json
+from mama_ray.models.weight_files import HEAD_WEIGHTS, hash_weights, read_json, safetensors_of
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import MAX_JSON_BYTES
 
-_MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "head.json")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-# Of the training, beside the model in a checkpoint.
-_STATE_FILES = (
-    "weight_net.safetensors", "objective.safetensors", "adapters.safetensors", "ema.safetensors",
-    "ema_adapters.safetensors", "head_ema.safetensors", "meta_gradient.safetensors",
+# Each by its name: beside the model a checkpoint has the state of its training, in safetensors and JSON as well.
+_MODEL_FILES = ("config.json", *PREPROCESSOR_FILES, HEAD_WEIGHTS, HEAD_CONFIG, CLASS_HEAD_CONFIG, ANSWERS_NAME)
+_TOKENIZER_FILES = (
+    *TOKENIZER_FILES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 )  # fmt: skip
 
 
@@ -61,10 +64,16 @@ def prepare_upload(source: str | Path, directory: Path, *, repo_id: str, license
         place = checkpoint_of(Place.of(source))
         with place.local() as folder:
             describe_model(folder)  # a folder that cannot be loaded is told here, not by who downloads it
-            for pattern in (*_MODEL_FILES, *_TOKENIZER_FILES):
-                for path in folder.glob(pattern):
-                    if path.name not in _STATE_FILES:
-                        shutil.copyfile(path, directory / path.name)
+            if not (weights := safetensors_of(folder)):
+                raise UserError(
+                    "the model has no safetensors",
+                    got=str(source),
+                    wanted="weights that nobody has to unpickle",
+                    remedy="load it with from_pretrained, and publish the folder that save_pretrained writes",
+                )
+            for name in (*weights, *_MODEL_FILES, *_TOKENIZER_FILES):
+                if name in weights or (folder / name).is_file():
+                    shutil.copyfile(folder / name, directory / name)
             training = training_config(folder / RUN_CONFIG)
             record = read_json(folder / "train_state.json") if (folder / "train_state.json").is_file() else None
         results = _results_of(place, hash_weights(directory))

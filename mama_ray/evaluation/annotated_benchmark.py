@@ -51,8 +51,7 @@ class AnnotatedBenchmark(Config):
     @model_validator(mode="after")
     def _has_frames_in_a_window(self) -> "AnnotatedBenchmark":
         views, wanted = self.views, self.num_frames or 1
-        asked = views.num_windows > 1 or "window_frames" in views.model_fields_set
-        if asked and views.window_frames < wanted:
+        if views.num_windows > 1 and views.window_frames < wanted:
             raise ValueError(f"views.window_frames: got {views.window_frames}, wanted at least num_frames, {wanted}")
         return self
 

@@ -11,14 +11,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import Place
+from mama_ray.storage.places import Place, absolute_uri
 from mama_ray.storage.waits import told_wait
 
 HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json"]
 HUB_FILES += ["vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
 HUB_FILES += ["special_tokens_map.json", "added_tokens.json"]
 HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
-HUB_FILES += ["config.yaml"]  # our own: how frames became squares
+HUB_FILES += ["config.yaml", "head.json", "class_head.json", "answers.json"]  # our own: how frames became squares
 _WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"
 
 HF_PREFIX = "hf:"
@@ -44,6 +44,16 @@ def without_prefix(source: str) -> str:
     if source == EMBEDDED_ENCODER:
         return str(_EMBEDDED_FOLDER)
     return source.removeprefix(prefix_of(source))
+
+
+def absolute_source(source: str) -> str:
+    """Name the local folder of a model so that workers, whose working directory is another, find it too.
+
+    A URI and a hub id are as they were, and so is `embedded`: a worker has a package of its own.
+    """
+    prefix, bare = prefix_of(source), without_prefix(source)
+    is_local = os.path.exists(os.path.expanduser(bare)) or bare.startswith((".", "~", "/"))
+    return f"{prefix}{absolute_uri(bare)}" if is_local and source != EMBEDDED_ENCODER else source
 
 
 @contextmanager

@@ -134,13 +134,9 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
         return read_safetensors(directory / WEIGHTS_NAME, values_of=values_of)
     if not (directory / INDEX_NAME).is_file():
         return _read_torch_state(directory, values_of)
-    weight_map = read_json(directory / INDEX_NAME).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) and name for name in weight_map.values()):
-        raise UserError(f"{directory / INDEX_NAME} is not a shard index", wanted="an object `weight_map`")
+    weight_map = _read_weight_map(directory)
     state: State = {}
     for name in sorted(set(weight_map.values())):
-        if not is_plain_name(name) or "/" in name:
-            raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
         part = read_safetensors(directory / name, values_of=values_of)
         if doubled := sorted(part.keys() & state.keys()):
             raise UserError("shards hold a tensor twice", got=name_some(doubled), wanted="each tensor in one shard")
@@ -149,6 +145,25 @@ def read_state(directory: Path, *, values_of: Collection[str] | None = None) -> 
     if absent:
         raise UserError("shards lack tensors of their index", got=name_some(absent), wanted="every tensor of the index")
     return state
+
+
+def safetensors_of(directory: Path) -> list[str]:
+    """Return the names of the files of a model directory's weights; empty where these are no safetensors."""
+    if (directory / WEIGHTS_NAME).is_file():
+        return [WEIGHTS_NAME]
+    if not (directory / INDEX_NAME).is_file():
+        return []
+    return [INDEX_NAME, *sorted(set(_read_weight_map(directory).values()))]
+
+
+def _read_weight_map(directory: Path) -> dict[str, str]:
+    weight_map = read_json(directory / INDEX_NAME).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) and name for name in weight_map.values()):
+        raise UserError(f"{directory / INDEX_NAME} is not a shard index", wanted="an object `weight_map`")
+    for name in weight_map.values():
+        if not is_plain_name(name) or "/" in name:
+            raise UserError("shard index leads out of the model directory", got=name, wanted="a plain file name")
+    return weight_map
 
 
 def _read_torch_state(directory: Path, values_of: Collection[str] | None) -> State:

@@ -132,6 +132,8 @@ def test_a_missing_file_is_named(tmp_path, suffix):
     ("name", "content", "text"),
     [
         ("a.csv", b"", "no rows"),
+        ("a.csv", b"\xef\xbb\xbf", "no rows"),
+        ("a.tsv", b"\xef\xbb\xbf", "no rows"),
         ("a.csv", b"video,caption\n", "no rows"),
         ("a.jsonl", b"\n\n", "no rows"),
         ("a.csv", b"caption\nhello\n", "lack a column"),

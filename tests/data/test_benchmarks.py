@@ -140,6 +140,17 @@ def test_a_command_that_would_do_harm_is_refused(tmp_path):
     assert path.read_text().startswith("A-R1")
 
 
+@pytest.mark.parametrize("name", ["didemo", "activitynet", "ek100", "charades_ego", "egomcq"])
+def test_captions_beside_annotations_that_have_their_own_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match=f"--captions has no meaning for a benchmark of one file: got {name}"):
+        main(name, tmp_path / "test.json", tmp_path / "out.jsonl", captions=tmp_path / "captions.json")
+
+
+def test_captions_beside_json_lines_of_msrvtt_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--captions has no meaning for JSON lines"):
+        read_msrvtt(tmp_path / "test.jsonl", tmp_path / "MSRVTT_data.json")
+
+
 def test_val_2_of_activitynet_is_refused(tmp_path):
     with pytest.raises(UserError, match="val_1"):
         read_activitynet(tmp_path / "val_2.json")

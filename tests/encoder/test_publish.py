@@ -18,11 +18,20 @@ from mama_ray.encoder.publish import prepare_upload
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import ResultFile
 from mama_ray.models.clip_vip.hf_layout import to_hf_clip
+from mama_ray.models.heads.classes import ClassHeads, capture_class_head, write_class_head
+from mama_ray.models.heads.folder import capture_head, write_head
+from mama_ray.models.heads.head import build_head
+from mama_ray.models.heads.settings import HeadConfig
+from mama_ray.models.hub import HUB_FILES
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.weight_files import hash_weights
+from mama_ray.training.checkpoint import save_state
+from mama_ray.training.state import TrainState
 from tests.encoder.hub_server import TOKEN, running_hub
-from tests.encoder.tiny_encoder import write_run
+from tests.encoder.tiny_encoder import write_model, write_run
 from tests.evaluation.test_protocol import make_result
+from tests.training.toy_runs import new_state
+from tests.weighting.toys import INPUTS
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -57,6 +66,12 @@ def run(tmp_path_factory) -> Path:
     return run
 
 
+@pytest.fixture
+def upload(tmp_path) -> Path:
+    (tmp_path / "upload").mkdir()
+    return tmp_path / "upload"
+
+
 def result_file(name: str, digest: str) -> str:
     result = make_result()
     checkpoint = result.checkpoint.model_copy(update={"sha256": digest})
@@ -77,6 +92,57 @@ def test_the_folder_holds_the_model_and_nothing_of_its_training_s_state(run, tmp
     assert not [word for word in (b"secret-bucket", b"/disks") if word in everything]
     settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert (settings["data"]["resize"], settings["shards"]) == ("center_crop", "shards")
+
+
+@pytest.mark.parametrize(("kind", "config"), [("answers", "head.json"), ("actions", "class_head.json")])
+def test_a_head_is_published_and_no_file_of_the_training(tmp_path, upload, kind, config):
+    folder = write_model(tmp_path / "checkpoint")
+    save_state(training_state(), folder, selection=None)
+    (folder / "head_ema.safetensors").write_bytes(b"state")
+    (folder / "answers.json").write_text('["red", "blue"]')
+    if kind == "answers":
+        write_head(capture_head(build_head(HeadConfig(hidden_dim=8), 64, 2), ["red", "blue"]), folder)
+    else:
+        write_class_head(capture_class_head(ClassHeads(64, {"verb": 2, "noun": 2, "action": 1}), ("0:1",)), folder)
+    state = {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".pt", ".json")}
+    assert {"average_loss.safetensors", "dials.safetensors", "ema.safetensors", "weight_net.safetensors"} <= state
+    prepare_upload(folder, upload, repo_id="me/mine")
+    assert sorted(path.name for path in upload.iterdir()) == sorted([
+        "README.md", "answers.json", "config.json", "head.safetensors", config, "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    ])  # fmt: skip
+    assert {config, "answers.json"} <= set(HUB_FILES)
+
+
+def training_state() -> TrainState:
+    """With all that a weighted run may learn beside its model."""
+    meta = {"margin": "per_sample", "gradient_decay": 0.7}
+    return new_state(meta=meta, weighting=INPUTS.model_copy(update={"hidden_dim": 8}), ema_decay=0.9)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "added_tokens.json", "processor_config.json"])
+def test_what_reads_texts_and_pictures_is_published(tmp_path, upload, name):
+    (write_model(tmp_path / "model") / name).write_text("{}")
+    prepare_upload(tmp_path / "model", upload, repo_id="me/mine")
+    assert (upload / name).is_file()
+
+
+def test_shards_are_published_with_their_index(tmp_path, upload):
+    folder = write_model(tmp_path / "model")
+    (folder / "model.safetensors").rename(folder / "part-1.safetensors")
+    names = load_file(folder / "part-1.safetensors")
+    index = {"weight_map": dict.fromkeys(names, "part-1.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    prepare_upload(folder, upload, repo_id="me/mine")
+    from_pretrained(upload)
+
+
+def test_weights_that_would_have_to_be_unpickled_are_not_published(tmp_path, upload):
+    folder = write_model(tmp_path / "model")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="has no safetensors"):
+        prepare_upload(folder, upload, repo_id="me/mine")
 
 
 def test_the_card_has_what_the_hub_reads_and_the_results_of_exactly_these_weights(run, tmp_path):

@@ -47,8 +47,7 @@ def test_a_template_without_a_place_for_the_text_is_refused():
         benchmark("egtea", templates=["#C C {}", "#C C opens"])
 
 
-@pytest.mark.parametrize("views", [{"window_frames": 8}, {"num_windows": 2, "window_frames": 15}])
-def test_a_window_has_as_many_frames_as_are_seen(views):
-    with pytest.raises(pydantic.ValidationError, match="views.window_frames: got .*, wanted at least num_frames, 16"):
-        benchmark("egtea", views=views, num_frames=16)
+def test_a_window_has_as_many_frames_as_are_seen():
+    with pytest.raises(pydantic.ValidationError, match="views.window_frames: got 15, wanted at least num_frames, 16"):
+        benchmark("egtea", views={"num_windows": 2, "window_frames": 15}, num_frames=16)
     assert benchmark("egtea", num_frames=64).num_frames == 64  # of one window, which spans the clip

@@ -42,6 +42,8 @@ READERS: dict[str, Callable[[Path, Path | None, Split], list[Row]]] = {
     "egomcq": read_egomcq,
 }
 
+_WITH_CAPTIONS_BESIDE = ("msrvtt_1ka", "msvd", "charades_ego_clips", "egtea")
+
 
 def main(
     benchmark: Annotated[Name, tyro.conf.Positional],
@@ -67,6 +69,9 @@ def main(
     """
     if videos and not videos.is_dir():
         raise UserError("no such folder of videos", got=videos, wanted="a folder on this machine")
+    if captions is not None and benchmark not in _WITH_CAPTIONS_BESIDE:
+        wanted = f"one of {', '.join(_WITH_CAPTIONS_BESIDE)}"
+        raise UserError("--captions has no meaning for a benchmark of one file", got=benchmark, wanted=wanted)
     if num_val and split != "train":
         got = f"--num-val {num_val} with --split {split}"
         raise UserError("only clips of train are held out as val", got=got, wanted="--split train and its file")

@@ -14,6 +14,8 @@ def read_msrvtt(annotations: Path, captions: Path | None = None, split: Split = 
     The test file repeats five sentences, so a positive is known by its video alone. A test row has one sentence.
     """
     if annotations.suffix == ".jsonl":
+        if captions is not None:
+            raise UserError("--captions has no meaning for JSON lines, which have their texts", got=captions.name)
         records = [json.loads(line) for line in annotations.read_text().splitlines() if line.strip()]
         sentences = {one["clip_id"]: as_list(one["text"]) for one in records}
     elif captions is None:

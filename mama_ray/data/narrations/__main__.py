@@ -43,6 +43,7 @@ class _Counts:
     examples: dict[str, str] = field(default_factory=dict)
     clamped: Counter = field(default_factory=Counter)
     num_left_out: int = 0
+    num_scored: int = 0
 
     def __str__(self) -> str:
         said = [f"{self.rows} rows with " + ", ".join(f"{count} {name} texts" for name, count in self.texts.items())]
@@ -102,6 +103,9 @@ def convert(
         if not counts.rows:
             got = f"{', '.join(path.name for path in pickles)}: {counts}" if counts.refused else "empty lists"
             raise UserError("no record is a narration", got=got, wanted="tuples of 4 or 5")
+        if max_score is not None and not counts.num_scored:
+            got = f"{max_score:g} for {', '.join(path.name for path in pickles)}"
+            raise UserError("--max-score has no meaning for records without scores", got=got, wanted="tuples of 5")
     if not counts.refused:
         Place.of(f"{output}.refused.jsonl").delete_file()
     return str(counts)
@@ -120,6 +124,7 @@ def _convert(
     source = source or ("rephrased" if "rephras" in path.name.lower() else "human")
     num_bytes, num_written = path.stat().st_size if path.is_file() else 0, 0
     for number, record in enumerate(read_pickled_list(path), 1):
+        counts.num_scored += isinstance(record, tuple | list) and len(record) == 5
         try:
             row, num_left_out = row_of_record(record, clamped=counts.clamped, source=source, max_score=max_score)
             line = json.dumps(row if split is None else {**row, "split": split}, ensure_ascii=False).encode()

@@ -61,6 +61,9 @@ READERS: dict[str, Callable[[Path, Path | None, Split], QuestionSet]] = {
     "activitynet_qa": read_activitynet_qa,
 }
 
+_WITH_FILE_BESIDE = ("msvd_qa", "nextqa_oe", "activitynet_qa", "causal_vidqa")
+_OF_ANY_TASK = ("own", "index")
+
 
 def main(
     name: Annotated[Name, tyro.conf.Positional],
@@ -85,13 +88,14 @@ def main(
         beside: The file that belongs to it: MSVD-QA's youtube_mapping.txt, NExT-OE's add_reference_answer_test.json,
             ActivityNet-QA's answers (default: beside the questions), Causal-VidQA's video ids of the split.
         split: Split that the questions are given; of your own those that name none.
-        task: Of your own questions: open_ended, multiple_choice or count; default: what they look like.
+        task: Of your own questions, and of index: open_ended, multiple_choice or count; default: what they look like.
         join: Questions table whose questions come first, as those of another split.
         num_val: Videos whose questions are marked as val instead, for training files without a validation split.
         rows: JSONL of the videos for jobs/prepare.py to write as well.
-        videos: Folder of the videos, to find the extension that each file really has.
-        folders: NExT-QA's map_vid_vidorID.json: in which folder each video lies.
+        videos: With --rows: folder of the videos, to find the extension that each file really has.
+        folders: With --rows: NExT-QA's map_vid_vidorID.json: in which folder each video lies.
     """
+    _refuse_idle(name, beside=beside, task=task, of_rows={} if rows else {"--videos": videos, "--folders": folders})
     if videos and not videos.is_dir():
         raise UserError("no such folder of videos", got=videos, wanted="a folder on this machine")
     questions = _read(name, annotations, beside, split, task)
@@ -104,6 +108,18 @@ def main(
     if join:
         questions = join_sets([read_questions(Place.of(join)), questions])
     write_questions(Place.of(output), questions)
+
+
+def _refuse_idle(name: Name, *, beside: Path | None, task: Task | None, of_rows: dict[str, Path | None]) -> None:
+    """Raise UserError for what was given and would not be looked at."""
+    if task is not None and name not in _OF_ANY_TASK:
+        raise UserError(f"--task has no meaning for {name}, whose task is known", got=f"--task {task}")
+    if beside is not None and name not in _WITH_FILE_BESIDE:
+        wanted = f"one of {', '.join(_WITH_FILE_BESIDE)}"
+        raise UserError("--beside has no meaning for a benchmark of one file", got=name, wanted=wanted)
+    for option, given in of_rows.items():
+        if given is not None:
+            raise UserError(f"{option} has no meaning without --rows", got=f"{option} {given}", wanted="both")
 
 
 def _read(name: Name, annotations: Path, beside: Path | None, split: Split, task: Task | None) -> QuestionSet:

@@ -54,7 +54,7 @@ class WindowConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.fps is None and self.min_frames != type(self).model_fields["min_frames"].default:
+        if self.fps is None and self.changed_beside("fps"):
             raise ValueError(f"min_frames {self.min_frames} has no meaning without fps: give both")
         return self
 
@@ -78,6 +78,8 @@ class SceneConfig(Config):
     def _check(self) -> Self:
         if self.max_s < 2 * self.min_s:
             raise ValueError(f"max_s {self.max_s:g} is not at least twice min_s {self.min_s:g}")
+        if self.detector == "none" and (told := self.changed_beside("detector")):
+            raise ValueError(f"{', '.join(told)} have no meaning without detector: name content or adaptive, too")
         return self
 
 
@@ -104,7 +106,6 @@ class TranscodeConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        told = sorted(self.model_fields_set - {"short_side"})
-        if not self.is_on and any(getattr(self, name) != type(self).model_fields[name].default for name in told):
+        if not self.is_on and (told := self.changed_beside("short_side")):
             raise ValueError(f"{', '.join(told)} have no meaning without short_side: give it, too")
         return self

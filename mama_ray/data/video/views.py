@@ -6,11 +6,11 @@ centre before its three crops, which are then one and the same; here they differ
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Int64
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import Config
 from mama_ray.data.video.decode import VideoDecoder
@@ -32,6 +32,15 @@ class ViewConfig(Config):
     right (or lower) square."""
     pool: Literal["mean", "max"] = "mean"
     """How the scores of the views become the clip's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        told = self.changed_beside("num_windows")
+        if self.num_windows == 1 and "window_frames" in told:
+            raise ValueError(f"window_frames {self.window_frames} has no meaning without num_windows: give it, too")
+        if self.num_views == 1 and "pool" in told:
+            raise ValueError(f"pool {self.pool} has no meaning for one view: give num_windows or num_crops, too")
+        return self
 
     @property
     def num_views(self) -> int:

@@ -1,13 +1,12 @@
 """What an index of embeddings is asked for."""
 
-from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from mama_ray.captioning.quality import Flag
 from mama_ray.config import Config, MayChange
-from mama_ray.models.hub import EMBEDDED_ENCODER, prefix_of, without_prefix
+from mama_ray.models.hub import absolute_source
 from mama_ray.storage.places import absolute_uri
 
 
@@ -63,14 +62,16 @@ class IndexJob(Config):
     actors: MayChange[IndexActorConfig] = IndexActorConfig()
     """The actors and what each reserves."""
 
+    @model_validator(mode="after")
+    def _flags_have_captions(self) -> Self:
+        if self.exclude_flags and not self.captions:
+            raise ValueError("exclude_flags needs captions: those in the shards have no flags")
+        return self
+
 
 def with_absolute_paths(job: IndexJob) -> IndexJob:
     """Name every place so that workers, whose working directory is another, find it too."""
     changes: dict = {name: absolute_uri(getattr(job, name)) for name in ("output", "shards")}
     changes["captions"] = [absolute_uri(table) for table in job.captions]
-    prefix, source = prefix_of(job.model), without_prefix(job.model)
-    if job.model == EMBEDDED_ENCODER:
-        return job.model_copy(update=changes)  # a worker has a package of its own
-    if Path(source).expanduser().exists() or source.startswith((".", "~", "/")):  # else URI or hub id
-        changes["model"] = f"{prefix}{absolute_uri(source)}"
+    changes["model"] = absolute_source(job.model)
     return job.model_copy(update=changes)

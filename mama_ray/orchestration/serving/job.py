@@ -1,5 +1,7 @@
 """What the app is asked for."""
 
+import ipaddress
+import re
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -7,11 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from mama_ray.config import Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.models.hub import absolute_source
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
 from mama_ray.storage.places import absolute_uri
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+ALL_ADDRESSES = ("0.0.0.0", "::")  # to listen on
+_NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE | re.ASCII)  # what a Host header may have before its port
+_HOST_OF_ADDRESS = re.compile(r"(?:[a-z]+://)?([a-z0-9._-]+|\[[0-9a-f:.]+\])(?:[:/]|$)", re.IGNORECASE | re.ASCII)
 
 # What a stranger uploads is held tighter than what was prepared: a minute of a core, a few GiB of memory. It may be as
 # long as what jobs/narrate.py takes, and as large as max_upload_mib says.
@@ -62,7 +68,8 @@ class AppJob(Config):
     """Port to listen on."""
 
     hosts: MayChange[list[str]] = []
-    """Names, beside those of this machine's own address, under which browsers may ask for the app."""
+    """Names or addresses without a port, beside those of this machine's own address, under which browsers may ask for
+    the app. Where `host` is 0.0.0.0 or ::, any IP address is one."""
 
     max_upload_mib: MayChange[int] = Field(4096, ge=1)
     """Largest upload in MiB; what is larger is stopped on its way."""
@@ -87,11 +94,36 @@ class AppJob(Config):
             raise ValueError(f"got {host!r}, wanted an address such as 127.0.0.1 or 0.0.0.0")
         return host
 
+    @field_validator("hosts")
+    @classmethod
+    def _are_bare_names(cls, hosts: list[str]) -> list[str]:
+        return [_bare_name(host) for host in hosts]
+
     @model_validator(mode="after")
-    def _index_has_an_encoder(self) -> Self:
+    def _search_has_an_encoder(self) -> Self:
         if self.index is not None and self.run is None:
             raise ValueError("index needs run, the encoder that it was made by: words are searched with it")
+        if self.run is None and (self.search != "exact" or self.cluster.num_replicas):
+            name = "cluster" if self.cluster.num_replicas else "search"
+            raise ValueError(f"{name} needs run, the encoder: without one nothing is searched")
         return self
+
+
+def _bare_name(host: str) -> str:
+    """Return a name or address as a Host header is compared with it; ValueError for what would never match one."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if _is_ip6(bare) or _NAME.fullmatch(host):
+        return bare
+    found = _HOST_OF_ADDRESS.match(host)
+    likely = found[1].strip("[]") if found else "my.machine.example"
+    raise ValueError(f"got {host!r}, wanted a bare name or address such as {likely}")
+
+
+def _is_ip6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
 
 
 def with_absolute_paths(job: AppJob) -> AppJob:
@@ -100,6 +132,8 @@ def with_absolute_paths(job: AppJob) -> AppJob:
     for name in ("shards", "index", "audit"):
         if getattr(job, name) is not None:
             changes[name] = absolute_uri(getattr(job, name))
+    if job.run is not None:
+        changes["run"] = absolute_source(job.run)
     if job.narrator not in (None, EMBEDDED) and job.narrator.startswith((".", "~", "/")):
         changes["narrator"] = absolute_uri(job.narrator)
     return job.model_copy(update=changes)

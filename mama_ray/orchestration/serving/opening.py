@@ -38,6 +38,7 @@ def open_state(job: AppJob, token: str | None = None) -> AppState:
     """Open all that was given. Raises UserError for what cannot be used."""
     ensure_readable(job.shards, *job.captions, job.index, job.audit, job.narrator)
     if job.run is not None:
+        ensure_readable(without_prefix(job.run))
         _look_at_run(job.run)
     if job.narrator != EMBEDDED:
         look_at_model(job.narrator)

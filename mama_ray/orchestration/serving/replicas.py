@@ -1,6 +1,8 @@
 """How search is spread over a cluster."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from mama_ray.config import Config
 
@@ -28,3 +30,9 @@ class ReplicaConfig(Config):
 
     share_cpus: float = Field(default=1.0, gt=0)
     """CPUs of a replica of a share."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_replicas == 0 and (told := self.changed_beside("num_replicas")):
+            raise ValueError(f"{', '.join(told)} have no meaning without num_replicas: give it, too")
+        return self

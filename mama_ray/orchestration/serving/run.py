@@ -15,7 +15,7 @@ import uvicorn
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.app import create_app
 from mama_ray.orchestration.serving.connections import BoundedConnection
-from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS, AppJob, with_absolute_paths
+from mama_ray.orchestration.serving.job import ALL_ADDRESSES, LOOPBACK_HOSTS, AppJob, with_absolute_paths
 from mama_ray.orchestration.serving.opening import open_state
 from mama_ray.orchestration.serving.security import SMALLEST_TOKEN, TOKEN_VARIABLE
 from mama_ray.storage.first_look import ensure_writable
@@ -73,7 +73,7 @@ def take_token(job: AppJob) -> str | None:
 
 def address_of(job: AppJob) -> str:
     """Return where a browser on this machine finds the app."""
-    host = "127.0.0.1" if job.host in ("0.0.0.0", "::") else job.host
+    host = "127.0.0.1" if job.host in ALL_ADDRESSES else job.host
     return f"http://{f'[{host}]' if ':' in host else host}:{job.port}/"
 
 

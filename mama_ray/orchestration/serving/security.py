@@ -8,16 +8,18 @@ answered may be framed or embedded elsewhere. On other addresses every request m
 import asyncio
 import hashlib
 import hmac
+import ipaddress
 import logging
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mama_ray.orchestration.serving.job import LOOPBACK_HOSTS
+from mama_ray.orchestration.serving.job import ALL_ADDRESSES, LOOPBACK_HOSTS
 from mama_ray.orchestration.serving.pages import Pages
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,9 @@ LOGIN_PATH = "/login"
 _COOKIE = "mama_ray_app"
 _READING = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 1 << 20  # of everything but uploads: a query, a mark, an edited caption
+# The form of the token is all that strangers may hold open: it is short, and its places are no one else's.
+_LOGIN_BODY = 8 << 10
+_MAX_LOGINS = 8
 _OPEN_PATHS = (
     LOGIN_PATH,
     "/static/app.css",
@@ -52,6 +57,14 @@ _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in PROTECTING_HE
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE | re.ASCII)
 
 
+@dataclass
+class _Places:
+    """How many requests of a kind are worked on, of how many at most."""
+
+    limit: int
+    num_taken: int = 0
+
+
 class Doorkeeper:
     """ASGI middleware: host 400, token 401, origin 403, size 413, a body that stops coming 408,
     number of requests 503, and headers of every answer.
@@ -71,15 +84,20 @@ class Doorkeeper:
         upload_paths: Collection[str] = (),
         max_clients: int = 64,
         patience_s: float = 60.0,
+        login_within_s: float = 10.0,
     ) -> None:
-        """hosts: names beside the loopback ones; upload_paths: beginnings of paths that may take large bodies;
-        patience_s: how long the next part of a body is waited for.
+        """hosts: names beside the loopback ones, one of ALL_ADDRESSES for every IP address;
+        upload_paths: beginnings of paths that may take large bodies;
+        patience_s: how long the next part of a body is waited for;
+        login_within_s: how long the whole form of the token, which a stranger sends.
         """
-        self._patience_s = patience_s
+        self._patience_s, self._login_within_s = patience_s, login_within_s
         self._app, self._pages, self._token = app, pages, token
-        self._hosts = {*LOOPBACK_HOSTS, *(host.lower() for host in hosts)}
+        self._hosts = {_comparable(host) for host in (*LOOPBACK_HOSTS, *hosts)}
+        # The trap needs a name: no one else's DNS leads a browser that asks for an IP address.
+        self._takes_any_address = not self._hosts.isdisjoint(ALL_ADDRESSES)
         self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
-        self._max_clients, self._num_clients = max_clients, 0
+        self._clients, self._logins = _Places(max_clients), _Places(_MAX_LOGINS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is refused, and hand on the rest."""
@@ -95,17 +113,19 @@ class Doorkeeper:
         if refusal is not None:
             await _answer_and_close(refusal, scope, receive, protected)
             return
-        self._num_clients += 1
+        places = self._places(request)
+        places.num_taken += 1
         try:
-            if _path_of(request) == LOGIN_PATH:
+            if places is self._logins:
                 await _answer_and_close(await self._login(request, receive), scope, receive, protected)
             else:
                 await self._app(scope, self._bounded(request, receive), protected)
         finally:
-            self._num_clients -= 1
+            places.num_taken -= 1
 
     def _refusal(self, request: Request) -> Response | None:
-        if _host_of(request) not in self._hosts:
+        host = _host_of(request)
+        if host not in self._hosts and not (self._takes_any_address and _is_address(host)):
             return _told(400, "this is not a name of this app; name it in hosts, or ask by its address")
         if request.method not in _READING and not _is_from_here(request):
             return _told(403, "the request comes from a page of another site")
@@ -113,12 +133,18 @@ class Doorkeeper:
             return self._ask_for_token(request)
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limit(request):
-            return _told(413, f"larger than the limit of {self._limit(request) >> 20} MiB")
-        if self._num_clients >= self._max_clients:
+            return _told(413, _too_large(self._limit(request)))
+        places = self._places(request)
+        if places.num_taken >= places.limit:
             return Response("busy; try again in a moment\n", 503, {"retry-after": "2"}, "text/plain")
         return None
 
+    def _places(self, request: Request) -> _Places:
+        return self._logins if _path_of(request) == LOGIN_PATH else self._clients
+
     def _limit(self, request: Request) -> int:
+        if _path_of(request) == LOGIN_PATH:
+            return _LOGIN_BODY
         is_upload = _path_of(request).startswith(self._upload_paths) if self._upload_paths else False
         return self._max_upload_bytes if is_upload else _SMALL_BODY
 
@@ -138,7 +164,7 @@ class Doorkeeper:
             num_bytes += len(message.get("body", b""))
             is_whole = not message.get("more_body", False)
             if num_bytes > limit:
-                raise HTTPException(413, f"larger than the limit of {limit >> 20} MiB", {"connection": "close"})
+                raise HTTPException(413, _too_large(limit), {"connection": "close"})
             return message
 
         return counted
@@ -162,7 +188,10 @@ class Doorkeeper:
         if request.method != "POST":
             return self._pages.render(request, "login.html.j2", was_wrong=False)
         try:
-            form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+            async with asyncio.timeout(self._login_within_s):
+                form = await Request(request.scope, self._bounded(request, receive)).form(max_files=0, max_fields=4)
+        except TimeoutError:
+            return _told(408, f"the form did not come within {self._login_within_s:g} s")
         except HTTPException as error:  # nobody behind this door would answer it
             return _told(error.status_code, str(error.detail))
         if not _is_same(str(form.get("token", "")).strip(), self._token):
@@ -180,6 +209,10 @@ async def _answer_and_close(answer: Response, scope: Scope, receive: Receive, se
 
 def _told(status: int, reason: str) -> Response:
     return JSONResponse({"detail": reason}, status)
+
+
+def _too_large(limit: int) -> str:
+    return f"larger than the limit of {f'{limit >> 20} MiB' if limit >> 20 else f'{limit >> 10} KiB'}"
 
 
 def _with_headers(send: Send) -> Send:
@@ -200,7 +233,20 @@ def _host_of(request: Request) -> str:
     """Return the name in the Host header without its port; empty where there is none, or several, or no name."""
     given = request.headers.getlist("host")
     found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-    return found[1].strip("[]").lower() if found else ""
+    return _comparable(found[1].strip("[]")) if found else ""
+
+
+def _comparable(host: str) -> str:
+    """Return a name in lower case, an address in its short form."""
+    return str(ipaddress.ip_address(host)) if _is_address(host) else host.lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _path_of(request: Request) -> str:

@@ -65,6 +65,12 @@ def test_the_source_can_be_said_and_texts_be_left_out_for_their_score(folder):
     assert "3 rephrased texts, 2 generated texts" in told and told.endswith("1 texts left out for their score")
 
 
+def test_a_limit_for_scores_that_no_record_has_is_refused(folder):
+    with pytest.raises(UserError, match=r"--max-score has no meaning for records without scores: got 5 for h\.pkl"):
+        convert([folder / "h.pkl"], f"{folder}/out.jsonl", max_score=5)
+    assert not list(folder.glob("out*"))
+
+
 def test_every_record_that_is_no_narration_is_counted_with_its_reason(folder):
     bad = [
         HUMAN[0],

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +68,19 @@ def test_causal_vidqa_has_five_options(tmp_path):
     (tmp_path / "ids.txt").write_text("v")
     with pytest.raises(UserError, match="options of v_d: got 4, wanted 5"):
         read_causal_vidqa(tmp_path, tmp_path / "ids.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("nextqa", {"task": "open_ended"}, "--task has no meaning for nextqa, whose task is known"),
+        ("embedded_qa", {"task": "open_ended"}, "--task has no meaning for embedded_qa"),
+        ("own", {"beside": Path("b.json")}, "--beside has no meaning for a benchmark of one file: got own"),
+        ("nextqa", {"beside": Path("b.json")}, "--beside has no meaning"),
+        ("nextqa", {"folders": Path("map.json")}, "--folders has no meaning without --rows"),
+        ("own", {"videos": Path("videos")}, "--videos has no meaning without --rows"),
+    ],
+)
+def test_what_would_not_be_looked_at_is_refused(tmp_path, name, given, told):
+    with pytest.raises(UserError, match=told):
+        main(name, tmp_path / "own.jsonl", str(tmp_path / "table.parquet"), **given)

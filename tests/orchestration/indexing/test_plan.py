@@ -39,4 +39,6 @@ def test_clips_that_are_read_are_those_of_the_table(tmp_path, monkeypatch, split
 
 def test_a_flag_that_the_gate_does_not_know_is_refused():
     with pytest.raises(ValueError, match="exclude_flags"):
-        IndexJob(shards="shards", model="m", exclude_flags=["repeated"])
+        IndexJob(shards="shards", model="m", captions=["table"], exclude_flags=["repeated"])
+    with pytest.raises(ValueError, match="exclude_flags needs captions"):
+        IndexJob(shards="shards", model="m", exclude_flags=["empty"])

@@ -39,6 +39,24 @@ def test_a_host_with_more_than_name_and_port_is_none_of_ours(host):
     assert asked(guarded_app(), "GET", "/api/secret", headers={**bearer, "host": "[::1]:8765"}).json() == "told"
 
 
+@pytest.mark.parametrize(
+    ("listens_on", "host", "status"),
+    [
+        ("0.0.0.0", "192.168.1.5:8765", 200),
+        ("::", "[fd00:0::1]:8765", 200),
+        ("0.0.0.0", "evil.example", 400),
+        ("0.0.0.0", "192.168.1.5.evil.example", 400),
+        ("127.0.0.1", "192.168.1.5", 400),
+        ("fd00::1", "[fd00:0:0::1]", 200),
+    ],
+)
+def test_an_address_is_ours_where_the_app_listens_on_all_of_them_and_a_name_is_not(listens_on, host, status):
+    app = FastAPI()
+    app.add_api_route("/", lambda: "told")
+    app.add_middleware(Doorkeeper, pages=Pages(), token=None, hosts=[listens_on], max_upload_bytes=1)
+    assert asked(app, "GET", "/", headers={"host": host}).status_code == status
+
+
 def test_cookies_of_other_apps_of_the_machine_do_not_hide_ours():
     given = asked(guarded_app(), "POST", "/login", data={"token": TOKEN})
     ours = given.headers["set-cookie"].partition(";")[0]
@@ -49,10 +67,12 @@ def test_cookies_of_other_apps_of_the_machine_do_not_hide_ours():
 def test_a_form_of_the_token_that_is_too_large_or_broken_is_refused_and_no_fault_of_ours():
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(3):
-            yield b"token=" + b"a" * (1 << 20)
+            yield b"token=" + b"a" * 4096
 
     form = {"content-type": "application/x-www-form-urlencoded"}
     assert asked(guarded_app(), "POST", "/login", content=endless(), headers=form).status_code == 413
+    told = asked(guarded_app(), "POST", "/login", content=b"token=" + b"a" * (1 << 14), headers=form)
+    assert (told.status_code, told.json()["detail"]) == (413, "larger than the limit of 8 KiB")
     broken = {"content-type": "multipart/form-data; boundary=b"}
     assert asked(guarded_app(), "POST", "/login", content=b"no form", headers=broken).status_code == 400
 
@@ -111,28 +131,27 @@ def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():
     assert asyncio.run(run()) == [200, 503, 200]
 
 
-def test_a_form_of_the_token_that_never_ends_takes_a_place_as_every_request_does():
+def test_forms_of_the_token_that_never_end_take_no_place_of_who_has_it_and_are_given_up():
+    async def trickles() -> AsyncIterator[bytes]:
+        while True:
+            yield b"a"
+            await asyncio.sleep(0.01)
+
     async def run() -> list[int]:
-        goes_on, has_begun = asyncio.Event(), asyncio.Event()
-
-        async def hangs() -> AsyncIterator[bytes]:
-            has_begun.set()
-            await goes_on.wait()
-            yield f"token={TOKEN}".encode()
-
-        door = Doorkeeper(guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1)
+        door = Doorkeeper(
+            guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1, login_within_s=0.5
+        )
         form = {"content-type": "application/x-www-form-urlencoded"}
-        transport = httpx.ASGITransport(door)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            first = asyncio.create_task(client.post("/login", content=hangs(), headers=form))
-            await has_begun.wait()
-            second = await client.post("/login", data={"token": TOKEN})
-            goes_on.set()
-            await first
-            third = await client.post("/login", data={"token": TOKEN})
-            return [first.result().status_code, second.status_code, third.status_code]
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://127.0.0.1") as client:
+            slow = [asyncio.create_task(client.post("/login", content=trickles(), headers=form)) for _ in range(8)]
+            await asyncio.sleep(0.1)
+            late = await client.post("/login", data={"token": TOKEN})
+            known = await client.get("/api/secret", headers={"authorization": f"Bearer {TOKEN}"})
+            given_up = {answer.status_code for answer in await asyncio.gather(*slow)}
+            after = await client.post("/login", data={"token": TOKEN})
+            return [late.status_code, known.status_code, *given_up, after.status_code]
 
-    assert asyncio.run(run()) == [303, 503, 303]
+    assert asyncio.run(run()) == [503, 200, 408, 303]
 
 
 def test_a_body_that_stops_coming_frees_its_place_and_an_answer_that_takes_long_is_waited_for():

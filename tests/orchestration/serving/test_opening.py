@@ -8,6 +8,7 @@ import pytest
 from mama_ray.errors import UserError
 from mama_ray.orchestration.indexing.job import IndexJob, with_absolute_paths
 from mama_ray.orchestration.serving.job import AppJob
+from mama_ray.orchestration.serving.job import with_absolute_paths as app_with_absolute_paths
 from mama_ray.orchestration.serving.opening import open_state, own_index, warn_of_unknown
 from mama_ray.search.embedding_parts import IDENTITY_NAME, TableIdentity
 from mama_ray.storage.places import Place
@@ -34,9 +35,30 @@ def test_a_model_that_is_not_there_ends_the_start(tmp_path, option):
     assert not list(tmp_path.iterdir())
 
 
-def test_workers_are_told_the_name_of_the_encoder_that_their_own_package_holds():
-    job = with_absolute_paths(IndexJob(shards="shards", model="embedded"))
-    assert (job.model, Path(job.shards).is_absolute()) == ("embedded", True)
+@pytest.mark.parametrize(
+    ("model", "wanted"),
+    [
+        ("embedded", "embedded"),
+        ("runs/mine", "{here}/runs/mine"),
+        ("hf:runs/mine", "hf:{here}/runs/mine"),
+        ("./nothing", "{here}/nothing"),
+        ("me/mine", "me/mine"),
+        ("hf:me/mine", "hf:me/mine"),
+        ("s3://bucket/runs/mine", "s3://bucket/runs/mine"),
+    ],
+)
+def test_actors_and_replicas_are_told_where_a_model_is_from_any_folder(tmp_path, monkeypatch, model, wanted):
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert with_absolute_paths(IndexJob(shards="shards", model=model)).model == wanted.format(here=tmp_path)
+    assert app_with_absolute_paths(AppJob(run=model)).run == wanted.format(here=tmp_path)
+    assert app_with_absolute_paths(AppJob()).run is None
+
+
+def test_a_run_that_a_submitted_job_did_not_bring_along_ends_the_start(tmp_path):
+    run = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1/runs/mine"
+    with pytest.raises(UserError, match="not in the working directory that was submitted"):
+        open_state(AppJob(data=str(tmp_path / "data"), run=str(run)))
 
 
 def test_the_encoder_of_the_package_is_told_to_know_nothing_of_other_clips(tmp_path, small_shards, caplog):

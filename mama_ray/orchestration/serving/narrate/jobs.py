@@ -81,6 +81,14 @@ class Narration:
         told, self.changed = self.changed, asyncio.Event()
         told.set()
 
+    def change_at_least_here(self, state: State, *, reason: str | None = None) -> None:
+        """Change the state even where the disk, a full one, does not take it: until the next start it counts."""
+        try:
+            self.change(state, reason=reason)
+        except OSError as error:
+            logger.warning("%s of narration %s is not written down: %s", state, self.record.narration_id, error)
+            self.change()
+
     def edit(self, clip_id: str, text: str | None) -> None:
         """Keep a person's text for a window; None goes back to the model's. Raises OSError."""
         self._edits.put(clip_id, text)
@@ -159,7 +167,7 @@ class NarrationQueue:
         is_ours = self.find(narration.record.narration_id) is narration  # else it was deleted meanwhile
         if is_ours and narration.record.state in ("failed", "cancelled"):
             with self.place_reserved():
-                narration.change("queued")
+                narration.change_at_least_here("queued")
                 self._enqueue(narration)
 
     async def cancel(self, narration: Narration) -> None:
@@ -167,7 +175,7 @@ class NarrationQueue:
         name = narration.record.narration_id
         if name in self._waiting:
             self._waiting.remove(name)
-            narration.change("cancelled")
+            narration.change_at_least_here("cancelled")
         elif name in self._running:
             narration.is_cancelled = True
             await asyncio.wait({self._running[name]})
@@ -229,8 +237,7 @@ class NarrationQueue:
             if narration.process is not None:  # it would go on unwatched
                 narration.process.kill()
             reason = str(error) if isinstance(error, UserError | OSError) else type(error).__name__
-            with contextlib.suppress(OSError):  # of a full disk: the state is told all the same
-                narration.change("failed", reason=reason)
+            narration.change_at_least_here("failed", reason=reason)
         finally:
             narration.process = narration.windows = None
             narration.change()

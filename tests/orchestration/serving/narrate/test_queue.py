@@ -38,13 +38,35 @@ def test_a_narration_may_be_cancelled_as_soon_as_it_has_its_turn(tmp_path):
     during(queue, work())
 
 
+def test_one_that_waits_is_cancelled_let_go_on_and_deleted_on_a_disk_that_takes_nothing(tmp_path):
+    queue = queue_at(tmp_path, at_once=0)
+
+    async def work() -> None:
+        narration = add(queue)
+        take_no_record(narration)
+        changed = narration.changed
+        await queue.cancel(narration)
+        assert narration.record.state == "cancelled" and changed.is_set() and queue.place_of(narration) is None
+        queue.retry(narration)
+        assert narration.record.state == "queued" and queue.place_of(narration) == 0
+        await queue.delete(narration)
+        assert queue.all() == [] and not narration.folder.path.exists()
+
+    during(queue, work())
+
+
+def take_no_record(narration: Narration) -> None:
+    """Make a narration's folder as a full disk: it takes no record."""
+    (narration.folder.path / RECORD_NAME).unlink()
+    (narration.folder.path / RECORD_NAME).mkdir()
+
+
 def test_a_process_whose_narration_cannot_be_written_down_is_ended(tmp_path):
     queue = queue_at(tmp_path)
 
     async def work() -> None:
         narration = add(queue)
-        (narration.folder.path / RECORD_NAME).unlink()
-        (narration.folder.path / RECORD_NAME).mkdir()  # as a full disk, it takes no record
+        take_no_record(narration)
         await comes_about(lambda: narration.record.state == "failed")
         await comes_about(lambda: not is_narrating())
         assert narration.folder.log.read_bytes() == b""  # where it would say why it failed by itself
