@@ -105,7 +105,7 @@ def test_a_head_is_published_and_no_file_of_the_training(tmp_path, upload, kind,
     else:
         write_class_head(capture_class_head(ClassHeads(64, {"verb": 2, "noun": 2, "action": 1}), ("0:1",)), folder)
     state = {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".pt", ".json")}
-    assert {"average_loss.safetensors", "dials.safetensors", "ema.safetensors", "weight_net.safetensors"} <= state
+    assert {"average_loss.safetensors", "dials.safetensors", "trained.safetensors", "weight_net.safetensors"} <= state
     prepare_upload(folder, upload, repo_id="me/mine")
     assert sorted(path.name for path in upload.iterdir()) == sorted([
         "README.md", "answers.json", "config.json", "head.safetensors", config, "model.safetensors", "tokenizer.json",
