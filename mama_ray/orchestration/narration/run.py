@@ -81,7 +81,7 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     started = time.monotonic()
     planned = plan_narration(
         job.videos or [_embedded_film(job.corpus, corpus_home(job.output))], job.windows, job.scenes, job.decode,
-        human=job.human, human_times=job.human_times, known=read_known(output),
+        human=job.human, human_times=job.human_times, known=read_known(output, job.scenes, job.decode),
     )  # fmt: skip
     plan, count = _plan_captions(job, prompt, planned)
     work = TimelineWork(
