@@ -103,8 +103,8 @@ class NarratorModelConfig(Config):
     def _parts_fit(self) -> "NarratorModelConfig":
         gated = self.gated
         if self.pretrained is not None:
-            for name in ("video_encoder", "language_model"):
-                if getattr(gated, name) is not None:
+            for name in ("video_encoder", "language_model", "sizes", "gates"):
+                if getattr(gated, name) != GatedModelConfig.model_fields[name].default:
                     raise ValueError(f"gated.{name} is of a preset; a pretrained narrator has its own")
         elif self.preset in get_args(GatedPreset):
             stays = _FROZEN[gated.trains]

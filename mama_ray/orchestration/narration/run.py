@@ -104,16 +104,21 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     constants = constant_columns(job, plan)
     counts = write_caption_report(plan, constants, summary, progress.speed(), history)
     write_timelines(work)
+    _require_captions(counts, job.output)
     leave(job, plan, output, {**counts, **decoded})
     outcomes = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     seconds, videos = time.monotonic() - started, plan.source.description
+    return f"narrated {plan.num_clips} windows of {videos} in {seconds:.0f} s ({outcomes}): {job.output}"
+
+
+def _require_captions(counts: dict, output: str) -> None:
+    """Raise UserError where every row of the table is an error."""
     if counts["outcomes"].get("error") == counts["num_rows"]:
         raise UserError(
             "no window could be narrated",
             got=f"{counts['num_rows']} errors, such as: {counts['error']}",
-            remedy=f"see {join_uri(job.output, 'report', 'index.html')}",
+            remedy=f"see {join_uri(output, 'report', 'index.html')}",
         )
-    return f"narrated {plan.num_clips} windows of {videos} in {seconds:.0f} s ({outcomes}): {job.output}"
 
 
 def _plan_captions(
