@@ -80,7 +80,8 @@ class RephraseJob(Config):
     """How a model's words become a paraphrase."""
 
     engine: MayChange[EngineConfig] = EngineConfig()
-    """How vLLM runs an instruct model; of a T5 dtype and max_num_seqs count, candidates that are decoded at a time."""
+    """How vLLM runs an instruct model. Of a T5 dtype and max_num_seqs count, candidates that are decoded at a time;
+    others are refused."""
 
     pool: MayChange[RephrasePoolConfig] = RephrasePoolConfig()
     """The pool of engines and what each reserves."""
