@@ -90,6 +90,12 @@ class RephraseJob(Config):
     """Where the quality gate draws its lines. Texts that many clips share are no duplicates here: people say the same
     of many clips."""
 
+    @model_validator(mode="after")
+    def _no_similarity_is_asked_for(self) -> "RephraseJob":
+        if self.quality.asks_for_similarity:
+            raise ValueError("quality.min_similarity has no use here: no video is read")
+        return self
+
 
 def with_absolute_paths(job: RephraseJob) -> RephraseJob:
     """Name every place so that workers, whose working directory is another, find it too."""
