@@ -73,6 +73,11 @@ class QualityConfig(Config):
     min_similarity: float = Field(0.0, ge=-1.0, le=1.0)
     """Cosine of video and caption below which they are dissimilar, where a dual encoder was given."""
 
+    @property
+    def asks_for_similarity(self) -> bool:
+        """Whether a line was drawn that a dual encoder alone can tell captions by."""
+        return self.min_similarity != type(self).model_fields["min_similarity"].default
+
     @field_validator("script")
     @classmethod
     def _is_a_script(cls, script: str) -> str:

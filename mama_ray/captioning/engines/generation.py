@@ -39,6 +39,12 @@ class SamplingConfig(Config):
     def _captions_can_be_drawn(self) -> "SamplingConfig":
         if self.num_captions > 1 and self.temperature == 0:
             raise ValueError("num_captions above 1 needs a temperature above 0: greedy captions of one clip are equal")
+        narrowing = [
+            name for name in ("top_p", "top_k") if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if narrowing and self.temperature == 0:
+            names = " and ".join(narrowing)
+            raise ValueError(f"{names} without a use at temperature 0, which takes the likeliest token: leave it out")
         if self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
         return self

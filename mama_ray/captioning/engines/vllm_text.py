@@ -13,10 +13,9 @@ from typing import Any
 from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.engines.protocol import GeneratedText
 from mama_ray.captioning.engines.vllm_setup import load_vllm, prepare_vllm
-from mama_ray.captioning.rephrasing.prompting import PlainWords, put_in, too_long
+from mama_ray.captioning.rephrasing.model_folder import instruct_length
+from mama_ray.captioning.rephrasing.prompting import PlainWords, chat_token_ids, too_long
 from mama_ray.captioning.rephrasing.settings import DecodingConfig
-
-_LONGEST = 2048  # tokens of prompt and answer: whole contexts would want gigabytes of keys and values
 
 
 class VllmTextEngine:
@@ -83,9 +82,7 @@ class VllmTextEngine:
         }
 
     def _token_ids(self, text: str) -> list[int]:
-        message = {"role": "user", "content": put_in(self._prompt, self._plain(text))}
-        rendered = self._tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
-        return self._tokenizer(rendered, add_special_tokens=False).input_ids
+        return chat_token_ids(self._tokenizer, self._prompt, self._plain(text))
 
 
 def _told(completion: Any) -> GeneratedText:
@@ -100,5 +97,5 @@ def _build(folder: Path, config: EngineConfig) -> Any:
 
     prepare_vllm(config)
     described = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    own_length = getattr(described, "max_position_embeddings", None) or _LONGEST
-    return load_vllm(folder, config, {"max_model_len": config.max_model_len or min(own_length, _LONGEST)})
+    own_length = getattr(described, "max_position_embeddings", None)
+    return load_vllm(folder, config, {"max_model_len": instruct_length(own_length, config.max_model_len)})

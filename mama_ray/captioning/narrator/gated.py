@@ -158,7 +158,9 @@ def convert(source: Path, target: Path, dtype: Literal["float32", "bfloat16"]) -
 def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> GatedNarrator:
     preset, gated = _preset(settings.model), settings.model.gated
     if gated.language_model is not None:
-        joins = {"cross_every": preset.cross_every, "num_queries": preset.num_queries}
+        # What else joins the two suits them, unless it is asked for.
+        asked = [name for name in ("context_length", "pooler_heads") if name in (gated.sizes or {})]
+        joins = {name: getattr(preset, name) for name in ("cross_every", "num_queries", *asked)}
         return start_gated_narrator(_vision(settings), gated.language_model, **joins)
     video = _video_config(settings)
     sizes = {name: getattr(video, name) for name in (*_VIDEO_FIELDS, "attention", "time_start")}
@@ -173,7 +175,7 @@ def _build(tokenizer: "PreTrainedTokenizerFast", settings: NarratorSettings) -> 
 
 def longest_caption(model: NarratorModelConfig) -> int | None:
     """Return the most tokens of a caption that a preset has place for, its end included; None for what is no preset of
-    a gated narrator."""
+    a gated narrator. A GPT-2 of fewer positions has less, which its folder alone tells."""
     is_preset = model.pretrained is None and model.preset in PRESETS
     return _preset(model).context_length - 1 if is_preset else None
 

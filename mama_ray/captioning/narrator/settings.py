@@ -59,7 +59,8 @@ class GatedModelConfig(Config):
 
     sizes: dict[str, int | float] | None = None
     """Replaces sizes of the preset, by dotted name, e.g. {patch_size: 16, num_queries: 32, language.num_layers: 4}. A
-    part that is started from something that has learned keeps its own."""
+    part that is started from something that has learned keeps its own, and so does a pretrained narrator, with which
+    they are refused."""
 
     trains: GatedParts = "gated_blocks"
     """gated_blocks: cross-attention, gates, queries and pooler learn, the video tower and the language model stay
@@ -103,8 +104,8 @@ class NarratorModelConfig(Config):
     def _parts_fit(self) -> "NarratorModelConfig":
         gated = self.gated
         if self.pretrained is not None:
-            for name in ("video_encoder", "language_model"):
-                if getattr(gated, name) is not None:
+            for name in ("video_encoder", "language_model", "sizes", "gates"):
+                if getattr(gated, name) != GatedModelConfig.model_fields[name].default:
                     raise ValueError(f"gated.{name} is of a preset; a pretrained narrator has its own")
         elif self.preset in get_args(GatedPreset):
             stays = _FROZEN[gated.trains]

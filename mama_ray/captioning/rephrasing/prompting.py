@@ -30,6 +30,13 @@ def put_in(prompt: str, caption: str) -> str:
     return f"{before}{caption}{after}"
 
 
+def chat_token_ids(tokenizer: Any, prompt: str, caption: str) -> list[int]:
+    """Return the tokens of what an instruct model's chat template makes of a prompt with a caption in it."""
+    message = {"role": "user", "content": put_in(prompt, caption)}
+    rendered = tokenizer.apply_chat_template([message], add_generation_prompt=True, tokenize=False)
+    return tokenizer(rendered, add_special_tokens=False).input_ids
+
+
 def too_long(num_tokens: int, limit: int) -> str:
     """Say that a prompt is too long; the numbers come behind a colon, so that reasons can be counted."""
     return f"{TOO_LONG}: {num_tokens} tokens with its prompt, at most {limit}"

@@ -18,8 +18,13 @@ INSTRUCT_PROMPT = (
 )
 
 
+# How many beams there are stands in recipes, LaViLa's job among them, of which a command line may take the sampling.
+_OF_BEAMS = ("diversity_penalty", "length_penalty", "early_stopping")
+_OF_SAMPLING = ("num_samples", "temperature", "top_k", "top_p", "seed")
+
+
 class DecodingConfig(Config):
-    """How candidates are decoded, and how many of them are kept."""
+    """How candidates are decoded, and how many of them are kept. What is of the other method is refused."""
 
     method: Literal["beams", "sampling"] = "beams"
     """beams: diverse beam search, for a T5 alone; sampling: of either kind of model."""
@@ -64,6 +69,16 @@ class DecodingConfig(Config):
     """Tokens after which an answer is cut off (and flagged so), and tokens that a T5's prompt may have; an instruct
     model's may have what its context leaves. A caption with a longer prompt is a row that says so: half of it would not
     be rephrased."""
+
+    @model_validator(mode="after")
+    def _settings_are_of_the_method(self) -> "DecodingConfig":
+        fields, others = type(self).model_fields, _OF_SAMPLING if self.method == "beams" else _OF_BEAMS
+        if told := [name for name in others if getattr(self, name) != fields[name].default]:
+            wanted = "sampling" if self.method == "beams" else "beams"
+            raise ValueError(
+                f"{', '.join(told)} have no use with method {self.method}: leave them out, or say {wanted}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _candidates_are_enough(self) -> "DecodingConfig":

@@ -6,12 +6,12 @@ commits: a caption cannot end up at another clip.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import ExitStack
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused
 from mama_ray.masking import mask_text, masked_errors
 from mama_ray.orchestration.captioning.decode import shown_of
+from mama_ray.orchestration.captioning.ending import end_process
 from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
@@ -125,11 +126,10 @@ class Captioning:
                 self._die(str(error))
         return future
 
-    def _die(self, reason: str) -> None:
+    def _die(self, reason: str) -> NoReturn:
         """End this process: Ray starts the actor anew and gives its batches to it or to others."""
         logger.error("the captioning engine died, its actor starts anew: %s", reason)
-        logging.shutdown()
-        os._exit(1)
+        end_process(self._resources)
 
     def _commit(self, batch: dict[str, np.ndarray], rows: list[int], answers: list) -> pa.Table:
         records = self._table.select(["clip_id", "sha256"]).take(pa.array(rows)).to_pylist()

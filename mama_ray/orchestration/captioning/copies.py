@@ -26,7 +26,7 @@ _READ_AT_ONCE = 8  # 0.5 MB each
 
 
 def shared_captions(plan: CaptionPlan, clean: PostprocessConfig, max_copies: int) -> ray.ObjectRef:
-    """Return a reference to the hashes, uint64 and sorted, of caption keys of more than `max_copies` captions."""
+    """Return a reference to the hashes, uint64 and sorted, of caption keys that more than `max_copies` clips share."""
     numbers = range(0, num_files(plan.num_clips), _FILES_PER_TASK)
     for task in some_at_once(_write_hashes.remote(plan, number, clean) for number in numbers):
         result_of(task)
@@ -35,11 +35,13 @@ def shared_captions(plan: CaptionPlan, clean: PostprocessConfig, max_copies: int
 
 @ray.remote(num_cpus=_TASK_CPUS, name="table: hash captions")
 def _write_hashes(plan: CaptionPlan, first: int, clean: PostprocessConfig) -> None:
-    """Write the hashes of the caption keys of some files of the table."""
+    """Write the hashes of the caption keys of some files of the table, those of a clip's captions once each."""
     keys: list[str] = []
     for number in range(first, min(first + _FILES_PER_TASK, num_files(plan.num_clips))):
         table, _ = read_rows(plan, number)
-        keys += [caption_key(postprocess(text, clean)) for text in table["text"].drop_null().to_pylist()]
+        told = zip(table["row"].to_pylist(), table["text"].to_pylist(), strict=True)
+        of_clips = {(row, caption_key(postprocess(text, clean))) for row, text in told if text is not None}
+        keys += [key for _, key in of_clips]
     content = hashes_of_ids(keys).tobytes()
     place = _place(plan.output, first)
     with_retries(lambda: place.write_whole(content))

@@ -34,7 +34,12 @@ def describe_plan(plan: CaptionPlan, pending: PendingChunks, pool: PoolConfig) -
     """Return the plan as a table and in one line: clips, tokens and time, from a trial of one chunk in one engine."""
     trial = None
     if pending.num_clips:
-        task = _try_chunk.options(num_cpus=pool.cpus_per_engine, num_gpus=pool.gpus_per_engine)
+        task = _try_chunk.options(
+            num_cpus=pool.cpus_per_engine,
+            num_gpus=pool.gpus_per_engine,
+            resources=pool.resources or None,
+            label_selector=dict(pool.engine_labels) or None,
+        )
         trial = ray.get(task.remote(plan, pending))
     rows = plan_rows(plan, pending.num_clips, trial, pool)
     width = max(map(len, rows)) + 2

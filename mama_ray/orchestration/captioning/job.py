@@ -132,6 +132,12 @@ class CaptionJob(Config):
     dry_run: MayChange[bool] = False
     """Print the plan, with time and tokens as measured on a few clips, and write nothing."""
 
+    @model_validator(mode="after")
+    def _similarity_is_measured(self) -> "CaptionJob":
+        if self.quality.asks_for_similarity and self.similarity is None:
+            raise ValueError("quality.min_similarity needs similarity, the dual encoder that tells it")
+        return self
+
 
 def with_absolute_paths(job: CaptionJob) -> CaptionJob:
     """Name every place so that workers, whose working directory is another, find it too."""

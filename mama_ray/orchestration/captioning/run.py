@@ -110,8 +110,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
                 progress.add(counts)
             progress.close()
         if dual_encoder is not None:
-            use_gpu = pool.gpus_per_engine > 0
-            score_captions(plan, dual_encoder, job.postprocess, num_actors=pool.max_size, use_gpu=use_gpu)
+            score_captions(plan, dual_encoder, job.postprocess, pool)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:

@@ -22,6 +22,7 @@ from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
+from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
     CLIPS_PER_FILE,
@@ -45,10 +46,8 @@ _DECODE_CPUS, _ACTOR_CPUS, _TASK_CPUS = 0.5, 1.0, 0.5
 _SCHEMA = pa.schema([("row", pa.int64()), ("sample", pa.int32()), ("similarity", pa.float32())])
 
 
-def score_captions(
-    plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, *, num_actors: int, use_gpu: bool
-) -> None:
-    """Write the similarity of every committed caption that has none yet."""
+def score_captions(plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, pool: PoolConfig) -> None:
+    """Write the similarity of every committed caption that has none yet; scorers stand where the pool's engines did."""
     chunks = _unscored.remote(plan.output, plan.num_clips)
     num_chunks = ray.get(_count.remote(chunks))
     if not num_chunks:
@@ -56,18 +55,21 @@ def score_captions(
     logger.info("similarity of the captions of %d chunks", num_chunks)
 
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        start = int(ray.get(chunks)[int(batch["id"][0])]) * CHUNK_CLIPS
-        return decode_clips(model, np.arange(start, min(start + CHUNK_CLIPS, plan.num_clips)))
+        return decode_chunk(model, int(ray.get(chunks)[int(batch["id"][0])]))
 
     def scored(numbers: range) -> Dataset:
-        scores = dataset_of(numbers).map_batches(decode, batch_size=1, num_cpus=_DECODE_CPUS)
+        scores = dataset_of(numbers).map_batches(
+            decode, batch_size=1, num_cpus=_DECODE_CPUS, label_selector=dict(pool.decode_labels) or None
+        )
         scores = scores.map_batches(
             CaptionScorer,
             fn_constructor_args=(plan, model, clean),
-            batch_size=CHUNK_CLIPS,
-            compute=ActorPoolStrategy(min_size=1, max_size=num_actors),
+            batch_size=1,  # of chunks
+            compute=ActorPoolStrategy(min_size=1, max_size=pool.max_size),
             num_cpus=_ACTOR_CPUS,
-            num_gpus=1 if use_gpu else 0,
+            num_gpus=1 if pool.gpus_per_engine else 0,
+            resources=pool.resources or None,
+            label_selector=dict(pool.engine_labels) or None,
         )
         scores.set_name("caption_similarity")  # in Ray's dashboard
         return scores
@@ -92,8 +94,22 @@ def read_similarities(folder: Place, number: int) -> dict[tuple[int, int], float
     return {(row["row"], row["sample"]): row["similarity"] for row in rows}
 
 
+def decode_chunk(model: EmbedPlan, chunk: int) -> dict[str, np.ndarray]:
+    """Return a chunk as one row: chunk, row (1, clips), frames (1, clips, frames, height, width, 3) and is_decoded.
+
+    A row, as Ray Data merges and cuts blocks and batches of several rows, and a score file is of one whole chunk.
+    """
+    start = chunk * CHUNK_CLIPS
+    clips = decode_clips(model, np.arange(start, min(start + CHUNK_CLIPS, model.num_clips)))
+    is_decoded = np.array([not error for error in clips["error"]])
+    columns = {"row": clips["row"], "frames": clips["frames"], "is_decoded": is_decoded}
+    return {"chunk": np.array([chunk]), **{name: column[None] for name, column in columns.items()}}
+
+
 class CaptionScorer:
-    """Holds a dual encoder in an actor and scores the captions of a chunk of decoded clips."""
+    """Holds a dual encoder in an actor and scores the captions of a decoded chunk; a clip that could not be decoded
+    has no score.
+    """
 
     @masked_errors
     def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
@@ -102,14 +118,16 @@ class CaptionScorer:
         self._encoder = FeatureEncoder.load(model.model, text_length=model.text_length, batch_size=model.batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rows, chunk = batch["row"], int(batch["row"][0]) // CHUNK_CLIPS
-        captions = [row for row in self._captions(chunk) if row["text"]]
+        (chunk,), (rows,), (frames,) = batch["chunk"].tolist(), batch["row"], batch["frames"]
+        is_decoded = np.asarray(batch["is_decoded"][0], bool)
+        places = {int(row): place for place, row in enumerate(rows[is_decoded])}
+        captions = [row for row in self._captions(chunk) if row["text"] and row["row"] in places]
         scores: list[dict] = []
         if captions:
-            video_features = dict(zip(rows.tolist(), self._encoder.video_features(batch["frames"]), strict=True))
+            video_features = self._encoder.video_features(frames[is_decoded])
             texts = [postprocess(row["text"], self._clean) for row in captions]
             for row, features in zip(captions, self._encoder.text_features(texts), strict=True):
-                cosine = float(features @ video_features[row["row"]])
+                cosine = float(features @ video_features[places[row["row"]]])
                 scores.append({"row": row["row"], "sample": row["sample"], "similarity": cosine})
         table = pa.Table.from_pylist(scores, schema=_SCHEMA)
         place = _scores_of(self._folder, chunk)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
 from mama_ray.config import config_to_yaml, decisive_values
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.errors import UserError
 from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED
@@ -27,12 +28,16 @@ _GENERATED = "generated"
 _OF_VIDEOS = ("clips_sha256", "num_clips")  # which differ with the videos, and with settings of their windows too
 
 
-def read_known(output: Place) -> dict[str, VideoFacts]:
-    """Return what earlier starts saw of the videos, by URI: they need not be read again only to be hashed."""
-    record = (output / VIDEOS_NAME).read_json() or {}
-    videos = record.get("videos")
-    facts = [facts_from_json(one) for one in videos] if isinstance(videos, list) else []
-    return {one.uri: one for one in facts if one is not None}
+def read_known(output: Place, scenes: SceneConfig, decode: DecodeConfig) -> dict[str, VideoFacts]:
+    """Return what earlier starts saw of the videos under these settings, by URI: they need not be read again only to be
+    hashed.
+    """
+    record, facts = _read_videos(output)
+    looked_with = record.get("looked_with")
+    if looked_with is None and scenes.detector == "none":
+        # Records of earlier versions do not say what scenes and reasons were found with; without any it cannot matter.
+        return {uri: one for uri, one in facts.items() if not one.scenes and not one.trouble}
+    return facts if looked_with == _looked_with(scenes, decode) else {}
 
 
 def find_finished(job: NarrateJob, plan: CaptionPlan, output: Place) -> dict | None:
@@ -64,7 +69,8 @@ def enter(job: NarrateJob, plan: CaptionPlan, planned: Planned, output: Place) -
     """Write what makes the folder this job's, config.yaml, and what was seen of the videos, before any work."""
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(json.dumps(_identity(job, plan), indent=1))
     (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
-    (output / VIDEOS_NAME).write_whole(json.dumps({"videos": [asdict(one) for one in planned.facts]}, indent=1))
+    videos = {"looked_with": _looked_with(job.scenes, job.decode), "videos": [asdict(one) for one in planned.facts]}
+    (output / VIDEOS_NAME).write_whole(json.dumps(videos, indent=1))
 
 
 def leave(job: NarrateJob, plan: CaptionPlan, output: Place, counts: dict[str, Any]) -> None:
@@ -107,5 +113,18 @@ def _identity(job: NarrateJob, plan: CaptionPlan) -> dict[str, Any]:
     return json.loads(json.dumps(mask_secrets(identity)))  # an engine may be given a token
 
 
+def _read_videos(output: Place) -> tuple[dict[str, Any], dict[str, VideoFacts]]:
+    """Return the record of an earlier start, {} without one, and what it saw of each video, by URI."""
+    record = (output / VIDEOS_NAME).read_json() or {}
+    videos = record.get("videos")
+    facts = [facts_from_json(one) for one in videos] if isinstance(videos, list) else []
+    return record, {one.uri: one for one in facts if one is not None}
+
+
+def _looked_with(scenes: SceneConfig, decode: DecodeConfig) -> dict[str, Any]:
+    """Return what decides on what is seen of a video."""
+    return {"scenes": decisive_values(scenes), "decode": decisive_values(decode)}
+
+
 def _names_in(output: Place) -> str:
-    return ", ".join(read_known(output)) or "others"
+    return ", ".join(_read_videos(output)[1]) or "others"

@@ -108,6 +108,20 @@ class NarrateJob(Config):
             raise ValueError("human has no use with windows.cover all: say uncovered, or human")
         return self
 
+    @model_validator(mode="after")
+    def _settings_have_a_use(self) -> Self:
+        if self.quality.asks_for_similarity:
+            raise ValueError("quality.min_similarity has no use here: windows are compared with no dual encoder")
+        if self.windows.cover == "human":  # whose clips stay as they are
+            fields = WindowPlanConfig.model_fields
+            told = [f"windows.{name}" for name in ("window_s", "stride_s")
+                    if getattr(self.windows, name) != fields[name].default]  # fmt: skip
+            told += ["scenes.detector"] if self.scenes.detector != "none" else []
+            if told:
+                names = " and ".join(told)
+                raise ValueError(f"{names} without a use with windows.cover human, whose clips stay as they are")
+        return self
+
 
 def with_absolute_paths(job: NarrateJob) -> NarrateJob:
     """Name every place so that workers, whose working directory is another, find it too."""

@@ -81,7 +81,7 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     started = time.monotonic()
     planned = plan_narration(
         job.videos or [_embedded_film(job.corpus, corpus_home(job.output))], job.windows, job.scenes, job.decode,
-        human=job.human, human_times=job.human_times, known=read_known(output),
+        human=job.human, human_times=job.human_times, known=read_known(output, job.scenes, job.decode),
     )  # fmt: skip
     plan, count = _plan_captions(job, prompt, planned)
     work = TimelineWork(
@@ -104,16 +104,21 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     constants = constant_columns(job, plan)
     counts = write_caption_report(plan, constants, summary, progress.speed(), history)
     write_timelines(work)
+    _require_captions(counts, job.output)
     leave(job, plan, output, {**counts, **decoded})
     outcomes = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     seconds, videos = time.monotonic() - started, plan.source.description
+    return f"narrated {plan.num_clips} windows of {videos} in {seconds:.0f} s ({outcomes}): {job.output}"
+
+
+def _require_captions(counts: dict, output: str) -> None:
+    """Raise UserError where every row of the table is an error."""
     if counts["outcomes"].get("error") == counts["num_rows"]:
         raise UserError(
             "no window could be narrated",
             got=f"{counts['num_rows']} errors, such as: {counts['error']}",
-            remedy=f"see {join_uri(job.output, 'report', 'index.html')}",
+            remedy=f"see {join_uri(output, 'report', 'index.html')}",
         )
-    return f"narrated {plan.num_clips} windows of {videos} in {seconds:.0f} s ({outcomes}): {job.output}"
 
 
 def _plan_captions(

@@ -76,7 +76,7 @@ class PrepareJob(Config):
     """
 
     caption_source: CaptionSource = "human"
-    """Source of the captions of foreign shards that name none."""
+    """Source of the captions of foreign shards that name none; with --videos the annotations' column source says it."""
 
     damaged_shards: MayChange[Literal["refuse", "quarantine"]] = "refuse"
     """Whether a damaged foreign shard fails the job or is left out of the index and named in the quarantine."""

@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray.data import DataContext
 
+from mama_ray.data.clip import normal_split
 from mama_ray.data.index import INDEX_NAME
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
@@ -94,7 +95,8 @@ def _told_as_done(config: PrepareJob, target: str) -> str:
 def empty_splits(config: PrepareJob) -> list[str]:
     """Return the splits that were to be drawn and have no clip in the index."""
     counts = look_at_index(Place.of(config.output)) if config.split else None
-    return [] if counts is None else [split for split in config.split[::2] if not counts.get(split, 1)]
+    asked = map(normal_split, config.split[::2])
+    return [] if counts is None else [split for split in asked if not counts.get(split, 1)]
 
 
 def _complete(config: PrepareJob) -> PrepareJob:
@@ -115,6 +117,13 @@ def _complete(config: PrepareJob) -> PrepareJob:
         raise UserError("--shard_folders is for shards that are written", got="--shards", wanted="--videos")
     if config.transcode.is_on and config.shards:
         raise UserError("--transcode is for clips that are sharded from videos", got="--shards", wanted="--videos")
+    if config.caption_source != "human" and not config.shards:
+        raise UserError(
+            f"--caption_source {config.caption_source} is of foreign shards",
+            got=f"--videos {config.videos}" if config.videos else "neither --videos nor --shards",
+            wanted="--shards",
+            remedy="give the table of annotations a column source",
+        )
     if config.annotations_format != "table" and not config.annotations:
         raise UserError(f"--annotations_format {config.annotations_format} without --annotations")
     if not config.shards and not config.videos:

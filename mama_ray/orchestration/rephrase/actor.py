@@ -5,7 +5,6 @@ not depend on what was killed before.
 """
 
 import logging
-import os
 import threading
 import time
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from mama_ray.captioning.rephrasing.clips import ClipTexts, error_rows, rephrase
 from mama_ray.captioning.rephrasing.engine import build_rephraser
 from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
+from mama_ray.orchestration.captioning.ending import end_process
 from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import require_work_folder, write_parts
 from mama_ray.orchestration.captioning.pending import PendingChunks
@@ -111,8 +111,7 @@ class Rephrasing:
             raise
         except Exception:
             logger.exception("the rephrasing engine died, its actor starts anew")
-            logging.shutdown()
-            os._exit(1)
+            end_process(self._resources)
 
     def _commit(self, rows: list[int], records: list[dict], found: list[list[dict[str, Any]]]) -> pa.Table:
         whole = [

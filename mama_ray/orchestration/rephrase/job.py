@@ -80,7 +80,8 @@ class RephraseJob(Config):
     """How a model's words become a paraphrase."""
 
     engine: MayChange[EngineConfig] = EngineConfig()
-    """How vLLM runs an instruct model; of a T5 dtype and max_num_seqs count, candidates that are decoded at a time."""
+    """How vLLM runs an instruct model. Of a T5 dtype and max_num_seqs count, candidates that are decoded at a time;
+    others are refused."""
 
     pool: MayChange[RephrasePoolConfig] = RephrasePoolConfig()
     """The pool of engines and what each reserves."""
@@ -88,6 +89,12 @@ class RephraseJob(Config):
     quality: QualityConfig = QualityConfig()
     """Where the quality gate draws its lines. Texts that many clips share are no duplicates here: people say the same
     of many clips."""
+
+    @model_validator(mode="after")
+    def _no_similarity_is_asked_for(self) -> "RephraseJob":
+        if self.quality.asks_for_similarity:
+            raise ValueError("quality.min_similarity has no use here: no video is read")
+        return self
 
 
 def with_absolute_paths(job: RephraseJob) -> RephraseJob:

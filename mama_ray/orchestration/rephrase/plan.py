@@ -65,9 +65,10 @@ def with_texts(clips: pa.Table) -> list[dict]:
     return pa.table(columns | {"texts": human_texts(clips["captions"].combine_chunks())}).to_pylist()
 
 
-def find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> Rephraser:
-    """Check the model's folder and the prompt, in a task: the driver need not have the packages and the memory."""
-    return result_of(_find_rephraser.remote(model, prompt, decoding))
+def find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig, engine: EngineConfig) -> Rephraser:
+    """Check the model's folder, the prompt and whether the engine runs it, in a task: the driver need not have the
+    packages and the memory."""
+    return result_of(_find_rephraser.remote(model, prompt, decoding, engine))
 
 
 def scan_pending(plan: RephrasePlan) -> PendingChunks:
@@ -120,10 +121,10 @@ def _load_texts(shards: str, split: str | None, max_held: int) -> tuple[pa.Table
 
 
 @ray.remote(num_cpus=_TRANSFORMERS_CPUS, name="rephrase: look at model")
-def _find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig) -> Rephraser:
+def _find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig, engine: EngineConfig) -> Rephraser:
     start_worker_logging()
     try:
         with rephraser_folder(model) as folder:
-            return inspect_rephraser(folder, prompt, decoding)
+            return inspect_rephraser(folder, prompt, decoding, engine)
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error

@@ -66,7 +66,7 @@ def _rephrase(job: RephraseJob, output: Place) -> str:
     started = time.monotonic()
     shards = job.shards or embedded_shards(job.corpus, corpus_home(job.output))
     table, num_clips, num_texts, texts_sha256 = load_texts(shards, job.split)
-    rephraser = find_rephraser(job.model, job.prompt, job.decoding)
+    rephraser = find_rephraser(job.model, job.prompt, job.decoding, job.engine)
     plan = RephrasePlan(
         table,
         num_clips,

@@ -85,6 +85,27 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path):
         inspect_rephraser(folder, PROMPT, WARM)
 
 
+@pytest.mark.parametrize(
+    ("max_length", "max_model_len", "limit"), [(512, None, 512), (4000, None, 512), (32, 32, 32), (600, 600, 600)]
+)
+def test_an_answer_that_leaves_no_place_for_a_caption_is_told_before_any_is_rephrased(
+    folder, max_length, max_model_len, limit
+):
+    decoding, engine = WARM.model_copy(update={"max_length": max_length}), EngineConfig(max_model_len=max_model_len)
+    with pytest.raises(
+        UserError, match=rf"prompt and answer are too long: got \d+ \+ {max_length} .* at most {limit};"
+    ):
+        inspect_rephraser(folder, PROMPT, decoding, engine)
+
+
+def test_an_instruct_model_is_no_captioners_engines(folder):
+    with pytest.raises(
+        UserError, match="does not run this model: got --engine gpt2 and a LlamaForCausalLM, wanted --e"
+    ):
+        inspect_rephraser(folder, PROMPT, WARM, EngineConfig(name="gpt2"))
+    assert inspect_rephraser(folder, PROMPT, WARM, EngineConfig(name="vllm", options={"seed": 1})).engine == "vllm"
+
+
 def test_an_instruct_model_is_found_with_the_length_of_its_context(folder):
     found = inspect_rephraser(folder, None, WARM)
     assert (found.engine, found.context_length, found.architecture) == ("vllm", 512, "LlamaForCausalLM")

@@ -23,6 +23,7 @@ from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.timesformer.model import Timesformer
 from tests.captioning.narrator.gated_parts import (
     CAPTIONS,
+    NUM_POSITIONS,
     labels_of,
     loss_of,
     open_narrator,
@@ -104,6 +105,26 @@ def test_sizes_of_a_preset_can_be_others_and_unknown_ones_are_refused():
             started(gated_sizes=wrong)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "context_length", "pooler_heads"),
+    [(None, NUM_POSITIONS, 1), ({"context_length": 40}, 40, 1), ({"context_length": 20, "pooler_heads": 3}, 20, 3)],
+)
+def test_sizes_that_no_part_fixes_are_those_that_are_asked_for(gpt2, sizes, context_length, pooler_heads):
+    asked = {"gated_language_model": str(gpt2), "gated_sizes": sizes}
+    model = started(**asked).model
+    assert (model.config.context_length, model.config.pooler_heads) == (context_length, pooler_heads)
+    longest = gated.longest_caption(settings(**asked).model)
+    assert longest == (context_length - 1 if sizes else 76), "of a GPT-2 of fewer positions its folder tells"
+
+
+@pytest.mark.parametrize(
+    "part", [{"video_encoder": "elsewhere"}, {"sizes": {"num_queries": 5}}, {"gates": 1.0}], ids=str
+)
+def test_what_is_of_a_preset_is_refused_with_a_pretrained_narrator(part):
+    with pytest.raises(ValueError, match=f"gated.{next(iter(part))} is of a preset; a pretrained narrator has its own"):
+        settings(pretrained="somewhere", **{f"gated_{name}": value for name, value in part.items()})
+
+
 @pytest.mark.parametrize("parts", [(), ("video_encoder",), ("video_encoder", "language_model")], ids=str)
 def test_another_number_of_frames_is_shown_and_remembered(encoder, gpt2, tmp_path, parts):
     places = {"video_encoder": str(encoder), "language_model": str(gpt2)}
@@ -180,8 +201,6 @@ def test_frozen_parts_that_learned_nothing_are_refused():
     ):
         with pytest.raises(ValueError, match=f"untrained: give gated.{named}.*gated.trains all"):
             settings(gated_trains=trains)
-    with pytest.raises(ValueError, match="a pretrained narrator has its own"):
-        settings(pretrained="somewhere", gated_video_encoder="elsewhere")
 
 
 def test_the_folder_of_a_llava_is_of_its_kind(tmp_path):

@@ -130,3 +130,16 @@ def test_whatever_the_captions_and_the_model_every_place_is_there_once(texts, wa
 def test_what_cannot_be_decoded_is_refused(values):
     with pytest.raises(ValueError, match=r"cannot be shared out evenly|is more than the 8 candidates"):
         DecodingConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"temperature": 0.5, "seed": 3}, "temperature, seed have no use with method beams"),
+        ({"num_samples": 5}, "num_samples have no use with method beams"),
+        ({"method": "sampling", "length_penalty": 2.0}, "length_penalty have no use with method sampling"),
+    ],
+)
+def test_settings_of_the_other_method_are_refused(values, named):
+    with pytest.raises(ValueError, match=named):
+        DecodingConfig(**values)

@@ -177,6 +177,28 @@ def test_weights_of_another_size_are_refused(copied):
         engine_of(copied)
 
 
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"name": "gpt2"}, "the engine does not run this model: got --engine gpt2 and a T5For.*, wanted no --engine"),
+        ({"name": "vllm"}, "the engine does not run this model: got --engine vllm"),
+        ({"options": {"quantization": "awq"}}, "settings of vLLM, .*: got engine.options, wanted engine.dtype and eng"),
+        ({"max_model_len": 64, "kv_cache_mib": 9}, "got engine.max_model_len, engine.kv_cache_mib, wanted"),
+    ],
+)
+def test_settings_of_another_engine_are_refused(folder, engine, message):
+    with pytest.raises(UserError, match=message):
+        inspect_rephraser(folder, None, DECODING, EngineConfig(**engine))
+    inspect_rephraser(folder, None, DECODING, EngineConfig(dtype="bfloat16", max_num_seqs=7))
+
+
+def test_a_prompt_that_leaves_no_place_for_a_caption_is_told_before_any_is_rephrased(folder):
+    assert inspect_rephraser(folder, None, DECODING).num_prompt_tokens == 3  # the prefix and </s> twice
+    long_prompt = "paraphrase: " * 24 + "{text}"
+    with pytest.raises(UserError, match="the rephraser's prompt is too long: got 25 tokens, wanted at most 24; raise"):
+        inspect_rephraser(folder, long_prompt, DECODING)
+
+
 @pytest.mark.parametrize("prompt", ["paraphrase this", "{text} {text}", "{ text }"])
 def test_a_prompt_without_the_caption_is_refused(folder, prompt):
     with pytest.raises(UserError, match="the prompt does not hold the caption"):

@@ -71,6 +71,12 @@ def test_what_the_steps_differ_in_is_not_asked_for(changes, named):
         LavilaJob.model_validate(changes)
 
 
+@pytest.mark.parametrize("job", [LavilaJob(), load_config(LavilaJob, ROOT / "configs/lavila/ego4d.yaml")])
+def test_paraphrases_may_be_sampled_whatever_beams_a_recipe_has(job):
+    changed = with_overrides(job, {"decoding.method": "sampling", "decoding.temperature": 0.8})
+    assert changed.decoding.num_candidates == changed.decoding.num_samples
+
+
 @pytest.mark.parametrize("name", ["narrator.data.max_caption_tokens", "caption.sampling.max_tokens"])
 def test_captions_that_the_narrator_has_no_place_for_are_refused_before_anything_is_trained(tmp_path, name):
     job = load_config(LavilaJob, ROOT / "configs/lavila/ego4d.yaml")

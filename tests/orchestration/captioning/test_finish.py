@@ -196,6 +196,17 @@ def test_a_caption_that_clips_of_several_files_share_is_flagged_in_all_of_them(r
     assert (summary.flags, summary.outcomes) == ({"duplicate": 3}, {"good": num_clips - 3, "flagged": 3})
 
 
+@pytest.mark.ray
+def test_copies_are_clips_and_not_their_captions(ray_cluster, tmp_path):
+    commit(tmp_path, [0, 3], num_captions=3)
+    commit(tmp_path, [1, 2], num_captions=3, text="a cat sleeps here")
+    commit(tmp_path, [4, 5, 6], num_captions=3, text="two men cook {sample} eggs")
+    summary, _ = finish(plan_of(tmp_path, 7, num_captions=3))
+    flagged = [row["clip_id"] for row in table_of(tmp_path) if "duplicate" in row["flags"]]
+    assert flagged == [f"clip-{row}" for row in (4, 5, 6) for _ in range(3)]
+    assert summary.flags == {"duplicate": 9}
+
+
 def rewrite(folder: Path, row: int, words: str) -> None:
     """Give one committed clip other words."""
     (name,) = part_names([row])

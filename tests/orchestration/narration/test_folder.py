@@ -1,22 +1,31 @@
 """The folder of a narration is its own: files of others are not written over, and a start that was killed goes on."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.protocol import FRAMES
 from mama_ray.captioning.pictures.show import ShowConfig
+from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import CaptionJob
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.table_folder import enter as enter_table
 from mama_ray.orchestration.captioning.table_folder import find_finished as find_table
-from mama_ray.orchestration.narration.folder import enter, find_finished
+from mama_ray.orchestration.narration.folder import VIDEOS_NAME, enter, find_finished, read_known
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.planning import Planned
 from mama_ray.orchestration.narration.source import WindowSource
+from mama_ray.orchestration.narration.videos import VideoFacts
 from mama_ray.storage.places import Place
 from tests.captioning.tiny_gated import write_gated
 
+CONTENT = SceneConfig(detector="content")
+PLAIN = VideoFacts("/v/plain.mp4", "plain", 9, 1, "aa", 4.0, 32)
+CUT = VideoFacts("/v/cut.mp4", "cut", 9, 1, "bb", 4.0, 32, ((0.0, 2.0), (2.0, None)))
+BAD = VideoFacts("/v/bad.mp4", "bad", 9, 1, trouble="longer than --decode allows")
 PLANNED = Planned(table=None, num_windows=3, ids_sha256="ab", videos=(), facts=())
 
 
@@ -63,3 +72,28 @@ def test_a_caption_table_does_not_write_over_the_config_of_another_job(plan, tmp
     assert find_table(job, plan, output) is None
     enter_table(job, plan, output)
     assert find_table(job, plan, output) is None
+
+
+@pytest.mark.parametrize(
+    ("scenes", "decode", "is_known"),
+    [
+        (CONTENT, DecodeConfig(), True),
+        (SceneConfig(detector="adaptive"), DecodeConfig(), False),
+        (SceneConfig(), DecodeConfig(), False),
+        (CONTENT, DecodeConfig(max_duration_s=9.0), False),
+    ],
+)
+def test_what_was_seen_of_videos_holds_for_the_same_settings_alone(plan, tmp_path, scenes, decode, is_known):
+    output = Place.of(tmp_path)
+    job = NarrateJob(scenes=CONTENT, decode=DecodeConfig())
+    enter(job, plan, replace(PLANNED, facts=(PLAIN, CUT, BAD)), output)
+    assert read_known(output, scenes, decode) == ({one.uri: one for one in (PLAIN, CUT, BAD)} if is_known else {})
+
+
+def test_records_without_their_settings_hold_where_these_cannot_matter(plan, tmp_path):
+    output = Place.of(tmp_path)
+    enter(NarrateJob(), plan, replace(PLANNED, facts=(PLAIN, CUT, BAD)), output)
+    record = json.loads((tmp_path / VIDEOS_NAME).read_text())
+    (tmp_path / VIDEOS_NAME).write_text(json.dumps({"videos": record["videos"]}))
+    assert read_known(output, SceneConfig(), DecodeConfig()) == {PLAIN.uri: PLAIN}
+    assert read_known(output, CONTENT, DecodeConfig()) == {}

@@ -7,6 +7,8 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.run import narrate
 
+HUMAN = ["--windows.cover", "human", "--human", "clips.csv"]
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -17,6 +19,12 @@ from mama_ray.orchestration.narration.run import narrate
         (["--windows.cover", "human"], "windows.cover human needs human"),
         (["--human", "clips.csv"], "human has no use with windows.cover all"),
         (["--windows.cover", "most"], "windows.cover"),
+        ([*HUMAN, "--scenes.detector", "content"], "scenes.detector without a use with windows.cover human"),
+        (
+            [*HUMAN, "--windows.window_s", "2", "--windows.stride_s", "1"],
+            "windows.window_s and windows.stride_s without",
+        ),
+        (["--quality.min_similarity", "0.1"], "quality.min_similarity has no use here"),
         (["--videos", "", "--model", "embedded"], "an empty name would stand for the working directory"),
         (["--timeline.subject", "they"], "timeline.subject"),
         (["--timeline.hidden_flags", "silly"], "hidden_flags"),

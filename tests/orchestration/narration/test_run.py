@@ -22,7 +22,7 @@ from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.run import narrate
 from mama_ray.storage.places import Place
 from tests.captioning.tiny_gated import write_gated
-from tests.data.video.video_factory import make_audio_only
+from tests.data.video.video_factory import make_audio_only, make_damaged_video
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.slow]
 
@@ -162,3 +162,13 @@ def test_what_cannot_be_narrated_is_refused_in_one_line(ray_cluster, videos, tmp
     with pytest.raises(UserError, match=message) as refused:
         narrate(job)
     assert "\n" not in str(refused.value)
+
+
+def test_a_job_none_of_whose_windows_could_be_narrated_fails_each_time(ray_cluster, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(make_damaged_video(num_frames=24, first_bad=1, num_bad=23))
+    model = str(write_gated(tmp_path / "gated"))
+    job = NarrateJob(videos=[str(tmp_path / "broken.mp4")], model=model, output=str(tmp_path / "out"))
+    for _ in range(2):
+        with pytest.raises(UserError, match="no window could be narrated: got 3 errors, such as"):
+            narrate(job)
+        assert not (tmp_path / "out/captions.json").exists()

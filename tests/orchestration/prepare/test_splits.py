@@ -86,10 +86,17 @@ def test_the_command_line_takes_pairs_and_shards_take_none():
         run(PrepareJob(shards="s", split=ASKED))
 
 
+@pytest.mark.parametrize("inputs", [{"videos": "v"}, {"videos": "v", "annotations": "a.csv"}, {}])
+def test_a_source_of_captions_is_of_foreign_shards(inputs):
+    with pytest.raises(UserError, match="caption_source asr is of foreign shards.*wanted --shards; .* a column source"):
+        run(PrepareJob(**inputs, caption_source="asr"))
+
+
 def test_a_split_that_got_no_clip_is_named(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/a.mp4").write_bytes(make_video(num_frames=4, width=48, height=32))
     options = {"videos": str(tmp_path / "videos"), "output": str(tmp_path / "shards")}
     prepare(**options, split=("train", "0.999", "val", "0.001"))
     assert empty_splits(PrepareJob(**options, split=("train", "0.999", "val", "0.001"))) == ["val"]
+    assert empty_splits(PrepareJob(**options, split=("training", "0.999", "validation", "0.001"))) == ["val"]
     assert empty_splits(PrepareJob(**options)) == []

@@ -2,8 +2,10 @@
 
 import pytest
 
+from mama_ray.captioning.quality import QualityConfig
 from mama_ray.data.index_rows import IndexRows
 from mama_ray.errors import UserError
+from mama_ray.orchestration.rephrase.job import RephraseJob
 from mama_ray.orchestration.rephrase.plan import _load_texts, with_texts
 from tests.data.shard_factory import write_dataset
 from tests.data.test_index_rows import with_groups_of
@@ -31,3 +33,8 @@ def test_a_split_without_human_captions_is_told(tmp_path):
     write_dataset(tmp_path, [3])
     with pytest.raises(UserError, match="no human captions.*0 clips of split val with no captions"):
         load(str(tmp_path), "val", 1000)
+
+
+def test_a_line_for_similarities_which_nobody_measures_is_refused():
+    with pytest.raises(ValueError, match="quality.min_similarity has no use here"):
+        RephraseJob(model="t5", quality=QualityConfig(min_similarity=0.2))
