@@ -21,7 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
 from mama_ray.models.pretrained import describe_model
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, training_config
+from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
@@ -181,7 +181,8 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
             config = describe_model(local)
             tokenizer = Tokenizer.from_directory(local)
             refuse_other_vocabulary(tokenizer, config.vocab_size, model=uri)
-            transform = evaluation_transform(config, training_config(local / RUN_CONFIG))
+            training = training_config(local / RUN_CONFIG)
+            transform = evaluation_transform(config, training)
     except OSError as error:
         raise UserError("the dual encoder cannot be read", got=f"{uri} ({' '.join(str(error).split())})") from error
     return EmbedPlan(
@@ -191,7 +192,7 @@ def _find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
         model=folder.uri,
         caption_mode="single",
         text_length=min(config.context_length, tokenizer.context_length),
-        num_frames=config.num_frames,
+        num_frames=trained_frames(training) or config.num_frames,
         transform=transform,
         decode=plan.show.decode,
         batch_size=CHUNK_CLIPS,
