@@ -103,6 +103,20 @@ def require_adams_step(job: TrainJob) -> None:
         )
 
 
+def require_exact_differences(job: TrainJob) -> None:
+    """Raise UserError for finite differences in the bfloat16 that precision auto is on a GPU.
+
+    Asked of new runs alone, as the config of an old one must load, to be audited or to go on.
+    """
+    method = job.meta.hypergradient
+    if job.is_meta_learned and "difference" in method and job.precision == "auto" and job.use_gpu:
+        raise UserError(
+            "meta.hypergradient: finite differences mean nothing in bfloat16",
+            got=f"{method} with precision auto, which is bfloat16 with use_gpu",
+            wanted="meta.hypergradient forward_mode, or precision float32",
+        )
+
+
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
     """Raise UserError where a split has fewer clips, or questions where those are the samples, than one batch of it."""
     require_one_batch(job, num_clips["train"])

@@ -8,7 +8,7 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
-from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step
+from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step, require_exact_differences
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.orchestration.training.worker import _build_state, build_model
@@ -99,6 +99,15 @@ def test_a_new_run_with_sgds_inner_rate_for_adam_is_refused():
     ):
         require_adams_step(parse_config(TrainJob, [*adam, *words]))
     require_adams_step(parse_config(TrainJob, []))
+
+
+@pytest.mark.parametrize("method", ["finite_difference", "central_difference"])
+def test_a_new_run_takes_no_finite_differences_in_the_bfloat16_of_a_gpu(tmp_path, method):
+    words = ["--storage", str(tmp_path), "--run", "differences", "--meta.hypergradient", method]
+    with pytest.raises(UserError, match="finite differences mean nothing in bfloat16.*or precision float32"):
+        train(parse_config(TrainJob, [*words, "--use_gpu"]))
+    for others in ([], ["--use_gpu", "--precision", "float32"], ["--use_gpu", "--weighting.kind", "uniform"]):
+        require_exact_differences(parse_config(TrainJob, [*words, *others]))
 
 
 @pytest.mark.parametrize("normalisation", ["none", "l2"])
