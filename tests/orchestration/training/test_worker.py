@@ -8,9 +8,11 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
+from mama_ray.orchestration.narrator.job import NarratorDataConfig
 from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step, require_exact_differences
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.worker import _build_state, build_model
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train_step
@@ -99,6 +101,23 @@ def test_a_new_run_with_sgds_inner_rate_for_adam_is_refused():
     ):
         require_adams_step(parse_config(TrainJob, [*adam, *words]))
     require_adams_step(parse_config(TrainJob, []))
+
+
+@pytest.mark.parametrize("config_class", [DataConfig, NarratorDataConfig])
+@pytest.mark.parametrize(
+    ("captions", "told"),
+    [
+        ({"human": 0.5, "genrated": 0.5}, "unknown caption source: got genrated.*did you mean generated"),
+        ({"human": 1.0, "asr": -0.5}, "got -0.5 for asr, wanted 0 or more"),
+        ({"human": 0.0}, "wanted more than 0 for at least one source"),
+        ({}, "wanted more than 0 for at least one source"),
+    ],
+)
+def test_captions_are_drawn_of_known_sources(config_class, captions, told):
+    with pytest.raises(ValueError, match=told):
+        config_class(captions=captions)
+    for right in ({"human": 0.0, "generated": 1.0, "rephrased": 2.0, "asr": 0.5}, None):
+        assert config_class(captions=right).captions == right
 
 
 @pytest.mark.parametrize("method", ["finite_difference", "central_difference"])
