@@ -117,6 +117,20 @@ def require_exact_differences(job: TrainJob) -> None:
         )
 
 
+def refuse_unread_scale(job: TrainJob) -> None:
+    """Raise UserError for a learning rate of the head where the backbone answers by itself, whose rate is optim.lr.
+
+    Asked of new runs alone: it changed nothing in those that began with one.
+    """
+    if job.answers_questions and job.task.head.kind == "own" and job.task.head_lr_scale != 1.0:
+        raise UserError(
+            "task.head_lr_scale is read by no head",
+            got=f"{job.task.head_lr_scale:g} with task.head.kind own",
+            wanted="1, or another kind of head",
+            remedy="optim.lr and optim.layer_decay are the backbone's rates",
+        )
+
+
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
     """Raise UserError where a split has fewer clips, or questions where those are the samples, than one batch of it."""
     require_one_batch(job, num_clips["train"])

@@ -27,6 +27,7 @@ from mama_ray.orchestration.training.data import RunData, load_run_data
 from mama_ray.orchestration.training.inputs import (
     check_sizes,
     look_at_inputs,
+    refuse_unread_scale,
     require_adams_step,
     require_exact_differences,
 )
@@ -108,6 +109,7 @@ def _run_to_end(
     if begun is None:
         require_adams_step(job)
         require_exact_differences(job)
+        refuse_unread_scale(job)
         require_no_trivial_optimum(job.weighting)
         write_run_config(job, run_folder)
     newest = latest_valid_checkpoint(run_folder)
