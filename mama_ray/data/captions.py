@@ -8,12 +8,25 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mama_ray.data.clip import Caption
-from mama_ray.errors import UserError
+from mama_ray.data.clip import CAPTION_SOURCES, Caption
+from mama_ray.errors import UserError, unknown_name
 
 CaptionMode = Literal["single", "paragraph", "multi"]
 # What programs write where there is nothing (pandas, databases, spreadsheets), in lower case.
 _NOTHING = frozenset(("nan", "-nan", "none", "null", "n/a", "#n/a", "na", "#na", "<na>"))
+
+
+def check_probabilities(probabilities: Mapping[str, float] | None) -> None:
+    """Raise ValueError for mixing probabilities of unknown sources, negative ones and ones that draw nothing."""
+    if probabilities is None:
+        return
+    for source, share in probabilities.items():
+        if source not in CAPTION_SOURCES:
+            raise unknown_name("caption source", source, CAPTION_SOURCES)
+        if share < 0:
+            raise ValueError(f"captions: got {share:g} for {source}, wanted 0 or more")
+    if not any(probabilities.values()):
+        raise ValueError(f"captions: got {dict(probabilities)}, wanted more than 0 for at least one source")
 
 
 def is_nothing(value: Any) -> bool:

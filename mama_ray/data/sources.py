@@ -6,8 +6,9 @@ each source walks through its own clips in an order of its own. As with clips, t
 of the seed and the step.
 """
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -22,6 +23,8 @@ from mama_ray.data.index_rows import Chosen
 from mama_ray.data.plan import EpochPlan, PlanConfig, local_places
 from mama_ray.data.questions.assemble import AssemblesClips
 from mama_ray.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _OFFSETS, _ORDERS = 0x736F66, 0x736F72  # keys of random numbers
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -177,6 +180,27 @@ def require_sources(counts: Mapping[str, int], shares: Mapping[str, float]) -> N
             f"no clip has a caption of source {missing[0]}",
             got=f"data.shares gives it {shares[missing[0]]:g} of the samples",
             wanted="a share of 0, or captions of it in the shards or in data.caption_tables",
+        )
+
+
+def absent_sources(tables: Iterable[pa.Table], sources: Iterable[str]) -> list[str]:
+    """Return which sources no clip has a caption of, in order; no more tables are read than it takes to tell."""
+    absent = set(sources)
+    for table in tables if absent else ():
+        captions = table["captions"].combine_chunks()
+        absent -= set(pc.unique(pc.struct_field(pc.list_flatten(captions), "source")).to_pylist())
+        if not absent:
+            break
+    return sorted(absent)
+
+
+def tell_absent(tables: Iterable[pa.Table], probabilities: Mapping[str, float] | None) -> None:
+    """Warn of sources that captions would be drawn from and that no clip has: what is learned is another mix."""
+    drawn = [source for source, share in (probabilities or {}).items() if share > 0]
+    for source in absent_sources(tables, drawn):
+        logger.warning(
+            "data.captions draws of %s, and no training clip has a caption of it: the other sources have its part",
+            source,
         )
 
 

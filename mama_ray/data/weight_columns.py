@@ -5,6 +5,7 @@ They stand beside the clip in its table; what depends on the caption that an epo
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,12 @@ from jaxtyping import Float
 from mama_ray.data.assemble import draw_caption
 from mama_ray.data.batch import WEIGHT_INPUTS
 from mama_ray.data.questions.assemble import AssemblesClips
+from mama_ray.data.sources import absent_sources
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place, storage_errors
+
+logger = logging.getLogger(__name__)
 
 SOURCE, TOPIC = "source", "topic"
 _NUM_SHOWN = 3
@@ -89,7 +93,24 @@ def columns_of_clips(
         else:
             assert name == SOURCE
             drawn = DrawnSource(place, tuple(categories[name]))
+        if name in categories:
+            is_drawn = drawn is not None and drawn.column == place
+            _tell_unseen(name, categories[name], None if is_drawn else found[:, place], clips)
     return found, drawn, digest
+
+
+def _tell_unseen(name: str, values: Sequence[str], places: Float[np.ndarray, " clips"] | None, clips: pa.Table) -> None:
+    """Warn of values that no clip has, as a misspelt one; of the drawn source, which has no places, by its captions."""
+    if places is None:
+        unseen = absent_sources([clips], values)
+    else:
+        unseen = [value for place, value in enumerate(values) if not np.any(places == place)]
+    if unseen:
+        shown = ", ".join(unseen[:_NUM_SHOWN])
+        logger.warning(
+            "weighting.categories: %d of %d values of %s are no training clip's: %s",
+            len(unseen), len(values), name, shown,
+        )  # fmt: skip
 
 
 def _columns_of_file(

@@ -9,16 +9,22 @@ import json
 from typing import Literal, TypeVar
 
 import pydantic
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mama_ray.config import Config
+from mama_ray.data.clip import normal_split
 from mama_ray.data.index import hash_ids
 from mama_ray.data.video.views import ViewConfig
-from mama_ray.errors import UserError
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.evaluation.protocol import CheckpointName
 
 RESULT_VERSION = 1
 _EK100_CLASSES = ("segments", "train", "verbs", "nouns", "tail_verbs", "tail_nouns", "unseen")
+_EK100_METRICS = (
+    *(f"{kind}_top{k}" for kind in ("action", "verb", "noun") for k in (1, 5)),
+    "verb_top1_tail", "noun_top1_tail", "verb_top1_unseen", "noun_top1_unseen", "action_top1_unseen",
+)  # fmt: skip
+_EGTEA_METRICS = ("mean_class_accuracy", "mean_class_accuracy_with_predicted", "top1", "top5")
 _AT_CHANCE = 1.1  # of the chance level, which is known to a few percent
 
 
@@ -48,6 +54,11 @@ class AnnotatedBenchmark(Config):
     chance: dict[str, float] = {}
     """What metrics are without any knowledge, in percent: a result that has no more says so."""
 
+    @field_validator("split")
+    @classmethod
+    def _is_a_split(cls, split: str) -> str:
+        return normal_split(split)
+
     @model_validator(mode="after")
     def _has_frames_in_a_window(self) -> "AnnotatedBenchmark":
         views, wanted = self.views, self.num_frames or 1
@@ -63,8 +74,25 @@ class AnnotatedBenchmark(Config):
             raise ValueError(f"files: got {', '.join(unknown)}, wanted some of {', '.join(known)}")
         return self
 
+    @model_validator(mode="after")
+    def _knows_its_metrics(self) -> "AnnotatedBenchmark":
+        known = self.metric_names()
+        for name in self.chance:
+            # Of several lists a metric has the list before its name.
+            if name not in known and name.rpartition("/")[2] not in self._metrics_of_lists():
+                raise unknown_name("metric in chance", name, known)
+        return self
+
     def _known_files(self) -> tuple[str, ...]:
         """Return the keys of `files` that are read."""
+        return ()
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names of all metrics that a result may have."""
+        return ()
+
+    def _metrics_of_lists(self) -> tuple[str, ...]:
+        """Return those which each list of clips has, where there are several."""
         return ()
 
     def clips_deviation(self, clip_ids: tuple[str, ...], num_missing: int) -> str:
@@ -85,6 +113,9 @@ class MultiInstanceBenchmark(AnnotatedBenchmark):
 
     def _known_files(self) -> tuple[str, ...]:
         return ("segments", "captions", "verbs", "nouns")
+
+    def metric_names(self) -> tuple[str, ...]:
+        return tuple(f"{name}{way}" for name in ("mAP", "nDCG", "strict_mAP") for way in ("", "_v2t", "_t2v"))
 
     @model_validator(mode="after")
     def _has_one_view(self) -> "MultiInstanceBenchmark":
@@ -110,9 +141,21 @@ class ClassificationBenchmark(AnnotatedBenchmark):
     num_classes: int | None = Field(default=None, ge=1)
     """Classes of the whole benchmark."""
 
+    @property
+    def leaves_out_absent(self) -> bool:
+        """Whether classes without a clip are left out."""
+        return self.absent_classes == "left_out"
+
     def _known_files(self) -> tuple[str, ...]:
         known = {"ek100": _EK100_CLASSES, "charades_ego": ("videos", "classes"), "egtea": ("actions", "clips")}
         return known[self.annotations]
+
+    def metric_names(self) -> tuple[str, ...]:
+        known = {"ek100": _EK100_METRICS, "charades_ego": ("mAP_raw", "mAP_softmax"), "egtea": _EGTEA_METRICS}
+        return known[self.annotations]
+
+    def _metrics_of_lists(self) -> tuple[str, ...]:
+        return _EGTEA_METRICS if self.annotations == "egtea" else ()
 
     @model_validator(mode="after")
     def _has_places_for_texts(self) -> "ClassificationBenchmark":
@@ -134,6 +177,9 @@ class MultipleChoiceBenchmark(AnnotatedBenchmark):
 
     def _known_files(self) -> tuple[str, ...]:
         return ("questions",)
+
+    def metric_names(self) -> tuple[str, ...]:
+        return ("accuracy_inter", "accuracy_intra", "legacy_Intra-video", "legacy_Inter-video")
 
     @model_validator(mode="after")
     def _has_one_view(self) -> "MultipleChoiceBenchmark":

@@ -56,7 +56,7 @@ def _deviation_of_files(benchmark: AnnotatedBenchmark, targets: Targets, num_mis
         return found
     if isinstance(benchmark, ClassificationBenchmark) and isinstance(targets, ClassTargets):
         scored = len(targets.class_names)
-        if benchmark.absent_classes == "left_out":
+        if benchmark.leaves_out_absent:
             scored = int(targets.labels.any(axis=0).sum())
         return _differing(scored, benchmark.num_classes, "classes")
     if isinstance(benchmark, MultiInstanceBenchmark):

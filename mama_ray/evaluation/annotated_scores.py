@@ -15,12 +15,13 @@ from mama_ray.evaluation.classification import (
     average_precisions,
     marginal_scores,
     mean_class_accuracy,
+    require_class_positives,
     softmax,
     top_k_accuracy,
 )
-from mama_ray.evaluation.multi_instance import mean_metrics, score_both_ways
+from mama_ray.evaluation.multi_instance import mean_metrics, require_query_positives, score_both_ways
 from mama_ray.evaluation.multiple_choice import choice_metrics
-from mama_ray.evaluation.targets import ChoiceTargets, ClassTargets, MultiInstanceTargets
+from mama_ray.evaluation.targets import ChoiceTargets, ClassTargets, MultiInstanceTargets, Targets
 
 _UNKNOWN = 30.0  # below the least logit: no probability, and finite
 
@@ -106,6 +107,14 @@ def _require_heads(found: Mapping[str, int], sizes: Mapping[str, int]) -> None:
 def check_class_scores(targets: ClassTargets, scores: ClassScores) -> None:
     """Raise UserError where scores are of other heads or sizes than the benchmark's."""
     _require_heads({name: one.shape[1] for name, one in scores.items()}, _sizes(targets))
+
+
+def require_measurable(targets: Targets, *, leaves_out_absent: bool) -> None:
+    """Raise UserError where the annotations alone leave a metric without a number, before a clip is embedded."""
+    if isinstance(targets, MultiInstanceTargets):
+        require_query_positives(targets.videos, targets.captions)
+    elif isinstance(targets, ClassTargets) and targets.is_multi_label and not leaves_out_absent:
+        require_class_positives(targets.labels, targets.class_names)
 
 
 def measure_multi_instance(

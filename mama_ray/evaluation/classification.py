@@ -82,20 +82,25 @@ def average_precisions(
     So do clips of `missing`, which earn nothing: each is a positive of its classes with a precision of 0.
     UserError that names a class without a positive, of which there is none.
     """
+    require_class_positives(labels, names)
     num_positives = labels.sum(axis=0)
-    absent = np.flatnonzero(num_positives == 0)
-    if len(absent):
-        shown = names[absent[0]] if names else str(absent[0])
-        raise UserError(
-            "classes without a positive", got=f"{len(absent)}, {shown}", wanted="a clip of each class",
-            remedy="set absent_classes: left_out in a copy of the benchmark's file to score the other classes",
-        )  # fmt: skip
     earning = labels if missing is None else labels & ~missing[:, None]
     ranked_scores = np.where(earning.any(axis=1, keepdims=True), scores, -np.inf)
     order = np.argsort(-ranked_scores, axis=0, kind="stable")
     ranked = np.take_along_axis(earning, order, axis=0)
     precisions = np.cumsum(ranked, axis=0) / np.arange(1, len(labels) + 1)[:, None]
     return np.where(ranked, precisions, 0.0).sum(axis=0) / num_positives
+
+
+def require_class_positives(labels: Bool[np.ndarray, "clips classes"], names: Sequence[str] | None = None) -> None:
+    """Raise UserError that names a class without a positive."""
+    absent = np.flatnonzero(~labels.any(axis=0))
+    if len(absent):
+        shown = names[absent[0]] if names else str(absent[0])
+        raise UserError(
+            "classes without a positive", got=f"{len(absent)}, {shown}", wanted="a clip of each class",
+            remedy="set absent_classes: left_out in a copy of the benchmark's file to score the other classes",
+        )  # fmt: skip
 
 
 def check_scores(scores: np.ndarray, *, num_clips: int, num_classes: int) -> None:

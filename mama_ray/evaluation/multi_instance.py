@@ -52,6 +52,11 @@ class ActionClasses:
     def __len__(self) -> int:
         return len(self.verbs)
 
+    def kinds(self) -> list[tuple[int, bytes]]:
+        """Return verb and nouns of each item in a form that is equal for equal ones."""
+        packed = np.packbits(self.nouns, axis=1)
+        return [(verb, own.tobytes()) for verb, own in zip(self.verbs.tolist(), packed, strict=True)]
+
     def take(self, items: slice | Sequence[int] | np.ndarray) -> "ActionClasses":
         """Return some of the items."""
         return ActionClasses(self.verbs[items], self.nouns[items])
@@ -72,6 +77,22 @@ def compute_relevance(queries: ActionClasses, gallery: ActionClasses) -> Float64
     return 0.5 * ((queries.verbs[:, None] == gallery.verbs[None, :]) + shared / either)
 
 
+def require_query_positives(videos: ActionClasses, texts: ActionClasses) -> None:
+    """Raise UserError for videos or texts without a positive, which has the same verb and the same nouns."""
+    of_videos, of_texts = videos.kinds(), texts.kinds()
+    for queries, gallery in ((of_videos, set(of_texts)), (of_texts, set(of_videos))):
+        lost = sum(kind not in gallery for kind in queries)
+        if lost:
+            raise _without_positive(lost, len(queries))
+
+
+def _without_positive(lost: int, count: int) -> UserError:
+    return UserError(
+        "queries without a positive", got=f"{lost} of {count}", wanted="an item of relevance 1 for each",
+        remedy="the caption list does not belong to the clips",
+    )  # fmt: skip
+
+
 def score_queries(
     similarity: Float[np.ndarray, "queries gallery"],
     relevance: Float64[np.ndarray, "queries gallery"],
@@ -86,10 +107,7 @@ def score_queries(
     """
     num_positives = (relevance == 1).sum(1)
     if not num_positives.all():
-        raise UserError(
-            "queries without a positive", got=f"{int((num_positives == 0).sum())} of {len(relevance)}",
-            wanted="an item of relevance 1 for each", remedy="the caption list does not belong to the clips",
-        )  # fmt: skip
+        raise _without_positive(int((num_positives == 0).sum()), len(relevance))
     if np.isnan(similarity).any():
         raise UserError("similarities", got="NaN", wanted="numbers")
     earned = relevance

@@ -24,7 +24,7 @@ PredictionFormat = Literal[
 <video>_<suffix> or <video>_<0 to 5>; answers_by_video: {video: {qid: answer}} (NExT-OE); answer_records: [{question_id,
 answer}] (ActivityNet-QA)."""
 Predictions = list[tuple[str, Prediction]]
-_TASKS: dict[str, Task] = {
+TASK_OF_FORM: dict[str, Task] = {
     "option_numbers": "multiple_choice",
     "causal_vidqa": "multiple_choice",
     "answer_numbers": "open_ended",
@@ -60,9 +60,9 @@ def read_predictions(
     Raises UserError that names `source` for another form, a doubled id, a number that the list or the options do not
     have, and recorded answers that are not those of the questions.
     """
-    if questions.task != _TASKS[form]:
+    if questions.task != TASK_OF_FORM[form]:
         got = f"questions of {questions.dataset} ({questions.task})"
-        raise UserError(f"the form {form} is of {_TASKS[form]} questions", got=got, remedy="name another --form")
+        raise UserError(f"the form {form} is of {TASK_OF_FORM[form]} questions", got=got, remedy="name another --form")
     value = _parse(text, source)
     if form == "answer_records":
         return _read_records(value, source)

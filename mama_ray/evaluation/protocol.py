@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pydantic
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mama_ray.config import Config
+from mama_ray.data.clip import normal_split
 from mama_ray.errors import UserError
 from mama_ray.evaluation.retrieval import GroupRule, TieRule
 
@@ -58,6 +59,11 @@ class BenchmarkConfig(Config):
     """Captions of all its clips together, a paragraph's sentences counted one by one; None is any number."""
     video_ids_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of its sorted video ids, joined by newlines, where there is one official list."""
+
+    @field_validator("split")
+    @classmethod
+    def _is_a_split(cls, split: str) -> str:
+        return normal_split(split)
 
 
 class _Record(pydantic.BaseModel):

@@ -22,6 +22,7 @@ MIN_COUNT, MAX_COUNT = 1, 10
 _STANDARD_ERRORS = 2.0
 _MIN_QUESTIONS_FOR_CHANCE = 30
 ALL = "all"  # the name of what all questions count for
+UNTYPED = "untyped"  # the type of questions that have none
 AT_CHANCE = "weights did not load, or do not fit"
 
 
@@ -124,7 +125,7 @@ def score(
     right = {one.question_id: is_right(one, found[one.question_id], questions.task) for one in questions.questions}
     by_type: dict[str, list[Question]] = defaultdict(list)
     for question in questions.questions:
-        by_type[question.type or "untyped"].append(question)
+        by_type[question.type or UNTYPED].append(question)
 
     def tally(chosen: Sequence[Question]) -> Tally:
         total = math.fsum(_squared_error(one, found[one.question_id]) for one in chosen) if is_count else None

@@ -14,10 +14,17 @@ from mama_ray.config import Config
 from mama_ray.data.questions.answers import AnswerList, ceiling_of
 from mama_ray.data.questions.question import Task
 from mama_ray.data.questions.table import QuestionSet
-from mama_ray.errors import UserError, printable
-from mama_ray.evaluation.predictions import PredictionFormat, Predictions
+from mama_ray.errors import UserError, printable, unknown_name
+from mama_ray.evaluation.predictions import TASK_OF_FORM, PredictionFormat, Predictions
 from mama_ray.evaluation.protocol import CheckpointName
-from mama_ray.evaluation.question_answering import ALL, QuestionScores, chance_warning, score
+from mama_ray.evaluation.question_answering import (
+    ALL,
+    UNTYPED,
+    QuestionScores,
+    chance_warning,
+    clipped_count,
+    score,
+)
 
 RESULT_VERSION = 1
 PREDICTIONS_ENDING = "_predictions.json"  # of the file beside a result, after the benchmark's name
@@ -55,6 +62,13 @@ class QuestionBenchmark(Config):
     """Videos that they are about."""
     question_ids_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of its sorted question ids, joined by newlines, where there is one official list."""
+
+    @model_validator(mode="after")
+    def _predictions_are_of_its_task(self) -> "QuestionBenchmark":
+        if (own := TASK_OF_FORM[self.predictions]) != self.task:
+            forms = ", ".join(form for form, task in TASK_OF_FORM.items() if task == self.task)
+            raise ValueError(f"predictions: {self.predictions} is of {own} questions, wanted of {self.task}: {forms}")
+        return self
 
     @model_validator(mode="after")
     def _names_its_scores(self) -> "QuestionBenchmark":
@@ -186,6 +200,7 @@ def measure(
     if questions.task != benchmark.task:
         got = f"questions of {questions.dataset} ({questions.task})"
         raise UserError(f"the benchmark {benchmark.dataset} is {benchmark.task}", got=got, wanted="its own questions")
+    _require_types(benchmark, questions)
     scores = score(questions, predictions, groups=benchmark.groups, joint=benchmark.joint, headline=benchmark.headline)
     listed = {}
     if answers is not None and questions.task == "open_ended":
@@ -209,6 +224,25 @@ def measure(
     return QuestionResult(
         protocol=protocol, source=source, metrics=scores.to_metrics(), counts=_counts(scores), warning=warning
     )
+
+
+def check_scores(benchmark: QuestionBenchmark, questions: QuestionSet, answers: AnswerList | None) -> None:
+    """Raise UserError for what is wrong with the benchmark's scores, or as counts with the list of answers, before
+    anything is answered."""
+    for answer in answers.answers if answers is not None and benchmark.task == "count" else ():
+        clipped_count(answer)
+    measure(benchmark, questions, [(one.question_id, None) for one in questions.questions], source="", answers=answers)
+
+
+def _require_types(benchmark: QuestionBenchmark, questions: QuestionSet) -> None:
+    """Raise UserError for a type of a group or joint score that no question has; a part of a benchmark may lack one."""
+    types = {question.type or UNTYPED for question in questions.questions}
+    if benchmark.deviation(questions):
+        return
+    for name, members in {**benchmark.groups, **benchmark.joint}.items():
+        for member in members:
+            if member not in types:
+                raise unknown_name(f"type of questions in {name} of {benchmark.dataset}", member, sorted(types))
 
 
 def result_table(result: QuestionResult) -> str:

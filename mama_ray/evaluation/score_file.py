@@ -99,7 +99,7 @@ def measure_file(benchmark: AnnotatedBenchmark, targets: Targets, arrays: Mappin
     for scores in given.values():
         check_scores(scores, num_clips=len(missing), num_classes=scores.shape[-1] if scores.ndim else 0)
     check_class_scores(targets, given)
-    leaves_out = benchmark.absent_classes == "left_out"
+    leaves_out = benchmark.leaves_out_absent
     return measure_classes(
         targets, {name: scores[place] for name, scores in given.items()}, missing, leaves_out_absent=leaves_out
     )

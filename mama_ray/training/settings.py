@@ -1,12 +1,14 @@
 """How the model learns; without torch, as a command line names it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mama_ray.config import AddedLater, Config, Location
 from mama_ray.data.questions.plan import QuestionPlanConfig
 from mama_ray.models.heads.settings import ClassHeadConfig, HeadConfig
+
+DecayRate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class OptimConfig(Config):
@@ -29,7 +31,7 @@ class OptimConfig(Config):
     weight_decay: float = Field(0.05, ge=0.0)
     """Weight decay of matrices, AdamW's decoupled; biases, norms and the logit scale have none."""
 
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.98)
     """AdamW's moment decay rates."""
 
     warmup_share: float = Field(0.1, ge=0.0, lt=1.0)

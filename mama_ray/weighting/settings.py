@@ -6,7 +6,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config, Location
-from mama_ray.errors import UserError
+from mama_ray.data.clip import CAPTION_SOURCES
+from mama_ray.errors import UserError, unknown_name
 from mama_ray.objectives.settings import ContrastiveConfig
 
 Method = Literal["forward_mode", "finite_difference", "central_difference", "second_order"]
@@ -113,6 +114,9 @@ class WeightingConfig(Config):
         for name in self.columns:
             if name in _OF_THE_INDEX and name not in self.categories:
                 raise ValueError(f"inputs: {name} is a category: give its values, categories {{{name}: [...]}}")
+        for value in self.categories.get("source", ()):
+            if value not in CAPTION_SOURCES and self.features is None:  # else it may be a column of that, of any values
+                raise unknown_name("source of weighting.categories", value, CAPTION_SOURCES)
         return self
 
 

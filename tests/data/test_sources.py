@@ -11,7 +11,7 @@ from mama_ray.data.batch import TARGET_PREFIX
 from mama_ray.data.classes.names import IS_GENERATED
 from mama_ray.data.index import CAPTIONS_TYPE
 from mama_ray.data.plan import PlanConfig
-from mama_ray.data.sources import SourceAssembler, SourcePlan, rows_of_source
+from mama_ray.data.sources import SourceAssembler, SourcePlan, absent_sources, rows_of_source, tell_absent
 from mama_ray.errors import UserError
 
 SHARES = {"human": 0.25, "rephrased": 0.15, "generated": 0.6}
@@ -77,6 +77,18 @@ def test_any_cut_of_the_stream_is_the_same_stream():
 def test_a_source_that_no_clip_has_is_told():
     with pytest.raises(UserError, match="no clip has a caption of source asr.*0.5"):
         SourcePlan(clips(20), {"human": 0.5, "asr": 0.5}, PlanConfig())
+
+
+def test_sources_that_no_clip_has_are_told_of_those_that_are_drawn(caplog):
+    tables = [clips(20), clips(7)]
+    assert absent_sources(tables, ["human", "rephrased", "asr"]) == ["asr"]
+    assert absent_sources(iter(tables), []) == []
+    tell_absent(tables, {"human": 1.0, "generated": 0.5, "asr": 0.0})
+    tell_absent(tables, None)
+    assert not caplog.records
+    tell_absent(tables, {"human": 1.0, "asr": 0.5})
+    (record,) = caplog.records
+    assert "draws of asr, and no training clip has a caption of it" in record.getMessage()
 
 
 class Names:

@@ -56,6 +56,21 @@ def test_a_topic_of_the_table_comes_before_that_of_the_index(tmp_path):
     np.testing.assert_array_equal(columns_of(None, ("topic",))[0][:, 0], np.array([1, np.nan, 0], np.float32))
 
 
+def test_declared_values_that_no_clip_has_are_told_once(tmp_path, caplog):
+    (tmp_path / "table.csv").write_text(ROWS)
+    columns_of(tmp_path / "table.csv")
+    assert not caplog.records
+    captions = pa.array([[{"text": "h", "source": "human"}], [], []], CAPTIONS_TYPE)
+    categories = {"topic": ("news", "sprots"), "domain": ("x", "z"), "source": ("human", "asr")}
+    clips = CLIPS.append_column("captions", captions)
+    columns_of_clips(clips, list(categories), categories, str(tmp_path / "table.csv"))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        f"weighting.categories: 1 of 2 values of {name} are no training clip's: {value}"
+        for name, value in {"topic": "sprots", "domain": "z", "source": "asr"}.items()
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

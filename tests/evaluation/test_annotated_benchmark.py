@@ -8,6 +8,7 @@ from mama_ray.evaluation.annotated_benchmark import (
     MultiInstanceBenchmark,
     MultipleChoiceBenchmark,
 )
+from mama_ray.evaluation.protocol import BenchmarkConfig
 
 
 def benchmark(family: str, **changes):
@@ -51,3 +52,33 @@ def test_a_window_has_as_many_frames_as_are_seen():
     with pytest.raises(pydantic.ValidationError, match="views.window_frames: got 15, wanted at least num_frames, 16"):
         benchmark("egtea", views={"num_windows": 2, "window_frames": 15}, num_frames=16)
     assert benchmark("egtea", num_frames=64).num_frames == 64  # of one window, which spans the clip
+
+
+@pytest.mark.parametrize(
+    ("family", "right", "wrong"),
+    [
+        ("multi_instance", "nDCG_t2v", "map"),
+        ("multiple_choice", "accuracy_intra", "accuracy"),
+        ("egtea", "split1/top1", "split1/top10"),
+        ("charades_ego", "mAP_softmax", "mAP"),
+        ("ek100", "action_top1_unseen", "unseen/action_top1"),
+    ],
+)
+def test_chance_is_of_metrics_that_are_measured(family, right, wrong):
+    assert benchmark(family, chance={right: 5.0}).chance == {right: 5.0}
+    with pytest.raises(pydantic.ValidationError, match=f"unknown metric in chance: got {wrong}, wanted one of"):
+        benchmark(family, chance={right: 5.0, wrong: 5.0})
+
+
+@pytest.mark.parametrize(
+    "build", [lambda **own: benchmark("egtea", **own), lambda **own: BenchmarkConfig(dataset="d", **own)]
+)
+def test_a_split_is_one_of_the_index_under_any_of_its_names(build):
+    assert [build(split=name).split for name in ("test", "Validation", "dev", "train")] == [
+        "test",
+        "val",
+        "val",
+        "train",
+    ]
+    with pytest.raises(pydantic.ValidationError, match="split: got 'tset', wanted one of train, meta, val, test"):
+        build(split="tset")

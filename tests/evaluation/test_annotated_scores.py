@@ -9,10 +9,12 @@ from mama_ray.evaluation.annotated_scores import (
     head_scores,
     measure_choices,
     measure_classes,
+    measure_multi_instance,
     pool_views,
     zero_shot_scores,
 )
-from mama_ray.evaluation.targets import read_targets
+from mama_ray.evaluation.multi_instance import similarity_of_matrix
+from mama_ray.evaluation.targets import ChoiceTargets, MultiInstanceTargets, read_targets
 from mama_ray.orchestration.evaluation.run import load_benchmark
 from tests.evaluation.small_annotations import write_charades, write_egomcq, write_egtea, write_ek100
 
@@ -133,3 +135,33 @@ def test_choices_are_products_and_a_missing_clip_is_not_chosen(tmp_path):
     assert (metrics["accuracy_inter"], metrics["accuracy_intra"]) == (100, 0)
     metrics = measure_choices(targets, scores, np.arange(6) == 1)  # a wrong choice of both
     assert (metrics["accuracy_inter"], metrics["accuracy_intra"]) == (0, 0)
+
+
+def test_what_is_measured_may_have_a_chance_level(tmp_path):
+    """The names that a benchmark's file may give are those that come out here, all of them but for parts of lists."""
+    for name in ("ek100", "egtea", "charades", "egomcq"):
+        (tmp_path / name).mkdir()
+    clips = [(f"v{k}", float(k), k + 1.0) for k in range(6)]
+    lists = {"split1": [0, 1], "split2": [0, 2, 3]}
+    folders = {
+        "ek100_cls": write_ek100(tmp_path / "ek100"),
+        "ek100_mir": tmp_path / "ek100",
+        "egtea": write_egtea(tmp_path / "egtea", lists),
+        "charades_ego": write_charades(tmp_path / "charades"),
+        "egomcq": write_egomcq(tmp_path / "egomcq", clips, [(0, 1), (4, 2)]),
+    }
+    for name, folder in folders.items():
+        benchmark = load_benchmark(name)
+        targets = read_targets(benchmark, folder)
+        missing = np.zeros(len(targets.clip_ids), bool)
+        if isinstance(targets, MultiInstanceTargets):
+            alike = np.ones((len(targets.clip_ids), len(targets.texts)))
+            metrics = measure_multi_instance(targets, similarity_of_matrix(alike), missing)
+        elif isinstance(targets, ChoiceTargets):
+            metrics = measure_choices(targets, np.ones((2, 5)), missing)
+        else:
+            kind = "class" if targets.parts is None else "action"
+            metrics = measure_classes(targets, {kind: targets.labels.astype(float)}, missing)
+        fields = benchmark.model_dump() | {"chance": dict.fromkeys(metrics, 1.0)}
+        assert type(benchmark).model_validate(fields).chance.keys() == metrics.keys()
+        assert {metric for metric in metrics if "split" not in metric} == set(benchmark.metric_names())

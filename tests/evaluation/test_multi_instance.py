@@ -11,6 +11,7 @@ from mama_ray.evaluation.multi_instance import (
     ActionClasses,
     compute_relevance,
     mean_metrics,
+    require_query_positives,
     score_both_ways,
     score_queries,
     similarity_of_features,
@@ -150,6 +151,23 @@ def test_a_missing_item_earns_nothing_and_is_missed():
     assert scores.average_precision.item() == pytest.approx(1.5 / 2 / 2)
     assert scores.strict_average_precision.item() == pytest.approx(1 / 2 / 2)
     assert scores.ndcg.item() == pytest.approx((0.5 + 1 / np.log2(3)) / (1 + 1 / np.log2(3) + 0.5 / 2))
+
+
+def test_classes_alone_tell_queries_without_a_positive():
+    rng = np.random.default_rng(5)
+    counts = {True: 0, False: 0}
+    for _ in range(40):
+        videos, texts = small(rng, 12, 8)
+        texts = texts.take(np.sort(rng.choice(8, rng.integers(5, 9), replace=False)))
+        positive = compute_relevance(videos, texts) == 1
+        lost = next((int((~found).sum()) for found in (positive.any(1), positive.any(0)) if not found.all()), 0)
+        counts[bool(lost)] += 1
+        if lost:
+            with pytest.raises(UserError, match=f"queries without a positive: got {lost} of "):
+                require_query_positives(videos, texts)
+        else:
+            require_query_positives(videos, texts)
+    assert min(counts.values()) > 0
 
 
 def test_a_query_without_a_positive_is_refused():

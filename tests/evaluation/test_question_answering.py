@@ -5,14 +5,20 @@ import json
 import numpy as np
 import pytest
 
-from mama_ray.data.questions.answers import answer_list_from_json
+from mama_ray.data.questions.answers import AnswerList, answer_list_from_json
 from mama_ray.data.questions.question import choice
 from mama_ray.data.questions.table import QuestionSet
 from mama_ray.errors import UserError
 from mama_ray.evaluation.benchmarks import load_benchmark_file
 from mama_ray.evaluation.predictions import Numbering, read_predictions, write_predictions
 from mama_ray.evaluation.question_answering import AT_CHANCE, chance_warning, clipped_count, is_right, score
-from mama_ray.evaluation.question_protocol import QuestionBenchmark, QuestionResult, measure, result_table
+from mama_ray.evaluation.question_protocol import (
+    QuestionBenchmark,
+    QuestionResult,
+    check_scores,
+    measure,
+    result_table,
+)
 from tests.data.questions.official_sets import msvd_qa, nextqa_val, official, tgif_count
 from tests.data.questions.small_sets import choice_question, choice_set, open_question, open_set
 from tests.test_layout import ROOT
@@ -199,6 +205,48 @@ def test_a_score_that_counts_a_type_twice_or_none_is_refused(scores):
     fields = {"family": "question_answering", "dataset": "own", "task": "open_ended", "predictions": "answer_records"}
     with pytest.raises(ValueError, match="wanted at least one, each once|the name of the score of all"):
         QuestionBenchmark(**fields | scores)
+
+
+def own_benchmark(**fields) -> QuestionBenchmark:
+    usual = {"family": "question_answering", "dataset": "own", "task": "open_ended", "predictions": "answer_records"}
+    return QuestionBenchmark(**usual | fields)
+
+
+@pytest.mark.parametrize(
+    ("task", "form"), [("count", "answer_records"), ("open_ended", "counts"), ("open_ended", "option_numbers")]
+)
+def test_predictions_are_of_the_benchmarks_task(task, form):
+    with pytest.raises(ValueError, match=rf"predictions: {form} is of .* questions, wanted of {task}: "):
+        own_benchmark(task=task, predictions=form)
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ({"groups": {"g": ("why", "hwo")}}, "unknown type of questions in g of own: got hwo.*did you mean how"),
+        ({"joint": {"j": ("why", "who")}}, "unknown type of questions in j of own: got who"),
+        ({"headline": ("g",)}, "no score of that name: got g, wanted how, why"),
+        ({"joint": {"j": ("why", "how")}}, "j counts answers that are right together"),
+    ],
+)
+def test_scores_that_the_questions_have_not_are_told_before_they_are_answered(scores, told):
+    questions = QuestionSet("own", "open_ended", (open_question(0, type="why"), open_question(1, type="how")))
+    with pytest.raises(UserError, match=told):
+        check_scores(own_benchmark(**scores), questions, None)
+    check_scores(own_benchmark(groups={"g": ("why", "how")}, headline=("g", "why")), questions, None)
+
+
+def test_a_part_of_a_benchmark_may_lack_a_type():
+    questions = QuestionSet("own", "open_ended", (open_question(0, type="why"),))
+    check_scores(own_benchmark(groups={"g": ("why", "how"), "h": ("how",)}, num_questions=9), questions, None)
+
+
+def test_a_list_of_answers_that_are_no_counts_is_told_before_they_are_counted():
+    questions = QuestionSet("own", "count", (open_question(0, "2"),))
+    counting = own_benchmark(task="count", predictions="counts")
+    check_scores(counting, questions, AnswerList(("1", "2"), (1, 1)))
+    with pytest.raises(UserError, match="a predicted count: got 'red', wanted a number"):
+        check_scores(counting, questions, AnswerList(("1", "red"), (1, 1)))
 
 
 def test_a_count_is_right_as_it_is_compared():

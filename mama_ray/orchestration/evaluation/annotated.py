@@ -38,7 +38,7 @@ from mama_ray.evaluation.targets import ChoiceTargets, MultiInstanceTargets, Tar
 from mama_ray.models.heads.classes import ClassHeadFile
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.cluster.results import result_of
-from mama_ray.orchestration.evaluation.class_heads import require_fitting_head, tells_classes
+from mama_ray.orchestration.evaluation.class_heads import check_targets, tells_classes
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips, load_encoder, read_features
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
@@ -99,10 +99,10 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
     head = model.class_head if tells_classes(benchmark, model) else None
     # What is wrong with official files is told before Ray starts, where they alone say which clips count.
     known = _read_targets(job.annotations, benchmark, None) if benchmark.split == "test" else None
-    require_fitting_head(known, head)
+    check_targets(benchmark, known, head)
     connect()
     targets, clips = load_clips(shards, job.annotations, benchmark, known)
-    require_fitting_head(targets, head)
+    check_targets(benchmark, targets, head)
     plan = make_plan(job, benchmark, model, shards, clips)
     tell_cut_texts(plan, targets.texts)
     with features_folder(Place.of(output)) as folder:
@@ -251,7 +251,7 @@ def score_features(
         scores,
         missing,
         temperature=benchmark.temperature if head is None else 1.0,
-        leaves_out_absent=benchmark.absent_classes == "left_out",
+        leaves_out_absent=benchmark.leaves_out_absent,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from mama_ray.errors import UserError
 from mama_ray.evaluation.annotated_benchmark import AnnotatedBenchmark, ClassificationBenchmark
-from mama_ray.evaluation.annotated_scores import head_scores
+from mama_ray.evaluation.annotated_scores import head_scores, require_measurable
 from mama_ray.evaluation.targets import ClassTargets, Targets
 from mama_ray.models.heads.classes import ClassHeadFile
 from mama_ray.orchestration.evaluation.model import EvaluatedModel
@@ -22,6 +22,14 @@ def tells_classes(benchmark: AnnotatedBenchmark, model: EvaluatedModel) -> bool:
             remedy="set score: cosine in a copy of the benchmark's file",
         )
     return model.class_head is not None
+
+
+def check_targets(benchmark: AnnotatedBenchmark, targets: Targets | None, head: ClassHeadFile | None) -> None:
+    """Raise UserError for what annotations and heads alone tell, before a clip is embedded; None is not looked at."""
+    if targets is not None:
+        leaves_out = isinstance(benchmark, ClassificationBenchmark) and benchmark.leaves_out_absent
+        require_measurable(targets, leaves_out_absent=leaves_out)
+    require_fitting_head(targets, head)
 
 
 def require_fitting_head(targets: Targets | None, head: ClassHeadFile | None) -> None:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mama_ray.config import AddedLater, Config
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.storage.places import absolute_uri
 
 
 class EvaluateJob(Config):
@@ -54,3 +55,12 @@ class EvaluateJob(Config):
 
     num_examples: int = Field(6, ge=0)
     """Text queries whose first clips are written down for the report."""
+
+
+def with_absolute_paths(job: EvaluateJob) -> EvaluateJob:
+    """Name what tasks read so that workers, whose working directory is another, find it too.
+
+    Checkpoint and features are named so where they are looked at.
+    """
+    given = {name: getattr(job, name) for name in ("shards", "questions")}
+    return job.model_copy(update={name: absolute_uri(uri) for name, uri in given.items() if uri is not None})

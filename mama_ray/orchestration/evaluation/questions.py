@@ -31,6 +31,7 @@ from mama_ray.evaluation.question_protocol import (
     AnsweredExample,
     QuestionBenchmark,
     QuestionResult,
+    check_scores,
     measure,
     result_table,
 )
@@ -99,15 +100,15 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
     ensure_readable(shards)
     answerer = read_answerer(model)
     connect()
-    source = job.questions or answerer.questions
-    table, found = _load.options(num_returns=2).remote(shards, source, benchmark)
+    table, found = _load.options(num_returns=2).remote(shards, job.questions or answerer.questions, benchmark)
     asked = result_of(found, table)
+    questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
+    check_scores(benchmark, questions, answerer.answers)  # told later, it would cost all answers
     plan = make_plan(job, model, answerer, shards, table=table, asked=asked)
     with features_folder(Place.of(output)) as folder:
         answer_questions(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
         choices, valid = read_choices(Place.of(folder), len(asked))
     predictions = predictions_of(asked, choices, valid, answerer.answers)
-    questions = QuestionSet(benchmark.dataset, benchmark.task, (*asked.questions, *asked.missing))
     num_cut, length = _tell_lost(asked, questions, answerer, model.text_length)
     num_missing = len(asked.missing) + int((~valid).sum())
     result = measure(

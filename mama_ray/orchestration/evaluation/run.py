@@ -23,7 +23,7 @@ from mama_ray.orchestration.cluster.named_configs import find_named
 from mama_ray.orchestration.evaluation.annotated import run_annotated
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, embed_clips
 from mama_ray.orchestration.evaluation.features_folder import features_folder
-from mama_ray.orchestration.evaluation.job import EvaluateJob
+from mama_ray.orchestration.evaluation.job import EvaluateJob, with_absolute_paths
 from mama_ray.orchestration.evaluation.missing import name_missing, warn_of_refused
 from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
 from mama_ray.orchestration.evaluation.questions import run_questions
@@ -60,7 +60,7 @@ class Evaluation:
 def evaluate(job: EvaluateJob) -> Evaluation:
     """Embed the benchmark's split with the checkpoint, rank, and write `<benchmark>.json`; see `Evaluation.tables`."""
     start = time.perf_counter()
-    benchmark = load_benchmark(job.benchmark)
+    job, benchmark = with_absolute_paths(job), load_benchmark(job.benchmark)
     if not isinstance(benchmark, BenchmarkConfig):
         what = "asks questions" if isinstance(benchmark, QuestionBenchmark) else "is of annotated clips"
         raise UserError(
@@ -101,7 +101,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
 
 def run(job: EvaluateJob) -> str:
     """Evaluate, print a table per protocol and, for a run, renew its report; returns the line that names the result."""
-    benchmark = load_benchmark(job.benchmark)
+    job, benchmark = with_absolute_paths(job), load_benchmark(job.benchmark)
     if isinstance(benchmark, QuestionBenchmark):
         return run_questions(job, benchmark)
     if isinstance(benchmark, AnnotatedBenchmark):

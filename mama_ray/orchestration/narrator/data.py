@@ -20,6 +20,7 @@ from mama_ray.data.index import clips_per_shard
 from mama_ray.data.index_rows import Chosen, IndexRows, check_index
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.row_facts import facts_of, with_caption
+from mama_ray.data.sources import tell_absent
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.model_source import model_folder
@@ -110,6 +111,7 @@ def _load(job: NarratorJob, checkpoint: str | None, max_held: int = row_server.M
         }
         sha256 = hash_clips(rows)
         train = with_caption(rows["train"], chosen)
+        tell_absent(train.tables(["captions"]), chosen if len(train) else None)
         known = facts_of(train) if len(train) > max_held else None
         tables = {"train": train if known else train.read(), "val": with_caption(rows["val"], chosen).read()}
     if not len(train):

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mama_ray.captioning.narrator.settings import FrameInput, NarratorInput, NarratorModelConfig
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
 from mama_ray.config import AddedLater, Config, Location, MayChange, with_overrides
+from mama_ray.data.captions import check_probabilities
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.data.video.settings import DecodeConfig
@@ -33,6 +34,12 @@ class NarratorDataConfig(Config):
 
     decode: DecodeConfig = DecodeConfig()
     """Limits of the video decoder."""
+
+    @field_validator("captions")
+    @classmethod
+    def _captions_are_drawn(cls, captions: dict[str, float] | None) -> dict[str, float] | None:
+        check_probabilities(captions)
+        return captions
 
 
 class NarratorJob(Config):

@@ -103,11 +103,11 @@ class SweepJob(Config):
             if metric not in OBJECTIVES:
                 raise unknown_name("objective", metric, OBJECTIVES)
             if not self.variants:
-                _require_measured(metric, self.train)
+                require_measured(metric, self.train)
         return self
 
 
-def _require_measured(metric: str, train: TrainJob) -> None:
+def require_measured(metric: str, train: TrainJob) -> None:
     """Raise ValueError for a metric that no trial would tell."""
     if metric == "val/accuracy" and not (train.answers_questions or train.classifies):
         raise ValueError("objectives: val/accuracy needs train.task.kind question_answering or classification")

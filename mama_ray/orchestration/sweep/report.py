@@ -15,8 +15,7 @@ from mama_ray.orchestration.cluster.entry import find_user_error
 from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, run_of
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan
-from mama_ray.orchestration.sweep.trial import overrides_of
-from mama_ray.orchestration.sweep.values import FAILURE, describe_values
+from mama_ray.orchestration.sweep.values import FAILURE, describe_values, missing_metrics
 from mama_ray.reporting.sweep_page import (
     State,
     SweepReport,
@@ -38,8 +37,9 @@ _STATES: dict[TrialState, State] = {
 _MIN_FOR_IMPORTANCES = 4
 
 
-def failures_of(results: Iterable[Any]) -> dict[str, str]:
-    """Return one line for every failed trial of Ray Tune's results, by run."""
+def failures_of(results: Iterable[Any], objectives: Iterable[str]) -> dict[str, str]:
+    """Return one line for every failed trial of Ray Tune's results, by run; one that ended without an objective
+    failed."""
     found = {}
     for result in results:
         if result.metrics and result.metrics.get(FAILURE) and result.config:
@@ -48,6 +48,8 @@ def failures_of(results: Iterable[Any]) -> dict[str, str]:
             known = find_user_error(result.error)
             lines = [line for line in str(known or result.error).splitlines() if line.strip()]
             found[result.config["run"]] = lines[-1].strip() if lines else type(result.error).__name__
+        elif result.config and (missing := missing_metrics(result.metrics or {}, objectives)):
+            found[result.config["run"]] = f"it reported no number of {', '.join(missing)}"
     return found
 
 
@@ -165,7 +167,7 @@ def _record(trial: SweepTrial) -> dict[str, Any]:
 
 def _best_yaml(job: SweepJob, plan: SweepPlan, best: SweepTrial) -> str:
     """Return the best trial's job as a run of its own beside the sweep."""
-    overrides = overrides_of(dict(best.point), plan.settings)
+    overrides = plan.overrides_of(best.point)
     chosen = with_overrides(plan.base, overrides | {"storage": plan.storage, "run": f"{job.run}-best"})
     told = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(job.objectives, best.values, strict=True))
     return f"# {best.name} of sweep {job.run}: {told}\n{config_to_yaml(chosen)}"

@@ -16,6 +16,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
 from mama_ray.orchestration.runs.settings import count_steps
+from mama_ray.orchestration.sweep.checks import check_all_sizes, refuse_unsound
 from mama_ray.orchestration.sweep.database import StudyStore, num_finished, requeue_unfinished
 from mama_ray.orchestration.sweep.halving import RungPruner, StudyHalving
 from mama_ray.orchestration.sweep.job import SweepJob
@@ -51,9 +52,11 @@ def sweep(job: SweepJob) -> str:
         found = store.find_study(*search_of, definition=plan.definition)
         failures: dict[str, str] = {}
         base, num_steps = plan.base, 0
+        if found is None:
+            refuse_unsound(job, plan)
         if found is None or num_finished(found) < plan.num_samples:
             connect()
-            base, num_steps = _prepare(job, plan)
+            base, num_steps = _prepare(job, plan, is_new=found is None)
         # Made only now: a start that fails on its inputs leaves no study behind, which would bind the next one.
         study = store.open_study(*search_of, first_points=plan.first_points, definition=plan.definition)
         (folder / "config.yaml").write_whole(config_to_yaml(job))
@@ -81,7 +84,7 @@ def _pruner(job: SweepJob, num_steps: int) -> optuna.pruners.BasePruner:
     return RungPruner(num_steps=num_steps, grace=grace, factor=job.halving.factor)
 
 
-def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
+def _prepare(job: SweepJob, plan: SweepPlan, *, is_new: bool) -> tuple[TrainJob, int]:
     """Make the shards if need be and check them once for all trials; returns the base on them and its steps."""
     base = plan.base
     shards = base.shards or absolute_uri(embedded_shards(base.corpus, plan.storage))
@@ -105,6 +108,8 @@ def _prepare(job: SweepJob, plan: SweepPlan) -> tuple[TrainJob, int]:
         )
         counts, num_places, things = asked.summary["num_questions"], asked.num_places, "questions"
     check_sizes(base, counts)
+    if is_new:
+        check_all_sizes(plan, counts)
     if any(metric.startswith("val/") for metric in job.objectives) and not counts.get("val"):
         raise UserError(f"no {things} in the val split", got=base.shards, wanted="some: a sweep chooses by them")
     return base, count_steps(base, num_places)
@@ -114,7 +119,7 @@ def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySea
     """Run the trials that are left; returns why runs failed, by run."""
     concurrent = min(num_left, job.max_concurrent or num_concurrent(base, ray.cluster_resources()))
     logger.info("%d trials at a time", concurrent)
-    trial = tune.with_parameters(run_trial, base=base, settings=plan.settings, num_runs=concurrent)
+    trial = tune.with_parameters(run_trial, base=base, plan=plan, num_runs=concurrent)
     folder = Place.of(plan.uri)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its banner and tables; the searcher tells of every trial
     results = tune.Tuner(
@@ -132,7 +137,7 @@ def _run_trials(job: SweepJob, plan: SweepPlan, base: TrainJob, search: StudySea
     ).fit()
     if search.storage_failure is not None:  # started again, the sweep goes on with the trials that failed by it
         raise StorageError(search.storage_failure)
-    failures = failures_of(results)
+    failures = failures_of(results, job.objectives)
     for run, reason in failures.items():
         logger.warning("%s failed: %s", run, reason)
     return failures

@@ -24,6 +24,7 @@ from mama_ray.orchestration.sweep.values import (
     STEP_TIME,
     describe_point,
     describe_values,
+    missing_metrics,
 )
 
 logger = logging.getLogger(__name__)
@@ -121,6 +122,6 @@ class StudySearch(Searcher):
         return True
 
     def _values(self, result: Mapping[str, Any]) -> list[float] | None:
-        given = (result.get(metric) for metric in self._objectives)
-        values = [float(value) for value in given if isinstance(value, int | float) and math.isfinite(value)]
-        return values if len(values) == len(self._objectives) and STEP in result else None
+        if STEP not in result or missing_metrics(result, self._objectives):
+            return None
+        return [float(result[metric]) for metric in self._objectives]

@@ -50,7 +50,7 @@ def check_search_space(base: _ConfigT, search_space: SearchSpace) -> dict[str, B
             raise unknown_key(type(base), key, where=f"{key} of search_space")
         if config_class_of(field.annotation) is not None:
             raise ConfigError(f"search_space: {key} is a group of settings", remedy=f"name one of them: {key}.NAME")
-        for value in _edges(distribution):
+        for value in edges_of(distribution):
             try:
                 with_overrides(base, {key: value})
             except ConfigError as error:
@@ -105,7 +105,8 @@ def _distribution(key: str, domain: Mapping[DomainKind, list]) -> BaseDistributi
     return FloatDistribution(float(low), float(high), log=kind == "log_uniform")
 
 
-def _edges(distribution: BaseDistribution) -> list[Any]:
+def edges_of(distribution: BaseDistribution) -> list[Any]:
+    """Return the choices of a distribution, or the ends of its range."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # Optuna has no others

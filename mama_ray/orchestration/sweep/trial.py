@@ -12,6 +12,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from mama_ray.config import with_overrides
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.cluster.entry import find_user_error
+from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, NUM_STEPS, STEP, STEP_TIME
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import run_to_end
@@ -41,18 +42,16 @@ class DeliveredReports(TuneReportCallback):
             self._training_actor_item_queue.put({})
 
 
-def run_trial(
-    suggestion: dict[str, Any], *, base: TrainJob, settings: dict[str, dict[str, Any]] | None, num_runs: int
-) -> None:
-    """Train `base` with the values of a suggestion; Ray Tune hears of every validation.
+def run_trial(suggestion: dict[str, Any], *, base: TrainJob, plan: SweepPlan, num_runs: int) -> None:
+    """Train `base`, the plan's on its shards, with the values of a suggestion; Ray Tune hears of every validation.
 
-    suggestion: {"run": name, "point": values by dotted key}; with `settings`, {"run", "point": {variant, seed}}.
+    suggestion: {"run": name, "point": values by dotted key}; of an ablation {"run", "point": {variant, seed}}.
     `num_runs` trials share the cluster. A UserError is reported as the trial's end, by the key FAILURE: Ray Tune tries
     again what raises, and this would fail alike.
     """
     start_worker_logging()
     try:
-        _train(suggestion, base, settings, num_runs)
+        _train(suggestion, base, plan, num_runs)
     except Exception as error:
         known = find_user_error(error)
         if known is None:
@@ -60,21 +59,14 @@ def run_trial(
         tune.report({FAILURE: str(known), IS_OF_STORAGE: isinstance(known, StorageError)})
 
 
-def _train(
-    suggestion: dict[str, Any], base: TrainJob, settings: dict[str, dict[str, Any]] | None, num_runs: int
-) -> None:
-    job = with_overrides(base, overrides_of(suggestion["point"], settings) | {"run": suggestion["run"]})
+def _train(suggestion: dict[str, Any], base: TrainJob, plan: SweepPlan, num_runs: int) -> None:
+    job = with_overrides(base, plan.overrides_of(suggestion["point"]) | {"run": suggestion["run"]})
     run_uri = join_uri(job.storage, job.run)
     ensure_writable(run_uri)
     with Lease(Place.of(run_uri) / LEASE_NAME, "trial", waits_s=_LAST_TRY_ENDS_S):
         job, num_steps, was_done = run_to_end(job, callbacks=[DeliveredReports()], num_runs=num_runs)
         if was_done:
             _report_last_validation(job, num_steps)
-
-
-def overrides_of(point: dict[str, Any], settings: dict[str, dict[str, Any]] | None) -> dict[str, Any]:
-    """Return the config values that a point of the study stands for: its own, or those of its variant and seed."""
-    return dict(point) if settings is None else settings[point["variant"]] | {"seed": point["seed"]}
 
 
 def _report_last_validation(job: TrainJob, num_steps: int) -> None:

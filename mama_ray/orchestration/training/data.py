@@ -21,6 +21,7 @@ from mama_ray.data.index import select_split
 from mama_ray.data.index_file import open_index
 from mama_ray.data.index_rows import IndexRows, tables_of
 from mama_ray.data.row_facts import TruthKinds, kinds_of
+from mama_ray.data.sources import tell_absent
 from mama_ray.data.tokenizer import Tokenizer, WordPieceTokenizer
 from mama_ray.data.weight_columns import add_columns, columns_of_clips
 from mama_ray.errors import UserError
@@ -129,6 +130,9 @@ def _load(
     require_shares(tables["train"], facts, config.source_shares)
     if mixes_captions:
         require_generated(tables["train"], facts)
+    if task.contrast:
+        with storage_errors(shards):
+            tell_absent(tables_of(tables["train"], ["captions"]), config.captions)
     tables, classes = add_classes(tables, config, needs_relevance=needs_relevance) if reads_classes else (tables, {})
     tables, drawn, hashes = _add_weight_columns(tables, weighting)
     contents |= ({"data.classes": classes["sha256"]} if classes else {}) | hashes

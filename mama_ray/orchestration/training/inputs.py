@@ -103,6 +103,34 @@ def require_adams_step(job: TrainJob) -> None:
         )
 
 
+def require_exact_differences(job: TrainJob) -> None:
+    """Raise UserError for finite differences in the bfloat16 that precision auto is on a GPU.
+
+    Asked of new runs alone, as the config of an old one must load, to be audited or to go on.
+    """
+    method = job.meta.hypergradient
+    if job.is_meta_learned and "difference" in method and job.precision == "auto" and job.use_gpu:
+        raise UserError(
+            "meta.hypergradient: finite differences mean nothing in bfloat16",
+            got=f"{method} with precision auto, which is bfloat16 with use_gpu",
+            wanted="meta.hypergradient forward_mode, or precision float32",
+        )
+
+
+def refuse_unread_scale(job: TrainJob) -> None:
+    """Raise UserError for a learning rate of the head where the backbone answers by itself, whose rate is optim.lr.
+
+    Asked of new runs alone: it changed nothing in those that began with one.
+    """
+    if job.answers_questions and job.task.head.kind == "own" and job.task.head_lr_scale != 1.0:
+        raise UserError(
+            "task.head_lr_scale is read by no head",
+            got=f"{job.task.head_lr_scale:g} with task.head.kind own",
+            wanted="1, or another kind of head",
+            remedy="optim.lr and optim.layer_decay are the backbone's rates",
+        )
+
+
 def check_sizes(job: TrainJob, num_clips: Mapping[str, int]) -> None:
     """Raise UserError where a split has fewer clips, or questions where those are the samples, than one batch of it."""
     require_one_batch(job, num_clips["train"])

@@ -165,7 +165,9 @@ class TrainJob(Config):
         if not self.task.contrast:
             _require_task_alone(self.task, self.weighting)
         if self.precision == "bfloat16" and "difference" in self.meta.hypergradient:
-            raise ValueError("meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode")
+            raise ValueError(
+                "meta.hypergradient: finite differences mean nothing in bfloat16; take forward_mode, precision float32"
+            )
         return self
 
     @property

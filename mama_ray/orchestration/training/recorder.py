@@ -28,6 +28,8 @@ from mama_ray.orchestration.training.question_validation import QuestionValidati
 from mama_ray.orchestration.training.questions import AskedData
 from mama_ray.orchestration.training.sample_record import SampleRecorder, clips_of_samples
 from mama_ray.orchestration.training.validation import ValidationSet
+from mama_ray.reporting.writers import read_metrics
+from mama_ray.storage.places import Place, join_uri
 from mama_ray.training.checkpoint import capture_state, write_state
 from mama_ray.training.diagnosis import MetaSetWatch, StepWindow, weight_curve
 from mama_ray.training.loop import StepRecord
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 _THIS_FOLDER = "path/of/this/folder"  # in the model card: where a run lies is nobody's affair
 SELECTION_METRIC = "val/t2v_R@1"
 QUESTION_METRIC = "val/accuracy"  # of a run that learns to answer
+_QUARANTINED = "data/num_quarantined"
 
 
 class RunRecorder:
@@ -61,7 +64,7 @@ class RunRecorder:
         self._window = StepWindow(is_learned=state.weighted_step.is_learned)
         self._watch = MetaSetWatch(job.meta.batch_size)
         self._last: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)  # losses, inputs of the net
-        self._num_quarantined = 0
+        self._num_quarantined = quarantined_before(job, state.step) if recording.is_written_here else 0
         self._warned: set[str] = set()
         self._kinds = truth_kinds(ray.get(data.train)) if recording.is_written_here else None
         self._clips_of = clips_of_samples(data, asked) if self._kinds is not None else None
@@ -89,7 +92,7 @@ class RunRecorder:
         num_steps = self._window.num_steps
         scalars |= self._recording.measures(num_steps)
         self._num_quarantined += round(scalars["data/num_invalid"] * num_steps)
-        scalars["data/num_quarantined"] = self._num_quarantined
+        scalars[_QUARANTINED] = self._num_quarantined
         if self._recording.is_written_here:
             scalars |= self._weights_by_kind() | self._window.of_inputs(self._state.weighting)
             scalars |= self._window.of_captions()
@@ -168,3 +171,10 @@ class RunRecorder:
             (staged / CARD).write_text(card, encoding="utf-8")
 
         return write
+
+
+def quarantined_before(job: TrainJob, step: int) -> int:
+    """Return how many clips had been left out when the run last told it, of the steps that a resumed one keeps."""
+    records = read_metrics(Place.of(join_uri(job.storage, job.run)))
+    told = [record[_QUARANTINED] for record in records if record["step"] <= step and _QUARANTINED in record]
+    return int(told[-1]) if told else 0

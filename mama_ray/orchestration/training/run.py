@@ -24,7 +24,13 @@ from mama_ray.orchestration.runs.run_folder import (
 from mama_ray.orchestration.runs.settings import count_steps
 from mama_ray.orchestration.runs.worker_group import resources_of_worker, run_workers
 from mama_ray.orchestration.training.data import RunData, load_run_data
-from mama_ray.orchestration.training.inputs import check_sizes, look_at_inputs, require_adams_step
+from mama_ray.orchestration.training.inputs import (
+    check_sizes,
+    look_at_inputs,
+    refuse_unread_scale,
+    require_adams_step,
+    require_exact_differences,
+)
 from mama_ray.orchestration.training.job import TrainJob, with_absolute_paths
 from mama_ray.orchestration.training.questions import AskedData, load_questions, tell_questions, with_questions
 from mama_ray.orchestration.training.tokens import require_models_tokenizer, tell_captions
@@ -102,6 +108,8 @@ def _run_to_end(
     look_at_inputs(job, has_begun=begun is not None)
     if begun is None:
         require_adams_step(job)
+        require_exact_differences(job)
+        refuse_unread_scale(job)
         require_no_trivial_optimum(job.weighting)
         write_run_config(job, run_folder)
     newest = latest_valid_checkpoint(run_folder)

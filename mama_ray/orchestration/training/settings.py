@@ -6,6 +6,7 @@ from pydantic import Field, field_serializer, field_validator, model_validator
 
 from mama_ray.captioning.quality import FLAGS, FLAGS_OF_VERSION_1, Flag
 from mama_ray.config import AddedLater, Config, Location
+from mama_ray.data.captions import check_probabilities
 from mama_ray.data.clip import CaptionSource
 from mama_ray.data.plan import PlanConfig
 from mama_ray.data.video.settings import DecodeConfig, Resize
@@ -115,6 +116,12 @@ class DataConfig(Config):
     def mix(self) -> dict[str, float] | None:
         """The sources that captions are drawn from, with what is said of them; None where any will do."""
         return self.captions if self.shares is None else self.source_shares
+
+    @field_validator("captions")
+    @classmethod
+    def _captions_are_drawn(cls, captions: dict[str, float] | None) -> dict[str, float] | None:
+        check_probabilities(captions)
+        return captions
 
     @field_validator("shares")
     @classmethod

@@ -8,6 +8,7 @@ import pytest
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
+from mama_ray.orchestration.evaluation.job import EvaluateJob, with_absolute_paths
 from mama_ray.orchestration.evaluation.model import find_model
 from mama_ray.orchestration.evaluation.run import load_benchmark
 from mama_ray.training.manifest import write_manifest
@@ -22,6 +23,14 @@ def write_run(run: Path, model_folder: Path, scores: dict[int, float]) -> None:
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / "config.yaml").write_text("data: {resize: random_resized_crop}\n")
         write_manifest(folder, step=step, selection={"metric": "val/t2v_R@1", "value": score})
+
+
+def test_what_tasks_read_is_named_for_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = with_absolute_paths(EvaluateJob(shards="shards", questions="q.parquet", checkpoint="runs/a"))
+    assert (job.shards, job.questions) == (str(tmp_path / "shards"), str(tmp_path / "q.parquet"))
+    for right in (EvaluateJob(), EvaluateJob(shards="s3://bucket/shards", questions="/q.parquet"), job):
+        assert with_absolute_paths(right) == right
 
 
 def test_selection_reads_validation_only(model_folder, tmp_path):

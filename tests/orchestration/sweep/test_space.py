@@ -7,7 +7,6 @@ from mama_ray.config import ConfigError, with_overrides
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import plan_sweep
 from mama_ray.orchestration.sweep.space import check_search_space, describe_space, point_of, values_of
-from mama_ray.orchestration.sweep.trial import overrides_of
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.training.settings import TaskConfig
 
@@ -64,7 +63,7 @@ def test_the_factor_of_the_task_loss_is_searched_and_reaches_the_trial():
     distributions = check_search_space(job.train, job.search_space)
     assert distributions == {"task.eta": FloatDistribution(0.1, 2.0, log=True)}
     assert plan_sweep(job).first_points == [{"task.eta": 0.5}]
-    trial = with_overrides(job.train, overrides_of({"task.eta": 1.7}, None))
+    trial = with_overrides(job.train, plan_sweep(job).overrides_of({"task.eta": 1.7}))
     assert (trial.task.eta, trial.task.kind) == (1.7, "question_answering")
     with pytest.raises(ConfigError, match=r"task.eta = -1.0 is refused"):
         check_search_space(base, {"task.eta": {"uniform": [-1.0, 1.0]}})

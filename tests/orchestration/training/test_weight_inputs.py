@@ -24,15 +24,25 @@ from tests.orchestration.runs.training_runs import write_shards
 INPUTS = ("loss", "loss_video_to_text", "cosine", "average_loss", "agreement", "source", "topic")
 
 
+NO_DATA = DataConfig()
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
     return write_shards(tmp_path_factory.mktemp("corpus") / "shards")
 
 
-def load(shards: Path, weighting: WeightingConfig):
-    arguments = (str(shards), DataConfig(), 0, None, None, False, NO_TASK, False, False)
+def load(shards: Path, weighting: WeightingConfig, data: DataConfig = NO_DATA):
+    arguments = (str(shards), data, 0, None, None, False, NO_TASK, False, False)
     train_table, _, val, _, _, summary = _load._function(*arguments, weighting=weighting)
     return train_table, val, summary
+
+
+def test_a_drawn_source_that_no_training_clip_has_is_told(corpus, caplog):
+    load(corpus, WeightingConfig(), DataConfig(captions={"human": 1.0, "generated": 0.0}))
+    assert not caplog.records
+    load(corpus, WeightingConfig(), DataConfig(captions={"human": 1.0, "rephrased": 0.5}))
+    assert "data.captions draws of rephrased, and no training clip has" in caplog.text
 
 
 def write_agreement(corpus: Path, path: Path) -> str:

@@ -8,9 +8,16 @@ from mama_ray.data.batch import ClipBatch
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
-from mama_ray.orchestration.training.inputs import look_at_inputs, require_adams_step
+from mama_ray.orchestration.narrator.job import NarratorDataConfig
+from mama_ray.orchestration.training.inputs import (
+    look_at_inputs,
+    refuse_unread_scale,
+    require_adams_step,
+    require_exact_differences,
+)
 from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
+from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.worker import _build_state, build_model
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train_step
@@ -101,6 +108,41 @@ def test_a_new_run_with_sgds_inner_rate_for_adam_is_refused():
     require_adams_step(parse_config(TrainJob, []))
 
 
+@pytest.mark.parametrize("config_class", [DataConfig, NarratorDataConfig])
+@pytest.mark.parametrize(
+    ("captions", "told"),
+    [
+        ({"human": 0.5, "genrated": 0.5}, "unknown caption source: got genrated.*did you mean generated"),
+        ({"human": 1.0, "asr": -0.5}, "got -0.5 for asr, wanted 0 or more"),
+        ({"human": 0.0}, "wanted more than 0 for at least one source"),
+        ({}, "wanted more than 0 for at least one source"),
+    ],
+)
+def test_captions_are_drawn_of_known_sources(config_class, captions, told):
+    with pytest.raises(ValueError, match=told):
+        config_class(captions=captions)
+    for right in ({"human": 0.0, "generated": 1.0, "rephrased": 2.0, "asr": 0.5}, None):
+        assert config_class(captions=right).captions == right
+
+
+@pytest.mark.parametrize("method", ["finite_difference", "central_difference"])
+def test_a_new_run_takes_no_finite_differences_in_the_bfloat16_of_a_gpu(tmp_path, method):
+    words = ["--storage", str(tmp_path), "--run", "differences", "--meta.hypergradient", method]
+    with pytest.raises(UserError, match="finite differences mean nothing in bfloat16.*or precision float32"):
+        train(parse_config(TrainJob, [*words, "--use_gpu"]))
+    for others in ([], ["--use_gpu", "--precision", "float32"], ["--use_gpu", "--weighting.kind", "uniform"]):
+        require_exact_differences(parse_config(TrainJob, [*words, *others]))
+
+
+def test_a_new_run_whose_backbone_answers_has_no_rate_of_a_head(tmp_path):
+    words = ["--storage", str(tmp_path), "--run", "own", "--task.kind", "question_answering"]
+    words += ["--task.head_lr_scale", "10"]
+    with pytest.raises(UserError, match="head_lr_scale is read by no head: got 10 with task.head.kind own, wanted 1"):
+        train(parse_config(TrainJob, [*words, "--task.head.kind", "own"]))
+    refuse_unread_scale(parse_config(TrainJob, words))
+    refuse_unread_scale(parse_config(TrainJob, ["--task.kind", "question_answering", "--task.head.kind", "own"]))
+
+
 @pytest.mark.parametrize("normalisation", ["none", "l2"])
 def test_a_new_run_whose_best_weights_say_nothing_is_refused_and_an_old_one_goes_on(tmp_path, normalisation):
     words = ["--storage", str(tmp_path), "--run", "joint", "--weighting.learner", "joint"]
@@ -120,7 +162,14 @@ def test_a_new_run_whose_best_weights_say_nothing_is_refused_and_an_old_one_goes
 
 
 @pytest.mark.parametrize(
-    "words", [["--model.lora.rank", "0"], ["--model.lora.dropout", "1"], ["--optim.layer_decay", "0"]]
+    "words",
+    [
+        ["--model.lora.rank", "0"],
+        ["--model.lora.dropout", "1"],
+        ["--optim.layer_decay", "0"],
+        ["--optim.betas", "0.9", "1"],
+        ["--optim.betas", "-0.1", "0.9"],
+    ],
 )
 def test_values_out_of_range_are_refused_with_their_name(words):
     with pytest.raises(UserError, match=words[0][2:].replace(".", r"\.")) as error:
