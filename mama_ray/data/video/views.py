@@ -84,7 +84,8 @@ def window_frames(
     Returns uint8 (frames, height, width, 3), RGB, in order of presentation, and where each frame of each window is
     among them, int64 (windows, frames), BLACK where it is none. Raises DecodeError.
     """
-    decoder = VideoDecoder(data, **size, config=decode)
+    width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
+    decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
     refuse_long_frames(decoder.width, decoder.height)
     indices = window_indices(decoder.num_frames, frames_per_window, num_windows=num_windows, window_frames=window)
     unique = np.unique(indices[indices != BLACK])
