@@ -114,10 +114,15 @@ class WeightingConfig(Config):
         for name in self.columns:
             if name in _OF_THE_INDEX and name not in self.categories:
                 raise ValueError(f"inputs: {name} is a category: give its values, categories {{{name}: [...]}}")
-        for value in self.categories.get("source", ()):
-            if value not in CAPTION_SOURCES and self.features is None:  # else it may be a column of that, of any values
-                raise unknown_name("source of weighting.categories", value, CAPTION_SOURCES)
         return self
+
+
+def require_known_sources(weighting: WeightingConfig) -> None:
+    """Raise ValueError for a category of `source` that no caption of an index can be."""
+    if weighting.features is None:  # else it may be a column of that, of any values
+        for value in weighting.categories.get("source", ()):
+            if value not in CAPTION_SOURCES:
+                raise unknown_name("source of weighting.categories", value, CAPTION_SOURCES)
 
 
 class InnerStepConfig(Config):

@@ -19,6 +19,7 @@ from mama_ray.weighting.settings import (
     OF_THE_CONTRAST,
     MetaConfig,
     WeightingConfig,
+    require_known_sources,
     require_learnable_margin,
     require_learnable_share,
 )
@@ -242,6 +243,7 @@ def _require_two_texts(
 
 def _require_inputs(weighting: WeightingConfig, data: DataConfig, task: TaskConfig) -> None:
     """Raise ValueError where the weight net would see what is not there."""
+    require_known_sources(weighting)
     of_file = [name for name in weighting.columns if name not in ("topic", "source")]
     if of_file and weighting.features is None:
         raise ValueError(f"weighting.inputs: {of_file[0]} is a column of a table: give weighting.features")

@@ -74,6 +74,7 @@ def test_training_alone_gets_columns_and_the_run_knows_their_hash(corpus, tmp_pa
     ("settings", "told"),
     [
         ({"weighting": {"inputs": ["agreement"]}}, "give weighting.features"),
+        ({"weighting": {"inputs": ["source"], "categories": {"source": ["asrr"]}}}, "unknown source.*did you mean asr"),
         ({"weighting": {"inputs": ["cosine"], "features": "f.csv"}}, "name its columns in weighting.inputs"),
         (
             {"weighting": {"inputs": ["cosine"]}, "task": {"kind": "question_answering", "contrast": False}},
