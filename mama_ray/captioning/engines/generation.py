@@ -39,9 +39,7 @@ class SamplingConfig(Config):
     def _captions_can_be_drawn(self) -> "SamplingConfig":
         if self.num_captions > 1 and self.temperature == 0:
             raise ValueError("num_captions above 1 needs a temperature above 0: greedy captions of one clip are equal")
-        narrowing = [
-            name for name in ("top_p", "top_k") if getattr(self, name) != type(self).model_fields[name].default
-        ]
+        narrowing = [name for name in ("top_p", "top_k") if name in self.changed_beside("temperature")]
         if narrowing and self.temperature == 0:
             names = " and ".join(narrowing)
             raise ValueError(f"{names} without a use at temperature 0, which takes the likeliest token: leave it out")

@@ -163,8 +163,7 @@ def _require_engine(architecture: str, engine: str, config: EngineConfig) -> Non
         wanted = f"--engine {VLLM}, or none: the model's folder says which" if engine == VLLM else "no --engine"
         got = f"--engine {config.name} and a {architecture}"
         raise UserError("the engine does not run this model", got=got, wanted=wanted)
-    fields = type(config).model_fields.items()
-    told = [name for name, field in fields if name not in _OF_A_T5 and getattr(config, name) != field.default]
+    told = [name for name in config.changed_beside("name") if name not in _OF_A_T5]
     if engine == T5 and told:
         raise UserError(
             "settings of vLLM, which does not run a T5",

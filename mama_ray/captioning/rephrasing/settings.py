@@ -72,8 +72,8 @@ class DecodingConfig(Config):
 
     @model_validator(mode="after")
     def _settings_are_of_the_method(self) -> "DecodingConfig":
-        fields, others = type(self).model_fields, _OF_SAMPLING if self.method == "beams" else _OF_BEAMS
-        if told := [name for name in others if getattr(self, name) != fields[name].default]:
+        others = _OF_SAMPLING if self.method == "beams" else _OF_BEAMS
+        if told := [name for name in self.changed_beside("method") if name in others]:
             wanted = "sampling" if self.method == "beams" else "beams"
             raise ValueError(
                 f"{', '.join(told)} have no use with method {self.method}: leave them out, or say {wanted}"

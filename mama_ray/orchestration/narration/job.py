@@ -113,9 +113,8 @@ class NarrateJob(Config):
         if self.quality.asks_for_similarity:
             raise ValueError("quality.min_similarity has no use here: windows are compared with no dual encoder")
         if self.windows.cover == "human":  # whose clips stay as they are
-            fields = WindowPlanConfig.model_fields
-            told = [f"windows.{name}" for name in ("window_s", "stride_s")
-                    if getattr(self.windows, name) != fields[name].default]  # fmt: skip
+            changed = self.windows.changed_beside("cover")
+            told = [f"windows.{name}" for name in ("window_s", "stride_s") if name in changed]
             told += ["scenes.detector"] if self.scenes.detector != "none" else []
             if told:
                 names = " and ".join(told)
