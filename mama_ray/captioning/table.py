@@ -38,10 +38,8 @@ CAPTION_SCHEMA = pa.schema(
         ("num_tokens", pa.int32()),
         ("finish_reason", pa.string()),
         ("mean_logprob", pa.float32()),  # natural logarithm, mean over the caption's tokens
-        (
-            "similarity",
-            pa.float32(),
-        ),  # cosine of video and caption, null without a dual encoder, and where it could not be shown the clip
+        # Cosine of video and caption, null without a dual encoder, and where it could not be shown the clip.
+        ("similarity", pa.float32()),
         ("flags", pa.list_(pa.string())),  # what the quality gate found, [] for a good caption
         ("error", pa.string()),  # why there is no caption, null for a caption
     ]

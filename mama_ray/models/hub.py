@@ -18,7 +18,7 @@ HUB_FILES = ["config.json", "preprocessor_config.json", "*.safetensors", "*.safe
 HUB_FILES += ["vocab.json", "vocab.txt", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"]
 HUB_FILES += ["special_tokens_map.json", "added_tokens.json"]
 HUB_FILES += ["processor_config.json", "video_preprocessor_config.json", "generation_config.json", "chat_template.*"]
-HUB_FILES += ["config.yaml", "head.json", "class_head.json", "answers.json"]  # our own: how frames became squares
+HUB_FILES += ["config.yaml", "head.json", "class_head.json", "answers.json"]  # ours: how frames became squares, heads
 _WEIGHTS, _OLD_WEIGHTS = "*.safetensors", "pytorch_model.bin"
 
 HF_PREFIX = "hf:"
