@@ -42,6 +42,7 @@ def collect_results(
         methods=experiment.methods,
         runs=tuple(records),
         tuning=tuple(trial for trial in tuning if trial.method in own),
+        tuned_as={method: job.tuned_as[method] for method in experiment.methods if method in job.tuned_as},
         commit=", ".join(sorted({result["commit"] for result in found})),
         command=command,
         date=max(result["date"] for result in found),

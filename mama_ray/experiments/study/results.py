@@ -111,6 +111,8 @@ class ExperimentResults(_Record):
     """In the order of tables; the first is what others are compared with."""
     runs: tuple[StudyRun, ...]
     tuning: tuple[TuningTrial, ...] = ()
+    tuned_as: dict[str, str] = {}
+    """Of methods without a tuning of their own: whose settings they took."""
     commit: str
     command: str
     date: str

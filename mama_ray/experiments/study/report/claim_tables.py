@@ -1,13 +1,13 @@
 """The claims as tables: what was found for each, and what would have to be found to change the verdict."""
 
 from mama_ray.experiments.study.report.claims import ONE_SEED, UNKNOWN, Claim, list_claims
-from mama_ray.experiments.study.report.compare import Experiments
+from mama_ray.experiments.study.report.compare import Experiments, bounds
 from mama_ray.experiments.study.report.significance import (
     corrected_of,
-    detectable_effect,
     is_told_apart,
     show_corrected,
     show_detectable,
+    turning_mean,
 )
 from mama_ray.experiments.study.report.table import Table
 from mama_ray.reporting.intervals import Interval
@@ -31,7 +31,8 @@ def claims_table(experiments: Experiments) -> Table:
         "Verdicts follow from the 95 % interval: yes where it lies above 0 on the side of the claim, no where it lies "
         "below, else not told apart. The p value is Student's, corrected for the number of rows by Holm's rule; a "
         "verdict that it does not bear out says so. Could have seen: the smallest true difference that as many seeds "
-        "tell apart four times of five. All of it holds for this study's generated data and small models."
+        "tell apart four times of five, before any correction. All of it holds for this study's generated data and "
+        "small models."
     )
     return Table("Claims", head, tuple(rows), note, is_words=True)
 
@@ -70,15 +71,10 @@ def change_table(experiments: Experiments) -> Table:
 
 def describe_change(interval: Interval, verdict: str, corrected: float | None) -> str:
     """Return in words which further result would turn a verdict."""
-    seeds, half = interval.count, interval.half_width or 0.0
     if verdict == UNKNOWN:
-        effect = detectable_effect(interval) or 0.0
-        return (
-            f"a difference of at least {half:.2g} either way on these {seeds} seeds; one of {effect:.2g} or more would "
-            "most likely have shown, so only smaller ones are still open"
-        )
-    loss = abs(interval.mean) - half
-    text = f"as many new seeds on which the difference is smaller by {loss:.2g} or more, on average"
+        low, high = bounds(interval)
+        return f"more seeds; until then all from {low:+.2g} to {high:+.2g} is open"
+    text = f"as many new seeds with a mean of {turning_mean(interval):+.2g}: then all together are not told apart"
     if corrected is not None and not is_told_apart(corrected):
         text += "; it does not stand after correction, so new seeds alone can bear it out"
     return text

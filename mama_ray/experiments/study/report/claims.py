@@ -31,7 +31,7 @@ from mama_ray.experiments.study.report.compare import (
 from mama_ray.experiments.study.report.contrasts import DOSE, LEARNED_METHODS, SUBTRACTED, list_contrasts
 from mama_ray.experiments.study.report.topics import gains_by_seed, rarity_correlations, rarity_slopes
 from mama_ray.experiments.study.report.tuned_margins import tuned_margin, with_margin
-from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, slopes_by_seed
+from mama_ray.experiments.study.report.weights import count_shapes, peak_losses, rises_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.intervals import Interval
 from mama_ray.reporting.sweep_page import show_interval
@@ -159,14 +159,11 @@ def _curve_claims(experiment: ExperimentResults) -> list[Claim]:
         verdict = "yes" if has_peak == total else "no" if not has_peak else f"in {has_peak} of {total}"
         claim = "Weight rises with the loss to a peak, then falls"
         claims.append(Claim(claim, f"weight curve of {method} at the end", found, verdict))
-        slope = summarise(slopes_by_seed(runs))
-        low = None if slope is None else Interval(-slope.mean, slope.half_width, slope.count)
-        shown = f"{_show_small(slope)} per nat ({show_count(slope.count, 'seed')})"
-        claims.append(
-            Claim(
-                "High losses are discounted as noise", f"slope of log weight, {method}", shown, judge(low), interval=low
-            )
-        )
+        rise = summarise(rises_by_seed(runs))
+        fall = Interval(-rise.mean, rise.half_width, rise.count)
+        shown = f"{_show_small(rise)} of the peak ({show_count(rise.count, 'seed')})"
+        measured = f"weight of high losses − low ones, {method}"
+        claims.append(Claim("High losses are discounted as noise", measured, shown, judge(fall), interval=fall))
     return claims
 
 

@@ -1,5 +1,7 @@
 """The figures of experiments that vary one factor: recall and gain against it, the inner step, the margin by regime."""
 
+import textwrap
+
 from matplotlib.figure import Figure
 
 from mama_ray.experiments.study.report.compare import (
@@ -31,7 +33,7 @@ from mama_ray.experiments.study.report.drawing import (
 )
 from mama_ray.experiments.study.report.plots import BAND_NOTE, RECALL
 from mama_ray.experiments.study.report.tables import baseline_of
-from mama_ray.experiments.study.report.weights import slopes_by_seed
+from mama_ray.experiments.study.report.weights import rises_by_seed
 
 SPREAD = 5.0  # points of 1/72 inch between methods at one value, so that their intervals do not hide each other
 
@@ -75,7 +77,7 @@ def factor_drawing(experiments: Experiments, name: str) -> Drawing | None:
 
 
 def inner_lr_drawings(experiments: Experiments, name: str = "inner_lr") -> list[Drawing]:
-    """Draw, for each method of the experiment, R@1 and the slope of the weight curve against the lookahead's step."""
+    """Draw, for each method of the experiment, R@1 and the rise of the weight curve against the lookahead's step."""
     experiment = experiments[name]
     drawings = []
     for method in list_methods(experiment):
@@ -94,7 +96,7 @@ def _inner_lr_drawing(experiments: Experiments, name: str, method: str) -> Drawi
     label, runs = experiment.factor or "inner step", {x: select_runs(experiment, method, x) for x in values}
 
     def draw(palette: Palette) -> Figure:
-        labels = [RECALL, f"R@1 − {PLAIN} (points), paired", "slope of log weight (per nat)"]
+        labels = [RECALL, f"R@1 − {PLAIN} (points), paired", "weight of high losses − low"]
         figure, panels = make_panels(3, 3.4, [label] * 3, labels)
         places, colour = place_factor(panels[0], values), palette.method(method)
         for axes in panels[1:]:
@@ -105,7 +107,7 @@ def _inner_lr_drawing(experiments: Experiments, name: str, method: str) -> Drawi
             style = {"shift": 2 if is_final else -2, "is_dashed": is_final}
             draw_line(panels[0], {x: summarise(recall) for x, recall in found.items()}, colour, **style)
             draw_line(panels[1], {x: compare(recall, base) for x, recall in found.items()}, colour, **style)
-        draw_line(panels[2], {places[x]: summarise(slopes_by_seed(of_x)) for x, of_x in runs.items()}, colour)
+        draw_line(panels[2], {places[x]: summarise(rises_by_seed(of_x)) for x, of_x in runs.items()}, colour)
         for other, recall in lines.items():
             draw_rule(panels[0], recall, palette.method(other))
         gain = compare_runs(oracle, plain)
@@ -118,8 +120,8 @@ def _inner_lr_drawing(experiments: Experiments, name: str, method: str) -> Drawi
     number = colour_number(method)
     keys = (Key(f"{method}, best on val", number), Key(f"{method}, last step", number, True), *_borrowed_keys(lines))
     note = (
-        f"{BAND_NOTE} Last step: minus the baseline's last step. Slope: least squares of the log weight against the "
-        "loss at the end of training; 0 weighs all alike, below 0 discounts high losses."
+        f"{BAND_NOTE} Last step: minus the baseline's last step. Weight of high losses: how much more the half of "
+        "higher losses weighs at the end of training; 0 weighs all alike, below 0 discounts high losses."
     )
     return Drawing(f"{experiment.title}: {method}", draw, keys, note, is_wide=True)
 
@@ -138,7 +140,8 @@ def margin_drawing(experiments: Experiments) -> Drawing | None:
 
     def draw(palette: Palette) -> Figure:
         labels = ["R@1 − margin 0 (points)"] + [""] * (len(found) - 1)
-        xlabels = [experiment.factor or "margin" for experiment in found.values()]
+        # The panels are narrow: a longer label would run into that of the next.
+        xlabels = [textwrap.fill(experiment.factor or "margin", 24) for experiment in found.values()]
         figure, panels = make_panels(len(found), 3.5, xlabels, labels, sharey=True)
         for axes, (name, experiment) in zip(panels, found.items(), strict=True):
             axes.set_title(_regime(name), fontsize=10, color=palette.ink)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mama_ray.experiments.study.report.claim_tables import change_table, claims_table
 from mama_ray.experiments.study.report.claims import lead_text
 from mama_ray.experiments.study.report.compare import MAIN, Experiments, check_experiments, count_seeds
+from mama_ray.experiments.study.report.contrasts import BOTH
 from mama_ray.experiments.study.report.drawing import Drawing
 from mama_ray.experiments.study.report.factor_plots import factor_drawing, inner_lr_drawings, margin_drawing
 from mama_ray.experiments.study.report.goals import list_goals
@@ -128,7 +129,7 @@ def _sections(experiments: Experiments) -> list[Section]:
         Section(
             "All methods",
             _drawn([methods_drawing(experiments)]),
-            _present([methods_table(experiments), weights_table(experiments)]),
+            _present([methods_table(experiments), *(weights_table(experiments, name) for name in (MAIN, BOTH))]),
         ),
         _factor_section("Captions", experiments, PARTS),
         _factor_section("Other experiments", experiments, others),

@@ -27,17 +27,18 @@ def failures_table(experiments: Experiments) -> Table | None:
                 if health is None:
                     continue
                 num_nets += health.num_runs
-                if not health.num_collapsed + health.num_alike:
+                if not health.num_collapsed + health.num_alike + health.num_rising:
                     continue
-                counts = (health.num_runs, health.num_collapsed, health.num_alike)
+                counts = (health.num_runs, health.num_collapsed, health.num_alike, health.num_rising)
                 medians = (_digits(health.median_size), _digits(health.median_meta_ratio))
                 rows.append((name, method, show_factor(x), *map(str, counts), *medians))
-    head = ("experiment", "method", "factor", "runs", "collapsed", "all alike")
+    head = ("experiment", "method", "factor", "runs", "collapsed", "all alike", "rising")
     head += ("effective sample size", "meta loss after / before")
     note = (
         f"Of {num_nets} runs with a weight net, only settings with a failure. Collapsed: effective sample size below "
-        "0.05 of the batch. All alike: largest weight less than 1.02 times the smallest, as of a net whose output is "
-        "saturated. Medians over runs."
+        "0.05 of the batch. All alike: that size is 0.98 or more, or the largest weight less than 1.02 times the "
+        "smallest, as of a net whose output is saturated. Rising: the highest losses weigh most. A run may count "
+        "twice; medians are over runs."
     )
     return Table("Weight nets that failed", head, tuple(rows), note, num_names=3) if num_nets else None
 
@@ -54,11 +55,24 @@ def tuning_table(experiments: Experiments) -> Table | None:
     for (method, key, value), found in groups.items():
         val = show_interval(summarise({trial.seed: trial.val for trial in found}))
         rows.append((method, key, _show(value), str(len(found)), val, _describe(found[0]), str(budgets[method])))
+    if rows:
+        rows += _untuned_rows(experiments, set(budgets))
     head = ("method", "setting", "value", "runs", "best val R@1", "", "budget, runs")
-    note = "Every trial is listed. Tuning has seeds of its own, and each method's budget is in the last column."
+    note = "Every trial is listed. Tuning has seeds of its own, and each tuned method's budget is in the last column. "
+    note += "At the end stand the methods that were not tuned, and whose settings they took."
     if any(trial.beyond for trial in trials):
         note += " Where the edge of a grid had won, the next value beyond was tried with it."
     return Table("Tuning", head, tuple(rows), note, num_names=2) if rows else None
+
+
+def _untuned_rows(experiments: Experiments, tuned: set[str]) -> list[tuple[str, ...]]:
+    origins: dict[str, str] = {}
+    for experiment in experiments.values():
+        for method in list_methods(experiment):
+            if method not in tuned:
+                origins.setdefault(method, experiment.tuned_as.get(method, ""))
+    words = {method: f"settings of {other}" if other else "settings of the config" for method, other in origins.items()}
+    return [(method, "not tuned", "", "0", "–", words[method], "0") for method in origins]
 
 
 def sources_table(experiments: Experiments) -> Table:

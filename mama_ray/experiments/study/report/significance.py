@@ -56,6 +56,20 @@ def detectable_effect(interval: Interval) -> float | None:
     return float(nctdtrinc(degrees, 1 - POWER, edge)) * error
 
 
+def turning_mean(interval: Interval) -> float:
+    """Return the mean of as many further seeds, spread as these are, at which the interval of all contains 0.
+
+    For an interval that lies on one side of 0. The mean of all moves by half of what separates the two groups, and that
+    adds to their spread, too: a quadratic equation in that distance.
+    """
+    count, mean = interval.count, abs(interval.mean)
+    variance = count * (standard_error(interval) or 0.0) ** 2
+    share = float(stdtrit(2 * count - 1, (1 + CONFIDENCE) / 2)) ** 2 / (2 * count * (2 * count - 1))
+    equation = (1 / 4 - share * count / 2, -mean, mean**2 - 2 * share * (count - 1) * variance)
+    distance = min(root.real for root in np.roots(equation) if root.real > 0)
+    return (mean - distance) * math.copysign(1.0, interval.mean)
+
+
 def show_corrected(value: float | None) -> str:
     """Return a p value in words, as tables show it."""
     if value is None or math.isnan(value):

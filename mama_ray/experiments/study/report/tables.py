@@ -26,6 +26,7 @@ from mama_ray.experiments.study.report.compare import (
     summarise,
     take_metric,
 )
+from mama_ray.experiments.study.report.contrasts import BOTH
 from mama_ray.experiments.study.report.goals import list_goals
 from mama_ray.experiments.study.report.run_tables import failures_table, tuning_table
 from mama_ray.experiments.study.report.significance import (
@@ -35,7 +36,7 @@ from mama_ray.experiments.study.report.significance import (
 )
 from mama_ray.experiments.study.report.table import Table, table_markdown
 from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks
-from mama_ray.experiments.study.report.weights import slopes_by_seed
+from mama_ray.experiments.study.report.weights import rises_by_seed
 from mama_ray.experiments.study.results import ExperimentResults, StudyRun
 from mama_ray.reporting.sweep_page import show_interval
 
@@ -69,24 +70,26 @@ def methods_table(experiments: Experiments) -> Table | None:
     return Table(experiment.title, head, tuple(rows), note)
 
 
-def weights_table(experiments: Experiments) -> Table | None:
-    """Return the mean weight by what was done to the caption, None where no method records any."""
-    experiment = experiments.get(MAIN)
+def weights_table(experiments: Experiments, name: str = MAIN) -> Table | None:
+    """Return the mean weight by what was done to the caption, None where no run of the experiment records any."""
+    experiment = experiments.get(name)
     known = {kind for run in experiment.runs for kind in run.weights} if experiment else set()
     if not known:
         return None
     kinds = [kind for kind in KIND_ORDER if kind in known] + sorted(known - set(KIND_ORDER))
     rows = [
-        (method, *(_mean_weight(runs, kind) for kind in kinds), _mean_size(runs), _slope(runs))
+        (method, *(_mean_weight(runs, kind) for kind in kinds), _mean_size(runs), _rise(runs))
         for method, runs in _rows_of(experiment).items()
         if any(run.weights for run in runs)
     ]
-    head = ("method", *kinds, "effective sample size", "slope of log weight")
+    head = ("method", *kinds, "effective sample size", "rise of the weight")
     note = (
         "Mean weight over the last quarter of the steps, by what was done to the caption; 1 is uniform. Training never "
-        "sees the kinds. Slope: least squares of the log raw weight against the loss, per nat."
+        "sees the kinds. Rise: how much more the half of higher losses weighs than the other, as a share of the "
+        "curve's peak; below 0 high losses are discounted."
     )
-    return Table("What the weights are", head, tuple(rows), note)
+    title = "What the weights are" if name == MAIN else f"What the weights are: {experiment.title}"
+    return Table(title, head, tuple(rows), note)
 
 
 def _rows_of(experiment: ExperimentResults) -> dict[str, list[StudyRun]]:
@@ -100,11 +103,11 @@ def factor_table(experiments: Experiments, name: str) -> Table:
     """Return the table of one experiment: a row per value of the factor and method."""
     experiment = experiments[name]
     base = baseline_of(experiment)
-    has_slope = any(run.weight_curve for run in experiment.runs)
+    has_curve = any(run.weight_curve for run in experiment.runs)
     from_zero = name.startswith("margin")
     head = (experiment.factor or "factor", "method", "seeds", "t2v R@1", "v2t R@1", "t2v R@1, last step")
     head += (f"− {base} there", f"{ORACLE} − {PLAIN} there", "share of that gained")
-    head += ("− margin 0",) * from_zero + ("slope of log weight",) * has_slope
+    head += ("− margin 0",) * from_zero + ("rise of the weight",) * has_curve
     rows = []
     for x, method in _cells(experiment):
         runs = select_runs(experiment, method, x)
@@ -115,7 +118,7 @@ def factor_table(experiments: Experiments, name: str) -> Table:
         if from_zero:
             moved = None if x == 0 else compare_runs(runs, select_runs(experiment, method, 0.0))
             row += (show_interval(moved, signed=True),)
-        rows.append(row + (_slope(runs),) * has_slope)
+        rows.append(row + (_rise(runs),) * has_curve)
     note, is_folded = _factor_note(experiments, name), len(rows) > MOST_ROWS
     return Table(experiment.title, head, tuple(rows), note, num_names=2, is_folded=is_folded)
 
@@ -131,7 +134,7 @@ def _cells(experiment: ExperimentResults) -> list[tuple[Factor, str]]:
 
 
 def _factor_note(experiments: Experiments, name: str) -> str:
-    note = "Share: mean gain over the oracle's, only where the oracle's gain is told apart from 0."
+    note = "Share: mean gain over the oracle's on the seeds that both have, where the oracle's is told apart from 0."
     has_own = {PLAIN, ORACLE} <= set(list_methods(experiments[name]))
     if name in SAME_DATA and MAIN in experiments and not has_own:
         note += f" The data are those of {MAIN}: a baseline or oracle that was not run here is taken from there."
@@ -174,7 +177,7 @@ def study_tables_markdown(experiments: Experiments) -> str:
     """Return the main tables as Markdown; UserError for records that contradict each other."""
     check_experiments(experiments)
     tables = [claims_table(experiments), change_table(experiments)]
-    tables += [methods_table(experiments), weights_table(experiments)]
+    tables += [methods_table(experiments), weights_table(experiments), weights_table(experiments, BOTH)]
     tables += [topics_table(experiments)]
     tables += [factor_table(experiments, name) for name in experiments if name != MAIN]
     tables += [failures_table(experiments), tuning_table(experiments)]
@@ -211,8 +214,8 @@ def _step_share(runs: Sequence[StudyRun], plain: Sequence[StudyRun]) -> str:
     return f"{np.median(ratios):.2f}" if ratios else "–"
 
 
-def _slope(runs: Sequence[StudyRun]) -> str:
-    slope = summarise(slopes_by_seed(runs))
-    if slope is None:
+def _rise(runs: Sequence[StudyRun]) -> str:
+    rise = summarise(rises_by_seed(runs))
+    if rise is None:
         return "–"
-    return f"{slope.mean:+.2f}" + ("" if slope.half_width is None else f" ± {slope.half_width:.2f}")
+    return f"{rise.mean:+.2f}" + ("" if rise.half_width is None else f" ± {rise.half_width:.2f}")

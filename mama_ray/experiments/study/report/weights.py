@@ -1,7 +1,7 @@
-"""What the weight nets of a study learned: slope and shape of weight against loss, and nets that learned nothing.
+"""What the weight nets of a study learned: rise and shape of weight against loss, and nets that learned nothing.
 
-A net's scale is free (the weights of a batch are normalised), so everything here is of ratios: the slope is that of the
-log weight, a shape compares a curve with its own peak.
+A net's scale is free (the weights of a batch are normalised), so a curve is compared with its own peak. Weights near 0
+are kept to four decimals, so no logarithm is taken of them.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ Shape = Literal["flat", "rises, then falls", "rises", "falls", "other"]
 FLAT_SPAN = 1.02  # largest over smallest weight below which a curve counts as flat: all weights are alike
 NEAR_PEAK = 0.02  # how far below its peak a curve's end may lie and still be its peak
 COLLAPSED_SIZE = 0.05  # effective share of the batch below which a few samples make the step
-SMALLEST_WEIGHT = 1e-6
+ALIKE_SIZE = 0.98  # and from which on the weights do nothing
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class NetHealth:
     num_runs: int
     num_collapsed: int
     num_alike: int
+    num_rising: int
     median_size: float | None
     median_meta_ratio: float | None
 
@@ -41,22 +42,23 @@ def read_curve(run: StudyRun) -> tuple[np.ndarray, np.ndarray] | None:
     return points[:, 0], points[:, 1]
 
 
-def weight_slope(run: StudyRun) -> float | None:
-    """Return the least-squares slope of the log raw weight over the curve's losses, per nat of loss.
+def weight_rise(run: StudyRun) -> float | None:
+    """Return how much more the half of higher losses weighs than the other, as a share of the curve's peak, in [-1, 1].
 
-    0 weighs all samples alike, below 0 discounts high losses: at -0.5 a loss higher by 1 nat weighs 40 % less.
+    0 weighs all samples alike, below 0 discounts high losses.
     """
     curve = read_curve(run)
     if curve is None:
         return None
-    losses, weights = curve
-    return float(np.polyfit(losses, np.log(np.maximum(weights, SMALLEST_WEIGHT)), 1)[0])
+    weights = curve[1] / curve[1].max()
+    half = len(weights) // 2
+    return float(weights[-half:].mean() - weights[:half].mean())
 
 
-def slopes_by_seed(runs: Sequence[StudyRun]) -> dict[int, float]:
-    """Return the slope of every run that has a curve, by seed."""
-    slopes = {run.seed: weight_slope(run) for run in runs}
-    return {seed: slope for seed, slope in slopes.items() if slope is not None}
+def rises_by_seed(runs: Sequence[StudyRun]) -> dict[int, float]:
+    """Return the rise of every run that has a curve, by seed."""
+    rises = {run.seed: weight_rise(run) for run in runs}
+    return {seed: rise for seed, rise in rises.items() if rise is not None}
 
 
 def curve_shape(run: StudyRun) -> Shape | None:
@@ -95,12 +97,14 @@ def check_nets(runs: Sequence[StudyRun]) -> NetHealth | None:
     netted = [run for run in runs if read_curve(run) is not None]
     if not netted:
         return None
+    alike = [curve_shape(run) == "flat" or (run.effective_sample_size or 0) >= ALIKE_SIZE for run in netted]
     sizes = [run.effective_sample_size for run in netted if run.effective_sample_size is not None]
     ratios = [run.meta_loss_ratio for run in netted if run.meta_loss_ratio is not None]
     return NetHealth(
         num_runs=len(netted),
         num_collapsed=sum(size < COLLAPSED_SIZE for size in sizes),
-        num_alike=sum(curve_shape(run) == "flat" for run in netted),
+        num_alike=sum(alike),
+        num_rising=sum(curve_shape(run) == "rises" for run in netted),
         median_size=float(np.median(sizes)) if sizes else None,
         median_meta_ratio=float(np.median(ratios)) if ratios else None,
     )

@@ -94,6 +94,7 @@ def test_claims_that_a_rising_weight_curve_contradicts_are_told_so():
     runs = [make_run("learned", seed, 20.0, weight_curve=curve) for seed in range(2)]
     claims = {claim.claim: claim for claim in list_claims({"methods": make_experiment("methods", runs)})}
     assert claims["High losses are discounted as noise"].verdict == "no: the opposite"
+    assert claims["High losses are discounted as noise"].found == "+0.75 ± 0.00 of the peak (2 seeds)"
     assert claims["Weight rises with the loss to a peak, then falls"].verdict == "no"
     assert claims["Weight rises with the loss to a peak, then falls"].found == "rises in 2 of 2 runs"
 

@@ -14,6 +14,7 @@ from mama_ray.experiments.study.report.significance import (
     show_corrected,
     show_detectable,
     standard_error,
+    turning_mean,
 )
 from mama_ray.reporting.intervals import Interval, mean_interval
 
@@ -62,6 +63,21 @@ def test_of_families_without_any_truth_one_in_twenty_has_a_value_below_the_level
         intervals = [mean_interval(list(rng.normal(size=6) - shared)) for _ in range(8)]
         false += min(corrected_of(intervals)) < 0.05
     assert false / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_new_seeds_that_turn_a_verdict_bring_the_interval_of_all_to_zero(count, sign):
+    values = RNG.normal(size=count)
+    values = (values - values.mean()) / values.std(ddof=1) + sign * 1.01 * stats.t.ppf(0.975, count - 1) / np.sqrt(
+        count
+    )
+    interval = mean_interval(list(values))
+    assert abs(interval.mean) > interval.half_width
+    new = values - values.mean() + turning_mean(interval)
+    together = mean_interval([*values, *new])
+    assert abs(together.mean) == pytest.approx(together.half_width)
+    assert together.mean * sign > 0
 
 
 @pytest.mark.parametrize(("count", "spread"), list(itertools.product((3, 5, 10), (0.5, 4.0))))

@@ -1,11 +1,11 @@
-"""Weight curves and topics of a study: slopes and shapes of curves that are known, topics joined by rank."""
+"""Weight curves and topics of a study: rises and shapes of curves that are known, topics joined by rank."""
 
 import math
 
 import pytest
 
 from mama_ray.experiments.study.report.topics import gains_by_seed, join_ranks, rarity_correlations, rarity_slopes
-from mama_ray.experiments.study.report.weights import check_nets, count_shapes, curve_shape, peak_losses, weight_slope
+from mama_ray.experiments.study.report.weights import check_nets, count_shapes, curve_shape, peak_losses, weight_rise
 from tests.experiments.study.report.study_records import make_run
 
 
@@ -13,11 +13,16 @@ def with_curve(*weights: float, **fields):
     return make_run("learned", 0, 10.0, weight_curve=tuple(enumerate(weights)), **fields)
 
 
-def test_the_slope_of_an_exponential_is_its_rate_whatever_its_scale():
+def test_the_rise_is_that_from_the_lower_half_of_losses_to_the_higher_whatever_the_scale():
     for scale in (0.9, 1e-3):
-        run = with_curve(*(scale * math.exp(-0.5 * loss) for loss in range(8)))
-        assert weight_slope(run) == pytest.approx(-0.5)
-    assert weight_slope(with_curve(0.3, 0.3, 0.3)) == pytest.approx(0.0)
+        assert weight_rise(with_curve(*(scale * weight for weight in (1.0, 0.8, 0.2, 0.0)))) == pytest.approx(-0.8)
+        assert weight_rise(with_curve(*(scale * weight for weight in (0.1, 0.5, 1.0)))) == pytest.approx(0.9)
+    assert weight_rise(with_curve(0.3, 0.3, 0.3)) == pytest.approx(0.0)
+
+
+def test_the_rise_does_not_depend_on_how_weights_near_zero_were_rounded():
+    exact = weight_rise(with_curve(1.0, 0.7, 3e-5, 2e-8))
+    assert weight_rise(with_curve(1.0, 0.7, 0.0, 0.0)) == pytest.approx(exact, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +44,9 @@ def test_a_curve_is_named_for_what_it_does(weights, shape):
 
 
 @pytest.mark.parametrize("curve", [(), ((1.0, 0.5),), ((1.0, 0.5), (1.0, 0.6)), ((0.0, 0.0), (1.0, 0.0))])
-def test_a_curve_of_fewer_than_two_losses_or_without_weight_has_neither_slope_nor_shape(curve):
+def test_a_curve_of_fewer_than_two_losses_or_without_weight_has_neither_rise_nor_shape(curve):
     run = make_run("learned", 0, 10.0, weight_curve=curve)
-    assert (weight_slope(run), curve_shape(run)) == (None, None)
+    assert (weight_rise(run), curve_shape(run)) == (None, None)
     assert check_nets([run]) is None
 
 
@@ -57,11 +62,14 @@ def test_weight_nets_that_failed_are_counted_by_how_they_did():
         with_curve(0.2, 0.4, effective_sample_size=0.05),
         with_curve(0.4, 0.4),
         with_curve(0.995, 0.999, meta_loss_ratio=0.9),
+        with_curve(0.9, 0.4, effective_sample_size=0.98),
+        with_curve(0.9, 0.4, effective_sample_size=0.979),
         with_curve(0.001, 0.009),
         make_run("uniform", 0, 10.0, effective_sample_size=0.01),
     ]
     health = check_nets(runs)
-    assert (health.num_runs, health.num_collapsed, health.num_alike) == (5, 1, 2)
+    assert (health.num_runs, health.num_collapsed, health.num_alike) == (7, 1, 3)
+    assert health.num_rising == 3
     assert health.median_meta_ratio == 0.9
 
 
