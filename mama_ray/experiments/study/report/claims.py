@@ -88,7 +88,7 @@ def list_claims(experiments: Experiments) -> list[Claim]:
     for name, experiment in experiments.items():
         if name == "margin" or name.startswith("margin_"):
             claims += _margin_claims(experiments, experiment)
-        elif name in ("captions", "grid"):
+        elif name in ("captions", "grid", "key_frames", "narrators"):
             claims += _caption_claims(experiments, experiment)
     claims += _contrast_claims(experiments)
     order = list(dict.fromkeys(claim.claim for claim in claims))
@@ -220,8 +220,11 @@ def _caption_claims(experiments: Experiments, experiment: ExperimentResults) -> 
     claims, values = [], list_factors(experiment)
     helps, gate = "Captions of a large vision-language model help", "Generated captions need a gate"
     frames = "Captions from several frames beat those of one"
+    one_frame = next((x for x in values if str(x).endswith("1 frame")), None)
     pairs = [(helps, x, "none") for x in values if x != "none"] + [(gate, "gated", "generated")]
-    pairs += [(frames, x, "1 frame") for x in values if x not in ("none", "1 frame")]
+    pairs += [(gate, x, str(x).replace("gated", "ungated")) for x in values if str(x).endswith(", gated")]
+    pairs += [(frames, x, one_frame) for x in values if one_frame and x not in ("none", one_frame)]
+    pairs += [("A narrator that errs less is worth more", "narrator", x) for x in values if "errs" in str(x)]
     for method in list_methods(experiment):
         for claim, x, other in pairs:
             interval = compare_runs(select_runs(experiment, method, x), select_runs(experiment, method, other))

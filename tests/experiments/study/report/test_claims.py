@@ -99,6 +99,24 @@ def test_claims_that_a_rising_weight_curve_contradicts_are_told_so():
     assert claims["Weight rises with the loss to a peak, then falls"].found == "rises in 2 of 2 runs"
 
 
+def test_captions_of_narrators_and_grids_are_compared_with_none_with_one_frame_and_without_the_gate():
+    def of(name, gains):
+        runs = [make_run("uniform", seed, 20 + gain + seed, x) for x, gain in gains.items() for seed in range(2)]
+        return [(claim.measured, claim.found) for claim in list_claims({name: make_experiment(name, runs)})]
+
+    assert of("key_frames", {"none": 0.0, "1 x 1, 1 frame": 1.0, "2 x 2, 4 frames": 4.0}) == [
+        ("key_frames: uniform, 1 x 1, 1 frame − none", "+1.0 ± 0.0 points (2 seeds)"),
+        ("key_frames: uniform, 2 x 2, 4 frames − none", "+4.0 ± 0.0 points (2 seeds)"),
+        ("key_frames: uniform, 2 x 2, 4 frames − 1 x 1, 1 frame", "+3.0 ± 0.0 points (2 seeds)"),
+    ]
+    gains = {"none": 0.0, "narrator": 4.0, "one that errs, gated": 3.0, "one that errs, ungated": 1.0}
+    assert of("narrators", gains)[3:] == [
+        ("narrators: uniform, one that errs, gated − one that errs, ungated", "+2.0 ± 0.0 points (2 seeds)"),
+        ("narrators: uniform, narrator − one that errs, gated", "+1.0 ± 0.0 points (2 seeds)"),
+        ("narrators: uniform, narrator − one that errs, ungated", "+3.0 ± 0.0 points (2 seeds)"),
+    ]
+
+
 def test_every_claim_of_a_whole_study_is_made_once():
     claims = list_claims(make_study(seeds=(0, 1)))
     assert len({(claim.claim, claim.measured) for claim in claims}) == len(claims)
