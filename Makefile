@@ -1,7 +1,7 @@
 # make demo    set everything up in .venv and run the main job
 # make test    set up and run the fast tests        make test-all   the slow ones too
 # make lint    style, layers, types, dependencies   make bench      run the benchmarks
-# make study   run the controlled study (6 h)        make study-quick  its main table, three seeds (20 min)
+# make study   run the controlled study (8 h)        make study-quick  its main table, three seeds (20 min)
 # make setup   only set up (4.7 GiB of disk)         make clean      remove .venv and what tools leave behind
 # make app     open the app on the embedded corpus   make gpu-check    check and measure this machine's GPU (8 minutes)
 # make docs    write docs/config.md anew
@@ -103,18 +103,15 @@ docs: setup
 	@$(PY) docs/config_reference.py
 
 # What is done already is kept in runs/study; docs/study holds what the documentation quotes: the first part, in second/
-# the second, in sources/ that of a careless source. Of the first part only what has no results yet is run here:
-# study-first runs all of it.
+# the second, in sources/ that of a careless source.
 SOURCES := configs/study/sources.yaml --storage runs/study --results docs/study/sources --report runs/study/sources
 SECOND := configs/study/second.yaml --storage runs/study --results docs/study/second --report runs/study/second
 FIRST := configs/study/study.yaml --storage runs/study --results docs/study --report runs/study/report
-FIRST_LEFT ?= margin_wrong margin_scratch grid key_frames narrators
 
 study: setup
 	@$(PY) jobs/study.py $(SECOND) $(ARGS)
 	@$(PY) jobs/study.py $(SOURCES) $(ARGS)
-	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) $(ARGS)
-	@$(MAKE) --no-print-directory study-report
+	@$(MAKE) --no-print-directory study-first
 
 study-first: setup
 	@$(PY) jobs/study.py $(FIRST) $(ARGS)
@@ -127,7 +124,7 @@ study-quick: setup
 study-plan: setup
 	@$(PY) jobs/study.py $(SECOND) --plan True $(ARGS)
 	@$(PY) jobs/study.py $(SOURCES) --plan True $(ARGS)
-	@$(PY) jobs/study.py $(FIRST) --only $(FIRST_LEFT) --plan True $(ARGS)
+	@$(PY) jobs/study.py $(FIRST) --plan True $(ARGS)
 
 # Pages, figures, tables and what README.md and docs/study.md quote, from docs/study, without training anything.
 STUDY_DOCUMENTS := --documents README.md docs/study.md

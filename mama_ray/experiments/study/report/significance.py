@@ -84,8 +84,13 @@ def show_detectable(interval: Interval | None) -> str:
 
 
 def corrected_of(intervals: Sequence[Interval | None]) -> list[float | None]:
-    """Return Holm's p values of a family of intervals; None where there is none."""
-    return correct([None if interval is None else p_value(interval) for interval in intervals])
+    """Return Holm's p values of a family of intervals; None where there is none.
+
+    An interval that is there twice is that of the same runs in two experiments: one comparison.
+    """
+    known = list(dict.fromkeys(interval for interval in intervals if interval is not None))
+    values = dict(zip(known, correct([p_value(interval) for interval in known]), strict=True))
+    return [None if interval is None else values[interval] for interval in intervals]
 
 
 def is_told_apart(value: float | None) -> bool:

@@ -55,6 +55,12 @@ def test_what_has_no_value_takes_no_part_in_the_correction():
     assert corrected_of([None, Interval(1.0, None, 1)]) == [None, None]
 
 
+def test_a_comparison_that_two_experiments_share_counts_once():
+    one, other = Interval(2.0, 1.0, 5), Interval(3.0, 1.0, 5)
+    once, twice = corrected_of([one, other]), corrected_of([one, other, one, None])
+    assert twice == [*once, once[0], None]
+
+
 def test_of_families_without_any_truth_one_in_twenty_has_a_value_below_the_level():
     rng = np.random.default_rng(1)
     false = 0
