@@ -32,6 +32,10 @@ Precision = Literal["float32", "bfloat16", "float16"]
 _NORM_TOLERANCE = 0.01  # far above rounding
 
 
+# None: the GPU where there is one.
+Device = str | torch.device | None
+
+
 class FeatureEncoder:
     """Encodes in batches of one size.
 
@@ -44,7 +48,7 @@ class FeatureEncoder:
         tokenizer: Tokenizer,
         *,
         batch_size: int,
-        device: str | torch.device | None = None,
+        device: Device = None,
         precision: Precision = "float32",
         is_raw: bool = False,
     ) -> None:
@@ -66,28 +70,33 @@ class FeatureEncoder:
             self._encode_video, self._encode_text = model.project_video, model.project_text
 
     @classmethod
-    def of_classifier(cls, classifier: Classifier, tokenizer: Tokenizer, *, batch_size: int) -> "FeatureEncoder":
+    def of_classifier(
+        cls, classifier: Classifier, tokenizer: Tokenizer, *, batch_size: int, device: Device = None
+    ) -> "FeatureEncoder":
         """Return an encoder whose features of a clip are the logits of its classes, all kinds side by side."""
-        encoder = cls(classifier.encoder, tokenizer, batch_size=batch_size)
+        encoder = cls(classifier.encoder, tokenizer, batch_size=batch_size, device=device)
         classifier.head.to(encoder.device)
         encoder._encode_video, encoder._is_raw = classifier.logits, True
         return encoder
 
     @classmethod
-    def load(cls, uri: str, *, text_length: int | None, batch_size: int, is_raw: bool = False) -> "FeatureEncoder":
-        """Load a model folder of any storage, or what `hf:` names, in float32, onto the GPU where there is one."""
+    def load(
+        cls, uri: str, *, text_length: int | None, batch_size: int, device: Device = None, is_raw: bool = False
+    ) -> "FeatureEncoder":
+        """Load a model folder of any storage, or what `hf:` names, in float32."""
         prefix = prefix_of(uri)
         with storage_errors(uri), evaluated_model(uri) as folder:
             tokenizer = Tokenizer.from_directory(folder, text_length)
             model = from_pretrained(f"{prefix}{folder}", trained_only=True)
-            return cls(model, tokenizer, batch_size=batch_size, is_raw=is_raw)
+            return cls(model, tokenizer, batch_size=batch_size, device=device, is_raw=is_raw)
 
     @classmethod
-    def load_classifier(cls, uri: str, *, batch_size: int) -> "FeatureEncoder":
+    def load_classifier(cls, uri: str, *, batch_size: int, device: Device = None) -> "FeatureEncoder":
         """Load a model folder with its heads, as `of_classifier` takes them."""
         with storage_errors(uri), evaluated_model(uri) as folder:
             classifier = load_classifier(folder, trained_only=True)
-            return cls.of_classifier(classifier, Tokenizer.from_directory(folder), batch_size=batch_size)
+            tokenizer = Tokenizer.from_directory(folder)
+            return cls.of_classifier(classifier, tokenizer, batch_size=batch_size, device=device)
 
     def video_features(self, frames: np.ndarray, *, size: int | None = None) -> np.ndarray:
         """Return float32 (clips, dim) of uint8 (clips, frames, height, width, 3), at most a batch of them.

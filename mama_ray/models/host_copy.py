@@ -16,7 +16,7 @@ def copy_to_host(tree: Any, buffers: Buffers | None = None) -> Any:
     a tree of the same form: the copy before must no longer be needed then.
     """
     copied = _copied(tree, "", {} if buffers is None else buffers, {})
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # a run on the CPU must not begin to use a GPU that is there
         torch.cuda.synchronize()  # copies from a GPU to pinned memory are only begun
     return copied
 

@@ -91,6 +91,7 @@ _THROUGHPUT = (
     Metric("throughput/peak_memory_gib", "GiB", "largest memory of one worker"),
 )
 _DATA = (
+    Metric("data/num_valid", "clips", "clips of the batch that could be used, padding not among them"),
     Metric("data/num_invalid", "clips", "clips of the batch that could not be decoded; they carry no weight"),
     Metric("data/num_quarantined", "clips", "clips that could not be decoded since step 0"),
 )

@@ -88,14 +88,16 @@ class StepWindow:
         if record.shares is not None:
             self._shares.append(record.shares)
 
-    def require_sound(self, global_batch_size: int) -> None:
-        """Raise UserError where the loss is no number or a whole batch was unusable; a window must pass before any of
-        it is written or saved."""
+    def require_sound(self) -> None:
+        """Raise UserError where the loss or a gradient is no number or a whole batch was unusable; a window must pass
+        before any of it is written or saved."""
         if not self._steps:
             return
-        require_finite("train/loss", self._mean("train/loss"), self._steps[-1])
-        num_invalid = [float(scalars["data/num_invalid"]) for scalars in self._scalars]
-        require_valid_clips(num_invalid, global_batch_size, self._steps[-1])
+        # The last step's gradients are in the weights already, and the losses of no step show it yet.
+        norms = {name: None for scalars in self._scalars for name in scalars if name.endswith("_norm")}
+        for name in ("train/loss", *norms):
+            require_finite(name, self._mean(name), self._steps[-1])
+        require_valid_clips([float(scalars["data/num_valid"]) for scalars in self._scalars], self._steps[-1])
 
     def of_inputs(self, weighting: nn.Module) -> dict[str, float]:
         """Return what a weight net that sees more than the loss does with each input; {} of any other weighting.

@@ -45,8 +45,8 @@ def train(
 ) -> None:
     """Take one step per batch until the batches or the run end; `report` is called after each.
 
-    meta_batches is asked for one batch per meta step. Every `measure_every` steps the meta loss is also taken before
-    the lookahead (0: never), which costs one more forward pass on the meta batch.
+    meta_batches is asked for one batch per meta step. At the first meta step of every `measure_every` steps (0: never)
+    the meta loss is also taken before the lookahead, which costs one more forward pass on the meta batch.
     """
     meta_batches = iter(meta_batches)
     for batch in batches:
@@ -54,7 +54,8 @@ def train(
             return
         is_meta_step = state.weighted_step.is_meta_step(state.step)
         meta_batch = next(meta_batches) if is_meta_step else None
-        measures = bool(measure_every) and state.step % measure_every == 0
+        step, before = state.step, state.step - state.weighted_step.meta.meta_every
+        measures = bool(measure_every) and step // measure_every != before // measure_every
         report(train_step(state, batch, meta_batch, measure_lookahead=measures))
 
 

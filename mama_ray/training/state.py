@@ -210,7 +210,7 @@ def _refuse_shared_batch_norm(model: DualEncoder) -> None:
 
 
 def require_finite(name: str, value: float, step: int) -> None:
-    """Stop a run whose loss is no longer a number; `step` is the last of those that `value` is the mean of."""
+    """Stop a run whose loss or gradient is no longer a number; `value` is the mean of steps up to `step`."""
     if not math.isfinite(value):
         raise UserError(
             f"{name} at step {step}",
@@ -221,17 +221,17 @@ def require_finite(name: str, value: float, step: int) -> None:
         )
 
 
-def require_valid_clips(num_invalid: Sequence[float], global_batch_size: int, last_step: int) -> None:
+def require_valid_clips(num_valid: Sequence[float], last_step: int) -> None:
     """Stop a run that has learned from nothing: a global batch of which no clip could be used.
 
-    num_invalid: unusable clips of the steps up to `last_step`. Such a step has loss 0 and moves the model by its
+    num_valid: usable clips of the steps up to `last_step`. A step with none has loss 0 and moves the model by its
     momentum alone, so it must come into no checkpoint.
     """
-    for number, count in enumerate(num_invalid):
-        if count >= global_batch_size:
+    for number, count in enumerate(num_valid):
+        if not count:
             raise UserError(
                 "no clip of a whole batch can be used",
-                got=f"{global_batch_size} unusable clips at step {last_step - len(num_invalid) + 1 + number}",
+                got=f"none at step {last_step - len(num_valid) + 1 + number}",
                 wanted="at least one that can be read and decoded",
                 remedy="see the warnings above, repair or restore the shards, then start again with the same "
                 "arguments: the run goes on from its last checkpoint",

@@ -288,6 +288,7 @@ class WeightedStep:
             "weights/effective_sample_size": effective_sample_size(weights) / num_valid,
             "weights/min": weights.masked_fill(is_padding, torch.inf).min() * num_valid,
             "weights/max": weights.max() * num_valid,
+            "data/num_valid": valid.sum(),
             "data/num_invalid": (~(valid | is_padding)).sum(),
         }
         return StepResult(losses, weights, scalars)

@@ -28,11 +28,14 @@ def test_a_weighting_that_learns_nothing_has_no_curve():
     assert weight_curve(WeightNet(4), None) == {}
 
 
-def window_of(*steps: tuple[float, int]) -> StepWindow:
-    """A window of steps from 7 on, each with its loss and its number of unusable clips."""
+def window_of(*steps: tuple[float, int], **norms: float) -> StepWindow:
+    """A window of steps from 7 on, each with its loss and its number of usable clips; `norms` are those of the last."""
     window = StepWindow()
-    for number, (loss, num_invalid) in enumerate(steps):
-        scalars = {"train/loss": torch.tensor(loss), "data/num_invalid": torch.tensor(num_invalid)}
+    for number, (loss, num_valid) in enumerate(steps):
+        scalars = {"train/loss": torch.tensor(loss), "data/num_valid": torch.tensor(num_valid)}
+        scalars |= {"train/gradient_norm": torch.tensor(1.0)}
+        if number == len(steps) - 1:
+            scalars |= {name.replace("__", "/"): torch.tensor(value) for name, value in norms.items()}
         is_valid = torch.ones(4, dtype=torch.bool)
         window.add(StepRecord(7 + number, torch.arange(4), torch.zeros(4), torch.zeros(4), scalars, None, is_valid))
     return window
@@ -87,13 +90,20 @@ def test_one_step_with_weights_that_differ_is_enough():
 
 
 def test_a_step_without_a_valid_clip_is_named():
-    window_of((1.0, 0), (1.0, 3)).require_sound(4)
-    StepWindow().require_sound(4)
-    with pytest.raises(UserError, match="no clip of a whole batch can be used: got 4 unusable clips at step 8"):
-        window_of((1.0, 3), (0.0, 4), (1.0, 0)).require_sound(4)
+    window_of((1.0, 4), (1.0, 1)).require_sound()
+    StepWindow().require_sound()
+    with pytest.raises(UserError, match="no clip of a whole batch can be used: got none at step 8"):
+        window_of((1.0, 1), (0.0, 0), (1.0, 4)).require_sound()
 
 
 def test_a_loss_that_is_no_number_is_told_with_advice_that_helps():
     with pytest.raises(UserError, match="train/loss at step 8: got nan") as refused:
-        window_of((1.0, 0), (float("nan"), 0)).require_sound(4)
+        window_of((1.0, 4), (float("nan"), 4)).require_sound()
     assert "under another --run" in str(refused.value) and "lower optim.clip_norm" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["train__gradient_norm", "meta__hypergradient_norm", "meta__margin_gradient_norm"])
+def test_a_gradient_that_is_no_number_is_told_before_a_loss_shows_it(name):
+    window_of((1.0, 4), (1.0, 4), **{name: 2.0}).require_sound()
+    with pytest.raises(UserError, match=f"{name.replace('__', '/')} at step 8: got nan"):
+        window_of((1.0, 4), (1.0, 4), **{name: float("nan")}).require_sound()

@@ -27,6 +27,13 @@ def test_the_loop_reports_every_step_and_stops_at_the_end_of_the_run():
     assert float(records[-1].scalars["train/unweighted_loss"]) != first
 
 
+def test_the_lookahead_is_measured_at_the_first_meta_step_of_each_window_whatever_their_lengths():
+    state, records = new_state(), []
+    train(state, batches(0, NUM_STEPS), meta_stream(0), report=records.append, measure_every=3)
+    measured = [r.step for r in records if "meta/loss_before_lookahead" in r.scalars]
+    assert measured == [step for step in (0, 4, 6, 10, 12) if step < NUM_STEPS] and len(measured) > 2
+
+
 def test_one_meta_batch_is_taken_per_meta_step_and_none_between():
     taken = []
 

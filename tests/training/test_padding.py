@@ -82,3 +82,4 @@ def test_three_ranks_with_padding_record_and_learn_what_one_process_does(outcome
 
 def test_padding_is_not_counted_among_the_unreadable_clips(outcomes):
     assert {float(of_rank["data/num_invalid"]) for of_rank in outcomes} == {len(UNREADABLE)}
+    assert {float(of_rank["data/num_valid"]) for of_rank in outcomes} == {BATCH - len(UNREADABLE)}

@@ -32,7 +32,7 @@ def model_of(name: str, dropout: float):
     fields = dict.fromkeys(DROPPED.get(name, ()), dropout)
     fields |= {PAD_ID[name]: 0} if name in PAD_ID else {}
     torch.manual_seed(0)
-    return BACKBONES[name.split()[0]].build_fresh(with_overrides(TINY[name], fields)).double()
+    return BACKBONES[name.split()[0]].build_fresh(with_overrides(TINY[name], fields)).to(torch.float64)
 
 
 def batch_of(name: str, model, seed: int, *, is_asked: bool) -> ClipBatch:

@@ -31,6 +31,7 @@ from mama_ray.masking import masked_errors
 from mama_ray.models.answering import AnsweringEncoder, JointEncoder
 from mama_ray.models.asking import asks_like, give_answers
 from mama_ray.models.heads.headed import HeadedEncoder, load_answering
+from mama_ray.orchestration.cluster.own_device import own_device
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place, storage_errors
 
@@ -110,7 +111,7 @@ class Answerer:
     @masked_errors
     def __init__(self, plan: AnswerPlan) -> None:
         self._num_choices = plan.num_choices
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = own_device()
         with storage_errors(plan.model), Place.of(plan.model).local() as folder:
             tokenizer = Tokenizer.from_directory(folder, plan.question_length)
             model = load_answering(folder, tokenizer, trained_only=True)

@@ -29,6 +29,7 @@ from mama_ray.data.video.view_loading import load_views
 from mama_ray.data.video.views import ViewConfig
 from mama_ray.masking import mask_text, masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
+from mama_ray.orchestration.cluster.own_device import own_device
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place, storage_errors
 
@@ -145,10 +146,11 @@ def _read_features(uri: str, records: list[dict], num_regions: int) -> dict[str,
 
 
 def load_encoder(plan: EmbedPlan) -> FeatureEncoder:
-    """Load the plan's model as it is asked for."""
+    """Load the plan's model as it is asked for, onto the GPU of this task or actor if it has one."""
+    options = {"batch_size": plan.batch_size, "device": own_device()}
     if plan.tells_classes:
-        return FeatureEncoder.load_classifier(plan.model, batch_size=plan.batch_size)
-    return FeatureEncoder.load(plan.model, text_length=plan.text_length, batch_size=plan.batch_size, is_raw=plan.is_raw)
+        return FeatureEncoder.load_classifier(plan.model, **options)
+    return FeatureEncoder.load(plan.model, text_length=plan.text_length, is_raw=plan.is_raw, **options)
 
 
 class ClipEmbedder:

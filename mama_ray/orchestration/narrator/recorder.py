@@ -35,18 +35,19 @@ class NarratorRecorder:
         self._num_invalid.append((~valid).sum())
         is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
         if is_time_to_log or is_time_to_save:
-            self._require_sound()
+            self._require_sound(scalars)
         if is_time_to_log:
             self._log(scalars)
         if is_time_to_save:
             self._validate_and_save()
 
-    def _require_sound(self) -> None:
+    def _require_sound(self, scalars: dict[str, torch.Tensor | float]) -> None:
         """Raise UserError before anything of a window is written or saved that learned from nothing, or nonsense."""
         last_step = self._state.step - 1
         require_finite("train/caption_loss", float(torch.stack(self._losses).mean()), last_step)
+        require_finite("train/gradient_norm", float(scalars["train/gradient_norm"]), last_step)
         num_invalid = gather_plain(torch.stack(self._num_invalid)[None]).sum(dim=0)
-        require_valid_clips(num_invalid.tolist(), self._state.global_batch_size, last_step)
+        require_valid_clips((self._state.global_batch_size - num_invalid).tolist(), last_step)
 
     def _log(self, scalars: dict[str, torch.Tensor | float]) -> None:
         num_steps = len(self._losses)

@@ -84,7 +84,7 @@ def _narrate(job: NarratorJob, data: NarratorData, checkpoint: str, num_val: int
 
 @torch.no_grad()
 def _captions(job: NarratorJob, data: NarratorData, checkpoint: str, pictures: np.ndarray) -> Sequence[str]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if job.use_gpu and torch.cuda.is_available() else "cpu")
     with Place.of(checkpoint).local() as directory:
         narrator = KINDS[data.facts.kind].load(directory)
     max_tokens = job.data.max_caption_tokens

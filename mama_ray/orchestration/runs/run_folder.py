@@ -46,10 +46,12 @@ class BegunRun:
     Attributes:
         moved: dotted names of the places that are given otherwise than at its last start.
         contents: hashes of what it began with, by dotted name; a run of an older version lacks some.
+        changed: names of what may change and is given otherwise than at its last start.
     """
 
     moved: frozenset[str]
     contents: Mapping[str, Any]
+    changed: frozenset[str] = frozenset()
 
     def refuse_others(self, run: str, contents: Mapping[str, Any], places: Mapping[str, Any]) -> None:
         """Raise UserError where `contents` are others than the run began with; `places` says where they were found."""
@@ -94,7 +96,9 @@ def compare_with_begun(job: Config, run_folder: Place) -> BegunRun | None:
             wanted=", ".join(f"{name} = {theirs.get(name)}" for name in changed),
             remedy="start it with its own config to resume, or give --run another name",
         )
-    return BegunRun(moved, _contents(data))
+    return BegunRun(
+        moved, _contents(data), frozenset(name for name in may_change if theirs.get(name) != ours.get(name))
+    )
 
 
 def _refuse_other_length(job: Any, earlier: float, run_folder: Place, data: Mapping[str, Any]) -> None:

@@ -56,6 +56,6 @@ class StepClock:
 
 
 def _peak_memory_gib() -> float:
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -30,6 +30,8 @@ def begin_work(run_folder: Place) -> Worker:
     start_worker_logging()
     context = ray.train.get_context()
     device = ray.train.torch.get_device()
+    # Else float32 convolutions are rounded to ten bits, in which finite differences and ranks of close scores drown.
+    torch.backends.cudnn.allow_tf32 = False
     worker = Worker(context.get_world_rank(), context.get_world_size(), device, run_folder)
     if worker.rank == 0:
         remove_stale_staging(run_folder)

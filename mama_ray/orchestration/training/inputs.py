@@ -106,7 +106,7 @@ def require_adams_step(job: TrainJob) -> None:
 def require_exact_differences(job: TrainJob) -> None:
     """Raise UserError for finite differences in the bfloat16 that precision auto is on a GPU.
 
-    Asked of new runs alone, as the config of an old one must load, to be audited or to go on.
+    Asked of new runs and of those that move to a GPU, as the config of an old one must load, to be audited or to go on.
     """
     method = job.meta.hypergradient
     if job.is_meta_learned and "difference" in method and job.precision == "auto" and job.use_gpu:

@@ -80,7 +80,7 @@ class RunRecorder:
         self._last = record.losses, None if record.inputs is None else record.inputs[usable]
         is_time_to_log, is_time_to_save = self._recording.is_time_to_log(), self._recording.is_time_to_save()
         if is_time_to_log or is_time_to_save:
-            self._window.require_sound(self._state.global_batch_size)
+            self._window.require_sound()
             self._samples.settle()
         if is_time_to_log:
             self._log(self._state.step)  # the steps that are done, this one among them

@@ -106,9 +106,10 @@ def _run_to_end(
 ) -> tuple[TrainJob, int, bool]:
     begun = compare_with_begun(job, run_folder)
     look_at_inputs(job, has_begun=begun is not None)
+    if begun is None or "use_gpu" in begun.changed:
+        require_exact_differences(job)
     if begun is None:
         require_adams_step(job)
-        require_exact_differences(job)
         refuse_unread_scale(job)
         require_no_trivial_optimum(job.weighting)
         write_run_config(job, run_folder)

@@ -9,6 +9,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.orchestration.narrator.job import NarratorDataConfig
+from mama_ray.orchestration.runs.run_folder import write_run_config
 from mama_ray.orchestration.training.inputs import (
     look_at_inputs,
     refuse_unread_scale,
@@ -19,6 +20,7 @@ from mama_ray.orchestration.training.job import TrainJob
 from mama_ray.orchestration.training.run import train
 from mama_ray.orchestration.training.settings import DataConfig
 from mama_ray.orchestration.training.worker import _build_state, build_model
+from mama_ray.storage.places import Place
 from mama_ray.training.checkpoint import load_state, save_state
 from mama_ray.training.loop import train_step
 from mama_ray.training.manifest import step_directory
@@ -132,6 +134,17 @@ def test_a_new_run_takes_no_finite_differences_in_the_bfloat16_of_a_gpu(tmp_path
         train(parse_config(TrainJob, [*words, "--use_gpu"]))
     for others in ([], ["--use_gpu", "--precision", "float32"], ["--use_gpu", "--weighting.kind", "uniform"]):
         require_exact_differences(parse_config(TrainJob, [*words, *others]))
+
+
+def test_a_run_with_finite_differences_moves_to_no_gpu_where_it_would_be_bfloat16(tmp_path):
+    words = ["--storage", str(tmp_path), "--run", "differences", "--meta.hypergradient", "finite_difference"]
+    folder = tmp_path / "differences"
+    write_run_config(parse_config(TrainJob, words), Place.of(folder))
+    (folder / "checkpoints" / step_directory(4)).mkdir(parents=True)
+    with pytest.raises(UserError, match="every checkpoint of .* is damaged"):  # so far it may go on
+        train(parse_config(TrainJob, words))
+    with pytest.raises(UserError, match="finite differences mean nothing in bfloat16"):
+        train(parse_config(TrainJob, [*words, "--use_gpu"]))
 
 
 def test_a_new_run_whose_backbone_answers_has_no_rate_of_a_head(tmp_path):

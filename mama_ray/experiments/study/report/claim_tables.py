@@ -29,8 +29,8 @@ def claims_table(experiments: Experiments) -> Table:
         last = claim.claim
     note = (
         "Verdicts follow from the 95 % interval: yes where it lies above 0 on the side of the claim, no where it lies "
-        "below, else not told apart. The p value is Student's, corrected for all rows by Holm's rule (the same runs once); "
-        "a verdict that it does not bear out says so. Could have seen: the smallest true difference that as many seeds "
+        "below, else not told apart. The p value is Student's, for all rows by Holm's rule (the same runs once). "
+        "A verdict that it does not bear out says so. Could have seen: the smallest true difference that as many seeds "
         "tell apart four times of five, before any correction. All of it holds for this study's generated data and "
         "small models."
     )
