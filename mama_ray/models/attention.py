@@ -18,6 +18,17 @@ from torch import Tensor
 AttentionPattern = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 
 
+def visible_tokens(token_ids: Int[Tensor, "texts tokens"], pad_id: int) -> Bool[Tensor, "texts tokens"]:
+    """Return which tokens of texts are seen: all that are no padding, and each text's first.
+
+    A row that fills up a batch is all padding. Attention to nothing is NaN, and so is its gradient, whatever weight the
+    row has in the loss.
+    """
+    is_seen = token_ids != pad_id
+    is_seen[:, :1] = True
+    return is_seen
+
+
 def attend(
     queries: Float[Tensor, "batch queries width"],
     keys: Float[Tensor, "batch keys width"],

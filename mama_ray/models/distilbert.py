@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mama_ray.errors import UserError
-from mama_ray.models.attention import attend
+from mama_ray.models.attention import attend, visible_tokens
 from mama_ray.models.recompute import run_layer
 from mama_ray.models.transformer import EncoderConfig
 
@@ -122,7 +122,7 @@ class DistilBert(nn.Module):
                 wanted=f"at most {num_positions}",
                 remedy="tokenize with the model's context_length",
             )
-        is_token = token_ids != PAD_ID
+        is_token = visible_tokens(token_ids, PAD_ID)
         return self.transformer(self.embeddings(token_ids), is_token[:, None, None, :])[:, 0]
 
     @property

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mama_ray.models.attention import attend_heads
 from mama_ray.models.clip_vip.model import ClipVip
 from mama_ray.models.host_copy import Buffers, copy_to_host
 from mama_ray.models.pretrained import preset
@@ -65,3 +66,16 @@ def test_a_copy_is_pinned_holds_the_values_of_its_moment_and_lends_its_memory_to
     second = copy_to_host(model.state_dict(), buffers)
     assert {name: value.data_ptr() for name, value in second.items()} == addresses
     assert not torch.equal(second["logit_scale"], expected["logit_scale"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_takes_more_sequences_than_a_grid_of_cuda_has_places(dtype):
+    # As of 340 clips of 196 places each, whose frames TimeSformer attends over.
+    torch.manual_seed(0)
+    heads = [torch.randn(70_000, 2, 4, 16, device=DEVICE, dtype=dtype, requires_grad=True) for _ in range(3)]
+    ours = attend_heads(*heads)
+    with sdpa_kernel([SDPBackend.MATH]):
+        wanted = attend_heads(*(value[-8:].double() for value in heads))
+    assert (ours[-8:] - wanted).abs().max() < (1e-5 if dtype == torch.float32 else 3e-2)
+    for gradient in torch.autograd.grad(ours.sum(), heads):
+        assert gradient.isfinite().all() and gradient[-8:].abs().sum() > 0

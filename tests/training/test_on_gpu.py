@@ -6,6 +6,7 @@ import torch
 from mama_ray.training.checkpoint import load_state
 from mama_ray.training.loop import train
 from mama_ray.training.state import TrainState
+from tests.training.test_padding_rows import PARAMETERS, filled_up, require_finite, step_of
 from tests.training.toy_runs import NUM_STEPS, batches, meta_stream, new_state, save_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
@@ -40,3 +41,12 @@ def test_a_run_resumed_on_this_or_the_other_device_ends_where_the_whole_run_does
     assert second.step == 5 and difference(second, first) == 0
     run(second, 5, NUM_STEPS, device)
     assert difference(second, whole) < 1e-6 < difference(first, whole)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize(("name", "is_asked"), PARAMETERS)
+def test_padding_leaves_everything_finite_in_fused_kernels(name, is_asked, dropout):
+    options = {"is_asked": is_asked, "prepare": filled_up, "device": DEVICE}
+    require_finite(*step_of(name, dropout, **options, dtype=torch.float32))
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
+        require_finite(*step_of(name, dropout, **options, dtype=torch.float32))

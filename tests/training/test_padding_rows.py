@@ -71,9 +71,11 @@ def filled_up(batch: ClipBatch) -> ClipBatch:
     )
 
 
-def step_of(name: str, dropout: float, *, is_asked: bool, prepare) -> tuple[dict, dict[str, torch.Tensor]]:
+def step_of(
+    name: str, dropout: float, *, is_asked: bool, prepare, device: str = "cpu", dtype: torch.dtype = torch.float64
+) -> tuple[dict, dict[str, torch.Tensor]]:
     """One step with its meta step on batches that `prepare` has made of whole ones; scalars and gradients."""
-    model = model_of(name, dropout)
+    model = model_of(name, dropout).to(device, dtype)
     if is_asked and name == "vgt":
         torch.manual_seed(1)
         model.set_answers(torch.randint(5, 38, (6, 4)))
@@ -87,7 +89,8 @@ def step_of(name: str, dropout: float, *, is_asked: bool, prepare) -> tuple[dict
         num_steps=3,
         global_batch_size=SIZE,
     )
-    batch, meta = (prepare(batch_of(name, model, seed, is_asked=is_asked)) for seed in (2, 3))
+    state.weighting.to(device)
+    batch, meta = (prepare(batch_of(name, model, seed, is_asked=is_asked)).to(device) for seed in (2, 3))
     record = state.weighted_step.compute_gradients(batch, meta)
     gradients = {key: value.grad for key, value in state.weighted_step.parameters.items() if value.grad is not None}
     gradients |= {f"net.{key}": value for key, value in state.weighting.named_parameters()}
@@ -99,7 +102,10 @@ PARAMETERS = [(name, False) for name in CASES] + [(name, True) for name in ANSWE
 
 @pytest.mark.parametrize(("name", "is_asked"), PARAMETERS)
 def test_padding_leaves_everything_finite_where_attention_drops(name, is_asked):
-    scalars, gradients = step_of(name, 0.1, is_asked=is_asked, prepare=filled_up)
+    require_finite(*step_of(name, 0.1, is_asked=is_asked, prepare=filled_up))
+
+
+def require_finite(scalars: dict, gradients: dict[str, torch.Tensor]) -> None:
     assert gradients
     for key in ("train/loss", "meta/loss", "meta/hypergradient_norm"):
         assert torch.as_tensor(scalars[key]).isfinite(), key

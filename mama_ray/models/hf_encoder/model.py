@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mama_ray.config import Config
 from mama_ray.data.video.settings import Interpolation
 from mama_ray.errors import UserError
+from mama_ray.models.attention import visible_tokens
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.hf_encoder.architectures import ARCHITECTURES, build_hf_model, image_side
@@ -154,7 +155,7 @@ class HfEncoder(nn.Module, DualEncoder):
                 wanted=f"at most {self.config.context_length}",
                 remedy="tokenize with the model's context_length",
             )
-        mask = (token_ids != self.config.pad_id).long() if self.architecture.text == "mask" else None
+        mask = visible_tokens(token_ids, self.config.pad_id).long() if self.architecture.text == "mask" else None
         if self.architecture.text == "fill" and missing:
             token_ids = F.pad(token_ids, (0, missing), value=self.config.pad_id)
         features = self.architecture.text_features(self.hf, token_ids, mask)

@@ -228,6 +228,7 @@ class Vgt(nn.Module, JointEncoder, ChoosesFromList):
         clips = frames.shape[1]
         # One length per question, that of its longest candidate: the release lets shorter ones' padding be seen.
         lengths = self.amodel.is_word(token_ids.flatten(0, 1)).sum(dim=1).unflatten(0, token_ids.shape[:2]).amax(dim=1)
+        lengths = lengths.clamp(min=1)  # what fills up a batch has no words, and a softmax over none is NaN
         if self.config.sees_words_in_frames:
             seen = _through_candidates(rearrange(frames, "b clips frames d -> b (clips frames) d"), words, lengths)
             frames = rearrange(seen, "b (clips frames) d -> b clips frames d", clips=clips)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mama_ray.config import Config
 from mama_ray.errors import UserError
 from mama_ray.models.answering import JointEncoder
+from mama_ray.models.attention import visible_tokens
 from mama_ray.models.bert import INIT_STD, BertEmbeddings, BertEncoder, BertMlmHead, initialise_bert
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.transformer import EncoderConfig
@@ -183,9 +184,9 @@ class Violet(nn.Module, JointEncoder):
 
     def encode_text(self, token_ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
         """Embed texts of BERT's word-pieces, filled up with `pad_id`, to unit norm, at least float32."""
-        is_token = token_ids != self.config.pad_id
+        is_token = visible_tokens(token_ids, self.config.pad_id)
         hidden = self.text_tower(self.enc_txt.emb_txt(token_ids), is_token)
-        share = is_token[..., None].to(hidden.dtype) / is_token.sum(dim=1).clamp(min=1)[:, None, None]
+        share = is_token[..., None].to(hidden.dtype) / is_token.sum(dim=1)[:, None, None]
         return _to_unit_norm(self.text_projection((hidden * share).sum(dim=1)))
 
     def fuse(
@@ -194,7 +195,7 @@ class Violet(nn.Module, JointEncoder):
         """Return the last hidden states of the texts' tokens, which have seen the clips that `encode_frames` read."""
         video = self.enc_img.place(encoded)
         seen = torch.ones(video.shape[:2], dtype=torch.bool, device=video.device)
-        is_token = torch.cat([seen, token_ids != self.config.pad_id], dim=1)
+        is_token = torch.cat([seen, visible_tokens(token_ids, self.config.pad_id)], dim=1)
         tokens = torch.cat([video, self.enc_txt.emb_txt(token_ids).to(video.dtype)], dim=1)
         return self.trsfr(tokens, is_token)[:, video.shape[1] :]
 
