@@ -1,6 +1,8 @@
 """Opening a video: limits, the one error, and which of its streams is the video."""
 
 import io
+import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from av.video.stream import VideoStream
 
 from mama_ray.data.video.orientation import shown_size
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.video_file import VideoFile
 
 # Playlists (hls, dash, concat) would make FFmpeg open what a file names, so only self-contained formats are let in.
 ALLOWED_FORMATS = (
@@ -70,13 +73,17 @@ class Deadline:
 
 @contextmanager
 def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Yield the open container and its best video stream; every failure inside becomes a DecodeError."""
-    source, num_bytes = _source(data)
-    if num_bytes == 0:
-        raise DecodeError("the file is empty")
-    if num_bytes > config.max_bytes:
-        raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
-    with decode_errors():
+    """Yield the open container and its best video stream.
+
+    Every failure of FFmpeg inside becomes a DecodeError. Raises OSError where the disk under a path fails.
+    """
+    with decode_errors(), _opened(data) as source:
+        num_bytes = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        if num_bytes == 0:
+            raise DecodeError("the file is empty")
+        if num_bytes > config.max_bytes:
+            raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
         # Titles and the like are in any encoding; they are of no use here, so must not stop a video.
         decoder_options = {"max_pixels": str(config.max_pixels + _PADDED_PIXELS)}
         options = {"format_whitelist": ALLOWED_FORMATS, **decoder_options}
@@ -141,10 +148,16 @@ def _rank(stream: VideoStream) -> tuple[bool, int]:
     return bool(stream.disposition & Disposition.default), codec.width * codec.height if codec is not None else -1
 
 
-def _source(data: bytes | str | Path) -> tuple[io.BytesIO | str, int]:
+def _opened(data: bytes | str | Path) -> io.BytesIO | VideoFile:
     if isinstance(data, bytes | bytearray | memoryview):
-        return io.BytesIO(data), len(data)
-    path = Path(data)
-    if not path.is_file():
-        raise DecodeError("no such file", got=str(path))
-    return str(path), path.stat().st_size
+        return io.BytesIO(data)
+    try:
+        is_file = stat.S_ISREG(os.stat(data).st_mode)  # opening a pipe would wait
+        source = VideoFile(str(data)) if is_file else None
+    except (FileNotFoundError, NotADirectoryError):
+        source = None
+    except PermissionError as error:
+        raise DecodeError("the file may not be read", got=str(data)) from error
+    if source is None:
+        raise DecodeError("no such file", got=str(data))
+    return source
