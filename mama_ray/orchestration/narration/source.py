@@ -14,7 +14,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guarded_windows import WindowDecoding
 from mama_ray.data.video.window_reader import FramesOfWindow, WindowRequest
 from mama_ray.orchestration.captioning.source import ClipSource, ShowConfig, ShownClip, reason_of
-from mama_ray.orchestration.narration.videos import local_path
+from mama_ray.orchestration.narration.local_videos import local_path
 from mama_ray.storage.places import storage_errors
 
 
@@ -63,7 +63,7 @@ class WindowSource:
         request = WindowRequest(how.num_candidates, "spread" if how.kind == GRID else "moments", how.decoded_size)
         num_shown, decoding = 0, None
         try:
-            path = local_path(video, size, modified, how.decode)
+            path = local_path(video, size, modified, how.decode, sha256=records[0]["sha256"])
             read_s = perf_counter() - began
             decoding = WindowDecoding(path, times, request, how.decode)
             for found in decoding:
