@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from mama_ray.captioning.pictures.show import ShowConfig, show_clip
 from mama_ray.data.video.cut import cut_clip
@@ -13,7 +14,7 @@ from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.source import ShownClip
 from mama_ray.orchestration.narration.planning import lay_windows
-from mama_ray.orchestration.narration.source import OnePass, WindowSource
+from mama_ray.orchestration.narration.source import OnePass, WindowSource, start_count, total_of
 from mama_ray.orchestration.narration.stream import chunks_per_pass
 from mama_ray.orchestration.narration.videos import find_videos, look_at_video
 from tests.data.video.video_factory import make_audio_only, make_video
@@ -103,3 +104,13 @@ def test_uncovered_windows_keep_clear_of_the_human_table(video, tmp_path):
 @pytest.mark.parametrize(("num_chunks", "num_tasks", "length"), [(1, 2, 4), (113, 1, 256), (113, 32, 4), (60, 2, 15)])
 def test_a_pass_has_some_chunks_for_every_task(num_chunks, num_tasks, length):
     assert chunks_per_pass(num_chunks, num_tasks) == length
+
+
+@pytest.mark.ray
+def test_a_count_that_died_is_told_as_unknown(ray_cluster, video):
+    count = start_count()
+    list(WindowSource(1, count).show(records_of(video), GRID))
+    assert total_of(count) == 48
+    ray.kill(count, no_restart=False)  # as a process that crashed
+    list(WindowSource(1, count).show(records_of(video), GRID))
+    assert total_of(count) is None
