@@ -205,8 +205,8 @@ def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) ->
     inspector = Inspector()
     for line in requests:
         request = json.loads(line)
-        # The default action of SIGALRM ends the process even inside a native loop, when nobody is left to kill it.
-        signal.alarm(request.pop("alarm_s"))
+        # The default action of SIGPROF ends the process even inside a native loop.
+        signal.setitimer(signal.ITIMER_PROF, request.pop("limit_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
             if not has_room:
@@ -231,7 +231,7 @@ def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) ->
             }
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
