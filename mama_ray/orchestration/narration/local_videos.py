@@ -44,16 +44,30 @@ def local_path(
     and DecodeError where it is larger than `decode` allows.
     """
     place = Place.of(uri)
-    there = info_of(place)
-    if not there.is_file:
-        raise UserError("a video is gone", got=uri, wanted="the file that the job began with")
-    if (there.size, there.mtime_ns) != (num_bytes, modified_ns):
-        raise _changed(uri)
+    _require_same(place, num_bytes, modified_ns)
     if num_bytes > decode.max_bytes:
         raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{decode.max_bytes} bytes")
     if place.is_local:
         return place.path
     return _COPY.path_of(place, num_bytes, modified_ns, sha256)
+
+
+def require_still_there(uri: str, num_bytes: int, modified_ns: int | None) -> None:
+    """Raise UserError where a video that could not be decoded is gone or another one by now: that is no fact about it.
+
+    What is fetched is decoded from a copy, which nobody takes away.
+    """
+    place = Place.of(uri)
+    if place.is_local:
+        _require_same(place, num_bytes, modified_ns)
+
+
+def _require_same(place: Place, num_bytes: int, modified_ns: int | None) -> None:
+    there = info_of(place)
+    if not there.is_file:
+        raise UserError("a video is gone", got=place.uri, wanted="the file that the job began with")
+    if (there.size, there.mtime_ns) != (num_bytes, modified_ns):
+        raise _changed(place.uri)
 
 
 def _changed(uri: str) -> UserError:

@@ -18,7 +18,7 @@ from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.guarded_windows import WindowDecoding
 from mama_ray.data.video.window_reader import FramesOfWindow, WindowRequest
 from mama_ray.orchestration.captioning.source import ClipSource, ShowConfig, ShownClip, reason_of
-from mama_ray.orchestration.narration.local_videos import local_path
+from mama_ray.orchestration.narration.local_videos import local_path, require_still_there
 from mama_ray.storage.failures import own_words
 from mama_ray.storage.places import storage_errors
 
@@ -91,10 +91,13 @@ class WindowSource:
             read_s = perf_counter() - began
             decoding = WindowDecoding(path, times, request, how.decode)
             for found in decoding:
+                if isinstance(found, DecodeError):
+                    require_still_there(video, size, modified)
                 num_shown += 1
                 yield reason_of(found) if isinstance(found, DecodeError) else _arranged(found, how, read_s)
                 read_s = 0.0
         except DecodeError as error:  # of a file that could be read when the job began
+            require_still_there(video, size, modified)
             yield from [reason_of(error)] * (len(records) - num_shown)
         finally:
             if decoding is not None and self.count is not None:

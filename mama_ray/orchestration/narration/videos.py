@@ -23,7 +23,7 @@ from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.source import reason_of
 from mama_ray.orchestration.cluster.connect import start_worker_logging
-from mama_ray.orchestration.narration.local_videos import info_of, local_path
+from mama_ray.orchestration.narration.local_videos import info_of, local_path, require_still_there
 from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.storage.places import Place, join_uri, storage_errors
@@ -105,6 +105,7 @@ def look_at_video(found: FoundVideo, decode: DecodeConfig, scenes: SceneConfig) 
             facts = guard.open_windows(path, [], {"num_frames": 1, "rule": "spread", "size": {"short_side": 16}})
             cuts = guard.find_scenes(path, scenes) if scenes.detector != "none" else []
     except DecodeError as error:
+        require_still_there(found.uri, found.num_bytes, found.modified_ns)
         return VideoFacts(**asdict(found), trouble=reason_of(error))
     known = {"duration_s": facts["duration_s"], "num_frames": facts["num_frames"], "scenes": tuple(cuts)}
     return VideoFacts(**asdict(found), sha256=digest, **known)

@@ -1,6 +1,7 @@
 """Windows are shown as the clips are that would be cut out of their video, in one pass, whatever is wrong with some."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mama_ray.orchestration.narration.source import OnePass, WindowSource, start
 from mama_ray.orchestration.narration.stream import chunks_per_pass
 from mama_ray.orchestration.narration.videos import find_videos, look_at_video
 from tests.data.video.video_factory import make_audio_only, make_video
+from tests.processes import descendants, title
 
 GRID = ShowConfig("grid", 96)
 FRAMES = ShowConfig("frames", 32, num_frames=4)
@@ -72,6 +74,17 @@ def test_a_video_that_is_gone_is_no_fact_about_its_windows(video):
     video.unlink()
     with pytest.raises(UserError, match="a video is gone"):
         list(WindowSource(1).show(records, GRID))
+
+
+def test_a_video_that_is_taken_away_while_it_is_read_is_no_fact_about_its_windows(video):
+    shown = WindowSource(1).show(records_of(video), GRID)
+    assert not isinstance(next(shown), str)
+    video.unlink()
+    for process in descendants(os.getpid()):  # so that it is opened once more
+        if "mama_ray.data.video.inspection" in title(process):
+            process.kill()
+    with pytest.raises(UserError, match="a video is gone"):
+        list(shown)
 
 
 def test_a_window_of_fewer_frames_than_are_shown_repeats_some(video):
