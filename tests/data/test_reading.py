@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -151,6 +152,24 @@ def test_one_changed_byte_costs_one_clip(dataset):
     assert errors_of(payloads).keys() == {3}
     assert isinstance(payloads[3], ShardError) and "sha256 differs" in str(payloads[3])
     assert payloads[4] == fake_clip(4)[1]
+
+
+@pytest.mark.parametrize(
+    "transfer",
+    [lambda data: data[: len(data) // 2], lambda data: bytes(byte ^ 1 for byte in data)],
+    ids=["lost", "changed"],
+)
+def test_bytes_that_were_lost_or_changed_on_their_way_are_read_again(dataset, transfer):
+    class Lossy(Storage):
+        """Gives other bytes than lie there, the first time that a file is opened, and no error."""
+
+        def open_input_file(self, path):
+            self.asked[path] += 1
+            data = Path(path).read_bytes()
+            return pa.BufferReader(transfer(data) if self.asked[path] == 1 else data)
+
+    records = records_of(dataset)
+    assert read_payloads(place_on(Lossy(), dataset), records) == [fake_clip(number)[1] for number in range(21)]
 
 
 @pytest.mark.parametrize("asked_alone", [False, True])

@@ -41,7 +41,7 @@ from mama_ray.orchestration.narration.folder import (
 )
 from mama_ray.orchestration.narration.job import NarrateJob, with_absolute_paths
 from mama_ray.orchestration.narration.planning import Planned, plan_narration
-from mama_ray.orchestration.narration.source import DecodeCount, WindowSource
+from mama_ray.orchestration.narration.source import WindowSource, start_count, total_of
 from mama_ray.orchestration.narration.stream import narrate_windows
 from mama_ray.orchestration.narration.timelines import Refresher, TimelineWork, write_timelines
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -100,7 +100,7 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     history, progress = PoolHistory(), CaptionProgress(plan.num_clips, table=job.output)
     summary = _caption_all(job, plan, work, pool, history, progress)
     # Before the report, whose pictures are read once more.
-    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": ray.get(count.total.remote())}
+    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": total_of(count)}
     constants = constant_columns(job, plan)
     counts = write_caption_report(plan, constants, summary, progress.speed(), history)
     write_timelines(work)
@@ -127,7 +127,7 @@ def _plan_captions(
     model = None if job.model == EMBEDDED else job.model
     captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
-    count = DecodeCount.remote()
+    count = start_count()
     plan = CaptionPlan(
         table=planned.table,
         num_clips=planned.num_windows,
