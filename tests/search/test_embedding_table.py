@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME
+from mama_ray.search.embedding_parts import (
+    IDENTITY_NAME,
+    SUMMARY_NAME,
+    PartCounts,
+    Summary,
+    find_summary,
+    read_summary,
+    write_summary,
+)
 from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids
 from mama_ray.storage.places import Place
-from tests.search.made_table import make_rows, write_table
+from mama_ray.storage.small_files import MAX_JSON_BYTES
+from tests.search.made_table import as_of_version_1, make_rows, write_table
 
 DIM = 16
 
@@ -38,6 +47,40 @@ def test_a_folder_that_is_no_finished_table_is_told(tmp_path):
     (tmp_path / SUMMARY_NAME).unlink()
     with pytest.raises(UserError, match=r"not finished.*goes on"):
         EmbeddingTable.open(str(tmp_path))
+
+
+def test_a_table_of_version_1_is_read_until_its_summary_is_written_again(tmp_path):
+    folder = Place.of(tmp_path)
+    write_table(folder, make_rows(30, DIM), DIM, part_clips=10)
+    whole, parts = EmbeddingTable.open(str(tmp_path)), read_summary(folder)
+    earlier = as_of_version_1(tmp_path, num_errors=2)
+    assert find_summary(folder) == Summary(parts=parts, num_errors=2)
+    np.testing.assert_array_equal(EmbeddingTable.open(str(tmp_path)).video, whole.video)
+    del parts["embeddings-000002.parquet"]
+    write_summary(folder, Summary(parts=parts, num_errors=1))
+    assert not earlier.exists()
+    assert (len(EmbeddingTable.open(str(tmp_path))), find_summary(folder)) == (20, Summary(parts=parts, num_errors=1))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_table_of_more_parts_than_a_small_file_can_name_is_finished(tmp_path, version):
+    folder = Place.of(tmp_path)
+    parts = {f"{'long/' * 180}{number:06d}": PartCounts(num_clips=256, num_captions=512) for number in range(40_000)}
+    write_summary(folder, Summary(parts=parts))
+    path = tmp_path / SUMMARY_NAME if version == 2 else as_of_version_1(tmp_path)
+    assert path.stat().st_size > MAX_JSON_BYTES
+    assert read_summary(folder) == parts
+
+
+@pytest.mark.parametrize("damage", ["cut", "half a line", "no JSON"])
+def test_a_damaged_summary_is_told_and_not_taken_for_a_smaller_table(tmp_path, damage):
+    write_table(Place.of(tmp_path), make_rows(30, DIM), DIM, part_clips=10)
+    path = tmp_path / SUMMARY_NAME
+    lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    path.write_text("\n".join({"cut": lines[:3], "half a line": [*lines[:3], lines[3][:9]], "no JSON": ["?"]}[damage]))
+    with pytest.raises(UserError, match=SUMMARY_NAME):
+        read_summary(Place.of(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another dim", "another part"])

@@ -13,6 +13,7 @@ from mama_ray.errors import UserError
 from mama_ray.storage import large_copy
 from mama_ray.storage.places import Place, absolute_uri, join_uri, whole_file
 from mama_ray.storage.s3 import AT_WORK, s3_client
+from mama_ray.storage.small_files import MAX_JSON_BYTES, FileTooLarge
 from tests.storage.s3_faults import FaultyProxy, asked, serving
 
 
@@ -54,6 +55,13 @@ def test_json_that_is_missing_or_damaged_is_none(folder):
     assert (folder / "gone.json").read_json() is None
     (folder / "half.json").write_whole('{"one": ')
     assert (folder / "half.json").read_json() is None
+
+
+def test_json_that_is_too_large_is_told_and_not_taken_for_missing(tmp_path):
+    place = Place.of(tmp_path / "large.json")
+    place.write_whole(f'{{"text": "{"a" * MAX_JSON_BYTES}"}}')
+    with pytest.raises(FileTooLarge, match=r"large\.json"):
+        place.read_json()
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):

@@ -1,6 +1,5 @@
 """What lies in the folder of a table, compared with what the job is to make: what is done, and what cannot go on."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,14 +15,17 @@ from mama_ray.orchestration.indexing.job import IndexJob
 from mama_ray.orchestration.indexing.plan import IndexPlan, Part, hash_texts, texts_of
 from mama_ray.search.embedding_parts import (
     IDENTITY_NAME,
-    SUMMARY_NAME,
     TABLE_VERSION,
     PartCounts,
+    Summary,
     TableIdentity,
+    find_summary,
     read_identity,
     read_part,
+    write_summary,
 )
 from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.small_files import FileFormError
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +98,13 @@ def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:
 
 def leave(plan: IndexPlan, output: Place, state: FolderState) -> bool:
     """Write the summary that makes the folder a table; returns False where it is there as it should be."""
-    parts = {part.name: state.done[part.name].model_dump() for part in plan.parts}
-    counts = {"num_clips": plan.num_clips, "num_errors": state.num_errors}
-    summary = {"version": TABLE_VERSION, **counts, "parts": parts}
-    if (output / SUMMARY_NAME).read_json() == summary:
-        return False
-    (output / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
+    summary = Summary(parts={part.name: state.done[part.name] for part in plan.parts}, num_errors=state.num_errors)
+    try:
+        if find_summary(output) == summary:
+            return False
+    except FileFormError as error:
+        logger.warning("the summary is written again: %s", error)
+    write_summary(output, summary)
     return True
 
 
