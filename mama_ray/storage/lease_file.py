@@ -1,8 +1,8 @@
 """The file of a lease: made only where there is none, changed only where it is still what was seen.
 
 On a disk a hard link makes it and a lock guards its change, both of which NFS keeps; S3 does either by the conditions
-of a PUT. Other storages know no such conditions: there the file is looked at before and after, which leaves a gap of
-moments for two starts at once.
+of a PUT. Other storages, and some that speak as S3 does, know no such conditions: there the file is looked at before
+and after, which leaves a gap of moments for two starts at once.
 """
 
 import contextlib
@@ -189,9 +189,11 @@ class _S3File:
         return self._put(data, IfNoneMatch="*")
 
     def replace(self, data: bytes, seen: Content) -> Content | None:
-        return self._put(data, IfMatch=seen.version)
+        return self.refresh(data, seen)
 
     def refresh(self, data: bytes, seen: Content) -> Content | None:
+        if self.read() != seen:  # a store that passes over conditions would write over another's
+            return None
         return self._put(data, IfMatch=seen.version)
 
     def delete(self, seen: Content) -> None:

@@ -95,6 +95,17 @@ class FaultyProxy:
         return web.Response(status=answer.status, headers=_passed_on(answer.headers), body=None if is_bare else content)
 
 
+class Unconditional(FaultyProxy):
+    """Spoils nothing, but passes over the conditions of a PUT, as stores do that do not know them."""
+
+    def choose(self, request: web.BaseRequest) -> str | None:
+        return None
+
+    async def _forward(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        kept = {name: value for name, value in request.headers.items() if name not in ("If-Match", "If-None-Match")}
+        return await super()._forward(request.clone(headers=kept), body)
+
+
 class Refusing(FaultyProxy):
     """Answers every GET and HEAD of some names with one error, from a number of them on; calm until it is told."""
 
