@@ -10,6 +10,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -173,11 +174,16 @@ class Place:
             content(sink)
             data = sink.getvalue()
         if isinstance(self.filesystem, (pafs.S3FileSystem, pafs.GcsFileSystem)):
-            with self.filesystem.open_output_stream(self.path) as stream:
-                stream.write(data)
+            # A stream that an interrupt closes would leave an empty object: none reaches another thread than the first.
+            with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+                thread.submit(self._put, data).result()
             return
         self.parent.make_folder()
         with self.open_whole() as stream:
+            stream.write(data)
+
+    def _put(self, data: bytes | pa.Buffer) -> None:
+        with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
 
     @contextlib.contextmanager

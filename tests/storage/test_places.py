@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import sys
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.storage import large_copy
+from mama_ray.storage import large_copy, places
 from mama_ray.storage.places import Place, absolute_uri, join_uri, whole_file
 from mama_ray.storage.s3 import AT_WORK, s3_client
 from mama_ray.storage.small_files import MAX_JSON_BYTES, FileTooLarge
@@ -77,6 +78,39 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
     with pytest.raises(ValueError, match="cut off"), place.open_whole() as stream:
         fail(stream)
     assert (place.read_text(), folder.files()) == ("old", [place])
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt in this thread as `Place` comes to its n-th line, as Ctrl-C may."""
+
+    def __init__(self, number: int) -> None:
+        self._lines_left = number
+
+    def __call__(self, frame, event: str, argument: object):
+        if frame.f_code.co_filename != places.__file__:
+            return None
+        if event == "line":
+            self._lines_left -= 1
+            if self._lines_left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def test_a_write_that_is_interrupted_anywhere_leaves_a_whole_file_or_none(folder):
+    (folder / "other").write_whole("so that there is a folder")
+    usual, num_interrupted = sys.gettrace(), 0
+    for number in range(1, 100):
+        place = folder / f"file-{number}"
+        sys.settrace(InterruptAt(number))
+        try:
+            place.write_whole("whole")
+            break
+        except KeyboardInterrupt:
+            num_interrupted += 1
+        finally:
+            sys.settrace(usual)
+        assert not place.exists() or place.read_text() == "whole", f"interrupted at line {number}"
+    assert 3 < num_interrupted < 99
 
 
 def test_names_that_are_no_utf8_do_not_hide_the_others(tmp_path, caplog):
