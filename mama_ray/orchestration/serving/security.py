@@ -133,10 +133,10 @@ class Doorkeeper:
 
     def _places(self, request: Request) -> dict[str, int]:
         """Return where a request takes a place, with how many there are; nowhere where it is answered at once."""
+        if _path_of(request) in _OPEN_PATHS and request.method in _READING:
+            return {}  # else strangers who do not read their answers would take the places of others
         if _path_of(request) != LOGIN_PATH:
             return {"clients": self._max_clients}
-        if request.method in _READING:
-            return {}
         return {"logins": _MAX_LOGINS, f"logins of {_network_of(request)}": _LOGINS_OF_AN_ADDRESS}
 
     def _limit(self, request: Request) -> int:

@@ -175,6 +175,27 @@ def test_forms_of_the_token_that_never_end_take_no_place_of_others_and_are_given
     assert asyncio.run(run()) == [503, 200, 303, 200, 408, 303]
 
 
+def test_strangers_who_do_not_read_what_is_open_to_them_take_no_place_of_others():
+    async def run() -> int:
+        door = Doorkeeper(guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1)
+        scope = {"type": "http", "method": "GET", "path": "/static/app.css", "headers": [(b"host", b"127.0.0.1")]}
+        is_stuck = asyncio.Event()
+
+        async def never_read(message: dict) -> None:
+            is_stuck.set()
+            await asyncio.Event().wait()
+
+        more = {"query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("10.0.0.1", 1)}
+        stranger = asyncio.create_task(door(scope | more, asyncio.Event().wait, never_read))
+        await is_stuck.wait()
+        async with from_address(door, "10.0.0.2") as client:
+            answer = await client.get("/api/secret", headers={"authorization": f"Bearer {TOKEN}"})
+        stranger.cancel()
+        return answer.status_code
+
+    assert asyncio.run(run()) == 200
+
+
 def test_a_body_that_stops_coming_frees_its_place_and_an_answer_that_takes_long_is_waited_for():
     async def read_all(scope, receive, send) -> None:
         while (await receive()).get("more_body"):
