@@ -24,11 +24,14 @@ from mama_ray.search.embedding_parts import (
     read_part,
     write_summary,
 )
+from mama_ray.storage.failures import StorageError
+from mama_ray.storage.files_of_others import refuse_others
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.small_files import FileFormError
 
 logger = logging.getLogger(__name__)
 
+_CONFIG_NAME = "config.yaml"
 _PARTS_PER_TASK = 64
 _TASK_CPUS = 0.5
 _START_ANEW = "choose another --output"
@@ -45,9 +48,12 @@ class FolderState:
 
 
 def require_same(job: IndexJob, plan: IndexPlan, output: Place) -> None:
-    """Raise UserError where the folder holds the table of another job."""
+    """Raise UserError where the folder holds the table of another job, or files of others in the places of ours."""
     ours = _identity(job, plan)
-    if _part_names(output):
+    if not _part_names(output):
+        if "model_hash" not in ((output / IDENTITY_NAME).read_json() or {}):
+            refuse_others(output, [_CONFIG_NAME, IDENTITY_NAME])  # of a run, of a model
+    else:
         theirs = read_identity(output)
         if theirs.model_hash != ours.model_hash:
             theirs_model = f"{theirs.model} ({theirs.model_hash[:12]})"
@@ -67,9 +73,9 @@ def require_same(job: IndexJob, plan: IndexPlan, output: Place) -> None:
 
 
 def enter(job: IndexJob, plan: IndexPlan, output: Place) -> None:
-    """Write config.yaml and config.json, before any part and after all that a folder may be refused for."""
-    (output / "config.yaml").write_whole(config_to_yaml(job))
+    """Write config.json and config.yaml, before any part and after all that a folder may be refused for."""
     (output / IDENTITY_NAME).write_whole(_identity(job, plan).model_dump_json(indent=1))
+    (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
 
 
 def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:
@@ -140,6 +146,8 @@ def _compare(
         try:
             with storage_errors(output):
                 found = read_part(place, dim, columns)
+        except StorageError:  # which is no fact about the part
+            raise
         except UserError:
             if not place.is_file():
                 raise

@@ -145,6 +145,14 @@ def test_shards_that_changed_are_refused(indexed, samples, model_folder, tmp_pat
     assert [(output / name).read_bytes() for name in ("config.json", "config.yaml")] == told
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "config.json"])
+def test_the_settings_of_a_run_or_model_are_not_written_over(indexed, model_folder, tmp_path, name):  # noqa: F811
+    (tmp_path / name).write_text('{"theirs": 1}')
+    with pytest.raises(UserError, match=rf"files of others.*{name}.*another --output"):
+        make_index(job_of(indexed / "shards", model_folder, tmp_path))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, '{"theirs": 1}')]
+
+
 def test_damaged_and_lost_parts_alone_are_made_again(indexed, samples, model_folder, tmp_path):  # noqa: F811
     output = Path(shutil.copytree(indexed / "index", tmp_path / "index"))
     shards = write_shards(tmp_path / "shards", [samples[:7], samples[7:10]])
