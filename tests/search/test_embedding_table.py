@@ -1,9 +1,13 @@
 """A table of embeddings on disk and in memory."""
 
+import asyncio
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from mama_ray.errors import UserError
+from mama_ray.search import embedding_table
 from mama_ray.search.embedding_parts import (
     IDENTITY_NAME,
     SUMMARY_NAME,
@@ -17,6 +21,7 @@ from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids
 from mama_ray.storage.places import Place
 from mama_ray.storage.small_files import MAX_JSON_BYTES
 from tests.search.made_table import as_of_version_1, make_rows, write_table
+from tests.storage.s3_faults import FaultyProxy, serving
 
 DIM = 16
 
@@ -133,3 +138,44 @@ def test_shares_of_a_table_join_to_the_whole(tmp_path, num_shares):
         next_row = own.stop
     assert next_row == len(whole)
     assert read_clip_ids(str(tmp_path)).to_pylist() == whole.clip_ids.to_pylist()
+
+
+class Busy(FaultyProxy):
+    """Spoils nothing, is slow, and knows how many files it was asked for at a time, at most."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self._asked, self.most = Counter(), 0
+
+    def choose(self, request):
+        return None
+
+    async def _forward(self, request, body):
+        self._asked[request.path] += 1
+        self.most = max(self.most, len(+self._asked))
+        await asyncio.sleep(0.05)
+        try:
+            return await super()._forward(request, body)
+        finally:
+            self._asked[request.path] -= 1
+
+
+@pytest.mark.parametrize(("most_ahead", "at_a_time"), [(8192, range(3, 11)), (1, range(1, 2))])
+def test_parts_of_an_object_store_are_read_beside_each_other(
+    s3_server, s3_bucket, tmp_path, monkeypatch, most_ahead, at_a_time
+):
+    rows, uri = make_rows(60, DIM), f"s3://{s3_bucket}/index"
+    for place in (Place.of(uri), Place.of(tmp_path)):
+        write_table(place, rows, DIM, part_clips=5)
+    monkeypatch.setattr(embedding_table, "_MOST_AHEAD", most_ahead)
+    with serving(Busy(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        found, ids = EmbeddingTable.open(uri), read_clip_ids(uri)
+        assert proxy.most in at_a_time
+        (Place.of(uri) / "embeddings-000007.parquet").delete_file()
+        with pytest.raises(UserError, match=r"embeddings-000007\.parquet is missing"):
+            EmbeddingTable.open(uri)
+    wanted = EmbeddingTable.open(str(tmp_path))
+    assert ids.to_pylist() == found.clip_ids.to_pylist() == wanted.clip_ids.to_pylist()
+    np.testing.assert_array_equal(found.video, wanted.video)
+    np.testing.assert_array_equal(found.captions, wanted.captions)
