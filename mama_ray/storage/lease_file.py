@@ -177,6 +177,7 @@ class _S3File:
         bucket, _, key = place.path.partition("/")
         self._name = {"Bucket": bucket, "Key": key}
         self._client = s3_client(AT_WORK)
+        self._takes_conditions = True
 
     def read(self) -> Content | None:
         answer = self._ask("get_object")
@@ -200,13 +201,23 @@ class _S3File:
         self._ask("delete_object")
 
     def _put(self, data: bytes, **condition: str) -> Content | None:
-        answer = self._ask("put_object", Body=data, **condition)
+        answer = self._put_once(data, condition)
+        if not self._takes_conditions:
+            time.sleep(_SETTLE_S)
         there = self.read()  # of a PUT whose answer was lost, or by a store that passes over conditions
         if there is not None and there.data == data:
             return there
         if answer is not None:
             logger.warning("%s does not keep the conditions of a PUT", "/".join(self._name.values()))
         return None
+
+    def _put_once(self, data: bytes, condition: dict[str, str]) -> Any:
+        if self._takes_conditions:
+            try:
+                return self._ask("put_object", Body=data, **condition)
+            except NotImplementedError:
+                self._takes_conditions = False
+        return self._ask("put_object", Body=data)
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         """Return the answer; None for an object that is not there, or not as the condition has it."""
@@ -219,6 +230,8 @@ class _S3File:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status in (404, 409, 412) and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
                     return None
+                if status == 501 and arguments.keys() & {"IfMatch", "IfNoneMatch"}:  # some stores know neither
+                    raise NotImplementedError(str(error)) from error
                 raise
 
 

@@ -18,6 +18,7 @@ _ERROR = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
     "<RequestId>spoiled</RequestId><HostId>proxy</HostId></Error>"
 )
+_CONDITIONS = {"If-Match", "If-None-Match"}
 _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect"}
 
 
@@ -96,13 +97,22 @@ class FaultyProxy:
 
 
 class Unconditional(FaultyProxy):
-    """Spoils nothing, but passes over the conditions of a PUT, as stores do that do not know them."""
+    """Spoils nothing, but knows no conditions of a PUT: it passes over them, or refuses them."""
+
+    def __init__(self, upstream: str, *, refuses: bool) -> None:
+        super().__init__(upstream)
+        self._refuses = refuses
 
     def choose(self, request: web.BaseRequest) -> str | None:
         return None
 
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        if self._refuses and not _CONDITIONS.isdisjoint(request.headers):
+            return _error(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
+        return None
+
     async def _forward(self, request: web.BaseRequest, body: bytes) -> web.Response:
-        kept = {name: value for name, value in request.headers.items() if name not in ("If-Match", "If-None-Match")}
+        kept = {name: value for name, value in request.headers.items() if name not in _CONDITIONS}
         return await super()._forward(request.clone(headers=kept), body)
 
 

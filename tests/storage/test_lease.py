@@ -28,9 +28,9 @@ def place(request, tmp_path) -> Place:
     return Place.of(f"s3://{bucket}/folder/{LEASE_NAME}")
 
 
-@pytest.fixture
-def place_without_conditions(s3_server, s3_bucket, monkeypatch):
-    with serving(Unconditional(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+@pytest.fixture(params=["passes over them", "refuses them"])
+def place_without_conditions(request, s3_server, s3_bucket, monkeypatch):
+    with serving(Unconditional(s3_server["AWS_ENDPOINT_URL"], refuses=request.param == "refuses them")) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield Place.of(f"s3://{s3_bucket}/folder/{LEASE_NAME}")
 
@@ -118,7 +118,7 @@ def test_a_start_that_was_suspended_ends_with_one_line_when_its_place_is_taken(p
     wake_while_another_holds(place, started(hold(place, QUICK_S, "elsewhere")))
 
 
-def test_it_ends_so_on_a_store_that_passes_over_conditions(place_without_conditions, started):
+def test_it_ends_so_on_a_store_that_knows_no_conditions(place_without_conditions, started):
     # Suspended long before its first beat: amid one it would still write over another's.
     first = started(hold(place_without_conditions, SLOW_S, "elsewhere"))
     wake_while_another_holds(place_without_conditions, first)
@@ -233,6 +233,13 @@ def test_nothing_else_is_left_in_the_folder(tmp_path):
     with lease(Place.of(folder / LEASE_NAME)):
         assert os.listdir(folder) == [LEASE_NAME]
     assert os.listdir(folder) == []
+
+
+def test_an_object_store_without_conditions_keeps_a_lease_too(place_without_conditions):
+    place = place_without_conditions
+    with lease(place), pytest.raises(UserError, match=f"pid {os.getpid()}"), lease(place):
+        pass
+    assert not place.exists()
 
 
 def test_a_storage_without_conditions_keeps_a_lease_too():
