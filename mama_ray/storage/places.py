@@ -8,6 +8,7 @@ import contextlib
 import logging
 import stat
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -174,6 +175,9 @@ class Place:
             content(sink)
             data = sink.getvalue()
         if isinstance(self.filesystem, (pafs.S3FileSystem, pafs.GcsFileSystem)):
+            if threading.current_thread() is not threading.main_thread():
+                self._put(data)
+                return
             # A stream that an interrupt closes would leave an empty object: none reaches another thread than the first.
             with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
                 thread.submit(self._put, data).result()

@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
     with pytest.raises(ValueError, match="cut off"), place.open_whole() as stream:
         fail(stream)
     assert (place.read_text(), folder.files()) == ("old", [place])
+
+
+def test_what_is_still_written_when_the_program_ends_is_written(s3_bucket):
+    place = Place.of(f"s3://{s3_bucket}/late")
+    program = (
+        "import sys, threading, time\nfrom mama_ray.storage.places import Place\n"
+        f"place = Place.of({place.uri!r})\n"
+        "threading.Thread(target=lambda: (time.sleep(1), place.write_whole('whole'))).start()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    assert place.read_text() == "whole"
 
 
 class InterruptAt:
