@@ -22,6 +22,7 @@ from mama_ray.storage.retries import with_retries
 # Neighbours in a shard are a kilobyte apart; reading over a gap costs less than another request to an object store.
 MAX_GAP_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 8 << 20
+HELD_BYTES = 512 << 20  # of videos that a task holds at once: some hundred clips, or one that is larger
 _NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds; decoding waits for no single request
 
 _Retry = Callable[[Callable[[], bytes]], bytes]
@@ -60,6 +61,26 @@ def read_payloads(
     with _OpenShards(folder) as shards, ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
         list(pool.map(fetch, merge_neighbours(records)))
     return payloads
+
+
+def iter_payloads(
+    folder: Place, records: Sequence[Mapping], *, max_bytes: int = HELD_BYTES
+) -> Iterator[bytes | ShardError]:
+    """Yield what `read_payloads` returns, of which no more than `max_bytes`, or one video, are in memory at a time."""
+    for run in bounded_runs(records, max_bytes):
+        yield from read_payloads(folder, run)
+
+
+def bounded_runs(records: Sequence[Mapping], max_bytes: int = HELD_BYTES) -> Iterator[Sequence[Mapping]]:
+    """Cut index rows into as few runs as have no more bytes than that; a video that is larger is a run of its own."""
+    start = num_bytes = 0
+    for stop, record in enumerate(records):
+        if start < stop and num_bytes + record["num_bytes"] > max_bytes:
+            yield records[start:stop]
+            start, num_bytes = stop, 0
+        num_bytes += record["num_bytes"]
+    if start < len(records):
+        yield records[start:]
 
 
 def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
