@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_llava import register_llava
+from mama_ray.captioning.engines.vllm_llava import register_llava, require_plugin
 from mama_ray.captioning.engines.vllm_prompt import LargestVideo
 from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos, overrides_of
 
@@ -20,6 +20,8 @@ def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) ->
     """Return vLLM's engine of a model that is shown one picture per prompt, or one video of at most this size."""
     prepare_vllm(config)
     register_llava(_model_registry)
+    if config.num_gpus > 1:
+        require_plugin(model)
     if video is not None:
         accept_names_of_videos(model)
     options = PICTURES if video is None else {"limit_mm_per_prompt": video.limits(), **_NO_CACHE}

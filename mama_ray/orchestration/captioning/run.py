@@ -17,6 +17,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, write_files
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob, PoolConfig, corpus_home, with_absolute_paths
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER, chunk_clips_of
 from mama_ray.orchestration.captioning.plan import (
@@ -85,7 +86,8 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     show = how_to_show(captioner, job.frames, job.decode)
-    facts = (num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, job.engine)
+    engine = engine_on_gpus(captioner.engine, job.engine, pool.gpus_per_engine)
+    facts = (num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, engine)
     plan = CaptionPlan(table, *facts, chunk_clips=chunk_clips_of(num_clips))
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     finished = find_finished(job, plan, output)

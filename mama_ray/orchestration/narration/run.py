@@ -21,6 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, write_files
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import EMBEDDED, PoolConfig, corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, scan_pending
@@ -138,7 +139,7 @@ def _plan_captions(
         captioner=captioner,
         show=how_to_show(captioner, job.frames, job.decode),
         sampling=job.sampling,
-        engine=job.engine,
+        engine=engine_on_gpus(captioner.engine, job.engine, job.pool.gpus_per_engine),
     )
     return plan, count
 

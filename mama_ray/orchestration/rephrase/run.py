@@ -12,6 +12,7 @@ import time
 
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.pool import PoolHistory
@@ -77,7 +78,7 @@ def _rephrase(job: RephraseJob, output: Place) -> str:
         rephraser,
         job.decoding,
         job.wording,
-        job.engine,
+        engine_on_gpus(rephraser.engine, job.engine, job.pool.gpus_per_engine),
     )
     finished = find_finished(job, plan, output)
     if finished is not None:
