@@ -14,8 +14,9 @@ from ray.data import DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mama_ray.orchestration.captioning.actor import Captioning
+from mama_ray.orchestration.captioning.deaths import unproven_taken_back
 from mama_ray.orchestration.captioning.decode import decode_chunk
-from mama_ray.orchestration.captioning.job import PoolConfig
+from mama_ray.orchestration.captioning.job import PoolConfig, most_deaths
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.pending import PendingChunks
@@ -84,7 +85,7 @@ def caption_decoded(
         )
         counts = shown.map_batches(
             Captioning,
-            fn_constructor_args=(plan, ledger, pool.max_attempts),
+            fn_constructor_args=(plan, ledger, pool.max_attempts, most_deaths(pool.max_attempts, pool.max_deaths)),
             batch_size=pool.clips_per_commit,
             compute=pool_of_engines(pool),
             # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
@@ -95,7 +96,7 @@ def caption_decoded(
         )
         counts.set_name("caption")
         try:
-            with watched(ledger, history):
+            with watched(ledger, history), unproven_taken_back(ledger, plan.output):
                 for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                     yield batch.to_pydict()
         finally:

@@ -90,7 +90,7 @@ def batch_of_clips(**changes) -> dict[str, np.ndarray]:
 
 def caption(plan: CaptionPlan, batch: dict[str, np.ndarray]) -> tuple[dict, list[dict]]:
     """Caption one batch in an actor; return its counts and the committed rows."""
-    actor = ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, CaptionLedger.remote(), 2)
+    actor = ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, CaptionLedger.remote(), 2, 7)
     (counts,) = ray.get(actor.__call__.remote(batch)).to_pylist()
     ray.kill(actor)
     folder = Place.of(plan.output)
@@ -122,7 +122,7 @@ def test_a_clip_whose_pixels_changed_on_the_way_is_an_error_and_one_without_any_
 @pytest.mark.slow
 def test_engines_count_from_their_start_until_they_are_silent(plan):
     history, ledger = PoolHistory(), CaptionLedger.remote()
-    actors = [ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, ledger, 2) for _ in range(2)]
+    actors = [ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, ledger, 2, 7) for _ in range(2)]
     with watched(ledger, history):
         wait_for(history, 2)
         ray.kill(actors[0])
