@@ -20,7 +20,7 @@ from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused
 from mama_ray.masking import mask_text, masked_errors
-from mama_ray.orchestration.captioning.deaths import EngineRecord
+from mama_ray.orchestration.captioning.deaths import POLL_S, EngineRecord
 from mama_ray.orchestration.captioning.decode import shown_of
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
@@ -30,9 +30,6 @@ from mama_ray.storage.retries import with_retries
 from mama_ray.storage.waits import told_wait
 
 logger = logging.getLogger(__name__)
-
-_HUNG_AFTER_S = 900.0  # no step of any engine takes as long
-_POLL_S = 10.0
 
 
 class Captioning:
@@ -117,10 +114,9 @@ class Captioning:
     def _wait(self, future: Future[list[GeneratedText]] | str) -> list[GeneratedText] | str:
         while not isinstance(future, str):
             try:
-                return future.result(timeout=_POLL_S)
+                return future.result(timeout=POLL_S)
             except TimeoutError:
-                if time.monotonic() - self._engine.last_step_s > _HUNG_AFTER_S:
-                    self._record.die(f"no step of the engine in {_HUNG_AFTER_S:.0f} s", self._resources)
+                self._record.require_step(self._engine.last_step_s, self._resources)
             except RequestRefused as error:
                 return mask_text(str(error))
             except EngineDied as error:

@@ -7,6 +7,7 @@ said of clips since the engine last wrote is taken back.
 
 import contextlib
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NoReturn
@@ -24,6 +25,8 @@ from mama_ray.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
+POLL_S = 10.0
+_HUNG_AFTER_S = 900.0  # no step of any engine takes as long
 _ANSWER_S = 10.0  # of a ledger, which may be starting anew: a process that is to end waits no longer
 _LONGEST_WORDS = 300
 
@@ -74,6 +77,11 @@ class EngineRecord:
     def end(self, rows: list[int], *, wrote: bool) -> None:
         """Note that these rows came out of the engine, and whether it wrote a caption."""
         ray.get(self._ledger.end.remote(rows, self.name if wrote else None))
+
+    def require_step(self, last_step_s: float, resources: ExitStack) -> None:
+        """End this process where the engine's last step, by `time.monotonic()`, was too long ago."""
+        if time.monotonic() - last_step_s > _HUNG_AFTER_S:
+            self.die(f"no step of the engine in {_HUNG_AFTER_S:.0f} s", resources)
 
     def die(self, reason: str, resources: ExitStack) -> NoReturn:
         """End this process: Ray starts the actor anew and gives its batches to it or to others."""
