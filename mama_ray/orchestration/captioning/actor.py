@@ -23,7 +23,7 @@ from mama_ray.masking import mask_text, masked_errors
 from mama_ray.orchestration.captioning.deaths import POLL_S, EngineRecord
 from mama_ray.orchestration.captioning.decode import shown_of
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
-from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
+from mama_ray.orchestration.captioning.plan import CaptionPlan, planned_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
@@ -39,16 +39,16 @@ class Captioning:
     def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int, max_deaths: int) -> None:
         start_worker_logging()
         self._plan, self._record = plan, EngineRecord(ledger, max_attempts, max_deaths)
-        if self._record.has_failed:
-            return
-        self._table = ray.get(plan.table)
         self._folder = Place.of(plan.output)
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
-        folder = self._resources.enter_context(captioner_folder(plan.model))
-        with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
-            self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
-        self._record.is_alive()
+        with self._record.told_later():
+            self._record.require_engine()
+            self._table = ray.get(plan.table)
+            with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
+                folder = self._resources.enter_context(planned_folder(plan))
+                self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+            self._record.is_alive()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Caption and commit a batch; returns its counts as one row."""

@@ -46,14 +46,17 @@ class EngineRecord:
         deaths, words = ray.get(ledger.start.remote(self.name, str(context.get_node_id())))
         self._failure = _too_many(deaths, words) if deaths >= max_deaths else None
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether the engine died too often to be started once more; `require_engine` tells of it."""
-        return self._failure is not None
+    @contextlib.contextmanager
+    def told_later(self) -> Iterator[None]:
+        """Keep a UserError of the block, which starts the engine, for tasks to raise: Ray tells it then also where an
+        actor starts anew."""
+        try:
+            yield
+        except UserError as error:
+            self._failure = error
 
     def require_engine(self) -> None:
-        """Raise UserError for an engine that has failed: in a task, whose errors Ray tells better than those of an
-        actor's start."""
+        """Raise UserError where the engine died too often to be started once more, or could not be."""
         if self._failure is not None:
             raise self._failure
 

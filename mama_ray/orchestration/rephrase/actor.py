@@ -24,7 +24,7 @@ from mama_ray.orchestration.captioning.parts import require_work_folder, write_p
 from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.orchestration.rephrase.parts import PART_SCHEMA
-from mama_ray.orchestration.rephrase.plan import RephrasePlan, rephraser_folder, with_texts
+from mama_ray.orchestration.rephrase.plan import RephrasePlan, planned_folder, with_texts
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
 from mama_ray.storage.waits import told_wait
@@ -50,16 +50,17 @@ class Rephrasing:
         start_worker_logging()
         self._plan, self._pending = plan, pending
         self._record = EngineRecord(ledger, max_attempts, max_deaths)
-        if self._record.has_failed:
-            return
-        self._table, self._folder = ray.get(plan.table), Place.of(plan.output)
+        self._folder = Place.of(plan.output)
         self._one_suspect_at_a_time = threading.Lock()
         self._calls = ThreadPoolExecutor(CALLS_AT_A_TIME, "rephrase")
         self._resources = ExitStack()
-        folder = self._resources.enter_context(rephraser_folder(plan.model))
-        with told_wait(f"starting an engine with {plan.model}"):
-            self._engine = build_rephraser(plan.rephraser, folder, plan.decoding, plan.engine, use_gpu=use_gpu)
-        self._record.is_alive()
+        with self._record.told_later():
+            self._record.require_engine()
+            self._table = ray.get(plan.table)
+            with told_wait(f"starting an engine with {plan.model}"):
+                folder = self._resources.enter_context(planned_folder(plan))
+                self._engine = build_rephraser(plan.rephraser, folder, plan.decoding, plan.engine, use_gpu=use_gpu)
+            self._record.is_alive()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Rephrase and commit a chunk; returns its counts as one row."""

@@ -23,7 +23,7 @@ from mama_ray.orchestration.captioning.pool import PoolHistory
 from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place
-from tests.orchestration.captioning.test_actor import NUM_CLIPS, batch_of_clips
+from tests.orchestration.captioning.test_actor import NUM_CLIPS, batch_of_clips, write_weights
 
 pytestmark = pytest.mark.ray
 
@@ -68,7 +68,8 @@ def caption(folder: Path, dies_of: str, pool: PoolConfig, monkeypatch) -> list[d
     (folder / WORK_FOLDER).mkdir(exist_ok=True)
     plan = CaptionPlan(
         ray.put(index), NUM_CLIPS, "ids", ShardSource("nowhere", 1), str(folder), str(folder),
-        Captioner("Dying", 4, dies_of, 80, None, "w", "dying"), ShowConfig(GRID, 4), SamplingConfig(), EngineConfig(),
+        Captioner("Dying", 4, dies_of, 80, None, write_weights(folder), "dying"), ShowConfig(GRID, 4),
+        SamplingConfig(), EngineConfig(),
     )  # fmt: skip
     batch = batch_of_clips()
     with user_errors():

@@ -45,7 +45,7 @@ class HangingRephrasing(Rephrasing):
         deaths._HUNG_AFTER_S, actor.POLL_S = 1.0, 0.1
         super().__init__(plan, *given)
         flag = Path(plan.output) / "hung"
-        if not self._record.has_failed and (not flag.exists() or plan.decoding.length_penalty == 0):
+        if hasattr(self, "_engine") and (not flag.exists() or plan.decoding.length_penalty == 0):
             flag.touch()
             setattr(self._engine, "_decode", lambda *_: time.sleep(3600))  # noqa: B010 - the protocol has no such name
 
