@@ -45,7 +45,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 
 
 def caption(job: CaptionJob) -> str:
@@ -102,7 +102,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
         return line
     enter(job, plan, output)
     history = PoolHistory()
-    progress = CaptionProgress(num_clips, table=job.output)
+    progress, scored_by = CaptionProgress(num_clips, table=job.output), {}
     for _ in range(_MAX_PASSES):
         pending = scan_pending(plan)
         logger.info("%d of %d clips in %s to caption", pending.num_clips, num_clips, source.description)
@@ -112,16 +112,18 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
                 progress.add(counts)
             progress.close()
         if dual_encoder is not None:
-            score_captions(plan, dual_encoder, job.postprocess, pool)
+            scored_by["similarity_weights_sha256"] = score_captions(plan, dual_encoder, job.postprocess, pool)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             break
     else:
-        raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+        raise UserError(
+            "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+        )
     counts = write_caption_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
     _require_captions(counts, job.output)
-    leave(job, plan, output, counts)
+    leave(job, plan, output, counts | scored_by)
     told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"
 
