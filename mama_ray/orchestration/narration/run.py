@@ -51,7 +51,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 _DEFAULT_HOME = "runs"
 
 
@@ -171,7 +171,9 @@ def _caption_all(
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             return summary
-    raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+    raise UserError(
+        "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+    )
 
 
 def _tell_plan(plan: CaptionPlan, pool: PoolConfig) -> str:

@@ -33,7 +33,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 
 
 def rephrase(job: RephraseJob) -> str:
@@ -99,7 +99,9 @@ def _rephrase(job: RephraseJob, output: Place) -> str:
         if not damaged:
             break
     else:
-        raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+        raise UserError(
+            "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+        )
     counts = write_rephrase_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
     _require_captions(counts, job.output)
     leave(job, plan, output, files, counts)
