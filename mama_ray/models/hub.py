@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mama_ray.errors import UserError
-from mama_ray.models.weight_files import hash_weights
 from mama_ray.storage.node_copies import node_copy
 from mama_ray.storage.places import Place, absolute_uri
 from mama_ray.storage.waits import told_wait
@@ -82,6 +81,8 @@ def revision_of(folder: Path) -> str | None:
 
 def require_weights(folder: Path, sha256: str, source: str | None) -> None:
     """Raise UserError unless the weights in a folder are those that a job began with."""
+    from mama_ray.models.weight_files import hash_weights  # torch, which whoever names a model does without
+
     try:
         found = hash_weights(folder)
     except FileNotFoundError:

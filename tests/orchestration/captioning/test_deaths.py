@@ -12,7 +12,7 @@ from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.decode import decode_chunk
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
-from mama_ray.orchestration.captioning.parts import list_parts, read_part
+from mama_ray.orchestration.captioning.parts import WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, load_clips, scan_pending
 from mama_ray.storage.places import Place
 from tests.orchestration.captioning.captioning_runs import write_caption_shards
@@ -41,6 +41,7 @@ def plan(ray_cluster, tmp_path):
     table, *facts = load_clips(shards, None)
     show = how_to_show(captioner, frames, DecodeConfig())
     output = str(tmp_path / "table")
+    (tmp_path / "table" / WORK_FOLDER).mkdir(parents=True)  # as a job has it
     return CaptionPlan(table, *facts, output, None, captioner, show, SamplingConfig(), EngineConfig())
 
 
