@@ -122,16 +122,6 @@ def test_a_damaged_part_is_reported_removed_and_its_clips_can_be_written_again(r
 
 
 @pytest.mark.ray
-def test_clips_in_no_listed_part_are_told_and_a_later_listing_has_them(ray_cluster, tmp_path):
-    plan = plan_of(tmp_path, CLIPS_PER_FILE + 100)
-    commit(tmp_path, range(CLIPS_PER_FILE + 96))
-    assert finish(plan)[1] == ["4 clips of file 1"]
-    commit(tmp_path, range(CLIPS_PER_FILE + 96, CLIPS_PER_FILE + 100))
-    assert finish(plan)[1] == []
-    assert len(table_of(tmp_path)) == CLIPS_PER_FILE + 100
-
-
-@pytest.mark.ray
 def test_clips_that_a_zombie_wrote_as_well_are_kept_once_with_one_writers_words(ray_cluster, tmp_path):
     commit(tmp_path, range(32), num_captions=2)
     commit(tmp_path, range(20, 40), num_captions=2, text="the zombies words {row} {sample}")
