@@ -67,6 +67,7 @@ class Captioner:
         engine: name of what runs it, in build.py.
         shows: what it is shown of a clip.
         num_frames: of frames and of a video; 0 for a grid.
+        revision: commit of the hub's repository that the folder is of, None for others.
     """
 
     architecture: str
@@ -78,6 +79,7 @@ class Captioner:
     engine: str
     shows: ShownAs = GRID
     num_frames: int = 0
+    revision: str | None = None
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""

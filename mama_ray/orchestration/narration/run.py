@@ -21,6 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, write_files
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import EMBEDDED, PoolConfig, corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, scan_pending
@@ -50,7 +51,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 _DEFAULT_HOME = "runs"
 
 
@@ -138,7 +139,7 @@ def _plan_captions(
         captioner=captioner,
         show=how_to_show(captioner, job.frames, job.decode),
         sampling=job.sampling,
-        engine=job.engine,
+        engine=engine_on_gpus(captioner.engine, job.engine, job.pool.gpus_per_engine),
     )
     return plan, count
 
@@ -170,7 +171,9 @@ def _caption_all(
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             return summary
-    raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+    raise UserError(
+        "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+    )
 
 
 def _tell_plan(plan: CaptionPlan, pool: PoolConfig) -> str:
