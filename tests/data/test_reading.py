@@ -2,10 +2,8 @@
 
 import threading
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
@@ -16,8 +14,6 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
 from mama_ray.data.plan import EpochPlan, PlanConfig
 from mama_ray.data.reading import (
     MAX_REQUEST_BYTES,
-    bounded_runs,
-    iter_payloads,
     merge_neighbours,
     read_clip_bytes,
     read_payloads,
@@ -25,56 +21,11 @@ from mama_ray.data.reading import (
 from mama_ray.data.shard import ShardError, write_shard
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
+from tests.data.counted_storage import Storage
 from tests.data.shard_factory import FACTS, fake_clip, write_dataset
 from tests.storage.s3_faults import Refusing, serving
 
 SIZES = [7, 5, 9]
-
-
-class Storage(pafs.FSSpecHandler):
-    """The local disk, with its requests counted; `fail` is asked before each opening and each read."""
-
-    def __init__(self, fail=lambda kind, path, start: False) -> None:
-        super().__init__(fsspec.filesystem("file"))
-        self.fail, self.asked, self._lock = fail, Counter(), threading.Lock()
-
-    def open_input_file(self, path):
-        self._ask("open", path, 0)
-        return pa.PythonFile(_File(path, self._ask), mode="r")
-
-    def _ask(self, kind: str, path: str, start: int) -> None:
-        with self._lock:
-            self.asked[kind] += 1
-        if self.fail(kind, path, start):
-            raise OSError("When reading: AWS Error SLOW_DOWN")
-
-
-class _File:
-    """A file of the disk whose reads are told."""
-
-    def __init__(self, path: str, ask) -> None:
-        self._path, self._ask, self._file = path, ask, open(path, "rb")  # noqa: SIM115 - closed by `close`
-        self.closed = False
-
-    def read(self, size=-1):
-        self._ask("read", self._path, self._file.tell())
-        return self._file.read(size)
-
-    def seek(self, *where):
-        return self._file.seek(*where)
-
-    def tell(self):
-        return self._file.tell()
-
-    def seekable(self):
-        return True
-
-    def readable(self):
-        return True
-
-    def close(self):
-        self.closed = True
-        self._file.close()
 
 
 @pytest.fixture(scope="module")
@@ -283,26 +234,3 @@ def test_shards_are_opened_beside_each_other(tmp_path):
 
     payloads = read_payloads(place_on(Storage(wait), tmp_path), records_of(tmp_path))
     assert payloads == [fake_clip(number)[1] for number in range(8)]
-
-
-@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 100))
-def test_runs_of_bounded_bytes_are_all_rows_in_order_and_no_two_could_be_one(sizes, most):
-    records = [{"num_bytes": size} for size in sizes]
-    runs = [[record["num_bytes"] for record in run] for run in bounded_runs(records, most)]
-    assert [size for run in runs for size in run] == sizes
-    assert all(len(run) == 1 or sum(run) <= most for run in runs)
-    assert all(sum(run) + after[0] > most for run, after in pairwise(runs))
-
-
-def test_videos_that_are_taken_one_by_one_are_read_no_sooner_than_there_is_room(tmp_path):
-    write_dataset(tmp_path, SIZES)
-    storage = Storage()
-    folder, records = (
-        Place(pafs.PyFileSystem(storage), str(tmp_path), str(tmp_path)),
-        read_index(Place.of(tmp_path)).to_pylist(),
-    )
-    most = max(record["num_bytes"] for record in records)
-    payloads = iter_payloads(folder, records, max_bytes=most)
-    assert next(payloads) == read_payloads(Place.of(tmp_path), records[:1])[0]
-    assert storage.asked["open"] == 1
-    assert list(payloads) == read_payloads(Place.of(tmp_path), records)[1:]
