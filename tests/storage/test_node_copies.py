@@ -62,9 +62,9 @@ def test_what_a_killed_process_left_is_used_or_removed_by_the_next(model, tmp_pa
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert Path(told[0], "config.json").is_file()
-    (model / "config.json").write_whole("[]")  # so that the next wants another copy
+    (model / "config.json").write_whole("[1]")  # of another size, so the next wants another copy
     with node_copy(model) as folder:
-        assert (folder / "config.json").read_text() == "[]"
+        assert (folder / "config.json").read_text() == "[1]"
         assert not Path(told[0]).exists()
         assert len(copies_in(tmp_path)) == 2
     assert copies_in(tmp_path) == []

@@ -21,11 +21,12 @@ def engine_on_gpus(name: str, engine: EngineConfig, gpus_per_engine: float) -> E
     """
     num_used = engine.num_gpus if name == VLLM else 1
     if gpus_per_engine and num_used != max(1.0, gpus_per_engine):
+        told = _TELL_GPUS.format(int(max(2, gpus_per_engine, num_used)))
         raise UserError(
             "the GPUs that an engine reserves are not those that it uses",
             got=f"pool.gpus_per_engine {gpus_per_engine:g}, and {name} on {num_used}",
             wanted="tensor_parallel_size times pipeline_parallel_size GPUs" if name == VLLM else "one GPU",
-            remedy=f"say {_TELL_GPUS.format(max(2, num_used))}, or give each engine one GPU" if name == VLLM else None,
+            remedy=f"say {told}, or give each engine one GPU" if name == VLLM else None,
         )
     num_there = ray.cluster_resources().get("GPU", 0)
     if num_there and not gpus_per_engine and name in (VLLM, GPT2):  # a T5 runs on CPUs then
