@@ -37,6 +37,7 @@ from mama_ray.orchestration.captioning.parts import (
 )
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.source import ShardSource
+from mama_ray.orchestration.cluster.own_device import own_device
 from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
@@ -128,7 +129,9 @@ class CaptionScorer:
         self._folder = Place.of(plan.output)
         with node_copy(Place.of(model.model)) as folder:
             require_weights(folder, weights_sha256, model.model)
-            self._encoder = FeatureEncoder.load(str(folder), text_length=model.text_length, batch_size=model.batch_size)
+            self._encoder = FeatureEncoder.load(
+                str(folder), text_length=model.text_length, batch_size=model.batch_size, device=own_device()
+            )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (chunk,), (rows,), (frames,) = batch["chunk"].tolist(), batch["row"], batch["frames"]
