@@ -214,18 +214,18 @@ class Tokenizer:
             }
         (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def __call__(self, texts: Sequence[str]) -> Int64[np.ndarray, "batch tokens"]:
-        """Return int64 ids (len(texts), context_length): start, pieces, end, then padding (CLIP: the end token)."""
+    def __call__(self, texts: Sequence[str], length: int | None = None) -> Int64[np.ndarray, "batch tokens"]:
+        """Return int64 ids (len(texts), context_length, or `length`): start, pieces, end, then padding (CLIP: end)."""
         if isinstance(texts, str):
             raise TypeError("texts: got one string, wanted a list of strings")
-        token_ids = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
-        frame = self._frame
+        longest, frame = length or self.context_length, self._frame
+        token_ids = np.full((len(texts), longest), self.pad_id, dtype=np.int64)
         for row, encoding in zip(
             token_ids, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
         ):
             keeps_end = self.long_texts == "keep_end"
-            pieces = encoding.ids[: max(0, self.context_length - frame.num_special)] if keeps_end else encoding.ids
-            ids = [*frame.prefix, *pieces, *frame.suffix][: self.context_length]
+            pieces = encoding.ids[: max(0, longest - frame.num_special)] if keeps_end else encoding.ids
+            ids = [*frame.prefix, *pieces, *frame.suffix][:longest]
             row[: len(ids)] = ids
         return token_ids
 

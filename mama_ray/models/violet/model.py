@@ -19,6 +19,7 @@ from mama_ray.models.answering import JointEncoder
 from mama_ray.models.attention import visible_tokens
 from mama_ray.models.bert import INIT_STD, BertEmbeddings, BertEncoder, BertMlmHead, initialise_bert
 from mama_ray.models.clip_vip.model import LogitScaleConfig
+from mama_ray.models.settings import QuestionForm
 from mama_ray.models.transformer import EncoderConfig
 from mama_ray.models.violet.frame_encoder import FrameEncoder
 from mama_ray.models.violet.swin import SwinConfig
@@ -65,6 +66,8 @@ class VioletConfig(Config):
     """Rows of the task embeddings that the weights hold, which nothing reads here; 0 is none."""
     mlm_head: bool = True
     """Whether there is the head that predicts a masked word, and so answers."""
+    question_form: QuestionForm = "release"
+    """How a multiple choice is put: [SEP] before each option and the end cut, or fitted, as `prompts.py` says."""
     pixel_mean: tuple[float, float, float] = IMAGENET_PIXEL_MEAN
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = IMAGENET_PIXEL_STD

@@ -13,11 +13,13 @@ from mama_ray.data.video.settings import Resize
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
+from mama_ray.models.asking import question_form_of
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.heads.classes import ClassHeadFile, has_class_head, read_class_head
 from mama_ray.models.hub import EMBEDDED_ENCODER, evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
+from mama_ray.models.settings import QuestionForm
 from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.models.vgt.model import VgtConfig
 from mama_ray.models.weight_files import hash_weights
@@ -46,6 +48,7 @@ class EvaluatedModel:
     num_regions: int = 0
     class_head: ClassHeadFile | None = None
     """The heads that tell classes, where it has some."""
+    question_form: QuestionForm = "release"
 
     @property
     def sampling(self) -> str:
@@ -88,7 +91,7 @@ def find_model(
     features = None if features is None else absolute_uri(features)
     num_regions = regions_read(features, config, option="features")
     found = (named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
-    return EvaluatedModel(*found, features, num_regions, class_head)
+    return EvaluatedModel(*found, features, num_regions, class_head, question_form_of(config))
 
 
 def _features_of(training: dict) -> str | None:
