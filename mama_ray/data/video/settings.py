@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
 
-Resize = Literal["squash", "center_crop", "random_resized_crop"]
+Resize = Literal["squash", "center_crop", "random_crop", "random_resized_crop"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 

@@ -28,7 +28,7 @@ from mama_ray.storage.places import whole_file
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
 # What folders say nothing of that were written before these were fields: how such models learned.
-_OF_EARLIER_FOLDERS = {"question_form": "fitted"}
+_OF_EARLIER_FOLDERS = {"question_form": "fitted", "resize": "squash", "interpolation": "bicubic"}
 
 
 def build_fresh(config: VioletConfig) -> Violet:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mama_ray.config import Config
+from mama_ray.data.video.settings import Interpolation
 from mama_ray.errors import UserError
 from mama_ray.models.answering import JointEncoder
 from mama_ray.models.attention import visible_tokens
@@ -72,6 +73,10 @@ class VioletConfig(Config):
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = IMAGENET_PIXEL_STD
     """RGB standard deviation, full scale 1."""
+    resize: Literal["squash", "center_crop"] = "center_crop"
+    """How evaluation makes frames square where nobody says otherwise: the release's short side and centre."""
+    interpolation: Interpolation = "bilinear"
+    """With which filter frames are scaled: the release's."""
     linear_init: Literal["bert", "fan_in"] = "bert"
     """Start of the linear layers: bert: N(0, 0.02), which suits wide ones; fan_in: N(0, 1 / inputs), without which a
     narrow model from scratch hardly hears of the video at [MASK]."""
