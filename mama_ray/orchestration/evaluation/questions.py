@@ -86,7 +86,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         num_frames=benchmark.num_frames,
         image_size=benchmark.image_size,
     )
-    model = find_model(job.checkpoint, sizes, resize=job.resize, features=job.features)
+    model = find_model(job.checkpoint, sizes, resize=job.resize, sampling=job.asked_sampling, features=job.features)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
@@ -219,7 +219,7 @@ def make_plan(
         question_length=model.text_length,
         num_frames=model.num_frames,
         transform=model.transform,
-        decode=job.decode,
+        decode=model.decoding(job.decode),
         batch_size=job.batch_size,
         features=model.features,
         num_regions=model.num_regions,
