@@ -23,6 +23,7 @@ from mama_ray.models.heads.classes import ClassHeads
 from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
+from mama_ray.models.timesformer.model import Timesformer
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.objectives.classification import ClassificationObjective
@@ -134,10 +135,13 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
         return from_preset(job.model.preset, sizes | own | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
-        return from_pretrained(source, **own)
-    prefix = prefix_of(source)
-    with storage_errors(source), model_folder(source) as directory:
-        return from_pretrained(f"{prefix}{directory}", **own)
+        model = from_pretrained(source, **own)
+    else:
+        with storage_errors(source), model_folder(source) as directory:
+            model = from_pretrained(f"{prefix_of(source)}{directory}", **own)
+    if isinstance(model, Timesformer):  # as LaViLa, once: interpolated in each step, 16 frames would learn 4 rows
+        model.lengthen_(job.data.num_frames)
+    return model
 
 
 def _build_state(
