@@ -36,7 +36,7 @@ from mama_ray.data.foreign_tokenizer import (
     stored_context_length,
     tokenizer_settings,
 )
-from mama_ray.data.token_frame import TokenFrame
+from mama_ray.data.token_frame import TokenFrame, reachable_ids
 from mama_ray.data.wordpiece import (
     VOCABULARY_FILE,
     WORD_PIECE_SETTINGS,
@@ -89,7 +89,7 @@ class Tokenizer:
         if frame is None:
             frame = self._clip_frame(backend)
         else:
-            self.vocab_size = _reachable_ids(backend, frame)
+            self.vocab_size = reachable_ids(backend, frame)
             self._backend.encode_special_tokens = True  # a text that has a special token's name means its letters
         self._frame, self.pad_id = frame, frame.pad_id
 
@@ -287,14 +287,11 @@ class WordPieceTokenizer(Tokenizer):
         """Learn pieces from `texts`, as `train_word_pieces` does."""
         return cls(train_word_pieces(texts, vocab_size), context_length)
 
+    def words(self) -> tuple[str, ...]:
+        """Return every piece of the vocabulary as it is written there, in the order of the ids."""
+        return tuple(self._backend.id_to_token(number) or f"[{number}]" for number in range(self.vocab_size))
+
     def single_pieces(self, words: Sequence[str]) -> list[int]:
         """Return each word's id, -1 where it is not exactly one piece of the vocabulary."""
         unknown = self._frame.unknown_id
         return [ids[0] if len(ids) == 1 and ids[0] != unknown else -1 for ids in self.pieces(words)]
-
-
-def _reachable_ids(backend: Backend, frame: TokenFrame) -> int:
-    """One more than the largest id that a text can have: special tokens that no text has may lie behind (T5's)."""
-    special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
-    pieces = set(backend.get_vocab(with_added_tokens=True).values()) - special
-    return max(pieces | frame.ends | {frame.pad_id}) + 1

@@ -71,6 +71,14 @@ def answers_within_reach(answers: AnswerList, model_type: str, tokenizer: Tokeni
     return AnswerList(tuple(kept), tuple(counts[answer] for answer in kept), answers.num_questions)
 
 
+def answers_without_list(model_type: str, tokenizer: Tokenizer) -> AnswerList | None:
+    """Return what a backbone chooses from that was given no list: VIOLET any word-piece, as its release does."""
+    if model_type != "violet" or not isinstance(tokenizer, WordPieceTokenizer):
+        return None
+    words = tokenizer.words()
+    return AnswerList(words, (0,) * len(words))
+
+
 def give_answers(model: DualEncoder, answers: Sequence[str], tokenizer: Tokenizer) -> None:
     """Tell a backbone that answers by itself the list that it chooses from."""
     if isinstance(model, ChoosesFromList):

@@ -245,7 +245,7 @@ def score_features(
     else:
         ends = np.cumsum(list(head.sizes.values()))[:-1]
         logits = dict(zip(head.sizes, np.split(whole, ends, axis=2), strict=True))
-        scores = head_scores(targets, logits, benchmark.views.pool, actions=head.actions)
+        scores = head_scores(targets, logits, actions=head.actions)
     return measure_classes(
         targets,
         scores,
@@ -271,7 +271,7 @@ def _name_missing(targets: Targets, clips: AnnotatedClips, errors: dict[int, str
 
 
 def _protocol_of(benchmark: AnnotatedBenchmark, model: EvaluatedModel, *, tells_classes: bool) -> dict[str, object]:
-    views = benchmark.views
+    views = benchmark.views.model_copy(update={"pool": "mean"}) if tells_classes else benchmark.views
     windows = f"{views.num_windows} windows of {views.window_frames} consecutive frames, evenly spread"
     compared = benchmark.score if isinstance(benchmark, MultipleChoiceBenchmark) else "cosine"
     named: dict[str, object] = {

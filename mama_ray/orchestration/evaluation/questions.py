@@ -31,7 +31,7 @@ from mama_ray.evaluation.question_protocol import (
     measure,
     result_table,
 )
-from mama_ray.models.asking import asked_length, count_cut_questions
+from mama_ray.models.asking import answers_without_list, asked_length, count_cut_questions
 from mama_ray.models.heads.folder import stored_head
 from mama_ray.models.heads.settings import HeadKind
 from mama_ray.models.run_config import RUN_CONFIG, training_config
@@ -93,7 +93,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
     ensure_readable(shards)
-    answerer = read_answerer(model)
+    answerer = read_answerer(model, is_open=benchmark.task != "multiple_choice")
     connect()
     table, found = _load.options(num_returns=2).remote(shards, job.questions or answerer.questions, benchmark)
     asked = result_of(found, table)
@@ -167,8 +167,9 @@ def _tell_lost(
     return num_cut, length
 
 
-def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
-    """Read what a model's folder says of how it answers."""
+def read_answerer(model: EvaluatedModel, *, is_open: bool = False) -> AnsweringFolder:
+    """Read what a model's folder says of how it answers, `is_open` open-ended questions, for which there may be no list
+    where the model needs none."""
     with storage_errors(model.uri), Place.of(model.uri).local() as folder:
         names = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "vocab.txt")
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
@@ -181,6 +182,8 @@ def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
             f"{ANSWERS_NAME} is not the list that the head learned", got=f"{len(answers)} answers",
             wanted=f"the {len(listed)} of head.json", remedy="take both files from one checkpoint",
         )  # fmt: skip
+    if is_open and answers is None and head == "own":
+        answers = answers_without_list(model_type, load_tokenizer(files, model.text_length))
     return AnsweringFolder(files, answers, model_type, head, questions)
 
 
