@@ -28,7 +28,7 @@ from search_cases.tables import percentiles, write_random_table
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.serving.cluster import ClusterIndex, deploy_index, start_serve
 from mama_ray.orchestration.serving.replicas import ReplicaConfig
-from mama_ray.search.embedding_parts import SUMMARY_NAME, read_identity, read_part, read_summary
+from mama_ray.search.embedding_parts import find_summary, read_identity, read_part, read_summary
 from mama_ray.search.index import Hit, Query
 from mama_ray.storage.places import Place
 
@@ -50,7 +50,7 @@ def main(
     result: dict = {"clips": clips, "dim": dim, "shares, each a replica": shares}
     with tempfile.TemporaryDirectory(dir=storage) as folder:
         place = Place.of(table or f"{folder}/table")
-        if not (place / SUMMARY_NAME).is_file():
+        if find_summary(place) is None:
             write_random_table(place, clips, dim, 0, part_clips=_PART_CLIPS)
         found = sum(counts.num_clips for counts in read_summary(place).values())
         assert (found, read_identity(place).dim) == (clips, dim), f"{place.uri} is another table"

@@ -16,7 +16,8 @@ import ray
 from ray.data import DataContext, TaskPoolStrategy
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
-from mama_ray.captioning.engines.vllm_setup import PICTURES, engine_options
+from mama_ray.captioning.engines.vllm_prompt import LargestPicture
+from mama_ray.captioning.engines.vllm_setup import engine_options, shown_options
 from mama_ray.captioning.narrator.folder import embedded_narrator
 from mama_ray.orchestration.captioning.committed import num_files, read_rows
 from mama_ray.orchestration.captioning.decode import decode_chunk
@@ -116,7 +117,7 @@ def caption_by_ray_llm(plan: CaptionPlan, setting: Setting) -> None:
     batches = {} if setting.concurrent_batches is None else {"max_concurrent_batches": setting.concurrent_batches}
     config = vLLMEngineProcessorConfig(
         model_source=plan.model or str(embedded_narrator()),
-        engine_kwargs=engine_options(plan.engine, PICTURES, on_cpu=True),
+        engine_kwargs=engine_options(plan.engine, shown_options(LargestPicture(plan.captioner.side)), on_cpu=True),
         placement_group_config={"bundles": [{"CPU": 1}]},  # else an engine waits for a GPU
         batch_size=CHUNK_CLIPS,
         # The prompt is rendered, and vLLM reads it as in our engine: none of these stages has anything to do.

@@ -1,6 +1,5 @@
 """Tables of random embeddings of any size, and how times of queries are summed up."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,11 +9,12 @@ import pyarrow.parquet as pq
 
 from mama_ray.search.embedding_parts import (
     IDENTITY_NAME,
-    SUMMARY_NAME,
     TABLE_VERSION,
     PartCounts,
+    Summary,
     TableIdentity,
     embedding_schema,
+    write_summary,
 )
 from mama_ray.storage.places import Place
 
@@ -42,8 +42,8 @@ def write_random_table(
         part = _part_table(start, made[0], np.stack(made[1:], axis=1) if num_captions else np.zeros((size, 0, dim)))
         written = partial(pq.write_table, part, compression="zstd", use_dictionary=_REPEATED, write_statistics=False)
         (folder / name).write_whole(written)
-        parts[name] = PartCounts(num_clips=size, num_captions=size * num_captions).model_dump()
-    (folder / SUMMARY_NAME).write_whole(json.dumps({"version": TABLE_VERSION, "parts": parts}))
+        parts[name] = PartCounts(num_clips=size, num_captions=size * num_captions)
+    write_summary(folder, Summary(parts=parts))
 
 
 def _part_table(start: int, video: np.ndarray, captions: np.ndarray) -> pa.Table:

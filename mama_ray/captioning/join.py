@@ -113,7 +113,7 @@ def _choose(
     chosen, strangers, use = [], [], CaptionUse(name, exclude_flags)
     for part in parts:
         part, is_used = use.take(part, pc.index_in(part["clip_id"], value_set=clips["clip_id"]))
-        strangers.append(part.filter(pc.invert(_is_of_clip(part, clips))).select(["row", "video_sha256"]))
+        strangers.append(part.filter(pc.invert(is_of_clip(part, clips))).select(["row", "video_sha256"]))
         chosen.append(part.filter(pa.array(is_used)).select(["row", "caption", "source"]))
     others = pa.concat_tables(strangers) if strangers else None
     if others:
@@ -122,8 +122,11 @@ def _choose(
     return chosen, use.result()
 
 
-def _is_of_clip(part: pa.Table, clips: pa.Table) -> pa.ChunkedArray:
-    """Whether each row was written from the video of its clip, or from the one that this was made of."""
+def is_of_clip(part: pa.Table, clips: pa.Table) -> pa.ChunkedArray:
+    """Whether each row was written from the video of its clip, or from the one that this was made of.
+
+    part: rows of a caption table with `row`, that of their clip, null for none.
+    """
     columns = [name for name in ("sha256", "source_sha256") if name in clips.column_names]
     found = [pc.fill_null(pc.equal(part["video_sha256"], clips[name].take(part["row"])), False) for name in columns]
     return reduce(pc.or_, found)

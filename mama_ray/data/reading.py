@@ -22,6 +22,7 @@ from mama_ray.storage.retries import with_retries
 # Neighbours in a shard are a kilobyte apart; reading over a gap costs less than another request to an object store.
 MAX_GAP_BYTES = 64 << 10
 MAX_REQUEST_BYTES = 8 << 20
+HELD_BYTES = 512 << 20  # of videos that a task holds at once: some hundred clips, or one that is larger
 _NUM_READ_THREADS = 8  # object stores answer in tens of milliseconds; decoding waits for no single request
 
 _Retry = Callable[[Callable[[], bytes]], bytes]
@@ -32,8 +33,9 @@ def read_payloads(
 ) -> list[bytes | ShardError]:
     """Fetch the videos of index rows, several requests at a time; one that is not what the index says is a ShardError.
 
-    That is a fact about the clip: its shard is truncated, or its bytes are others. A storage that fails for a moment is
-    asked again by `retry`, which calls a request; one that fails for good is a UserError that names the shard.
+    That is a fact about the clip: its shard is truncated, or its bytes are others, read twice. A storage that fails for
+    a moment is asked again by `retry`, which calls a request; one that fails for good is a UserError that names the
+    shard.
     """
     payloads: list[bytes | ShardError] = [b""] * len(records)
     has_failed = threading.Event()  # the others need not wait for the same storage once more
@@ -41,18 +43,44 @@ def read_payloads(
     def fetch(run: Sequence[int]) -> None:
         if has_failed.is_set():
             return
+        wanted = [records[position] for position in run]
         try:
-            with storage_errors((folder / records[run[0]]["shard"]).uri):
-                start, data = _read_run(shards, [records[position] for position in run], retry)
+            with storage_errors((folder / wanted[0]["shard"]).uri):
+                found = _read_clips(shards, wanted, retry)
+                bad = [number for number, payload in enumerate(found) if isinstance(payload, ShardError)]
+                if bad:  # bytes may have been lost or changed on their way
+                    with _OpenShards(folder) as opened_anew:
+                        for number in bad:
+                            (found[number],) = _read_clips(opened_anew, [wanted[number]], retry)
         except UserError:
             has_failed.set()
             raise
-        for position in run:
-            payloads[position] = _cut(data, start, records[position])
+        for position, payload in zip(run, found, strict=True):
+            payloads[position] = payload
 
     with _OpenShards(folder) as shards, ThreadPoolExecutor(_NUM_READ_THREADS) as pool:
         list(pool.map(fetch, merge_neighbours(records)))
     return payloads
+
+
+def iter_payloads(
+    folder: Place, records: Sequence[Mapping], *, max_bytes: int = HELD_BYTES
+) -> Iterator[bytes | ShardError]:
+    """Yield what `read_payloads` returns, of which no more than `max_bytes`, or one video, are in memory at a time."""
+    for run in bounded_runs(records, max_bytes):
+        yield from read_payloads(folder, run)
+
+
+def bounded_runs(records: Sequence[Mapping], max_bytes: int = HELD_BYTES) -> Iterator[Sequence[Mapping]]:
+    """Cut index rows into as few runs as have no more bytes than that; a video that is larger is a run of its own."""
+    start = num_bytes = 0
+    for stop, record in enumerate(records):
+        if start < stop and num_bytes + record["num_bytes"] > max_bytes:
+            yield records[start:stop]
+            start, num_bytes = stop, 0
+        num_bytes += record["num_bytes"]
+    if start < len(records):
+        yield records[start:]
 
 
 def read_clip_bytes(folder: Place, shard: str, offset: int, num_bytes: int, *, sha256: str | None = None) -> bytes:
@@ -130,9 +158,11 @@ class _OpenShards:
             return self._files[shard]
 
 
-def _read_run(shards: _OpenShards, run: Sequence[Mapping], retry: _Retry) -> tuple[int, bytes]:
+def _read_clips(shards: _OpenShards, run: Sequence[Mapping], retry: _Retry) -> list[bytes | ShardError]:
+    """Read neighbours in a shard by one request."""
     start, stop = run[0]["offset"], max(record["offset"] + record["num_bytes"] for record in run)
-    return start, retry(lambda: shards.read(run[0]["shard"], start, stop))
+    data = retry(lambda: shards.read(run[0]["shard"], start, stop))
+    return [_cut(data, start, record) for record in run]
 
 
 def _cut(data: bytes, start: int, record: Mapping) -> bytes | ShardError:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mama_ray.errors import UserError
+from mama_ray.storage.node_copies import node_copy
 from mama_ray.storage.places import Place, absolute_uri
 from mama_ray.storage.waits import told_wait
 
@@ -57,16 +58,42 @@ def absolute_source(source: str) -> str:
 
 
 @contextmanager
-def local_model(source: str) -> Iterator[Path]:
-    """Give the local folder that a path, a URI or a hub id of a model means; a download lasts as long as the block."""
+def local_model(source: str, *, revision: str | None = None) -> Iterator[Path]:
+    """Give the local folder that a path, a URI or a hub id of a model means.
+
+    A download lasts as long as the block, on a machine one for all. `revision` is of a hub's repository.
+    """
     source = without_prefix(source)
     if "://" in source or os.path.isdir(os.path.expanduser(source)):
         with ExitStack() as download:
             with told_wait(f"fetching {source}", after_s=2.0):  # a local folder is there at once
-                directory = download.enter_context(Place.of(source).local())
+                directory = download.enter_context(node_copy(Place.of(source)))
             yield directory
     else:
-        yield fetch_from_hub(source)
+        yield fetch_from_hub(source, revision=revision)
+
+
+def revision_of(folder: Path) -> str | None:
+    """Return the commit of a folder that `fetch_from_hub` gave, None for any other."""
+    is_of_hub = folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name)
+    return folder.name if is_of_hub else None
+
+
+def require_weights(folder: Path, sha256: str, source: str | None) -> None:
+    """Raise UserError unless the weights in a folder are those that a job began with."""
+    from mama_ray.models.weight_files import hash_weights  # torch, which whoever names a model does without
+
+    try:
+        found = hash_weights(folder)
+    except FileNotFoundError:
+        found = None
+    if found != sha256:
+        raise UserError(
+            "the model is another one than when the job began",
+            got=f"{source} on this machine",
+            wanted=f"weights of sha256 {sha256}",
+            remedy="put the same files there on all nodes, or start the job again with another --output",
+        )
 
 
 @contextmanager
@@ -87,23 +114,23 @@ def require_hub_id(name: str) -> None:
         )
 
 
-def fetch_from_hub(repo_id: str, *, local_files_only: bool = False) -> Path:
-    """Fetch config, safetensors and tokenizer of a hub repository, or find them in the local cache."""
+def fetch_from_hub(repo_id: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
+    """Fetch config, safetensors and tokenizer of a hub repository, or find them in the local cache; without a revision
+    they are the newest."""
     require_hub_id(repo_id)
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError
 
+    def fetch(names: list[str]) -> Path:
+        own = {"revision": revision, "local_files_only": local_files_only}
+        return Path(huggingface_hub.snapshot_download(repo_id, allow_patterns=names, **own))
+
     try:
         with told_wait(f"fetching {repo_id} from the Hugging Face hub", after_s=2.0):  # not what the cache holds
-            folder = Path(
-                huggingface_hub.snapshot_download(repo_id, allow_patterns=HUB_FILES, local_files_only=local_files_only)
-            )
+            folder = fetch(HUB_FILES)
             if any(folder.glob(_WEIGHTS)):
                 return folder
-            wanted = [*HUB_FILES, _OLD_WEIGHTS]  # only then: most repositories hold the weights in both forms
-            return Path(
-                huggingface_hub.snapshot_download(repo_id, allow_patterns=wanted, local_files_only=local_files_only)
-            )
+            return fetch([*HUB_FILES, _OLD_WEIGHTS])  # only then: most repositories hold the weights in both forms
     # OSError holds every way a download fails: no network, no such repository, not in the cache, disk full.
     except (OSError, HFValidationError) as error:
         raise UserError(

@@ -1,9 +1,11 @@
 """The files of a table of embeddings: what it is of, which parts it has, and the rows of a part.
 
-`config.json` says of which model and shards the features are; `embeddings.json`, written last, names the parts with
-their counts. A folder without it is no table.
+`config.json` says of which model and shards the features are; `embeddings.jsonl`, written last, names the parts with
+their counts, one a line below the line of the whole. A folder without it is no table, but for one of version 1, which
+has the same in `embeddings.json`.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
@@ -16,11 +18,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mama_ray.errors import UserError
 from mama_ray.storage.parquet import read_parquet
 from mama_ray.storage.places import Place, storage_errors
-from mama_ray.storage.small_files import check_form, require_plain_name
+from mama_ray.storage.small_files import MAX_FILE_BYTES, FileFormError, check_form, parse_json, require_plain_name
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 IDENTITY_NAME = "config.json"
-SUMMARY_NAME = "embeddings.json"
+SUMMARY_NAME = "embeddings.jsonl"
+_SUMMARY_OF_VERSION_1 = "embeddings.json"
 INDEX_AGAIN = "run jobs/index.py with the same arguments; it goes on where it stopped"
 
 
@@ -44,11 +47,28 @@ class PartCounts(BaseModel):
     num_captions: int = Field(ge=0, lt=1 << 40)
 
 
-class _Summary(BaseModel):
-    model_config = ConfigDict(extra="allow")
+_PartName = Annotated[str, AfterValidator(require_plain_name)]
 
-    version: int = Field(ge=1, le=TABLE_VERSION)
-    parts: dict[Annotated[str, AfterValidator(require_plain_name)], PartCounts]
+
+class _Line(PartCounts):
+    """A line of the summary's file."""
+
+    name: _PartName
+
+
+class _Head(BaseModel):
+    """The first line of it."""
+
+    version: int = Field(ge=2, le=TABLE_VERSION)
+    num_parts: int = Field(ge=0)
+    num_errors: int = Field(ge=0)
+
+
+class Summary(BaseModel):
+    """The parts of a finished table by name, and how many of its clips have no video feature."""
+
+    parts: dict[_PartName, PartCounts]
+    num_errors: int = Field(0, ge=0)
 
 
 def embedding_schema(dim: int) -> pa.Schema:
@@ -76,13 +96,50 @@ def read_identity(folder: Place) -> TableIdentity:
     return check_form(TableIdentity, content, folder / IDENTITY_NAME)
 
 
+def write_summary(folder: Place, summary: Summary) -> None:
+    """Write what makes a folder a table; UserError where it would be too large to be read again."""
+    counts = {name: sum(getattr(one, name) for one in summary.parts.values()) for name in PartCounts.model_fields}
+    head = {"version": TABLE_VERSION, "num_parts": len(summary.parts), **counts, "num_errors": summary.num_errors}
+    parts = ({"name": name, **summary.parts[name].model_dump()} for name in sorted(summary.parts))
+    data = "".join(f"{json.dumps(line)}\n" for line in (head, *parts)).encode()
+    if len(data) > MAX_FILE_BYTES:
+        raise UserError(
+            "the index has too many files",
+            got=f"{len(summary.parts)}, whose list has {len(data)} bytes",
+            wanted=f"{MAX_FILE_BYTES} bytes at most",
+            remedy="start it with a larger --part_clips and another --output",
+        )
+    (folder / SUMMARY_NAME).write_whole(data)
+    earlier = folder / _SUMMARY_OF_VERSION_1
+    if earlier.is_file():  # it says no longer what the table is
+        earlier.delete_file()
+
+
+def find_summary(folder: Place) -> Summary | None:
+    """Return the summary of a table, None where it is not finished; FileFormError for one that is damaged."""
+    place, earlier = folder / SUMMARY_NAME, folder / _SUMMARY_OF_VERSION_1
+    try:
+        head, *lines = place.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        try:
+            return check_form(Summary, parse_json(earlier.read_bytes(), earlier), earlier)
+        except FileNotFoundError:
+            return None
+    told = check_form(_Head, parse_json(head, place), place)
+    named = [check_form(_Line, parse_json(line, place), place) for line in lines if line]
+    if len(named) != told.num_parts:
+        raise FileFormError(f"{place} is cut", got=f"{len(named)} parts", wanted=told.num_parts)
+    parts = {one.name: PartCounts(num_clips=one.num_clips, num_captions=one.num_captions) for one in named}
+    return Summary(parts=parts, num_errors=told.num_errors)
+
+
 def read_summary(folder: Place) -> dict[str, PartCounts]:
     """Return the parts of a finished table by name, with their counts; UserError where it is not finished."""
     with storage_errors(folder.uri):
-        content = (folder / SUMMARY_NAME).read_json()
-    if content is None:
+        summary = find_summary(folder)
+    if summary is None:
         raise UserError(f"the index {folder.uri} is not finished", wanted=SUMMARY_NAME, remedy=INDEX_AGAIN)
-    return check_form(_Summary, content, folder / SUMMARY_NAME).parts
+    return summary.parts
 
 
 def part_table(rows: Sequence[Mapping[str, Any]], dim: int) -> pa.Table:

@@ -1,6 +1,8 @@
 """The table of embeddings that jobs/index.py writes, in memory: arrays that search reads as they are."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +23,7 @@ from mama_ray.search.embedding_parts import (
 from mama_ray.storage.places import Place
 
 _NORM_TOLERANCE = 0.02  # far above the rounding of float16
+_READERS, _MOST_AHEAD = 8, 8192  # of parts of an object store; clips, some 30 MB, that wait in memory
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class EmbeddingTable:
         identity, parts = read_identity(folder), read_summary(folder)
         parts, first_row = _share_of(parts, *share)
         filling = _Filling(identity.dim, parts)
-        for name in parts:
-            filling.add(folder / name, read_part(folder / name, identity.dim, ("clip_id", "video", "captions")))
+        for name, part in _in_order(folder, identity.dim, parts, ("clip_id", "video", "captions")):
+            filling.add(folder / name, part)
             pa.default_memory_pool().release_unused()  # it keeps what parts were read into, a third of the table
         table = filling.table(identity, first_row)
         del filling
@@ -121,8 +124,29 @@ def read_clip_ids(uri: str) -> pa.LargeStringArray:
     """Return the clip ids of a finished table in the order of its rows."""
     folder = Place.of(uri)
     dim, parts = read_identity(folder).dim, read_summary(folder)
-    ids = [read_part(folder / name, dim, ("clip_id",))["clip_id"].cast(pa.large_string()) for name in sorted(parts)]
+    in_order = _in_order(folder, dim, dict(sorted(parts.items())), ("clip_id",))
+    ids = [part["clip_id"].cast(pa.large_string()) for _, part in in_order]
     return pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.large_string()).combine_chunks()
+
+
+def _in_order(
+    folder: Place, dim: int, parts: Mapping[str, PartCounts], columns: Sequence[str]
+) -> Iterator[tuple[str, pa.Table]]:
+    """Yield the parts by name; of an object store some are read beside each other, as each takes several answers."""
+    if folder.is_local:
+        yield from ((name, read_part(folder / name, dim, columns)) for name in parts)
+        return
+    waiting: deque[tuple[str, Future[pa.Table]]] = deque()
+    num_clips = 0
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="parts") as pool:
+        for name, counts in parts.items():
+            waiting.append((name, pool.submit(read_part, folder / name, dim, columns)))
+            num_clips += counts.num_clips
+            while waiting and (len(waiting) > _READERS or num_clips > _MOST_AHEAD):
+                first, part = waiting.popleft()
+                num_clips -= parts[first].num_clips
+                yield first, part.result()
+        yield from ((name, part.result()) for name, part in waiting)
 
 
 def _share_of(parts: Mapping[str, PartCounts], number: int, of: int) -> tuple[dict[str, PartCounts], int]:

@@ -163,7 +163,8 @@ class ExactIndex:
 
     def _shortlist(self, direction: np.ndarray, mixture: float, rows: np.ndarray, num_wanted: int) -> np.ndarray:
         """Return those of the rows that may be among the best `num_wanted`."""
-        half = torch.from_numpy(direction).half()
+        norm = np.linalg.norm(direction)
+        half = torch.from_numpy(direction / norm if norm else direction).half()  # which ends at 65,504
         is_sparse = len(rows) < _GATHER_SHARE * len(self.table)
         total = np.zeros(len(rows), np.float32)
         if mixture > 0:
@@ -178,7 +179,7 @@ class ExactIndex:
                 nearest = self._nearest_of_all(torch.mv(captions, half).float().numpy())[rows]
             total += np.float32(1 - mixture) * nearest.astype(np.float32)
         last = np.partition(total, len(total) - num_wanted)[len(total) - num_wanted]
-        return rows[total >= last - _SLACK * np.linalg.norm(direction)]
+        return rows[total >= last - _SLACK]
 
     def _nearest_of_all(self, values: np.ndarray) -> np.ndarray:
         """Return of every row the largest of the values of its captions, 0 where it has none."""

@@ -1,8 +1,8 @@
 """The file of a lease: made only where there is none, changed only where it is still what was seen.
 
 On a disk a hard link makes it and a lock guards its change, both of which NFS keeps; S3 does either by the conditions
-of a PUT. Other storages know no such conditions: there the file is looked at before and after, which leaves a gap of
-moments for two starts at once.
+of a PUT. Other storages, and some that speak as S3 does, know no such conditions: there the file is looked at before
+and after, which leaves a gap of moments for two starts at once.
 """
 
 import contextlib
@@ -177,6 +177,7 @@ class _S3File:
         bucket, _, key = place.path.partition("/")
         self._name = {"Bucket": bucket, "Key": key}
         self._client = s3_client(AT_WORK)
+        self._takes_conditions = True
 
     def read(self) -> Content | None:
         answer = self._ask("get_object")
@@ -189,22 +190,34 @@ class _S3File:
         return self._put(data, IfNoneMatch="*")
 
     def replace(self, data: bytes, seen: Content) -> Content | None:
-        return self._put(data, IfMatch=seen.version)
+        return self.refresh(data, seen)
 
     def refresh(self, data: bytes, seen: Content) -> Content | None:
+        if self.read() != seen:  # a store that passes over conditions would write over another's
+            return None
         return self._put(data, IfMatch=seen.version)
 
     def delete(self, seen: Content) -> None:
         self._ask("delete_object")
 
     def _put(self, data: bytes, **condition: str) -> Content | None:
-        answer = self._ask("put_object", Body=data, **condition)
+        answer = self._put_once(data, condition)
+        if not self._takes_conditions:
+            time.sleep(_SETTLE_S)
         there = self.read()  # of a PUT whose answer was lost, or by a store that passes over conditions
         if there is not None and there.data == data:
             return there
         if answer is not None:
             logger.warning("%s does not keep the conditions of a PUT", "/".join(self._name.values()))
         return None
+
+    def _put_once(self, data: bytes, condition: dict[str, str]) -> Any:
+        if self._takes_conditions:
+            try:
+                return self._ask("put_object", Body=data, **condition)
+            except NotImplementedError:
+                self._takes_conditions = False
+        return self._ask("put_object", Body=data)
 
     def _ask(self, operation: str, **arguments: Any) -> Any:
         """Return the answer; None for an object that is not there, or not as the condition has it."""
@@ -217,6 +230,8 @@ class _S3File:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
                 if status in (404, 409, 412) and error.response.get("Error", {}).get("Code") != "NoSuchBucket":
                     return None
+                if status == 501 and arguments.keys() & {"IfMatch", "IfNoneMatch"}:  # some stores know neither
+                    raise NotImplementedError(str(error)) from error
                 raise
 
 

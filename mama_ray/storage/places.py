@@ -8,13 +8,14 @@ import contextlib
 import logging
 import stat
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -22,8 +23,16 @@ from mama_ray.errors import UserError
 from mama_ray.masking import holds_credentials
 from mama_ray.storage import large_copy
 from mama_ray.storage.failures import as_storage_error, told_of_storage
-from mama_ray.storage.s3 import AT_WORK, Patience, s3_filesystem
-from mama_ray.storage.small_files import MAX_FILE_BYTES, MAX_JSON_BYTES, parse_json, read_at_most, require_regular
+from mama_ray.storage.s3 import AT_WORK, Patience
+from mama_ray.storage.small_files import (
+    MAX_FILE_BYTES,
+    MAX_JSON_BYTES,
+    FileTooLarge,
+    parse_json,
+    read_at_most,
+    require_regular,
+)
+from mama_ray.storage.uris import absolute_uri, is_local_uri, join_uri, open_uri
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +62,10 @@ class Place:
             raise UserError(
                 "credentials inside a URI", got=f"{uri.partition('://')[0]}://***", remedy="put them in the environment"
             )
-        if _is_local(uri):
+        if is_local_uri(uri):
             path = absolute_uri(uri.removeprefix("file://"))
             return cls(pafs.LocalFileSystem(), path, path)
-        filesystem, path = _open(uri, patience)
+        filesystem, path = open_uri(uri, patience)
         return cls(filesystem, path, path if "://" in path else f"{uri.partition('://')[0]}://{path}")
 
     def __reduce__(self) -> tuple[Callable[[str], "Place"], tuple[str]]:
@@ -141,9 +150,14 @@ class Place:
         return self.read_bytes(max_bytes).decode()
 
     def read_json(self) -> Any:
-        """Read a small JSON file with one object; None when it is missing or anything else."""
+        """Read a small JSON file with one object; None when it is missing or anything else.
+
+        Raises FileTooLarge for one that may be whole, but is no small file.
+        """
         try:
             content = parse_json(self.read_bytes(MAX_JSON_BYTES), self)
+        except FileTooLarge:
+            raise
         except (FileNotFoundError, ValueError):
             return None
         return content if isinstance(content, dict) else None
@@ -161,11 +175,19 @@ class Place:
             content(sink)
             data = sink.getvalue()
         if isinstance(self.filesystem, (pafs.S3FileSystem, pafs.GcsFileSystem)):
-            with self.filesystem.open_output_stream(self.path) as stream:
-                stream.write(data)
+            if threading.current_thread() is not threading.main_thread():
+                self._put(data)
+                return
+            # A stream that an interrupt closes would leave an empty object: none reaches another thread than the first.
+            with ThreadPoolExecutor(1, thread_name_prefix="write") as thread:
+                thread.submit(self._put, data).result()
             return
         self.parent.make_folder()
         with self.open_whole() as stream:
+            stream.write(data)
+
+    def _put(self, data: bytes | pa.Buffer) -> None:
+        with self.filesystem.open_output_stream(self.path) as stream:
             stream.write(data)
 
     @contextlib.contextmanager
@@ -244,16 +266,6 @@ def set_usual_modes(folder: Path, files: Iterable[Path]) -> None:
                 file.chmod(mode)
 
 
-def join_uri(uri: str, *parts: str) -> str:
-    """Append path components to a local path or URI."""
-    return "/".join([uri.rstrip("/"), *parts])
-
-
-def absolute_uri(uri: str) -> str:
-    """Return a local path made absolute, any other URI as it is: workers have another working directory."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
-
-
 @contextlib.contextmanager
 def storage_errors(uri: str) -> Iterator[None]:
     """Turn what the storage refuses into one UserError: it names the place, what was said, and the remedy.
@@ -275,26 +287,3 @@ def _path_of(info: pafs.FileInfo) -> str | None:
         return info.path
     except UnicodeDecodeError:
         return None
-
-
-def _is_local(uri: str) -> bool:
-    return "://" not in uri or uri.startswith("file://")
-
-
-def _open(uri: str, patience: Patience) -> tuple[pafs.FileSystem, str]:
-    """Return the filesystem of a URI that is not local, and the path inside it."""
-    scheme, _, rest = uri.partition("://")
-    path = rest.rstrip("/")
-    if not path.strip("/") and scheme in ("s3", "s3a", "gs", "gcs"):
-        raise UserError("storage URI without a bucket", got=uri, wanted=f"{scheme}://bucket/path")
-    if scheme in ("s3", "s3a"):
-        return s3_filesystem(patience), path
-    if scheme in ("gs", "gcs"):
-        return pafs.GcsFileSystem(), path
-    try:
-        is_web = scheme in ("http", "https")  # whose paths are whole addresses, for fsspec
-        return pafs.PyFileSystem(pafs.FSSpecHandler(fsspec.filesystem(scheme))), uri.rstrip("/") if is_web else path
-    except (ValueError, ImportError) as error:
-        raise UserError(
-            "storage URI", got=uri, wanted="a local path, s3://, gs:// or a scheme fsspec can open", remedy=str(error)
-        ) from error

@@ -25,6 +25,10 @@ class FileFormError(UserError):
     """A small file that is not what its kind is: a device, too large, damaged, of another form."""
 
 
+class FileTooLarge(FileFormError):
+    """More bytes than a file of its kind has."""
+
+
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -45,13 +49,13 @@ def require_regular(path: str) -> None:
 
 
 def read_at_most(stream: BinaryIO, max_bytes: int, source: object) -> bytes:
-    """Read a stream to its end; FileFormError, which names `source`, where it holds more than `max_bytes`."""
+    """Read a stream to its end; FileTooLarge, which names `source`, where it holds more than `max_bytes`."""
     pieces, num_bytes = [], 0
     while piece := stream.read(_READ_BYTES):  # Arrow takes the memory of what it is asked for, not of what there is
         pieces.append(piece)
         num_bytes += len(piece)
         if num_bytes > max_bytes:
-            raise FileFormError("the file is too large for its kind", got=source, wanted=f"{max_bytes} bytes at most")
+            raise FileTooLarge("the file is too large for its kind", got=source, wanted=f"{max_bytes} bytes at most")
     return b"".join(pieces)
 
 

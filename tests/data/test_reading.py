@@ -2,8 +2,8 @@
 
 import threading
 from collections import Counter
+from pathlib import Path
 
-import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
@@ -12,60 +12,20 @@ from hypothesis import strategies as st
 
 from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
 from mama_ray.data.plan import EpochPlan, PlanConfig
-from mama_ray.data.reading import MAX_REQUEST_BYTES, merge_neighbours, read_clip_bytes, read_payloads
+from mama_ray.data.reading import (
+    MAX_REQUEST_BYTES,
+    merge_neighbours,
+    read_clip_bytes,
+    read_payloads,
+)
 from mama_ray.data.shard import ShardError, write_shard
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
+from tests.data.counted_storage import Storage
 from tests.data.shard_factory import FACTS, fake_clip, write_dataset
 from tests.storage.s3_faults import Refusing, serving
 
 SIZES = [7, 5, 9]
-
-
-class Storage(pafs.FSSpecHandler):
-    """The local disk, with its requests counted; `fail` is asked before each opening and each read."""
-
-    def __init__(self, fail=lambda kind, path, start: False) -> None:
-        super().__init__(fsspec.filesystem("file"))
-        self.fail, self.asked, self._lock = fail, Counter(), threading.Lock()
-
-    def open_input_file(self, path):
-        self._ask("open", path, 0)
-        return pa.PythonFile(_File(path, self._ask), mode="r")
-
-    def _ask(self, kind: str, path: str, start: int) -> None:
-        with self._lock:
-            self.asked[kind] += 1
-        if self.fail(kind, path, start):
-            raise OSError("When reading: AWS Error SLOW_DOWN")
-
-
-class _File:
-    """A file of the disk whose reads are told."""
-
-    def __init__(self, path: str, ask) -> None:
-        self._path, self._ask, self._file = path, ask, open(path, "rb")  # noqa: SIM115 - closed by `close`
-        self.closed = False
-
-    def read(self, size=-1):
-        self._ask("read", self._path, self._file.tell())
-        return self._file.read(size)
-
-    def seek(self, *where):
-        return self._file.seek(*where)
-
-    def tell(self):
-        return self._file.tell()
-
-    def seekable(self):
-        return True
-
-    def readable(self):
-        return True
-
-    def close(self):
-        self.closed = True
-        self._file.close()
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +111,24 @@ def test_one_changed_byte_costs_one_clip(dataset):
     assert errors_of(payloads).keys() == {3}
     assert isinstance(payloads[3], ShardError) and "sha256 differs" in str(payloads[3])
     assert payloads[4] == fake_clip(4)[1]
+
+
+@pytest.mark.parametrize(
+    "transfer",
+    [lambda data: data[: len(data) // 2], lambda data: bytes(byte ^ 1 for byte in data)],
+    ids=["lost", "changed"],
+)
+def test_bytes_that_were_lost_or_changed_on_their_way_are_read_again(dataset, transfer):
+    class Lossy(Storage):
+        """Gives other bytes than lie there, the first time that a file is opened, and no error."""
+
+        def open_input_file(self, path):
+            self.asked[path] += 1
+            data = Path(path).read_bytes()
+            return pa.BufferReader(transfer(data) if self.asked[path] == 1 else data)
+
+    records = records_of(dataset)
+    assert read_payloads(place_on(Lossy(), dataset), records) == [fake_clip(number)[1] for number in range(21)]
 
 
 @pytest.mark.parametrize("asked_alone", [False, True])

@@ -22,8 +22,16 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.commits: dict[str, dict[str, bytes]] = {}
         self.messages: list[str] = []
         self.objects: dict[str, bytes] = {}
+
+    def files_of(self, name: str, revision: str) -> dict[str, bytes] | None:
+        """Return the files of a repository at a commit that was asked for before, and else the newest."""
+        files = self.repositories.get(name)
+        if files is not None:
+            self.commits[_sha(files)] = dict(files)
+        return self.commits.get(revision, files)
 
     @property
     def endpoint(self) -> str:
@@ -84,23 +92,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        if match := re.fullmatch(r"/api/models/(.+)/revision/\w+", path):
-            files = self.hub.repositories.get(match[1])
+        if match := re.fullmatch(r"/api/models/(.+)/revision/(\w+)", path):
+            files = self.hub.files_of(match[1], match[2])
             siblings = [{"rfilename": name} for name in files or ()]
             if files is None:
                 self._answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
             else:
                 self._answer({"id": match[1], "sha": _sha(files), "siblings": siblings, "private": False})
-        elif match := re.fullmatch(r"/api/models/(.+)/tree/\w+", path):
-            files = self.hub.repositories[match[1]]
+        elif match := re.fullmatch(r"/api/models/(.+)/tree/(\w+)", path):
+            files = self.hub.files_of(match[1], match[2]) or {}
             oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
             self._answer([{"type": "file", "path": n, "size": len(files[n]), "oid": oids[n]} for n in files])
-        elif match := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/\w+/(.+)", path):
-            files = self.hub.repositories.get(match[1], {})
-            if match[2] not in files:
+        elif match := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/(.+)", path):
+            files = self.hub.files_of(match[1], match[2]) or {}
+            if match[3] not in files:
                 self._answer({"error": "Entry not found"}, 404, {"X-Error-Code": "EntryNotFound"})
             else:
-                self._send(files[match[2]], {"X-Repo-Commit": _sha(files)})
+                self._send(files[match[3]], {"X-Repo-Commit": _sha(files)})
         else:
             self._answer({"error": f"nothing at {path}"}, 404)
 

@@ -2,10 +2,19 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME, TableIdentity, write_part
+from mama_ray.search.embedding_parts import (
+    IDENTITY_NAME,
+    SUMMARY_NAME,
+    Summary,
+    TableIdentity,
+    read_summary,
+    write_part,
+    write_summary,
+)
 from mama_ray.storage.places import Place
 
 
@@ -46,5 +55,14 @@ def write_table(folder: Place, rows: Sequence[dict], dim: int, *, part_clips: in
     parts = {}
     for start in range(0, len(rows), part_clips):
         name = f"embeddings-{start // part_clips:06d}.parquet"
-        parts[name] = write_part(folder / name, rows[start : start + part_clips], dim).model_dump()
-    (folder / SUMMARY_NAME).write_whole(json.dumps({"version": 1, "parts": parts}))
+        parts[name] = write_part(folder / name, rows[start : start + part_clips], dim)
+    write_summary(folder, Summary(parts=parts))
+
+
+def as_of_version_1(folder: Path, *, num_errors: int = 0) -> Path:
+    """Make a finished table one that version 1 wrote, with all parts in one object; returns that file."""
+    parts = {name: counts.model_dump() for name, counts in read_summary(Place.of(folder)).items()}
+    (folder / SUMMARY_NAME).unlink()
+    earlier = folder / "embeddings.json"
+    earlier.write_text(json.dumps({"version": 1, "num_errors": num_errors, "parts": parts}, indent=1))
+    return earlier

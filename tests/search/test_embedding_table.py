@@ -1,13 +1,27 @@
 """A table of embeddings on disk and in memory."""
 
+import asyncio
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME
+from mama_ray.search import embedding_table
+from mama_ray.search.embedding_parts import (
+    IDENTITY_NAME,
+    SUMMARY_NAME,
+    PartCounts,
+    Summary,
+    find_summary,
+    read_summary,
+    write_summary,
+)
 from mama_ray.search.embedding_table import EmbeddingTable, read_clip_ids
 from mama_ray.storage.places import Place
-from tests.search.made_table import make_rows, write_table
+from mama_ray.storage.small_files import MAX_JSON_BYTES
+from tests.search.made_table import as_of_version_1, make_rows, write_table
+from tests.storage.s3_faults import FaultyProxy, serving
 
 DIM = 16
 
@@ -38,6 +52,40 @@ def test_a_folder_that_is_no_finished_table_is_told(tmp_path):
     (tmp_path / SUMMARY_NAME).unlink()
     with pytest.raises(UserError, match=r"not finished.*goes on"):
         EmbeddingTable.open(str(tmp_path))
+
+
+def test_a_table_of_version_1_is_read_until_its_summary_is_written_again(tmp_path):
+    folder = Place.of(tmp_path)
+    write_table(folder, make_rows(30, DIM), DIM, part_clips=10)
+    whole, parts = EmbeddingTable.open(str(tmp_path)), read_summary(folder)
+    earlier = as_of_version_1(tmp_path, num_errors=2)
+    assert find_summary(folder) == Summary(parts=parts, num_errors=2)
+    np.testing.assert_array_equal(EmbeddingTable.open(str(tmp_path)).video, whole.video)
+    del parts["embeddings-000002.parquet"]
+    write_summary(folder, Summary(parts=parts, num_errors=1))
+    assert not earlier.exists()
+    assert (len(EmbeddingTable.open(str(tmp_path))), find_summary(folder)) == (20, Summary(parts=parts, num_errors=1))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_table_of_more_parts_than_a_small_file_can_name_is_finished(tmp_path, version):
+    folder = Place.of(tmp_path)
+    parts = {f"{'long/' * 180}{number:06d}": PartCounts(num_clips=256, num_captions=512) for number in range(40_000)}
+    write_summary(folder, Summary(parts=parts))
+    path = tmp_path / SUMMARY_NAME if version == 2 else as_of_version_1(tmp_path)
+    assert path.stat().st_size > MAX_JSON_BYTES
+    assert read_summary(folder) == parts
+
+
+@pytest.mark.parametrize("damage", ["cut", "half a line", "no JSON"])
+def test_a_damaged_summary_is_told_and_not_taken_for_a_smaller_table(tmp_path, damage):
+    write_table(Place.of(tmp_path), make_rows(30, DIM), DIM, part_clips=10)
+    path = tmp_path / SUMMARY_NAME
+    lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    path.write_text("\n".join({"cut": lines[:3], "half a line": [*lines[:3], lines[3][:9]], "no JSON": ["?"]}[damage]))
+    with pytest.raises(UserError, match=SUMMARY_NAME):
+        read_summary(Place.of(tmp_path))
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "of another dim", "another part"])
@@ -90,3 +138,44 @@ def test_shares_of_a_table_join_to_the_whole(tmp_path, num_shares):
         next_row = own.stop
     assert next_row == len(whole)
     assert read_clip_ids(str(tmp_path)).to_pylist() == whole.clip_ids.to_pylist()
+
+
+class Busy(FaultyProxy):
+    """Spoils nothing, is slow, and knows how many files it was asked for at a time, at most."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self._asked, self.most = Counter(), 0
+
+    def choose(self, request):
+        return None
+
+    async def _forward(self, request, body):
+        self._asked[request.path] += 1
+        self.most = max(self.most, len(+self._asked))
+        await asyncio.sleep(0.05)
+        try:
+            return await super()._forward(request, body)
+        finally:
+            self._asked[request.path] -= 1
+
+
+@pytest.mark.parametrize(("most_ahead", "at_a_time"), [(8192, range(3, 11)), (1, range(1, 2))])
+def test_parts_of_an_object_store_are_read_beside_each_other(
+    s3_server, s3_bucket, tmp_path, monkeypatch, most_ahead, at_a_time
+):
+    rows, uri = make_rows(60, DIM), f"s3://{s3_bucket}/index"
+    for place in (Place.of(uri), Place.of(tmp_path)):
+        write_table(place, rows, DIM, part_clips=5)
+    monkeypatch.setattr(embedding_table, "_MOST_AHEAD", most_ahead)
+    with serving(Busy(s3_server["AWS_ENDPOINT_URL"])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        found, ids = EmbeddingTable.open(uri), read_clip_ids(uri)
+        assert proxy.most in at_a_time
+        (Place.of(uri) / "embeddings-000007.parquet").delete_file()
+        with pytest.raises(UserError, match=r"embeddings-000007\.parquet is missing"):
+            EmbeddingTable.open(uri)
+    wanted = EmbeddingTable.open(str(tmp_path))
+    assert ids.to_pylist() == found.clip_ids.to_pylist() == wanted.clip_ids.to_pylist()
+    np.testing.assert_array_equal(found.video, wanted.video)
+    np.testing.assert_array_equal(found.captions, wanted.captions)

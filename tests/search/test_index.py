@@ -85,6 +85,20 @@ def test_the_rounding_of_half_precision_loses_no_clip(tmp_path):
     assert [hit.clip_id for hit in index.search(query)] == [clip_id for clip_id, _ in brute_force(rows, query)]
 
 
+@pytest.mark.parametrize("length", [2.0**16, 2.0**100, 2.0**-19, 2.0**-100])
+@pytest.mark.parametrize("mixture", [1.0, 0.3, 0.0])
+def test_the_length_of_a_querys_feature_changes_no_order(index, length, mixture):
+    feature = unit(np.random.default_rng(5).normal(size=DIM))
+    hits = index.search(Query(plus=[length * feature], mixture=mixture, limit=10))
+    expected = index.search(Query(plus=[feature], mixture=mixture, limit=10))
+    assert [(hit.row, hit.similarity) for hit in hits] == [(hit.row, length * hit.similarity) for hit in expected]
+
+
+def test_to_a_feature_of_no_length_all_clips_are_equal(index, rows):
+    found = sorted(row["clip_id"] for row in rows if row["video"] is not None)
+    assert [hit.clip_id for hit in index.search(Query(plus=[np.zeros(DIM)], limit=9))] == found[:9]
+
+
 def test_equal_clips_come_in_the_order_of_their_ids_whatever_their_rows(index, rows):
     example = rows[4]["video"]  # row 9 is its equal
     equals = sorted(rows[row]["clip_id"] for row in (4, 9))

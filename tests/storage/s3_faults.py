@@ -18,6 +18,7 @@ _ERROR = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message>'
     "<RequestId>spoiled</RequestId><HostId>proxy</HostId></Error>"
 )
+_CONDITIONS = {"If-Match", "If-None-Match"}
 _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "expect"}
 
 
@@ -93,6 +94,26 @@ class FaultyProxy:
             content = await answer.read()
         is_bare = request.method == "HEAD" or answer.status == 204
         return web.Response(status=answer.status, headers=_passed_on(answer.headers), body=None if is_bare else content)
+
+
+class Unconditional(FaultyProxy):
+    """Spoils nothing, but knows no conditions of a PUT: it passes over them, or refuses them."""
+
+    def __init__(self, upstream: str, *, refuses: bool) -> None:
+        super().__init__(upstream)
+        self._refuses = refuses
+
+    def choose(self, request: web.BaseRequest) -> str | None:
+        return None
+
+    def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        if self._refuses and not _CONDITIONS.isdisjoint(request.headers):
+            return _error(501, "NotImplemented", "A header you provided implies functionality that is not implemented")
+        return None
+
+    async def _forward(self, request: web.BaseRequest, body: bytes) -> web.Response:
+        kept = {name: value for name, value in request.headers.items() if name not in _CONDITIONS}
+        return await super()._forward(request.clone(headers=kept), body)
 
 
 class Refusing(FaultyProxy):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place
 from mama_ray.storage.this_process import this_process
 from tests.storage.lease_holder import contend, hold
+from tests.storage.s3_faults import Unconditional, serving
 
 QUICK_S = 0.1  # beats of a start that soon takes the other for dead
 SLOW_S = 2.0  # of one that waits longer than a busy machine may keep the other from its beats
@@ -24,6 +26,13 @@ def place(request, tmp_path) -> Place:
         return Place.of(tmp_path / "folder" / LEASE_NAME)
     bucket = request.getfixturevalue("s3_bucket")
     return Place.of(f"s3://{bucket}/folder/{LEASE_NAME}")
+
+
+@pytest.fixture(params=["passes over them", "refuses them"])
+def place_without_conditions(request, s3_server, s3_bucket, monkeypatch):
+    with serving(Unconditional(s3_server["AWS_ENDPOINT_URL"], refuses=request.param == "refuses them")) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield Place.of(f"s3://{s3_bucket}/folder/{LEASE_NAME}")
 
 
 @pytest.fixture
@@ -106,7 +115,16 @@ def test_a_dead_start_on_another_machine_is_taken_over_after_its_beats_have_ende
 
 
 def test_a_start_that_was_suspended_ends_with_one_line_when_its_place_is_taken(place, started):
-    first = started(hold(place, QUICK_S, "elsewhere"))
+    wake_while_another_holds(place, started(hold(place, QUICK_S, "elsewhere")))
+
+
+def test_it_ends_so_on_a_store_that_knows_no_conditions(place_without_conditions, started):
+    # Suspended long before its first beat: amid one it would still write over another's.
+    first = started(hold(place_without_conditions, SLOW_S, "elsewhere"))
+    wake_while_another_holds(place_without_conditions, first)
+
+
+def wake_while_another_holds(place: Place, first: subprocess.Popen) -> None:
     first.send_signal(signal.SIGSTOP)
     with lease(place, beat_s=QUICK_S):
         nonce = nonce_at(place)
@@ -215,6 +233,13 @@ def test_nothing_else_is_left_in_the_folder(tmp_path):
     with lease(Place.of(folder / LEASE_NAME)):
         assert os.listdir(folder) == [LEASE_NAME]
     assert os.listdir(folder) == []
+
+
+def test_an_object_store_without_conditions_keeps_a_lease_too(place_without_conditions):
+    place = place_without_conditions
+    with lease(place), pytest.raises(UserError, match=f"pid {os.getpid()}"), lease(place):
+        pass
+    assert not place.exists()
 
 
 def test_a_storage_without_conditions_keeps_a_lease_too():

@@ -3,6 +3,8 @@
 import copy
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pyarrow.fs as pafs
 import pytest
 
 from mama_ray.errors import UserError
-from mama_ray.storage import large_copy
+from mama_ray.storage import large_copy, places
 from mama_ray.storage.places import Place, absolute_uri, join_uri, whole_file
 from mama_ray.storage.s3 import AT_WORK, s3_client
+from mama_ray.storage.small_files import MAX_JSON_BYTES, FileTooLarge
 from tests.storage.s3_faults import FaultyProxy, asked, serving
 
 
@@ -56,6 +59,13 @@ def test_json_that_is_missing_or_damaged_is_none(folder):
     assert (folder / "half.json").read_json() is None
 
 
+def test_json_that_is_too_large_is_told_and_not_taken_for_missing(tmp_path):
+    place = Place.of(tmp_path / "large.json")
+    place.write_whole(f'{{"text": "{"a" * MAX_JSON_BYTES}"}}')
+    with pytest.raises(FileTooLarge, match=r"large\.json"):
+        place.read_json()
+
+
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
     place = folder / "file"
     place.write_whole("old")
@@ -69,6 +79,50 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(folder):
     with pytest.raises(ValueError, match="cut off"), place.open_whole() as stream:
         fail(stream)
     assert (place.read_text(), folder.files()) == ("old", [place])
+
+
+def test_what_is_still_written_when_the_program_ends_is_written(s3_bucket):
+    place = Place.of(f"s3://{s3_bucket}/late")
+    program = (
+        "import sys, threading, time\nfrom mama_ray.storage.places import Place\n"
+        f"place = Place.of({place.uri!r})\n"
+        "threading.Thread(target=lambda: (time.sleep(1), place.write_whole('whole'))).start()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    assert place.read_text() == "whole"
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt in this thread as `Place` comes to its n-th line, as Ctrl-C may."""
+
+    def __init__(self, number: int) -> None:
+        self._lines_left = number
+
+    def __call__(self, frame, event: str, argument: object):
+        if frame.f_code.co_filename != places.__file__:
+            return None
+        if event == "line":
+            self._lines_left -= 1
+            if self._lines_left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+def test_a_write_that_is_interrupted_anywhere_leaves_a_whole_file_or_none(folder):
+    (folder / "other").write_whole("so that there is a folder")
+    usual, num_interrupted = sys.gettrace(), 0
+    for number in range(1, 100):
+        place = folder / f"file-{number}"
+        sys.settrace(InterruptAt(number))
+        try:
+            place.write_whole("whole")
+            break
+        except KeyboardInterrupt:
+            num_interrupted += 1
+        finally:
+            sys.settrace(usual)
+        assert not place.exists() or place.read_text() == "whole", f"interrupted at line {number}"
+    assert 3 < num_interrupted < 99
 
 
 def test_names_that_are_no_utf8_do_not_hide_the_others(tmp_path, caplog):

@@ -5,11 +5,11 @@ of the models that it runs.
 from collections.abc import Callable
 from pathlib import Path
 
-from mama_ray.captioning.engines.captioner import Captioner
+from mama_ray.captioning.engines.captioner import VLLM, Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import VIDEO, CaptionEngine
 from mama_ray.captioning.engines.vllm_engine import VllmEngine
-from mama_ray.captioning.engines.vllm_prompt import LargestVideo
+from mama_ray.captioning.engines.vllm_prompt import LargestPicture, LargestVideo
 from mama_ray.errors import unknown_name
 
 
@@ -30,7 +30,8 @@ def build_engine(captioner: Captioner, folder: Path, sampling: SamplingConfig, c
     """Load a captioner from its folder into the engine that runs it; raises whatever that raises when it cannot."""
     if captioner.engine not in ENGINES:
         raise unknown_name("engine of a captioner", captioner.engine, ENGINES)
-    if captioner.shows == VIDEO:  # which is vLLM's alone, and has to be told before it starts
-        video = LargestVideo(captioner.num_frames, captioner.side)
-        return VllmEngine(folder, captioner.prompt, sampling, config, video)
+    if captioner.engine == VLLM:  # which reserves memory for the largest that it may be shown
+        is_video = captioner.shows == VIDEO
+        largest = LargestVideo(captioner.num_frames, captioner.side) if is_video else LargestPicture(captioner.side)
+        return VllmEngine(folder, captioner.prompt, sampling, config, largest)
     return ENGINES[captioner.engine](folder, captioner.prompt, sampling, config)

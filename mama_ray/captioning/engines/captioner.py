@@ -69,6 +69,7 @@ class Captioner:
         shows: what it is shown of a clip.
         num_frames: of frames and of a video; 0 for a grid.
         interpolation: the filter that scales frames.
+        revision: commit of the hub's repository that the folder is of, None for others.
     """
 
     architecture: str
@@ -81,6 +82,7 @@ class Captioner:
     shows: ShownAs = GRID
     num_frames: int = 0
     interpolation: Interpolation = "bicubic"
+    revision: str | None = None
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
         """Raise UserError where prompt, picture and the longest caption do not fit the engine or the model."""

@@ -69,13 +69,18 @@ class EngineConfig(Config):
     """Memory of the key-value cache; null is 256 on a CPU and what gpu_memory_utilization leaves on a GPU."""
 
     gpu_memory_utilization: float = Field(0.9, gt=0.0, le=1.0)
-    """Share of a GPU's memory that vLLM may take."""
+    """Share that vLLM may take of a GPU's memory; of an engine that has half a GPU, of half of it."""
 
     batch_invariant: bool = False
     """vLLM's kernels whose rounding does not depend on the batch, where the GPU has them; slower."""
 
     options: dict[str, bool | int | float | str] = {}
     """Further arguments of vLLM's LLM class, such as {quantization: awq}; no other engine takes any."""
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that vLLM spreads a model over."""
+        return int(self.options.get("tensor_parallel_size", 1)) * int(self.options.get("pipeline_parallel_size", 1))
 
     @model_validator(mode="after")
     def _options_are_of_vllm(self) -> "EngineConfig":

@@ -18,10 +18,12 @@ from typing import Any
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused, Shown
-from mama_ray.captioning.engines.vllm_prompt import LargestVideo, blank_shown, refusal_of, vllm_prompt
+from mama_ray.captioning.engines.vllm_prompt import LargestPicture, LargestVideo, blank_shown, refusal_of, vllm_prompt
 from mama_ray.captioning.engines.vllm_setup import refusals, sampling_params, start_vllm
 
 logger = logging.getLogger(__name__)
+
+_ANY_PICTURE = LargestPicture()
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class VllmEngine:
     Args:
         model: local folder in Hugging Face's layout.
         prompt: rendered, with the model's image or video token in it (prompts.render_prompt).
-        video: what it is shown, where that is videos; None is grids.
+        largest: what it is shown: pictures or videos, and of what size.
 
     Raises whatever vLLM raises when it cannot load the model.
     """
 
     def __init__(
         self, model: Path, prompt: str, sampling: SamplingConfig, config: EngineConfig,
-        video: LargestVideo | None = None,
+        largest: LargestPicture | LargestVideo = _ANY_PICTURE,
     ) -> None:  # fmt: skip
-        self._prompt, self._sampling, self._video = prompt, sampling, video
+        self._prompt, self._sampling, self._largest = prompt, sampling, largest
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._waiting: dict[str, _Request] = {}
         self._failure: BaseException | None = None
@@ -68,7 +70,7 @@ class VllmEngine:
         with self._count_lock:
             self._num_requests += 1
             request = _Request(self._num_requests, shown, seed, Future())
-        if refusal := refusal_of(shown, self._video):
+        if refusal := refusal_of(shown, self._largest):
             request.future.set_exception(RequestRefused(refusal))
             return request.future
         self._requests.put(request)
@@ -84,7 +86,7 @@ class VllmEngine:
     def _run(self, model: Path, config: EngineConfig, started: Future) -> None:
         """The engine's thread: it builds the engine, too, because devices and thread counts belong to threads."""
         try:
-            self._engine = start_vllm(model, config, self._video)
+            self._engine = start_vllm(model, config, self._largest)
             self._model_type = self._engine.model_config.hf_config.model_type
             self._params, self._refusals = sampling_params(self._sampling), refusals()
             self._warm_up()
@@ -107,7 +109,7 @@ class VllmEngine:
         """Write two tokens about nothing: the first call of every kernel takes seconds, which belong to the start."""
         params = self._params.clone()
         params.n, params.min_tokens, params.max_tokens = 1, 0, 2
-        blank = vllm_prompt(self._prompt, blank_shown(self._video), self._model_type)
+        blank = vllm_prompt(self._prompt, blank_shown(self._largest), self._model_type)
         # A processor of tiles may make more tokens of this picture than of those to come.
         with contextlib.suppress(*self._refusals):
             self._engine.add_request("warm-up", blank, params)

@@ -20,6 +20,18 @@ _BLANK_SIDE = 64
 
 
 @dataclass(frozen=True)
+class LargestPicture:
+    """The pixels of the side of the square pictures that an engine is shown; None is of any."""
+
+    side: int | None = None
+
+    def limits(self) -> dict[str, Any]:
+        """Return what vLLM has to expect in a prompt; the size is what it reserves memory for."""
+        size = {} if self.side is None else {"width": self.side, "height": self.side}
+        return {"image": {"count": 1, **size}, "video": 0}
+
+
+@dataclass(frozen=True)
 class LargestVideo:
     """The number of frames of the videos that an engine is shown, and the pixels of their longer side at most."""
 
@@ -32,9 +44,9 @@ class LargestVideo:
         return {"image": 0, "video": largest}
 
 
-def refusal_of(shown: Shown, video: LargestVideo | None) -> str:
-    """Return why an engine that was started for grids, or for such videos, does not take this; "" where it does."""
-    kind = GRID if video is None else VIDEO
+def refusal_of(shown: Shown, largest: LargestPicture | LargestVideo) -> str:
+    """Return why an engine that was started for grids, or for videos, does not take this; "" where it does."""
+    kind = VIDEO if isinstance(largest, LargestVideo) else GRID
     if shown.kind != kind:
         return f"vLLM is shown a {kind}, not {shown.kind}"
     if kind == VIDEO and len(shown.times_s or ()) != len(shown.content):
@@ -58,10 +70,10 @@ def vllm_prompt(text: str, shown: Shown, model_type: str, identity: str | None =
     return prompt if identity is None else prompt | {"multi_modal_uuids": {"video": [identity]}}
 
 
-def blank_shown(video: LargestVideo | None) -> Shown:
+def blank_shown(largest: LargestPicture | LargestVideo) -> Shown:
     """Return something small to show an engine while it warms up."""
-    if video is None:
+    if isinstance(largest, LargestPicture):
         pixels = np.zeros((_BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
         return Shown(GRID, pixels, hash_pixels(pixels))
-    pixels = np.zeros((video.num_frames, _BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
-    return Shown(VIDEO, pixels, hash_pixels(pixels), tuple(float(number) for number in range(video.num_frames)))
+    pixels = np.zeros((largest.num_frames, _BLANK_SIDE, _BLANK_SIDE, 3), np.uint8)
+    return Shown(VIDEO, pixels, hash_pixels(pixels), tuple(float(number) for number in range(largest.num_frames)))

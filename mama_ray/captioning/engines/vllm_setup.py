@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
-from mama_ray.captioning.engines.vllm_llava import register_llava
-from mama_ray.captioning.engines.vllm_prompt import LargestVideo
+from mama_ray.captioning.engines.vllm_llava import register_llava, require_plugin
+from mama_ray.captioning.engines.vllm_prompt import LargestPicture, LargestVideo
 from mama_ray.captioning.engines.vllm_qwen3 import accept_names_of_videos, overrides_of
 
-# It would hold 4 GiB of pictures, none of which comes again.
-_NO_CACHE: dict[str, Any] = {"mm_processor_cache_gb": 0}
-PICTURES: dict[str, Any] = {"limit_mm_per_prompt": {"image": 1}, **_NO_CACHE}  # of an engine that is shown grids
 
-
-def start_vllm(model: Path, config: EngineConfig, video: LargestVideo | None) -> Any:
-    """Return vLLM's engine of a model that is shown one picture per prompt, or one video of at most this size."""
+def start_vllm(model: Path, config: EngineConfig, largest: LargestPicture | LargestVideo) -> Any:
+    """Return vLLM's engine of a model that is shown one picture per prompt, or one video, of at most this size."""
     prepare_vllm(config)
     register_llava(_model_registry)
-    if video is not None:
+    if config.num_gpus > 1:
+        require_plugin(model)
+    if isinstance(largest, LargestVideo):
         accept_names_of_videos(model)
-    options = PICTURES if video is None else {"limit_mm_per_prompt": video.limits(), **_NO_CACHE}
-    return load_vllm(model, config, options | overrides_of(model)).llm_engine
+    return load_vllm(model, config, shown_options(largest) | overrides_of(model)).llm_engine
+
+
+def shown_options(largest: LargestPicture | LargestVideo) -> dict[str, Any]:
+    """Return what vLLM must be told of what it is shown."""
+    # Its cache would hold 4 GiB of pictures, none of which comes again.
+    return {"limit_mm_per_prompt": largest.limits(), "mm_processor_cache_gb": 0}
 
 
 def prepare_vllm(config: EngineConfig) -> None:

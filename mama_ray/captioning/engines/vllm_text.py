@@ -40,13 +40,16 @@ class VllmTextEngine:
         self._plain = PlainWords(self._tokenizer)
         self._one_at_a_time = threading.Lock()
         self.busy_s = self.idle_s = 0.0
-        self.num_tokens = 0
+        self.num_tokens = self._num_requests = 0
+        self.last_step_s = time.monotonic()
         self._free_since_s = time.perf_counter()
 
     def rephrase(self, texts: Sequence[str], seeds: Sequence[int]) -> list[list[GeneratedText] | str]:
         """Return candidates of each text, or the reason why there are none."""
         from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
 
+        self.last_step_s = time.monotonic()
         limit = self._llm.llm_engine.model_config.max_model_len - self._decoding.max_length
         answers: list[list[GeneratedText] | str] = [[]] * len(texts)
         places, prompts, params = [], [], []
@@ -57,17 +60,29 @@ class VllmTextEngine:
                 continue
             places.append(place)
             prompts.append(TokensPrompt(prompt_token_ids=token_ids))
-            params.append(SamplingParams(**self._sampling, seed=seed))
+            params.append(SamplingParams(**self._sampling, seed=seed, output_kind=RequestOutputKind.FINAL_ONLY))
         with self._one_at_a_time:
             began = time.perf_counter()
             self.idle_s += began - self._free_since_s
-            outputs = self._llm.generate(prompts, params, use_tqdm=False) if prompts else []
-            for place, output in zip(places, outputs, strict=True):  # in the order of the prompts
+            for place, output in zip(places, self._generate(prompts, params), strict=True):
                 answers[place] = [_told(one) for one in output.outputs]
                 self.num_tokens += sum(len(one.token_ids) for one in output.outputs)
             self._free_since_s = time.perf_counter()
             self.busy_s += self._free_since_s - began
         return answers
+
+    def _generate(self, prompts: list, params: list) -> list:
+        """Return vLLM's outputs in the order of the prompts, step by step, so that an engine which hangs is noticed."""
+        engine, names = self._llm.llm_engine, []
+        for prompt, own in zip(prompts, params, strict=True):
+            self._num_requests += 1
+            names.append(str(self._num_requests))
+            engine.add_request(names[-1], prompt, own)
+        finished = {}
+        while engine.has_unfinished_requests():
+            finished.update({output.request_id: output for output in engine.step() if output.finished})
+            self.last_step_s = time.monotonic()
+        return [finished[name] for name in names]
 
     @property
     def _sampling(self) -> dict[str, Any]:

@@ -18,12 +18,16 @@ class RephrasingEngine(Protocol):
     Attributes:
         busy_s: seconds at work.
         idle_s: seconds without.
+        last_step_s: when it last did something, by `time.monotonic()`: an engine that hangs is told by it.
         num_tokens: written so far.
     """
 
     busy_s: float
     idle_s: float
     num_tokens: int
+
+    @property
+    def last_step_s(self) -> float: ...
 
     def rephrase(self, texts: Sequence[str], seeds: Sequence[int]) -> list[list[GeneratedText] | str]:
         """Return the candidates of each text, the best first, or the reason why it cannot be rephrased.

@@ -33,6 +33,7 @@ class Rephraser:
         context_length: tokens that an instruct model has positions for, None where its config does not say; a T5 has no
             such limit.
         weights_sha256: of its weight files.
+        revision: commit of the hub's repository that the folder is of, None for others.
     """
 
     architecture: str
@@ -41,6 +42,7 @@ class Rephraser:
     num_prompt_tokens: int
     context_length: int | None
     weights_sha256: str
+    revision: str | None = None
 
     def check_length(self, decoding: DecodingConfig, max_model_len: int | None) -> None:
         """Raise UserError where no caption at all would fit its prompt."""

@@ -1,5 +1,6 @@
 """The decoder of a T5 with its key-value cache: tokens in, log-probabilities of the next out."""
 
+import time
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -16,6 +17,9 @@ class CachedDecoder:
         input_ids: of the texts, padded behind.
         attention_mask: 1 for tokens, 0 for padding.
         rows_per_text: sequences of each text; row r belongs to text r // rows_per_text.
+
+    Attributes:
+        last_step_s: when it last began a step, by `time.monotonic()`.
     """
 
     def __init__(
@@ -34,12 +38,14 @@ class CachedDecoder:
         self._mask = attention_mask.repeat_interleave(rows_per_text, dim=0)
         self._cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.num_texts, self.device = len(input_ids), input_ids.device
+        self.last_step_s = time.monotonic()
 
     def step(self, token_ids: Int[Tensor, " rows"]) -> Float[Tensor, "rows vocab"]:
         """Read the newest token of every row; return the log-probabilities of the next, in float32.
 
         Raises UserError where they are no numbers: T5s overflow in float16.
         """
+        self.last_step_s = time.monotonic()
         output = self._model(
             encoder_outputs=self._encoded,
             attention_mask=self._mask,

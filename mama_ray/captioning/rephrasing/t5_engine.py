@@ -50,10 +50,13 @@ class T5Engine:
         self._one_at_a_time = threading.Lock()
         self.busy_s = self.idle_s = 0.0
         self.num_tokens = 0
+        self._acted_s = time.monotonic()
+        self._decoder: CachedDecoder | None = None
         self._free_since_s = time.perf_counter()
 
     def rephrase(self, texts: Sequence[str], seeds: Sequence[int]) -> list[list[GeneratedText] | str]:
         """Return candidates of each text, or the reason why there are none."""
+        self._acted_s = time.monotonic()
         answers: list[list[GeneratedText] | str] = [[]] * len(texts)
         token_ids = self.token_ids(texts)
         limit = self._decoding.max_length
@@ -77,6 +80,12 @@ class T5Engine:
             self.busy_s += self._free_since_s - began
         return answers
 
+    @property
+    def last_step_s(self) -> float:
+        """When it last did something, by `time.monotonic()`."""
+        decoder = self._decoder
+        return self._acted_s if decoder is None else max(self._acted_s, decoder.last_step_s)
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of the prompts of texts."""
         if not texts:
@@ -92,10 +101,13 @@ class T5Engine:
         ends = {"start_id": self._start_id, "eos_ids": self._eos_ids, "decoding": self._decoding}
         with torch.no_grad():
             inputs = (padded.to(self._device), mask.to(self._device))
-            decoder = CachedDecoder(self._model, *inputs, self._decoding.num_candidates)
+            self._decoder = CachedDecoder(self._model, *inputs, self._decoding.num_candidates)
             if self._decoding.method == "beams":
-                return diverse_beams(decoder, **ends)
-            return sampled(decoder, seeds, **ends)
+                found = diverse_beams(self._decoder, **ends)
+            else:
+                found = sampled(self._decoder, seeds, **ends)
+        self._acted_s, self._decoder = time.monotonic(), None  # with its cache
+        return found
 
     def _told(self, one: Hypothesis) -> GeneratedText:
         text = self._tokenizer.decode(one.token_ids, skip_special_tokens=True)

@@ -27,9 +27,11 @@ from mama_ray.data.region_features.table import (
     SUMMARY_NAME,
     TABLE_VERSION,
     FeatureShape,
+    chunk_name,
     write_chunk,
 )
 from mama_ray.errors import UserError
+from mama_ray.storage.files_of_others import refuse_others
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, storage_errors
 
@@ -67,6 +69,8 @@ def write_published(
     """Write a table of the clips' features; returns how many have none. UserError where none has."""
     if (folder / SUMMARY_NAME).exists():
         raise UserError("the folder holds a table already", got=folder.uri, remedy="choose another --output")
+    if not (folder / chunk_name(0)).is_file():
+        refuse_others(folder, [INDEX_NAME])  # of shards
     _require_whole_videos(clips)
     shape, waiting, index = None, [], []
     for start in range(0, len(clips), CHUNK_CLIPS):

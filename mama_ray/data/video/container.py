@@ -1,8 +1,10 @@
 """Opening a video: limits, the one error, and which of its streams is the video."""
 
 import io
+import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +17,7 @@ from av.video.stream import VideoStream
 
 from mama_ray.data.video.orientation import shown_size
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.video_file import VideoFile
 
 # Playlists (hls, dash, concat) would make FFmpeg open what a file names, so only self-contained formats are let in.
 ALLOWED_FORMATS = (
@@ -48,21 +51,24 @@ def _rebuild_error(what: str, got: object, limit: object) -> DecodeError:
 
 @dataclass
 class Deadline:
-    """A point in time after which `check` raises DecodeError."""
+    """A point in time after which `check` raises DecodeError. It is of the CPU time of the thread that decodes: what a
+    disk or other processes take is no fault of the video.
+    """
 
     limit_s: float
     end: float
+    clock: Callable[[], float]
 
     @classmethod
-    def after(cls, limit_s: float) -> "Deadline":
-        return cls(limit_s, time.monotonic() + limit_s)
+    def after(cls, limit_s: float, clock: Callable[[], float] = time.thread_time) -> "Deadline":
+        return cls(limit_s, clock() + limit_s, clock)
 
     def renew(self) -> None:
         """Begin the time anew, where there is one for each of many steps."""
-        self.end = time.monotonic() + self.limit_s
+        self.end = self.clock() + self.limit_s
 
     def check(self) -> None:
-        if time.monotonic() > self.end:
+        if self.clock() > self.end:
             raise DecodeError(
                 "decoding takes too long", got=f"more than {self.limit_s:g} s", limit=f"{self.limit_s:g} s"
             )
@@ -70,13 +76,17 @@ class Deadline:
 
 @contextmanager
 def open_video(data: bytes | str | Path, config: DecodeConfig) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Yield the open container and its best video stream; every failure inside becomes a DecodeError."""
-    source, num_bytes = _source(data)
-    if num_bytes == 0:
-        raise DecodeError("the file is empty")
-    if num_bytes > config.max_bytes:
-        raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
-    with decode_errors():
+    """Yield the open container and its best video stream.
+
+    Every failure of FFmpeg inside becomes a DecodeError. Raises OSError where the disk under a path fails.
+    """
+    with decode_errors(), _opened(data) as source:
+        num_bytes = source.seek(0, io.SEEK_END)
+        source.seek(0)
+        if num_bytes == 0:
+            raise DecodeError("the file is empty")
+        if num_bytes > config.max_bytes:
+            raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{config.max_bytes} bytes")
         # Titles and the like are in any encoding; they are of no use here, so must not stop a video.
         decoder_options = {"max_pixels": str(config.max_pixels + _PADDED_PIXELS)}
         options = {"format_whitelist": ALLOWED_FORMATS, **decoder_options}
@@ -141,10 +151,16 @@ def _rank(stream: VideoStream) -> tuple[bool, int]:
     return bool(stream.disposition & Disposition.default), codec.width * codec.height if codec is not None else -1
 
 
-def _source(data: bytes | str | Path) -> tuple[io.BytesIO | str, int]:
+def _opened(data: bytes | str | Path) -> io.BytesIO | VideoFile:
     if isinstance(data, bytes | bytearray | memoryview):
-        return io.BytesIO(data), len(data)
-    path = Path(data)
-    if not path.is_file():
-        raise DecodeError("no such file", got=str(path))
-    return str(path), path.stat().st_size
+        return io.BytesIO(data)
+    try:
+        is_file = stat.S_ISREG(os.stat(data).st_mode)  # opening a pipe would wait
+        source = VideoFile(str(data)) if is_file else None
+    except (FileNotFoundError, NotADirectoryError):
+        source = None
+    except PermissionError as error:
+        raise DecodeError("the file may not be read", got=str(data)) from error
+    if source is None:
+        raise DecodeError("no such file", got=str(data))
+    return source

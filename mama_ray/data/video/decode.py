@@ -7,6 +7,7 @@ serves, and a ruined one never passes as a video.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,8 +112,8 @@ class VideoDecoder:
         return np.stack([frames[index] for index in indices.tolist()])
 
     def _read(self, indices: np.ndarray) -> dict[int, np.ndarray]:
-        deadline = Deadline.after(self._config.timeout_s)
         if self._try_decord:
+            deadline = Deadline.after(self._config.timeout_s, time.monotonic)  # it decodes in threads of its own
             try:
                 # A reader lives for one call: kept ones hold their threads and all decoded packets.
                 return DecordReader(self._data, self._index, self.width, self.height).read(indices, deadline)
@@ -121,7 +122,7 @@ class VideoDecoder:
                 self._try_decord = False
         still_open, self._still_open = self._still_open, None
         reader = PyavReader(self._data, self._index, self.width, self.height, self._config, still_open=still_open)
-        return reader.read(indices, deadline)
+        return reader.read(indices, Deadline.after(self._config.timeout_s))
 
     def _replace_missing(self, unique: np.ndarray, frames: dict[int, np.ndarray], is_read: np.ndarray) -> None:
         num_missing = int((~is_read).sum())

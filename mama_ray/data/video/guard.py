@@ -1,8 +1,9 @@
 """A process of its own for native decoders, which may crash or never return on a hostile video.
 
 The child (`inspection.py`) lives on from video to video, because a start takes half a second, and is replaced after a
-crash or a hang. It ends with its parent, even in the middle of a native call. Bytes of a video and pixels pass through
-files in memory, which both sides hold open.
+crash or a hang, which is more CPU time than it may take: how long it waits for a disk or for a busy machine is no fault
+of a video. It ends with its parent, even in the middle of a native call. Bytes of a video and pixels pass through files
+in memory, which both sides hold open.
 """
 
 import contextlib
@@ -13,13 +14,13 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from mama_ray.data.video.child_watch import LOOK_S, ChildDied, Watch, ask_again, death_of
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.memory_files import file_in_memory, path_of, write_whole
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig, TranscodeConfig, WindowConfig
@@ -32,10 +33,6 @@ _READ_STAGES = 2  # the index of its packets, and its frames
 _START_S = 120  # a busy machine imports slowly
 _ANSWER_BYTES = 1 << 16
 READY = b"ready\n"
-
-
-class ChildDied(Exception):
-    """The child ended without an answer; the text says how."""
 
 
 class VideoGuard:
@@ -62,7 +59,7 @@ class VideoGuard:
         """Return `inspection.Inspector.inspect` of a local file or folder of chunks.
 
         Raises DecodeError with the reason when the video cannot be used, a crash or a hang of the decoder included, and
-        OSError when the machine has no room for the cut.
+        OSError when the machine has no room for the cut, or its disks fail or stand still.
         """
         request = {
             **{"path": path, "start_s": start_s, "end_s": end_s, "num_trial_frames": self._num_trial_frames},
@@ -140,7 +137,10 @@ class VideoGuard:
         child = self._windows_child
         # Asking would start another in its place, which knows nothing of windows.
         if child is None or child is not self._child or child.poll() is not None:
-            raise ChildDied(self._last_words(child) if child else "no windows are open")
+            if child is None:
+                raise ChildDied("no windows are open")
+            self._reap(child)
+            raise death_of(child)
         request = {"next_window": True, "frames_to": path_of(self._frames)}
         try:
             facts = self._answer_once(request, self._config.timeout_s)
@@ -175,21 +175,13 @@ class VideoGuard:
         return np.fromfile(self._frames, np.uint8).reshape(facts["shape"])
 
     def _answer(self, request: dict, limit_s: float | None = None) -> dict:
-        """Return the facts that the child tells, asked twice if it dies."""
+        """Return the facts that the child tells, asked again if it dies."""
         limit_s = _STAGES * self._config.timeout_s if limit_s is None else limit_s
-        try:
-            return self._answer_once(request, limit_s)
-        except ChildDied:
-            # Once more: it may have been killed for want of memory, or between two videos, through no fault of this
-            # one.
-            try:
-                return self._answer_once(request, limit_s)
-            except ChildDied as death:
-                raise crashed(death) from death
+        return ask_again(lambda: self._answer_once(request, limit_s))
 
     def _answer_once(self, request: dict, limit_s: float) -> dict:
         timeout_s = limit_s + _GRACE_S
-        limits = {"config": self._config.model_dump(), "alarm_s": int(timeout_s + _GRACE_S)}
+        limits = {"config": self._config.model_dump(), "limit_s": timeout_s}
         answer = self._ask(request | limits, timeout_s)
         if "error" in answer:
             raise DecodeError(answer["error"])
@@ -223,19 +215,28 @@ class VideoGuard:
 
     def _ask(self, request: dict, timeout_s: float) -> dict:
         child = self._started()
+        watch = Watch(child, timeout_s)
         try:
             to_child, _ = _pipes_of(child)
             to_child.write(json.dumps(request).encode() + b"\n")
             to_child.flush()
-            line = self._read_line(child, timeout_s)
+            line = self._read_line(child, watch)
         except TimeoutError as error:
             self._end_child()
-            raise DecodeError(f"decoding did not end within {timeout_s:.0f} s") from error
+            raise self._stood_still(request.get("path"), timeout_s) from error
         except OSError:
             line = b""
         if not line.endswith(b"\n"):
-            raise ChildDied(self._last_words(child))
+            self._reap(child)
+            if child.returncode == -signal.SIGPROF:
+                raise DecodeError(f"decoding did not end within {timeout_s:.0f} s of CPU time")
+            raise death_of(child, watch.peak_bytes)
         return json.loads(line)
+
+    def _stood_still(self, path: str | None, timeout_s: float) -> Exception:
+        what = f"the process that decodes stood still for {timeout_s:.0f} s"
+        # decord waits for ever on some damaged videos; PyAV waits for nothing but the disk.
+        return DecodeError(what) if self._config.reader == "decord" else OSError(errno.EIO, what, path)
 
     def _started(self) -> subprocess.Popen:
         if self._child is None or self._child.poll() is not None:
@@ -260,37 +261,31 @@ class VideoGuard:
             finally:
                 os.close(their_end)
             # A child that cannot even import must not pass for a crash on some video: all of them would be refused.
-            if self._read_line(self._child, _START_S) != READY:
-                raise RuntimeError(f"the decoding process cannot start: {self._last_words(self._child)}")
+            child = self._child
+            if self._read_line(child, Watch(child, _START_S)) != READY:
+                self._reap(child)
+                raise RuntimeError(f"the decoding process cannot start: {death_of(child)}")
         return self._child
 
-    def _read_line(self, child: subprocess.Popen, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s
+    def _read_line(self, child: subprocess.Popen, watch: Watch) -> bytes:
+        """Return what the child writes, up to a line's end or its own. Raises TimeoutError where it stands still."""
         _, from_child = _pipes_of(child)
         line = b""
         while not line.endswith(b"\n"):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([from_child], [], [], left_s)[0]:
-                raise TimeoutError
+            if not select.select([from_child], [], [], LOOK_S)[0]:
+                watch.look()
+                continue
             part = from_child.read(_ANSWER_BYTES)
             if not part:
                 break
             line += part
         return line
 
-    def _last_words(self, child: subprocess.Popen) -> str:
+    def _reap(self, child: subprocess.Popen) -> None:
+        """Wait for a child that ends, and let go of it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(5)
-        code = child.returncode
         self._end_child()
-        if code is not None and code < 0:
-            return signal.Signals(-code).name
-        return f"exit status {code}"
-
-
-def crashed(death: ChildDied) -> DecodeError:
-    """Return what is told of a video on which the child died, time and again."""
-    return DecodeError(f"the decoder crashed ({death})")
 
 
 def _pipes_of(child: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:

@@ -9,8 +9,9 @@ from dataclasses import asdict
 
 import numpy as np
 
+from mama_ray.data.video.child_watch import ask_again
 from mama_ray.data.video.container import DecodeError
-from mama_ray.data.video.guard import ChildDied, VideoGuard, crashed
+from mama_ray.data.video.guard import VideoGuard
 from mama_ray.data.video.guarded import guard_of
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.window_reader import FramesOfWindow, WindowRequest
@@ -22,7 +23,8 @@ class WindowDecoding:
     Attributes:
         num_decoded: frames that left the decoder so far, by all children.
 
-    Iterating raises DecodeError where the video cannot be used at all, and OSError when the machine has no room.
+    Iterating raises DecodeError where the video cannot be used at all, and OSError when the machine has no room, or
+    its disks fail or stand still.
     """
 
     def __init__(
@@ -52,14 +54,13 @@ class WindowDecoding:
         guard.open_windows(self._path, self._windows[number:], asdict(self._request))
 
     def _read(self, guard: VideoGuard, number: int) -> FramesOfWindow | DecodeError:
-        try:
-            try:
-                return self._next(guard)
-            except ChildDied:
+        def ask() -> FramesOfWindow:
+            if guard.process_id is None:  # it has died of this window
                 self._open_at(guard, number)
-                return self._next(guard)
-        except ChildDied as death:
-            return crashed(death)
+            return self._next(guard)
+
+        try:
+            return ask_again(ask)
         except DecodeError as error:
             return error
 

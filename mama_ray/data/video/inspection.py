@@ -5,6 +5,7 @@ process that may die. Run as a program this module is that process: one JSON req
 JSON answer per line on standard output.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -122,6 +123,11 @@ class Inspector:
         if source is not None:
             source.close()
 
+    def close_all(self) -> None:
+        """Close every file."""
+        self.close()
+        self.close_windows()
+
     def _open(self, path: str, config: DecodeConfig, window: WindowConfig) -> SourceVideo | ChunkedVideo:
         # Another video may have come to lie at the same place.
         identity = (path, _facts_of_files(path), config, window)
@@ -199,8 +205,8 @@ def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) ->
     inspector = Inspector()
     for line in requests:
         request = json.loads(line)
-        # The default action of SIGALRM ends the process even inside a native loop, when nobody is left to kill it.
-        signal.alarm(request.pop("alarm_s"))
+        # The default action of SIGPROF ends the process even inside a native loop.
+        signal.setitimer(signal.ITIMER_PROF, request.pop("limit_s"))
         request["config"] = DecodeConfig.model_validate(request["config"])
         try:
             if not has_room:
@@ -213,13 +219,19 @@ def serve(requests: Iterable[str], answers: TextIO, *, has_room: bool = True) ->
         except ImportError as error:
             answer = {"trouble": str(error), "errno": None, "file": None}
         except OSError as error:
+            with contextlib.suppress(OSError):
+                inspector.close_all()  # a disk that is back is read by files opened anew
             failure = as_storage_error(error) or error
             # What has no room says not for which file: only the cut and the frames are written.
             written = request.get("cut_to") or request.get("frames_to") if failure.errno in NO_SPACE else None
-            answer = {"trouble": str(error), "errno": failure.errno, "file": failure.filename or written}
+            answer = {
+                "trouble": failure.strerror or str(failure),
+                "errno": failure.errno,
+                "file": failure.filename or written,
+            }
         except Exception as error:  # a decoder binding's own surprise: the video's fault, and the next one may be fine
             answer = {"error": f"{type(error).__name__}: {error}"}
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

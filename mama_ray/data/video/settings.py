@@ -25,8 +25,9 @@ class DecodeConfig(Config):
     """Most frames of a video, hidden ones included, which bounds the memory of its index; the default is more than four
     hours at 120 frames/s."""
     timeout_s: float = Field(default=120.0, gt=0, le=1e6)
-    """Longest time in seconds for one reading of a video, looked at between frames; the process that decodes is ended
-    where a single frame takes much longer."""
+    """Longest CPU time in seconds for one reading of a video, looked at between frames; the process that decodes is
+    ended where a single frame takes much longer. One that stands still for about as long tells of a disk, or of the
+    machine, which ends the job and is no fault of the video."""
     max_frame_s: AddedLater[float] = Field(default=2.0, gt=0)
     """Longest CPU time in seconds per asked frame in prepare's trial of a clip, which opens it and seeks as every later
     reading does: what each epoch would pay again is refused once."""
@@ -74,7 +75,7 @@ class SceneConfig(Config):
     max_s: float = Field(default=30.0, gt=0)
     """Longest clip in seconds; a longer scene is cut into equal parts. At least twice min_s."""
     timeout_s: float = Field(default=3600.0, gt=0, le=1e6)
-    """Longest time in seconds for one video: every frame of it is decoded."""
+    """Longest CPU time in seconds for one video: every frame of it is decoded."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -99,7 +100,7 @@ class TranscodeConfig(Config):
     crf: int = Field(default=23, ge=0, le=51)
     """x264's constant rate factor: less is better and larger. Cuts that are stored as they are have 18."""
     timeout_s: float = Field(default=3600.0, gt=0, le=1e6)
-    """Longest time in seconds for one clip: every frame of it is decoded."""
+    """Longest CPU time in seconds for one clip: every frame of it is decoded."""
 
     @property
     def is_on(self) -> bool:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import ExitStack
-from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +20,10 @@ from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.generation import clip_seed
 from mama_ray.captioning.engines.protocol import EngineDied, GeneratedText, RequestRefused
 from mama_ray.masking import mask_text, masked_errors
+from mama_ray.orchestration.captioning.deaths import POLL_S, EngineRecord
 from mama_ray.orchestration.captioning.decode import shown_of
-from mama_ray.orchestration.captioning.ending import end_process
-from mama_ray.orchestration.captioning.ledger import keep_beating
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, require_work_folder, write_parts
-from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
+from mama_ray.orchestration.captioning.plan import CaptionPlan, planned_folder
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
@@ -33,29 +31,28 @@ from mama_ray.storage.waits import told_wait
 
 logger = logging.getLogger(__name__)
 
-_HUNG_AFTER_S = 900.0  # no step of any engine takes as long
-_POLL_S = 10.0
-
 
 class Captioning:
     """Holds an engine in an actor; several batches are in it at a time, each called from a thread of its own."""
 
     @masked_errors
-    def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int) -> None:
+    def __init__(self, plan: CaptionPlan, ledger: ray.actor.ActorHandle, max_attempts: int, max_deaths: int) -> None:
         start_worker_logging()
-        self._plan, self._ledger, self._max_attempts = plan, ledger, max_attempts
-        self._table = ray.get(plan.table)
+        self._plan, self._record = plan, EngineRecord(ledger, max_attempts, max_deaths)
         self._folder = Place.of(plan.output)
-        self._name = str(ray.get_runtime_context().get_actor_id())
         self._one_suspect_at_a_time = threading.Lock()
         self._resources = ExitStack()
-        folder = self._resources.enter_context(captioner_folder(plan.model))
-        with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
-            self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
-        keep_beating(ledger, self._name)
+        with self._record.told_later():
+            self._record.require_engine()
+            self._table = ray.get(plan.table)
+            with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
+                folder = self._resources.enter_context(planned_folder(plan))
+                self._engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
+            self._record.is_alive()
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         """Caption and commit a batch; returns its counts as one row."""
+        self._record.require_engine()
         began = time.perf_counter()
         rows = [int(row) for row in batch["row"]]
         answers: list = [str(error) or None for error in batch["error"]]
@@ -74,7 +71,7 @@ class Captioning:
                 "decode_s": [float(np.sum(batch["decode_s"]))],
                 "caption_s": [caption_s],
                 "write_s": [write_s],
-                "engine": [self._name],
+                "engine": [self._record.name],
                 "engine_busy_s": [self._engine.busy_s],
                 "engine_idle_s": [self._engine.idle_s],
             }
@@ -89,22 +86,23 @@ class Captioning:
         if not positions:
             return
         rows = [int(batch["row"][position]) for position in positions]
-        if not ray.get(self._ledger.begin_batch.remote(rows)):
+        if not self._record.begin(rows):
             futures = [self._submit(batch, position) for position in positions]
             for position, future in zip(positions, futures, strict=True):
                 answers[position] = self._wait(future)
+            wrote = any(isinstance(answers[position], list) for position in positions)
         else:
             for position, row in zip(positions, rows, strict=True):
                 answers[position] = self._caption_alone(batch, position, row)
-        ray.get(self._ledger.end.remote(rows))
+            wrote = False  # told already, clip by clip
+        self._record.end(rows, wrote=wrote)
 
     def _caption_alone(self, batch: dict[str, np.ndarray], position: int, row: int) -> list[GeneratedText] | str:
         with self._one_suspect_at_a_time:
-            deaths = ray.get(self._ledger.begin_alone.remote(row))
-            if deaths >= self._max_attempts:
-                return f"the engine died {deaths} times with this clip alone in it"
+            if reason := self._record.begin_alone(row):
+                return reason
             answer = self._wait(self._submit(batch, position))
-            ray.get(self._ledger.end.remote([row]))
+            self._record.end([row], wrote=isinstance(answer, list))
             return answer
 
     def _submit(self, batch: dict[str, np.ndarray], position: int) -> Future[list[GeneratedText]] | str:
@@ -116,20 +114,14 @@ class Captioning:
     def _wait(self, future: Future[list[GeneratedText]] | str) -> list[GeneratedText] | str:
         while not isinstance(future, str):
             try:
-                return future.result(timeout=_POLL_S)
+                return future.result(timeout=POLL_S)
             except TimeoutError:
-                if time.monotonic() - self._engine.last_step_s > _HUNG_AFTER_S:
-                    self._die(f"no step of the engine in {_HUNG_AFTER_S:.0f} s")
+                self._record.require_step(self._engine.last_step_s, self._resources)
             except RequestRefused as error:
                 return mask_text(str(error))
             except EngineDied as error:
-                self._die(str(error))
+                self._record.die(str(error), self._resources)
         return future
-
-    def _die(self, reason: str) -> NoReturn:
-        """End this process: Ray starts the actor anew and gives its batches to it or to others."""
-        logger.error("the captioning engine died, its actor starts anew: %s", reason)
-        end_process(self._resources)
 
     def _commit(self, batch: dict[str, np.ndarray], rows: list[int], answers: list) -> pa.Table:
         records = self._table.select(["clip_id", "sha256"]).take(pa.array(rows)).to_pylist()

@@ -76,6 +76,23 @@ def put_away(plan: CaptionPlan, damaged: list[str]) -> None:
         forget_similarities(folder, rows_of_part(name) or [])
 
 
+def missing_rows(plan: PlanOfParts, number: int, table: pa.Table) -> list[int]:
+    """Return the rows of a file that no part of the listing has; a warning says that they are looked for again.
+
+    A listing may be of some time ago, as those of NFS are for a minute.
+    """
+    start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)
+    missing = np.setdiff1d(np.arange(start, stop), table["row"].to_numpy()).tolist()
+    if missing:
+        logger.warning("%d clips of file %d of the table are in no part that is listed", len(missing), number)
+    return missing
+
+
+def told_as_missing(number: int, rows: list[int]) -> str:
+    """Return what stands for rows that are missing among the names of damaged parts."""
+    return f"{len(rows)} clips of file {number}"
+
+
 def check_rows(plan: CaptionPlan, number: int, table: pa.Table) -> None:
     """Raise RuntimeError unless the table holds every clip of the file's rows, once per sample, as the index has it."""
     start, stop = number * CLIPS_PER_FILE, min((number + 1) * CLIPS_PER_FILE, plan.num_clips)

@@ -12,7 +12,7 @@ from mama_ray.captioning.engines.protocol import FRAMES, GRID, caption_all
 from mama_ray.orchestration.captioning.decode import decode_chunk, shown_of
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.pending import PendingChunks
-from mama_ray.orchestration.captioning.plan import CaptionPlan, captioner_folder
+from mama_ray.orchestration.captioning.plan import CaptionPlan, planned_folder
 from mama_ray.orchestration.captioning.source import ShowConfig
 from mama_ray.orchestration.cluster.connect import start_worker_logging
 from mama_ray.reporting.document import format_duration
@@ -85,7 +85,7 @@ def _try_chunk(plan: CaptionPlan, pending: PendingChunks) -> Trial:
     chunk = decode_chunk(plan, pending, 0)
     usable = [position for position, error in enumerate(chunk["error"]) if not error] or [0]
     began = time.perf_counter()
-    with captioner_folder(plan.model) as folder:
+    with planned_folder(plan) as folder:
         with told_wait(f"starting an engine with {plan.model or 'the embedded narrator'}"):
             engine = build_engine(plan.captioner, folder, plan.sampling, plan.engine)
         start_s = time.perf_counter() - began

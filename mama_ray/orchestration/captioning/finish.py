@@ -20,9 +20,16 @@ from mama_ray.captioning.quality import QualityConfig, caption_flags, caption_ke
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
 from mama_ray.data.unique_ids import hash_of_id
-from mama_ray.orchestration.captioning.committed import check_rows, num_files, put_away, read_rows
+from mama_ray.orchestration.captioning.committed import (
+    check_rows,
+    missing_rows,
+    num_files,
+    put_away,
+    read_rows,
+    told_as_missing,
+)
 from mama_ray.orchestration.captioning.plan import CaptionPlan
-from mama_ray.orchestration.captioning.similarity import read_similarities
+from mama_ray.orchestration.captioning.similarity import forget_similarities, read_similarities
 from mama_ray.orchestration.cluster.results import some_at_once
 from mama_ray.storage.places import Place
 
@@ -118,7 +125,8 @@ def draw_rows(rows: list[int]) -> list[int]:
 def write_files(plan: CaptionPlan, gate: Gate, constants: dict) -> tuple[ray.ObjectRef, list[str]]:
     """Write the files of the table; return a reference to the TableSummary and the names of damaged parts.
 
-    Where parts were damaged their files are not written, and the summary is of the others. Captions stay in tasks.
+    Where parts were damaged, or are missing, which is told like a name, their files are not written, and the summary is
+    of the others. Captions stay in tasks.
     """
     task = _write_file.options(num_returns=2)
     files = (task.remote(plan, number, gate, constants) for number in range(num_files(plan.num_clips)))
@@ -136,9 +144,12 @@ def _write_file(plan: CaptionPlan, number: int, gate: Gate, constants: dict) -> 
     if damaged:
         put_away(plan, damaged)
         return TableSummary(), damaged
+    folder = Place.of(plan.output)
+    if missing := missing_rows(plan, number, table):
+        forget_similarities(folder, missing)
+        return TableSummary(), [told_as_missing(number, missing)]
     check_rows(plan, number, table)
     shared = ray.get(gate.shared)
-    folder = Place.of(plan.output)
     similarities = read_similarities(folder, number)
     rows, summary = [], TableSummary()
     for row in table.to_pylist():

@@ -63,6 +63,10 @@ class PoolConfig(Config):
     max_attempts: int = Field(3, ge=1)
     """Deaths of an engine with one clip alone in it after which that clip becomes an error row."""
 
+    max_deaths: AddedLater[int | None] = Field(None, ge=3)
+    """Deaths of an engine, with no caption by it in between, after which the job ends and says why; null is three times
+    max_attempts and one, which so many clips in a row can bring about."""
+
     @model_validator(mode="after")
     def _sizes_are_in_order(self) -> "PoolConfig":
         if self.max_size < self.min_size:
@@ -74,7 +78,19 @@ class PoolConfig(Config):
             raise ValueError(
                 f"cpus_per_engine and decode_cpus are both {self.decode_cpus}: Ray Data would fuse the two"
             )
+        require_deaths(self.max_attempts, self.max_deaths)
         return self
+
+
+def require_deaths(max_attempts: int, max_deaths: int | None) -> None:
+    """Raise ValueError where a job would end of a single clip that kills engines."""
+    if max_deaths is not None and max_deaths < max_attempts + 2:
+        raise ValueError(f"max_deaths {max_deaths} is below max_attempts {max_attempts} + 2: one bad clip would do")
+
+
+def most_deaths(max_attempts: int, max_deaths: int | None) -> int:
+    """Return the deaths of an engine after which a job ends."""
+    return max_deaths or 3 * max_attempts + 1
 
 
 class CaptionJob(Config):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from mama_ray.data.index_rows import IndexRows, choose_rows
 from mama_ray.data.synthetic.recognise import count_other_clips
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
+from mama_ray.models.hub import require_weights, revision_of
 from mama_ray.orchestration.captioning.job import EMBEDDED
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.pending import PendingChunks, find_pending
@@ -106,7 +107,15 @@ def scan_pending(plan: CaptionPlan) -> PendingChunks:
 
 
 @contextmanager
-def captioner_folder(model: str | None) -> Iterator[Path]:
+def planned_folder(plan: CaptionPlan) -> Iterator[Path]:
+    """Give a local folder of the plan's model; UserError where its weights are others than when the job began."""
+    with captioner_folder(plan.model, revision=plan.captioner.revision) as folder:
+        require_weights(folder, plan.captioner.weights_sha256, plan.model)
+        yield folder
+
+
+@contextmanager
+def captioner_folder(model: str | None, *, revision: str | None = None) -> Iterator[Path]:
     """Give a local folder of the model: a path, a URI (downloaded for as long as it is used), a hub id, or the embedded
     narrator for None.
     """
@@ -115,7 +124,7 @@ def captioner_folder(model: str | None) -> Iterator[Path]:
     elif "://" not in model and model.startswith("/"):  # a path, also where nothing is: its absence is told as such
         yield Path(model)
     else:
-        with model_folder(model) as folder:
+        with model_folder(model, revision=revision) as folder:
             yield folder
 
 
@@ -170,6 +179,6 @@ def _find_captioner(
             found = inspect_captioner(folder, asked, side, frames=frames, engine=engine)
             if prompt is not None and not found.prompt:
                 raise UserError(f"a {found.architecture} is asked nothing", got="a prompt", remedy="leave --prompt out")
-            return found
+            return replace(found, revision=revision_of(folder))
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error

@@ -37,6 +37,7 @@ class CaptionProgress:
         self._num_clips, self._table = num_clips, table.rstrip("/")
         self.counts: Counter = Counter()
         self._engines: dict[str, tuple[float, float]] = {}
+        self._earlier_s = 0.0  # of earlier passes
         self._first_s = self._last_s = self._told_s = time.monotonic()
         self._bar: tqdm | None = None
 
@@ -44,6 +45,7 @@ class CaptionProgress:
         """Show a bar where there is a terminal; `num_done` clips were committed earlier."""
         # Of earlier starts: what an earlier pass of this one did is among the counts.
         self._history, self._num_done = history, num_done - self.counts["num_clips"]
+        self._earlier_s = self.duration_s
         self._first_s = self._last_s = self._told_s = time.monotonic()
         if sys.stderr.isatty():
             self._bar = tqdm(total=self._num_clips, initial=num_done, unit="clip", desc="captions", smoothing=0.05)
@@ -79,8 +81,8 @@ class CaptionProgress:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the start of the pipeline to the last commit."""
-        return self._last_s - self._first_s
+        """Seconds from the start of the pipeline to the last commit, of all passes."""
+        return self._earlier_s + self._last_s - self._first_s
 
     @property
     def clips_per_s(self) -> float:

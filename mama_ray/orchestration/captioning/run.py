@@ -17,6 +17,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, write_files
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob, PoolConfig, corpus_home, with_absolute_paths
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER, chunk_clips_of
 from mama_ray.orchestration.captioning.plan import (
@@ -44,7 +45,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 
 
 def caption(job: CaptionJob) -> str:
@@ -85,7 +86,8 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
     captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
     show = how_to_show(captioner, job.frames, job.decode)
-    facts = (num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, job.engine)
+    engine = engine_on_gpus(captioner.engine, job.engine, pool.gpus_per_engine)
+    facts = (num_clips, ids_sha256, source, job.output, model, captioner, show, job.sampling, engine)
     plan = CaptionPlan(table, *facts, chunk_clips=chunk_clips_of(num_clips))
     dual_encoder = None if job.similarity is None else find_dual_encoder(plan, job.similarity)
     finished = find_finished(job, plan, output)
@@ -100,7 +102,7 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
         return line
     enter(job, plan, output)
     history = PoolHistory()
-    progress = CaptionProgress(num_clips, table=job.output)
+    progress, scored_by = CaptionProgress(num_clips, table=job.output), {}
     for _ in range(_MAX_PASSES):
         pending = scan_pending(plan)
         logger.info("%d of %d clips in %s to caption", pending.num_clips, num_clips, source.description)
@@ -110,16 +112,18 @@ def _caption(job: CaptionJob, prompt: PromptConfig | None, output: Place, pool: 
                 progress.add(counts)
             progress.close()
         if dual_encoder is not None:
-            score_captions(plan, dual_encoder, job.postprocess, pool)
+            scored_by["similarity_weights_sha256"] = score_captions(plan, dual_encoder, job.postprocess, pool)
         shared = shared_captions(plan, job.postprocess, job.quality.max_copies)
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             break
     else:
-        raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+        raise UserError(
+            "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+        )
     counts = write_caption_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
     _require_captions(counts, job.output)
-    leave(job, plan, output, counts)
+    leave(job, plan, output, counts | scored_by)
     told = ", ".join(f"{counts['outcomes'].get(name, 0)} {name}" for name in ("good", "flagged", "error"))
     return f"captioned {num_clips} clips in {time.monotonic() - started:.0f} s ({told}): {job.output}"
 

@@ -1,10 +1,12 @@
 """How well captions fit their clips by a dual encoder: the cosines that the quality gate's flag `dissimilar` is about.
 
 A pass of its own over the committed parts: the dual encoder sees frames, not grids, and needs no place beside the
-engine on a GPU. It leaves one file per chunk, so a job that was killed goes on here as well.
+engine on a GPU. It leaves one file per chunk, so a job that was killed goes on here as well; beside them stands which
+weights they are by, as a run that is named may have another best checkpoint when the job goes on.
 """
 
 import contextlib
+import json
 import logging
 from collections.abc import Sequence
 
@@ -20,8 +22,10 @@ from mama_ray.data.tokenizer_match import refuse_other_vocabulary
 from mama_ray.errors import UserError
 from mama_ray.masking import masked_errors
 from mama_ray.models.feature_encoder import FeatureEncoder
+from mama_ray.models.hub import require_weights
 from mama_ray.models.pretrained import describe_model
 from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
+from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.parts import (
     CHUNK_CLIPS,
@@ -36,22 +40,28 @@ from mama_ray.orchestration.captioning.source import ShardSource
 from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.evaluation.embed import EmbedPlan, decode_clips
+from mama_ray.storage.node_copies import node_copy
 from mama_ray.storage.places import Place, storage_errors
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import resolve_checkpoint
 
 logger = logging.getLogger(__name__)
 
+_SCORES, _MODEL_NAME = f"{WORK_FOLDER}/similarity", "model.json"
 _DECODE_CPUS, _ACTOR_CPUS, _TASK_CPUS = 0.5, 1.0, 0.5
 _SCHEMA = pa.schema([("row", pa.int64()), ("sample", pa.int32()), ("similarity", pa.float32())])
 
 
-def score_captions(plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, pool: PoolConfig) -> None:
-    """Write the similarity of every committed caption that has none yet; scorers stand where the pool's engines did."""
+def score_captions(plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, pool: PoolConfig) -> str:
+    """Write the similarity of every committed caption that has none by these weights yet; return their hash.
+
+    Scorers stand where the pool's engines did.
+    """
+    weights_sha256 = result_of(_enter.remote(plan.output, model.model))
     chunks = _unscored.remote(plan.output, plan.num_clips)
     num_chunks = ray.get(_count.remote(chunks))
     if not num_chunks:
-        return
+        return weights_sha256
     logger.info("similarity of the captions of %d chunks", num_chunks)
 
     def decode(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -63,7 +73,7 @@ def score_captions(plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig
         )
         scores = scores.map_batches(
             CaptionScorer,
-            fn_constructor_args=(plan, model, clean),
+            fn_constructor_args=(plan, model, clean, weights_sha256),
             batch_size=1,  # of chunks
             compute=ActorPoolStrategy(min_size=1, max_size=pool.max_size),
             num_cpus=_ACTOR_CPUS,
@@ -80,6 +90,7 @@ def score_captions(plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig
         for numbers in runs_of(num_chunks):
             for _ in scored(numbers).iter_batches(batch_size=None, prefetch_batches=0):
                 pass
+    return weights_sha256
 
 
 def find_dual_encoder(plan: CaptionPlan, uri: str) -> EmbedPlan:
@@ -112,10 +123,12 @@ class CaptionScorer:
     """
 
     @masked_errors
-    def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig) -> None:
+    def __init__(self, plan: CaptionPlan, model: EmbedPlan, clean: PostprocessConfig, weights_sha256: str) -> None:
         self._clean = clean
         self._folder = Place.of(plan.output)
-        self._encoder = FeatureEncoder.load(model.model, text_length=model.text_length, batch_size=model.batch_size)
+        with node_copy(Place.of(model.model)) as folder:
+            require_weights(folder, weights_sha256, model.model)
+            self._encoder = FeatureEncoder.load(str(folder), text_length=model.text_length, batch_size=model.batch_size)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (chunk,), (rows,), (frames,) = batch["chunk"].tolist(), batch["row"], batch["frames"]
@@ -156,12 +169,30 @@ def _scores_of(folder: Place, chunk: int) -> Place:
 
 
 def _scores(folder: Place, number: int) -> Place:
-    return folder / f"{WORK_FOLDER}/similarity/{number:06d}"
+    return folder / f"{_SCORES}/{number:06d}"
+
+
+@ray.remote(num_cpus=_TASK_CPUS, name="similarity: look at weights")
+def _enter(output: str, model: str) -> str:
+    """Return the hash of a model's weights; scores by others, as of an earlier checkpoint of the run, are removed."""
+    with storage_errors(model), node_copy(Place.of(model)) as folder:
+        weights_sha256 = hash_weights(folder)
+    scores = Place.of(output) / _SCORES
+    with storage_errors(scores.uri):
+        ours = {"weights_sha256": weights_sha256}
+        if (scores / _MODEL_NAME).read_json() != ours:
+            if scores.files(recursive=True):
+                logger.warning(
+                    "captions are scored anew: their similarities are by other weights than those of %s", model
+                )
+                scores.delete_folder()
+            (scores / _MODEL_NAME).write_whole(json.dumps(ours))
+    return weights_sha256
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="similarity: list chunks")
 def _unscored(output: str, num_clips: int) -> np.ndarray:
-    names = [file.name for file in (Place.of(output) / f"{WORK_FOLDER}/similarity").files(recursive=True)]
+    names = [file.name for file in (Place.of(output) / _SCORES).files(recursive=True)]
     done = [int(name[:8]) for name in names if name.endswith(".parquet") and name[:8].isdigit()]
     return np.setdiff1d(np.arange(-(-num_clips // CHUNK_CLIPS)), done)
 

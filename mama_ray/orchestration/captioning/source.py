@@ -18,6 +18,8 @@ from mama_ray.storage.places import Place
 
 __all__ = ["ClipSource", "ShardSource", "ShowConfig", "ShownClip"]
 
+MAX_READ_BYTES = 64 << 20  # 32 clips of 10 s in 720p; of more and larger ones a task would hold gigabytes
+
 
 class ClipSource(Protocol):
     """Shows clips; picklable and small, as it travels with the plan.
@@ -52,18 +54,31 @@ class ShardSource:
 
     def show(self, records: Sequence[Mapping], how: ShowConfig) -> Iterator[ShownClip | str]:
         """Read the clips, neighbours by one request, and show them; see `ClipSource`."""
-        began = perf_counter()
-        payloads = read_payloads(Place.of(self.shards), records)
-        read_s = (perf_counter() - began) / max(1, len(records))
-        for payload in payloads:
-            try:
-                if isinstance(payload, ShardError):
-                    raise payload
-                shown = replace(show_clip(payload, how), read_s=read_s)
-            except (DecodeError, ShardError) as error:
-                yield reason_of(error)
-            else:
-                yield shown
+        for run in runs_of_bytes(records):
+            began = perf_counter()
+            payloads = read_payloads(Place.of(self.shards), run)[::-1]
+            read_s = (perf_counter() - began) / len(run)
+            while payloads:
+                try:
+                    if isinstance(payload := payloads.pop(), ShardError):
+                        raise payload
+                    shown = replace(show_clip(payload, how), read_s=read_s)
+                except (DecodeError, ShardError) as error:
+                    yield reason_of(error)
+                else:
+                    yield shown
+
+
+def runs_of_bytes(records: Sequence[Mapping], max_bytes: int = MAX_READ_BYTES) -> Iterator[Sequence[Mapping]]:
+    """Yield neighbouring records whose videos have at most so many bytes together; a larger one comes alone."""
+    start = num_bytes = 0
+    for stop, record in enumerate(records):
+        if stop > start and num_bytes + record["num_bytes"] > max_bytes:
+            yield records[start:stop]
+            start, num_bytes = stop, 0
+        num_bytes += record["num_bytes"]
+    if start < len(records):
+        yield records[start:]
 
 
 def reason_of(error: Exception) -> str:

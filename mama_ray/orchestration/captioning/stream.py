@@ -13,14 +13,18 @@ import ray
 from ray.data import DataContext, TaskPoolStrategy
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.orchestration.captioning.actor import Captioning
+from mama_ray.orchestration.captioning.deaths import unproven_taken_back
 from mama_ray.orchestration.captioning.decode import decode_chunk
-from mama_ray.orchestration.captioning.job import PoolConfig
+from mama_ray.orchestration.captioning.job import PoolConfig, most_deaths
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import CHUNK_CLIPS
 from mama_ray.orchestration.captioning.pending import PendingChunks
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, pool_of_engines, watched
+from mama_ray.orchestration.captioning.source import MAX_READ_BYTES
+from mama_ray.orchestration.cluster.labels import matches
 from mama_ray.orchestration.cluster.pipelines import dataset_of, runs_of
 
 logger = logging.getLogger(__name__)
@@ -53,6 +57,18 @@ def pool_for_chunks(pool: PoolConfig, chunk_clips: int) -> PoolConfig:
     return pool.model_copy(update=larger)
 
 
+def decode_memory(plan: CaptionPlan, pool: PoolConfig) -> float | None:
+    """Return the bytes that a decode task reserves, but no more than a node has; None where no node tells."""
+    how = plan.show
+    frame_bytes = 3 * how.side**2
+    shown_bytes = plan.chunk_clips * frame_bytes * (1 if how.kind == GRID else how.num_frames)
+    # Pixels as they are shown, side by side in a column, and in a block; videos as they are read, and cut into clips.
+    wanted = 3 * shown_bytes + 2 * MAX_READ_BYTES
+    nodes = [node for node in ray.nodes() if node["Alive"] and matches(node["Labels"] or {}, pool.decode_labels)]
+    most = max((node["Resources"].get("memory", 0) for node in nodes), default=0)
+    return min(wanted, most) or None
+
+
 def caption_decoded(
     plan: CaptionPlan,
     pool: PoolConfig,
@@ -79,12 +95,13 @@ def caption_decoded(
             decode,
             batch_size=1,
             num_cpus=pool.decode_cpus,
+            memory=decode_memory(plan, pool),
             compute=TaskPoolStrategy(size=pool.max_decode_tasks),
             label_selector=dict(pool.decode_labels) or None,
         )
         counts = shown.map_batches(
             Captioning,
-            fn_constructor_args=(plan, ledger, pool.max_attempts),
+            fn_constructor_args=(plan, ledger, pool.max_attempts, most_deaths(pool.max_attempts, pool.max_deaths)),
             batch_size=pool.clips_per_commit,
             compute=pool_of_engines(pool),
             # Not decoding's: operators of equal resources are fused, and decoding would queue in the actor.
@@ -95,7 +112,7 @@ def caption_decoded(
         )
         counts.set_name("caption")
         try:
-            with watched(ledger, history):
+            with watched(ledger, history), unproven_taken_back(ledger, plan.output):
                 for batch in counts.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                     yield batch.to_pydict()
         finally:

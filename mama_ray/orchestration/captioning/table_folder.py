@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Collection
 
 from mama_ray.captioning.pictures.settings import GRID
 from mama_ray.captioning.table import SUMMARY_NAME, TABLE_VERSION, file_name
@@ -12,6 +11,7 @@ from mama_ray.masking import mask_secrets
 from mama_ray.orchestration.captioning.job import EMBEDDED, CaptionJob
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, WORK_FOLDER, has_parts
 from mama_ray.orchestration.captioning.plan import CaptionPlan
+from mama_ray.storage.files_of_others import refuse_others
 from mama_ray.storage.places import Place, join_uri
 
 logger = logging.getLogger(__name__)
@@ -41,19 +41,6 @@ def find_finished(job: CaptionJob, plan: CaptionPlan, output: Place) -> dict | N
     if theirs is None and summary is None:
         refuse_others(output, [_CONFIG_NAME])
     return summary
-
-
-def refuse_others(output: Place, names: Collection[str]) -> None:
-    """Raise UserError where a folder that is not ours yet has files that would be written over: another job's, or a
-    person's."""
-    found = sorted(file.name for file in output.files() if file.name in names) if output.exists() else []
-    if found:
-        raise UserError(
-            "the folder holds files of others, which would be written over",
-            got=f"{', '.join(found)} in {output}",
-            wanted="a folder of its own",
-            remedy="choose another --output",
-        )
 
 
 def enter(job: CaptionJob, plan: CaptionPlan, output: Place) -> None:

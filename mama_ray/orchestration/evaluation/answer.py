@@ -97,7 +97,7 @@ def answer_questions(plan: AnswerPlan, output: str, *, num_actors: int, use_gpu:
     answered = asked.map_batches(
         Answerer,
         fn_constructor_args=(plan,),
-        batch_size=plan.batch_size,
+        batch_size=1,
         compute=ActorPoolStrategy(min_size=1, max_size=max(1, num_actors)),
         num_cpus=_ACTOR_CPUS,
         num_gpus=1 if use_gpu else 0,
@@ -124,7 +124,8 @@ class Answerer:
         self._model: AnsweringEncoder = model.eval().to(self._device)
 
     @torch.inference_mode()
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+    def __call__(self, batches: dict[str, np.ndarray]) -> pa.Table:
+        batch = {name: values[0] for name, values in batches.items()}
         is_pair = batch["rows"] != PADDING_ROW
         logits = _logits(self._model, to_clip_batch(batch).to(self._device))
         if logits.shape[1] < self._num_choices:
@@ -190,7 +191,11 @@ def _logits(model: AnsweringEncoder, batch: ClipBatch) -> Float[Tensor, "pairs a
 def decode_pairs(
     plan: AnswerPlan, table: pa.Table, pairs: pa.Table, tokenizer_files: Mapping[str, bytes], *, number: int
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of batch `number`, filled up to the batch's size; UserError where the storage fails."""
+    """Return the arrays of batch `number`, filled up to the batch's size; UserError where the storage fails.
+
+    Axis 0 has one place, for the batch as one row: Ray Data cuts a large block between rows, and a pair's frames are
+    found by those before it.
+    """
     tokenizer = load_tokenizer(tokenizer_files, plan.question_length)
     ask = asks_like(plan.model_type, tokenizer, has_own_head=plan.has_own_head, form=plan.question_form)
     if plan.features is not None:
@@ -200,4 +205,4 @@ def decode_pairs(
             Place.of(plan.shards), table, tokenizer, plan.num_frames, plan.transform, decode=plan.decode
         )
     arrays = QuestionAssembler(clips, pairs, ask).assemble(np.arange(*plan.batches[number]))
-    return pad_batch(arrays, plan.batch_size)
+    return {name: values[None] for name, values in pad_batch(arrays, plan.batch_size).items()}

@@ -7,7 +7,7 @@ the next.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.reading import read_payloads
+from mama_ray.data.reading import iter_payloads
 from mama_ray.data.region_features.table import CHUNK_CLIPS, write_chunk
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
@@ -52,18 +52,17 @@ class FeatureActor:
         start = chunk * CHUNK_CLIPS
         rows = range(start, min(start + CHUNK_CLIPS, self._plan.num_rows))
         records = self._table.take(pa.array(rows)).to_pylist()
-        payloads = read_payloads(Place.of(self._plan.shards), records)
-        pixels = self._decoded(payloads)
+        pixels = self._decoded(iter_payloads(Place.of(self._plan.shards), records))
         found = [self._row(row, record, seen) for row, record, seen in zip(rows, records, pixels, strict=True)]
         folder = Place.of(self._plan.output)
         with storage_errors(folder.uri):
             with_retries(partial(write_chunk, folder, chunk, found, self._plan.shape))
         return len(found), sum(row["error"] is not None for row in found), time.perf_counter() - began
 
-    def _decoded(self, payloads: Sequence[bytes | ShardError]) -> Iterator[ClipPixels | DecodeError | ShardError]:
+    def _decoded(self, payloads: Iterator[bytes | ShardError]) -> Iterator[ClipPixels | DecodeError | ShardError]:
         """Yield each clip's frames while the next one's are decoded: no more than two clips' are there at a time."""
-        ahead = self._decoder.submit(self._decode, payloads[0])
-        for payload in payloads[1:]:
+        ahead = self._decoder.submit(self._decode, next(payloads))
+        for payload in payloads:
             current, ahead = ahead.result(), self._decoder.submit(self._decode, payload)
             yield current
         yield ahead.result()

@@ -26,11 +26,12 @@ from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.orchestration.features.job import FeaturesJob
 from mama_ray.orchestration.features.plan import FeaturePlan
+from mama_ray.storage.files_of_others import refuse_others
 from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
-JOB_NAME = "job.json"
+JOB_NAME, _CONFIG_NAME = "job.json", "config.yaml"
 _FILE = re.compile(r"features-(\d{8})\.parquet")
 _FILES_PER_TASK = 128
 _TASK_CPUS = 0.5
@@ -38,13 +39,16 @@ _ROWS_PER_GROUP = 1 << 20
 
 
 def find_finished(job: FeaturesJob, plan: FeaturePlan, output: Place) -> dict | None:
-    """Return the summary of a table that is finished; UserError when the folder holds another one, or its begin."""
+    """Return the summary of a table that is finished; UserError when the folder holds another one, its begin, or
+    files of others."""
     ours = _identity(job, plan)
     summary = (output / SUMMARY_NAME).read_json()
     begun = (output / JOB_NAME).read_json()
     theirs = summary.get("job") if isinstance(summary, dict) else begun
     if theirs is not None and not isinstance(theirs, dict):
         raise UserError("not the summary of a table of features", got=output / SUMMARY_NAME, wanted="its job")
+    if theirs is None and summary is None:
+        refuse_others(output, [_CONFIG_NAME, JOB_NAME, INDEX_NAME])  # the last is also that of shards
     # A start that failed before its first file was committed binds nobody.
     if theirs is not None and theirs != ours and (summary or list_chunks(output)):
         differing = sorted(key for key in ours if theirs.get(key) != ours[key])
@@ -58,9 +62,9 @@ def find_finished(job: FeaturesJob, plan: FeaturePlan, output: Place) -> dict | 
 
 
 def enter(job: FeaturesJob, plan: FeaturePlan, output: Place) -> None:
-    """Write config.yaml, and what makes the table this job's, before any work."""
-    (output / "config.yaml").write_whole(config_to_yaml(job))
+    """Write what makes the table this job's, and config.yaml, before any work."""
     (output / JOB_NAME).write_whole(json.dumps(_identity(job, plan), indent=1))
+    (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
 
 
 def list_chunks(output: Place) -> set[int]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.reading import read_payloads
+from mama_ray.data.reading import HELD_BYTES, bounded_runs, read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.encoder.decoding import VideoError
 from mama_ray.errors import UserError
@@ -79,12 +79,8 @@ class IndexActor:
 
     def _videos(self, records: Sequence[Mapping]) -> list[np.ndarray | str]:
         """Return each clip's feature, or why it has none."""
-        payloads = read_payloads(Place.of(self._plan.shards), records)
-        features = iter(self._towers.embed_videos([data for data in payloads if isinstance(data, bytes)]))
-        return [
-            self._told(record, payload if isinstance(payload, ShardError) else next(features))
-            for record, payload in zip(records, payloads, strict=True)
-        ]
+        found = embed_clips(self._towers, Place.of(self._plan.shards), records)
+        return [self._told(record, one) for record, one in zip(records, found, strict=True)]
 
     def _told(self, record: Mapping, found: np.ndarray | VideoError | ShardError) -> np.ndarray | str:
         if isinstance(found, np.ndarray):
@@ -113,6 +109,21 @@ class IndexActor:
             "texts_sha256": hash_texts(texts_of([record])[0]),
             "captions": captions,
         }
+
+
+def embed_clips(
+    towers: Towers, shards: Place, records: Sequence[Mapping], *, max_bytes: int = HELD_BYTES
+) -> list[np.ndarray | VideoError | ShardError]:
+    """Return each clip's feature, or what is wrong with it; the bytes of `max_bytes`, or of one clip, are held."""
+    found = []
+    for run in bounded_runs(records, max_bytes):
+        found += _embedded(towers, read_payloads(shards, run))
+    return found
+
+
+def _embedded(towers: Towers, payloads: Sequence[bytes | ShardError]) -> list[np.ndarray | VideoError | ShardError]:
+    features = iter(towers.embed_videos([data for data in payloads if isinstance(data, bytes)]))
+    return [payload if isinstance(payload, ShardError) else next(features) for payload in payloads]
 
 
 def _numbered(captions: Sequence[tuple[str, str]], place: int) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What lies in the folder of a table, compared with what the job is to make: what is done, and what cannot go on."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,23 @@ from mama_ray.orchestration.indexing.job import IndexJob
 from mama_ray.orchestration.indexing.plan import IndexPlan, Part, hash_texts, texts_of
 from mama_ray.search.embedding_parts import (
     IDENTITY_NAME,
-    SUMMARY_NAME,
     TABLE_VERSION,
     PartCounts,
+    Summary,
     TableIdentity,
+    find_summary,
     read_identity,
     read_part,
+    write_summary,
 )
+from mama_ray.storage.failures import StorageError
+from mama_ray.storage.files_of_others import refuse_others
 from mama_ray.storage.places import Place, storage_errors
+from mama_ray.storage.small_files import FileFormError
 
 logger = logging.getLogger(__name__)
 
+_CONFIG_NAME = "config.yaml"
 _PARTS_PER_TASK = 64
 _TASK_CPUS = 0.5
 _START_ANEW = "choose another --output"
@@ -43,9 +48,12 @@ class FolderState:
 
 
 def require_same(job: IndexJob, plan: IndexPlan, output: Place) -> None:
-    """Raise UserError where the folder holds the table of another job."""
+    """Raise UserError where the folder holds the table of another job, or files of others in the places of ours."""
     ours = _identity(job, plan)
-    if _part_names(output):
+    if not _part_names(output):
+        if "model_hash" not in ((output / IDENTITY_NAME).read_json() or {}):
+            refuse_others(output, [_CONFIG_NAME, IDENTITY_NAME])  # of a run, of a model
+    else:
         theirs = read_identity(output)
         if theirs.model_hash != ours.model_hash:
             theirs_model = f"{theirs.model} ({theirs.model_hash[:12]})"
@@ -65,9 +73,9 @@ def require_same(job: IndexJob, plan: IndexPlan, output: Place) -> None:
 
 
 def enter(job: IndexJob, plan: IndexPlan, output: Place) -> None:
-    """Write config.yaml and config.json, before any part and after all that a folder may be refused for."""
-    (output / "config.yaml").write_whole(config_to_yaml(job))
+    """Write config.json and config.yaml, before any part and after all that a folder may be refused for."""
     (output / IDENTITY_NAME).write_whole(_identity(job, plan).model_dump_json(indent=1))
+    (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
 
 
 def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:
@@ -96,12 +104,13 @@ def look_at_parts(plan: IndexPlan, output: Place) -> FolderState:
 
 def leave(plan: IndexPlan, output: Place, state: FolderState) -> bool:
     """Write the summary that makes the folder a table; returns False where it is there as it should be."""
-    parts = {part.name: state.done[part.name].model_dump() for part in plan.parts}
-    counts = {"num_clips": plan.num_clips, "num_errors": state.num_errors}
-    summary = {"version": TABLE_VERSION, **counts, "parts": parts}
-    if (output / SUMMARY_NAME).read_json() == summary:
-        return False
-    (output / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
+    summary = Summary(parts={part.name: state.done[part.name] for part in plan.parts}, num_errors=state.num_errors)
+    try:
+        if find_summary(output) == summary:
+            return False
+    except FileFormError as error:
+        logger.warning("the summary is written again: %s", error)
+    write_summary(output, summary)
     return True
 
 
@@ -137,6 +146,8 @@ def _compare(
         try:
             with storage_errors(output):
                 found = read_part(place, dim, columns)
+        except StorageError:  # which is no fact about the part
+            raise
         except UserError:
             if not place.is_file():
                 raise

@@ -127,12 +127,23 @@ def _tell(uses: Mapping[str, TableUse]) -> None:
 
 def _parts(rows: IndexRows, part_clips: int) -> Iterable[Part]:
     """Yield the parts: those of a shard are the same, whatever other shards there are."""
-    start = 0
-    for shard, count in rows.shards():
-        name = shard.removesuffix(".tar").replace("/", "--")
+    start, shards = 0, rows.shards()
+    names = _names_of(shard for shard, _ in shards)
+    for shard, count in shards:
         for number, first in enumerate(range(start, start + count, part_clips)):
-            yield Part(f"{name}-{number:04d}.parquet", first, min(first + part_clips, start + count))
+            yield Part(f"{names[shard]}-{number:04d}.parquet", first, min(first + part_clips, start + count))
         start += count
+
+
+def _names_of(shards: Iterable[str]) -> dict[str, str]:
+    """Return how the files of each shard are called: as the shard, with a hash where another is called the same."""
+    names, taken = {}, set()
+    # Of a/b.tar and a--b.tar the first has the plain name, whatever the order of the index.
+    for shard in sorted(shards, key=lambda shard: (shard.count("--"), shard)):
+        plain = shard.removesuffix(".tar").replace("/", "--")
+        names[shard] = f"{plain}-{hashlib.sha256(shard.encode()).hexdigest()[:16]}" if plain in taken else plain
+        taken.add(plain)
+    return names
 
 
 @ray.remote(num_cpus=_MODEL_CPUS, name="index: look at model")

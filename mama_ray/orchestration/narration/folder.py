@@ -19,21 +19,22 @@ from mama_ray.orchestration.narration.timelines import LINES_NAME, SRT_NAME, VTT
 from mama_ray.orchestration.narration.videos import VideoFacts, facts_from_json
 from mama_ray.reporting.document import PAGE_NAME
 from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import FileFormError, parse_json
 
-VIDEOS_NAME = "videos.json"
+VIDEOS_NAME = "videos.jsonl"  # what all of them were looked at with, then a line for each video
+_OLD_VIDEOS_NAME = "videos.json"  # of earlier versions: one object
 _JOB_NAME, _CONFIG_NAME = "job.json", "config.yaml"
 # Files of the folder itself: of another job, or of a person, where the folder is not a narration's.
-_WRITTEN = (_CONFIG_NAME, VIDEOS_NAME, PAGE_NAME, LINES_NAME, SRT_NAME, VTT_NAME)
+_WRITTEN = (_CONFIG_NAME, VIDEOS_NAME, _OLD_VIDEOS_NAME, PAGE_NAME, LINES_NAME, SRT_NAME, VTT_NAME)
 _GENERATED = "generated"
 _OF_VIDEOS = ("clips_sha256", "num_clips")  # which differ with the videos, and with settings of their windows too
 
 
 def read_known(output: Place, scenes: SceneConfig, decode: DecodeConfig) -> dict[str, VideoFacts]:
     """Return what earlier starts saw of the videos under these settings, by URI: they need not be read again only to be
-    hashed.
+    hashed. Raises UserError where that is there and cannot be read.
     """
-    record, facts = _read_videos(output)
-    looked_with = record.get("looked_with")
+    looked_with, facts = _read_videos(output)
     if looked_with is None and scenes.detector == "none":
         # Records of earlier versions do not say what scenes and reasons were found with; without any it cannot matter.
         return {uri: one for uri, one in facts.items() if not one.scenes and not one.trouble}
@@ -69,8 +70,9 @@ def enter(job: NarrateJob, plan: CaptionPlan, planned: Planned, output: Place) -
     """Write what makes the folder this job's, config.yaml, and what was seen of the videos, before any work."""
     (output / f"{WORK_FOLDER}/{_JOB_NAME}").write_whole(json.dumps(_identity(job, plan), indent=1))
     (output / _CONFIG_NAME).write_whole(config_to_yaml(job))
-    videos = {"looked_with": _looked_with(job.scenes, job.decode), "videos": [asdict(one) for one in planned.facts]}
-    (output / VIDEOS_NAME).write_whole(json.dumps(videos, indent=1))
+    looked_with = {"looked_with": _looked_with(job.scenes, job.decode)}
+    lines = [looked_with, *(asdict(one) for one in planned.facts)]
+    (output / VIDEOS_NAME).write_whole("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def leave(job: NarrateJob, plan: CaptionPlan, output: Place, counts: dict[str, Any]) -> None:
@@ -113,12 +115,37 @@ def _identity(job: NarrateJob, plan: CaptionPlan) -> dict[str, Any]:
     return json.loads(json.dumps(mask_secrets(identity)))  # an engine may be given a token
 
 
-def _read_videos(output: Place) -> tuple[dict[str, Any], dict[str, VideoFacts]]:
-    """Return the record of an earlier start, {} without one, and what it saw of each video, by URI."""
-    record = (output / VIDEOS_NAME).read_json() or {}
-    videos = record.get("videos")
+def _read_videos(output: Place) -> tuple[dict[str, Any] | None, dict[str, VideoFacts]]:
+    """Return what an earlier start looked at videos with, as far as it is known, and what it saw of each, by URI."""
+    try:
+        lines = _read_lines(output / VIDEOS_NAME)
+        if lines is not None:
+            told, *videos = lines or [None]
+        else:
+            told = _read_record(output / _OLD_VIDEOS_NAME)
+            videos = told.get("videos") if isinstance(told, dict) else None
+    except FileFormError as error:
+        remedy = "delete the file if it is this narration's: the videos are looked at once more"
+        raise UserError("what was seen of the videos cannot be read", got=str(error), remedy=remedy) from error
     facts = [facts_from_json(one) for one in videos] if isinstance(videos, list) else []
-    return record, {one.uri: one for one in facts if one is not None}
+    looked_with = told.get("looked_with") if isinstance(told, dict) else None
+    return looked_with, {one.uri: one for one in facts if one is not None}
+
+
+def _read_lines(place: Place) -> list[Any] | None:
+    """Return what the lines of a file hold; None where there is no file."""
+    try:
+        return [parse_json(line, place) for line in place.read_bytes().splitlines()]
+    except FileNotFoundError:
+        return None
+
+
+def _read_record(place: Place) -> Any:
+    """Return what a JSON file of any size holds; None where there is no file."""
+    try:
+        return parse_json(place.read_bytes(), place)
+    except FileNotFoundError:
+        return None
 
 
 def _looked_with(scenes: SceneConfig, decode: DecodeConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From videos to the table of windows that the captioning pipeline works on: one row per window, videos one after the
+"""From videos to the rows of windows that the captioning pipeline works on: one row per window, videos one after the
 other; a video that cannot be used is one row with the reason.
 """
 
@@ -7,34 +7,24 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.clip import make_clip_id
 from mama_ray.data.narrations.human_clips import HumanTimes, read_human_clips
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
-from mama_ray.data.video.windows import Times, Window, WindowPlanConfig, plan_windows
+from mama_ray.data.video.windows import Times, WindowPlanConfig
 from mama_ray.errors import UserError
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.results import result_of
 from mama_ray.orchestration.narration.videos import FoundVideo, VideoFacts, list_videos, look_at_video_in_task
+from mama_ray.orchestration.narration.window_rows import WINDOW_SCHEMA, Layout, WindowRows
 from mama_ray.storage.places import Place, storage_errors
 
 logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
 _LOOKS_AT_ONCE = 64  # whose results the driver waits for; the cluster has as many of them at work as it can
-WINDOW_SCHEMA = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("sha256", pa.string()),  # of the video, "" where it cannot be used
-        ("video", pa.string()),
-        ("num_bytes", pa.int64()),
-        ("modified_ns", pa.int64()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("trouble", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class PlannedVideo:
 
 @dataclass(frozen=True)
 class Planned:
-    """The windows of all videos; `table` refers to rows of WINDOW_SCHEMA."""
+    """The windows of all videos; `table` refers to rows of WINDOW_SCHEMA: a table, or rows that are served."""
 
     table: ray.ObjectRef
     num_windows: int
@@ -77,8 +67,10 @@ def plan_narration(
     """
     found = result_of(list_videos.remote(list(entries)))
     facts = _look_at(found, scenes, decode, known)
-    table, told = _lay_windows.options(num_returns=2).remote(facts, windows, human, human_times)
+    laying = _lay_windows.options(num_returns=2)
+    table, told = laying.remote(facts, windows, human, human_times, row_server.MAX_HELD_ROWS)
     num_windows, ids_sha256, videos = result_of(told, table)
+    table = row_server.shared_rows(table, num_windows, WINDOW_SCHEMA.names)
     for video in videos:
         if video.trouble:
             logger.warning("%s cannot be narrated: %s", video.uri, video.trouble)
@@ -108,46 +100,45 @@ def _look_at(
 
 @ray.remote(num_cpus=_TASK_CPUS, max_retries=2, name="narrate: lay windows")
 def _lay_windows(
-    facts: Sequence[VideoFacts], config: WindowPlanConfig, human: str | None, human_times: HumanTimes
-) -> tuple[pa.Table, tuple[int, str, tuple[PlannedVideo, ...]]]:
-    return lay_windows(facts, config, human, human_times)
+    facts: Sequence[VideoFacts], config: WindowPlanConfig, human: str | None, human_times: HumanTimes, max_held: int
+) -> tuple[pa.Table | WindowRows, tuple[int, str, tuple[PlannedVideo, ...]]]:
+    return lay_windows(facts, config, human, human_times, max_held)
 
 
 def lay_windows(
-    facts: Sequence[VideoFacts], config: WindowPlanConfig, human: str | None, human_times: HumanTimes
-) -> tuple[pa.Table, tuple[int, str, tuple[PlannedVideo, ...]]]:
-    """Return the table of all windows, and their number, a hash of them, and which rows are whose."""
+    facts: Sequence[VideoFacts],
+    config: WindowPlanConfig,
+    human: str | None,
+    human_times: HumanTimes,
+    max_held: int = row_server.MAX_HELD_ROWS,
+) -> tuple[pa.Table | WindowRows, tuple[int, str, tuple[PlannedVideo, ...]]]:
+    """Return the rows of all windows, and their number, a hash of them, and which rows are whose.
+
+    They are a table where they are at most `max_held`.
+    """
     clips: dict[str, list[Times]] = {}
     if human is not None:
         with storage_errors(human):
             names = [video.video_id for video in facts if not video.trouble]
             clips = read_human_clips(Place.of(human), names, human_times, config.alpha_s)
+    layout = Layout(facts, clips, config)
     tables, videos, num_rows, digest = [WINDOW_SCHEMA.empty_table()], [], 0, hashlib.sha256()
-    for video in facts:
-        table = _table_of(video, config, clips.get(video.video_id, []))
+    for number, video in enumerate(facts):
+        table = layout.table(number)
         for name in ("clip_id", "sha256"):
             digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
         known = (video.uri, video.video_id, video.duration_s, video.num_frames, num_rows, len(table), video.trouble)
         videos.append(PlannedVideo(*known))
-        tables.append(table)
         num_rows += len(table)
+        if num_rows <= max_held:
+            tables.append(table)
+        else:
+            tables.clear()
     if not num_rows:
         remedy = "all of the videos is covered" if config.cover == "uncovered" else None
         raise UserError("no windows to narrate", got=f"windows.cover {config.cover}", remedy=remedy)
-    return pa.concat_tables(tables).combine_chunks(), (num_rows, digest.hexdigest(), tuple(videos))
-
-
-def _table_of(video: VideoFacts, config: WindowPlanConfig, human: Sequence[Times]) -> pa.Table:
-    if video.trouble:
-        name = make_clip_id(video.video_id, 0.0, None)
-        rows = [{"clip_id": name, "start_s": 0.0, "end_s": 0.0, "trouble": video.trouble}]
+    if num_rows <= max_held:
+        rows = pa.concat_tables(tables).combine_chunks()
     else:
-        windows = plan_windows(video.video_id, video.duration_s, config, human=human, scenes=video.scenes)
-        rows = [_row(window) for window in windows]
-    shared = {"sha256": video.sha256, "video": video.uri, "num_bytes": video.num_bytes,
-              "modified_ns": video.modified_ns}  # fmt: skip
-    return pa.Table.from_pylist([{**row, **shared} for row in rows], schema=WINDOW_SCHEMA)
-
-
-def _row(window: Window) -> dict:
-    return {"clip_id": window.clip_id, "start_s": window.start_s, "end_s": window.end_s, "trouble": None}
+        rows = WindowRows(layout, np.array([video.num_rows for video in videos], np.int64))
+    return rows, (num_rows, digest.hexdigest(), tuple(videos))

@@ -21,6 +21,7 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.copies import shared_captions
 from mama_ray.orchestration.captioning.dry_run import describe_plan
 from mama_ray.orchestration.captioning.finish import Gate, write_files
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import EMBEDDED, PoolConfig, corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.plan import CaptionPlan, find_captioner, how_to_show, scan_pending
@@ -41,7 +42,7 @@ from mama_ray.orchestration.narration.folder import (
 )
 from mama_ray.orchestration.narration.job import NarrateJob, with_absolute_paths
 from mama_ray.orchestration.narration.planning import Planned, plan_narration
-from mama_ray.orchestration.narration.source import DecodeCount, WindowSource
+from mama_ray.orchestration.narration.source import WindowSource, start_count, total_of
 from mama_ray.orchestration.narration.stream import narrate_windows
 from mama_ray.orchestration.narration.timelines import Refresher, TimelineWork, write_timelines
 from mama_ray.storage.first_look import ensure_readable, ensure_writable
@@ -50,7 +51,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 _DEFAULT_HOME = "runs"
 
 
@@ -100,7 +101,7 @@ def _narrate(job: NarrateJob, prompt: PromptConfig | None, output: Place, pool: 
     history, progress = PoolHistory(), CaptionProgress(plan.num_clips, table=job.output)
     summary = _caption_all(job, plan, work, pool, history, progress)
     # Before the report, whose pictures are read once more.
-    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": ray.get(count.total.remote())}
+    decoded = {"num_frames": sum(v.num_frames for v in planned.videos), "num_decoded": total_of(count)}
     constants = constant_columns(job, plan)
     counts = write_caption_report(plan, constants, summary, progress.speed(), history)
     write_timelines(work)
@@ -127,7 +128,7 @@ def _plan_captions(
     model = None if job.model == EMBEDDED else job.model
     captioner = find_captioner(model, prompt, frames=job.frames, side=job.side, engine=job.engine.name)
     captioner.check_length(job.sampling.max_tokens, job.engine.max_model_len)
-    count = DecodeCount.remote()
+    count = start_count()
     plan = CaptionPlan(
         table=planned.table,
         num_clips=planned.num_windows,
@@ -138,7 +139,7 @@ def _plan_captions(
         captioner=captioner,
         show=how_to_show(captioner, job.frames, job.decode),
         sampling=job.sampling,
-        engine=job.engine,
+        engine=engine_on_gpus(captioner.engine, job.engine, job.pool.gpus_per_engine),
     )
     return plan, count
 
@@ -170,7 +171,9 @@ def _caption_all(
         summary, damaged = write_files(plan, Gate(job.postprocess, job.quality, shared), constant_columns(job, plan))
         if not damaged:
             return summary
-    raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+    raise UserError(
+        "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+    )
 
 
 def _tell_plan(plan: CaptionPlan, pool: PoolConfig) -> str:

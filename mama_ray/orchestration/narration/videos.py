@@ -1,4 +1,4 @@
-"""The videos of a narrate job: found, fetched to the node of a task where they are remote, and looked at once.
+"""The videos of a narrate job: found, and looked at once.
 
 A video that cannot be used is a fact about it, and becomes a row with the reason; a storage that fails ends the job.
 """
@@ -7,14 +7,10 @@ import hashlib
 import logging
 import os
 import posixpath
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.fs as pafs
 import ray
@@ -27,6 +23,7 @@ from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.source import reason_of
 from mama_ray.orchestration.cluster.connect import start_worker_logging
+from mama_ray.orchestration.narration.local_videos import info_of, local_path, require_still_there
 from mama_ray.orchestration.prepare.listing import list_files
 from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.storage.places import Place, join_uri, storage_errors
@@ -36,8 +33,6 @@ from mama_ray.storage.small_files import MAX_RECORD_BYTES
 logger = logging.getLogger(__name__)
 
 _TASK_CPUS = 0.5
-_COPY_BYTES = 8 << 20
-_ANSWERS_WITHIN_S = 30
 _LIST_EXTENSION = ".txt"
 
 
@@ -110,60 +105,12 @@ def look_at_video(found: FoundVideo, decode: DecodeConfig, scenes: SceneConfig) 
             facts = guard.open_windows(path, [], {"num_frames": 1, "rule": "spread", "size": {"short_side": 16}})
             cuts = guard.find_scenes(path, scenes) if scenes.detector != "none" else []
     except DecodeError as error:
+        require_still_there(found.uri, found.num_bytes, found.modified_ns)
         return VideoFacts(**asdict(found), trouble=reason_of(error))
     known = {"duration_s": facts["duration_s"], "num_frames": facts["num_frames"], "scenes": tuple(cuts)}
     return VideoFacts(**asdict(found), sha256=digest, **known)
 
 
-def local_path(uri: str, num_bytes: int, modified_ns: int | None, decode: DecodeConfig) -> str:
-    """Return a local path of a video: its own, or that of a copy, of which this process keeps the latest.
-
-    Raises UserError where the file is another one than when the job began, FileNotFoundError where it is gone, and
-    DecodeError where it is larger than `decode` allows.
-    """
-    place = Place.of(uri)
-    there = with_retries(place.info)
-    if not there.is_file:
-        raise UserError("a video is gone", got=uri, wanted="the file that the job began with")
-    if (there.size, there.mtime_ns) != (num_bytes, modified_ns):
-        remedy = "start the job again with another --output"
-        raise UserError("a video was changed while it was narrated", got=uri, remedy=remedy)
-    if num_bytes > decode.max_bytes:
-        raise DecodeError("the file is too large", got=f"{num_bytes} bytes", limit=f"{decode.max_bytes} bytes")
-    if place.is_local:
-        return place.path
-    return _COPY.path_of(place, (uri, num_bytes, modified_ns))
-
-
-class _LatestCopy:
-    """The remote video that this process read last, in a file without a name: it goes when the process does, however
-    that ends.
-    """
-
-    def __init__(self) -> None:
-        self._identity: tuple | None = None
-        self._file: IO[bytes] | None = None
-
-    def path_of(self, place: Place, identity: tuple) -> str:
-        if self._file is None or self._identity != identity:
-            if self._file is not None:
-                self._file.close()
-            self._identity, self._file = None, tempfile.TemporaryFile(prefix="mama_ray-narrate-")  # noqa: SIM115 - kept
-            with_retries(lambda: self._fetch(place))
-            self._identity = identity
-        # The child that decodes opens it anew, under this process's own number.
-        return f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
-
-    def _fetch(self, place: Place) -> None:
-        assert self._file is not None
-        self._file.seek(0)
-        self._file.truncate()
-        with place.open_stream() as stream:
-            shutil.copyfileobj(stream, self._file, _COPY_BYTES)
-        self._file.flush()
-
-
-_COPY = _LatestCopy()
 _FACTS = TypeAdapter(VideoFacts)
 
 
@@ -178,29 +125,22 @@ def _whereabouts(uri: str) -> str:
 def _videos_of(entry: str) -> list[FoundVideo]:
     """Return the videos that one entry names, called by their paths without the extension."""
     place = Place.of(entry)
-    there = with_retries(place.info)
+    there = info_of(place)
     if there.type == pafs.FileType.Directory:
         return _videos_in(place)
-    if not there.is_file and entry.lower().startswith(("http://", "https://")):
-        _require_answer(entry)
     if not there.is_file:
         near = with_retries(lambda: nearest_name(place.parent, place.name))
         raise UserError("no such video", got=entry, remedy=None if near is None else f"did you mean {near}?")
     if entry.lower().endswith(_LIST_EXTENSION):
         return [video for line in _lines_of(place) for video in _videos_of(line)]
-    return [FoundVideo(place.uri, _stem(place.name), there.size, there.mtime_ns)]
+    return [_found(place.uri, place.name, there.size, there.mtime_ns)]
 
 
-def _require_answer(address: str) -> None:
-    """Raise UserError where a web server does not say that it has no such file: the file system takes all for that."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=_ANSWERS_WITHIN_S).close()
-    except urllib.error.HTTPError as error:
-        if error.code not in (404, 410):
-            raise UserError("the server of a video refuses it", got=f"{address} (status {error.code})") from error
-    except OSError as error:  # also URLError, which tells why
-        why = getattr(error, "reason", error)
-        raise UserError("the server of a video cannot be reached", got=f"{address} ({why})") from error
+def _found(uri: str, name: str, num_bytes: int | None, modified_ns: int | None) -> FoundVideo:
+    if num_bytes is None:  # of a server that makes its answers as it gives them
+        remedy = "fetch the video to a disk, and name it there"
+        raise UserError("the server of a video does not tell its length", got=uri, remedy=remedy)
+    return FoundVideo(uri, posixpath.splitext(name)[0], num_bytes, modified_ns)
 
 
 def _videos_in(folder: Place) -> list[FoundVideo]:
@@ -211,14 +151,10 @@ def _videos_in(folder: Place) -> list[FoundVideo]:
         what = f"{len(odd)} videos have names that are no UTF-8 and are left out, such as %s: rename them"
         logger.warning(what, odd[0])
     return [
-        FoundVideo(join_uri(folder.uri, file.name), _stem(file.name), file.num_bytes, file.modified_ns)
+        _found(join_uri(folder.uri, file.name), file.name, file.num_bytes, file.modified_ns)
         for file in files
         if is_text(file.name)
     ]
-
-
-def _stem(name: str) -> str:
-    return posixpath.splitext(name)[0]
 
 
 def _lines_of(place: Place) -> list[str]:

@@ -18,7 +18,7 @@ from mama_ray.captioning.rephrasing.clips import COUNTS, count_rows, text_sha256
 from mama_ray.captioning.rephrasing.wording import text_key
 from mama_ray.captioning.table import CAPTION_SCHEMA, file_name
 from mama_ray.captioning.words import word_list
-from mama_ray.orchestration.captioning.committed import read_rows
+from mama_ray.orchestration.captioning.committed import missing_rows, read_rows, told_as_missing
 from mama_ray.orchestration.captioning.finish import Merging, TableSummary, draw_rows
 from mama_ray.orchestration.captioning.parts import CLIPS_PER_FILE, part_place
 from mama_ray.orchestration.cluster.results import some_at_once
@@ -54,7 +54,7 @@ def write_files(
     plan: RephrasePlan, quality: QualityConfig, constants: dict
 ) -> tuple[ray.ObjectRef, dict[str, int], list[str]]:
     """Write the files of the table; return a reference to the RephraseSummary, the rows of each file and the names of
-    damaged parts, whose files are not written."""
+    damaged parts, and of what is missing, whose files are not written."""
     task = _write_file.options(num_returns=2)
     numbers = range(num_files(plan.num_clips))
     merged, files, damaged = Merging(_merge), {}, []
@@ -77,6 +77,8 @@ def _write_file(
             logger.warning("part %s is damaged: its clips are rephrased again", name)
             part_place(folder, name).delete_file()
         return RephraseSummary(), (0, damaged)
+    if missing := missing_rows(plan, number, table):
+        return RephraseSummary(), (0, [told_as_missing(number, missing)])
     _check_rows(plan, number, table)
     rows, summary = [], RephraseSummary()
     for row in table.to_pylist():

@@ -8,8 +8,9 @@ from pydantic import Field, model_validator
 from mama_ray.captioning.engines.generation import EngineConfig
 from mama_ray.captioning.quality import QualityConfig
 from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
-from mama_ray.config import Config, MayChange
+from mama_ray.config import AddedLater, Config, MayChange
 from mama_ray.data.synthetic.config import CorpusConfig
+from mama_ray.orchestration.captioning.job import require_deaths
 from mama_ray.orchestration.cluster.labels import NodeLabels
 from mama_ray.storage.places import absolute_uri
 
@@ -41,11 +42,16 @@ class RephrasePoolConfig(Config):
     max_attempts: int = Field(3, ge=1)
     """Deaths of an engine with one clip alone in it after which that clip becomes error rows."""
 
+    max_deaths: AddedLater[int | None] = Field(None, ge=3)
+    """Deaths of an engine, with no caption by it in between, after which the job ends and says why; null is three times
+    max_attempts and one, which so many clips in a row can bring about."""
+
     @model_validator(mode="after")
     def _sizes_are_in_order(self) -> "RephrasePoolConfig":
         initial = self.initial_size or self.min_size
         if not self.min_size <= initial <= self.max_size:
             raise ValueError(f"wanted min_size {self.min_size} <= initial_size {initial} <= max_size {self.max_size}")
+        require_deaths(self.max_attempts, self.max_deaths)
         return self
 
 

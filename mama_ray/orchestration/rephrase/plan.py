@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from mama_ray.captioning.rephrasing.model_folder import Rephraser, inspect_rephr
 from mama_ray.captioning.rephrasing.settings import DecodingConfig, WordingConfig
 from mama_ray.data.index_rows import IndexRows, rows_of_split
 from mama_ray.errors import UserError
+from mama_ray.models.hub import require_weights, revision_of
 from mama_ray.orchestration.captioning.pending import PendingChunks, find_pending
 from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.cluster.connect import start_worker_logging
@@ -77,12 +78,20 @@ def scan_pending(plan: RephrasePlan) -> PendingChunks:
 
 
 @contextmanager
-def rephraser_folder(model: str) -> Iterator[Path]:
+def planned_folder(plan: RephrasePlan) -> Iterator[Path]:
+    """Give a local folder of the plan's model; UserError where its weights are others than when the job began."""
+    with rephraser_folder(plan.model, revision=plan.rephraser.revision) as folder:
+        require_weights(folder, plan.rephraser.weights_sha256, plan.model)
+        yield folder
+
+
+@contextmanager
+def rephraser_folder(model: str, *, revision: str | None = None) -> Iterator[Path]:
     """Give a local folder of the model: a path, a URI (downloaded for as long as it is used) or a hub id."""
     if "://" not in model and model.startswith("/"):  # a path, also where nothing is: its absence is told as such
         yield Path(model)
     else:
-        with model_folder(model) as folder:
+        with model_folder(model, revision=revision) as folder:
             yield folder
 
 
@@ -125,6 +134,7 @@ def _find_rephraser(model: str, prompt: str | None, decoding: DecodingConfig, en
     start_worker_logging()
     try:
         with rephraser_folder(model) as folder:
-            return inspect_rephraser(folder, prompt, decoding, engine)
+            found = inspect_rephraser(folder, prompt, decoding, engine)
+            return replace(found, revision=revision_of(folder))
     except OSError as error:
         raise UserError("the model cannot be read", got=f"{model} ({' '.join(str(error).split())})") from error

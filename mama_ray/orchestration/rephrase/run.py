@@ -12,6 +12,7 @@ import time
 
 from mama_ray.data.index_look import look_at_index
 from mama_ray.errors import UserError
+from mama_ray.orchestration.captioning.gpus import engine_on_gpus
 from mama_ray.orchestration.captioning.job import corpus_home
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER
 from mama_ray.orchestration.captioning.pool import PoolHistory
@@ -32,7 +33,7 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_MAX_PASSES = 3  # a second one is for parts that a power failure damaged
+_MAX_PASSES = 3  # a second one is for parts that a power failure damaged, or that were not listed yet
 
 
 def rephrase(job: RephraseJob) -> str:
@@ -77,7 +78,7 @@ def _rephrase(job: RephraseJob, output: Place) -> str:
         rephraser,
         job.decoding,
         job.wording,
-        job.engine,
+        engine_on_gpus(rephraser.engine, job.engine, job.pool.gpus_per_engine),
     )
     finished = find_finished(job, plan, output)
     if finished is not None:
@@ -98,7 +99,9 @@ def _rephrase(job: RephraseJob, output: Place) -> str:
         if not damaged:
             break
     else:
-        raise UserError("parts of the table are damaged again and again", got=damaged, remedy="check the storage")
+        raise UserError(
+            "parts of the table are damaged or missing again and again", got=damaged, remedy="check the storage"
+        )
     counts = write_rephrase_report(plan, constant_columns(job, plan), summary, progress.speed(), history)
     _require_captions(counts, job.output)
     leave(job, plan, output, files, counts)

@@ -8,12 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mama_ray.captioning.join import is_of_clip
 from mama_ray.captioning.table import read_caption_files
 from mama_ray.data.index import INDEX_SCHEMA, read_index
 from mama_ray.storage.places import Place
 
-_TABLE_COLUMNS = ("clip_id", "sample", "caption", "source", "model", "similarity", "flags", "error")
-_NOT_IN_MEMORY = ("truth", "questions", "source_sha256")
+_TABLE_COLUMNS = (
+    "clip_id", "video_sha256", "sample", "caption", "source", "model", "similarity", "flags", "error",
+)  # fmt: skip
+_NOT_READ, _NOT_KEPT = ("truth", "questions"), "source_sha256"
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,18 @@ class Catalog:
         clips: the index's table, in its order.
         tables: names of the caption tables.
         captions: rows of the caption tables with a column `row` (int64, of the clip) and `table` (int32), sorted by
-            row, table and sample; captions of clips that the index does not have are left out.
+            row, table and sample; captions of clips that the index does not have, or that were written from other
+            videos than its clips, are left out.
         num_foreign: how many those were.
     """
 
     def __init__(self, clips: pa.Table, tables: Sequence[tuple[str, pa.Table]] = ()) -> None:
         """tables: name and rows, with the columns of a caption table that are read here, of each."""
-        self.clips = clips
+        self.clips = clips.drop_columns([name for name in clips.column_names if name == _NOT_KEPT])
         self._order = pc.sort_indices(clips["clip_id"]).to_numpy()
         self._sorted_ids = clips["clip_id"].take(pa.array(self._order)).combine_chunks()
         self.tables = [name for name, _ in tables]
-        self.captions, self.num_foreign = self._joined(tables)
+        self.captions, self.num_foreign = self._joined(clips, tables)
         self._first = np.searchsorted(self.captions["row"].to_numpy(), np.arange(len(clips) + 1))
 
     def __len__(self) -> int:
@@ -127,7 +131,7 @@ class Catalog:
         is_there = low < len(self._sorted_ids) and self._sorted_ids[low].as_py() == clip_id
         return int(self._order[low]) if is_there else -1
 
-    def _joined(self, tables: Sequence[tuple[str, pa.Table]]) -> tuple[pa.Table, int]:
+    def _joined(self, clips: pa.Table, tables: Sequence[tuple[str, pa.Table]]) -> tuple[pa.Table, int]:
         schema = pa.schema(
             [
                 *[("row", pa.int64()), ("table", pa.int32()), ("sample", pa.int32()), ("caption", pa.large_string())],
@@ -138,10 +142,11 @@ class Catalog:
         parts, num_foreign = [schema.empty_table()], 0
         for number, (_, table) in enumerate(tables):
             rows = self.rows_of(table["clip_id"])
-            num_foreign += int((rows < 0).sum())
-            part = table.append_column("row", pa.array(rows))
+            part = table.append_column("row", pa.array(rows, mask=rows < 0))
             part = part.append_column("table", pa.array(np.full(len(table), number, np.int32)))
-            parts.append(part.select(schema.names).cast(schema).filter(pa.array(rows >= 0)))
+            is_ours = is_of_clip(part, clips)
+            num_foreign += len(table) - (pc.sum(is_ours).as_py() or 0)
+            parts.append(part.select(schema.names).cast(schema).filter(is_ours))
         joined = pa.concat_tables(parts)
         return joined.sort_by([("row", "ascending"), ("table", "ascending"), ("sample", "ascending")]), num_foreign
 
@@ -153,7 +158,7 @@ def open_catalog(shards: Place, captions: Sequence[str] = ()) -> Catalog:
         (name, pa.concat_tables(read_caption_files(Place.of(uri), columns=_TABLE_COLUMNS)))
         for name, uri in zip(names, captions, strict=True)
     ]
-    columns = [name for name in INDEX_SCHEMA.names if name not in _NOT_IN_MEMORY]
+    columns = [name for name in INDEX_SCHEMA.names if name not in _NOT_READ and (captions or name != _NOT_KEPT)]
     return Catalog(read_index(shards, columns), tables)
 
 

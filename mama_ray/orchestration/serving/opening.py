@@ -47,7 +47,11 @@ def open_state(job: AppJob, token: str | None = None) -> AppState:
     with storage_errors(shards.uri):
         catalog = open_catalog(shards, job.captions)
     if catalog.num_foreign:
-        logger.warning("%d captions of the tables are of clips that the corpus does not have", catalog.num_foreign)
+        logger.warning(
+            "%d captions of the tables are left out: they are of clips that the corpus does not have, or were written "
+            "from other videos than those of its clips",
+            catalog.num_foreign,
+        )
     state = AppState(job, shards, catalog, Path(job.data), token, narrator=job.narrator, audit_folder=audit)
     if job.run is not None:
         _open_index(state, job.run)

@@ -11,8 +11,8 @@ import hmac
 import ipaddress
 import logging
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,9 +30,10 @@ LOGIN_PATH = "/login"
 _COOKIE = "mama_ray_app"
 _READING = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 1 << 20  # of everything but uploads: a query, a mark, an edited caption
-# The form of the token is all that strangers may hold open: it is short, and its places are no one else's.
+# The form of the token is all that strangers may hold open: it is short, and its places are no one else's. So that one
+# stranger does not keep out the others, an address has some of them.
 _LOGIN_BODY = 8 << 10
-_MAX_LOGINS = 8
+_MAX_LOGINS, _LOGINS_OF_AN_ADDRESS = 256, 8
 _OPEN_PATHS = (
     LOGIN_PATH,
     "/static/app.css",
@@ -55,14 +56,6 @@ PROTECTING_HEADERS = {
 _RAW_HEADERS = [(name.encode(), value.encode()) for name, value in PROTECTING_HEADERS.items()]
 # Nothing but a name and a port: with more in it, whoever puts it before a path reads another path than is served.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?", re.IGNORECASE | re.ASCII)
-
-
-@dataclass
-class _Places:
-    """How many requests of a kind are worked on, of how many at most."""
-
-    limit: int
-    num_taken: int = 0
 
 
 class Doorkeeper:
@@ -97,7 +90,7 @@ class Doorkeeper:
         # The trap needs a name: no one else's DNS leads a browser that asks for an IP address.
         self._takes_any_address = not self._hosts.isdisjoint(ALL_ADDRESSES)
         self._max_upload_bytes, self._upload_paths = max_upload_bytes, tuple(upload_paths)
-        self._clients, self._logins = _Places(max_clients), _Places(_MAX_LOGINS)
+        self._max_clients, self._taken = max_clients, Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is refused, and hand on the rest."""
@@ -113,15 +106,15 @@ class Doorkeeper:
         if refusal is not None:
             await _answer_and_close(refusal, scope, receive, protected)
             return
-        places = self._places(request)
-        places.num_taken += 1
+        places = Counter(self._places(request).keys())
+        self._taken += places
         try:
-            if places is self._logins:
+            if _path_of(request) == LOGIN_PATH:
                 await _answer_and_close(await self._login(request, receive), scope, receive, protected)
             else:
                 await self._app(scope, self._bounded(request, receive), protected)
         finally:
-            places.num_taken -= 1
+            self._taken -= places
 
     def _refusal(self, request: Request) -> Response | None:
         host = _host_of(request)
@@ -134,13 +127,17 @@ class Doorkeeper:
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._limit(request):
             return _told(413, _too_large(self._limit(request)))
-        places = self._places(request)
-        if places.num_taken >= places.limit:
+        if any(self._taken[name] >= limit for name, limit in self._places(request).items()):
             return Response("busy; try again in a moment\n", 503, {"retry-after": "2"}, "text/plain")
         return None
 
-    def _places(self, request: Request) -> _Places:
-        return self._logins if _path_of(request) == LOGIN_PATH else self._clients
+    def _places(self, request: Request) -> dict[str, int]:
+        """Return where a request takes a place, with how many there are; nowhere where it is answered at once."""
+        if _path_of(request) in _OPEN_PATHS and request.method in _READING:
+            return {}  # else strangers who do not read their answers would take the places of others
+        if _path_of(request) != LOGIN_PATH:
+            return {"clients": self._max_clients}
+        return {"logins": _MAX_LOGINS, f"logins of {_network_of(request)}": _LOGINS_OF_AN_ADDRESS}
 
     def _limit(self, request: Request) -> int:
         if _path_of(request) == LOGIN_PATH:
@@ -247,6 +244,17 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _network_of(request: Request) -> str:
+    """Return the address of who asks; of IPv6 the network, in which anybody has addresses without number."""
+    host = request.client.host.partition("%")[0] if request.client is not None else ""
+    if not _is_address(host):
+        return host
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None:
+        return host
+    return str(ipaddress.ip_network((host, 64), strict=False))
 
 
 def _path_of(request: Request) -> str:

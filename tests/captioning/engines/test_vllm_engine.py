@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mama_ray.captioning.engines.build import build_engine
 from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
 from mama_ray.captioning.engines.protocol import (
@@ -197,6 +198,20 @@ def test_llava_next_writes_what_transformers_writes_and_refuses_a_picture_of_too
         futures[1].result()
     assert [len(future.result()) for future in (futures[0], futures[2])] == [1, 1]
     assert tokens_of(engine, small) == [tokens for tokens, _ in by_transformers(folder, small)]
+
+
+def test_memory_is_reserved_for_the_pictures_that_are_to_come_and_for_no_video(tmp_path):
+    folder = write_llava_next(tmp_path)
+    engine = build_engine(inspect_captioner(folder, PROMPT, 56), folder, GREEDY, SMALL)
+    assert isinstance(engine, VllmEngine)
+    try:
+        limits = engine._engine.model_config.multimodal_config.limit_per_prompt
+        assert (limits["image"].count, limits["image"].width, limits["image"].height) == (1, 56, 56)
+        assert limits["video"].count == 0
+        small = pictures_of(56)
+        assert tokens_of(engine, small) == [tokens for tokens, _ in by_transformers(folder, small)]
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize("write", [write_llava_onevision, write_qwen2_5_vl])

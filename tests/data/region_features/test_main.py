@@ -8,7 +8,7 @@ import pytest
 from mama_ray.data.region_features.__main__ import main, write_published
 from mama_ray.data.region_features.boxes import join_regions
 from mama_ray.data.region_features.published import PublishedFeatures
-from mama_ray.data.region_features.table import CHUNK_CLIPS, FeatureTable
+from mama_ray.data.region_features.table import CHUNK_CLIPS, SUMMARY_NAME, FeatureTable
 from mama_ray.errors import UserError
 from mama_ray.storage.places import Place
 
@@ -61,6 +61,17 @@ def test_each_clip_has_the_features_of_its_video(sources, tmp_path, size):
         table.read("clip 3", f"{3:064d}")
     with pytest.raises(UserError, match="a table already"):
         write_published(clips(), sources, folder)
+
+
+def test_the_index_of_shards_is_not_written_over(sources, tmp_path):
+    (tmp_path / "index.parquet").write_bytes(b"of shards")
+    with pytest.raises(UserError, match=r"files of others.*index\.parquet.*another --output"):
+        write_published(clips(), sources, Place.of(tmp_path))
+    assert (tmp_path / "index.parquet").read_bytes() == b"of shards"
+    folder = Place.of(tmp_path / "table")
+    write_published(clips(), sources, folder)
+    (folder / SUMMARY_NAME).delete_file()  # as of a start that was killed before its last file
+    assert write_published(clips(), sources, folder) == 2
 
 
 def test_a_video_in_two_files_and_clips_without_any_are_refused(sources, tmp_path):

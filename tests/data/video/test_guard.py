@@ -83,47 +83,6 @@ def test_a_child_that_was_killed_between_videos_costs_nothing(guard, video, tmp_
     assert guard.inspect(video, 0.0, None, str(tmp_path / "cut.mp4"))["width"] == 48
 
 
-class CrashingGuard(VideoGuard):
-    """A guard whose child crashes in the middle of every video."""
-
-    num_crashes = 0
-
-    def _started(self):
-        child = super()._started()
-        os.kill(child.pid, signal.SIGSTOP)  # it gets the request and cannot be done before the crash
-        return child
-
-    def _read_line(self, child, timeout_s):
-        if child is self._child_asked:
-            self.num_crashes += 1
-            os.kill(child.pid, signal.SIGSEGV)
-            os.kill(child.pid, signal.SIGCONT)
-        self._child_asked = child
-        return super()._read_line(child, timeout_s)
-
-    _child_asked = None
-
-
-def test_a_video_that_crashes_the_decoder_twice_is_refused(video, tmp_path):
-    guard = CrashingGuard()
-    with pytest.raises(DecodeError, match=r"the decoder crashed \(SIGSEGV\)"):
-        guard.inspect(video, 0.0, None, str(tmp_path / "cut.mp4"))
-    assert guard.num_crashes == 2
-    assert guard.process_id is None
-
-
-def test_a_video_that_never_ends_is_refused_in_time(video, tmp_path, monkeypatch):
-    guard = VideoGuard(DecodeConfig(timeout_s=0.1))
-    with pytest.raises(DecodeError):
-        guard.inspect(str(tmp_path / "gone.mp4"), 0.0, None, str(tmp_path / "cut.mp4"))
-    monkeypatch.setattr("mama_ray.data.video.guard._GRACE_S", 1)  # not before: a child on busy cores may answer late
-    os.kill(guard.process_id, signal.SIGSTOP)
-    with pytest.raises(DecodeError, match="did not end within"):
-        guard.inspect(video, 0.0, None, str(tmp_path / "cut.mp4"))
-    assert guard.process_id is None
-    guard.close()
-
-
 def test_a_child_that_cannot_start_is_no_fault_of_the_video(video, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(RuntimeError, match=r"the decoding process cannot start: exit status 1"):

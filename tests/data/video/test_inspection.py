@@ -76,7 +76,7 @@ def test_a_video_that_fails_leaves_the_next_one_alone(tmp_path):
     good, bad, answers = tmp_path / "good.mp4", tmp_path / "bad.mp4", io.StringIO()
     good.write_bytes(make_video(num_frames=16))
     bad.write_bytes(b"not a video")
-    request = {"num_trial_frames": 2, "cut_to": str(tmp_path / "cut.mp4"), "config": {}, "alarm_s": 100}
+    request = {"num_trial_frames": 2, "cut_to": str(tmp_path / "cut.mp4"), "config": {}, "limit_s": 100}
     clips = [(good, 0.5, 1.0), (bad, 0.5, 1.0), (good, 1.0, 1.5), (tmp_path / "gone.mp4", 0.0, None), (good, 5.0, 6.0)]
     lines = [json.dumps({**request, "path": str(path), "start_s": a, "end_s": b}) for path, a, b in clips]
     serve(lines, answers)

@@ -14,12 +14,15 @@ from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig, clip_seed
 from mama_ray.captioning.engines.protocol import GRID, GeneratedText, RequestRefused, Shown
 from mama_ray.captioning.pictures.grid import hash_pixels
+from mama_ray.errors import UserError
+from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.captioning.actor import Captioning
 from mama_ray.orchestration.captioning.ledger import CaptionLedger
 from mama_ray.orchestration.captioning.parts import WORK_FOLDER, list_parts, read_part
 from mama_ray.orchestration.captioning.plan import CaptionPlan
 from mama_ray.orchestration.captioning.pool import PoolHistory, watched
 from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
+from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place
 
 pytestmark = pytest.mark.ray
@@ -63,11 +66,17 @@ def plan(ray_cluster, tmp_path) -> CaptionPlan:
     numbers = range(NUM_CLIPS)
     index = pa.table({"clip_id": [f"clip-{row}" for row in numbers], "sha256": [f"sha-{row}" for row in numbers]})
     (tmp_path / WORK_FOLDER).mkdir()  # as a job has it
-    captioner = Captioner("Telling", 4, "what?", 80, None, "w", "telling")
+    captioner = Captioner("Telling", 4, "what?", 80, None, write_weights(tmp_path), "telling")
     return CaptionPlan(
         ray.put(index), NUM_CLIPS, "ids", ShardSource("nowhere", 1), str(tmp_path), str(tmp_path), captioner,
         ShowConfig(GRID, 4), SamplingConfig(), EngineConfig(),
     )  # fmt: skip
+
+
+def write_weights(folder: Path, content: bytes = b"weights") -> str:
+    """Write what stands for the weights of a model; return their hash."""
+    (folder / "model.safetensors").write_bytes(content)
+    return hash_weights(folder)
 
 
 def batch_of_clips(**changes) -> dict[str, np.ndarray]:
@@ -90,7 +99,7 @@ def batch_of_clips(**changes) -> dict[str, np.ndarray]:
 
 def caption(plan: CaptionPlan, batch: dict[str, np.ndarray]) -> tuple[dict, list[dict]]:
     """Caption one batch in an actor; return its counts and the committed rows."""
-    actor = ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, CaptionLedger.remote(), 2)
+    actor = ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, CaptionLedger.remote(), 2, 7)
     (counts,) = ray.get(actor.__call__.remote(batch)).to_pylist()
     ray.kill(actor)
     folder = Place.of(plan.output)
@@ -119,10 +128,17 @@ def test_a_clip_whose_pixels_changed_on_the_way_is_an_error_and_one_without_any_
     assert rows[0]["error"] is None and rows[0]["text"]
 
 
+def test_an_engine_with_other_weights_than_the_jobs_writes_nothing(plan, tmp_path):
+    write_weights(tmp_path, b"others")
+    with pytest.raises(UserError, match="the model is another one than when the job began"), user_errors():
+        caption(plan, batch_of_clips())
+    assert list_parts(Place.of(plan.output)) == []
+
+
 @pytest.mark.slow
 def test_engines_count_from_their_start_until_they_are_silent(plan):
     history, ledger = PoolHistory(), CaptionLedger.remote()
-    actors = [ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, ledger, 2) for _ in range(2)]
+    actors = [ray.remote(TellingCaptioning).options(num_cpus=0.5).remote(plan, ledger, 2, 7) for _ in range(2)]
     with watched(ledger, history):
         wait_for(history, 2)
         ray.kill(actors[0])

@@ -150,7 +150,6 @@ def test_parts_of_version_1_and_of_today_become_one_table(ray_cluster, tmp_path)
 
 
 WRONG = {
-    "a clip is missing": lambda folder: remove(folder, 5),
     "a clip is another one": lambda folder: replace(folder, 5, clip_id="clip-6"),
     "a video is another one": lambda folder: replace(folder, 5, video_sha256="sha-6"),
     "a sample is missing": lambda folder: replace(folder, 5, num_captions=1),

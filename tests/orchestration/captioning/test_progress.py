@@ -59,6 +59,18 @@ def test_clips_of_an_earlier_pass_are_not_counted_twice(caplog):
     assert "64 of 64 clips (100%)" in caplog.text
 
 
+def test_the_speed_is_that_of_all_passes():
+    progress = CaptionProgress(64)
+    progress.start(0, PoolHistory())
+    time.sleep(0.3)
+    progress.add(counts("a", 1.0, 0.0, clips=64))
+    progress.start(63, PoolHistory())
+    time.sleep(0.1)
+    progress.add(counts("a", 2.0, 0.0, clips=1))
+    assert progress.duration_s == pytest.approx(0.4, rel=0.2)
+    assert progress.speed().clips_per_s == pytest.approx(65 / progress.duration_s)
+
+
 def test_the_history_of_the_pool_keeps_changes_alone():
     history = PoolHistory()
     for size in (0, 1, 1, 1, 2, 2, 0):

@@ -1,5 +1,6 @@
 """Every caption has the cosine that a loop over the clips gives, and clips that cannot be decoded have none."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
+from safetensors.torch import load_file, save_file
 
 from mama_ray.captioning.engines.captioner import Captioner
 from mama_ray.captioning.engines.generation import EngineConfig, SamplingConfig
@@ -17,6 +19,7 @@ from mama_ray.data.index import INDEX_SCHEMA, index_row, read_index, write_index
 from mama_ray.data.shard import write_shard
 from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.models.feature_encoder import FeatureEncoder
+from mama_ray.models.weight_files import hash_weights
 from mama_ray.orchestration.captioning.job import PoolConfig
 from mama_ray.orchestration.captioning.parts import PART_SCHEMA, write_parts
 from mama_ray.orchestration.captioning.plan import COLUMNS, CaptionPlan
@@ -30,6 +33,7 @@ from mama_ray.orchestration.captioning.similarity import (
 from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig
 from mama_ray.orchestration.evaluation.embed import EmbedPlan
 from mama_ray.storage.places import Place
+from mama_ray.training.manifest import write_manifest
 from tests.data.video.video_factory import make_video
 from tests.encoder.tiny_encoder import model_folder  # noqa: F401 - a fixture
 
@@ -102,12 +106,33 @@ def test_chunks_that_are_not_full_are_scored_as_in_a_loop_and_broken_clips_are_n
     assert len(set(found.values())) > NUM_CLIPS, "cosines that tell clips from one another"
 
 
+def test_scores_by_other_weights_are_made_anew(plan, model_folder, tmp_path):  # noqa: F811
+    run = tmp_path / "run"
+    first = shutil.copytree(model_folder, run / "checkpoints/step_00000001")
+    write_manifest(first, step=1, selection=None)
+    model = find_dual_encoder(plan, str(run))
+    assert score_captions(plan, model, PostprocessConfig(), PoolConfig()) == hash_weights(first)
+    earlier = read_similarities(Place.of(plan.output), 0)
+    # The job is killed here, and half of its scores are to be made when the run has another checkpoint.
+    (tmp_path / "captions/.captioning/similarity/000000/00000001.parquet").unlink()
+    second = shutil.copytree(model_folder, run / "checkpoints/step_00000002")
+    learned = load_file(second / "model.safetensors")
+    turned = {name: tensor.flip(0) if tensor.ndim else tensor for name, tensor in learned.items()}
+    save_file(turned, second / "model.safetensors")
+    write_manifest(second, step=2, selection=None)
+    model = find_dual_encoder(plan, str(run))
+    assert score_captions(plan, model, PostprocessConfig(), PoolConfig()) == hash_weights(second)
+    later = read_similarities(Place.of(plan.output), 0)
+    assert later.keys() == earlier.keys()
+    assert all(abs(later[key] - earlier[key]) > 1e-6 for key in earlier)
+
+
 def test_a_chunk_without_a_clip_that_decodes_is_scored_once_and_for_all(plan, model_folder):  # noqa: F811
     model = find_dual_encoder(plan, str(model_folder))
     batch = decode_chunk(model, 1)
     assert {len(column) for column in batch.values()} == {1}, "rows that Ray Data could part or mix with others"
     batch["is_decoded"] = np.zeros_like(batch["is_decoded"])
-    scorer = CaptionScorer(plan, model, PostprocessConfig())
+    scorer = CaptionScorer(plan, model, PostprocessConfig(), hash_weights(Path(model.model)))
     assert scorer(batch)["num_captions"].tolist() == [0]
     assert [path.name for path in (Path(plan.output) / ".captioning/similarity/000000").iterdir()] == [
         "00000001.parquet"

@@ -1,5 +1,7 @@
 """The source of a plan: what it yields of shards, and how clips of several sizes travel through Ray Data."""
 
+import tracemalloc
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,14 +10,17 @@ from ray.data.block import BlockAccessor
 
 from mama_ray.captioning.pictures.settings import FRAMES, GRID, VIDEO
 from mama_ray.captioning.pictures.show import show_clip
-from mama_ray.data.index import read_index
+from mama_ray.data.clip import Clip
+from mama_ray.data.index import index_row, read_index
+from mama_ray.data.shard import write_shard
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.decode import _columns, _row, shown_of
-from mama_ray.orchestration.captioning.source import ShardSource, ShowConfig, ShownClip
+from mama_ray.orchestration.captioning.source import MAX_READ_BYTES, ShardSource, ShowConfig, ShownClip, runs_of_bytes
 from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_video
 from tests.orchestration.prepare.spoiled_shards import CHANGED, GARBAGE, TRUNCATED, write_spoiled_shards
 
+FACTS = {"duration_s": 1.0, "width": 48, "height": 48, "fps": 8.0, "codec": "h264"}
 HOW = {
     GRID: ShowConfig(GRID, 192),
     FRAMES: ShowConfig(FRAMES, 32, num_frames=4),
@@ -39,6 +44,28 @@ def test_every_clip_is_shown_in_order_and_a_bad_one_is_a_reason(shards, kind):
     good = found[0]
     assert len(good.frame_indices) == HOW[kind].num_indices
     assert good.read_s > 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "runs"),
+    [([], []), ([4, 4, 2, 1], [[4, 4, 2], [1]]), ([99, 1, 9, 99], [[99], [1, 9], [99]]), ([10, 10], [[10], [10]])],
+)
+def test_clips_are_read_in_runs_of_bounded_bytes_and_a_large_one_alone(sizes, runs):
+    records = [{"num_bytes": size} for size in sizes]
+    assert [[one["num_bytes"] for one in run] for run in runs_of_bytes(records, 10)] == runs
+
+
+def test_a_task_lets_go_of_a_video_that_it_has_shown(tmp_path):
+    """Of four times as many clips it holds no more than the videos that it reads at a time, and one that is shown."""
+    video = make_video(num_frames=8) + bytes(MAX_READ_BYTES // 2)
+    clips = [Clip(f"clip-{number}", "v", 0.0, 1.0, (), None, "train") for number in range(4)]
+    places = write_shard(tmp_path / "clips.tar", [(clip, video, "mp4") for clip in clips])
+    records = [index_row(clip, place, "clips.tar", FACTS) for clip, place in zip(clips, places, strict=True)]
+    tracemalloc.start()
+    shown = [isinstance(one, ShownClip) for one in ShardSource(str(tmp_path), 1).show(records, HOW[GRID])]
+    (_, most), _ = tracemalloc.get_traced_memory(), tracemalloc.stop()
+    assert shown == [True] * 4
+    assert most < 2.5 * len(video)
 
 
 def test_a_storage_that_fails_says_nothing_about_a_clip(shards, tmp_path):

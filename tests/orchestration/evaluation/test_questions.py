@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from ray.data import DataContext
 from safetensors.torch import load_file, save_file
 
 from mama_ray.data.assemble import ClipAssembler
@@ -194,7 +195,9 @@ def test_questions_of_another_set_are_told(shards, tmp_path):
 
 
 @pytest.mark.ray
-def test_the_job_writes_result_and_predictions(ray_cluster, shards, tmp_path, capsys):
+def test_the_job_writes_result_and_predictions(ray_cluster, shards, tmp_path, capsys, monkeypatch):
+    # Far below a batch's bytes, as Ray Data's own limit of 128 MiB is below those of large pictures.
+    monkeypatch.setattr(DataContext.get_current(), "target_max_block_size", 4096)
     folder = write_answering(tmp_path / "model", shards, "classification")
     line = run(EvaluateJob(checkpoint=str(folder), shards=str(shards), benchmark="embedded_qa", batch_size=7))
     result = QuestionResult.from_json((folder / "evaluation" / "embedded_qa.json").read_text())

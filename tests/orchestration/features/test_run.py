@@ -84,6 +84,18 @@ def test_a_second_start_does_nothing_and_another_job_is_refused(output, inputs):
         make_features(job.model_copy(update={"num_regions": 4}))
 
 
+@pytest.mark.parametrize("is_run", [False, True])
+def test_files_of_others_are_not_written_over(ray_cluster, inputs, videos, tmp_path, is_run):
+    output = write_feature_shards(tmp_path / "shards", videos)  # whose index is called as that of features
+    if is_run:
+        (output / "index.parquet").unlink()
+        (output / "config.yaml").write_text("of a run")
+    before = {path: path.read_bytes() for path in output.iterdir()}
+    with pytest.raises(UserError, match=r"files of others.*(index\.parquet|config\.yaml).*another --output"):
+        make_features(FeaturesJob(output=str(output), **inputs, **SMALL))
+    assert {path: path.read_bytes() for path in output.iterdir()} == before
+
+
 @pytest.mark.slow
 @pytest.mark.promise
 def test_lost_and_damaged_files_alone_are_made_again(output, inputs):

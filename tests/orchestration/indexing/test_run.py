@@ -11,6 +11,7 @@ from mama_ray.data.index import read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.indexing.job import IndexJob
 from mama_ray.orchestration.indexing.run import make_index
+from mama_ray.search.embedding_parts import SUMMARY_NAME
 from mama_ray.search.embedding_table import EmbeddingTable
 from mama_ray.search.index import ExactIndex, Query
 from mama_ray.search.towers import Towers
@@ -18,6 +19,7 @@ from mama_ray.storage.places import Place
 from tests.encoder.tiny_encoder import model_folder, write_model  # noqa: F401 - a fixture
 from tests.orchestration.captioning.caption_tables import captions_of, write_table
 from tests.orchestration.indexing.index_runs import clip_of, parts_of, rows_of, write_shards
+from tests.search.made_table import as_of_version_1
 
 pytestmark = pytest.mark.ray
 
@@ -77,6 +79,20 @@ def test_a_second_start_does_nothing(indexed, model_folder):  # noqa: F811
     assert parts_of(indexed / "index") == before
 
 
+def test_a_table_of_version_1_is_done_and_a_damaged_summary_is_written_again(indexed, model_folder, tmp_path):  # noqa: F811
+    output = Path(shutil.copytree(indexed / "index", tmp_path / "index"))
+    job, wanted, before = (
+        job_of(indexed / "shards", model_folder, output),
+        (output / SUMMARY_NAME).read_text(),
+        parts_of(output),
+    )
+    as_of_version_1(output, num_errors=1)
+    assert make_index(job).startswith("done already, 10 clips (9 captions, 1 errors)")
+    (output / "embeddings.json").write_text("{")
+    assert make_index(job).startswith("indexed 10 clips")
+    assert ((output / SUMMARY_NAME).read_text(), parts_of(output)) == (wanted, before)
+
+
 def test_new_shards_are_added_and_nothing_else_is_touched(indexed, samples, model_folder, tmp_path):  # noqa: F811
     output = Path(shutil.copytree(indexed / "index", tmp_path / "index"))
     before = parts_of(output)
@@ -127,6 +143,14 @@ def test_shards_that_changed_are_refused(indexed, samples, model_folder, tmp_pat
     with pytest.raises(UserError, match=r"index of other clips.*another --output"):
         make_index(job_of(shards, model_folder, output))
     assert [(output / name).read_bytes() for name in ("config.json", "config.yaml")] == told
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json"])
+def test_the_settings_of_a_run_or_model_are_not_written_over(indexed, model_folder, tmp_path, name):  # noqa: F811
+    (tmp_path / name).write_text('{"theirs": 1}')
+    with pytest.raises(UserError, match=rf"files of others.*{name}.*another --output"):
+        make_index(job_of(indexed / "shards", model_folder, tmp_path))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, '{"theirs": 1}')]
 
 
 def test_damaged_and_lost_parts_alone_are_made_again(indexed, samples, model_folder, tmp_path):  # noqa: F811

@@ -18,6 +18,7 @@ from mama_ray.data.synthetic.vocabulary import Thing
 from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.job import PoolConfig
+from mama_ray.orchestration.cluster import row_server
 from mama_ray.orchestration.narration.job import NarrateJob
 from mama_ray.orchestration.narration.run import narrate
 from mama_ray.storage.places import Place
@@ -67,7 +68,11 @@ def narrated(ray_cluster, videos, tmp_path_factory) -> Narrated:
 
 
 def rows_of(job: NarrateJob) -> list[dict]:
-    return [row for table in read_caption_files(Place.of(job.output)) for row in table.to_pylist()]
+    return rows_of_folder(job.output)
+
+
+def rows_of_folder(output: str | Path) -> list[dict]:
+    return [row for table in read_caption_files(Place.of(output)) for row in table.to_pylist()]
 
 
 @pytest.mark.promise
@@ -134,6 +139,16 @@ def test_a_gated_narrator_says_several_things_of_overlapping_windows(ray_cluster
     lines = [json.loads(line) for line in (tmp_path / "out/narration.jsonl").read_text().splitlines()]
     assert sum(len(line["clip_ids"]) for line in lines) == 12
     assert 'src="../' in (tmp_path / "out/index.html").read_text()
+
+
+def test_windows_that_are_served_are_narrated_as_those_of_a_table(ray_cluster, videos, tmp_path, monkeypatch):
+    model, said = str(write_gated(tmp_path / "gated")), []
+    for name, max_held in (("held", row_server.MAX_HELD_ROWS), ("served", 2)):
+        monkeypatch.setattr(row_server, "MAX_HELD_ROWS", max_held)
+        narrate(NarrateJob(videos=[str(videos / "other")], model=model, output=str(tmp_path / name)))
+        rows = [(row["clip_id"], row["caption"], row["error"]) for row in rows_of_folder(tmp_path / name)]
+        said.append(((tmp_path / name / "narration.jsonl").read_text(), rows))
+    assert said[0] == said[1] and len(said[0][1]) == 12
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Windows are shown as the clips are that would be cut out of their video, in one pass, whatever is wrong with some."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 from mama_ray.captioning.pictures.show import ShowConfig, show_clip
 from mama_ray.data.video.cut import cut_clip
@@ -13,10 +15,11 @@ from mama_ray.data.video.windows import WindowPlanConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.source import ShownClip
 from mama_ray.orchestration.narration.planning import lay_windows
-from mama_ray.orchestration.narration.source import OnePass, WindowSource
+from mama_ray.orchestration.narration.source import OnePass, WindowSource, start_count, total_of
 from mama_ray.orchestration.narration.stream import chunks_per_pass
 from mama_ray.orchestration.narration.videos import find_videos, look_at_video
 from tests.data.video.video_factory import make_audio_only, make_video
+from tests.processes import descendants, title
 
 GRID = ShowConfig("grid", 96)
 FRAMES = ShowConfig("frames", 32, num_frames=4)
@@ -73,6 +76,17 @@ def test_a_video_that_is_gone_is_no_fact_about_its_windows(video):
         list(WindowSource(1).show(records, GRID))
 
 
+def test_a_video_that_is_taken_away_while_it_is_read_is_no_fact_about_its_windows(video):
+    shown = WindowSource(1).show(records_of(video), GRID)
+    assert not isinstance(next(shown), str)
+    video.unlink()
+    for process in descendants(os.getpid()):  # so that it is opened once more
+        if "mama_ray.data.video.inspection" in title(process):
+            process.kill()
+    with pytest.raises(UserError, match="a video is gone"):
+        list(shown)
+
+
 def test_a_window_of_fewer_frames_than_are_shown_repeats_some(video):
     records = records_of(video, config=WindowPlanConfig(window_s=0.25))
     shown = list(WindowSource(1).show(records, FRAMES))
@@ -103,3 +117,13 @@ def test_uncovered_windows_keep_clear_of_the_human_table(video, tmp_path):
 @pytest.mark.parametrize(("num_chunks", "num_tasks", "length"), [(1, 2, 4), (113, 1, 256), (113, 32, 4), (60, 2, 15)])
 def test_a_pass_has_some_chunks_for_every_task(num_chunks, num_tasks, length):
     assert chunks_per_pass(num_chunks, num_tasks) == length
+
+
+@pytest.mark.ray
+def test_a_count_that_died_is_told_as_unknown(ray_cluster, video):
+    count = start_count()
+    list(WindowSource(1, count).show(records_of(video), GRID))
+    assert total_of(count) == 48
+    ray.kill(count, no_restart=False)  # as a process that crashed
+    list(WindowSource(1, count).show(records_of(video), GRID))
+    assert total_of(count) is None

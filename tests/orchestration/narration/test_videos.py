@@ -5,11 +5,9 @@ import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
-from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.settings import DecodeConfig, SceneConfig
 from mama_ray.errors import UserError
 from mama_ray.orchestration.narration.videos import (
@@ -17,7 +15,6 @@ from mama_ray.orchestration.narration.videos import (
     VideoFacts,
     facts_from_json,
     find_videos,
-    local_path,
     look_at_video,
 )
 from tests.data.video.scene_factory import make_scenes
@@ -95,7 +92,9 @@ def test_a_video_of_a_web_server_is_found_and_read(tmp_path):
     assert (facts.uri, facts.video_id, facts.duration_s, facts.trouble) == (uri, "my%20hour", 3.0, None)
 
 
-def test_a_web_server_that_cannot_be_reached_or_refuses_is_told_as_that(tmp_path):
+def test_a_web_server_that_cannot_be_reached_or_refuses_is_told_as_that(monkeypatch):
+    monkeypatch.setattr("mama_ray.storage.retries.time.sleep", lambda _: None)
+
     class Refusing(SimpleHTTPRequestHandler):
         def send_head(self) -> None:
             self.send_error(403)
@@ -152,33 +151,6 @@ def test_scenes_are_found_where_they_are_asked_for(tmp_path):
     (found,) = find_videos([str(path)])
     facts = look_at_video(found, DecodeConfig(), SceneConfig(detector="content", min_s=1.0))
     assert [start for start, _ in facts.scenes] == pytest.approx([0.0, 3.0], abs=0.2)
-
-
-def test_a_video_that_changed_is_refused(tmp_path):
-    path = tmp_path / "v.mp4"
-    path.write_bytes(make_video(num_frames=8))
-    (found,) = find_videos([str(path)])
-    path.write_bytes(make_video(num_frames=16))
-    with pytest.raises(UserError, match="was changed while it was narrated"):
-        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
-    path.unlink()
-    with pytest.raises(UserError, match="a video is gone"):
-        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
-
-
-def test_a_remote_video_is_fetched_once_within_the_bound(tmp_path):
-    import fsspec
-
-    data = make_video(num_frames=16)
-    fsspec.filesystem("memory").pipe("/videos/far.mp4", data)
-    (found,) = find_videos(["memory://videos/far.mp4"])
-    assert (found.video_id, found.num_bytes) == ("far", len(data))
-    path = local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig())
-    assert Path(path).read_bytes() == data
-    assert local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig()) == path
-    assert look_at_video(found, DecodeConfig(), SceneConfig()).num_frames == 16
-    with pytest.raises(DecodeError, match="too large"):
-        local_path(found.uri, found.num_bytes, found.modified_ns, DecodeConfig(max_bytes=10))
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {"uri": 3}, {"uri": "a", "scenes": "x"}])

@@ -1,13 +1,12 @@
 """A table of embeddings as jobs/index.py writes it, made in this process."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from mama_ray.data.index import read_index
 from mama_ray.data.reading import read_payloads
-from mama_ray.search.embedding_parts import IDENTITY_NAME, SUMMARY_NAME, TableIdentity, write_part
+from mama_ray.search.embedding_parts import IDENTITY_NAME, Summary, TableIdentity, write_part, write_summary
 from mama_ray.search.towers import Towers
 from mama_ray.storage.places import Place
 
@@ -25,8 +24,7 @@ def write_table(shards: Path, model: Path, output: Path) -> Path:
         version=1, model_hash=towers.model_hash, model=str(model), shards=str(shards), dim=towers.dim
     )
     (folder / IDENTITY_NAME).write_whole(identity.model_dump_json())
-    summary = {"version": 1, "parts": {"part-000000.parquet": counts.model_dump()}}
-    (folder / SUMMARY_NAME).write_whole(json.dumps(summary))
+    write_summary(folder, Summary(parts={"part-000000.parquet": counts}))
     return output
 
 

@@ -1,9 +1,11 @@
 """Clips by their ids, every caption of each, and filters, against loops over the rows."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from mama_ray.data.index import read_index
+from mama_ray.captioning.table import CAPTION_SCHEMA
+from mama_ray.data.index import INDEX_SCHEMA, read_index
 from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.catalog import Catalog, open_catalog
 from mama_ray.orchestration.serving.filters import Choice, Filters
@@ -46,6 +48,24 @@ def test_a_clip_has_its_own_captions_and_then_those_of_the_tables(catalog, rows)
         (f"said of {row['clip_id']}", "generated", "captions (2)"),
     ]
     assert catalog.num_foreign == 1
+
+
+def test_a_caption_of_another_video_with_the_same_id_is_left_out(small_shards, rows, tmp_path):
+    clips = read_index(
+        Place.of(small_shards), [name for name in INDEX_SCHEMA.names if name not in ("truth", "questions")]
+    )
+    originals = pa.array(["0" * 64, "1" * 64, *[None] * (len(clips) - 2)], pa.large_string())
+    clips = clips.set_column(clips.schema.get_field_index("source_sha256"), "source_sha256", originals)
+    written = [{"clip_id": row["clip_id"], "video_sha256": row["sha256"], "caption": "its own"} for row in rows[:4]]
+    written[1]["video_sha256"] = "1" * 64  # of what the clip was made smaller from
+    written[2]["video_sha256"] = "0" * 64  # of what another clip was made from
+    written[3]["video_sha256"] = None
+    table = pa.Table.from_pylist(written, CAPTION_SCHEMA)
+    catalog = Catalog(clips, [("old", table)])
+    shown = [any(line.table == "old" for line in catalog.record(row["clip_id"]).captions) for row in rows[:4]]
+    assert (shown, catalog.num_foreign) == ([True, True, False, False], 2)
+    uri = write_table(tmp_path / "old", [row | {"video_sha256": "2" * 64} for row in written])
+    assert open_catalog(Place.of(small_shards), [uri]).num_foreign == 4
 
 
 @pytest.mark.parametrize(

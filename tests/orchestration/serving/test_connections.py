@@ -19,10 +19,26 @@ BEGUN = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Never: "
 
 
 class ImpatientConnection(BoundedConnection):
-    patience_s = PATIENCE_S
+    patience_s, unread_s = PATIENCE_S, 2 * PATIENCE_S
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
 
 
-async def slow(scope, receive, send) -> None:
+LARGE = b"a" * (1 << 22)  # more than the system keeps for who does not read
+has_ended = threading.Event()
+
+
+async def answer(scope, receive, send) -> None:
+    """Answer slowly, or with much."""
+    if scope["path"] == "/large":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(LARGE))]})
+        for start in range(0, len(LARGE), 1 << 16):
+            part = LARGE[start : start + (1 << 16)]
+            await send({"type": "http.response.body", "body": part, "more_body": start + len(part) < len(LARGE)})
+        has_ended.set()
+        return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(4):
         await asyncio.sleep(PATIENCE_S / 2)
@@ -33,7 +49,7 @@ async def slow(scope, receive, send) -> None:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server whose answers take longer than it waits for requests."""
-    config = uvicorn.Config(slow, port=0, http=ImpatientConnection, log_config=None, lifespan="off")
+    config = uvicorn.Config(answer, port=0, http=ImpatientConnection, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -68,6 +84,38 @@ def test_an_answer_may_take_longer_and_another_request_follows_on_the_same_conne
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for _ in range(2):
             assert client.get("/").text == "part part part part end"
+
+
+@contextlib.contextmanager
+def asking_for_much(port: int) -> Iterator[socket.socket]:
+    has_ended.clear()
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        yield connection
+
+
+def test_an_answer_of_which_nothing_is_read_is_given_up(port):
+    with asking_for_much(port) as connection:
+        assert has_ended.wait(20)  # and with it the place that the request takes
+        num_bytes = 0
+        with contextlib.suppress(ConnectionResetError):
+            while part := connection.recv(1 << 20):
+                num_bytes += len(part)
+    assert num_bytes < len(LARGE)
+
+
+def test_an_answer_that_is_read_slowly_comes_whole(port):
+    num_bytes, began_s = 0, time.monotonic()
+    with asking_for_much(port) as connection:
+        while num_bytes < len(LARGE):
+            part = connection.recv(len(LARGE) // 16, socket.MSG_WAITALL)
+            assert part, f"closed after {num_bytes} bytes"
+            num_bytes += len(part)
+            time.sleep(PATIENCE_S / 4)
+    assert time.monotonic() - began_s > ImpatientConnection.unread_s
 
 
 def test_headers_without_end_are_refused_and_not_kept(bare_app):

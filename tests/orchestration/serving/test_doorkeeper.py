@@ -131,7 +131,20 @@ def test_requests_beyond_the_limit_are_asked_to_come_again_and_then_let_in():
     assert asyncio.run(run()) == [200, 503, 200]
 
 
-def test_forms_of_the_token_that_never_end_take_no_place_of_who_has_it_and_are_given_up():
+def from_address(door: Doorkeeper, host: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(door, client=(host, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("stranger", "neighbour", "other"),
+    [
+        ("fe80::7:1%2", "fe80::7:2", "10.0.0.2"),
+        ("fd00:0:0:1::1", "fd00:0:0:1::2", "fd00:0:0:2::1"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.1", "::ffff:10.0.0.2"),
+    ],
+)
+def test_forms_of_the_token_that_never_end_take_no_place_of_others_and_are_given_up(stranger, neighbour, other):
     async def trickles() -> AsyncIterator[bytes]:
         while True:
             yield b"a"
@@ -142,16 +155,45 @@ def test_forms_of_the_token_that_never_end_take_no_place_of_who_has_it_and_are_g
             guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1, login_within_s=0.5
         )
         form = {"content-type": "application/x-www-form-urlencoded"}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://127.0.0.1") as client:
-            slow = [asyncio.create_task(client.post("/login", content=trickles(), headers=form)) for _ in range(8)]
+        async with from_address(door, stranger) as slow_one, from_address(door, other) as client:
+            slow = [asyncio.create_task(slow_one.post("/login", content=trickles(), headers=form)) for _ in range(8)]
             await asyncio.sleep(0.1)
-            late = await client.post("/login", data={"token": TOKEN})
+            async with from_address(door, neighbour) as third:
+                late = await third.post("/login", data={"token": TOKEN})
+            others = [await client.get("/login"), await client.post("/login", data={"token": TOKEN})]
             known = await client.get("/api/secret", headers={"authorization": f"Bearer {TOKEN}"})
             given_up = {answer.status_code for answer in await asyncio.gather(*slow)}
-            after = await client.post("/login", data={"token": TOKEN})
-            return [late.status_code, known.status_code, *given_up, after.status_code]
+            after = await slow_one.post("/login", data={"token": TOKEN})
+            return [
+                late.status_code,
+                *[one.status_code for one in others],
+                known.status_code,
+                *given_up,
+                after.status_code,
+            ]
 
-    assert asyncio.run(run()) == [503, 200, 408, 303]
+    assert asyncio.run(run()) == [503, 200, 303, 200, 408, 303]
+
+
+def test_strangers_who_do_not_read_what_is_open_to_them_take_no_place_of_others():
+    async def run() -> int:
+        door = Doorkeeper(guarded_app(), pages=Pages(), token=TOKEN, max_upload_bytes=1, max_clients=1)
+        scope = {"type": "http", "method": "GET", "path": "/static/app.css", "headers": [(b"host", b"127.0.0.1")]}
+        is_stuck = asyncio.Event()
+
+        async def never_read(message: dict) -> None:
+            is_stuck.set()
+            await asyncio.Event().wait()
+
+        more = {"query_string": b"", "scheme": "http", "server": ("127.0.0.1", 80), "client": ("10.0.0.1", 1)}
+        stranger = asyncio.create_task(door(scope | more, asyncio.Event().wait, never_read))
+        await is_stuck.wait()
+        async with from_address(door, "10.0.0.2") as client:
+            answer = await client.get("/api/secret", headers={"authorization": f"Bearer {TOKEN}"})
+        stranger.cancel()
+        return answer.status_code
+
+    assert asyncio.run(run()) == 200
 
 
 def test_a_body_that_stops_coming_frees_its_place_and_an_answer_that_takes_long_is_waited_for():

@@ -4,13 +4,14 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import pytest
 from starlette.testclient import TestClient
 
 from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.orchestration.serving.app import create_app
-from mama_ray.orchestration.serving.catalog import open_catalog
+from mama_ray.orchestration.serving.catalog import Catalog, open_catalog
 from mama_ray.orchestration.serving.job import AppJob
 from mama_ray.orchestration.serving.opening import find_missing
 from mama_ray.orchestration.serving.previews import Previews
@@ -25,8 +26,8 @@ def catalog(small_shards):
     return open_catalog(Place.of(small_shards))
 
 
-def client_of(shards: Place, data: Path) -> TestClient:
-    state = AppState(AppJob(shards=shards.uri), shards, open_catalog(shards), data)
+def client_of(shards: Place, data: Path, catalog: Catalog | None = None) -> TestClient:
+    state = AppState(AppJob(shards=shards.uri), shards, catalog or open_catalog(shards), data)
     state.missing = find_missing(state)
     return TestClient(create_app(state), base_url="http://127.0.0.1")
 
@@ -41,6 +42,20 @@ def test_a_shard_that_is_gone_is_told_and_the_pages_stay(small_shards, tmp_path)
             assert answer.status_code in (500, 503)
             assert ".tar" in answer.json()["detail"]
         assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("sha256", ["../../secret", "a\r\nb: c", "\N{SNOWMAN}", None])
+def test_an_index_leads_to_no_file_but_pictures_of_its_clips(small_shards, catalog, tmp_path, sha256):
+    for name in ("secret.jpg", "secret.mp4"):
+        (tmp_path / name).write_bytes(b"of somebody")
+    clips = catalog.clips.set_column(
+        catalog.clips.schema.get_field_index("sha256"), "sha256", pa.array([sha256] * len(catalog), pa.large_string())
+    )
+    with client_of(Place.of(small_shards), tmp_path / "data", Catalog(clips)) as client:
+        for path in ("poster", "preview", "video"):
+            answer = client.get(f"/api/clips/{CLIP}/{path}")
+            assert (answer.status_code, answer.json()["detail"][:24]) == (422, "the clip cannot be shown")
+        assert client.post("/api/search", json={}).status_code == 200
 
 
 def test_clips_come_out_of_s3_by_ranges(small_shards, s3_bucket, tmp_path):

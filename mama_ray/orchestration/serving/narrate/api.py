@@ -159,6 +159,8 @@ def add_changes(router: APIRouter, queue: NarrationQueue, state: AppState) -> No
             raise HTTPException(404, "no such window")
         try:
             narration.edit(clip_id, None if edited.text is None else edited.text.strip())
+        except UserError as error:
+            raise HTTPException(413, str(error)) from error
         except OSError as error:
             raise HTTPException(507, "the text cannot be kept: the app's disk takes no more") from error
         return {"clip_id": clip_id, "edited": narration.edits.get(clip_id)}

@@ -5,7 +5,8 @@ import logging
 from pathlib import Path
 
 from mama_ray.errors import UserError
-from mama_ray.storage.places import MAX_JSON_BYTES, Place
+from mama_ray.storage.places import Place
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +37,20 @@ class Edits:
         return f"Not all of your texts can be read: {', '.join(names)} in the folder of this narration is damaged."
 
     def put(self, clip_id: str, text: str | None) -> None:
-        """Keep a text for a window; None goes back to the model's. Raises OSError, and changes nothing then."""
-        if self._is_damaged:
-            self._set_aside()
+        """Keep a text for a window; None goes back to the model's.
+
+        Raises OSError, and UserError where all texts together are too long, and changes nothing then.
+        """
         texts = {name: own for name, own in self.texts.items() if name != clip_id}
         if text is not None:
             texts[clip_id] = text
-        Place.of(self._folder / EDITS_NAME).write_whole(json.dumps(texts, ensure_ascii=False, indent=1))
+        data = json.dumps(texts, ensure_ascii=False, indent=1).encode()
+        if text is not None and len(data) > MAX_JSON_BYTES:
+            wanted = f"at most {MAX_JSON_BYTES >> 20} MiB of them"
+            raise UserError("the texts of this narration are too long", wanted=wanted, remedy="take back some of them")
+        if self._is_damaged:
+            self._set_aside()
+        Place.of(self._folder / EDITS_NAME).write_whole(data)
         self.texts = texts
 
     def _set_aside(self) -> None:
@@ -57,7 +65,7 @@ class Edits:
 def _read(path: Path) -> tuple[dict[str, str], bool]:
     """Return the texts that can be read, and whether there is anything else."""
     try:
-        content = Place.of(path).read_bytes(MAX_JSON_BYTES)
+        content = Place.of(path).read_bytes()  # earlier versions wrote any number of texts
     except FileNotFoundError:
         return {}, False
     except (OSError, UserError):

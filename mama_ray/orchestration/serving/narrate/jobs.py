@@ -90,7 +90,7 @@ class Narration:
             self.change()
 
     def edit(self, clip_id: str, text: str | None) -> None:
-        """Keep a person's text for a window; None goes back to the model's. Raises OSError."""
+        """Keep a person's text for a window; None goes back to the model's. Raises OSError and UserError."""
         self._edits.put(clip_id, text)
 
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from mama_ray.errors import UserError
 from mama_ray.orchestration.serving.narrate.edits import EDITS_NAME, Edits
+from mama_ray.storage.small_files import MAX_JSON_BYTES
 
 DAMAGED = [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a": "half a te', b"[" * 100_000]
 
@@ -56,3 +58,22 @@ def test_a_text_that_the_disk_does_not_take_does_not_count(tmp_path):
     with pytest.raises(OSError, match="directory"):
         edits.put("b", "lost")
     assert edits.texts == {"a": "mine"}
+
+
+def test_texts_that_are_too_long_together_are_refused_and_none_is_lost(tmp_path):
+    texts = {f"{number}": "\N{SNOWMAN}" * 2000 for number in range(MAX_JSON_BYTES // 6100)}
+    (tmp_path / EDITS_NAME).write_text(json.dumps(texts, ensure_ascii=False))
+    edits = Edits(tmp_path)
+    edits.put("one more", "fits")
+    with pytest.raises(UserError, match=r"too long.*32 MiB"):
+        edits.put("another", "a" * (1 << 20))
+    for again in (edits, Edits(tmp_path)):
+        assert (again.texts, again.notice) == (texts | {"one more": "fits"}, None)
+
+
+def test_more_texts_than_can_be_added_to_are_read(tmp_path):
+    texts = {f"{number}": "\N{SNOWMAN}" * 2000 for number in range(MAX_JSON_BYTES // 6000)}
+    (tmp_path / EDITS_NAME).write_text(json.dumps(texts, ensure_ascii=False))
+    edits = Edits(tmp_path)
+    edits.put("0", None)
+    assert (Edits(tmp_path).texts, edits.notice) == ({name: text for name, text in texts.items() if name != "0"}, None)
