@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizers import Tokenizer as Backend
+
 
 @dataclass(frozen=True)
 class TokenFrame:
@@ -41,3 +43,10 @@ class TokenFrame:
             pad_id=int(content["pad_id"]),
             unknown_id=None if content["unknown_id"] is None else int(content["unknown_id"]),
         )
+
+
+def reachable_ids(backend: Backend, frame: TokenFrame) -> int:
+    """One more than the largest id that a text can have: special tokens that no text has may lie behind (T5's)."""
+    special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
+    pieces = set(backend.get_vocab(with_added_tokens=True).values()) - special
+    return max(pieces | frame.ends | {frame.pad_id}) + 1

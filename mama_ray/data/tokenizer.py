@@ -36,7 +36,7 @@ from mama_ray.data.foreign_tokenizer import (
     stored_context_length,
     tokenizer_settings,
 )
-from mama_ray.data.token_frame import TokenFrame
+from mama_ray.data.token_frame import TokenFrame, reachable_ids
 from mama_ray.data.wordpiece import (
     VOCABULARY_FILE,
     WORD_PIECE_SETTINGS,
@@ -89,7 +89,7 @@ class Tokenizer:
         if frame is None:
             frame = self._clip_frame(backend)
         else:
-            self.vocab_size = _reachable_ids(backend, frame)
+            self.vocab_size = reachable_ids(backend, frame)
             self._backend.encode_special_tokens = True  # a text that has a special token's name means its letters
         self._frame, self.pad_id = frame, frame.pad_id
 
@@ -214,18 +214,18 @@ class Tokenizer:
             }
         (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def __call__(self, texts: Sequence[str]) -> Int64[np.ndarray, "batch tokens"]:
-        """Return int64 ids (len(texts), context_length): start, pieces, end, then padding (CLIP: the end token)."""
+    def __call__(self, texts: Sequence[str], length: int | None = None) -> Int64[np.ndarray, "batch tokens"]:
+        """Return int64 ids (len(texts), context_length, or `length`): start, pieces, end, then padding (CLIP: end)."""
         if isinstance(texts, str):
             raise TypeError("texts: got one string, wanted a list of strings")
-        token_ids = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
-        frame = self._frame
+        longest, frame = length or self.context_length, self._frame
+        token_ids = np.full((len(texts), longest), self.pad_id, dtype=np.int64)
         for row, encoding in zip(
             token_ids, self._backend.encode_batch(list(texts), add_special_tokens=False), strict=True
         ):
             keeps_end = self.long_texts == "keep_end"
-            pieces = encoding.ids[: max(0, self.context_length - frame.num_special)] if keeps_end else encoding.ids
-            ids = [*frame.prefix, *pieces, *frame.suffix][: self.context_length]
+            pieces = encoding.ids[: max(0, longest - frame.num_special)] if keeps_end else encoding.ids
+            ids = [*frame.prefix, *pieces, *frame.suffix][:longest]
             row[: len(ids)] = ids
         return token_ids
 
@@ -287,14 +287,11 @@ class WordPieceTokenizer(Tokenizer):
         """Learn pieces from `texts`, as `train_word_pieces` does."""
         return cls(train_word_pieces(texts, vocab_size), context_length)
 
+    def words(self) -> tuple[str, ...]:
+        """Return every piece of the vocabulary as it is written there, in the order of the ids."""
+        return tuple(self._backend.id_to_token(number) or f"[{number}]" for number in range(self.vocab_size))
+
     def single_pieces(self, words: Sequence[str]) -> list[int]:
         """Return each word's id, -1 where it is not exactly one piece of the vocabulary."""
         unknown = self._frame.unknown_id
         return [ids[0] if len(ids) == 1 and ids[0] != unknown else -1 for ids in self.pieces(words)]
-
-
-def _reachable_ids(backend: Backend, frame: TokenFrame) -> int:
-    """One more than the largest id that a text can have: special tokens that no text has may lie behind (T5's)."""
-    special = {number for number, token in backend.get_added_tokens_decoder().items() if token.special}
-    pieces = set(backend.get_vocab(with_added_tokens=True).values()) - special
-    return max(pieces | frame.ends | {frame.pad_id}) + 1

@@ -32,7 +32,13 @@ from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.feature_encoder import FeatureEncoder, Precision, require_device
 from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_pretrained
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
+from mama_ray.models.run_config import (
+    RUN_CONFIG,
+    evaluation_transform,
+    trained_frames,
+    trained_sampling,
+    training_config,
+)
 from mama_ray.models.weight_files import hash_weights
 
 logger = logging.getLogger(__name__)
@@ -179,7 +185,7 @@ def load_encoder(
         num_frames: of a video; by default as in training, else what the weights were made for.
         resize: how frames become squares; by default as in training.
         tokenizer: folder of CLIP's tokenizer, where none lies beside the weights.
-        decode: limits of the decoder.
+        decode: limits of the decoder, and which frames it gives; by default those of training.
         num_processes: that decode; by default one per core, eight at most.
 
     Raises UserError for what is no whole model.
@@ -197,7 +203,7 @@ def load_encoder(
     frames = FrameLoader(
         num_frames=num_frames or trained_frames(training) or model.config.num_frames,
         transform=transform,
-        decode=decode or DecodeConfig(),
+        decode=decode or DecodeConfig(sampling=trained_sampling(training) or "times"),
         num_processes=num_processes or min(_MOST_PROCESSES, os.cpu_count() or 1),
     )
     features_id = _features_id(digest, model.config, frames, precision)

@@ -56,17 +56,17 @@ def zero_shot_scores(
 def head_scores(
     targets: ClassTargets,
     outputs: Mapping[str, Float[np.ndarray, "clips views classes"]],
-    pool: Pool,
     *,
     actions: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Return the scores of trained heads from their logits by name: the one place where heads are plugged in.
+    """Return the scores of trained heads from their logits by name, whose mean over the views is taken as in LaViLa's
+    release, whatever is done with cosines: the one place where heads are plugged in.
 
     One head of EK-100 is `action`, from which verbs and nouns follow; three are verb, noun and action. Where there are
     no verbs, `action` is the class as well. actions: names "verb:noun" of the head's actions, which may be others than
     the benchmark's: one that the head does not know has the lowest score. UserError for heads of other names or sizes.
     """
-    found = {name: pool_views(logits, pool) for name, logits in outputs.items()}
+    found = {name: pool_views(logits, "mean") for name, logits in outputs.items()}
     if targets.parts is None and "class" not in found and "action" in found:
         found = {"class": found["action"]}
     elif targets.parts is not None and actions and "action" in found:

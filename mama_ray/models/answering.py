@@ -53,5 +53,8 @@ class ChoosesFromList(Protocol):
 
     model_type: ClassVar[str]
 
+    config: Any
+    """The backbone's own config."""
+
     def set_answers(self, token_ids: Tensor, /) -> None:
         """Take a list, in its order, axis 0 the answer."""

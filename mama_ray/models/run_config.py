@@ -1,11 +1,11 @@
 """What the settings of a training, `config.yaml` beside the weights, say of how a model is to be used."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mama_ray.config import ConfigError
 from mama_ray.config.yaml_text import read_yaml
-from mama_ray.data.video.settings import Resize
+from mama_ray.data.video.settings import Resize, Sampling
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.dual_encoder import DualEncoderConfig
@@ -43,6 +43,17 @@ def trained_frames(training: dict[str, Any]) -> int | None:
     if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= _MAX_FRAMES:
         wanted = f"a number from 1 to {_MAX_FRAMES}"
         raise UserError(f"data.num_frames of {RUN_CONFIG}", got=f"{found!r:.60}", wanted=wanted, remedy="mend it")
+    return found
+
+
+def trained_sampling(training: dict[str, Any]) -> Sampling | None:
+    """Return which frames of a clip the training showed, None where nothing is said."""
+    data = training.get("data")
+    decode = data.get("decode") if isinstance(data, dict) else None
+    found = decode.get("sampling") if isinstance(decode, dict) else None
+    if found is not None and found not in get_args(Sampling):
+        told, wanted = f"data.decode.sampling of {RUN_CONFIG}", " or ".join(get_args(Sampling))
+        raise UserError(told, got=f"{found!r:.60}", wanted=wanted, remedy="mend it")
     return found
 
 

@@ -1,8 +1,13 @@
-"""Which part of a model is trained; without torch, as a command line names it."""
+"""What is said of a model without torch: which part is trained, as a command line names it, and how it is asked."""
+
+from typing import Literal
 
 from pydantic import Field
 
 from mama_ray.config import Config
+
+QuestionForm = Literal["release", "fitted"]
+"""How a multiple choice becomes tokens: as in the backbone's release, or as models of earlier versions learned it."""
 
 
 class LoraConfig(Config):

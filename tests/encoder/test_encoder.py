@@ -171,6 +171,11 @@ def test_a_clip_has_the_frames_of_the_training_which_may_be_others_than_the_weig
     (tmp_path / "model/config.yaml").write_text("data: {num_frames: 7}\n")
     assert mama_ray.load_encoder(tmp_path / "model").num_frames == 7
     assert mama_ray.load_encoder(tmp_path / "model", num_frames=2).num_frames == 2
+    (tmp_path / "model/config.yaml").write_text("data: {decode: {sampling: ends}}\n")
+    of_training = mama_ray.load_encoder(tmp_path / "model").features_id
+    ends, times = (DecodeConfig(sampling=name) for name in ("ends", "times"))
+    assert mama_ray.load_encoder(tmp_path / "model", decode=ends).features_id == of_training
+    assert mama_ray.load_encoder(tmp_path / "model", decode=times).features_id != of_training
 
 
 def test_a_tokenizer_of_another_model_is_refused(model_folder, tmp_path):

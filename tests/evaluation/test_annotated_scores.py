@@ -64,15 +64,15 @@ def test_three_heads_speak_for_themselves_and_wrong_ones_are_refused(tmp_path):
     assert targets.parts is not None
     outputs = {"action": np.where(targets.labels, 9.0, 0.0)[:, None], "verb": np.zeros((6, 1, 12))}
     outputs["verb"][:, 0, 7] = 1
-    scores = head_scores(targets, outputs, "mean")
+    scores = head_scores(targets, outputs)
     metrics = measure_classes(targets, scores, NONE_OF_6)
     assert (metrics["verb_top1"], metrics["noun_top1"], metrics["action_top1"]) == (0, 100, 100)
     with pytest.raises(UserError, match="got noun of 5, wanted action of 8, verb of 12, noun of 5"):
-        head_scores(targets, {"noun": np.zeros((6, 1, 5))}, "mean")
+        head_scores(targets, {"noun": np.zeros((6, 1, 5))})
     with pytest.raises(UserError, match="got action of 7, wanted action of 8"):
-        head_scores(targets, {"action": np.zeros((6, 1, 7))}, "mean")
+        head_scores(targets, {"action": np.zeros((6, 1, 7))})
     with pytest.raises(UserError, match="the head knows none of the benchmark's actions: got 9:9"):
-        head_scores(targets, {"action": np.zeros((6, 1, 1))}, "mean", actions=["9:9"])
+        head_scores(targets, {"action": np.zeros((6, 1, 1))}, actions=["9:9"])
     np.testing.assert_array_equal(pool_views(np.array([[[1.0, 4.0], [3.0, 0.0]]]), "max"), [[3.0, 4.0]])
 
 
@@ -81,13 +81,13 @@ def test_a_head_of_other_actions_is_read_by_their_names(tmp_path):
     targets = read_targets(load_benchmark("ek100_cls"), write_ek100(tmp_path))
     logits = np.full((6, 1, 4), -2.0)
     logits[:, 0, 2] = 1.0
-    found = head_scores(targets, {"action": logits}, "mean", actions=["2:2", "9:9", "1:1", "0:2"])["action"]
+    found = head_scores(targets, {"action": logits}, actions=["2:2", "9:9", "1:1", "0:2"])["action"]
     assert found.shape == (6, 8)
     assert {targets.class_names[number] for number in found.argmax(axis=1)} == {"1:1"}
     assert found[0, targets.class_names.index("10:1")] < found[0, targets.class_names.index("2:2")]
     assert measure_classes(targets, {"action": found}, NONE_OF_6)["action_top1"] == pytest.approx(100 / 6)
     egtea = read_targets(load_benchmark("egtea"), write_egtea(tmp_path, {"split1": [0, 1]}))
-    assert set(head_scores(egtea, {"action": np.zeros((2, 1, 3))}, "mean")) == {"class"}
+    assert set(head_scores(egtea, {"action": np.zeros((2, 1, 3))})) == {"class"}
 
 
 def test_egteas_lists_have_numbers_of_their_own_and_a_mean(tmp_path):

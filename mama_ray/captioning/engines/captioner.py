@@ -21,6 +21,7 @@ from mama_ray.captioning.pictures.settings import (
     require_frames_fit,
 )
 from mama_ray.captioning.prompts import PromptConfig, render_prompt
+from mama_ray.data.video.settings import Interpolation
 from mama_ray.errors import UserError, unknown_name
 from mama_ray.models.weight_files import INDEX_NAME, WEIGHTS_NAME, hash_weights, read_json
 from mama_ray.storage.manifest import require_whole_model
@@ -67,6 +68,7 @@ class Captioner:
         engine: name of what runs it, in build.py.
         shows: what it is shown of a clip.
         num_frames: of frames and of a video; 0 for a grid.
+        interpolation: the filter that scales frames.
         revision: commit of the hub's repository that the folder is of, None for others.
     """
 
@@ -79,6 +81,7 @@ class Captioner:
     engine: str
     shows: ShownAs = GRID
     num_frames: int = 0
+    interpolation: Interpolation = "bicubic"
     revision: str | None = None
 
     def check_length(self, max_tokens: int, max_model_len: int | None) -> None:
@@ -172,7 +175,8 @@ def _inspect_gated_narrator(folder: Path, name: str, frames: ClipShowConfig, sid
             "the model takes more than can be shown", got=str(error), remedy="set frames.num_frames"
         ) from None
     # Its prompt is the token that begins a caption; frames come in beside the text and take no positions.
-    return Captioner(name, config.image_size, "", 1, length, hash_weights(folder), GPT2, FRAMES, num_frames)
+    weights, shown = hash_weights(folder), (FRAMES, num_frames, config.interpolation)
+    return Captioner(name, config.image_size, "", 1, length, weights, GPT2, *shown)
 
 
 def _context_length(config: dict[str, Any]) -> int | None:

@@ -46,7 +46,9 @@ NAME = "gated"
 UNUSED = ("model.trains", "prompt", "grid")
 _GATES = ("alpha_cattn", "alpha_dense")
 _UNREAD_TEXT = EncoderConfig(width=8, num_layers=1, num_heads=1)  # a dual encoder's text tower is not taken
-_VIDEO_FIELDS = ("video", "image_size", "patch_size", "num_frames", "pixel_mean", "pixel_std", "place_init_std")
+_VIDEO_FIELDS = (
+    "video", "image_size", "patch_size", "num_frames", "pixel_mean", "pixel_std", "place_init_std", "interpolation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def describe(
         if asked not in (None, config.num_frames):
             raise UserError("frames.num_frames is not what the narrator was trained with", got=asked,
                             wanted=config.num_frames, remedy="leave it out")  # fmt: skip
-        side, num_frames = config.image_size, config.num_frames
+        video: GatedNarratorConfig | TimesformerConfig = config
     else:
         gated = settings.model.gated
         if gated.language_model is not None:
@@ -112,12 +114,12 @@ def describe(
         else:
             tokenizer = train_gpt2_tokenizer(texts(), vocab_size=settings.model.vocab_size)
         video = _video_config(settings)
-        side, num_frames = video.image_size, video.num_frames
     _require_learnable_end(tokenizer, settings)
     with tempfile.TemporaryDirectory(prefix="mama_ray-tokenizer-") as scratch:
         tokenizer.save_pretrained(scratch)
         files = files_of(Path(scratch))
-    return files, NarratorFacts(NAME, "", side, num_frames, tokenizer.eos_token_id)
+    side, num_frames, end_id = video.image_size, video.num_frames, tokenizer.eos_token_id
+    return files, NarratorFacts(NAME, "", side, num_frames, end_id, video.interpolation)
 
 
 def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> GatedLabels:
@@ -128,7 +130,8 @@ def labels(facts: NarratorFacts, files: Files, *, max_tokens: int) -> GatedLabel
 
 def show(facts: NarratorFacts, settings: NarratorSettings, decode: DecodeConfig) -> FrameShow:
     """Return what shows frames."""
-    transform = TransformConfig(image_size=facts.side, resize=settings.frames.resize)
+    resize, interpolation = settings.frames.resize, facts.interpolation
+    transform = TransformConfig(image_size=facts.side, resize=resize, interpolation=interpolation)
     return FrameShow(facts.num_frames, transform, decode)
 
 

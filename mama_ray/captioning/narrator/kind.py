@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mama_ray.captioning.narrator.settings import FrameInput, NarratorInput, NarratorModelConfig
 from mama_ray.captioning.pictures.settings import ClipGridConfig
 from mama_ray.captioning.prompts import PromptConfig
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, Interpolation
 
 IGNORED = -100  # the label that cross_entropy passes over
 
@@ -50,6 +50,7 @@ class NarratorFacts:
         side: pixels of the square it is shown.
         num_frames: of a clip; 0 where it is shown one picture of all.
         end_id: the token that ends a caption.
+        interpolation: the filter that scales its frames.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class NarratorFacts:
     side: int
     num_frames: int
     end_id: int
+    interpolation: Interpolation = "bicubic"
 
 
 class Labels(Protocol):

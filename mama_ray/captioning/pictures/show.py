@@ -16,7 +16,7 @@ from mama_ray.captioning.pictures.grid import GridConfig, hash_pixels, make_grid
 from mama_ray.captioning.pictures.keyframes import choose_key_frames
 from mama_ray.captioning.pictures.settings import FRAMES, GRID, VIDEO, ClipGridConfig, ShownAs
 from mama_ray.data.video import guarded, sampled
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, Interpolation
 
 _SHEET_SIDE = 480
 
@@ -31,6 +31,7 @@ class ShowConfig:
         num_frames: of frames and video; 0 for a grid, whose layout says it.
         grid: key frames and layout of a grid.
         decode: limits of the decoder.
+        interpolation: the filter that scales frames.
     """
 
     kind: ShownAs
@@ -38,6 +39,7 @@ class ShowConfig:
     num_frames: int = 0
     grid: ClipGridConfig = field(default_factory=ClipGridConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    interpolation: Interpolation = "bicubic"
 
     @property
     def num_indices(self) -> int:
@@ -57,6 +59,12 @@ class ShowConfig:
         layout = self.grid.layout
         if self.kind == GRID:
             return {"fit": (self.side // layout.columns, self.side // layout.rows)}
+        if self.kind == FRAMES and self.interpolation != "bicubic":  # else it is the decoder's
+            from mama_ray.data.video.loading import decoded_size  # torch, which the other kinds do without
+            from mama_ray.data.video.transforms import TransformConfig
+
+            transform = TransformConfig(image_size=self.side, interpolation=self.interpolation)
+            return decoded_size(transform, at_random=False)
         return {"short_side" if self.kind == FRAMES else "long_side": self.side}
 
     def blank(self) -> UInt8[np.ndarray, "*sizes 3"]:
@@ -124,7 +132,7 @@ def arrange_frames(
     if how.kind == FRAMES:
         from mama_ray.data.video.transforms import center_crop  # torch, which the other kinds do without
 
-        frames = center_crop(frames, how.side)
+        frames = center_crop(frames, how.side, how.interpolation)
     num_filled = how.num_frames - len(np.unique(frame_indices))
     return ShownClip(frames, hash_pixels(frames), frame_indices, num_filled, times_s)
 

@@ -8,7 +8,7 @@ import numpy as np
 from mama_ray.data.region_features.clips import clip_frame_indices
 from mama_ray.data.video.container import DecodeError
 from mama_ray.data.video.decode import VideoDecoder
-from mama_ray.data.video.sampling import sample_frame_indices, sample_timestamps
+from mama_ray.data.video.sampling import sample_between_ends, sample_frame_indices, sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
 
 # A frame of one line, within the limit of pixels, would be scaled up to gigabytes before its centre is taken.
@@ -23,11 +23,11 @@ def sampled_frames(
     offsets: Sequence[float] | None = None,
     decode: DecodeConfig | None = None,
 ) -> np.ndarray:
-    """Decode one frame of each of `num_frames` equal parts, uint8 (num_frames, height, width, 3), RGB.
+    """Decode one frame of each of `num_frames` equal parts, or what `decode.sampling` says, uint8 (num_frames, height,
+    width, 3), RGB.
 
     `size` has width and height, or short_side, as `VideoDecoder` takes them. `offsets` are those of
-    `sample_timestamps`, or of `sample_frame_indices` where `decode` says so, the centres by default. Raises
-    DecodeError.
+    function of `sampling.py` that chooses, those of evaluation by default. Raises DecodeError.
     """
     width, height, short_side = (size.get(name) for name in ("width", "height", "short_side"))
     decoder = VideoDecoder(data, width=width, height=height, short_side=short_side, config=decode)
@@ -54,8 +54,9 @@ def located_frames(
 def _one_of_each_part(
     decoder: VideoDecoder, num_frames: int, offsets: Sequence[float] | None, decode: DecodeConfig | None
 ) -> np.ndarray:
-    if decode is not None and decode.sampling == "numbers":
-        return sample_frame_indices(0, decoder.num_frames, num_frames, offsets=offsets)
+    if decode is not None and decode.sampling != "times":
+        sample = sample_frame_indices if decode.sampling == "numbers" else sample_between_ends
+        return sample(0, decoder.num_frames, num_frames, offsets=offsets)
     return decoder.indices_at(
         sample_timestamps(decoder.duration_s, num_frames, start_s=decoder.start_s, offsets=offsets)
     )

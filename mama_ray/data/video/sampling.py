@@ -1,7 +1,7 @@
 """Which moments of a clip are looked at, and the random numbers of one row.
 
 Sampling is sparse: the clip is cut into equal segments and one moment is taken from each, its centre in evaluation, a
-random point in training (TSN; LaViLa, CVPR 2023, section 3).
+random point in training (TSN; LaViLa, CVPR 2023, section 3); or frames lie evenly between its ends (CLIP-ViP).
 """
 
 from collections.abc import Sequence
@@ -61,6 +61,29 @@ def sample_frame_indices(
     if rng is None:
         return (low + high) // 2
     return rng.integers(low, high, endpoint=True)
+
+
+def sample_between_ends(
+    start: int, stop: int, num_frames: int, *, offsets: Sequence[float] | None = None
+) -> np.ndarray:
+    """Return frame numbers of [start, stop) in equal steps, int64 (num_frames,), from the first to the last one.
+
+    As CLIP-ViP's release does, `offsets` that were drawn in [0, 1) put the ends up to a step of it further inside, each
+    number as likely; offsets of a half leave them.
+    """
+    if num_frames < 1 or stop <= start:
+        raise ValueError(f"got [{start}, {stop}) and num_frames {num_frames}, wanted at least one frame of each")
+    first, last = start, stop - 1
+    if offsets is not None:
+        step = min((stop - start) // max(1, num_frames - 1), (last - first) // 2)  # the ends do not pass each other
+        first += _up_to(step, offsets[0])
+        last -= _up_to(step, offsets[-1])
+    return np.linspace(first, last, num_frames).astype(np.int64)
+
+
+def _up_to(most: int, offset: float) -> int:
+    """Return a number from 0 to `most`, each as likely, 0 for an offset of a half."""
+    return min(most, int(abs(2 * offset - 1) * (most + 1)))
 
 
 def row_rng(seed: int, epoch: int, row: int) -> np.random.Generator:

@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
 
-Resize = Literal["squash", "center_crop", "random_resized_crop"]
+Resize = Literal["squash", "center_crop", "random_crop", "random_resized_crop"]
 Interpolation = Literal["bicubic", "bilinear"]
+Sampling = Literal["times", "numbers", "ends"]
 
 
 class DecodeConfig(Config):
@@ -38,9 +39,10 @@ class DecodeConfig(Config):
     """What decodes the pixels. pyav reads everything that can be read and survives damage; decord gives the same
     frames at the same speed on large sound videos, but crashes or hangs the process that decodes on some damaged ones,
     which are then refused, and where the size changes on the way only that process's memory limits it."""
-    sampling: AddedLater[Literal["times", "numbers"]] = "times"
-    """Which frame of each equal part of a clip a model gets: the one that is shown at a moment of it, or the one whose
-    number LaViLa's release computes, rounding half to even."""
+    sampling: AddedLater[Sampling] = "times"
+    """Which frames of a clip a model gets. times: of each equal part the one that is shown at a moment of it; numbers:
+    the one whose number LaViLa's release computes, rounding half to even; ends: as CLIP-ViP's release from the first
+    frame to the last in equal steps, in training between ends that are up to a step further inside."""
 
 
 class WindowConfig(Config):

@@ -2,7 +2,8 @@
 
 All work on uint8 frames (frames, height, width, 3) of one clip at once; the model owns mean, std and the conversion to
 float. There is no horizontal flip anywhere: left and right are words. Source: CLIP-ViP squashes; LaViLa takes the short
-side and the centre in evaluation and one random crop per clip, scale 0.5-1 and ratio 3/4-4/3, in training.
+side and the centre in evaluation and one random crop per clip, scale 0.5-1 and ratio 3/4-4/3, in training; VIOLET the
+short side and the centre, or in training a square of each frame at random, of which a clip here has one.
 """
 
 import math
@@ -27,8 +28,9 @@ class TransformConfig(Config):
     image_size: int = Field(default=224, ge=1)
     """Side of the frames in pixels."""
     resize: Resize = "squash"
-    """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre;
-    random_resized_crop: one random crop per clip in training, center_crop in evaluation."""
+    """squash: both sides to image_size, whatever the aspect; center_crop: short side, then the centre; random_crop: in
+    training short side, then a square at random; random_resized_crop: in training a crop of random size and place. A
+    clip has one crop, and evaluation takes the centre."""
     interpolation: AddedLater[Interpolation] = "bicubic"
     """The filter, always with antialiasing: what the model was trained with."""
 
@@ -43,7 +45,8 @@ def transform_frames(frames: np.ndarray, config: TransformConfig, *, rng: np.ran
         return resize_frames(frames, config.image_size, config.image_size, config.interpolation)
     if config.resize == "center_crop" or rng is None:
         return center_crop(frames, config.image_size, config.interpolation)
-    return random_resized_crop(frames, config.image_size, rng, config.interpolation)
+    crop = random_crop if config.resize == "random_crop" else random_resized_crop
+    return crop(frames, config.image_size, rng, config.interpolation)
 
 
 def resize_frames(frames: np.ndarray, height: int, width: int, mode: Interpolation = "bicubic") -> np.ndarray:
@@ -57,11 +60,22 @@ def resize_frames(frames: np.ndarray, height: int, width: int, mode: Interpolati
 
 def center_crop(frames: np.ndarray, size: int, mode: Interpolation = "bicubic") -> np.ndarray:
     """Scale the short side to `size`, then take the square in the middle."""
-    height, width = frames.shape[1:3]
-    scale = size / min(height, width)
-    scaled = resize_frames(frames, max(size, round(height * scale)), max(size, round(width * scale)), mode)
+    scaled = _scale_short_side(frames, size, mode)
     top, left = (scaled.shape[1] - size) // 2, (scaled.shape[2] - size) // 2
     return np.ascontiguousarray(scaled[:, top : top + size, left : left + size])
+
+
+def random_crop(frames: np.ndarray, size: int, rng: np.random.Generator, mode: Interpolation = "bicubic") -> np.ndarray:
+    """Scale the short side to `size`, then take one square at random, the same for every frame of the clip."""
+    scaled = _scale_short_side(frames, size, mode)
+    top, left = (int(rng.integers(0, side - size, endpoint=True)) for side in scaled.shape[1:3])
+    return np.ascontiguousarray(scaled[:, top : top + size, left : left + size])
+
+
+def _scale_short_side(frames: np.ndarray, size: int, mode: Interpolation) -> np.ndarray:
+    height, width = frames.shape[1:3]
+    scale = size / min(height, width)
+    return resize_frames(frames, max(size, round(height * scale)), max(size, round(width * scale)), mode)
 
 
 def random_resized_crop(

@@ -31,7 +31,7 @@ class ViewConfig(Config):
     """1: frames become squares as the model has it; 3: the short side is scaled, then the left (or upper), centre and
     right (or lower) square."""
     pool: Literal["mean", "max"] = "mean"
-    """How the scores of the views become the clip's."""
+    """How the cosines of the views become the clip's; of the logits of a head the mean is taken."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

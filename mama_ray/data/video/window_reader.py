@@ -23,7 +23,7 @@ from mama_ray.data.video.orientation import shown_size
 from mama_ray.data.video.packets import decode_frames, first_packets, index_packets, seek_packets
 from mama_ray.data.video.pyav_reader import RgbScaler
 from mama_ray.data.video.sampled import refuse_long_frames
-from mama_ray.data.video.sampling import sample_frame_indices, sample_timestamps
+from mama_ray.data.video.sampling import sample_between_ends, sample_frame_indices, sample_timestamps
 from mama_ray.data.video.settings import DecodeConfig
 
 # Of frames that wait for a window: overlapping windows that want more are read in several passes.
@@ -141,8 +141,9 @@ class WindowReader:
         if self._request.rule == "spread":
             count = min(self._request.num_frames, total)
             return first, first + ((np.arange(count) + 0.5) * total / count).astype(np.int64)
-        if self._config.sampling == "numbers":
-            return first, sample_frame_indices(first, last + 1, self._request.num_frames)
+        if self._config.sampling != "times":
+            sample = sample_frame_indices if self._config.sampling == "numbers" else sample_between_ends
+            return first, sample(first, last + 1, self._request.num_frames)
         # Nothing is shown before the first frame and after the last: the moments lie where there are pictures.
         begin_s = min(max(start_s, self._index.start_s), self._index.duration_s)
         moments = sample_timestamps(

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from mama_ray.config import Config
+from mama_ray.data.video.settings import Interpolation
 from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD
 from mama_ray.models.timesformer.video_tower import AttentionKind, TimeStart
 from mama_ray.models.transformer import EncoderConfig
@@ -73,6 +74,8 @@ class GatedNarratorConfig(Config):
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = CLIP_PIXEL_STD
     """RGB standard deviation, full scale 1."""
+    interpolation: Interpolation = "bilinear"
+    """With which filter frames are scaled: that of the video tower's training, LaViLa's here."""
     time_start: TimeStart = "zero_output"
     """How a new attention over time comes to give 0."""
     place_init_std: float | None = Field(default=None, gt=0)

@@ -47,14 +47,16 @@ CONFIG_NAME = "config.json"
 ARCHITECTURE = "GatedNarrator"
 _VIDEO_FIELDS = (
     "video", "attention", "image_size", "patch_size", "num_frames", "pixel_mean", "pixel_std", "time_start",
-    "place_init_std",
+    "place_init_std", "interpolation",
 )  # fmt: skip
+# What folders say nothing of that were written before this was a field: how such narrators learned.
+_OF_EARLIER_FOLDERS = {"interpolation": "bicubic"}
 
 
 def read_gated_config(folder: str | Path) -> GatedNarratorConfig:
     """Read the config.json of a gated narrator, without its weights; UserError names the first field that is wrong."""
     path = Path(folder) / CONFIG_NAME
-    content = read_json(path)
+    content = _OF_EARLIER_FOLDERS | read_json(path)
     if content.pop("model_type", None) != GatedNarrator.model_type:
         kind = read_json(path).get("model_type")
         raise UserError(f"{folder} holds another kind of model", got=kind, wanted=repr(GatedNarrator.model_type))

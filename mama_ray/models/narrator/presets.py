@@ -45,6 +45,7 @@ PRESETS: dict[str, GatedNarratorConfig] = {
             num_positions=128,
             init_std=0.1,  # 0.02 is for widths of hundreds
         ),
+        interpolation="bicubic",  # the decoder's own, which costs least
         num_queries=16,
         pooler_heads=2,
         bos_id=0,

@@ -19,7 +19,7 @@ from mama_ray.models.clip_vip.model import CLIP_PIXEL_MEAN, CLIP_PIXEL_STD, Logi
 from mama_ray.models.distilbert import PAD_ID, DistilBert
 from mama_ray.models.dual_encoder import PooledEncoder
 from mama_ray.models.text_encoder import TextEncoder
-from mama_ray.models.timesformer.video_tower import AttentionKind, TimeStart, VideoTower
+from mama_ray.models.timesformer.video_tower import AttentionKind, TimeStart, VideoTower, resample_temporal
 from mama_ray.models.transformer import EncoderConfig
 
 TextTower = Literal["clip", "distilbert"]
@@ -131,6 +131,15 @@ class Timesformer(nn.Module, PooledEncoder):
     def logit_scale_bounds(self) -> tuple[float, float]:
         """Smallest and largest log scale."""
         return self.config.logit_scale.min, self.config.logit_scale.max
+
+    @torch.no_grad()
+    def lengthen_(self, num_frames: int) -> None:
+        """Give each of more frames a temporal embedding to learn, in place; features stay, and fewer change nothing."""
+        if num_frames > self.config.num_frames:
+            old = self.visual.temporal_embed
+            longer = resample_temporal(old, num_frames)
+            self.visual.temporal_embed = nn.Parameter(longer, requires_grad=old.requires_grad)
+            self.config = self.config.model_copy(update={"num_frames": num_frames})
 
     @property
     def pooled_width(self) -> int:

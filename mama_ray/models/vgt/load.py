@@ -30,6 +30,8 @@ from mama_ray.models.weight_files import (
 )
 
 LOGIT_SCALE_TOLERANCE = 0.01  # a half-precision file rounds a scale that stands at its bound
+# What folders say nothing of that were written before these were fields: how such models learned.
+_OF_EARLIER_FOLDERS = {"answer_length": None, "question_form": "fitted"}
 _BERT = "amodel.bert.bert."
 _LANGUAGE_MODELS = ("bert", "roberta")
 # Heads that a folder of a language model may have beside it, and a buffer of older transformers.
@@ -132,7 +134,7 @@ def text_config_of(directory: str | Path) -> tuple[TextConfig, int]:
 
 def _own_config(directory: Path) -> VgtConfig:
     path = directory / "config.json"
-    content = read_json(path)
+    content = _OF_EARLIER_FOLDERS | read_json(path)
     content.pop("model_type")
     return validated(VgtConfig, content, source=str(path))
 

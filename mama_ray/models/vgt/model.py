@@ -20,6 +20,7 @@ from mama_ray.errors import UserError
 from mama_ray.models.answering import ChoosesFromList, JointEncoder
 from mama_ray.models.clip_vip.model import LogitScaleConfig
 from mama_ray.models.distilbert import LAYER_NORM_EPS, Transformer
+from mama_ray.models.settings import QuestionForm
 from mama_ray.models.vgt.answers import AnswerList
 from mama_ray.models.vgt.blocks import (
     BOX_NUMBERS,
@@ -46,6 +47,10 @@ class VgtConfig(Config):
     """Token ids."""
     context_length: int = Field(default=38, gt=1, le=1 << 16)
     """Most tokens of a text: NExT-QA 38, TGIF's choices 20, open-ended questions 20."""
+    answer_length: int | None = Field(default=5, ge=3, le=1 << 16)
+    """Most tokens of an answer of the list; null is context_length."""
+    question_form: QuestionForm = "release"
+    """What "question [SEP] option" loses where it is too long: its end, or as fitted the question's."""
     image_size: int = Field(default=224, gt=0, le=1 << 12)
     """Height and width of the pictures whose frame features these are."""
     num_frames: int = Field(default=32, gt=0, le=1 << 14)

@@ -17,6 +17,7 @@ PRESETS: dict[str, VgtConfig] = {
         text=TextConfig(width=32, num_layers=2, num_heads=2, ff_width=64, num_positions=64, pad_token_id=None),
         vocab_size=512,
         context_length=32,
+        answer_length=None,  # a small vocabulary's words have many pieces
         width=32,
         ff_width=64,
         num_heads=4,

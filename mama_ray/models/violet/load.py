@@ -27,6 +27,8 @@ from mama_ray.storage.places import whole_file
 
 # A half-precision file rounds a scale that stands at its bound.
 LOGIT_SCALE_TOLERANCE = 0.01
+# What folders say nothing of that were written before these were fields: how such models learned.
+_OF_EARLIER_FOLDERS = {"question_form": "fitted", "resize": "squash", "interpolation": "bicubic"}
 
 
 def build_fresh(config: VioletConfig) -> Violet:
@@ -146,7 +148,7 @@ def _require_bounded(scale: Tensor, bounds: tuple[float, float], source: str) ->
 
 def _own_config(directory: Path) -> VioletConfig:
     path = directory / "config.json"
-    content = read_json(path)
+    content = _OF_EARLIER_FOLDERS | read_json(path)
     content.pop("model_type")
     return validated(VioletConfig, content, source=str(path))
 

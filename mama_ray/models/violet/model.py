@@ -14,11 +14,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mama_ray.config import Config
+from mama_ray.data.video.settings import Interpolation
 from mama_ray.errors import UserError
 from mama_ray.models.answering import JointEncoder
 from mama_ray.models.attention import visible_tokens
 from mama_ray.models.bert import INIT_STD, BertEmbeddings, BertEncoder, BertMlmHead, initialise_bert
 from mama_ray.models.clip_vip.model import LogitScaleConfig
+from mama_ray.models.settings import QuestionForm
 from mama_ray.models.transformer import EncoderConfig
 from mama_ray.models.violet.frame_encoder import FrameEncoder
 from mama_ray.models.violet.swin import SwinConfig
@@ -65,10 +67,16 @@ class VioletConfig(Config):
     """Rows of the task embeddings that the weights hold, which nothing reads here; 0 is none."""
     mlm_head: bool = True
     """Whether there is the head that predicts a masked word, and so answers."""
+    question_form: QuestionForm = "release"
+    """How a multiple choice is put: [SEP] before each option and the end cut, or fitted, as `prompts.py` says."""
     pixel_mean: tuple[float, float, float] = IMAGENET_PIXEL_MEAN
     """RGB mean, full scale 1; belongs to the weights, not to the data."""
     pixel_std: tuple[float, float, float] = IMAGENET_PIXEL_STD
     """RGB standard deviation, full scale 1."""
+    resize: Literal["squash", "center_crop"] = "center_crop"
+    """How evaluation makes frames square where nobody says otherwise: the release's short side and centre."""
+    interpolation: Interpolation = "bilinear"
+    """With which filter frames are scaled: the release's."""
     linear_init: Literal["bert", "fan_in"] = "bert"
     """Start of the linear layers: bert: N(0, 0.02), which suits wide ones; fan_in: N(0, 1 / inputs), without which a
     narrow model from scratch hardly hears of the video at [MASK]."""

@@ -31,6 +31,8 @@ PRESETS: dict[str, VioletConfig] = {
         dropout=0.0,
         order_embedding=False,
         num_task_embeddings=0,
+        resize="squash",
+        interpolation="bicubic",  # the decoder's own, which costs least
         linear_init="fan_in",
         logit_scale=LogitScaleConfig(init=math.log(1 / 0.07)),
     ),

@@ -1,11 +1,12 @@
 """Questions as prompts with one [MASK], where VIOLETv2 predicts the answer (arXiv 2209.01540, section 3).
 
-Open-ended: "[CLS] question answer: [MASK] [SEP]", answered by one word-piece. Multiple choice: "[CLS] question option
-0: ... option 4: ... [MASK] [SEP]", answered by an option's digit. What does not fit is cut, and counted.
+Open-ended: "[CLS] question answer: [MASK] [SEP]", answered by one word-piece. Multiple choice: "[CLS] question [SEP]
+option 0: ... [SEP] option 4: ... [MASK] [SEP]", answered by an option's digit. What does not fit is cut, and counted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int64
 from mama_ray.data.tokenizer import WordPieceTokenizer
 from mama_ray.data.wordpiece import DIGITS
 from mama_ray.errors import UserError
+from mama_ray.models.settings import QuestionForm
 
 QUESTION_PIECES = 24
 OPEN_LENGTH = 30
@@ -59,10 +61,12 @@ def choice_prompts(
     options: Sequence[Sequence[str]],
     *,
     length: int = CHOICE_LENGTH,
+    form: QuestionForm = "release",
 ) -> Prompts:
     """Return the prompts of multiple-choice questions, all of which have as many options, up to ten.
 
-    Of a prompt that is too long the question is cut to 24 pieces first, then the longest options, alike.
+    Of a prompt that is too long the end is cut. In the form `fitted` the question is cut to 24 pieces first, then the
+    longest options, alike, and no [SEP] stands before an option.
     """
     counts = {len(one) for one in options}
     if len(options) != len(questions) or len(counts) != 1 or not 1 < max(counts) <= len(DIGITS):
@@ -76,17 +80,14 @@ def choice_prompts(
     if -1 in digits:
         raise UserError("the vocabulary lacks a digit", got=DIGITS[digits.index(-1)], wanted="digits as word-pieces")
     heads = tokenizer.pieces([f"option {digit}:" for digit in DIGITS[:num_options]])
+    if form == "release":
+        heads = [[tokenizer.eot_id, *head] for head in heads]
     bodies, num_cut = [], 0
     for question, ended in zip(tokenizer.pieces(questions), map(tokenizer.pieces, options), strict=True):
-        room = length - 3 - sum(map(len, heads)) - min(len(question), QUESTION_PIECES)
-        if room < num_options:
-            raise UserError("a prompt has no room for its options", got=f"length {length}", wanted="a greater length")
-        longest = _fitting_length([len(one) for one in ended], room)
-        num_cut += len(question) > QUESTION_PIECES or any(len(one) > longest for one in ended)
-        body = question[:QUESTION_PIECES]
-        for head, pieces in zip(heads, ended, strict=True):
-            body += head + pieces[:longest]
+        parts = list(zip(heads, ended, strict=True))
+        body, is_cut = _cut_at_end(question, parts, length) if form == "release" else _fitted(question, parts, length)
         bodies.append(body)
+        num_cut += is_cut
     return _prompts(tokenizer, bodies, length, np.array([digits] * len(bodies)), num_cut=num_cut)
 
 
@@ -110,6 +111,33 @@ def choose_option(
     """
     scores = logits / logits.sum(axis=1, keepdims=True) if rule == "legacy" else logits
     return scores.argmax(axis=1).astype(np.int64)
+
+
+_Parts = Sequence[tuple[list[int], list[int]]]  # "option 0:" and the option's own pieces, of each
+
+
+def _cut_at_end(question: list[int], parts: _Parts, length: int) -> tuple[list[int], bool]:
+    """Return a prompt's pieces and whether it lost some; the release leaves one place more than its tokens need."""
+    room = length - 4
+    _require_room(room - sum(len(head) for head, _ in parts), parts, length)
+    body = [*question, *chain.from_iterable(chain.from_iterable(parts))]
+    return body[:room], len(body) > room
+
+
+def _fitted(question: list[int], parts: _Parts, length: int) -> tuple[list[int], bool]:
+    """Return a prompt's pieces and whether it lost some, every option with as many of its own as possible."""
+    kept = question[:QUESTION_PIECES]
+    room = length - 3 - len(kept) - sum(len(head) for head, _ in parts)
+    _require_room(room, parts, length)
+    lengths = [len(pieces) for _, pieces in parts]
+    longest = _fitting_length(lengths, room)
+    body = kept + [piece for head, pieces in parts for piece in (*head, *pieces[:longest])]
+    return body, len(question) > QUESTION_PIECES or max(lengths) > longest
+
+
+def _require_room(room: int, parts: _Parts, length: int) -> None:
+    if room < len(parts):
+        raise UserError("a prompt has no room for its options", got=f"length {length}", wanted="a greater length")
 
 
 def _fitting_length(lengths: list[int], room: int) -> int:

@@ -68,7 +68,7 @@ def judge(job: AuditJob, audited: AuditedRun, model: EvaluatedModel, folder: Pla
         text_length=model.text_length,
         num_frames=model.num_frames,
         transform=model.transform,
-        decode=job.decode,
+        decode=model.decoding(job.decode),
         batch_size=job.batch_size,
         features=model.features,
         num_regions=model.num_regions,

@@ -97,7 +97,8 @@ def find_captioner(
 
 def how_to_show(captioner: Captioner, frames: ClipShowConfig, decode: DecodeConfig) -> ShowConfig:
     """Return how clips are shown to a captioner that was found for these `frames`."""
-    return ShowConfig(captioner.shows, captioner.side, captioner.num_frames, frames.grid_config(), decode)
+    shown = (captioner.shows, captioner.side, captioner.num_frames)
+    return ShowConfig(*shown, frames.grid_config(), decode, captioner.interpolation)
 
 
 def scan_pending(plan: CaptionPlan) -> PendingChunks:

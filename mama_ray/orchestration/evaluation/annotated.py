@@ -88,7 +88,7 @@ def evaluate_annotated(job: EvaluateJob, benchmark: AnnotatedBenchmark) -> tuple
         num_frames=benchmark.num_frames,
         image_size=benchmark.image_size,
     )
-    model = find_model(job.checkpoint, sizes, resize=job.resize, features=job.features)
+    model = find_model(job.checkpoint, sizes, resize=job.resize, sampling=job.asked_sampling, features=job.features)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
@@ -188,7 +188,7 @@ def make_plan(
         text_length=model.text_length,
         num_frames=model.num_frames,
         transform=model.transform,
-        decode=job.decode,
+        decode=model.decoding(job.decode),
         batch_size=job.batch_size,
         features=model.features,
         num_regions=model.num_regions,
@@ -245,7 +245,7 @@ def score_features(
     else:
         ends = np.cumsum(list(head.sizes.values()))[:-1]
         logits = dict(zip(head.sizes, np.split(whole, ends, axis=2), strict=True))
-        scores = head_scores(targets, logits, benchmark.views.pool, actions=head.actions)
+        scores = head_scores(targets, logits, actions=head.actions)
     return measure_classes(
         targets,
         scores,
@@ -271,7 +271,7 @@ def _name_missing(targets: Targets, clips: AnnotatedClips, errors: dict[int, str
 
 
 def _protocol_of(benchmark: AnnotatedBenchmark, model: EvaluatedModel, *, tells_classes: bool) -> dict[str, object]:
-    views = benchmark.views
+    views = benchmark.views.model_copy(update={"pool": "mean"}) if tells_classes else benchmark.views
     windows = f"{views.num_windows} windows of {views.window_frames} consecutive frames, evenly spread"
     compared = benchmark.score if isinstance(benchmark, MultipleChoiceBenchmark) else "cosine"
     named: dict[str, object] = {

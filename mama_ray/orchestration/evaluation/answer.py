@@ -31,6 +31,7 @@ from mama_ray.masking import masked_errors
 from mama_ray.models.answering import AnsweringEncoder, JointEncoder
 from mama_ray.models.asking import asks_like, give_answers
 from mama_ray.models.heads.headed import HeadedEncoder, load_answering
+from mama_ray.models.settings import QuestionForm
 from mama_ray.orchestration.cluster.own_device import own_device
 from mama_ray.orchestration.cluster.results import user_errors
 from mama_ray.storage.places import Place, storage_errors
@@ -66,6 +67,7 @@ class AnswerPlan:
     features: str | None = None
     """Table of features that the model reads instead of pixels, and how many regions of a frame."""
     num_regions: int = 0
+    question_form: QuestionForm = "release"
 
 
 def cut_at_clips(rows: np.ndarray, size: int) -> tuple[tuple[int, int], ...]:
@@ -195,7 +197,7 @@ def decode_pairs(
     found by those before it.
     """
     tokenizer = load_tokenizer(tokenizer_files, plan.question_length)
-    ask = asks_like(plan.model_type, tokenizer, has_own_head=plan.has_own_head)
+    ask = asks_like(plan.model_type, tokenizer, has_own_head=plan.has_own_head, form=plan.question_form)
     if plan.features is not None:
         clips = FeatureAssembler(table, plan.features, plan.num_regions, tokenizer)
     else:

@@ -41,4 +41,4 @@ def require_fitting_head(targets: Targets | None, head: ClassHeadFile | None) ->
         return
     assert isinstance(targets, ClassTargets)
     of_one_clip = {kind: np.zeros((1, 1, size), np.float32) for kind, size in head.sizes.items()}
-    head_scores(targets, of_one_clip, "mean", actions=head.actions)
+    head_scores(targets, of_one_clip, actions=head.actions)

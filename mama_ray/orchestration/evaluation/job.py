@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama_ray.config import AddedLater, Config
-from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.settings import DecodeConfig, Sampling
 from mama_ray.storage.places import absolute_uri
 
 
@@ -41,6 +41,9 @@ class EvaluateJob(Config):
     resize: Literal["squash", "center_crop"] | None = None
     """How frames become squares; null is as in training, else as the model's folder says, else squash."""
 
+    sampling: AddedLater[Sampling | None] = None
+    """Which frames of a clip are seen, as decode.sampling says; null is as in training, else times."""
+
     batch_size: int = Field(32, ge=1)
     """Clips decoded and embedded at a time."""
 
@@ -51,10 +54,21 @@ class EvaluateJob(Config):
     """Give every actor a GPU."""
 
     decode: DecodeConfig = DecodeConfig()
-    """Limits of the video decoder."""
+    """Limits of the video decoder. Another sampling than times stands for `sampling`, which is null then."""
 
     num_examples: int = Field(6, ge=0)
     """Text queries whose first clips are written down for the report."""
+
+    @property
+    def asked_sampling(self) -> Sampling | None:
+        """Which frames are asked for by either field; None where nothing is said."""
+        return self.decode.sampling if self.decode.sampling != "times" else self.sampling
+
+    @model_validator(mode="after")
+    def _sampling_is_one(self) -> "EvaluateJob":
+        if self.sampling not in (None, self.asked_sampling):
+            raise ValueError(f"sampling {self.sampling} and decode.sampling {self.decode.sampling}: give one of them")
+        return self
 
 
 def with_absolute_paths(job: EvaluateJob) -> EvaluateJob:

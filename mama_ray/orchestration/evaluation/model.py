@@ -9,15 +9,23 @@ from typing import NamedTuple
 from mama_ray.data.region_features.table import SUMMARY_NAME
 from mama_ray.data.tokenizer import Tokenizer
 from mama_ray.data.tokenizer_match import refuse_other_vocabulary
-from mama_ray.data.video.settings import Resize
+from mama_ray.data.video.settings import DecodeConfig, Resize, Sampling
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.evaluation.protocol import BenchmarkConfig, CheckpointName
+from mama_ray.models.asking import question_form_of
 from mama_ray.models.dual_encoder import DualEncoderConfig
 from mama_ray.models.heads.classes import ClassHeadFile, has_class_head, read_class_head
 from mama_ray.models.hub import EMBEDDED_ENCODER, evaluated_model, prefix_of, require_hub_id, without_prefix
 from mama_ray.models.pretrained import describe_model
-from mama_ray.models.run_config import RUN_CONFIG, evaluation_transform, trained_frames, training_config
+from mama_ray.models.run_config import (
+    RUN_CONFIG,
+    evaluation_transform,
+    trained_frames,
+    trained_sampling,
+    training_config,
+)
+from mama_ray.models.settings import QuestionForm
 from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.models.vgt.model import VgtConfig
 from mama_ray.models.weight_files import hash_weights
@@ -26,6 +34,12 @@ from mama_ray.storage.places import Place, absolute_uri, storage_errors
 from mama_ray.storage.small_files import MAX_JSON_BYTES
 from mama_ray.training.manifest import list_checkpoints, resolve_checkpoint
 
+# In the words of protocols: results of before have the first one.
+_SAMPLING: dict[Sampling, str] = {
+    "times": "centres of equal segments",
+    "numbers": "centres of equal segments, by frame number",
+    "ends": "first to last frame in equal steps",
+}
 _CHECKPOINT = re.compile(r"(?P<run>.*)/checkpoints/step_(?P<step>\d{8})")
 
 
@@ -46,23 +60,35 @@ class EvaluatedModel:
     num_regions: int = 0
     class_head: ClassHeadFile | None = None
     """The heads that tell classes, where it has some."""
+    question_form: QuestionForm = "release"
+    frames_by: Sampling = "times"
+
+    def decoding(self, limits: DecodeConfig) -> DecodeConfig:
+        """Return the settings of the decoder that show the model the frames it is to see."""
+        return limits.model_copy(update={"sampling": self.frames_by})
 
     @property
     def sampling(self) -> str:
         """Which frames of a clip are seen, in words, as a protocol names them."""
         if self.features is None:
-            return "centres of equal segments"
+            return _SAMPLING[self.frames_by]
         with storage_errors(self.features):
             summary = (Place.of(self.features) / SUMMARY_NAME).read_bytes(MAX_JSON_BYTES)
         return f"features of the table {hashlib.sha256(summary).hexdigest()[:12]}"
 
 
 def find_model(
-    uri: str, benchmark: BenchmarkConfig, *, resize: Resize | None = None, features: str | None = None
+    uri: str,
+    benchmark: BenchmarkConfig,
+    *,
+    resize: Resize | None = None,
+    sampling: Sampling | None = None,
+    features: str | None = None,
 ) -> EvaluatedModel:
     """Resolve and verify a run, a checkpoint or a model folder; UserError when it does not fit the benchmark.
 
-    features: URI of the table of a model that reads features; None is that of its training.
+    resize, sampling: None is as in training. features: URI of the table of a model that reads features; None is that of
+    its training.
     """
     named = _named(uri)
     with evaluated_model(named.uri) as local:
@@ -85,10 +111,11 @@ def find_model(
     num_frames = benchmark.num_frames or trained_frames(training) or config.num_frames
     if features is None and isinstance(config, VgtConfig):
         features = _features_of(training)
+    frames_by = sampling or trained_sampling(training) or "times"
     features = None if features is None else absolute_uri(features)
     num_regions = regions_read(features, config, option="features")
     found = (named.uri, named.home, name, num_frames, text_length, transform, training.get("shards"))
-    return EvaluatedModel(*found, features, num_regions, class_head)
+    return EvaluatedModel(*found, features, num_regions, class_head, question_form_of(config), frames_by)
 
 
 def _features_of(training: dict) -> str | None:

@@ -12,16 +12,12 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from mama_ray.data.index import read_index
 from mama_ray.data.questions.answers import ANSWERS_NAME, AnswerList
 from mama_ray.data.questions.assemble import pairs_table
 from mama_ray.data.questions.lengths import tell_cut
-from mama_ray.data.questions.own import questions_of_index
 from mama_ray.data.questions.question import Task
-from mama_ray.data.questions.table import QuestionSet, read_questions
-from mama_ray.data.questions.videos import AskedClips, join_clips
-from mama_ray.data.shard_check import check_shards
-from mama_ray.data.synthetic.quiz import QUIZZES, quiz_of_index
+from mama_ray.data.questions.table import QuestionSet
+from mama_ray.data.questions.videos import AskedClips
 from mama_ray.errors import UserError
 from mama_ray.evaluation.predictions import Numbering, Predictions, write_predictions
 from mama_ray.evaluation.protocol import BenchmarkConfig, describe_checkpoint
@@ -35,7 +31,7 @@ from mama_ray.evaluation.question_protocol import (
     measure,
     result_table,
 )
-from mama_ray.models.asking import asked_length, count_cut_questions
+from mama_ray.models.asking import answers_without_list, asked_length, count_cut_questions
 from mama_ray.models.heads.folder import stored_head
 from mama_ray.models.heads.settings import HeadKind
 from mama_ray.models.run_config import RUN_CONFIG, training_config
@@ -50,6 +46,7 @@ from mama_ray.orchestration.evaluation.answer import (
     load_tokenizer,
     read_choices,
 )
+from mama_ray.orchestration.evaluation.asked import load_asked
 from mama_ray.orchestration.evaluation.features_folder import features_folder
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import EvaluatedModel, find_model
@@ -61,8 +58,6 @@ from mama_ray.storage.places import Place, join_uri, storage_errors
 
 logger = logging.getLogger(__name__)
 
-_TABLE_COLUMNS = ["clip_id", "video_id", "shard", "offset", "num_bytes", "sha256", "captions"]
-_INDEX_COLUMNS = [*_TABLE_COLUMNS, "split", "questions", "truth"]
 _TASK_CPUS = 0.5
 
 
@@ -91,14 +86,14 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         num_frames=benchmark.num_frames,
         image_size=benchmark.image_size,
     )
-    model = find_model(job.checkpoint, sizes, resize=job.resize, features=job.features)
+    model = find_model(job.checkpoint, sizes, resize=job.resize, sampling=job.asked_sampling, features=job.features)
     shards = job.shards or model.shards
     if shards is None:
         raise UserError("no shards to evaluate on", got="a model without its training config", wanted="--shards")
     output = job.output or join_uri(model.home, "evaluation")
     ensure_writable(output)
     ensure_readable(shards)
-    answerer = read_answerer(model)
+    answerer = read_answerer(model, is_open=benchmark.task != "multiple_choice")
     connect()
     table, found = _load.options(num_returns=2).remote(shards, job.questions or answerer.questions, benchmark)
     asked = result_of(found, table)
@@ -109,7 +104,7 @@ def run_questions(job: EvaluateJob, benchmark: QuestionBenchmark) -> str:
         answer_questions(plan, folder, num_actors=job.num_actors, use_gpu=job.use_gpu)
         choices, valid = read_choices(Place.of(folder), len(asked))
     predictions = predictions_of(asked, choices, valid, answerer.answers)
-    num_cut, length = _tell_lost(asked, questions, answerer, model.text_length)
+    num_cut, length = _tell_lost(asked, questions, answerer, model)
     num_missing = len(asked.missing) + int((~valid).sum())
     result = measure(
         benchmark, questions, predictions, source=describe_checkpoint(model.name), answers=answerer.answers,
@@ -157,21 +152,24 @@ def _renew_report(model: EvaluatedModel, result: QuestionResult, shards: str) ->
     return write_page(join_uri(model.home, "report"), f"Run {name}", [page], None)
 
 
-def _tell_lost(asked: AskedClips, questions: QuestionSet, answerer: AnsweringFolder, longest: int) -> tuple[int, int]:
+def _tell_lost(
+    asked: AskedClips, questions: QuestionSet, answerer: AnsweringFolder, model: EvaluatedModel
+) -> tuple[int, int]:
     """Warn of questions without their clip and of cut ones; returns how many those are, and at what length."""
     if asked.missing:
         told = (len(asked.missing), len(questions))
         logger.warning("%d of %d questions are of clips that are not there: they are wrong", *told)
-    tokenizer = load_tokenizer(answerer.tokenizer_files, longest)
+    tokenizer = load_tokenizer(answerer.tokenizer_files, model.text_length)
     how = {"model_type": answerer.model_type, "has_own_head": answerer.has_own_head}
-    num_cut = count_cut_questions(questions.questions, tokenizer, **how)
+    num_cut = count_cut_questions(questions.questions, tokenizer, form=model.question_form, **how)
     length = asked_length(tokenizer, has_options=bool(questions.num_options), **how)
     tell_cut(num_cut, len(questions), length)
     return num_cut, length
 
 
-def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
-    """Read what a model's folder says of how it answers."""
+def read_answerer(model: EvaluatedModel, *, is_open: bool = False) -> AnsweringFolder:
+    """Read what a model's folder says of how it answers, `is_open` open-ended questions, for which there may be no list
+    where the model needs none."""
     with storage_errors(model.uri), Place.of(model.uri).local() as folder:
         names = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "vocab.txt")
         files = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
@@ -184,36 +182,14 @@ def read_answerer(model: EvaluatedModel) -> AnsweringFolder:
             f"{ANSWERS_NAME} is not the list that the head learned", got=f"{len(answers)} answers",
             wanted=f"the {len(listed)} of head.json", remedy="take both files from one checkpoint",
         )  # fmt: skip
+    if is_open and answers is None and head == "own":
+        answers = answers_without_list(model_type, load_tokenizer(files, model.text_length))
     return AnsweringFolder(files, answers, model_type, head, questions)
 
 
 @ray.remote(num_cpus=_TASK_CPUS, name="evaluate: load questions")
 def _load(shards: str, source: str | None, benchmark: QuestionBenchmark) -> tuple[pa.Table, AskedClips]:
     return load_asked(shards, source, benchmark)
-
-
-def load_asked(shards: str, source: str | None, benchmark: QuestionBenchmark) -> tuple[pa.Table, AskedClips]:
-    """Return the clips of the shards and the benchmark's questions, tied to them.
-
-    source: questions table; None takes those that the shards hold. UserError where they are not the benchmark's.
-    """
-    if source is None and benchmark.num_questions is not None:
-        raise UserError(f"no questions of {benchmark.dataset}", wanted="their table", remedy="name it: --questions")
-    folder = Place.of(shards)
-    with storage_errors(shards):
-        index = read_index(folder, columns=_INDEX_COLUMNS)
-        check_shards(folder, index)
-    if source is not None:
-        questions = read_questions(Place.of(source))
-    elif benchmark.dataset in QUIZZES:
-        questions = quiz_of_index(index, QUIZZES[benchmark.dataset])
-    else:
-        questions = questions_of_index(index, dataset=benchmark.dataset, task=benchmark.task)
-    if questions.dataset != benchmark.dataset:
-        told, got = f"the questions are not of {benchmark.dataset}", f"questions of {questions.dataset}"
-        raise UserError(told, got=got, remedy="name their table: --questions")
-    asked = join_clips(questions.of_split(benchmark.split), index)
-    return index.select(_TABLE_COLUMNS).combine_chunks(), asked
 
 
 def make_plan(
@@ -246,10 +222,11 @@ def make_plan(
         question_length=model.text_length,
         num_frames=model.num_frames,
         transform=model.transform,
-        decode=job.decode,
+        decode=model.decoding(job.decode),
         batch_size=job.batch_size,
         features=model.features,
         num_regions=model.num_regions,
+        question_form=model.question_form,
     )
 
 

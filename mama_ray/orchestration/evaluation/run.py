@@ -66,7 +66,7 @@ def evaluate(job: EvaluateJob) -> Evaluation:
         raise UserError(
             f"benchmark {job.benchmark} {what}", got=f"family {benchmark.family}", wanted="family retrieval"
         )
-    model = find_model(job.checkpoint, benchmark, resize=job.resize, features=job.features)
+    model = find_model(job.checkpoint, benchmark, resize=job.resize, sampling=job.asked_sampling, features=job.features)
     logger.info("checkpoint %s", describe_checkpoint(model.name))
     shards = job.shards or model.shards
     if shards is None:
@@ -134,7 +134,7 @@ def _embed_plan(
         text_length=model.text_length,
         num_frames=model.num_frames,
         transform=model.transform,
-        decode=job.decode,
+        decode=model.decoding(job.decode),
         batch_size=job.batch_size,
         features=model.features,
         num_regions=model.num_regions,

@@ -26,6 +26,7 @@ from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.data.weight_columns import ColumnAssembler, DrawnSource
 from mama_ray.models.asking import asks_like
+from mama_ray.models.settings import QuestionForm
 from mama_ray.orchestration.cluster.row_server import ServedRows
 from mama_ray.storage.places import Place
 
@@ -39,6 +40,7 @@ class Asked:
     has_own_head: bool
     global_batch_size: int
     plan: QuestionPlanConfig
+    form: QuestionForm = "release"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class ClipReader:
     def pairs(self, table: ray.ObjectRef, pairs: ray.ObjectRef) -> QuestionAssembler:
         """Build the assembler of the pairs of a table's clips and their questions."""
         assert self.asked is not None
-        ask = asks_like(self.asked.model_type, self.tokenizer(), has_own_head=self.asked.has_own_head)
+        how = {"has_own_head": self.asked.has_own_head, "form": self.asked.form}
+        ask = asks_like(self.asked.model_type, self.tokenizer(), **how)
         return QuestionAssembler(self.labelled(table), ray.get(pairs), ask)
 
     def clips(

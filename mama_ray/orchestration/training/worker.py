@@ -17,11 +17,13 @@ from mama_ray.data.batch import to_clip_batch
 from mama_ray.data.questions.assemble import DecodedClips
 from mama_ray.data.weight_columns import DrawnSource
 from mama_ray.errors import UserError
+from mama_ray.models.asking import question_form_of
 from mama_ray.models.dual_encoder import DualEncoder
 from mama_ray.models.heads.classes import ClassHeads
 from mama_ray.models.hub import prefix_of
 from mama_ray.models.pretrained import from_preset, from_pretrained
 from mama_ray.models.run_config import frame_transform
+from mama_ray.models.timesformer.model import Timesformer
 from mama_ray.models.trained_part import choose_trained_part
 from mama_ray.models.vgt.feature_table import regions_read
 from mama_ray.objectives.classification import ClassificationObjective
@@ -117,15 +119,15 @@ def _share_of_cpus(job: TrainJob, world_size: int, num_runs: int) -> float:
 def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) -> DualEncoder:
     """Make the run's model: pretrained, or from a preset with the vocabulary of the run's tokenizer.
 
-    A run that has a checkpoint takes the shape of a pretrained model from there: the weights it began with need no
-    longer be where they were.
+    A run that has a checkpoint takes the model's config from there: it goes on as it began, whatever a preset says now,
+    and the weights it began with need no longer be where they were.
     """
     checkpointing = {"gradient_checkpointing": job.model.gradient_checkpointing}
     own: dict[str, Any] = dict(checkpointing)
     if job.model.drop_path is not None:
         own["drop_path"] = job.model.drop_path
     source = job.model.pretrained
-    if source is not None and checkpoint is not None:
+    if checkpoint is not None:
         model = from_pretrained(checkpoint, **checkpointing)
         model.new_weights = tuple(read_train_state(checkpoint).get("new_weights", ()))  # as the run began
         return model
@@ -133,10 +135,13 @@ def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) ->
         sizes = {name: summary[name] for name in ("vocab_size", "context_length")}
         return from_preset(job.model.preset, sizes | own | {"num_frames": job.data.num_frames})
     if "://" not in source:  # a local folder or a hub id
-        return from_pretrained(source, **own)
-    prefix = prefix_of(source)
-    with storage_errors(source), model_folder(source) as directory:
-        return from_pretrained(f"{prefix}{directory}", **own)
+        model = from_pretrained(source, **own)
+    else:
+        with storage_errors(source), model_folder(source) as directory:
+            model = from_pretrained(f"{prefix_of(source)}{directory}", **own)
+    if isinstance(model, Timesformer):  # as LaViLa, once: interpolated in each step, 16 frames would learn 4 rows
+        model.lengthen_(job.data.num_frames)
+    return model
 
 
 def _build_state(
@@ -186,7 +191,8 @@ def _build_reader(job: TrainJob, data: RunData, model: DualEncoder, asked: Asked
     pairs = None
     if asked is not None:
         plan = job.task.plan.model_copy(update={"seed": job.seed})
-        pairs = Asked(asked.train, model.model_type, job.task.head.kind == "own", job.global_batch_size, plan)
+        has_own_head, form = job.task.head.kind == "own", question_form_of(model.config)
+        pairs = Asked(asked.train, model.model_type, has_own_head, job.global_batch_size, plan, form)
     return ClipReader(
         features=job.data.features,
         num_regions=regions_read(job.data.features, model.config, option="data.features"),

@@ -1,5 +1,6 @@
 """What a gated narrator is started from, is shown, and leaves as its folder."""
 
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -8,19 +9,23 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
+from mama_ray.captioning.engines.captioner import inspect_captioner
 from mama_ray.captioning.narrator import gated
 from mama_ray.captioning.narrator.gated import TaughtGated
 from mama_ray.captioning.narrator.kinds import KINDS, kind_of_folder, kind_of_preset
 from mama_ray.captioning.narrator.settings import GatedPreset, NarratorInput
-from mama_ray.captioning.pictures.settings import FRAMES
-from mama_ray.captioning.pictures.show import ShowConfig, show_clip
+from mama_ray.captioning.pictures.settings import ClipShowConfig
+from mama_ray.captioning.pictures.show import show_clip
+from mama_ray.data.video.loading import load_clip_frames
 from mama_ray.data.video.sampling import row_rng
 from mama_ray.data.video.settings import DecodeConfig
+from mama_ray.data.video.transforms import TransformConfig
 from mama_ray.errors import UserError
 from mama_ray.models.narrator.load import load_gated_narrator, read_gated_config
 from mama_ray.models.narrator.presets import PRESETS
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.models.timesformer.model import Timesformer
+from mama_ray.orchestration.captioning.plan import how_to_show
 from tests.captioning.narrator.gated_parts import (
     CAPTIONS,
     NUM_POSITIONS,
@@ -140,17 +145,34 @@ def test_another_number_of_frames_is_shown_and_remembered(encoder, gpt2, tmp_pat
         gated.describe(tmp_path, settings(frames={"num_frames": 4}), lambda: [])
 
 
-def test_what_it_is_shown_in_validation_is_what_an_engine_will_be_shown():
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_what_it_is_shown_in_validation_is_what_an_engine_will_be_shown(interpolation, gpt2, tmp_path):
+    """The filter is that of the video tower's training, and the narrator's folder remembers it."""
     video = make_video(num_frames=12, width=96, height=64)
-    asked = settings()
-    _, facts = gated.describe(None, asked, lambda: CAPTIONS)
+    encoder = write_dual_encoder(tmp_path / "tower", interpolation=interpolation)
+    asked = settings(gated_video_encoder=str(encoder), gated_language_model=str(gpt2))
+    files, facts = gated.describe(None, asked, lambda: CAPTIONS)
+    gated.start(facts, files, asked).save(tmp_path, NarratorInput())
     show = gated.show(facts, asked, DecodeConfig())
-    served = show_clip(video, ShowConfig(FRAMES, facts.side, facts.num_frames)).content
+    captioner = inspect_captioner(tmp_path, NarratorInput().prompt)
+    served = show_clip(video, how_to_show(captioner, ClipShowConfig(), DecodeConfig())).content
+    in_training = TransformConfig(image_size=48, resize="center_crop", interpolation=interpolation)
+    np.testing.assert_array_equal(served, load_clip_frames(video, num_frames=4, transform=in_training))
     np.testing.assert_array_equal(show(video, None), served)
     assert show.shape == served.shape
     drawn = [show(video, row_rng(0, epoch, 5)) for epoch in (0, 0, 1)]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert (drawn[0] != drawn[2]).any() and (drawn[0] != served).any()
+
+
+def test_a_narrator_of_before_is_shown_frames_as_it_learned(encoder, tmp_path):
+    started(gated_video_encoder=str(encoder)).save(tmp_path, NarratorInput())
+    _, facts = gated.describe(tmp_path, settings(), lambda: [])
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["interpolation"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    _, facts_of_before = gated.describe(tmp_path, settings(), lambda: [])
+    assert (facts.interpolation, facts_of_before.interpolation) == ("bilinear", "bicubic")
 
 
 def test_a_saved_narrator_loads_with_the_same_captions_and_loss(narrator, tmp_path):

@@ -40,9 +40,12 @@ def test_frames_are_those_that_a_model_is_trained_on():
     transform = TransformConfig(image_size=32, resize="center_crop")
     wanted = load_clip_frames(video, num_frames=4, transform=transform)
     np.testing.assert_array_equal(show_clip(video, HOW[FRAMES]).content, wanted)
-    numbers = DecodeConfig(sampling="numbers")
-    wanted = load_clip_frames(video, num_frames=4, transform=transform, decode=numbers)
-    np.testing.assert_array_equal(show_clip(video, dataclasses.replace(HOW[FRAMES], decode=numbers)).content, wanted)
+    for sampling in ("numbers", "ends"):
+        decode = DecodeConfig(sampling=sampling)
+        wanted = load_clip_frames(video, num_frames=4, transform=transform, decode=decode)
+        found = show_clip(video, dataclasses.replace(HOW[FRAMES], decode=decode))
+        np.testing.assert_array_equal(found.content, wanted)
+    assert found.frame_indices.tolist() == [0, 5, 10, 15]
 
 
 def test_a_small_video_is_not_scaled_up_and_small_frames_are():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mama_ray.data.video.sampling import row_rng, sample_frame_indices, sample_timestamps
+from mama_ray.data.video.sampling import row_rng, sample_between_ends, sample_frame_indices, sample_timestamps
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,28 @@ def test_every_frame_of_a_segment_is_as_likely():
     offsets = (np.arange(4000) + 0.5) / 4000
     chosen = [sample_frame_indices(0, 17, 4, offsets=[offset] * 4)[0] for offset in offsets]
     assert np.bincount(chosen).tolist() == [800] * 5  # round(0) ... round(4)
+
+
+@given(st.integers(0, 100), st.integers(1, 300), st.integers(1, 40))
+def test_frames_between_the_ends_are_those_of_the_release_and_a_half_moves_none(start, length, num_frames):
+    wanted = np.linspace(0, length - 1, num_frames).astype(int) + start
+    for offsets in (None, [0.5] * num_frames):
+        assert (sample_between_ends(start, start + length, num_frames, offsets=offsets) == wanted).all()
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True))
+def test_drawn_ends_lie_up_to_a_step_further_inside(length, num_frames, begin, end):
+    chosen = sample_between_ends(0, length, num_frames, offsets=[begin] * (num_frames - 1) + [end])
+    assert len(chosen) == num_frames and (np.diff(chosen) >= 0).all()
+    step = length // max(1, num_frames - 1)
+    assert 0 <= chosen[0] <= step
+    assert num_frames == 1 or length - 1 - step <= chosen[-1] < length
+
+
+def test_every_first_frame_within_a_step_is_as_likely():
+    offsets = (np.arange(4000) + 0.5) / 4000
+    first = [sample_between_ends(0, 60, 16, offsets=[offset] * 16)[0] for offset in offsets]
+    assert np.bincount(first).tolist() == [800] * 5  # 0 to 60 // 15
 
 
 def test_uniform_timestamps_are_the_centres_of_equal_segments():

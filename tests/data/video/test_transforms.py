@@ -19,7 +19,7 @@ def frames():
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@pytest.mark.parametrize("resize", ["squash", "center_crop", "random_resized_crop"])
+@pytest.mark.parametrize("resize", ["squash", "center_crop", "random_crop", "random_resized_crop"])
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (32, 32), (7, 300), (1, 1)])
 def test_every_transform_gives_squares_of_uint8(resize, shape, interpolation):
     frames = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
@@ -69,6 +69,18 @@ def test_one_crop_serves_all_frames_of_a_clip(frames):
     same = np.repeat(frames[:1], 4, axis=0)
     out = random_resized_crop(same, 32, np.random.default_rng(3))
     assert (out == out[0]).all()
+
+
+def test_a_random_crop_is_a_square_of_the_scaled_clip_wherever_it_lies(frames):
+    scaled = resize_frames(frames, 30, 45)
+    config = TransformConfig(image_size=30, resize="random_crop")
+    lefts = set()
+    for seed in range(60):
+        out = transform_frames(frames, config, rng=np.random.default_rng(seed))
+        (left,) = (one for one in range(16) if np.array_equal(out, scaled[:, :, one : one + 30]))
+        lefts.add(left)
+    assert {0, 15} <= lefts and len(lefts) > 10
+    np.testing.assert_array_equal(transform_frames(frames, config, rng=None), center_crop(frames, 30))
 
 
 def test_random_crop_never_flips():

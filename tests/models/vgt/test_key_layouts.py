@@ -32,7 +32,8 @@ def random_release(seed: int) -> tuple[VgtConfig, dict[str, torch.Tensor]]:
         **{"num_regions": draw.choice((5, 10)), "num_layers": draw.randint(1, 2), "vocab_size": draw.randint(5, 30)},
         **{"edge_transformer": draw.choice(("graph_trans", "graph_trans_n"))},
         **{"has_pretraining_heads": draw.random() < 0.5, "region_dim": draw.randint(3, 9)},
-        **{"num_clips": 8, "num_frames": 32, "context_length": 38, "logit_scale.init": 4.6, "box_width": 4},
+        **{"num_clips": 8, "num_frames": 32, "context_length": 38, "answer_length": 5, "logit_scale.init": 4.6},
+        **{"box_width": 4},
     )
     torch.manual_seed(seed)
     state = to_release_layout(Vgt(config).state_dict())

@@ -43,17 +43,34 @@ def test_choice_prompt_asks_for_a_digit_in_103_pieces(bert):
     prompts = choice_prompts(bert, ["what does the cat do?"], OPTIONS)
     assert prompts.token_ids.shape == (1, 103) and prompts.num_cut == 0
     assert pieces_of(bert, prompts.token_ids[0]) == (
-        "[CLS] what does the cat do? option 0 : jump option 1 : run away option 2 : eat option 3 : sleep option 4 :"
-        " talk [MASK] [SEP]"
+        "[CLS] what does the cat do? [SEP] option 0 : jump [SEP] option 1 : run away [SEP] option 2 : eat [SEP]"
+        " option 3 : sleep [SEP] option 4 : talk [MASK] [SEP]"
     )
     assert prompts.digit_token_ids is not None
     assert prompts.digit_token_ids.tolist() == [[1014, 1015, 1016, 1017, 1018]]
     assert set(prompts.arrays()) == {"token_ids", "mask_positions", "digit_token_ids"}
 
 
-def test_the_longest_options_are_cut_until_a_prompt_fits_and_the_short_ones_stay(bert):
+@pytest.mark.parametrize(("num_words", "num_cut"), [(73, 0), (74, 1)])
+def test_a_choice_prompt_loses_what_is_behind_its_99th_piece(bert, num_words, num_cut):
+    prompts = choice_prompts(bert, ["why " * num_words], OPTIONS)
+    text = pieces_of(bert, prompts.token_ids[0])
+    assert prompts.num_cut == num_cut and text.count("why") == num_words
+    assert text.endswith("option 4 : [MASK] [SEP]" if num_cut else "option 4 : talk [MASK] [SEP]")
+    assert prompts.mask_positions.tolist() == [100] and prompts.token_ids.shape == (1, 103)
+
+
+def test_fitted_choices_have_no_separators(bert):
+    prompts = choice_prompts(bert, ["what does the cat do?"], OPTIONS, form="fitted")
+    assert pieces_of(bert, prompts.token_ids[0]) == (
+        "[CLS] what does the cat do? option 0 : jump option 1 : run away option 2 : eat option 3 : sleep option 4 :"
+        " talk [MASK] [SEP]"
+    )
+
+
+def test_the_longest_fitted_options_are_cut_until_a_prompt_fits_and_the_short_ones_stay(bert):
     options = [["cat " * 60, "dog", "red " * 60, "two", "sun"]]
-    prompts = choice_prompts(bert, ["why " * 30], options)
+    prompts = choice_prompts(bert, ["why " * 30], options, form="fitted")
     text = pieces_of(bert, prompts.token_ids[0])
     assert prompts.num_cut == 1 and text.count("why") == 24
     assert text.count("cat") == text.count("red") == 29 and all(word in text for word in ("dog", "two", "sun"))

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mama_ray.config import parse_config
 from mama_ray.data.tokenizer import Tokenizer
+from mama_ray.data.video.settings import DecodeConfig
 from mama_ray.errors import UserError
 from mama_ray.models.pretrained import from_pretrained
 from mama_ray.orchestration.evaluation.job import EvaluateJob, with_absolute_paths
@@ -53,6 +55,29 @@ def test_frames_that_no_one_sets_are_those_of_the_training(model_folder, tmp_pat
     assert find_model(str(folder), benchmark.model_copy(update={"num_frames": 3})).num_frames == 3
     (folder / "config.yaml").write_text("data: {num_frames: many}\n")
     with pytest.raises(UserError, match=r"data\.num_frames of config\.yaml: got 'many', wanted a number from 1"):
+        find_model(str(folder), benchmark)
+
+
+def test_frames_are_chosen_as_in_training_and_the_protocol_says_how(model_folder, tmp_path):
+    folder, benchmark = shutil.copytree(model_folder, tmp_path / "model"), load_benchmark("embedded")
+
+    def found(sampling=None):
+        model = find_model(str(folder), benchmark, sampling=sampling)
+        return model.decoding(DecodeConfig(max_pixels=9)), model.sampling
+
+    (folder / "config.yaml").write_text("data: {resize: squash}\n")  # a run of before
+    assert found() == (DecodeConfig(max_pixels=9), "centres of equal segments")
+    (folder / "config.yaml").write_text("data: {decode: {sampling: numbers}}\n")
+    by_number = "centres of equal segments, by frame number"
+    assert found() == (DecodeConfig(max_pixels=9, sampling="numbers"), by_number)
+    for words in (["--sampling", "ends"], ["--decode.sampling", "ends"]):
+        asked = parse_config(EvaluateJob, words).asked_sampling
+        assert found(asked) == (DecodeConfig(max_pixels=9, sampling="ends"), "first to last frame in equal steps")
+    assert found(parse_config(EvaluateJob, ["--sampling", "times"]).asked_sampling)[1] == "centres of equal segments"
+    with pytest.raises(UserError, match="give one of them"):
+        parse_config(EvaluateJob, ["--sampling", "times", "--decode.sampling", "ends"])
+    (folder / "config.yaml").write_text("data: {decode: {sampling: all}}\n")
+    with pytest.raises(UserError, match=r"data\.decode\.sampling of config\.yaml: got 'all', wanted times or numbers"):
         find_model(str(folder), benchmark)
 
 

@@ -35,9 +35,10 @@ from mama_ray.models.heads.settings import HeadConfig
 from mama_ray.models.pretrained import save_pretrained
 from mama_ray.models.weight_files import HEAD_WEIGHTS
 from mama_ray.orchestration.evaluation.answer import Answerer, AnswerPlan, cut_at_clips, decode_pairs
+from mama_ray.orchestration.evaluation.asked import load_asked
 from mama_ray.orchestration.evaluation.job import EvaluateJob
 from mama_ray.orchestration.evaluation.model import find_model
-from mama_ray.orchestration.evaluation.questions import load_asked, make_plan, predictions_of, read_answerer
+from mama_ray.orchestration.evaluation.questions import make_plan, predictions_of, read_answerer
 from mama_ray.orchestration.evaluation.run import load_benchmark, run
 from mama_ray.storage.places import Place
 from tests.data.shard_factory import FACTS

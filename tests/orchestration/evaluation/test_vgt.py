@@ -21,8 +21,9 @@ from mama_ray.models.heads.headed import load_answering
 from mama_ray.models.pretrained import from_preset, save_pretrained
 from mama_ray.models.vgt.model import Vgt
 from mama_ray.orchestration.evaluation.answer import Answerer, AnswerPlan, cut_at_clips, decode_pairs
+from mama_ray.orchestration.evaluation.asked import load_asked
 from mama_ray.orchestration.evaluation.model import find_model
-from mama_ray.orchestration.evaluation.questions import load_asked, predictions_of, read_answerer
+from mama_ray.orchestration.evaluation.questions import predictions_of, read_answerer
 from mama_ray.orchestration.evaluation.run import load_benchmark
 from mama_ray.storage.places import Place
 from tests.data.region_features.random_table import write_random_features

@@ -1,5 +1,7 @@
 """What a job's config says reaches the step that a Train worker takes; no Ray runs here."""
 
+import json
+
 import pytest
 import torch
 
@@ -188,6 +190,17 @@ def test_values_out_of_range_are_refused_with_their_name(words):
     with pytest.raises(UserError, match=words[0][2:].replace(".", r"\.")) as error:
         parse_config(TrainJob, words)
     assert "\n" not in str(error.value)
+
+
+def test_a_resumed_run_of_a_preset_keeps_the_models_config_that_it_began_with(tmp_path):
+    job = parse_config(TrainJob, ["--model.preset", "violet_tiny"])
+    model = from_preset("violet_tiny", {})
+    save_pretrained(model, tmp_path)
+    save_state(_build_state(job, model, torch.device("cpu"), 1), tmp_path, selection=None)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["question_form"]  # as an earlier version wrote it
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert build_model(job, {}, tmp_path).config == model.config.model_copy(update={"question_form": "fitted"})
 
 
 def test_a_resumed_run_trains_what_was_new_when_it_began(tmp_path):
