@@ -37,7 +37,8 @@ _GROUP_ROWS = 1 << 15
 
 
 def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str, Any]) -> dict[str, Any]:
-    """Build the row of a clip; `video` holds duration_s, width, height, fps and codec of the stored bytes."""
+    """Build the row of a clip; `video` holds duration_s, width, height, fps and codec of the stored bytes, perhaps the
+    path of its video."""
     return {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
@@ -55,6 +56,7 @@ def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str,
         "truth": json.dumps(clip.truth, sort_keys=True) if clip.truth else None,
         "questions": json.dumps(list(clip.questions)) if clip.questions else None,
         "source_sha256": clip.source_sha256,
+        "video": video.get("video"),
     }
 
 

@@ -131,18 +131,23 @@ def _find_videos(config: PrepareJob, folder: Place, inputs: dict[str, Any], stat
 def _clips_to_take(work: VideoWork, folder: Place) -> set[str]:
     """The clips that a finished prepare refused for their files, which are others now; of a folder, new ones, too."""
     videos = Place.of(work.videos)
-    again, refused = set(), set()
-    for rows in quarantined_rows(folder):
-        again |= {row["clip_id"] for row in mended(videos, rows)}
-        refused |= {row["clip_id"] for row in rows}
+    again, refused = set(), set()  # of a folder, a clip_id may be another video's by now
+    for some in quarantined_rows(folder):
+        again |= {row["clip_id"] for row in mended(videos, some)}
+        refused |= {(row["video"], row["clip_id"]) for row in some}
     if work.annotations is not None and not work.cuts_scenes:
         return again
-    clips = {clip.clip_id: clip.video_id for clip in clips_of(work) if not isinstance(clip, RefusedRow)}
+    rows = (clip for clip in clips_of(work) if not isinstance(clip, RefusedRow))
+    clips = {clip.clip_id: (clip.video, clip.video_id) for clip in rows}
     again &= clips.keys()  # a scene that was refused is none of them: the others of its video are there
     if work.annotations is not None:
         return again
     indexed = set(read_index(folder, ["video_id"])["video_id"].to_pylist())
-    return {clip_id for clip_id in clips.keys() - (refused - again) if clips[clip_id] not in indexed}
+    return {
+        clip_id
+        for clip_id, (video, video_id) in clips.items()
+        if video_id not in indexed and (clip_id in again or (video, clip_id) not in refused)
+    }
 
 
 def video_work(config: PrepareJob) -> VideoWork:

@@ -104,7 +104,8 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) ->
                         refuse(row, error)
                         continue
                     shard, location = series.add(clip, video, extension)  # its errors are the storage's
-                    part.rows.append(index_row(clip, location, shard, facts))
+                    path = {"video": row.video} if work.annotations is None else {}
+                    part.rows.append(index_row(clip, location, shard, facts | path))
                     part.clamped["end"] += facts["is_clamped"]
                     if facts.get("num_missing"):
                         part.clamped["frames"] += 1

@@ -13,7 +13,7 @@ from mama_ray.data.index import INDEX_SCHEMA, read_index
 from mama_ray.storage.places import Place
 
 _TABLE_COLUMNS = ("clip_id", "sample", "caption", "source", "model", "similarity", "flags", "error")
-_NOT_IN_MEMORY = ("truth", "questions", "source_sha256")
+_NOT_IN_MEMORY = ("truth", "questions", "source_sha256", "video")
 
 
 @dataclass(frozen=True)
