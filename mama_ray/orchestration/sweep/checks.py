@@ -17,9 +17,10 @@ _DEFAULT_SEEDS = SweepJob.model_fields["seeds"].default
 
 
 def refuse_unsound(job: SweepJob, plan: SweepPlan) -> None:
-    """Raise UserError for seeds that would do nothing, and for a variant, a choice or an end of a domain whose inputs
-    are not there or whose trials report no objective; it needs no Ray."""
+    """Raise UserError for seeds that would do nothing, for other places of the trials, and for a variant, a choice or
+    an end of a domain whose inputs are not there or whose trials report no objective; it needs no Ray."""
     _refuse_unread_seeds(job)
+    _refuse_names_of_trials(plan)
     looked_at = [_reads(plan.base)]
     for name, one in jobs_of(plan):
         with _told_of(name):
@@ -51,6 +52,12 @@ def _told_of(name: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(f"{name} is refused: {error}") from error
+
+
+def _refuse_names_of_trials(plan: SweepPlan) -> None:
+    for name, keys in (("search_space", plan.distributions), *(plan.settings or {}).items()):
+        if taken := sorted({"run", "storage"} & set(keys)):
+            raise UserError(f"{name} is refused: the sweep itself says where its trials lie", got=", ".join(taken))
 
 
 def _refuse_unread_seeds(job: SweepJob) -> None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
-from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, run_of
+from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, curves_by_run, latest_by_run, run_of
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.values import FAILURE, describe_values, missing_metrics
@@ -66,7 +66,9 @@ def write_outcome(
     """
     metric = next(iter(job.objectives))
     runs = place / "trials"
-    trials = [_with_curve(_trial(found, failures), metric, runs / run_of(found)) for found in latest_by_run(study)]
+    curves = curves_by_run(study)
+    ended = [_trial(found, curves[run_of(found)], failures) for found in latest_by_run(study)]
+    trials = [_with_curve(trial, metric, runs / trial.name) for trial in ended]
     (place / "trials.json").write_whole(json.dumps([_record(trial) for trial in trials], indent=1))
     report = _report(job, plan, study, trials)
     page = write_sweep_report(place / "report", report)
@@ -120,10 +122,10 @@ def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[Sw
     )
 
 
-def _trial(found: FrozenTrial, failures: Mapping[str, str]) -> SweepTrial:
+def _trial(found: FrozenTrial, values_by_step: Mapping[int, float], failures: Mapping[str, str]) -> SweepTrial:
     name = found.user_attrs[RUN_ATTRIBUTE]
     state = _STATES[found.state]
-    curve = tuple(sorted(found.intermediate_values.items()))
+    curve = tuple(sorted(values_by_step.items()))
     values = tuple(found.values or ()) if state in ("complete", "pruned") else ()
     step_s = found.user_attrs.get("step_s")
     return SweepTrial(

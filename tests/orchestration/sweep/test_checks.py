@@ -45,6 +45,8 @@ def checked(settings: dict) -> None:
         ({"variants": {"a": {"model.preset": "none"}}}, "variant a is refused: .*none"),
         ({"search_space": {"model.preset": {"choice": ["tiny", "none"]}}}, "model.preset = none is refused"),
         ({"seeds": [0, 1]}, "seeds are those of an ablation.*wanted train.seed"),
+        ({"variants": {"a": {"run": "mine"}}}, "a is refused: the sweep itself says where its trials lie: got run"),
+        ({"search_space": {"storage": {"choice": ["x", "y"]}}}, "search_space is refused: .* got storage"),
         ({"variants": {"a": {"seed": 3}}}, "variant a is refused: an ablation's seeds"),
         ({"variants": {"a": {}}, "train": {"seed": 5}}, "not with train.seed: got train.seed 5 and seeds"),
     ],
