@@ -11,7 +11,14 @@ from mama_ray.data.shard import shard_folder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
-from mama_ray.orchestration.prepare.inputs import State, inputs_of, shards_to_walk, start_work, state_of
+from mama_ray.orchestration.prepare.inputs import (
+    State,
+    inputs_of,
+    read_summary,
+    shards_to_walk,
+    start_work,
+    state_of,
+)
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_name
 from mama_ray.orchestration.prepare.repair import mended, next_chunk, quarantined_rows
@@ -105,7 +112,9 @@ def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
     if not config.shards:
         return _find_videos(config, folder, inputs, state)
     if mends:
-        known = (folder / SUMMARY_NAME).read_json()["inputs"].get("shards", inputs["shards"])
+        summary = read_summary(folder)
+        assert summary is not None  # else the state is another
+        known = summary["inputs"].get("shards", inputs["shards"])
         shards = shards_to_walk(shards, known, shard_sizes(read_index(folder, ["shard"])))
         if not shards and state == "finished":
             return None
@@ -114,7 +123,7 @@ def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
 
 def pairs_by_an_older_rule(folder: Place) -> bool:
     """Whether an index of foreign shards is from when a text went to any video of its key, up to the first dot."""
-    return "settings" not in ((folder / SUMMARY_NAME).read_json() or {}).get("inputs", {})
+    return "settings" not in (read_summary(folder) or {}).get("inputs", {})
 
 
 def _find_videos(config: PrepareJob, folder: Place, inputs: dict[str, Any], state: State) -> _Work | None:
