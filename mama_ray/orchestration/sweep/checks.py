@@ -22,7 +22,15 @@ def refuse_unsound(job: SweepJob, plan: SweepPlan) -> None:
     _refuse_unread_seeds(job)
     _refuse_names_of_trials(plan)
     looked_at = [_reads(plan.base)]
+    caption_modes = set() if plan.settings else {plan.base.data.caption_mode}
     for name, one in jobs_of(plan):
+        caption_modes.add(one.data.caption_mode)
+        if len(caption_modes) > 1:
+            raise UserError(
+                f"{name} is refused: values of val on single captions and on paragraphs cannot be compared",
+                got=f"data.caption_mode {' and '.join(sorted(caption_modes))}",
+                wanted="one for all trials",
+            )
         with _told_of(name):
             for metric in job.objectives:
                 require_measured(metric, one)

@@ -7,8 +7,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from mama_ray.data.batch import PADDING_ROW
 from mama_ray.config import load_config
+from mama_ray.data.batch import PADDING_ROW
 from mama_ray.orchestration.runs.batch_stream import decode_cpus
 from mama_ray.orchestration.runs.worker_group import resources_of_worker
 from mama_ray.orchestration.training.clip_reader import meta_batches

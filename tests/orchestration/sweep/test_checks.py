@@ -47,6 +47,14 @@ def checked(settings: dict) -> None:
         ({"seeds": [0, 1]}, "seeds are those of an ablation.*wanted train.seed"),
         ({"variants": {"a": {"run": "mine"}}}, "a is refused: the sweep itself says where its trials lie: got run"),
         ({"search_space": {"storage": {"choice": ["x", "y"]}}}, "search_space is refused: .* got storage"),
+        (
+            {"variants": {"a": {}, "b": {"data.caption_mode": "paragraph"}}},
+            "b is refused: values of val on single captions and on paragraphs cannot be compared",
+        ),
+        (
+            {"search_space": {"data.caption_mode": {"choice": ["draw", "paragraph"]}}},
+            "data.caption_mode = paragraph is refused: values of val",
+        ),
         ({"variants": {"a": {"seed": 3}}}, "variant a is refused: an ablation's seeds"),
         ({"variants": {"a": {}}, "train": {"seed": 5}}, "not with train.seed: got train.seed 5 and seeds"),
     ],
@@ -73,6 +81,7 @@ def test_what_is_right_is_let_through_as_a_dump_of_it_is():
         {},
         {"train": {"seed": 5}},
         {"variants": {"a": {}, "b": {}}, "seeds": [0, 1], "train": {"seed": 1}},
+        {"variants": {"a": {"data.caption_mode": "paragraph"}, "b": {"data.caption_mode": "paragraph"}}},
         {"variants": {"a": ANSWERS, "b": ANSWERS | {"task.eta": 2.0}}, "objectives": {"val/accuracy": "max"}},
     ):
         checked(settings)

@@ -1,16 +1,10 @@
-"""A sweep that was killed goes on: its trials keep their runs, their points and their curves."""
-
-import json
+"""A sweep that was killed goes on: its trials keep their runs and their points."""
 
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, num_finished, requeue_unfinished
-from mama_ray.orchestration.sweep.job import SweepJob
-from mama_ray.orchestration.sweep.plan import plan_sweep
-from mama_ray.orchestration.sweep.report import write_outcome
-from mama_ray.storage.places import Place
 from tests.orchestration.sweep.studies import NUM_STEPS, SPACE, opened, result, search_on, store_at
 
 
@@ -57,25 +51,6 @@ def test_a_queued_point_is_whole_when_the_sweep_is_killed_between_two_of_its_val
         study.ask({"optim.lr": space["optim.lr"]})  # as far as it came
         assert requeue_unfinished(study) == 1
         assert study.ask(space).params == point
-
-
-def test_a_run_that_went_on_after_a_kill_has_its_whole_curve(tmp_path):
-    with store_at(tmp_path) as store:
-        opened(store)
-        search = search_on(store)
-        search.suggest("a")
-        search.on_trial_result("a", result(3, 10.0))
-        search.on_trial_result("a", result(6, 20.0))
-    with store_at(tmp_path) as store:
-        study = opened(store)
-        requeue_unfinished(study)
-        search = search_on(store)
-        search.suggest("b")
-        search.on_trial_complete("b", result(NUM_STEPS, 30.0))
-        job = SweepJob(storage=str(tmp_path), search_space={"objective.margin": {"uniform": [0.0, 0.4]}})
-        write_outcome(job, plan_sweep(job), study, Place.of(tmp_path), {})
-    (trial,) = json.loads((tmp_path / "trials.json").read_text())
-    assert trial["curve"] == [[3, 10.0], [6, 20.0], [NUM_STEPS, 30.0]]
 
 
 def test_a_start_that_was_killed_while_it_queued_its_first_points_queues_the_rest(tmp_path):
