@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mama_ray.data.clip import SPLITS, Clip
-from mama_ray.data.index_file import in_groups, open_index
+from mama_ray.data.index_file import RowOrder, in_groups, open_index
 from mama_ray.data.index_form import CAPTIONS_TYPE as CAPTIONS_TYPE
 from mama_ray.data.index_form import (
     INDEX_NAME,
@@ -37,7 +37,8 @@ _GROUP_ROWS = 1 << 15
 
 
 def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str, Any]) -> dict[str, Any]:
-    """Build the row of a clip; `video` holds duration_s, width, height, fps and codec of the stored bytes."""
+    """Build the row of a clip; `video` holds duration_s, width, height, fps and codec of the stored bytes, perhaps the
+    path of its video."""
     return {
         "clip_id": clip.clip_id,
         "video_id": clip.video_id,
@@ -55,6 +56,7 @@ def index_row(clip: Clip, location: MemberLocation, shard: str, video: dict[str,
         "truth": json.dumps(clip.truth, sort_keys=True) if clip.truth else None,
         "questions": json.dumps(list(clip.questions)) if clip.questions else None,
         "source_sha256": clip.source_sha256,
+        "video": video.get("video"),
     }
 
 
@@ -62,7 +64,7 @@ def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dic
     """Write the index from tables of INDEX_SCHEMA, few in memory at a time, in the order of (shard, offset).
 
     `shards` maps each shard's name to {"num_bytes", "num_clips"}. Small tables share a row group. The index appears
-    under its name when it is whole.
+    under its name when it is whole. Raises ValueError for tables in another order, which no reader would take.
     """
     metadata = {SHARDS_KEY: json.dumps(shards, sort_keys=True).encode(), VERSION_KEY: INDEX_VERSION.encode()}
     with (
@@ -73,7 +75,10 @@ def write_index(folder: Place, tables: Iterable[pa.Table], shards: dict[str, dic
         ) as writer,
     ):
         plain = (with_added(table).cast(INDEX_SCHEMA).replace_schema_metadata(None) for table in tables)
+        order = RowOrder()
         for table in in_groups(plain, INDEX_SCHEMA, _GROUP_ROWS):
+            if not order.goes_on(table):
+                raise ValueError(f"the rows for {folder / INDEX_NAME} are not in the order of shard and offset")
             writer.write_table(table, row_group_size=max(1, len(table)))
         writer.add_key_value_metadata(metadata)
 

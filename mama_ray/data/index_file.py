@@ -83,15 +83,12 @@ class IndexFile:
         Raises UserError as soon as a row leads out of its shard or is not in the order of (shard, offset).
         """
         sizes = self.shard_sizes() if "shard" in columns else {}
-        last: pa.Table | None = None
+        order = RowOrder()
         for groups in self._runs():
             table = self.read(groups, columns)
-            if {"shard", "offset"} <= set(columns):
-                keys = table.select(["shard", "offset"])
-                if not _is_sorted(keys if last is None else pa.concat_tables([last, keys])):
-                    got = f"{self.place}"
-                    raise UserError("the index of clips is not sorted by shard and offset", got=got, remedy=_MAKE_ONE)
-                last = keys.slice(len(keys) - 1) if len(keys) else last
+            if {"shard", "offset"} <= set(columns) and not order.goes_on(table):
+                got = f"{self.place}"
+                raise UserError("the index of clips is not sorted by shard and offset", got=got, remedy=_MAKE_ONE)
             check_ranges(self.place, table, sizes)
             yield table
 
@@ -199,6 +196,19 @@ def _check_schema(place: Place, schema: pa.Schema, metadata: dict[bytes, bytes])
     if version != INDEX_VERSION or SHARDS_KEY not in metadata:
         raise UserError("index of clips of another version", got=version, wanted=INDEX_VERSION, remedy=_MAKE_ONE)
     sizes_of(metadata[SHARDS_KEY])
+
+
+class RowOrder:
+    """Tells whether tables that come one after the other are in the order of (shard, offset)."""
+
+    def __init__(self) -> None:
+        self._last: pa.Table | None = None
+
+    def goes_on(self, table: pa.Table) -> bool:
+        """Whether the rows are in order, and all of them behind those of the tables before."""
+        keys = table.select(["shard", "offset"])
+        before, self._last = self._last, keys.slice(len(keys) - 1) if len(keys) else self._last
+        return _is_sorted(keys if before is None else pa.concat_tables([before, keys]))
 
 
 def _is_sorted(table: pa.Table) -> bool:

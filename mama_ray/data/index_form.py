@@ -37,9 +37,10 @@ INDEX_SCHEMA = pa.schema(
         ("truth", pa.string()),
         ("questions", pa.string()),
         ("source_sha256", pa.string()),
+        ("video", pa.string()),  # path in the folder of videos, where no table names it
     ]
 )
-ADDED = ("source_sha256",)  # columns that earlier versions have not written: null there
+ADDED = ("source_sha256", "video")  # columns that earlier versions have not written: null there
 # A row has a hash of its own, which no compression makes smaller than a byte.
 _ROWS_WITHOUT_BYTES = 1 << 20
 _LARGEST_SHARD = 1 << 40

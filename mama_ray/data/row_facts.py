@@ -15,6 +15,7 @@ from mama_ray.data.sources import SourceRows
 
 _ROWS_AT_ONCE = 1 << 16  # a multiple of eight
 _CLEAN = "clean"  # what a caption is of which nothing is recorded
+_KINDS = (_CLEAN, "incomplete", "wrong", "swapped", "misread")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,13 @@ def with_caption(rows: IndexRows, probabilities: Mapping[str, float] | None) -> 
     return replace(rows, chosen=Chosen.of(mask))
 
 
+def _kind_of(truth: str | None) -> str | None:
+    """Return the kind that a truth records; None where it is a user's own record of something else."""
+    record = json.loads(truth) if truth else None
+    kind = record.get("kind") if isinstance(record, dict) else None
+    return kind if kind in _KINDS else None
+
+
 class _Kinds:
     """Takes tables of clips in and gives each kind a number as it comes."""
 
@@ -94,10 +102,10 @@ class _Kinds:
         truths = table["truth"]
         codes = np.zeros(len(truths), np.uint8)
         if truths.null_count < len(truths):
-            self._is_recorded = True
             for row, truth in enumerate(truths.to_pylist()):
-                if truth:
-                    codes[row] = self._places.setdefault(json.loads(truth)["kind"], len(self._places))
+                if (kind := _kind_of(truth)) is not None:
+                    self._is_recorded = True
+                    codes[row] = self._places.setdefault(kind, len(self._places))
         self._codes.append(codes)
 
     def result(self) -> TruthKinds | None:

@@ -1,6 +1,7 @@
 """The index: round trip, refusals, byte ranges and the quick check of the shards."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -174,7 +175,14 @@ def test_an_index_of_another_version_is_refused(tmp_path):
 
 def test_an_unsorted_index_is_refused(dataset):
     directory, rows = dataset
-    write_index(Place.of(directory), [rows.slice(2), rows.slice(0, 2)], {})
+    path = Path(directory, "index.parquet")
+    before = path.read_bytes()
+    for tables in ([rows.slice(2), rows.slice(0, 2)], [pa.concat_tables([rows.slice(2), rows.slice(0, 2)])]):
+        with pytest.raises(ValueError, match="not in the order of shard and offset"):
+            write_index(Place.of(directory), tables, {})
+    assert path.read_bytes() == before
+    written = pq.read_table(path)
+    pq.write_table(pa.concat_tables([written.slice(2), written.slice(0, 2)]), path)
     with pytest.raises(UserError, match="not sorted"):
         read_index(Place.of(directory))
 

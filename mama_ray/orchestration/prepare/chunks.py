@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -114,17 +114,25 @@ def _rows_of_folder(work: VideoWork) -> list[dict[str, Any]]:
             got=f"{work.videos} with {', '.join(names[:_NUM_SHOWN])}",
             wanted=f"files ending in {', '.join(VIDEO_EXTENSIONS)}",
         )
-    output = Place.of(work.output)
-    indexed = set()
-    if (output / INDEX_NAME).is_file():
-        table = read_index(output, ["video_id", "extension"])
-        indexed = set(zip(table["video_id"].to_pylist(), table["extension"].to_pylist(), strict=True))
+    named = _named_without_extension(Place.of(work.output))
+    return [{"video": name} for name in sorted(videos, key=lambda name: (not named(name), name))]
 
-    def is_new(name: str) -> bool:
+
+def _named_without_extension(output: Place) -> Callable[[str], bool]:
+    """Return what tells whether a video of the folder has its name up to the extension as its video_id in the index."""
+    if not (output / INDEX_NAME).is_file():
+        return lambda name: False
+    columns = read_index(output, ["video_id", "extension", "video"]).to_pydict().values()
+    rows = list(zip(*columns, strict=True))
+    ids = {path: video_id for video_id, _, path in rows if path is not None}
+    # Of an earlier version, which did not note the path.
+    extensions = {(video_id, extension) for video_id, extension, path in rows if path is None}
+
+    def is_named(name: str) -> bool:
         stem, _, extension = name.rpartition(".")
-        return (stem, extension.lower()) not in indexed
+        return ids[name] == stem if name in ids else (stem, extension.lower()) in extensions
 
-    return [{"video": name} for name in sorted(videos, key=lambda name: (is_new(name), name))]
+    return is_named
 
 
 def _is_video_name(name: str) -> bool:

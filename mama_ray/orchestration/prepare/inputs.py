@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -13,12 +14,13 @@ from mama_ray.orchestration.prepare.foreign import ForeignShard
 from mama_ray.orchestration.prepare.listing import has_names
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER
 from mama_ray.storage.places import Place
-from mama_ray.storage.small_files import check_form
+from mama_ray.storage.small_files import FileFormError, check_form, parse_json
 
 State = Literal["new", "begun", "finished", "mending"]
 """Of an output: nothing is there, a prepare was begun, it was finished, what was mended since is being taken in."""
 
 _FORMAT_VERSION = 1  # of the shards and the index: another one is another input
+_SHARDS_NAME = "shards.jsonl"  # of the work folder: name, size and time of each foreign shard
 _NUM_SHOWN = 6
 _LEFT_OVER = re.compile(r"\.(tar|parquet|json|csv)\.[0-9a-f]{8}\.tmp$")  # what Place.open_whole left unfinished
 
@@ -40,10 +42,35 @@ class _Summary(BaseModel):
 
 
 def _read(form: type[BaseModel], place: Place) -> Any:
-    content = place.read_json()
+    content = _read_json(place)
     if content is not None:
         check_form(form, content, place)
     return content
+
+
+def _read_json(place: Place) -> dict[str, Any] | None:
+    """As `Place.read_json` does, of any size: an earlier version listed all foreign shards in these files."""
+    try:
+        content = parse_json(place.read_bytes(), place)
+    except (FileNotFoundError, FileFormError):  # or cut off
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_summary(folder: Place) -> dict[str, Any] | None:
+    """Return what prepare.json holds; None where there is none."""
+    return _read_json(folder / SUMMARY_NAME)
+
+
+def read_inputs(folder: Place) -> dict[str, Any]:
+    """Return the inputs of the prepare that is under way, its foreign shards included."""
+    inputs = _read_json(folder / f"{WORK_FOLDER}/inputs.json")
+    if inputs is None:
+        raise UserError("the work folder of the prepare is not whole", got=folder / WORK_FOLDER, remedy="delete it")
+    with suppress(FileNotFoundError):  # of an earlier version
+        lines = (folder / f"{WORK_FOLDER}/{_SHARDS_NAME}").read_bytes().splitlines()
+        inputs["shards"] = {name: size for name, *size in map(json.loads, lines)}
+    return inputs
 
 
 def inputs_of(
@@ -127,7 +154,7 @@ def shards_to_walk(
     """Return the shards that are new, or other than when they were refused.
 
     Args:
-        known: size and time of those that a finished prepare has seen.
+        known: size and time of those that a finished prepare found no good clip in; of all in an earlier version.
         held: `shard_sizes` of its index. Raises UserError when one of these has another size now, or is gone.
     """
     sizes = {shard.name: shard.num_bytes for shard in shards}
@@ -152,7 +179,11 @@ def start_work(folder: Place, inputs: dict[str, Any], *, mends: bool = False, is
     remove_left_over(folder, is_spread=is_spread)
     for name in ("chunks", "parts"):
         (folder / f"{WORK_FOLDER}/{name}").make_folder()
-    (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**inputs, "mends": mends}))
+    small = {name: value for name, value in inputs.items() if name != "shards"}
+    if "shards" in inputs:
+        lines = "".join(json.dumps([name, *size]) + "\n" for name, size in inputs["shards"].items())
+        (folder / f"{WORK_FOLDER}/{_SHARDS_NAME}").write_whole(lines)
+    (folder / f"{WORK_FOLDER}/inputs.json").write_whole(json.dumps({**small, "mends": mends}))
 
 
 def remove_left_over(folder: Place, *, is_spread: bool = False) -> None:

@@ -3,7 +3,7 @@
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from mama_ray.data.index import INDEX_NAME, INDEX_SCHEMA, clips_per_shard, write
 from mama_ray.data.index_file import open_index
 from mama_ray.data.unique_ids import hash_of_id, hashed_ids
 from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.inputs import read_inputs, read_summary
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_place, read_part_facts
 from mama_ray.orchestration.prepare.quarantine import (
     QUARANTINE_CSV_NAME,
@@ -80,7 +81,6 @@ def join_parts(
         totals = _write_quarantine(folder, [*rows, *names], kept)
         _check(totals, folder, damaged_shards_are_refused=damaged_shards_are_refused, max_quarantined=max_quarantined)
         _write_index(folder, names, totals.shards, kept)
-        inputs = (folder / f"{WORK_FOLDER}/inputs.json").read_json()
         summary = {
             "num_clips": totals.num_clips,
             "num_uncaptioned": totals.num_uncaptioned,
@@ -89,7 +89,7 @@ def join_parts(
             "reasons": totals.reasons.counts,
             "damaged": totals.damaged,
             "clamped": totals.clamped,
-            "inputs": {name: value for name, value in inputs.items() if name != "mends"},
+            "inputs": _inputs_to_keep(folder, totals.shards),
         }
         (folder / SUMMARY_NAME).write_whole(json.dumps(summary, indent=1))
         (folder / WORK_FOLDER).delete_folder()
@@ -101,6 +101,15 @@ def join_parts(
         csv_path = join_uri(target, QUARANTINE_CSV_NAME)
         said.append(f"{totals.num_quarantined} quarantined ({totals.reasons}; all of them in {csv_path})")
     return f"{', '.join(said)}: index at {join_uri(target, INDEX_NAME)}"
+
+
+def _inputs_to_keep(folder: Place, shards: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs for the summary; of foreign shards those that are not in the index, which lists the others."""
+    inputs = read_inputs(folder)
+    inputs.pop("mends", None)
+    if "shards" in inputs:
+        inputs["shards"] = {name: size for name, size in inputs["shards"].items() if name not in shards}
+    return inputs
 
 
 class _Kept:
@@ -166,7 +175,7 @@ def _write_quarantine(folder: Place, names: list[str], kept: _Kept | None) -> To
             totals.num_clips += kept.num_clips
             totals.num_uncaptioned += kept.num_uncaptioned
             totals.splits.update(dict.fromkeys(kept.splits, 1))
-            totals.clamped.update((folder / SUMMARY_NAME).read_json().get("clamped", {}))
+            totals.clamped.update((read_summary(folder) or {}).get("clamped", {}))
             for rows in quarantined_rows(folder):
                 write([row for row in rows if kept.has_refused(row)])
         for name in names:

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mama_ray.data.index import INDEX_SCHEMA
+from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.quarantine import refused_row
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 WORK_FOLDER = ".prepare"
 SUMMARY_NAME = "prepare.json"
+MAX_PARTS = 1_000_000  # whose names sort as their numbers do
 _PART_KEY = b"mama_ray.part"
 
 
@@ -62,7 +64,11 @@ class Part:
 
 
 def part_name(number: int) -> str:
-    """Name of task `number`."""
+    """Name of task `number`. Raises UserError for a number whose shard would not come behind the others by name."""
+    if number >= MAX_PARTS:
+        raise UserError(
+            "too many shards for one output", wanted=f"{MAX_PARTS} at most", remedy="set a larger clips_per_shard"
+        )
     return f"{number:06d}"
 
 

@@ -11,7 +11,14 @@ from mama_ray.data.shard import shard_folder
 from mama_ray.errors import UserError
 from mama_ray.orchestration.prepare.chunks import clips_of, write_chunks
 from mama_ray.orchestration.prepare.foreign import ForeignShard, list_shards
-from mama_ray.orchestration.prepare.inputs import State, inputs_of, shards_to_walk, start_work, state_of
+from mama_ray.orchestration.prepare.inputs import (
+    State,
+    inputs_of,
+    read_summary,
+    shards_to_walk,
+    start_work,
+    state_of,
+)
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.parts import SUMMARY_NAME, WORK_FOLDER, part_name
 from mama_ray.orchestration.prepare.repair import mended, next_chunk, quarantined_rows
@@ -105,7 +112,9 @@ def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
     if not config.shards:
         return _find_videos(config, folder, inputs, state)
     if mends:
-        known = (folder / SUMMARY_NAME).read_json()["inputs"].get("shards", inputs["shards"])
+        summary = read_summary(folder)
+        assert summary is not None  # else the state is another
+        known = summary["inputs"].get("shards", inputs["shards"])
         shards = shards_to_walk(shards, known, shard_sizes(read_index(folder, ["shard"])))
         if not shards and state == "finished":
             return None
@@ -114,7 +123,7 @@ def _find_work(config: PrepareJob, folder: Place) -> _Work | None:
 
 def pairs_by_an_older_rule(folder: Place) -> bool:
     """Whether an index of foreign shards is from when a text went to any video of its key, up to the first dot."""
-    return "settings" not in ((folder / SUMMARY_NAME).read_json() or {}).get("inputs", {})
+    return "settings" not in (read_summary(folder) or {}).get("inputs", {})
 
 
 def _find_videos(config: PrepareJob, folder: Place, inputs: dict[str, Any], state: State) -> _Work | None:
@@ -131,18 +140,23 @@ def _find_videos(config: PrepareJob, folder: Place, inputs: dict[str, Any], stat
 def _clips_to_take(work: VideoWork, folder: Place) -> set[str]:
     """The clips that a finished prepare refused for their files, which are others now; of a folder, new ones, too."""
     videos = Place.of(work.videos)
-    again, refused = set(), set()
-    for rows in quarantined_rows(folder):
-        again |= {row["clip_id"] for row in mended(videos, rows)}
-        refused |= {row["clip_id"] for row in rows}
+    again, refused = set(), set()  # of a folder, a clip_id may be another video's by now
+    for some in quarantined_rows(folder):
+        again |= {row["clip_id"] for row in mended(videos, some)}
+        refused |= {(row["video"], row["clip_id"]) for row in some}
     if work.annotations is not None and not work.cuts_scenes:
         return again
-    clips = {clip.clip_id: clip.video_id for clip in clips_of(work) if not isinstance(clip, RefusedRow)}
+    rows = (clip for clip in clips_of(work) if not isinstance(clip, RefusedRow))
+    clips = {clip.clip_id: (clip.video, clip.video_id) for clip in rows}
     again &= clips.keys()  # a scene that was refused is none of them: the others of its video are there
     if work.annotations is not None:
         return again
     indexed = set(read_index(folder, ["video_id"])["video_id"].to_pylist())
-    return {clip_id for clip_id in clips.keys() - (refused - again) if clips[clip_id] not in indexed}
+    return {
+        clip_id
+        for clip_id, (video, video_id) in clips.items()
+        if video_id not in indexed and (clip_id in again or (video, clip_id) not in refused)
+    }
 
 
 def video_work(config: PrepareJob) -> VideoWork:

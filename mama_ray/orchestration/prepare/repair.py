@@ -14,7 +14,6 @@ from mama_ray.storage.retries import with_retries
 
 NO_SUCH_FILE = "no such video file"
 _FILES_AT_ONCE = 1000
-_UNKNOWN = "unknown"
 
 
 def file_facts(video: Place, info: pafs.FileInfo) -> dict[str, int | None]:
@@ -50,12 +49,11 @@ def is_of_a_file(row: dict[str, Any]) -> bool:
 
 
 def _is_other(row: dict[str, Any], video: Place, info: pafs.FileInfo) -> bool:
-    was = row.get("file_bytes", _UNKNOWN)
-    if was == _UNKNOWN:  # of an earlier version, which did not note it
-        return info.is_file and row["reason"].startswith(NO_SUCH_FILE)
-    return {name: row[name] for name in ("file_bytes", "file_modified_ns")} != with_retries(
-        lambda: file_facts(video, info)
-    )
+    now = with_retries(lambda: file_facts(video, info))
+    if row["reason"].startswith(NO_SUCH_FILE):  # whatever was noted: an earlier version said so of lost disks, too
+        return now["file_bytes"] is not None
+    # An even earlier one noted nothing of the files.
+    return "file_bytes" in row and {name: row[name] for name in now} != now
 
 
 def quarantined_rows(folder: Place) -> Iterator[list[dict[str, Any]]]:

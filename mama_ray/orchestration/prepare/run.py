@@ -101,6 +101,9 @@ def empty_splits(config: PrepareJob) -> list[str]:
 
 def _complete(config: PrepareJob) -> PrepareJob:
     """Check which inputs are given together; without any, make the embedded corpus."""
+    for name in ("videos", "annotations", "shards", "output"):
+        if getattr(config, name) == "":  # of a shell's variable that is not set; it must not pass for none
+            raise UserError(f"--{name} is empty", wanted="a path or URI", remedy="leave it out where there is none")
     if config.shards and (config.videos or config.annotations):
         raise UserError("prepare takes videos with annotations, or shards", got="both", remedy="leave one of them out")
     if config.annotations and not config.videos:

@@ -11,13 +11,18 @@ import pyarrow.fs as pafs
 from mama_ray.data.annotations import Annotation
 from mama_ray.data.video.chunked import Chunk, chunks_to_fetch, order_chunks
 from mama_ray.data.video.settings import WindowConfig
-from mama_ray.orchestration.prepare.listing import names_in
+from mama_ray.orchestration.prepare.listing import has_names, names_in
 from mama_ray.orchestration.prepare.near_names import nearest_name
 from mama_ray.orchestration.prepare.repair import NO_SUCH_FILE, file_facts
+from mama_ray.storage.failures import StorageError
 from mama_ray.storage.places import Place
 from mama_ray.storage.retries import with_retries
 
 _COPY_BYTES = 8 << 20
+
+
+class MissingVideo(FileNotFoundError):
+    """A row names a video that the folder has not. Any other missing file is one that the storage lost."""
 
 
 class Sources:
@@ -32,9 +37,25 @@ class Sources:
     def local_path(self, row: Annotation) -> str:
         """Return the path of the file, or of the folder of chunks, that a clip is part of.
 
-        Raises FileNotFoundError when there is neither, and DecodeError for a folder without chunks.
+        Raises MissingVideo when there is neither, DecodeError for a folder without chunks, and StorageError where all
+        videos are gone: a disk that was taken away, or that one node has not mounted, says nothing of a video.
         """
         place = self._folder / row.video
+        try:
+            return self._local_path(place, row)
+        except MissingVideo:
+            self._check_folder()
+            raise
+
+    def _check_folder(self) -> None:
+        if not _has_videos(self._folder):
+            raise StorageError(
+                "the folder of videos is gone or empty",
+                got=self._folder,
+                remedy="put it back, on every node, then start again with the same arguments: the job goes on",
+            )
+
+    def _local_path(self, place: Place, row: Annotation) -> str:
         if place.is_local:
             _check_is_there(place.path)
             return place.path
@@ -79,7 +100,7 @@ class Sources:
 
 
 def _check_is_there(path: str) -> None:
-    """Raise FileNotFoundError where a path leads to no file or folder; other errors are those of the disk."""
+    """Raise MissingVideo where a path leads to no file or folder; other errors are those of the disk."""
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
@@ -87,9 +108,22 @@ def _check_is_there(path: str) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
             raise
-    raise FileNotFoundError(path)
+    raise MissingVideo(path)
+
+
+def _has_videos(folder: Place) -> bool:
+    if not folder.is_local:  # not listed: a large bucket takes minutes
+        return with_retries(folder.info).type != pafs.FileType.NotFound
+    try:
+        return has_names(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _download(place: Place, target: Path) -> None:
-    with place.open_stream() as source, open(target, "wb") as file:
+    try:
+        source = place.open_stream()
+    except FileNotFoundError as error:
+        raise MissingVideo(place.path) from error
+    with source, open(target, "wb") as file:
         shutil.copyfileobj(source, file, _COPY_BYTES)

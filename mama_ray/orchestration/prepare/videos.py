@@ -18,7 +18,7 @@ from mama_ray.orchestration.prepare.parts import WORK_FOLDER, Part, part_name, r
 from mama_ray.orchestration.prepare.repair import mended
 from mama_ray.orchestration.prepare.scenes import can_be_cut, rows_of_scenes
 from mama_ray.orchestration.prepare.series import ShardSeries
-from mama_ray.orchestration.prepare.sources import Sources
+from mama_ray.orchestration.prepare.sources import MissingVideo, Sources
 from mama_ray.storage.places import Place
 
 _SCENES_PER_VIDEO = 32  # about: a task is then as large as one without scenes
@@ -60,7 +60,8 @@ class VideoWork:
 def write_chunk_shard(work: VideoWork, number: int) -> tuple[int, int]:
     """Make the shard of chunk `number` and its part; return the numbers of clips and of refused clips.
 
-    Raises OSError when the storage of the output or of the videos fails; a bad video is a quarantine row.
+    Raises OSError when the storage of the output or of the videos fails, StorageError when all videos are gone;
+    a bad video is a quarantine row.
     """
     folder = Place.of(work.output)
     name = part_name(number)
@@ -81,7 +82,7 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) ->
         guard = guard_for(work.decode, work.num_trial_frames, work.window, work.transcode)
 
         def refuse(row: Annotation, error: Exception) -> None:
-            is_missing = isinstance(error, FileNotFoundError)
+            is_missing = isinstance(error, MissingVideo)
             reason = sources.describe_missing(row.video) if is_missing else str(error)
             known = {key: getattr(row, key) for key in _KNOWN}
             part.refuse(reason, **known, **sources.file_facts(row.video))
@@ -91,7 +92,7 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) ->
                 whole = annotation_from_json(line)
                 try:
                     rows = _rows_to_cut(whole, sources, guard, work)
-                except (DecodeError, FileNotFoundError) as error:
+                except (DecodeError, MissingVideo) as error:
                     refuse(whole, error)
                     continue
                 if rows != [whole]:
@@ -99,11 +100,12 @@ def _write_chunk_shard(work: VideoWork, folder: Place, name: str, shard: str) ->
                 for row in rows:
                     try:
                         clip, video, extension, facts = _read_clip(row, sources, guard, f"{scratch}/cut.mp4")
-                    except (DecodeError, FileNotFoundError) as error:
+                    except (DecodeError, MissingVideo) as error:
                         refuse(row, error)
                         continue
                     shard, location = series.add(clip, video, extension)  # its errors are the storage's
-                    part.rows.append(index_row(clip, location, shard, facts))
+                    path = {"video": row.video} if work.annotations is None else {}
+                    part.rows.append(index_row(clip, location, shard, facts | path))
                     part.clamped["end"] += facts["is_clamped"]
                     if facts.get("num_missing"):
                         part.clamped["frames"] += 1

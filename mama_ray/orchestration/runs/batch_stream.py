@@ -5,8 +5,8 @@ of seed, epoch and index) and has them read and decoded. So nothing about the co
 trainer, the data cursor is the step, and `preserve_order` keeps the plan's order whatever finishes first.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import ray
@@ -88,7 +88,9 @@ def decode_cpus(
     *,
     num_runs: int = 1,
     worker_labels: Mapping[str, str] | None = None,
+    worker_resources: Mapping[str, float] | None = None,
     decode_labels: Mapping[str, str] | None = None,
+    nodes: Sequence[Mapping[str, Any]] | None = None,
 ) -> float:
     """Return a worker's share of the CPUs that the workers of all runs leave over on the nodes that decode.
 
@@ -96,15 +98,28 @@ def decode_cpus(
     where there is no such node: a task that reserves a CPU makes an autoscaler start one.
     Ray Data (2.60) was seen to run half as many tasks at a time as a limit of two CPUs or more allows
     (benchmarks/data_loading.py), so the limit is twice the share.
+
+    Args:
+        worker_resources: what a worker reserves beside its CPUs: it is on no node that has less of it in all.
+        nodes: as `ray.nodes()` tells of them, which is asked where they are not given.
     """
     num_workers = world_size * num_runs
-    nodes = [node for node in ray.nodes() if node["Alive"] and matches(node["Labels"] or {}, decode_labels or {})]
+    nodes = [
+        node
+        for node in (ray.nodes() if nodes is None else nodes)
+        if node["Alive"] and matches(node["Labels"] or {}, decode_labels or {})
+    ]
     if not nodes:
         return 1.0
     spare = sum(node["Resources"].get("CPU", 0.0) for node in nodes)
-    if any(matches(node["Labels"] or {}, worker_labels or {}) for node in nodes):
+    if any(_may_hold_workers(node, worker_labels or {}, worker_resources or {}) for node in nodes):
         spare -= num_workers * cpus_per_worker
     if spare < 1.0:
         return 0.0
     share = max(1.0, spare // num_workers)
     return share if share == 1.0 else 2 * share
+
+
+def _may_hold_workers(node: Mapping[str, Any], labels: Mapping[str, str], resources: Mapping[str, float]) -> bool:
+    has_all = all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.items())
+    return has_all and matches(node["Labels"] or {}, labels)

@@ -18,7 +18,7 @@ import torch
 
 from mama_ray.errors import UserError
 from mama_ray.objectives.gather import gather_plain
-from mama_ray.storage.manifest import MANIFEST
+from mama_ray.storage.manifest import MANIFEST, verify_manifest
 from mama_ray.storage.places import Place, set_usual_modes
 from mama_ray.storage.retries import with_retries
 from mama_ray.training.manifest import (
@@ -70,7 +70,8 @@ def retain_checkpoints(run_folder: Place, num_to_keep: int, *, newest_step: int)
     """Delete old checkpoints, but never the newest `num_to_keep` nor the best by validation.
 
     Those that count are whole and not beyond `newest_step`, where the run stands: what lies beyond was found damaged
-    when the run was resumed, and must neither push a whole one out nor be taken for the run's end.
+    when the run was resumed, and must neither push a whole one out nor be taken for the run's end. One that is whole
+    after all stays: it may be another group's, which took over from a worker that was only slow.
     """
     refs = list_checkpoints(run_folder)
     whole = [ref for ref in refs if ref.problem is None and ref.step <= newest_step]
@@ -79,7 +80,8 @@ def retain_checkpoints(run_folder: Place, num_to_keep: int, *, newest_step: int)
     for ref in refs:
         # A manifest that cannot be read now may be readable again: what is newer than the kept ones stays.
         is_in_the_way = ref.problem is None or (newest and ref.step < newest[0].step)
-        if is_in_the_way and ref.place not in kept:
+        is_beyond = ref.step > newest_step
+        if is_in_the_way and ref.place not in kept and not (is_beyond and verify_manifest(ref.place) is None):
             _discard(ref.place)
 
 

@@ -38,6 +38,8 @@ from mama_ray.storage.small_files import MAX_SETTINGS_BYTES
 from mama_ray.training.manifest import latest_valid_checkpoint, list_checkpoints
 from mama_ray.training.optim import schedules_agree
 
+_OF_A_SWEEP = ("study.db", "trials")
+
 
 @dataclass(frozen=True)
 class BegunRun:
@@ -75,8 +77,11 @@ def compare_with_begun(job: Config, run_folder: Place) -> BegunRun | None:
     """Return what is known of a run that has a checkpoint, None for a new one.
 
     Raises UserError where the job differs from the run's in anything that decides what is learned: only places may be
-    given otherwise, and num_epochs where the schedule does not depend on it.
+    given otherwise, and num_epochs where the schedule does not depend on it; and for the folder of a sweep.
     """
+    if any((run_folder / name).exists() for name in _OF_A_SWEEP):
+        remedy = "give --run another name"
+        raise UserError("the folder of the run is that of a sweep", got=run_folder, remedy=remedy)
     place = run_folder / "config.yaml"
     if not (place.is_file() and list_checkpoints(run_folder)):
         return None

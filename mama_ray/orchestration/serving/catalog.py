@@ -16,7 +16,7 @@ from mama_ray.storage.places import Place
 _TABLE_COLUMNS = (
     "clip_id", "video_sha256", "sample", "caption", "source", "model", "similarity", "flags", "error",
 )  # fmt: skip
-_NOT_READ, _NOT_KEPT = ("truth", "questions"), "source_sha256"
+_NOT_READ, _NOT_KEPT = ("truth", "questions", "video"), "source_sha256"
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,20 @@ _DEFAULT_SEEDS = SweepJob.model_fields["seeds"].default
 
 
 def refuse_unsound(job: SweepJob, plan: SweepPlan) -> None:
-    """Raise UserError for seeds that would do nothing, and for a variant, a choice or an end of a domain whose inputs
-    are not there or whose trials report no objective; it needs no Ray."""
+    """Raise UserError for seeds that would do nothing, for other places of the trials, and for a variant, a choice or
+    an end of a domain whose inputs are not there or whose trials report no objective; it needs no Ray."""
     _refuse_unread_seeds(job)
+    _refuse_names_of_trials(plan)
     looked_at = [_reads(plan.base)]
+    caption_modes = set() if plan.settings else {plan.base.data.caption_mode}
     for name, one in jobs_of(plan):
+        caption_modes.add(one.data.caption_mode)
+        if len(caption_modes) > 1:
+            raise UserError(
+                f"{name} is refused: values of val on single captions and on paragraphs cannot be compared",
+                got=f"data.caption_mode {' and '.join(sorted(caption_modes))}",
+                wanted="one for all trials",
+            )
         with _told_of(name):
             for metric in job.objectives:
                 require_measured(metric, one)
@@ -51,6 +60,12 @@ def _told_of(name: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(f"{name} is refused: {error}") from error
+
+
+def _refuse_names_of_trials(plan: SweepPlan) -> None:
+    for name, keys in (("search_space", plan.distributions), *(plan.settings or {}).items()):
+        if taken := sorted({"run", "storage"} & set(keys)):
+            raise UserError(f"{name} is refused: the sweep itself says where its trials lie", got=", ".join(taken))
 
 
 def _refuse_unread_seeds(job: SweepJob) -> None:

@@ -170,8 +170,8 @@ def requeue_unfinished(study: optuna.Study) -> int:
     for trial in trials:
         if trial.state == TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
-        # One that was killed while it was being made has only what it was queued with, or nothing to do again.
-        point = trial.params or trial.system_attrs.get(_QUEUED_POINT)
+        # One that was killed while it was being made has some of what it was queued with, or nothing to do again.
+        point = trial.params | trial.system_attrs.get(_QUEUED_POINT, {})
         if trial.state in (TrialState.RUNNING, TrialState.FAIL) and point and run_of(trial) not in taken:
             unfinished[run_of(trial)] = point
     for run, point in unfinished.items():
@@ -197,6 +197,14 @@ def latest_by_run(study: optuna.Study) -> list[FrozenTrial]:
         if run is not None:
             runs[run] = trial
     return list(runs.values())
+
+
+def curves_by_run(study: optuna.Study) -> dict[str, dict[int, float]]:
+    """Return the values of every run by step, of all the trials that it had."""
+    curves: dict[str, dict[int, float]] = {}
+    for trial in study.get_trials(deepcopy=False):
+        curves.setdefault(run_of(trial), {}).update(trial.intermediate_values)
+    return curves
 
 
 def _define(distributions: Mapping[str, BaseDistribution], objectives: Mapping[str, str], definition: str) -> str:

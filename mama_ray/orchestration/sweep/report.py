@@ -1,6 +1,7 @@
 """What a sweep leaves behind: the best config as a file that trains as it is, a table of trials, a report page."""
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,10 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 from mama_ray.config import config_to_yaml, with_overrides
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import find_user_error
-from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, latest_by_run, run_of
+from mama_ray.orchestration.sweep.database import RUN_ATTRIBUTE, curves_by_run, latest_by_run, run_of
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import SweepPlan
 from mama_ray.orchestration.sweep.values import FAILURE, describe_values, missing_metrics
+from mama_ray.reporting.provenance import read_environment
 from mama_ray.reporting.sweep_page import (
     State,
     SweepReport,
@@ -35,6 +37,9 @@ _STATES: dict[TrialState, State] = {
     TrialState.WAITING: "running",
 }
 _MIN_FOR_IMPORTANCES = 4
+_NUM_SHOWN = 3
+
+logger = logging.getLogger(__name__)
 
 
 def failures_of(results: Iterable[Any], objectives: Iterable[str]) -> dict[str, str]:
@@ -66,9 +71,14 @@ def write_outcome(
     """
     metric = next(iter(job.objectives))
     runs = place / "trials"
-    trials = [_with_curve(_trial(found, failures), metric, runs / run_of(found)) for found in latest_by_run(study)]
+    curves = curves_by_run(study)
+    ended = [_trial(found, curves[run_of(found)], failures) for found in latest_by_run(study)]
+    trials = [_with_curve(trial, metric, runs / trial.name) for trial in ended]
+    warning = _other_clips(trials, runs)
+    if warning:
+        logger.warning(warning)
     (place / "trials.json").write_whole(json.dumps([_record(trial) for trial in trials], indent=1))
-    report = _report(job, plan, study, trials)
+    report = _report(job, plan, study, trials, warning)
     page = write_sweep_report(place / "report", report)
     told = f"{len(trials)} trials ({_counts(trials)})"
     where = join_uri(plan.uri, "report", page.rsplit("/", 1)[1])
@@ -93,7 +103,7 @@ def best_of(trials: Sequence[SweepTrial], objectives: Mapping[str, str]) -> Swee
     return max(complete, key=lambda trial: (sign * trial.values[0], -trial.number), default=None)
 
 
-def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[SweepTrial]) -> SweepReport:
+def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[SweepTrial], warning: str) -> SweepReport:
     complete = [trial for trial in trials if trial.state == "complete"]
     best = None if job.variants else best_of(trials, job.objectives)
     base_point = plan.first_points[0] if plan.first_points and not job.variants else None
@@ -115,15 +125,16 @@ def _report(job: SweepJob, plan: SweepPlan, study: optuna.Study, trials: list[Sw
         importances=_importances(study, len(complete)) if not job.variants and len(job.objectives) == 1 else {},
         front=tuple(front),
         variants=variants,
-        lead=f"Chosen by the {ends} {metric} of the val split at the last step; the test split was not looked at.",
+        lead=f"Chosen by the {ends} {metric} of the val split at the last step; the test split was not looked at."
+        f"{warning and f' {warning}'}",
         facts=facts,
     )
 
 
-def _trial(found: FrozenTrial, failures: Mapping[str, str]) -> SweepTrial:
+def _trial(found: FrozenTrial, values_by_step: Mapping[int, float], failures: Mapping[str, str]) -> SweepTrial:
     name = found.user_attrs[RUN_ATTRIBUTE]
     state = _STATES[found.state]
-    curve = tuple(sorted(found.intermediate_values.items()))
+    curve = tuple(sorted(values_by_step.items()))
     values = tuple(found.values or ()) if state in ("complete", "pruned") else ()
     step_s = found.user_attrs.get("step_s")
     return SweepTrial(
@@ -149,6 +160,24 @@ def _with_curve(trial: SweepTrial, metric: str, run_folder: Place) -> SweepTrial
     except (OSError, UserError):  # the page does without it
         return trial
     return replace(trial, curve=tuple(zip(steps, values, strict=True)))
+
+
+def _other_clips(trials: Sequence[SweepTrial], runs: Place) -> str:
+    """Return what there is to warn of where trials, of other shards or captions, were validated on other clips."""
+    found: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.state != "complete":
+            continue
+        try:
+            summary = read_environment(runs / trial.name).get("data", {})
+        except (OSError, UserError):  # the page does without it
+            continue
+        if digest := summary.get("hash_of_ids", {}).get("val"):
+            found.setdefault(digest, []).append(trial.name)
+    if len(found) < 2:
+        return ""
+    shown = " and ".join(", ".join(names[:_NUM_SHOWN]) for names in found.values())
+    return f"These values cannot be compared: trials were validated on different clips ({shown})."
 
 
 def _record(trial: SweepTrial) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import ray
 from optuna.samplers import TPESampler
 from ray import tune
 
-from mama_ray.config import config_to_yaml
+from mama_ray.config import config_to_yaml, load_yaml
 from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.connect import connect
 from mama_ray.orchestration.prepare.embedded import embedded_shards
@@ -33,6 +33,8 @@ from mama_ray.storage.failures import StorageError
 from mama_ray.storage.first_look import ensure_writable
 from mama_ray.storage.lease import LEASE_NAME, Lease
 from mama_ray.storage.places import Place, absolute_uri
+from mama_ray.storage.small_files import MAX_SETTINGS_BYTES
+from mama_ray.training.manifest import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def sweep(job: SweepJob) -> str:
     plan = plan_sweep(job)
     folder = Place.of(plan.uri)
     ensure_writable(plan.uri)
+    _refuse_other_jobs(folder)
     look_at_inputs(plan.base)
     with Lease(folder / LEASE_NAME, "sweep"), StudyStore(job.study, job.run, folder) as store:
         search_of = (plan.distributions, job.objectives)
@@ -69,6 +72,15 @@ def sweep(job: SweepJob) -> str:
             search = StudySearch(store, study, plan.distributions, job.objectives, num_samples=plan.num_samples)
             failures = _run_trials(job, plan, base, search, num_left)
         return write_outcome(job, plan, study, folder, failures)
+
+
+def _refuse_other_jobs(folder: Place) -> None:
+    """Raise UserError where the sweep's folder is that of a run, which could never be resumed with a sweep's config."""
+    place = folder / "config.yaml"
+    is_begun = place.is_file()
+    values = load_yaml(place.read_text(MAX_SETTINGS_BYTES), source=place.uri) if is_begun else {}
+    if (is_begun and "train" not in values) or list_checkpoints(folder):
+        raise UserError("the folder of the sweep is that of another job", got=folder, remedy="give --run another name")
 
 
 def _sampler(job: SweepJob, study: optuna.Study) -> TPESampler:

@@ -59,12 +59,12 @@ def check_search_space(base: _ConfigT, search_space: SearchSpace) -> dict[str, B
 
 
 def values_of(config: Config, keys: Mapping[str, Any] | list[str]) -> dict[str, Any]:
-    """Return what `config` holds under dotted keys."""
+    """Return what `config` holds under dotted keys; None below a group that is null."""
     found = {}
     for key in keys:
         value: Any = config
         for name in key.split("."):
-            value = getattr(value, name)
+            value = None if value is None else getattr(value, name)
         found[key] = value
     return found
 

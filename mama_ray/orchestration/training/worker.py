@@ -34,6 +34,7 @@ from mama_ray.orchestration.runs.batch_stream import decode_cpus, stream_arrays
 from mama_ray.orchestration.runs.checkpoint_store import newest_checkpoint, require_same_step
 from mama_ray.orchestration.runs.recording import Recording
 from mama_ray.orchestration.runs.worker import autocast_for, begin_work
+from mama_ray.orchestration.runs.worker_group import resources_of_worker
 from mama_ray.orchestration.training.class_validation import ClassValidation
 from mama_ray.orchestration.training.clip_reader import (
     Asked,
@@ -112,8 +113,14 @@ def train_fn_per_worker(loop_config: dict) -> None:
 
 
 def _share_of_cpus(job: TrainJob, world_size: int, num_runs: int) -> float:
-    labels = {"worker_labels": job.placement.worker_labels, "decode_labels": job.placement.decode_labels}
-    return decode_cpus(job.cpus_per_worker, world_size, num_runs=num_runs, **labels)
+    return decode_cpus(
+        job.cpus_per_worker,
+        world_size,
+        num_runs=num_runs,
+        worker_labels=job.placement.worker_labels,
+        worker_resources=resources_of_worker(job, job.placement),
+        decode_labels=job.placement.decode_labels,
+    )
 
 
 def build_model(job: TrainJob, summary: dict, checkpoint: Path | None = None) -> DualEncoder:

@@ -5,9 +5,14 @@ import pytest
 
 from mama_ray.data.clip import make_clip_id
 from mama_ray.data.index import INDEX_SCHEMA, read_index
+from mama_ray.errors import UserError
+from mama_ray.orchestration.prepare.chunks import write_chunks
+from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.join import _write_index
-from mama_ray.orchestration.prepare.parts import Part, part_name, write_part
+from mama_ray.orchestration.prepare.parts import MAX_PARTS, Part, part_name, write_part
+from mama_ray.orchestration.prepare.plan import video_work
 from mama_ray.storage.places import Place
+from tests.orchestration.prepare.in_process import options
 
 
 def write_parts(folder: Place, ids_of_shards: list[list[str]]) -> tuple[list[str], dict]:
@@ -60,3 +65,11 @@ def test_ids_are_those_of_the_rule(tmp_path, ids_of_shards):
     assert found == renamed_one_by_one(ids_of_shards)
     assert len(set(found)) == len(found)
     assert read_index(folder).schema.field("clip_id").type == pa.large_string()
+
+
+def test_more_shards_than_names_in_order_are_refused_before_one_is_made(folder):
+    work = video_work(PrepareJob(**options(folder)))
+    assert sorted([part_name(MAX_PARTS - 1), part_name(9)]) == ["000009", "999999"]
+    with pytest.raises(UserError, match="too many shards for one output: wanted 1000000 at most; set a larger clips_"):
+        write_chunks(work, first=MAX_PARTS - 1)
+    assert list((folder / "out").glob("*.tar")) == []

@@ -23,3 +23,11 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_made(tmp_path, ch
     with pytest.raises(UserError, match=message):
         run(PrepareJob(**{"output": str(tmp_path / "output"), **change}))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "void"]
+
+
+@pytest.mark.parametrize("name", ["videos", "annotations", "shards", "output"])
+def test_an_empty_path_does_not_pass_for_none_for_which_the_embedded_corpus_is_made(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"--{name} is empty: wanted a path or URI"):
+        run(PrepareJob(**{name: ""}))
+    assert list(tmp_path.iterdir()) == []

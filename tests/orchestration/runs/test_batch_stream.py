@@ -1,12 +1,18 @@
-"""The stream of meta batches: shuffled, endless, every clip of the meta-set, in the same order after a resume."""
+"""The stream of meta batches: shuffled, endless, every clip of the meta-set, in the same order after a resume. And how
+many CPUs decode for a worker.
+"""
 
 from itertools import islice
 
 import numpy as np
 import pytest
 
+from mama_ray.config import load_config
 from mama_ray.data.batch import PADDING_ROW
+from mama_ray.orchestration.runs.batch_stream import decode_cpus
+from mama_ray.orchestration.runs.worker_group import resources_of_worker
 from mama_ray.orchestration.training.clip_reader import meta_batches
+from mama_ray.orchestration.training.job import TrainJob
 
 NUM_CLIPS, BATCH = 12, 4
 META_SET = {
@@ -58,3 +64,26 @@ def test_frames_and_texts_of_a_meta_batch_belong_to_its_rows():
     stream = meta_batches(META_SET, first_meta_step=0, batch_size=BATCH, rank=0, world_size=1, seed=0)
     batch = next(stream)
     assert batch.frames.flatten().tolist() == batch.token_ids.flatten().tolist() == batch.rows.tolist()
+
+
+def node(group: str, **resources: float) -> dict:
+    """A node as Ray tells of it."""
+    return {"Alive": True, "Labels": {"mama-ray/group": group}, "Resources": resources}
+
+
+@pytest.mark.parametrize(("num_decode_cpus", "share"), [((16,), 4.0), ((8,), 1.0), ((16, 16), 8.0)])
+def test_workers_whose_resources_decode_nodes_lack_take_none_of_their_cpus(num_decode_cpus, share):
+    job = load_config(TrainJob, "configs/train/cluster.yaml")
+    decoding = [node("decode", CPU=count) for count in num_decode_cpus]
+    nodes = [node("head", CPU=2), *[node("train", CPU=48, GPU=4, train_slot=4)] * 2, *decoding]
+    found = decode_cpus(
+        job.cpus_per_worker,
+        8,
+        worker_labels=job.placement.worker_labels,
+        worker_resources=resources_of_worker(job, job.placement),
+        decode_labels=job.placement.decode_labels,
+        nodes=nodes,
+    )
+    assert found == share
+    shared = [node("decode", CPU=16, train_slot=8, GPU=8)]
+    assert decode_cpus(1.0, 8, worker_resources={"CPU": 1, "GPU": 1, "train_slot": 1}, nodes=shared) == 1.0

@@ -117,6 +117,13 @@ def test_a_damaged_checkpoint_beyond_the_run_pushes_no_whole_one_out(place, tmp_
     assert [ref.step for ref in list_checkpoints(place)] == [6]
 
 
+def test_a_worker_that_is_behind_deletes_no_whole_checkpoint_of_those_that_took_over(place, tmp_path):
+    for step in (4, 8, 12):
+        publish(place, tmp_path, step)
+    retain_checkpoints(place, 1, newest_step=4)
+    assert [ref.step for ref in list_checkpoints(place)] == [4, 8, 12]
+
+
 def test_a_checkpoint_whose_manifest_cannot_be_read_now_is_not_deleted_for_it(place, tmp_path):
     for step in (4, 8):
         publish(place, tmp_path, step)

@@ -41,6 +41,13 @@ def test_a_new_folder_has_not_begun(tmp_path):
     assert compare_with_begun(job_of(**{"optim.lr": 1.0}), Place.of(tmp_path)) is None
 
 
+@pytest.mark.parametrize("name", ["study.db", "trials"])
+def test_the_folder_of_a_sweep_is_refused_before_its_config_is_replaced(tmp_path, name):
+    (tmp_path / name).mkdir() if name == "trials" else (tmp_path / name).touch()
+    with pytest.raises(UserError, match="is that of a sweep: got .*; give --run another name"):
+        compare_with_begun(job_of(), Place.of(tmp_path))
+
+
 def test_places_may_be_given_otherwise_and_are_told_apart_from_settings(begin):
     folder = begin(job_of(**{"data.tokenizer": "/t", "data.caption_tables": ["/c"]}), {"shards": "x"})
     moved = job_of(shards="/b", **{"data.tokenizer": "/t", "data.caption_tables": ["/d"], "model.pretrained": "/w"})

@@ -6,12 +6,17 @@ import pytest
 
 from mama_ray.config import with_overrides
 from mama_ray.errors import UserError
+from mama_ray.orchestration.runs.run_folder import write_run_config
 from mama_ray.orchestration.sweep.checks import check_all_sizes, refuse_unsound
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.plan import plan_sweep
 from mama_ray.orchestration.sweep.report import failures_of
+from mama_ray.orchestration.sweep.run import sweep
 from mama_ray.orchestration.sweep.space import edges_of
 from mama_ray.orchestration.sweep.values import FAILURE
+from mama_ray.orchestration.training.job import TrainJob
+from mama_ray.storage.places import Place
+from mama_ray.training.manifest import step_directory, write_manifest
 
 ANSWERS = {"task.kind": "question_answering", "task.contrast": False}
 
@@ -40,6 +45,16 @@ def checked(settings: dict) -> None:
         ({"variants": {"a": {"model.preset": "none"}}}, "variant a is refused: .*none"),
         ({"search_space": {"model.preset": {"choice": ["tiny", "none"]}}}, "model.preset = none is refused"),
         ({"seeds": [0, 1]}, "seeds are those of an ablation.*wanted train.seed"),
+        ({"variants": {"a": {"run": "mine"}}}, "a is refused: the sweep itself says where its trials lie: got run"),
+        ({"search_space": {"storage": {"choice": ["x", "y"]}}}, "search_space is refused: .* got storage"),
+        (
+            {"variants": {"a": {}, "b": {"data.caption_mode": "paragraph"}}},
+            "b is refused: values of val on single captions and on paragraphs cannot be compared",
+        ),
+        (
+            {"search_space": {"data.caption_mode": {"choice": ["draw", "paragraph"]}}},
+            "data.caption_mode = paragraph is refused: values of val",
+        ),
         ({"variants": {"a": {"seed": 3}}}, "variant a is refused: an ablation's seeds"),
         ({"variants": {"a": {}}, "train": {"seed": 5}}, "not with train.seed: got train.seed 5 and seeds"),
     ],
@@ -49,11 +64,24 @@ def test_a_trial_that_could_tell_nothing_is_refused_with_its_name(settings, told
         checked(settings)
 
 
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_the_folder_of_a_run_is_refused_and_its_config_stays(tmp_path, is_trained):
+    write_run_config(TrainJob(), Place.of(tmp_path / "mine"))
+    if is_trained:
+        (tmp_path / "mine/checkpoints" / step_directory(3)).mkdir(parents=True)
+        write_manifest(tmp_path / "mine/checkpoints" / step_directory(3), step=3, selection=None)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="the folder of the sweep is that of another job"):
+        sweep(SweepJob(storage=str(tmp_path), run="mine"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_what_is_right_is_let_through_as_a_dump_of_it_is():
     for settings in (
         {},
         {"train": {"seed": 5}},
         {"variants": {"a": {}, "b": {}}, "seeds": [0, 1], "train": {"seed": 1}},
+        {"variants": {"a": {"data.caption_mode": "paragraph"}, "b": {"data.caption_mode": "paragraph"}}},
         {"variants": {"a": ANSWERS, "b": ANSWERS | {"task.eta": 2.0}}, "objectives": {"val/accuracy": "max"}},
     ):
         checked(settings)

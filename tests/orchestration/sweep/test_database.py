@@ -9,7 +9,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from ray.tune import TuneError
 from ray.tune.search import Searcher
@@ -18,38 +17,14 @@ from mama_ray.errors import UserError
 from mama_ray.orchestration.cluster.entry import _failure
 from mama_ray.orchestration.sweep.database import (
     FILE_NAME,
-    RUN_ATTRIBUTE,
-    StudyStore,
-    latest_by_run,
     num_finished,
     requeue_unfinished,
 )
 from mama_ray.orchestration.sweep.job import SweepJob
 from mama_ray.orchestration.sweep.search import StudySearch
-from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE, STEP
-from mama_ray.storage.places import Place
+from mama_ray.orchestration.sweep.values import FAILURE, IS_OF_STORAGE
+from tests.orchestration.sweep.studies import NUM_STEPS, OBJECTIVES, SPACE, opened, result, search_on, store_at
 from tests.storage.small_disks import remount
-
-SPACE = {"objective.margin": FloatDistribution(0.0, 0.4)}
-OBJECTIVES = {"val/t2v_R@1": "max"}
-NUM_STEPS = 12
-
-
-def store_at(folder, url: str | None = None) -> StudyStore:
-    return StudyStore(url, "sweep", Place.of(str(folder)))
-
-
-def opened(store: StudyStore, space=SPACE, objectives=OBJECTIVES, points=({"objective.margin": 0.1},), definition="{}"):
-    return store.open_study(space, objectives, first_points=points, definition=definition)
-
-
-def search_on(store: StudyStore, seed: int = 0) -> StudySearch:
-    study = optuna.load_study(study_name=store.name, storage=store.storage, sampler=TPESampler(seed=seed))
-    return StudySearch(store, study, SPACE, OBJECTIVES, num_samples=5)
-
-
-def result(step: int, value: float | None, num_steps: int = NUM_STEPS) -> dict:
-    return {STEP: step, "num_steps": num_steps, "throughput/step_s": 0.5, "val/t2v_R@1": value}
 
 
 def test_trials_end_complete_pruned_or_failed_and_the_base_comes_first(tmp_path):
@@ -152,49 +127,6 @@ def test_a_trial_with_fewer_steps_than_the_base_is_complete_at_its_own_last_one(
         search.suggest("a")
         search.on_trial_complete("a", result(6, 30.0, num_steps=6))
         assert study.trials[0].state == TrialState.COMPLETE
-
-
-def test_a_killed_sweep_tells_its_orphans_failed_and_gives_their_runs_to_new_trials(tmp_path):
-    with store_at(tmp_path) as store:
-        opened(store)
-        search = search_on(store)
-        point = [search.suggest(name)["point"] for name in "abc"][1]
-        search.on_trial_complete("a", result(NUM_STEPS, 30.0))
-        search.on_trial_complete("c", None, error=True)
-    with store_at(tmp_path) as store:  # b was running when everything was killed
-        study = opened(store)
-        assert requeue_unfinished(study) == 2
-        assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
-        assert requeue_unfinished(study) == 0, "a start that dies at once queues nothing twice"
-        search = search_on(store, seed=3)
-        assert search.suggest("x") == {"run": "trial-0001", "point": point}
-        assert search.suggest("y")["run"] == "trial-0002"
-        assert search.suggest("z")["run"] not in {"trial-0000", "trial-0001", "trial-0002"}
-        for name in "xyz":
-            search.on_trial_complete(name, result(NUM_STEPS, 31.0))
-        assert num_finished(study) == 4
-        runs = [trial.user_attrs[RUN_ATTRIBUTE] for trial in latest_by_run(study)]
-        assert len(runs) == len(set(runs)) == 4
-        assert {trial.state for trial in latest_by_run(study)} == {TrialState.COMPLETE}
-
-
-def test_a_queued_point_is_not_lost_when_the_sweep_is_killed_while_its_trial_is_made(tmp_path):
-    with store_at(tmp_path) as store:
-        study = opened(store)
-        study.ask()  # what has taken the point, but has no name and no values yet
-        assert study.trials[0].params == {}
-        assert requeue_unfinished(study) == 1
-        assert search_on(store).suggest("a") == {"run": "trial-0000", "point": {"objective.margin": 0.1}}
-        study.ask()  # one of its own choosing, killed before it chose
-        assert requeue_unfinished(study) == 1, "only the one with a point"
-
-
-def test_a_start_that_was_killed_while_it_queued_its_first_points_queues_the_rest(tmp_path):
-    points = [{"objective.margin": value} for value in (0.1, 0.2, 0.3)]
-    with store_at(tmp_path) as store:
-        study = optuna.create_study(storage=store.storage, study_name="sweep", direction="maximize")
-        study.enqueue_trial(points[0])
-        assert len(opened(store, points=points).trials) == 3
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,13 @@ def test_the_base_is_a_point_of_the_space_only_where_it_lies_inside():
         assert point_of(with_overrides(TrainJob(), outside), distributions) is None
 
 
+def test_a_key_of_a_group_that_the_base_leaves_null_is_searched_and_the_base_lies_outside():
+    job = SweepJob(search_space={"model.lora.rank": {"int": [4, 16]}})
+    assert job.train.model.lora is None
+    plan = plan_sweep(job)
+    assert (plan.first_points, plan.distributions) == ([], {"model.lora.rank": IntDistribution(4, 16)})
+
+
 def test_equal_spaces_are_described_alike_and_others_are_not():
     distributions = check_search_space(TrainJob(), SPACE)
     turned = check_search_space(TrainJob(), dict(reversed(SPACE.items())))
