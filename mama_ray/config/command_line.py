@@ -114,7 +114,11 @@ def _read_value(option: str, annotation: Any, words: list[str]) -> Any:
     if len(words) == 1:
         forms = [*([None] if words[0] == "None" else []), resolved[0], words[0], resolved, words]
         if words[0].startswith(("[", "{")) and not _accepts(annotation, words[0]):
-            forms.insert(0, parse_flow(words[0], source=option))
+            try:
+                forms.insert(0, parse_flow(words[0], source=option))
+            except ConfigError:
+                if not (_accepts(annotation, words) and _is_balanced(words[0])):
+                    raise  # else it is a pattern such as [0-5].*, whose brackets are no list's
     else:
         forms = [resolved, words]
         if len(words) % 2 == 0:  # name value name value ..., for a mapping
@@ -122,6 +126,10 @@ def _read_value(option: str, annotation: Any, words: list[str]) -> Any:
         if _accepts(annotation, {}):  # so that an error names the value inside the mapping
             forms.reverse()
     return next((form for form in forms if _accepts(annotation, form)), forms[0])
+
+
+def _is_balanced(text: str) -> bool:
+    return all(text.count(opening) == text.count(closing) for opening, closing in ("[]", "{}"))
 
 
 def _accepts(annotation: Any, value: Any) -> bool:

@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import subprocess
+import tomllib
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -64,6 +67,17 @@ def test_the_image_has_a_pinned_base_and_a_user_who_is_not_root():
 def test_the_images_extra_is_one_of_the_packages(extra):
     assert f'\n{extra} = ["vllm' in (ROOT / "pyproject.toml").read_text()
     assert f"--build-arg EXTRA={extra}" in read("Dockerfile")
+
+
+@pytest.mark.parametrize(("more", "wanted"), [("", ["gpu"]), ("serve mlflow", ["gpu", "serve", "mlflow"])])
+def test_the_image_has_as_many_extras_as_are_asked_for(more, wanted):
+    (command,) = [rest for word, rest in instructions() if word == "RUN" and "--requirements" in rest]
+    shell = f'uv() {{ printf "%s\\n" "$@"; }}; {command}'
+    done = subprocess.run(["sh", "-c", shell], env={"EXTRA": "gpu", "WITH": more}, capture_output=True, text=True)
+    words = done.stdout.splitlines()
+    assert [after for before, after in pairwise(words) if before == "--extra"] == wanted, done.stderr
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(wanted) <= set(extras) and "boto3" in words
 
 
 def commands() -> list[tuple[str, str, str]]:

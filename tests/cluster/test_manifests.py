@@ -139,3 +139,14 @@ def test_a_jobs_cluster_goes_when_the_job_is_done():
     assert spec["submissionMode"] == "K8sJobMode"
     assert spec["runtimeEnvYAML"].split() == ["working_dir:", "/app"]
     assert "WORKDIR /app" in read("Dockerfile")
+
+
+@pytest.mark.parametrize("file", SPECS)
+def test_the_disk_that_empty_node_groups_are_tagged_with_holds_every_pod(file):
+    guide = (ROOT / "docs/quickstart_cluster.md").read_text()
+    tagged, volume = (
+        float(re.search(pattern, guide)[1]) for pattern in (r"ephemeral-storage,Value=(\d+)Gi", r"volume-size (\d+)")
+    )
+    asked = [container["resources"]["limits"]["ephemeral-storage"] for container in containers(SPECS[file])]
+    assert all(float(amount.removesuffix("Gi")) <= tagged for amount in asked)
+    assert tagged < 0.9 * volume  # what Kubernetes leaves of a disk for pods

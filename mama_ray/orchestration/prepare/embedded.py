@@ -9,15 +9,12 @@ from mama_ray.data.synthetic.config import CorpusConfig
 from mama_ray.orchestration.prepare.corpus import build_corpus
 from mama_ray.orchestration.prepare.job import PrepareJob
 from mama_ray.orchestration.prepare.run import run
-from mama_ray.storage.places import Place, join_uri
-
-_DEFAULT_HOME = "runs"  # where the corpus is kept when the run's own storage is not a local folder
+from mama_ray.storage.places import join_uri
 
 
 def embedded_shards(corpus: CorpusConfig, storage: str) -> str:
-    """Return the folder of the corpus's shards under `storage`, making them if need be."""
-    home = storage if Place.of(storage).is_local else _DEFAULT_HOME
-    folder = join_uri(home, folder_name(corpus))
+    """Return the folder of the corpus's shards under `storage`, which all nodes see, making them if need be."""
+    folder = join_uri(storage, folder_name(corpus))
     build_corpus(corpus, folder)
     shards = join_uri(folder, "shards")
     run(PrepareJob(videos=join_uri(folder, "videos"), annotations=join_uri(folder, "annotations.jsonl"), output=shards))

@@ -21,7 +21,7 @@ from mama_ray.orchestration.prepare.splits import SplitDraw, SplitRequest, draw_
 _ROWS_AT_ONCE = 10_000
 _CREATE = """
     CREATE TABLE rows (number INTEGER PRIMARY KEY, clip_id TEXT, video_id TEXT, video TEXT, is_named INTEGER,
-        has_split INTEGER, line TEXT)
+        split TEXT, line TEXT)
 """
 # The rows of a clip together and the clips of a video together, so that it is opened once, in the order in which they
 # first come.
@@ -57,8 +57,9 @@ def checked_clips(
 
     A clip has the captions of all rows that agree with its first one in everything else; a row of the same clip_id that
     does not agree is refused. Of two videos that differ in the extension alone, the second has it in its video_id.
-    `split` says which splits to draw where rows name none (`splits.py`); else they get `default_split`. `scratch` is a
-    local folder for the rows while they are sorted. Memory is 8 bytes (in a Python set: about 70) per clip_id.
+    `split` says which splits to draw where no row of a video names one (`splits.py`); else they get `default_split`.
+    `scratch` is a local folder for the rows while they are sorted. Memory is 8 bytes (in a Python set: about 70) per
+    clip_id.
     """
     with _disk_errors(), closing(sqlite3.connect(f"{scratch}/rows.sqlite", isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = OFF")  # it lives as long as this call
@@ -94,8 +95,7 @@ def _checked(number: int, row: dict[str, Any], default_split: str | None) -> tup
     is_named = 1 * (not is_nothing(row.get("video_id"))) + 2 * (not is_nothing(row.get("clip_id")))
     line = annotation.to_json()
     line.encode()  # a lone surrogate would fail later, in another task
-    has_split = annotation.split is not None
-    return number, annotation.clip_id, annotation.video_id, annotation.video, is_named, has_split, line
+    return number, annotation.clip_id, annotation.video_id, annotation.video, is_named, annotation.split, line
 
 
 def _insert(database: sqlite3.Connection, rows: list[tuple]) -> None:
@@ -128,7 +128,13 @@ def _joined(database: sqlite3.Connection, draw: SplitDraw | None) -> Iterator[An
             else:
                 captions += [caption for caption in other.captions if caption not in known]
                 known.update(other.captions)
-        split = draw.split_of(as_written.video_id) if draw is not None and clip.split is None else clip.split
+        split = clip.split
+        if draw is not None and split is None:
+            try:
+                split = draw.split_of(as_written.video_id)
+            except ValueError as error:
+                yield RefusedRow(f"{error} (row {first})", _names_of(clip))
+                continue
         yield replace(clip, captions=tuple(captions), split=split)
 
 
@@ -149,8 +155,11 @@ def _difference(clip: Annotation, other: Annotation) -> str:
 
 def _duplicate(clip: Annotation, number: int, differing: str) -> RefusedRow:
     reason = f"duplicate clip_id: got {clip.clip_id} again with another {differing} (row {number})"
-    known = {name: getattr(clip, name) for name in ("clip_id", "video_id", "video", "split")}
-    return RefusedRow(reason, known)
+    return RefusedRow(reason, _names_of(clip))
+
+
+def _names_of(clip: Annotation) -> dict[str, Any]:
+    return {name: getattr(clip, name) for name in ("clip_id", "video_id", "video", "split")}
 
 
 def _known(row: dict[str, Any], default_split: str | None) -> dict[str, Any]:

@@ -10,10 +10,15 @@ from mama_ray.errors import UserError
 
 _WANTED = "pairs of a split and its share or number of clips, as: train 0.9 val 0.1 meta 500"
 _TOLERANCE = 1e-6
-# Per video, in the order of its place, how many clips of it name no split.
+# Per video of which no row names a split, in the order of its place, how many clips it has.
 _CLIPS_PER_VIDEO = """
     SELECT draw_place(video_id) AS place, COUNT(DISTINCT clip_id || '/' || video) FROM rows
-    WHERE NOT has_split GROUP BY video_id ORDER BY place
+    GROUP BY video_id HAVING COUNT(split) = 0 ORDER BY place
+"""
+# Of the videos of which some rows name a split and others none: the first and the last that is named.
+_NAMED = """
+    SELECT video_id, MIN(split), MAX(split) FROM rows
+    GROUP BY video_id HAVING COUNT(split) BETWEEN 1 AND COUNT(*) - 1
 """
 
 
@@ -48,10 +53,18 @@ class SplitRequest:
 
 
 class SplitDraw:
-    """Which split a video belongs to. Every video has a place from 0 to 1; a split is an interval of places."""
+    """Which split a video belongs to: the one that other rows of it name, else the one that is drawn. Every video has a
+    place from 0 to 1; a split is an interval of places."""
 
-    def __init__(self, request: SplitRequest, clips_per_video: Iterable[tuple[float, int]]) -> None:
-        """`clips_per_video` are (place, number of clips), by place. Raises UserError where there are too few."""
+    def __init__(
+        self,
+        request: SplitRequest,
+        clips_per_video: Iterable[tuple[float, int]],
+        named: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        """`clips_per_video` are (place, number of clips), by place; `named` are videos with the first and the last
+        split that rows of them name. Raises UserError where there are too few clips."""
+        self._named = {video_id: (first, last) for video_id, first, last in named}
         self._bounds: list[tuple[float, str]] = []
         videos, last = iter(clips_per_video), -1.0
         for split, wanted in request.counts.items():
@@ -74,15 +87,20 @@ class SplitDraw:
             self._bounds.append((start + (1 - start) * share_so_far, split))
 
     def split_of(self, video_id: str) -> str:
-        """Return the split of a video."""
+        """Return the split of a video. Raises ValueError where its rows name several."""
+        if video_id in self._named:
+            first, last = self._named[video_id]
+            if first != last:
+                raise ValueError(f"split: got none, and other rows of the video name {first} and {last}")
+            return first
         place = place_of(video_id)
         return next((split for bound, split in self._bounds if place <= bound), self._bounds[-1][1])
 
 
 def draw_from(database: sqlite3.Connection, request: SplitRequest) -> SplitDraw:
-    """Draw for the clips of a database of rows that name no split."""
+    """Draw for the clips of a database of rows that name no split, nor do other rows of their videos."""
     database.create_function("draw_place", 1, place_of, deterministic=True)
-    return SplitDraw(request, database.execute(_CLIPS_PER_VIDEO))
+    return SplitDraw(request, database.execute(_CLIPS_PER_VIDEO), database.execute(_NAMED))
 
 
 def place_of(video_id: str) -> float:

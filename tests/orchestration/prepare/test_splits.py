@@ -56,6 +56,26 @@ def test_what_the_table_names_stays_and_new_videos_move_no_other(tmp_path):
     assert set(draw(rows, tmp_path, ("meta", "10")).values()) == {"meta", "train"}
 
 
+def test_rows_of_a_video_that_name_no_split_take_the_one_that_others_name(tmp_path):
+    rows = [
+        row | {"split": split} for row, split in zip(rows_of(2), ["test", None, "", None, "val", None], strict=True)
+    ]
+    assert list(draw(rows, tmp_path, ("train", "1.0")).values()) == ["test"] * 3 + ["val"] * 3
+    unnamed = rows_of(3)[6:]
+    with pytest.raises(UserError, match="too few clips to draw the split meta: got 3, wanted 4"):
+        draw([*rows, *unnamed], tmp_path, ("meta", "4"))
+
+
+def test_rows_of_a_video_that_is_in_several_splits_already_are_refused_where_they_name_none(tmp_path):
+    rows = [row | {"split": split} for row, split in zip(rows_of(1), ["test", None, "val"], strict=True)]
+    found = list(
+        checked_clips(enumerate(rows, 1), default_split="train", split=("train", "1.0"), scratch=str(tmp_path))
+    )
+    (refused,) = [clip for clip in found if isinstance(clip, RefusedRow)]
+    assert refused.reason == "split: got none, and other rows of the video name test and val (row 2)"
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
