@@ -23,11 +23,14 @@ _Answer = TypeVar("_Answer")
 
 
 class ChildDied(Exception):
-    """The child ended without an answer; the text says how. `is_in_the_way`: it was killed, and not for its memory."""
+    """The child ended without an answer; the text says how. `is_in_the_way`: it was killed, and not for its memory.
+    `by_itself`: with a status, as where this process is being ended and has closed its pipes; a decoder that crashes
+    ends by a signal.
+    """
 
-    def __init__(self, how: str, *, is_in_the_way: bool = False) -> None:
+    def __init__(self, how: str, *, is_in_the_way: bool = False, by_itself: bool = False) -> None:
         super().__init__(how)
-        self.is_in_the_way = is_in_the_way
+        self.is_in_the_way, self.by_itself = is_in_the_way, by_itself
 
 
 class Watch:
@@ -60,7 +63,7 @@ def death_of(child: subprocess.Popen, peak_bytes: int = 0) -> ChildDied:
     """Return how a child ended, of which the most memory is known that it had."""
     code = child.returncode
     if code is None or code >= 0:
-        return ChildDied(f"exit status {code}")
+        return ChildDied(f"exit status {code}", by_itself=True)
     is_in_the_way = code == -signal.SIGKILL and peak_bytes < _HEAVY_BYTES
     return ChildDied(signal.Signals(-code).name, is_in_the_way=is_in_the_way)
 
@@ -76,7 +79,7 @@ def ask_again(ask: Callable[[], _Answer]) -> _Answer:
             return ask()
         except ChildDied as death:
             num_deaths += 1
-            if num_deaths == (_KILLS if death.is_in_the_way else _DEATHS):
+            if num_deaths == (_KILLS if death.is_in_the_way or death.by_itself else _DEATHS):
                 raise _verdict(death) from death
             time.sleep(2 ** (num_deaths - 2) if num_deaths > 1 else 0)
 

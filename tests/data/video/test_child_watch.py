@@ -68,6 +68,31 @@ def test_a_video_for_whose_memory_the_child_is_killed_stops_no_job(no_waiting, m
     assert guard.num_deaths == 2
 
 
+class EndingGuard(VideoGuard):
+    """A guard whose child ends with a status, some times, before it has answered."""
+
+    def __init__(self, num_ends: int) -> None:
+        super().__init__()
+        self.num_left = num_ends
+
+    def _started(self):
+        child = super()._started()
+        if self.num_left:
+            self.num_left -= 1
+            child.stdin.write(b"no request\n")
+            child.stdin.flush()
+        return child
+
+
+def test_a_child_that_ends_with_a_status_is_asked_for_longer_than_one_that_crashes(no_waiting):
+    guard = EndingGuard(3)
+    assert guard.sampled_frames(make_video(), num_frames=2, size=SIZE).shape == (2, 8, 8, 3)
+    guard = EndingGuard(9)
+    with pytest.raises(DecodeError, match=r"the decoder crashed \(exit status 1\)"):
+        guard.sampled_frames(make_video(), num_frames=2, size=SIZE)
+    assert guard.num_left == 5
+
+
 def started(config: DecodeConfig) -> VideoGuard:
     """A guard whose child has loaded all that it needs."""
     guard = VideoGuard(config.model_copy(update={"timeout_s": 60.0}))
