@@ -70,7 +70,7 @@ class Catalog:
 
     def __init__(self, clips: pa.Table, tables: Sequence[tuple[str, pa.Table]] = ()) -> None:
         """tables: name and rows, with the columns of a caption table that are read here, of each."""
-        self.clips = clips.drop_columns([name for name in clips.column_names if name == _NOT_KEPT])
+        self.clips = clips.drop_columns([name for name in clips.column_names if name in (*_NOT_READ, _NOT_KEPT)])
         self._order = pc.sort_indices(clips["clip_id"]).to_numpy()
         self._sorted_ids = clips["clip_id"].take(pa.array(self._order)).combine_chunks()
         self.tables = [name for name, _ in tables]
