@@ -7,7 +7,7 @@ table takes them of these as well.
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -102,16 +102,10 @@ class IndexRows:
         places = np.asarray(positions, np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
-        rows = self.rows_at(places)
-        groups = np.searchsorted(self.index.stops, rows, side="right")
-        pieces, order = [_schema(self.columns).empty_table()], [np.empty(0, np.int64)]
-        for group in np.unique(groups).tolist():
-            own = np.flatnonzero(groups == group)
-            first = int(self.index.stops[group - 1]) if group else 0
-            pieces.append(_groups.get(self.index, group, self.columns).take(pa.array(rows[own] - first)))
-            order.append(own)
-        table = pa.concat_tables(pieces)
-        return table.take(pa.array(np.argsort(np.concatenate(order), kind="stable"))).combine_chunks()
+        empty = _schema(self.columns).empty_table()
+        return take_across(
+            self.rows_at(places), self.index.stops, lambda group: _groups.get(self.index, group, self.columns), empty
+        )
 
     def slice(self, start: int, length: int | None = None) -> pa.Table:
         """Return neighbouring rows: those of positions [start, start + length), as far as there are."""
@@ -159,6 +153,24 @@ class IndexRows:
         if count is not None:
             return self.slice(0, count)
         return pa.concat_tables([_schema(self.columns).empty_table(), *self.tables()]).combine_chunks()
+
+
+def take_across(
+    positions: np.ndarray, stops: np.ndarray, table_of: Callable[[int], pa.Table], empty: pa.Table
+) -> pa.Table:
+    """Return rows of tables that stand one behind the other, by their int64 positions among all rows, in that order.
+
+    stops: where each table ends. `table_of` gives the one of a number, and is asked once for each that has a row.
+    """
+    numbers = np.searchsorted(stops, positions, side="right")
+    pieces, order = [empty], [np.empty(0, np.int64)]
+    for number in np.unique(numbers).tolist():
+        own = np.flatnonzero(numbers == number)
+        first = int(stops[number - 1]) if number else 0
+        pieces.append(table_of(number).take(pa.array(positions[own] - first)))
+        order.append(own)
+    table = pa.concat_tables(pieces)
+    return table.take(pa.array(np.argsort(np.concatenate(order), kind="stable"))).combine_chunks()
 
 
 def batches_of(tables: Iterable[pa.Table], num_rows: int) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pyarrow.fs as pafs
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +37,12 @@ def test_videos_that_are_taken_one_by_one_are_read_no_sooner_than_there_is_room(
     assert next(payloads) == read_payloads(Place.of(tmp_path), records[:1])[0]
     assert storage.asked["open"] == 1
     assert list(payloads) == read_payloads(Place.of(tmp_path), records)[1:]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "runs"),
+    [([], []), ([4, 4, 2, 1], [[4, 4, 2], [1]]), ([99, 1, 9, 99], [[99], [1, 9], [99]]), ([10, 10], [[10], [10]])],
+)
+def test_clips_are_read_in_runs_of_bounded_bytes_and_a_large_one_alone(sizes, runs):
+    records = [{"num_bytes": size} for size in sizes]
+    assert [[one["num_bytes"] for one in run] for run in bounded_runs(records, 10)] == runs

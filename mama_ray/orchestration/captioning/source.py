@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Protocol
 
 from mama_ray.captioning.pictures.show import ShowConfig, ShownClip, show_clip
-from mama_ray.data.reading import read_payloads
+from mama_ray.data.reading import bounded_runs, read_payloads
 from mama_ray.data.shard import ShardError
 from mama_ray.data.video.container import DecodeError
 from mama_ray.masking import mask_text
@@ -54,7 +54,7 @@ class ShardSource:
 
     def show(self, records: Sequence[Mapping], how: ShowConfig) -> Iterator[ShownClip | str]:
         """Read the clips, neighbours by one request, and show them; see `ClipSource`."""
-        for run in runs_of_bytes(records):
+        for run in bounded_runs(records, MAX_READ_BYTES):
             began = perf_counter()
             payloads = read_payloads(Place.of(self.shards), run)[::-1]
             read_s = (perf_counter() - began) / len(run)
@@ -67,18 +67,6 @@ class ShardSource:
                     yield reason_of(error)
                 else:
                     yield shown
-
-
-def runs_of_bytes(records: Sequence[Mapping], max_bytes: int = MAX_READ_BYTES) -> Iterator[Sequence[Mapping]]:
-    """Yield neighbouring records whose videos have at most so many bytes together; a larger one comes alone."""
-    start = num_bytes = 0
-    for stop, record in enumerate(records):
-        if stop > start and num_bytes + record["num_bytes"] > max_bytes:
-            yield records[start:stop]
-            start, num_bytes = stop, 0
-        num_bytes += record["num_bytes"]
-    if start < len(records):
-        yield records[start:]
 
 
 def reason_of(error: Exception) -> str:

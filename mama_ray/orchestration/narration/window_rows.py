@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mama_ray.data.clip import make_clip_id
+from mama_ray.data.index_rows import take_across
 from mama_ray.data.video.windows import Times, Window, WindowPlanConfig, plan_windows
 from mama_ray.orchestration.narration.videos import VideoFacts
 
@@ -86,16 +87,10 @@ class WindowRows:
         places = np.asarray(positions, np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"rows {places.min()} to {places.max()} of {len(self)}")
-        owners = np.searchsorted(self._stops, places, side="right")
-        pieces, order = [WINDOW_SCHEMA.empty_table().select(self._columns)], [np.empty(0, np.int64)]
-        for number in np.unique(owners).tolist():
-            own = np.flatnonzero(owners == number)
-            first = self._stops[number] - self._num_rows[number]
-            table = self._kept.get(self._layout, number).select(self._columns)
-            pieces.append(table.take(pa.array(places[own] - first)))
-            order.append(own)
-        table = pa.concat_tables(pieces)
-        return table.take(pa.array(np.argsort(np.concatenate(order), kind="stable"))).combine_chunks()
+        empty = WINDOW_SCHEMA.empty_table().select(self._columns)
+        return take_across(
+            places, self._stops, lambda number: self._kept.get(self._layout, number).select(self._columns), empty
+        )
 
     def slice(self, start: int, length: int | None = None) -> pa.Table:
         """Return neighbouring rows, as far as there are."""

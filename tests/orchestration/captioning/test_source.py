@@ -15,7 +15,7 @@ from mama_ray.data.index import index_row, read_index
 from mama_ray.data.shard import write_shard
 from mama_ray.errors import UserError
 from mama_ray.orchestration.captioning.decode import _columns, _row, shown_of
-from mama_ray.orchestration.captioning.source import MAX_READ_BYTES, ShardSource, ShowConfig, ShownClip, runs_of_bytes
+from mama_ray.orchestration.captioning.source import MAX_READ_BYTES, ShardSource, ShowConfig, ShownClip
 from mama_ray.storage.places import Place
 from tests.data.video.video_factory import make_video
 from tests.orchestration.prepare.spoiled_shards import CHANGED, GARBAGE, TRUNCATED, write_spoiled_shards
@@ -44,15 +44,6 @@ def test_every_clip_is_shown_in_order_and_a_bad_one_is_a_reason(shards, kind):
     good = found[0]
     assert len(good.frame_indices) == HOW[kind].num_indices
     assert good.read_s > 0
-
-
-@pytest.mark.parametrize(
-    ("sizes", "runs"),
-    [([], []), ([4, 4, 2, 1], [[4, 4, 2], [1]]), ([99, 1, 9, 99], [[99], [1, 9], [99]]), ([10, 10], [[10], [10]])],
-)
-def test_clips_are_read_in_runs_of_bounded_bytes_and_a_large_one_alone(sizes, runs):
-    records = [{"num_bytes": size} for size in sizes]
-    assert [[one["num_bytes"] for one in run] for run in runs_of_bytes(records, 10)] == runs
 
 
 def test_a_task_lets_go_of_a_video_that_it_has_shown(tmp_path):
